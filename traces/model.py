@@ -1,0 +1,291 @@
+"""The trace model: one recording as typed polars tables.
+
+Time is integer nanoseconds on the recording's own clock; intervals are half-open ``[start_ns, end_ns)``.
+Tables are values: nothing edits them in place. Every table of a `Trace` has exactly the columns and types
+declared here (`SCHEMAS`); a column typed `TEXT` is dictionary-encoded (``pl.Enum``) because traces repeat
+few names many times. Absent information is null, an absent table is empty.
+
+`pid` is the process id, plus ``2**24`` times the index of its host where one trace covers several hosts, so
+that (pid, correlation) is always a safe key. Correlation ids alone collide between processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import polars as pl
+
+from .errors import InputError
+
+TEXT: Final = "text"
+"""Declared type of a dictionary-encoded text column; its polars dtype is ``pl.Enum`` of that column's own values."""
+
+KINDS: Final = ("compute", "graph", "comm", "h2d", "d2h", "p2p", "d2d", "h2h", "memset")
+"""What can occupy a device, in order of priority when several do at once (``analyze.ledger``)."""
+
+COPY_KINDS: Final = ("h2d", "d2h", "p2p", "d2d", "h2h")
+"""The kinds that are memory copies."""
+
+MEMORY_KINDS: Final = (
+    "pageable",
+    "pinned",
+    "device",
+    "array",
+    "managed",
+    "device_static",
+    "managed_static",
+    "unknown",
+)
+"""CUPTI's CUpti_ActivityMemoryKind, in the order of nsys's ENUM_CUDA_MEM_KIND (0 = pageable, 1 = pinned)."""
+
+RANGE_STYLES: Final = ("push_pop", "start_end")
+
+STAGE_KINDS: Final = ("compute", "h2d", "d2h", "d2d", "p2p", "comm", "alloc", "host")
+"""What a stage may say it does; the kinds that also appear in `KINDS` occupy a device."""
+
+KIND_TYPE: Final = pl.Enum(KINDS)
+MEMORY_TYPE: Final = pl.Enum(MEMORY_KINDS)
+STYLE_TYPE: Final = pl.Enum(RANGE_STYLES)
+
+SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
+    # What occupied a device. Sorted by (start_ns, op_id); op_id is the row's position.
+    "ops": {
+        "op_id": pl.Int64,
+        "kind": KIND_TYPE,
+        "device": pl.Int32,  # device index as in `devices`
+        "context": pl.Int32,
+        "stream": pl.Int64,
+        "pid": pl.Int32,  # the process that launched it
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,  # >= start_ns; rows that were not are counted in Meta.anomalies
+        "correlation": pl.Int64,  # joins api.correlation within one pid; on a host device: the range_id
+        "name": TEXT,  # demangled kernel name, or the copy's direction
+        "nbytes": pl.Int64,  # null for kernels and graphs
+        "src_kind": MEMORY_TYPE,  # copies only; for memsets `dst_kind` alone
+        "dst_kind": MEMORY_TYPE,
+        "src_device": pl.Int32,
+        "dst_device": pl.Int32,
+        "graph_id": pl.Int64,  # graph launches recorded whole
+        "graph_node": pl.Int64,  # ops of a graph recorded node by node
+    },
+    # CUDA runtime and driver calls. Sorted by (start_ns, call_id); call_id is the row's position.
+    "api": {
+        "call_id": pl.Int64,
+        "pid": pl.Int32,
+        "tid": pl.Int32,
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+        "correlation": pl.Int64,
+        "name": TEXT,  # without the ABI suffix: cudaLaunchKernel, not cudaLaunchKernel_v7000
+        "result": pl.Int32,  # 0 = success
+    },
+    # NVTX (or record_function) ranges of every domain. Sorted by (start_ns, longest first); range_id = position.
+    "ranges": {
+        "range_id": pl.Int64,
+        "pid": pl.Int32,
+        "tid": pl.Int32,
+        "end_tid": pl.Int32,  # differs from tid where a start/end range crossed threads
+        "domain": TEXT,  # "" is NVTX's default domain
+        "name": TEXT,
+        "category": TEXT,  # "" where none was given
+        "nbytes": pl.Int64,  # the payload
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,  # null: still open when recording stopped
+        "style": STYLE_TYPE,
+    },
+    # CUDA synchronisations as the recorder saw them (waits of the host, and stream waits).
+    "syncs": {
+        "pid": pl.Int32,
+        "device": pl.Int32,
+        "stream": pl.Int64,
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+        "correlation": pl.Int64,
+        "event_id": pl.Int64,  # null where none
+        "event_sync_id": pl.Int64,
+    },
+    # Operating-system calls of the host (only where the recorder was asked for them).
+    "osrt": {
+        "pid": pl.Int32,
+        "tid": pl.Int32,
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+        "name": TEXT,
+    },
+    # Device and pinned memory taken from and given back to the driver, one row an instant.
+    "memory": {
+        "pid": pl.Int32,
+        "device": pl.Int32,
+        "time_ns": pl.Int64,
+        "address": pl.UInt64,
+        "nbytes": pl.Int64,
+        "kind": MEMORY_TYPE,
+        "is_free": pl.Boolean,
+        "correlation": pl.Int64,  # 0: not by a call (module statics)
+    },
+    # Hardware counters, sampled; `time_ns` is the START of the sample's interval, `value` an integer percent or count.
+    "gpu_metrics": {
+        "device": pl.Int32,
+        "time_ns": pl.Int64,
+        "metric": TEXT,
+        "value": pl.Int64,
+    },
+    # Time the profiler (source "profiler") or the driver (source "driver") took from the program.
+    "overhead": {
+        "pid": pl.Int32,
+        "tid": pl.Int32,
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+        "source": pl.Enum(("profiler", "driver")),
+        "name": TEXT,
+    },
+    # What the recorder said about itself.
+    "diagnostics": {
+        "time_ns": pl.Int64,
+        "severity": pl.String,  # info, warning, error
+        "text": pl.String,
+    },
+    "devices": {
+        "device": pl.Int32,
+        "type": pl.Enum(("gpu", "host")),  # "host": a machine without a GPU, its ops are stage ranges
+        "name": pl.String,
+        "uuid": pl.String,
+        "memory_bytes": pl.Int64,
+        "memory_bytes_per_s": pl.Int64,  # the recorder's own figure for HBM
+        "sm_count": pl.Int32,
+        "compute_capability": pl.String,  # "9.0"
+    },
+    "processes": {
+        "pid": pl.Int32,
+        "host": pl.Int32,
+        "os_pid": pl.Int32,
+        "name": pl.String,
+    },
+    "threads": {
+        "pid": pl.Int32,
+        "tid": pl.Int32,
+        "name": pl.String,
+    },
+}
+
+TABLES: Final = tuple(SCHEMAS)
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Where a trace comes from and what it may lack.
+
+    `capture` holds the recorder's own settings as text, `anomalies` counts rows that could not be used as
+    recorded (keys are words such as ``ops_without_end``), `tables` names the source tables that were present.
+    """
+
+    file: str
+    recorder: str  # "nsys" or "torch"
+    recorder_version: str
+    export_schema: str | None
+    tables: tuple[str, ...] = ()
+    capture: Mapping[str, str] = field(default_factory=dict)
+    anomalies: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One recording. Build it with `make_trace`, which fills and checks the tables."""
+
+    meta: Meta
+    ops: pl.DataFrame
+    api: pl.DataFrame
+    ranges: pl.DataFrame
+    syncs: pl.DataFrame
+    osrt: pl.DataFrame
+    memory: pl.DataFrame
+    gpu_metrics: pl.DataFrame
+    overhead: pl.DataFrame
+    diagnostics: pl.DataFrame
+    devices: pl.DataFrame
+    processes: pl.DataFrame
+    threads: pl.DataFrame
+
+    def table(self, name: str) -> pl.DataFrame:
+        """The table called `name`; raises `KeyError` for a name outside `TABLES`."""
+        if name not in SCHEMAS:
+            raise KeyError(name)
+        frame: pl.DataFrame = getattr(self, name)
+        return frame
+
+
+def empty(table: str) -> pl.DataFrame:
+    """`table` without rows."""
+    return pl.DataFrame(schema={c: pl.Enum([]) if t is TEXT else t for c, t in SCHEMAS[table].items()})
+
+
+def text_column(name: str, codes: Any, values: Iterable[str]) -> pl.Series:
+    """A `TEXT` column from integer codes (numpy, -1 = null) into distinct `values`."""
+    import numpy as np
+
+    codes = np.asarray(codes)
+    dtype = pl.Enum(list(values))
+    absent = codes < 0
+    series = pl.Series(name, np.where(absent, 0, codes).astype(np.uint32))
+    if len(dtype.categories) == 0:
+        return pl.Series(name, [None] * len(codes), dtype=dtype)
+    out = series.cat.to(dtype)
+    if absent.any():
+        out = out.set(pl.Series(absent), None)
+    return out
+
+
+def make_trace(meta: Meta, **tables: pl.DataFrame) -> Trace:
+    """A checked `Trace` from whichever tables exist.
+
+    `ops`, `api` and `ranges` are put in their declared order and (re)numbered. Plain strings are encoded.
+    Raises `InputError` for an unknown table, a missing column, or a column of another type.
+    """
+    unknown = sorted(set(tables) - set(SCHEMAS))
+    if unknown:
+        raise InputError(f"no table is called {unknown[0]!r}; tables are {', '.join(TABLES)}")
+    frames = {name: _conform(name, tables[name]) if name in tables else empty(name) for name in TABLES}
+    frames["ops"] = _ordered(frames["ops"], "op_id", ["start_ns"])
+    frames["api"] = _ordered(frames["api"], "call_id", ["start_ns"])
+    frames["ranges"] = _ordered_ranges(frames["ranges"])
+    return Trace(meta=meta, **frames)
+
+
+def _conform(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+    schema = SCHEMAS[table]
+    row_id = {"ops": "op_id", "api": "call_id", "ranges": "range_id"}.get(table)
+    if row_id is not None and row_id not in frame.columns:
+        frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(row_id))
+    missing = [c for c in schema if c not in frame.columns]
+    if missing:
+        raise InputError(f"table {table!r} lacks column {missing[0]!r}")
+    columns = []
+    for name, declared in schema.items():
+        series = frame.get_column(name)
+        if declared is TEXT:
+            if series.dtype == pl.Null:
+                series = series.cast(pl.String)
+            if series.dtype == pl.String:
+                series = series.cast(pl.Enum(series.drop_nulls().unique().sort()))
+            if not isinstance(series.dtype, pl.Enum):
+                raise InputError(f"column {table}.{name} holds {series.dtype}, not text")
+        elif series.dtype != declared:
+            try:
+                series = series.cast(declared)
+            except pl.exceptions.PolarsError as exc:
+                raise InputError(f"column {table}.{name} holds {series.dtype}, not {declared}") from exc
+        columns.append(series)
+    return pl.DataFrame(columns)
+
+
+def _ordered(frame: pl.DataFrame, row_id: str, keys: list[str]) -> pl.DataFrame:
+    if not frame.get_column(keys[0]).is_sorted():
+        frame = frame.sort(keys, maintain_order=True)
+    return frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(row_id))
+
+
+def _ordered_ranges(frame: pl.DataFrame) -> pl.DataFrame:
+    frame = frame.sort(["start_ns", "end_ns"], descending=[False, True], nulls_last=False, maintain_order=True)
+    return frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("range_id"))

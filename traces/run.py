@@ -1,0 +1,316 @@
+"""The run folder: what `capture` writes and every other command reads.
+
+    pipeline_sequential-20261122T170102Z/
+        manifest.json                 written last but one; the folder is renamed into place after it
+        rounds/round_00.json ...      what each untraced process answered
+        baseline/trace.sqlite         the scrubbed nsys export        (recorder nsys)
+        baseline/trace.nsys-rep       for the Nsight GUI; may hold the environment, so it never leaves the machine
+        baseline/trace.json.gz        torch.profiler's trace          (recorder torch)
+        baseline/stages.json          kinds and bytes of its ranges   (recorder torch)
+        baseline/traced.json          what the traced process answered
+        baseline/*.log                the recorder's stdout and stderr
+        optimized/...
+
+A run in the making lives in ``.partial-<name>`` beside its final place. It is never taken for a run; `capture
+--resume` continues it variant by variant. Only the standard library is needed here.
+
+The manifest is strict JSON: an unknown or missing key is an `InputError`. All times are integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from .errors import InputError
+
+SCHEMA: Final = "aisp-trace/run/1"
+RUNS_DIR: Final = "aisp-runs"
+"""Folder, below the current one, where `capture` puts runs and `analyze` looks for the newest."""
+
+MANIFEST: Final = "manifest.json"
+PARTIAL: Final = ".partial-"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one iteration of a variant must do (`required`) and is predicted to move.
+
+    `items`, `unit`, `flops`, `input_bytes` and `output_bytes` are required work: equal for all variants or the run
+    is invalid. `moved_bytes` maps h2d, d2h, d2d, p2p to the bytes this variant's copies should carry in one
+    iteration; null where the variant makes no prediction for that direction.
+    """
+
+    items: int
+    unit: str
+    flops: int
+    input_bytes: int
+    output_bytes: int
+    moved_bytes: Mapping[str, int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How far one variant's output lay from the higher-precision reference, in one process.
+
+    `error` is ||out - reference|| / ||reference|| in float64; null stands for infinite: NaN, inf or a wrong shape.
+    `ok` is ``error <= tolerance``. `poisoned` is the number of output elements that were never written.
+    """
+
+    error: float | None
+    tolerance: float
+    reference: str
+    poisoned: int
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Allocator:
+    """The framework allocator's own counters over the measured iterations; null where it has none (CPU)."""
+
+    retries: int | None = None
+    ooms: int | None = None
+    reserved_bytes_before: int | None = None
+    reserved_bytes_after: int | None = None
+    peak_bytes: int | None = None
+    segments_allocated: int | None = None
+    segments_freed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VariantResult:
+    """What one process measured of one variant. `timer` is "cuda_event" or "perf_counter"."""
+
+    name: str
+    timer: str
+    iterations_ns: Sequence[int]
+    work: Work
+    output: Output
+    allocator: Allocator = field(default_factory=Allocator)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessResult:
+    """The result file a workload process writes (``--result``); `facts` are versions and device names it saw."""
+
+    schema: str
+    workload: str
+    device: str
+    size: str
+    seed: int
+    variants: Sequence[VariantResult]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One untraced process that ran every variant, in the order given by its result."""
+
+    index: int
+    command: Sequence[str]
+    exit_code: int
+    wall_ns: int
+    started_utc: str
+    result: ProcessResult
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One traced process. Paths are relative to the run folder. `kind_file` is the torch recorder's side file."""
+
+    recorder: str
+    recorder_version: str
+    command: Sequence[str]
+    exit_code: int
+    wall_ns: int
+    trace: str
+    kind_file: str | None
+    result: ProcessResult | None
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One variant of the run: its description and its recording (null under ``--profile none``)."""
+
+    name: str
+    description: str
+    recording: Recording | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The machine the run was made on. `key` names it in expectation files; `gpus` is empty on a CPU."""
+
+    key: str
+    device: str  # "cuda" or "cpu"
+    gpus: Sequence[str]
+    driver: str | None
+    cuda: str | None
+    cpu: str
+    cores: int
+    clocks: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything about a run that is not in its traces."""
+
+    schema: str
+    run_id: str
+    created_utc: str
+    workload: str  # a workload's name, or "command" for a program of the user's own
+    source: str  # "builtin", "file" or "command"
+    command_line: Sequence[str]
+    profile: str
+    recorder: str | None
+    hardware: Hardware
+    size: str | None
+    seed: int | None
+    iterations: int | None
+    warmup: int | None
+    packages: Mapping[str, str]
+    git: Mapping[str, Any]  # commit, dirty; null where unknown
+    variants: Sequence[Variant]
+    rounds: Sequence[Round]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A complete run folder."""
+
+    path: Path
+    manifest: Manifest
+
+    def variant(self, name: str) -> Variant:
+        """The variant called `name`; raises `InputError` naming those that exist."""
+        for variant in self.manifest.variants:
+            if variant.name == name:
+                return variant
+        names = ", ".join(v.name for v in self.manifest.variants)
+        raise InputError(f"run {self.path} has no variant {name!r}; it has {names}")
+
+    def trace_path(self, variant: Variant) -> Path | None:
+        """Where the variant's trace lies, or null if it was not recorded."""
+        return None if variant.recording is None else self.path / variant.recording.trace
+
+
+def load_run(path: Path) -> Run:
+    """The run in folder `path` (or of a manifest given directly).
+
+    Raises `InputError` if there is no manifest, the folder is an unfinished run, or the manifest is not ours.
+    """
+    folder = path.parent if path.name == MANIFEST else path
+    if folder.name.startswith(PARTIAL):
+        raise InputError(
+            f"{folder} is an unfinished run and is not believed; finish it with `aisp-trace capture --resume {folder}`"
+        )
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise InputError(f"{folder} is no run folder (it has no {MANIFEST}); name one made by `aisp-trace capture`")
+    return Run(path=folder, manifest=load_manifest(file))
+
+
+def load_manifest(file: Path) -> Manifest:
+    """The manifest in `file`; raises `InputError` for anything that is not exactly one."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
+        raise InputError(f"{file} cannot be read as a run manifest: {exc}") from exc
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        found = data.get("schema") if isinstance(data, dict) else type(data).__name__
+        raise InputError(f"{file} has schema {found!r}, not {SCHEMA!r}; capture the run again with this version")
+    return from_json(Manifest, data, str(file))
+
+
+def newest_run(root: Path) -> Run:
+    """The complete run under `root` that was created last; raises `InputError` if there is none."""
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    runs = [load_run(d) for d in folders if (d / MANIFEST).is_file() and not d.name.startswith(".")]
+    if not runs:
+        raise InputError(f"no complete run lies under {root}; make one with `aisp-trace capture` or name a trace")
+    return max(runs, key=lambda r: (r.manifest.created_utc, r.manifest.run_id))
+
+
+def to_json(value: Any) -> Any:
+    """`value` (a dataclass of this module) as plain JSON types."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write `value` to `file` atomically: readers see the old text or the new one, never a part."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    text = json.dumps(to_json(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+
+
+T = TypeVar("T")
+
+
+def from_json(cls: type[T], data: Any, where: str) -> T:
+    """`data` as dataclass `cls`, strictly: unknown, missing or wrongly typed keys raise `InputError` naming them."""
+    value = _convert(cls, data, where)
+    return typing.cast(T, value)
+
+
+def _convert(hint: Any, data: Any, where: str) -> Any:
+    if is_dataclass(hint) and isinstance(hint, type):
+        return _convert_dataclass(hint, data, where)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return data
+    if origin in (typing.Union, types.UnionType):
+        if data is None and type(None) in args:
+            return None
+        remaining = [a for a in args if a is not type(None)]
+        return _convert(remaining[0], data, where)
+    if origin in (Sequence, list, tuple) or (isinstance(origin, type) and issubclass(origin, Sequence)):
+        if not isinstance(data, list):
+            raise InputError(f"{where}: expected a list, found {type(data).__name__}")
+        return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(data, dict):
+            raise InputError(f"{where}: expected an object, found {type(data).__name__}")
+        return {k: _convert(args[1], v, f"{where}.{k}") for k, v in data.items()}
+    if hint is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if not isinstance(data, hint) or (hint is int and isinstance(data, bool)):
+        raise InputError(f"{where}: expected {hint.__name__}, found {type(data).__name__}")
+    return data
+
+
+def _convert_dataclass(cls: type[Any], data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: expected an object, found {type(data).__name__}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in fields(cls)}
+    for key in data:
+        if key not in known:
+            raise InputError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+    missing = sorted(known - set(data))
+    if missing:
+        raise InputError(f"{where}: key {missing[0]!r} is missing")
+    return cls(**{k: _convert(hints[k], v, f"{where}.{k}") for k, v in data.items()})
+
+
+def nearest(word: str, known: typing.Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the closest of `known`, or nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(word, sorted(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def slug(text: str) -> str:
+    """`text` as a key: ``NVIDIA H100 80GB HBM3`` -> ``h100_80gb_hbm3``."""
+    words = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    return re.sub(r"^nvidia_", "", words)
