@@ -92,7 +92,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "kind": pl.String,  # copy or comm
         "ns": pl.Int64,
     },
-    # One row per (stage path, device its ops ran on); device null: host only. Figures include nested stages, self_* do not.
+    # One row per (stage path, device its ops ran on); device null: host only. Nested stages are included, except in self_*.
     "stages": {
         "device": pl.Int32,
         "path": pl.String,

@@ -289,3 +289,10 @@ def _ordered(frame: pl.DataFrame, row_id: str, keys: list[str]) -> pl.DataFrame:
 def _ordered_ranges(frame: pl.DataFrame) -> pl.DataFrame:
     frame = frame.sort(["start_ns", "end_ns"], descending=[False, True], nulls_last=False, maintain_order=True)
     return frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("range_id"))
+
+
+def distinct_values(column: pl.Series) -> list[str]:
+    """The dictionary of a `TEXT` column; its codes (``to_physical``) index it. May hold values that no row has."""
+    if not isinstance(column.dtype, pl.Enum):
+        raise TypeError(f"column {column.name!r} is {column.dtype}, not dictionary-encoded text")
+    return list(column.dtype.categories)

@@ -1,0 +1,134 @@
+"""Exact algebra on half-open intervals of integer nanoseconds.
+
+A *set of intervals* is two int64 arrays ``(start, end)`` of equal length with ``start <= end``. "Sorted" means by
+start. A *cover* is sorted, disjoint and without empty members: the normal form of a union. Nothing here knows what an
+interval means.
+
+    a  |---|   |-----|            union of a and b:  |-----| |-----|   (touching members merge)
+    b     |--|                    measure:           length of the union
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+def owned_from(start: Ints, end: Ints) -> Ints:
+    """Where each interval of a *sorted* set begins to be the earliest-started one still open.
+
+    Interval i owns ``[max(start_i, largest earlier end), end_i)``, empty when that is not before its end: at any instant in
+    it every earlier interval has ended. The owned parts are disjoint and their union is the union of the set, so
+
+        measure = sum(max(end - owned_from, 0))
+
+    One pass; equal starts keep their order, so that the first of them owns.
+    """
+    if len(start) == 0:
+        return start
+    reach = np.maximum.accumulate(end)
+    out = start.copy()
+    np.maximum(start[1:], reach[:-1], out=out[1:])
+    return out
+
+
+def measure(start: Ints, end: Ints) -> int:
+    """Length in ns of the union of a *sorted* set."""
+    if len(start) == 0:
+        return 0
+    return int(np.maximum(end - owned_from(start, end), 0).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """A union of intervals, ready to be measured up to any instant. Build it with `cover`."""
+
+    start: Ints
+    end: Ints
+    total_before: Ints  # total_before[i] = length of the members before i; one longer than start
+
+    @property
+    def total(self) -> int:
+        """Length of the whole cover in ns."""
+        return int(self.total_before[-1])
+
+    def before(self, time: Ints) -> Ints:
+        """Covered ns before each instant of `time` (any order). O(len(time) * log(len(cover)))."""
+        if len(self.start) == 0:
+            return np.zeros(len(time), np.int64)
+        opened = np.searchsorted(self.start, time, side="right")
+        last = np.maximum(opened - 1, 0)
+        unfinished = np.where(opened > 0, np.maximum(self.end[last] - time, 0), 0)
+        return self.total_before[opened] - unfinished
+
+    def within(self, start: Ints, end: Ints) -> Ints:
+        """Covered ns inside each interval."""
+        return self.before(end) - self.before(start)
+
+    def clip(self, low: int, high: int) -> Cover:
+        """The part of the cover inside ``[low, high)``."""
+        start, end = np.maximum(self.start, low), np.minimum(self.end, high)
+        keep = start < end
+        return _covering(start[keep], end[keep])
+
+
+def cover(start: Ints, end: Ints) -> Cover:
+    """The union of a *sorted* set; members that touch are merged, empty ones vanish."""
+    keep = end > start
+    if not keep.all():
+        start, end = start[keep], end[keep]
+    if len(start) == 0:
+        return _covering(start, end)
+    reach = np.maximum.accumulate(end)
+    fresh = np.empty(len(start), bool)
+    fresh[0] = True
+    np.greater(start[1:], reach[:-1], out=fresh[1:])
+    first = np.flatnonzero(fresh)
+    last = np.append(first[1:] - 1, len(start) - 1)
+    return _covering(start[first], reach[last])
+
+
+def _covering(start: Ints, end: Ints) -> Cover:
+    total = np.zeros(len(start) + 1, np.int64)
+    np.cumsum(end - start, out=total[1:])
+    return Cover(start, end, total)
+
+
+def common(a: Cover, b: Cover) -> int:
+    """Length in ns of the intersection of two covers."""
+    if len(a.start) > len(b.start):
+        a, b = b, a
+    return int(b.within(a.start, a.end).sum())
+
+
+def union(a: Cover, b: Cover) -> Cover:
+    """The union of two covers."""
+    start = np.concatenate([a.start, b.start])
+    order = np.argsort(start, kind="stable")
+    return cover(start[order], np.concatenate([a.end, b.end])[order])
+
+
+def gaps(busy: Cover, low: int, high: int) -> tuple[Ints, Ints]:
+    """What of ``[low, high)`` the cover leaves free: a disjoint, sorted set of non-empty intervals."""
+    inside = busy.clip(low, high)
+    start = np.concatenate([np.array([low], np.int64), inside.end])
+    end = np.concatenate([inside.start, np.array([high], np.int64)])
+    keep = start < end
+    return start[keep], end[keep]
+
+
+def grouped_measure(group: npt.NDArray[np.integer], start: Ints, end: Ints, groups: int) -> Ints:
+    """`measure` of each group 0..groups-1 of a *sorted* set; rows of a negative group are ignored."""
+    out = np.zeros(groups, np.int64)
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    bounds = np.searchsorted(ordered, np.arange(groups + 1))
+    for g in np.flatnonzero(np.diff(bounds)):
+        rows = order[bounds[g] : bounds[g + 1]]
+        out[g] = measure(start[rows], end[rows])
+    return out

@@ -1,0 +1,211 @@
+"""Which call launched each op, and which stage the op therefore belongs to.
+
+Ops and calls join on (pid, correlation); correlation ids alone collide between processes. One call may launch many ops
+(a graph). Where several calls carry one correlation, the one that started last, but not after the op, is meant.
+On a host device an op *is* a stage range: its thread launched it when it began.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ..traces.model import Trace
+from .calls import COPY, LAUNCH, classes_of, synchronous_copies
+from .intervals import Ints
+from .stages import NO_STAGE, ORPHAN_STAGE, Stages, Thread
+from .steps import NOTHING
+
+THREAD: int = 0
+CROSS_THREAD: int = 1
+NEITHER: int = 2
+ATTRIBUTIONS = ("thread", "cross_thread", "none")
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The API table as arrays, in order of start. `kind` is an index into `calls.CLASSES`."""
+
+    pid: Ints
+    tid: Ints
+    start_ns: Ints
+    end_ns: Ints
+    correlation: Ints
+    kind: Ints
+    synchronous: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, trace: Trace) -> Calls:
+        api = trace.api
+        return cls(
+            pid=api["pid"].to_numpy(),
+            tid=api["tid"].to_numpy(),
+            start_ns=api["start_ns"].to_numpy(),
+            end_ns=api["end_ns"].to_numpy(),
+            correlation=api["correlation"].fill_null(0).to_numpy(),
+            kind=classes_of(api["name"]),
+            synchronous=synchronous_copies(api["name"]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.pid)
+
+    @cached_property
+    def threads(self) -> list[Thread]:
+        """The threads that made calls, in order of (pid, tid)."""
+        return [(p, t) for p, t in zip(*self._thread_keys[0], strict=True)]
+
+    @cached_property
+    def thread(self) -> npt.NDArray[np.integer]:
+        """For each call, the position of its thread in `threads`."""
+        return self._thread_keys[1]
+
+    @cached_property
+    def _thread_keys(self) -> tuple[tuple[list[int], list[int]], npt.NDArray[np.integer]]:
+        key = self.pid.astype(np.int64) << 32 | self.tid.astype(np.int64)
+        if len(key) and (key == key[0]).all():
+            return ([int(self.pid[0])], [int(self.tid[0])]), np.zeros(len(key), np.int16)
+        distinct, which = np.unique(key, return_inverse=True)
+        small = np.int16 if len(distinct) < 2**15 else np.int32
+        return ((distinct >> 32).tolist(), (distinct & 0xFFFFFFFF).tolist()), which.astype(small)
+
+    @cached_property
+    def rows_of_thread(self) -> dict[Thread, npt.NDArray[np.intp]]:
+        """The calls of each thread, in order of start."""
+        if len(self.threads) == 1:
+            return {self.threads[0]: np.arange(len(self))}
+        order = np.argsort(self.thread, kind="stable")
+        bounds = np.searchsorted(self.thread[order], np.arange(len(self.threads) + 1))
+        return {t: order[bounds[i] : bounds[i + 1]] for i, t in enumerate(self.threads)}
+
+
+def launching_calls(ops: pl.DataFrame, calls: Calls) -> Ints:
+    """For each op the position of its launching call, or `NOTHING`."""
+    if len(calls) == 0 or len(ops) == 0:
+        return np.full(len(ops), NOTHING, np.int64)
+    op_pid, op_corr = ops["pid"].to_numpy(), ops["correlation"].fill_null(0).to_numpy()
+    pids = np.unique(calls.pid)
+    where = np.searchsorted(pids, op_pid)
+    known = pids[np.minimum(where, len(pids) - 1)] == op_pid
+    known &= op_corr > 0
+    low, high = int(calls.correlation.min()), int(calls.correlation.max())
+    width = high - low + 1
+    known &= (op_corr >= low) & (op_corr <= high)
+    call_key = np.searchsorted(pids, calls.pid) * width + (calls.correlation - low)
+    op_key = np.where(known, where * width + (op_corr - low), 0)
+    if width * len(pids) <= 8 * (len(calls) + len(ops)) + 1_000_000:
+        table = np.full(width * len(pids), NOTHING, np.int64)
+        table[call_key] = np.arange(len(calls))  # of equal keys the last one stays: the latest start
+        found = table[op_key]
+        distinct = int((table >= 0).sum())
+    else:
+        order = np.argsort(call_key, kind="stable")
+        at = np.searchsorted(call_key[order], op_key, side="right") - 1
+        found = np.where(at >= 0, order[at], NOTHING)
+        found = np.where((found >= 0) & (call_key[found] == op_key), found, NOTHING)
+        distinct = len(np.unique(call_key))
+    found = np.where(known, found, NOTHING)
+    if distinct < len(calls):
+        found = _not_after(found, ops["start_ns"].to_numpy(), call_key, calls)
+    return found
+
+
+def _not_after(found: Ints, op_start: Ints, call_key: Ints, calls: Calls) -> Ints:
+    """Where the latest call of a correlation starts after its op, step back to the latest one that does not."""
+    late = np.flatnonzero((found >= 0) & (calls.start_ns[found] > op_start))
+    if len(late) == 0:
+        return found
+    order = np.argsort(call_key, kind="stable")
+    keys = call_key[order]
+    for i in late.tolist():
+        low, high = (
+            np.searchsorted(keys, call_key[found[i]], side="left"),
+            np.searchsorted(keys, call_key[found[i]], "right"),
+        )
+        same = order[low:high]
+        early = same[calls.start_ns[same] <= op_start[i]]
+        found[i] = early[-1] if len(early) else same[0]
+    return found
+
+
+@dataclass(frozen=True)
+class Launches:
+    """Per op: its launching call (or `NOTHING`), thread, instant, stage code, and how the stage was found."""
+
+    call: Ints
+    thread: npt.NDArray[np.integer]  # position in `threads`, or NOTHING
+    at_ns: Ints  # when the call began; on a host device, and for orphans, when the op began
+    stage: Ints
+    attribution: npt.NDArray[np.int8]  # THREAD, CROSS_THREAD, NEITHER
+    threads: list[Thread]
+
+
+def find_launches(trace: Trace, calls: Calls, stages: Stages, host_devices: set[int], *, across: bool) -> Launches:
+    """Attribute every op of `trace` to a stage; `across` switches the cross-thread rule on."""
+    ops = trace.ops
+    start = ops["start_ns"].to_numpy()
+    call = launching_calls(ops, calls)
+    threads = list(calls.threads)
+    if len(calls):
+        thread = np.where(call >= 0, calls.thread[call], NOTHING)
+        at = np.where(call >= 0, calls.start_ns[call], start)
+    else:
+        thread, at = np.full(len(ops), NOTHING, np.int64), start.copy()
+    stage = np.where(call >= 0, NO_STAGE, ORPHAN_STAGE)
+    how = np.full(len(ops), NEITHER, np.int8)
+    order = np.argsort(thread.astype(np.int16) if len(threads) < 2**15 else thread, kind="stable")
+    bounds = np.searchsorted(thread[order], np.arange(len(threads) + 1))
+    for i, who in enumerate(threads):
+        rows = order[bounds[i] : bounds[i + 1]]
+        if len(rows) == 0:
+            continue
+        own = stages.own[who](at[rows]) if who in stages.own else np.full(len(rows), NO_STAGE, np.int64)
+        how[rows] = np.where(own >= 0, THREAD, NEITHER)
+        if across and who[0] in stages.elsewhere:
+            missing = own == NO_STAGE
+            other = stages.elsewhere[who[0]](at[rows[missing]])
+            own[missing] = other
+            how[rows[missing]] = np.where(other >= 0, CROSS_THREAD, NEITHER)
+        stage[rows] = own
+    if host_devices:
+        _attribute_host_ops(ops, stages, host_devices, threads, thread, stage, how)
+    return Launches(call, thread, at, stage, how, threads)
+
+
+def _attribute_host_ops(
+    ops: pl.DataFrame,
+    stages: Stages,
+    host_devices: set[int],
+    threads: list[Thread],
+    thread: npt.NDArray[np.integer],
+    stage: Ints,
+    how: npt.NDArray[np.int8],
+) -> None:
+    """Ops of a host device belong to the range they were made of (their correlation), on its thread."""
+    rows = np.flatnonzero(ops["device"].is_in(sorted(host_devices)).to_numpy())
+    by_range = dict(zip(stages.range_id.tolist(), range(len(stages)), strict=True))
+    index = {t: i for i, t in enumerate(threads)}
+    for row, range_id in zip(rows.tolist(), ops["correlation"].gather(rows).to_list(), strict=True):
+        position = by_range.get(range_id)
+        if position is None:
+            continue
+        who = (int(stages.pid[position]), int(stages.tid[position]))
+        if who not in index:
+            index[who] = len(threads)
+            threads.append(who)
+        thread[row], stage[row], how[row] = index[who], position, THREAD
+
+
+def unrecorded_launches(calls: Calls, launched: Ints, captured: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """(launch calls and copies without any device row, all of them), leaving out what a stream capture swallowed.
+
+    `launched` are the positions of calls that have ops; `captured` marks calls made inside a stream capture.
+    """
+    wants = ((calls.kind == LAUNCH) | (calls.kind == COPY)) & ~captured & (calls.correlation > 0)
+    has = np.zeros(len(calls), bool)
+    has[launched[launched >= 0]] = True
+    return int((wants & ~has).sum()), int(wants.sum())

@@ -1,0 +1,235 @@
+"""The ledger: every nanosecond of a device's window, attributed exactly once.
+
+Busy instants go to the op of highest priority (order of `traces.model.KINDS`, then earliest start, then op_id). Within one
+priority, ops sorted by start own what `intervals.owned_from` gives them; a lower priority keeps what the cover of all
+higher ones leaves:
+
+    compute     |-----A-----|
+    h2d      |----B----|  |---C---|
+    owner    BBB AAAAAAAAAAAA CCCCC
+
+Idle instants are the gaps of the union. A gap ends where an op X starts; X was launched by call L on thread T:
+
+    gap      |.............................|X
+    L                     |-----L----|
+    T        ..call.stage.                       who is to blame
+             host state of T | inside L | launch latency
+
+If L had returned before the gap, X was waiting on the device: `queued`, or `graph_internal` between two ops of one launch.
+Pieces before L are cut wherever T's stage, call or the iteration changes, and carry T's stage at that instant; all other
+pieces carry X's stage. After the last op T is the thread that owns the window.
+
+The cells of one device sum to its window: the parts are disjoint by construction, and `analyze` asserts the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..traces.model import KINDS
+from . import calls as api
+from .hosts import BLOCKED, HostStates, State
+from .intervals import Cover, Ints, cover, gaps, owned_from, union
+from .result import CAUSES
+from .stages import NO_STAGE, Thread
+from .steps import NOTHING, pieces
+
+CAUSE: Final[Mapping[str, int]] = {name: i for i, name in enumerate(CAUSES)}
+BUSY: Final = NOTHING
+"""Cause of a busy cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOps:
+    """The ops of one device with a positive length, sorted by (start, op_id), as arrays; `stage` are stage codes.
+
+    `call_*` describe the launching call; `call` is `NOTHING` without one. `pageable`: a copy touching pageable memory.
+    """
+
+    start_ns: Ints
+    end_ns: Ints
+    kind: Ints
+    stage: Ints
+    iteration: Ints
+    call: Ints
+    thread: npt.NDArray[np.integer]
+    call_start_ns: Ints
+    call_end_ns: Ints
+    call_kind: Ints
+    call_synchronous: npt.NDArray[np.bool_]
+    pageable: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Parts of a window, one row each: a stage code, iteration (or `NOTHING`), category (position in `KINDS`, or
+    ``len(KINDS)`` for idle), cause (position in `CAUSES`, or `BUSY`) and length. Not yet summed."""
+
+    stage: Ints
+    iteration: Ints
+    category: Ints
+    cause: Ints
+    ns: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Idle intervals with the stage and cause of their largest piece and what opened them (position in `OPENED_BY`)."""
+
+    start_ns: Ints
+    end_ns: Ints
+    stage: Ints
+    cause: Ints
+    opened_by: Ints
+
+
+IDLE_CATEGORY: Final = len(KINDS)
+
+
+def busy_cells(ops: DeviceOps, low: int, high: int) -> tuple[Cells, Cover]:
+    """Cells of the busy part of ``[low, high)``, and the union of all ops clipped to it."""
+    start, end = np.clip(ops.start_ns, low, high), np.clip(ops.end_ns, low, high)
+    above = cover(start[:0], end[:0])
+    rows_out: list[Ints] = []
+    length_out: list[Ints] = []
+    for priority in range(len(KINDS)):
+        rows = np.flatnonzero((ops.kind == priority) & (end > start))
+        if len(rows) == 0:
+            continue
+        begin = owned_from(start[rows], end[rows])
+        owns = np.flatnonzero(end[rows] > begin)
+        rows, begin = rows[owns], begin[owns]
+        stop = end[rows]
+        length = stop - begin - above.within(begin, stop)
+        rows_out.append(rows)
+        length_out.append(length)
+        above = union(above, cover(begin, stop))
+    row = np.concatenate(rows_out) if rows_out else np.empty(0, np.int64)
+    ns = np.concatenate(length_out) if length_out else np.empty(0, np.int64)
+    return Cells(ops.stage[row], ops.iteration[row], ops.kind[row], np.full(len(row), BUSY), ns), above
+
+
+def idle_cells(
+    ops: DeviceOps,
+    busy: Cover,
+    low: int,
+    high: int,
+    hosts: HostStates,
+    threads: Sequence[Thread],
+    owner: Thread | None,
+) -> tuple[Cells, Gaps]:
+    """Cells of the idle part of ``[low, high)``, and the gaps themselves. `owner` is the window's thread, if it has one."""
+    g0, g1 = gaps(busy, low, high)
+    n = len(g0)
+    x = np.searchsorted(ops.start_ns, g1, side="left")
+    has_next = (g1 < high) & (x < len(ops.start_ns))
+    x = np.where(has_next, x, 0)
+    if len(ops.start_ns) == 0:
+        has_next = np.zeros(n, bool)
+    parts = _Parts()
+    opened = np.full(n, BLOCKED.index("unknown"), np.int64)
+
+    rows = np.flatnonzero(has_next)
+    xs = x[rows]
+    orphan = (ops.call[xs] < 0) & (ops.thread[xs] < 0)
+    parts.add(
+        rows[orphan], g0[rows[orphan]], g1[rows[orphan]], ops.stage[xs[orphan]], ops.iteration[xs[orphan]], "unknown"
+    )
+
+    rows, xs = rows[~orphan], xs[~orphan]
+    returned = ops.call_end_ns[xs] <= g0[rows]
+    previous = _last_to_end(ops.end_ns)[np.maximum(xs - 1, 0)]
+    same_launch = (xs > 0) & (ops.call[previous] == ops.call[xs]) & (ops.call[xs] >= 0)
+    for cause, chosen in (("graph_internal", returned & same_launch), ("queued", returned & ~same_launch)):
+        r, q = rows[chosen], xs[chosen]
+        parts.add(r, g0[r], g1[r], ops.stage[q], ops.iteration[q], cause)
+    opened[rows[returned]] = BLOCKED.index("queued")
+
+    rows, xs = rows[~returned], xs[~returned]
+    launch_from = np.clip(ops.call_start_ns[xs], g0[rows], g1[rows])
+    launch_to = np.clip(ops.call_end_ns[xs], launch_from, g1[rows])
+    inside = _inside_launch(ops, xs)
+    parts.add(rows, launch_from, launch_to, ops.stage[xs], ops.iteration[xs], inside)
+    parts.add(rows, launch_to, g1[rows], ops.stage[xs], ops.iteration[xs], "launch_latency")
+    for t in np.unique(ops.thread[xs]).tolist():
+        mine = ops.thread[xs] == t
+        _host_pieces(parts, opened, rows[mine], g0[rows[mine]], launch_from[mine], hosts.of(threads[t]))
+    in_launch = launch_from == g0[rows]
+    blocked = np.where(inside == CAUSE["copy_api"], BLOCKED.index("copy_api"), BLOCKED.index("host"))
+    opened[rows[in_launch]] = blocked[in_launch]
+
+    rows = np.flatnonzero(~has_next)
+    if owner is None:
+        nothing = np.full(len(rows), NO_STAGE, np.int64)
+        parts.add(rows, g0[rows], g1[rows], nothing, nothing, "tail")
+    else:
+        _host_pieces(parts, opened, rows, g0[rows], g1[rows], hosts.of(owner))
+    return parts.cells(), parts.gaps(g0, g1, opened)
+
+
+def _inside_launch(ops: DeviceOps, xs: npt.NDArray[np.integer]) -> Ints:
+    """Cause of the time inside the launching call of each op."""
+    kind = ops.call_kind[xs]
+    blocking = (kind == api.COPY) & (ops.pageable[xs] | ops.call_synchronous[xs])
+    slow = (kind == api.LAUNCH) & (ops.call_end_ns[xs] - ops.call_start_ns[xs] > api.LAZY_LOAD_NS)
+    out = np.full(len(xs), CAUSE["launch_api"], np.int64)
+    out[blocking] = CAUSE["copy_api"]
+    out[slow] = CAUSE["lazy_load"]
+    return out
+
+
+def _host_pieces(parts: _Parts, opened: Ints, rows: Ints, start: Ints, end: Ints, state: State) -> None:
+    """Cut ``[start, end)`` of each gap by what the host thread was doing."""
+    which, begin, stop = pieces(start, end, state.at)
+    index = np.searchsorted(state.at, begin, side="right") - 1
+    known = index >= 0
+    stage = np.where(known, state.stage[index], NO_STAGE) if len(state.at) else np.full(len(begin), NO_STAGE)
+    cause = (
+        np.where(known, state.cause[index], CAUSE["host_code"])
+        if len(state.at)
+        else np.full(len(begin), CAUSE["host_code"])
+    )
+    iteration = np.where(known, state.iteration[index], NOTHING) if len(state.at) else np.full(len(begin), NOTHING)
+    parts.add(rows[which], begin, stop, stage, iteration, cause)
+    opened[rows] = state.blocked_in(start)
+
+
+def _last_to_end(end: Ints) -> Ints:
+    """For each op the op up to it (in order of start) that ends last; of equal ends the later one."""
+    if len(end) == 0:
+        return end
+    reach = np.maximum.accumulate(end)
+    return np.maximum.accumulate(np.where(end >= reach, np.arange(len(end)), 0))
+
+
+class _Parts:
+    """Collects pieces of gaps as arrays; empty pieces are dropped."""
+
+    def __init__(self) -> None:
+        self._columns: list[tuple[Ints, Ints, Ints, Ints, Ints]] = []
+
+    def add(self, gap: Ints, start: Ints, end: Ints, stage: Ints, iteration: Ints, cause: str | Ints) -> None:
+        causes = np.full(len(gap), CAUSE[cause], np.int64) if isinstance(cause, str) else cause
+        keep = end > start
+        self._columns.append((gap[keep], (end - start)[keep], stage[keep], iteration[keep], causes[keep]))
+
+    def _joined(self) -> tuple[Ints, ...]:
+        if not self._columns:
+            return tuple(np.empty(0, np.int64) for _ in range(5))
+        return tuple(np.concatenate(c) for c in zip(*self._columns, strict=True))
+
+    def cells(self) -> Cells:
+        _, ns, stage, iteration, cause = self._joined()
+        return Cells(stage, iteration, np.full(len(ns), IDLE_CATEGORY, np.int64), cause, ns)
+
+    def gaps(self, start: Ints, end: Ints, opened: Ints) -> Gaps:
+        gap, ns, stage, _, cause = self._joined()
+        order = np.lexsort((ns, gap))  # the last piece of each gap is its largest
+        last = np.flatnonzero(np.r_[gap[order][1:] != gap[order][:-1], True]) if len(order) else np.empty(0, np.int64)
+        largest = order[last]
+        return Gaps(start, end, stage[largest], cause[largest], opened)

@@ -1,0 +1,142 @@
+"""Stages projected onto the devices their work ran on.
+
+A stage instance (one range) projects onto a device as ``[start of its first op, end of its last op)``. Figures of a path
+include the ops of nested stages; ``self_ops`` does not. Each op is counted once for its innermost stage and rolled up the
+tree of ranges from there, so that the cost is that of the ranges, not of ops times depth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from ..traces.model import KINDS
+from .intervals import Ints, grouped_measure, measure
+from .result import SCHEMAS
+from .stages import Stages
+from .steps import NOTHING
+
+
+def per_instance(ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
+    """(device, stage, self_ops, ops, first_ns, last_ns): every range that ops belong to, nested ops included.
+
+    `ops` has columns device, stage (code), start_ns, end_ns; rows with a negative stage are ignored.
+    """
+    own = (
+        ops.filter(pl.col("stage") >= 0)
+        .group_by("device", "stage")
+        .agg(
+            pl.len().cast(pl.Int64).alias("ops"),
+            pl.col("start_ns").min().alias("first_ns"),
+            pl.col("end_ns").max().alias("last_ns"),
+        )
+        .with_columns(pl.col("ops").alias("self_ops"))
+    )
+    parent = pl.DataFrame({"stage": np.arange(len(stages)), "parent": stages.parent})
+    found = [own]
+    level = own
+    while len(level):
+        level = (
+            level.join(parent, on="stage")
+            .filter(pl.col("parent") != NOTHING)
+            .group_by("device", pl.col("parent").alias("stage"))
+            .agg(pl.col("ops").sum(), pl.col("first_ns").min(), pl.col("last_ns").max())
+            .with_columns(pl.lit(0, pl.Int64).alias("self_ops"))
+            .select(own.columns)
+        )
+        found.append(level)
+    return (
+        pl.concat(found)
+        .group_by("device", "stage")
+        .agg(pl.col("self_ops").sum(), pl.col("ops").sum(), pl.col("first_ns").min(), pl.col("last_ns").max())
+    )
+
+
+def stage_kinds(ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
+    """Table ``stage_kinds``, and per (device, path) the union of all its ops (rows with a null kind).
+
+    `ops` has columns device, stage, kind, start_ns, end_ns, nbytes and is sorted by start; times are already clipped.
+    """
+    mine = ops.filter(pl.col("stage") >= 0)
+    if len(mine) == 0:
+        return pl.DataFrame(schema=SCHEMAS["stage_kinds"])
+    stage = mine["stage"].to_numpy()
+    node = stages.node[stage]
+    kind = mine["kind"].to_physical().to_numpy().astype(np.int64)
+    device = mine["device"].to_numpy().astype(np.int64)
+    start, end = mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()
+    nbytes = mine["nbytes"].fill_null(0).to_numpy()
+    rows = []
+    for above, below in sorted(stages.nodes_below.items()):
+        chosen = np.flatnonzero(np.isin(node, below))
+        for d in np.unique(device[chosen]).tolist():
+            here = chosen[device[chosen] == d]
+            k, s, e = kind[here], start[here], end[here]
+            counts = np.bincount(k, minlength=len(KINDS))
+            unions = grouped_measure(k, s, e, len(KINDS))
+            for code in np.flatnonzero(counts).tolist():
+                of = k == code
+                rows.append(
+                    {
+                        "device": d,
+                        "path": stages.paths[above],
+                        "kind": KINDS[code],
+                        "ops": int(counts[code]),
+                        "sum_ns": int((e[of] - s[of]).sum()),
+                        "union_ns": int(unions[code]),
+                        "nbytes": int(nbytes[here][of].sum()),
+                    }
+                )
+            rows.append(
+                {
+                    "device": d,
+                    "path": stages.paths[above],
+                    "kind": None,
+                    "ops": len(here),
+                    "sum_ns": int((e - s).sum()),
+                    "union_ns": measure(s, e),
+                    "nbytes": int(nbytes[here].sum()),
+                }
+            )
+    return pl.DataFrame(rows, schema=SCHEMAS["stage_kinds"])
+
+
+def stage_table(
+    ops: pl.DataFrame, stages: Stages, shown: Ints, unions: pl.DataFrame, low: int | None, high: int | None
+) -> pl.DataFrame:
+    """Table ``stages``: the stages `shown` (positions) by path and device; paths without ops have a null device.
+
+    `unions` are the rows of `stage_kinds` with a null kind; ``host_ns`` counts only what lies in ``[low, high)`` if given.
+    """
+    start, end = stages.start_ns[shown], stages.end_ns[shown]
+    if low is not None and high is not None:
+        start, end = np.clip(start, low, high), np.clip(end, low, high)
+    host = (
+        pl.DataFrame({"path_id": stages.path_id[shown], "host_ns": end - start})
+        .group_by("path_id")
+        .agg(pl.len().cast(pl.Int64).alias("instances"), pl.col("host_ns").sum())
+    )
+    chosen = np.zeros(len(stages), bool)
+    chosen[shown] = True
+    instances = per_instance(ops, stages)
+    kept = instances.filter(pl.Series(chosen[instances["stage"].to_numpy()], dtype=pl.Boolean))
+    device = (
+        kept.with_columns(
+            pl.Series("path_id", stages.path_id[kept["stage"].to_numpy()]),
+            (pl.col("last_ns") - pl.col("first_ns")).alias("projected_ns"),
+        )
+        .group_by("device", "path_id")
+        .agg(pl.col("projected_ns").sum(), pl.col("ops").sum(), pl.col("self_ops").sum())
+    )
+    names = pl.DataFrame(
+        {"path_id": np.arange(len(stages.paths)), "path": pl.Series(list(stages.paths), dtype=pl.String)}
+    )
+    busy = unions.select("device", "path", pl.col("union_ns").alias("busy_ns"))
+    return (
+        host.join(device, on="path_id", how="left")
+        .join(names, on="path_id")
+        .with_columns(pl.col("device").cast(pl.Int32))
+        .join(busy, on=["device", "path"], how="left")
+        .with_columns(pl.col("projected_ns", "ops", "self_ops", "busy_ns").fill_null(0))
+        .sort("path", "device", nulls_last=False)
+    )

@@ -1,0 +1,260 @@
+"""Which ranges are stages, how they nest, and which is open on a thread at an instant.
+
+A stage is a range of NVTX domain ``aisp`` or, where a trace has none, of the default domain; other domains count only when
+asked for by name. Stages nest per thread. A path joins their names with ``/`` (a name's own slash is written ``\\/``);
+``measured`` ranges are left out of paths, so that what they hold directly has the path `WINDOW`.
+
+Autograd, data-loader and other worker threads launch work while the stage is open on the thread that waits for them. Where
+the launching thread has no stage open, the stage of the one other thread of its process that has one is meant; with
+several candidates it is `AMBIGUOUS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ..traces.errors import UsageError
+from ..traces.model import Trace, distinct_values
+from .intervals import Ints
+from .steps import EMPTY, NOTHING, Steps, first_of, innermost, nesting, only_one
+
+OWN_DOMAIN: Final = "aisp"
+MEASURED: Final = "measured"
+ITERATION: Final = "iteration"
+WINDOW: Final = "(window)"
+"""Path of the ``measured`` range itself."""
+
+# Codes beside range positions (>= 0) wherever a stage is named by a number.
+NO_STAGE: Final = NOTHING
+AMBIGUOUS_STAGE: Final = -2
+ORPHAN_STAGE: Final = -3
+OUTSIDE_STAGE: Final = -4
+
+Thread = tuple[int, int]
+"""(pid, tid)."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stage ranges of a trace, sorted by start (longest first); a *stage* is a position in these arrays.
+
+    `end_ns` of a range that was never closed is the end of the trace. `parent` is a position or `NOTHING`. Ranges that nest
+    alike share a `node` of the stage tree; several nodes may share a path, since ``measured`` is left out of paths.
+    """
+
+    range_id: Ints
+    pid: Ints
+    tid: Ints
+    start_ns: Ints
+    end_ns: Ints
+    parent: Ints
+    names: Sequence[str]
+    node: Ints
+    node_parent: Ints
+    node_path: Ints
+    paths: Sequence[str]
+    unclosed: int
+    crossing: bool
+    domain: str
+
+    def __len__(self) -> int:
+        return len(self.range_id)
+
+    @cached_property
+    def path_id(self) -> Ints:
+        """Each stage's path as an index into `paths`."""
+        return self.node_path[self.node] if len(self) else np.empty(0, np.int64)
+
+    @cached_property
+    def nodes_below(self) -> dict[int, npt.NDArray[np.intp]]:
+        """For each path id: the nodes at or below any node of that path."""
+        out: dict[int, set[int]] = {}
+        for n in range(len(self.node_parent)):
+            cursor = n
+            while cursor >= 0:
+                out.setdefault(int(self.node_path[cursor]), set()).add(n)
+                cursor = int(self.node_parent[cursor])
+        return {path: np.array(sorted(nodes)) for path, nodes in out.items()}
+
+    @cached_property
+    def threads(self) -> dict[Thread, npt.NDArray[np.intp]]:
+        """Positions of each thread's stages."""
+        return _rows_by_thread(self.pid, self.tid)
+
+    @cached_property
+    def own(self) -> dict[Thread, Steps]:
+        """The innermost stage of each thread, as a function of time."""
+        return {t: innermost(self.start_ns[r], self.end_ns[r], r.astype(np.int64)) for t, r in self.threads.items()}
+
+    @cached_property
+    def elsewhere(self) -> dict[int, Steps]:
+        """Per process: the stage of the one thread that has one open, else `AMBIGUOUS_STAGE`."""
+        by_process: dict[int, list[Steps]] = {}
+        for (pid, _), steps in self.own.items():
+            by_process.setdefault(pid, []).append(steps)
+        return {pid: only_one(functions, AMBIGUOUS_STAGE) for pid, functions in by_process.items()}
+
+    def on_thread(self, thread: Thread, across: bool) -> Steps:
+        """The stage that work of `thread` belongs to, as a function of time; `across` allows the cross-thread rule."""
+        own = self.own.get(thread, EMPTY)
+        return first_of(own, self.elsewhere.get(thread[0], EMPTY)) if across else own
+
+    @cached_property
+    def iteration_of(self) -> dict[int, Steps]:
+        """Per process: the number of the ``iteration`` range open at an instant (0-based, in order of start)."""
+        rows = np.array([i for i, n in enumerate(self.names) if n == ITERATION], np.int64)
+        out: dict[int, Steps] = {}
+        for pid in np.unique(self.pid[rows]).tolist():
+            mine = rows[self.pid[rows] == pid]
+            out[pid] = innermost(self.start_ns[mine], self.end_ns[mine])
+        return out
+
+    def within(self, roots: Ints) -> npt.NDArray[np.bool_]:
+        """Which stages belong to the ranges `roots`: they and what nests in them, and also the outermost stages that
+        other threads of the same process open while a root is open (a pipeline's workers)."""
+        inside = np.zeros(len(self), bool)
+        inside[roots] = True
+        for root in roots.tolist():
+            workers = (
+                (self.parent == NOTHING)
+                & (self.pid == self.pid[root])
+                & (self.tid != self.tid[root])
+                & (self.start_ns >= self.start_ns[root])
+                & (self.start_ns < self.end_ns[root])
+            )
+            inside |= workers
+        for level in self.levels:
+            inside[level] |= np.where(self.parent[level] >= 0, inside[self.parent[level]], False)
+        return inside
+
+    @cached_property
+    def levels(self) -> list[npt.NDArray[np.intp]]:
+        """Positions by depth, outermost first."""
+        return levels_of(self.parent)
+
+    def path_of(self, codes: Ints, special: dict[int, str]) -> list[str]:
+        """The path of each code, `special` naming the negative ones."""
+        return [self.paths[self.path_id[c]] if c >= 0 else special[c] for c in codes.tolist()]
+
+
+def outside(stage: Ints, inside: npt.NDArray[np.bool_] | None) -> Ints:
+    """Stage codes with those outside of the window's range (`inside` false) replaced by `OUTSIDE_STAGE`.
+
+    Work without any stage is outside too. Orphans and ambiguous work stay what they are: nothing says where they belong.
+    """
+    if inside is None:
+        return stage
+    belongs = inside[np.maximum(stage, 0)] if len(inside) else np.zeros(len(stage), bool)
+    keep = np.where(stage >= 0, belongs, (stage == ORPHAN_STAGE) | (stage == AMBIGUOUS_STAGE))
+    return np.where(keep, stage, OUTSIDE_STAGE)
+
+
+def levels_of(parent: Ints) -> list[npt.NDArray[np.intp]]:
+    """Positions of a forest by depth, outermost first; parents may lie anywhere."""
+    depth = np.zeros(len(parent), np.int64)
+    cursor = parent.copy()
+    while (cursor >= 0).any():
+        depth += cursor >= 0
+        cursor = np.where(cursor >= 0, parent[cursor], NOTHING)
+    return [np.flatnonzero(depth == d) for d in range(int(depth.max(initial=-1)) + 1)]
+
+
+def choose_domain(trace: Trace, domain: str | None) -> str:
+    """The NVTX domain whose ranges are stages.
+
+    `domain` if given (raises `UsageError` if the trace has no such domain), else ``aisp`` if present, else the default.
+    """
+    present = trace.ranges.get_column("domain").unique().cast(pl.String).to_list()
+    if domain is not None:
+        if domain not in present:
+            known = ", ".join(repr(d) for d in sorted(d or "" for d in present)) or "none at all"
+            raise UsageError(f"the trace has no ranges of domain {domain!r}; it has {known}")
+        return domain
+    return OWN_DOMAIN if OWN_DOMAIN in present else ""
+
+
+def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
+    """The stages of `trace`; a range still open at the end of the recording lasts until `end_ns`."""
+    chosen = choose_domain(trace, domain)
+    table = trace.ranges.filter(pl.col("domain").cast(pl.String) == chosen)
+    closed = table.get_column("end_ns")
+    table = table.with_columns(pl.col("end_ns").fill_null(max(end_ns, 0)))
+    table = table.with_columns(pl.max_horizontal("start_ns", "end_ns").alias("end_ns"))
+    table = table.sort(["start_ns", "end_ns", "range_id"], descending=[False, True, False])
+    start, end = table["start_ns"].to_numpy(), table["end_ns"].to_numpy()
+    pid, tid = table["pid"].to_numpy().astype(np.int64), table["tid"].to_numpy().astype(np.int64)
+    parent = np.full(len(table), NOTHING, np.int64)
+    crossing = False
+    for rows in _rows_by_thread(pid, tid).values():
+        found, proper = nesting(start[rows], end[rows])
+        parent[rows] = np.where(found >= 0, rows[found], NOTHING)
+        crossing |= not proper
+    names = table["name"].cast(pl.String).fill_null("")
+    node, node_parent, node_path, paths = _tree(names.cast(pl.Enum(names.unique(maintain_order=True))), parent)
+    return Stages(
+        range_id=table["range_id"].to_numpy(),
+        pid=pid,
+        tid=tid,
+        start_ns=start,
+        end_ns=end,
+        parent=parent,
+        names=names.to_list(),
+        node=node,
+        node_parent=node_parent,
+        node_path=node_path,
+        paths=paths,
+        unclosed=closed.null_count(),
+        crossing=crossing,
+        domain=chosen,
+    )
+
+
+def _rows_by_thread(pid: Ints, tid: Ints) -> dict[Thread, npt.NDArray[np.intp]]:
+    if len(pid) == 0:
+        return {}
+    order = np.lexsort((tid, pid))
+    p, t = pid[order], tid[order]
+    first = np.flatnonzero(np.r_[True, (p[1:] != p[:-1]) | (t[1:] != t[:-1])])
+    return {(int(p[i]), int(t[i])): np.sort(rows) for i, rows in zip(first, np.split(order, first[1:]), strict=True)}
+
+
+def _tree(names: pl.Series, parent: Ints) -> tuple[Ints, Ints, Ints, list[str]]:
+    """(node of each stage, parent of each node, path id of each node, distinct paths), level by level from the outermost.
+
+    Many ranges share few nodes, so each level looks only at its distinct (parent's node, own name) pairs.
+    """
+    words = distinct_values(names)
+    code = names.to_physical().to_numpy().astype(np.int64)
+    node = np.zeros(len(code), np.int64)
+    node_parent: list[int] = []
+    node_path: list[int] = []
+    paths: list[str] = []
+    position: dict[str, int] = {}
+    for level in levels_of(parent):
+        above = np.where(parent[level] >= 0, node[parent[level]], NOTHING)
+        pairs, which = np.unique((above + 1) * len(words) + code[level], return_inverse=True)
+        node[level] = len(node_parent) + which
+        for pair in pairs.tolist():
+            up = pair // len(words) - 1
+            path = _join(paths[node_path[up]] if up >= 0 else "", words[pair % len(words)])
+            if path not in position:
+                position[path] = len(paths)
+                paths.append(path)
+            node_parent.append(up)
+            node_path.append(position[path])
+    return node, np.array(node_parent, np.int64), np.array(node_path, np.int64), paths
+
+
+def _join(prefix: str, name: str) -> str:
+    prefix = "" if prefix == WINDOW else prefix
+    if name == MEASURED:
+        return prefix or WINDOW
+    escaped = name.replace("\\", "\\\\").replace("/", "\\/")
+    return f"{prefix}/{escaped}" if prefix else escaped

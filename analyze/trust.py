@@ -1,0 +1,113 @@
+"""How far each metric can be believed, with the reason.
+
+Levels: ``ok``; ``partial`` (the figure exists, but part of its evidence is missing or it bounds the truth from one side);
+``unavailable`` (the trace cannot say). A verdict on evidence that is not ``ok`` is at best `invalid` or inconclusive.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from ..traces.model import Trace
+from .result import SCHEMAS
+
+METRICS: Final = ("ledger", "causes", "projection", "overlap", "bandwidth", "allocator", "comm", "bytes", "time")
+
+TOLERATED_SHARE: Final = 0.001
+"""Up to this share of ops or launches may be orphaned or unrecorded before a metric becomes partial: the few that a
+recording cuts off at its edges."""
+
+_LOSS: Final = re.compile(r"dropped|lost|discarded|overflow|not collected|incomplete|out of memory|non-fatal", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the analysis counted on its way; shares are of ops or of launch calls."""
+
+    ops: int
+    orphans: int
+    ambiguous: int
+    launch_calls: int
+    unrecorded: int
+    calls: int
+    stages: int
+    unclosed: int
+    crossing: bool
+    graphs: int
+    comm_ops: int
+    copies: int
+    copies_without_bytes: int
+    host_devices: bool
+
+
+def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
+    """Table ``trust``: one row a metric, the most serious level with all reasons of that level."""
+    found: dict[str, list[tuple[str, str]]] = {m: [] for m in METRICS}
+
+    def say(level: str, metrics: Iterable[str], reason: str) -> None:
+        for metric in metrics:
+            found[metric].append((level, reason))
+
+    if facts.ops == 0:
+        say(
+            "unavailable",
+            ("ledger", "causes", "overlap", "bandwidth", "bytes", "comm"),
+            "the trace has no device operations",
+        )
+    if facts.stages == 0:
+        say("unavailable", ("projection",), "the trace has no stage ranges")
+    if facts.ops and not facts.calls and not facts.host_devices:
+        say("unavailable", ("causes", "projection", "allocator"), "the trace has no API calls, so no launch is known")
+    if facts.ops and facts.orphans > TOLERATED_SHARE * facts.ops and facts.calls:
+        text = f"{facts.orphans} of {facts.ops} operations have no launching call (recording began late or lost calls)"
+        say("partial", ("causes", "projection"), text)
+    if facts.unrecorded > max(TOLERATED_SHARE * facts.launch_calls, 0):
+        text = f"{facts.unrecorded} of {facts.launch_calls} launches have no device row: operations were lost"
+        half = facts.unrecorded > facts.launch_calls / 2
+        say(
+            "unavailable" if half else "partial",
+            ("ledger", "causes", "projection", "overlap", "bandwidth", "bytes"),
+            text,
+        )
+    if facts.ambiguous > TOLERATED_SHARE * max(facts.ops, 1):
+        say("partial", ("projection",), f"{facts.ambiguous} of {facts.ops} operations fit several threads' stages")
+    if facts.unclosed:
+        say("partial", ("projection",), f"{facts.unclosed} stage ranges were still open when recording stopped")
+    if facts.crossing:
+        say("partial", ("projection",), "stage ranges of one thread cross each other")
+    if facts.graphs:
+        text = f"{facts.graphs} graph launches are recorded whole; record with --cuda-graph-trace=node to see inside"
+        say("partial", ("ledger", "overlap"), text)
+        say("unavailable", ("bytes",), text)
+    if facts.comm_ops:
+        say("partial", ("comm",), "a collective's time includes waiting for the slowest rank")
+    if facts.copies_without_bytes:
+        say(
+            "partial",
+            ("bandwidth", "bytes"),
+            f"{facts.copies_without_bytes} of {facts.copies} copies have no byte count",
+        )
+    if facts.ops and not facts.host_devices and trace.memory.is_empty():
+        say("partial", ("allocator",), "memory events were not recorded, only the time inside allocator calls is known")
+    losses = [
+        t for t in trace.diagnostics.filter(pl.col("severity") != "info")["text"].to_list() if t and _LOSS.search(t)
+    ]
+    for text in losses[:3]:
+        say("partial", ("ledger", "causes", "projection", "overlap", "bytes"), f"the recorder says: {text.strip()}")
+    for name, count in trace.meta.anomalies.items():
+        if count and name.startswith(("ops", "api")):
+            say("partial", ("ledger", "causes"), f"{count} rows could not be used ({name.replace('_', ' ')})")
+    return pl.DataFrame([_worst(m, found[m]) for m in METRICS], schema=SCHEMAS["trust"], orient="row")
+
+
+def _worst(metric: str, said: list[tuple[str, str]]) -> tuple[str, str, str]:
+    for level in ("unavailable", "partial"):
+        reasons = list(dict.fromkeys(r for lv, r in said if lv == level))
+        if reasons:
+            return metric, level, "; ".join(reasons)
+    return metric, "ok", ""

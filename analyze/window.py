@@ -1,0 +1,75 @@
+"""The time that is accounted for.
+
+Without a window each device is accounted from its first op's start to its last op's end. ``START:END`` gives instants on the
+trace's own clock. A range (``measured``, a stage path, or one of several instances as ``path#2``) gives, per device,
+``[range start, max(range end, end of the last op that belongs to it))``: device work outlives the range that launched it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..traces.errors import UsageError
+from ..traces.run import nearest
+from .intervals import Ints
+from .stages import MEASURED, WINDOW, Stages
+
+WindowSpec = tuple[int, int] | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What to account for: instants, or the stages (positions) whose time and work it is; neither: everything.
+
+    `roots` hold at most one range of each process.
+    """
+
+    instants: tuple[int, int] | None
+    roots: Ints | None
+
+
+def parse_window(text: str) -> WindowSpec:
+    """``START:END`` (ns, or with a unit: ``1.5ms:20ms``) as instants, anything else as a range's name."""
+    match = re.fullmatch(r"([\d.]+)(ns|us|ms|s)?:([\d.]+)(ns|us|ms|s)?", text)
+    if not match:
+        return text
+    unit = {None: 1, "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
+    try:
+        start, end = (round(float(match[i]) * unit[match[i + 1]]) for i in (1, 3))
+    except ValueError as exc:
+        raise UsageError(f"--window {text!r} holds no two numbers; write START:END, e.g. 1.5ms:20ms") from exc
+    if end <= start:
+        raise UsageError(f"--window {text!r} ends before it starts; write START:END with START < END")
+    return start, end
+
+
+def resolve(spec: WindowSpec, stages: Stages) -> Window:
+    """`spec` against the ranges of a trace.
+
+    Raises `UsageError` if no range has that name or path, or if several of one process have it and none was chosen.
+    """
+    if spec is None:
+        return Window(None, None)
+    if isinstance(spec, tuple):
+        return Window(spec, None)
+    wanted, _, number = spec.rpartition("#") if re.search(r"#\d+$", spec) else (spec, "", "")
+    wanted_path = WINDOW if wanted == MEASURED else wanted
+    path_ids = [i for i, p in enumerate(stages.paths) if p == wanted_path]
+    rows = np.flatnonzero(np.isin(stages.path_id, path_ids))
+    if len(rows) == 0:
+        rows = np.array([i for i, n in enumerate(stages.names) if n == wanted], np.int64)
+    if len(rows) == 0:
+        known = sorted(set(stages.paths))
+        raise UsageError(
+            f"no range is called {wanted!r}{nearest(wanted, known)} (see `aisp-trace analyze` for the paths)"
+        )
+    if number:
+        if int(number) >= len(rows):
+            raise UsageError(f"range {wanted!r} has {len(rows)} instances, so there is no #{number}; count from 0")
+        rows = rows[[int(number)]]
+    if len(np.unique(stages.pid[rows])) < len(rows):
+        raise UsageError(f"range {wanted!r} has {len(rows)} instances; choose one, e.g. --window '{wanted}#0'")
+    return Window(None, rows)

@@ -1,0 +1,57 @@
+"""``aisp-trace analyze``: every nanosecond of a run or trace, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..console import print_json
+
+
+def run(
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUN|TRACE]...", help="run folders or traces; default: the newest run", show_default=False
+        ),
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="START:END|RANGE", help="account only for this time (1.5ms:20ms), or this range (path#0)"),
+    ] = None,
+    attribution: Annotated[
+        str,
+        typer.Option(
+            metavar="process|thread", help="thread: a range sees only launches of its own thread, as nsys does"
+        ),
+    ] = "process",
+    domain: Annotated[str | None, typer.Option(help="NVTX domain whose ranges are the stages")] = None,
+    gaps: Annotated[int, typer.Option(min=0, help="how many of the largest idle gaps to keep for each device")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of tables")] = False,
+) -> None:
+    """Account for every nanosecond of a run or trace, stage by stage.
+
+    For each trace: where the device's time went (busy by kind, idle by cause), what each stage launched, which copies were
+    hidden under compute, bandwidth per direction, and what the allocator cost. The cells of the ledger add up exactly.
+    """
+    from ...analyze.document import document
+    from ..sources import analyses_of
+    from ..tables import print_analysis
+
+    analyses = [
+        analysis
+        for source in _given(sources)
+        for analysis in analyses_of(source, window=window, attribution=attribution, domain=domain, gaps=gaps)
+    ]
+    if as_json:
+        print_json(document(analyses))
+        return
+    for analysis in analyses:
+        print_analysis(analysis)
+
+
+def _given(sources: Sequence[Path] | None) -> Sequence[Path | None]:
+    return sources if sources else [None]

@@ -1,0 +1,100 @@
+"""What a reading command was given: a run folder, a trace file, or nothing (then the newest run).
+
+Every command that reads goes through here, so that `analyze`, `check` and `report` see the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..analyze.analyze import analyze
+from ..analyze.result import Analysis
+from ..analyze.stages import MEASURED
+from ..analyze.window import WindowSpec, parse_window
+from ..traces.errors import InputError
+from ..traces.model import Trace
+from ..traces.open import open_trace
+from ..traces.run import RUNS_DIR, Run, load_run, newest_run
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """One trace of a source. `variant` is null for a bare trace file."""
+
+    variant: str | None
+    trace: Trace
+    analysis: Analysis
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A run with its traces, or a single bare trace (`run` is null)."""
+
+    run: Run | None
+    path: Path
+
+    def open(
+        self, *, window: str | None = None, attribution: str = "process", domain: str | None = None, gaps: int = 20
+    ) -> Iterator[Opened]:
+        """Read and analyse the traces one by one, in the order of the variants.
+
+        A variant's window is its `measured` range unless `window` says otherwise; a foreign command of the user's has none.
+        """
+        for variant, file, kind_file in self._files():
+            trace = open_trace(file, kind_file=kind_file)
+            chosen = parse_window(window) if window is not None else self._own_window(variant, trace)
+            analysis = analyze(
+                trace, variant=variant, window=chosen, attribution=attribution, domain=domain, largest_gaps=gaps
+            )
+            yield Opened(variant, trace, analysis)
+
+    def _files(self) -> Iterator[tuple[str | None, Path, Path | None]]:
+        if self.run is None:
+            yield None, self.path, None
+            return
+        for variant in self.run.manifest.variants:
+            recording = variant.recording
+            if recording is not None:
+                kinds = None if recording.kind_file is None else self.run.path / recording.kind_file
+                yield variant.name, self.run.path / recording.trace, kinds
+
+    def _own_window(self, variant: str | None, trace: Trace) -> WindowSpec:
+        ours = variant is not None and self.run is not None and self.run.manifest.source != "command"
+        return MEASURED if ours and (trace.ranges["name"] == MEASURED).any() else None
+
+
+def find_source(path: Path | None) -> Source:
+    """What `path` names: a run folder, a manifest, a trace file; the newest run below ``aisp-runs`` if null.
+
+    Raises `InputError` if it does not exist, is an unfinished run, or holds neither.
+    """
+    if path is None:
+        run = newest_run(Path(RUNS_DIR))
+        return Source(run, run.path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a run folder or a trace file")
+    if path.is_dir() or path.name == "manifest.json":
+        run = load_run(path)
+        return Source(run, run.path)
+    return Source(None, path)
+
+
+def find_recorded(path: Path | None) -> Source:
+    """As `find_source`, but raises `InputError` for a run in which nothing was traced (``--profile none``)."""
+    source = find_source(path)
+    if source.run is not None and all(v.recording is None for v in source.run.manifest.variants):
+        raise InputError(
+            f"run {source.path} has timings but no trace (profile none); capture it with --profile minimal"
+        )
+    return source
+
+
+def analyses_of(
+    path: Path | None, *, window: str | None, attribution: str, domain: str | None, gaps: int
+) -> Iterator[Analysis]:
+    """The analyses of everything `path` names (see `find_recorded`)."""
+    source = find_recorded(path)
+    for opened in source.open(window=window, attribution=attribution, domain=domain, gaps=gaps):
+        yield opened.analysis

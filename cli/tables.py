@@ -1,0 +1,170 @@
+"""An analysis as tables for people, at most 80 columns wide."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from ..analyze.result import IDLE, Analysis
+from .console import Column, duration, ms, percent, rate, say, size, table
+
+LEFT: Final = "left"
+
+
+def print_analysis(analysis: Analysis) -> None:
+    """Print everything a person asks first, in the order they ask it: where did the time go, what was hidden, can I trust it."""
+    meta = analysis.meta
+    title = meta.file if analysis.variant is None else f"{analysis.variant} ({meta.file})"
+    say(f"{title}: {meta.recorder} {meta.recorder_version}")
+    for row in analysis.devices.iter_rows(named=True):
+        _print_device(analysis, row["device"], row["name"])
+    if analysis.devices.is_empty():
+        say("No device operations were recorded: only host times are known.")
+    _print_stages(analysis)
+    _print_bandwidth(analysis)
+    _print_allocator(analysis)
+    _print_trust(analysis)
+    say()
+
+
+def _print_device(analysis: Analysis, device: int, name: str) -> None:
+    here = pl.col("device") == device
+    window = analysis.windows.filter(here).row(0, named=True)
+    length = window["end_ns"] - window["start_ns"]
+    say(f"\ndevice {device} {name}: window {duration(length)}")
+    cells = (
+        analysis.ledger.filter(here).group_by("category", "cause").agg(pl.col("ns").sum()).sort("ns", descending=True)
+    )
+    unions = {r["kind"]: r for r in analysis.kinds.filter(here).iter_rows(named=True)}
+    rows = []
+    for cell in cells.iter_rows(named=True):
+        kind = unions.get(cell["category"])
+        what = cell["category"] if cell["cause"] is None else f"{IDLE}: {cell['cause']}"
+        rows.append(
+            (
+                what,
+                ms(cell["ns"]),
+                percent(cell["ns"] / length),
+                None if kind is None else kind["ops"],
+                None if kind is None else ms(kind["union_ns"]),
+                None if kind is None or not kind["nbytes"] else size(kind["nbytes"]),
+            )
+        )
+    rows.append(("total", ms(length), percent(1.0), None, None, None))
+    columns = [Column("where the time went", LEFT), Column("ms"), Column("share")]
+    say(table([*columns, Column("ops"), Column("union ms"), Column("bytes")], rows))
+    _print_overlap(analysis, device)
+    _print_gaps(analysis, device, length)
+
+
+def _print_overlap(analysis: Analysis, device: int) -> None:
+    whole = analysis.overlap.filter((pl.col("device") == device) & pl.col("stage").is_null() & (pl.col("a_ns") > 0))
+    rows = [
+        (f"{r['a']} under {r['b']}", ms(r["a_ns"]), ms(r["both_ns"]), percent(r["hidden"]), percent(r["efficiency"]))
+        for r in whole.iter_rows(named=True)
+        if r["b_ns"]
+    ]
+    if rows:
+        say("")
+        say(
+            table(
+                [Column("overlap", LEFT), Column("ms"), Column("hidden ms"), Column("hidden"), Column("of ideal")], rows
+            )
+        )
+        return
+    moved = not whole.filter(pl.col("a") == "copy").is_empty()
+    say("\noverlap: nothing ran beside the copies" if moved else "\noverlap: no copies")
+
+
+def _print_gaps(analysis: Analysis, device: int, length: int) -> None:
+    """Only gaps that matter by themselves: above 5 % of the window."""
+    large = analysis.gaps.filter((pl.col("device") == device) & (pl.col("ns") > length // 20))
+    for gap in large.head(5).iter_rows(named=True):
+        say(
+            f"one gap of {duration(gap['ns'])} ({percent(gap['ns'] / length)}) at {ms(gap['start_ns'])} ms: "
+            f"{gap['cause']} in {gap['stage']}, opened by {gap['opened_by']}"
+        )
+
+
+def _print_stages(analysis: Analysis) -> None:
+    """Nested stages are indented below their parents; a stage that launched nothing shows the idle time of all devices."""
+    if analysis.stages.is_empty():
+        return
+    idle = analysis.ledger.filter(pl.col("category") == IDLE)
+    labels = _tree_labels(analysis.stages["path"].to_list())
+    rows = []
+    for row in analysis.stages.iter_rows(named=True):
+        here = pl.col("device").eq_missing(pl.lit(row["device"]))
+        kinds = analysis.stage_kinds.filter(here & (pl.col("path") == row["path"]))
+        union = {r["kind"]: r["union_ns"] for r in kinds.iter_rows(named=True)}
+        mine = idle.filter(pl.col("stage") == row["path"])
+        waited = mine if row["device"] is None else mine.filter(pl.col("device") == row["device"])
+        figures = (
+            union.get("compute", 0) + union.get("graph", 0),
+            sum(union.get(k, 0) for k in ("h2d", "d2h", "p2p", "d2d", "h2h", "memset")),
+            union.get("comm", 0),
+            int(waited["ns"].sum()),
+        )
+        ops = None if row["device"] is None else row["ops"]
+        shown = [ms(f) if f else None for f in figures]
+        rows.append((labels[row["path"]], row["device"], row["instances"], ms(row["host_ns"]), ops, *shown))
+    titles = ("dev", "n", "host ms", "ops", "compute", "copy", "comm", "idle")
+    say("")
+    say(table([Column("stage (ms)", LEFT, shrink=True), *(Column(t) for t in titles)], rows))
+
+
+def _tree_labels(paths: list[str]) -> dict[str, str]:
+    """Each path's last name, two columns to the right for each of its ancestors that is shown; else the whole path."""
+    shown = set(paths)
+    labels: dict[str, str] = {}
+    depth: dict[str, int] = {}
+    for path in sorted(shown):
+        parent, _, name = path.rpartition("/")
+        while parent and parent not in shown and parent.endswith("\\"):
+            parent, _, head = parent.rpartition("/")
+            name = f"{head}/{name}"
+        depth[path] = depth[parent] + 1 if parent in shown else 0
+        labels[path] = "  " * depth[path] + (name if parent in shown else path)
+    return labels
+
+
+def _print_bandwidth(analysis: Analysis) -> None:
+    rows = []
+    for r in analysis.bandwidth.iter_rows(named=True):
+        ends = f"{r['src_kind'] or '?'} to {r['dst_kind'] or '?'}"
+        label = "effective" if r["effective"] else ""
+        rows.append((r["kind"], ends, r["bucket"], r["ops"], size(r["nbytes"]), rate(r["bytes_per_s"]), label))
+    if rows:
+        columns = [Column("copies", LEFT), Column("memory", LEFT, shrink=True), Column("size", LEFT)]
+        say("")
+        say(table([*columns, Column("n"), Column("bytes"), Column("GB/s"), Column("", LEFT)], rows))
+
+
+def _print_allocator(analysis: Analysis) -> None:
+    rows = [
+        (r["stage"], r["calls"], ms(r["host_ns"]), ms(r["stall_ns"]))
+        for r in analysis.allocator.iter_rows(named=True)
+        if r["calls"] or r["stall_ns"]
+    ]
+    if rows:
+        say("")
+        columns = [
+            Column("allocator", LEFT, shrink=True),
+            Column("calls"),
+            Column("host ms"),
+            Column("device stalled ms"),
+        ]
+        say(table(columns, rows))
+
+
+def _print_trust(analysis: Analysis) -> None:
+    doubts = analysis.trust.filter(pl.col("level") != "ok")
+    if doubts.is_empty():
+        return
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for row in doubts.iter_rows(named=True):
+        by_reason.setdefault((row["level"], row["reason"]), []).append(row["metric"])
+    say("")
+    for (level, reason), metrics in by_reason.items():
+        say(f"{level}: {', '.join(metrics)} ({reason})")
