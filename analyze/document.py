@@ -57,7 +57,7 @@ def _device(analysis: Analysis, row: Mapping[str, Any]) -> Json:
 
 
 def _stage(analysis: Analysis, row: Mapping[str, Any]) -> Json:
-    here = pl.col("device") == row["device"]
+    here = pl.col("device").eq_missing(pl.lit(row["device"]))
     mine = here & (pl.col("stage") == row["path"])
     kinds = analysis.stage_kinds.filter(here & (pl.col("path") == row["path"]))
     return {

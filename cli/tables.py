@@ -55,7 +55,7 @@ def _print_device(analysis: Analysis, device: int, name: str) -> None:
     columns = [Column("where the time went", LEFT), Column("ms"), Column("share")]
     say(table([*columns, Column("ops"), Column("union ms"), Column("bytes")], rows))
     _print_overlap(analysis, device)
-    _print_gaps(analysis, device, length)
+    _print_gaps(analysis, device, window["start_ns"], length)
 
 
 def _print_overlap(analysis: Analysis, device: int) -> None:
@@ -77,12 +77,12 @@ def _print_overlap(analysis: Analysis, device: int) -> None:
     say("\noverlap: nothing ran beside the copies" if moved else "\noverlap: no copies")
 
 
-def _print_gaps(analysis: Analysis, device: int, length: int) -> None:
+def _print_gaps(analysis: Analysis, device: int, start: int, length: int) -> None:
     """Only gaps that matter by themselves: above 5 % of the window."""
     large = analysis.gaps.filter((pl.col("device") == device) & (pl.col("ns") > length // 20))
     for gap in large.head(5).iter_rows(named=True):
         say(
-            f"one gap of {duration(gap['ns'])} ({percent(gap['ns'] / length)}) at {ms(gap['start_ns'])} ms: "
+            f"one gap of {duration(gap['ns'])} ({percent(gap['ns'] / length)}) at +{duration(gap['start_ns'] - start)}: "
             f"{gap['cause']} in {gap['stage']}, opened by {gap['opened_by']}"
         )
 
