@@ -30,6 +30,7 @@ from .result import AMBIGUOUS, CAUSES, IDLE, NONE, OPENED_BY, ORPHAN, OUTSIDE, S
 from .stages import (
     AMBIGUOUS_STAGE,
     ITERATION,
+    MEASURED,
     NO_STAGE,
     ORPHAN_STAGE,
     OUTSIDE_STAGE,
@@ -118,8 +119,9 @@ class _Engine:
                 used = roots[np.isin(self.stages.pid[roots], pid[own])] if own.any() else roots[:0]
                 if len(used) == 0:
                     continue
-                low = int(self.stages.start_ns[used].min())
-                high = max(int(self.stages.end_ns[used].max()), int(end[own].max()))
+                hull = self._hull(used)
+                low = int(self.stages.start_ns[hull].min())
+                high = max(int(self.stages.end_ns[hull].max()), int(end[own].max()))
                 last = used[np.argmax(self.stages.end_ns[used])]
                 owner = (int(self.stages.pid[last]), int(self.stages.tid[last]))
             elif self.window.instants is not None:
@@ -129,6 +131,18 @@ class _Engine:
             if high > low and (mine & (start < high) & (end >= low)).any():
                 out.append(_DeviceWindow(d, low, high, owner))
         return out
+
+    def _hull(self, roots: Ints) -> Ints:
+        """The stages that span a window of `roots`: they themselves, but of a `measured` range its iterations.
+
+        Opening and closing the recording takes time inside `measured` that is the recorder's, not the program's.
+        """
+        names = self.stages.names
+        if any(names[r] != MEASURED for r in roots.tolist()):
+            return roots
+        inside = np.flatnonzero(np.isin(self.stages.parent, roots))
+        iterations = np.array([i for i in inside.tolist() if names[i] == ITERATION], np.int64)
+        return iterations if len(iterations) else roots
 
     def analysis(self, variant: str | None, largest_gaps: int) -> Analysis:
         clipped = self._clipped()
@@ -179,6 +193,8 @@ class _Engine:
     def _clipped(self) -> pl.DataFrame:
         """The ops of every device's window, cut to it. Sorted by start, then op_id."""
         frames = []
+        if self.window == Window(None, None):
+            return self.ops
         for w in self.windows:
             touching = (pl.col("start_ns") < w.end_ns) & (
                 (pl.col("end_ns") > w.start_ns)
@@ -196,7 +212,16 @@ class _Engine:
     def _account(self, window: _DeviceWindow, hosts: HostStates) -> tuple[Cells, Cells, Gaps]:
         ops = self._device_ops(window.device)
         busy, union = busy_cells(ops, window.start_ns, window.end_ns)
-        idle, found = idle_cells(ops, union, window.start_ns, window.end_ns, hosts, self.launches.threads, window.owner)
+        idle, found = idle_cells(
+            ops,
+            union,
+            window.start_ns,
+            window.end_ns,
+            hosts,
+            self.launches.threads,
+            window.owner,
+            window.device in self.host_devices,
+        )
         return busy, idle, found
 
     def _device_ops(self, device: int) -> DeviceOps:
@@ -221,6 +246,7 @@ class _Engine:
             stage=table["stage"].to_numpy(),
             iteration=self.iteration[mine],
             call=call,
+            launch=_launch_codes(table),
             thread=self.launches.thread[mine],
             call_start_ns=at,
             call_end_ns=ends,
@@ -328,10 +354,12 @@ class _Engine:
     def _shown_stages(self, low: int, high: int) -> Ints:
         """The stages to list: those of the window's range, or those that touch its instants."""
         if self.inside is not None:
-            return np.flatnonzero(self.inside)
-        if self.window.instants is None:
-            return np.arange(len(self.stages))
-        return np.flatnonzero((self.stages.start_ns < high) & (self.stages.end_ns > low))
+            shown = self.inside
+        elif self.window.instants is None:
+            shown = np.ones(len(self.stages), bool)
+        else:
+            shown = (self.stages.start_ns < high) & (self.stages.end_ns > low)
+        return np.flatnonzero(shown & (self.stages.path_id != self.stages.window_path))
 
     def _iteration_table(self, low: int, high: int) -> pl.DataFrame:
         rows = np.array([i for i, n in enumerate(self.stages.names) if n == ITERATION], np.int64)
@@ -378,6 +406,13 @@ class _Engine:
             ends = mine.str.contains("StreamEndCapture").to_numpy()
             out[rows] = (np.cumsum(begins) - np.cumsum(ends)) > 0
         return out
+
+
+def _launch_codes(ops: pl.DataFrame) -> Ints:
+    """A number per (pid, correlation), unique within `ops`."""
+    correlation = ops["correlation"].fill_null(-1).to_numpy()
+    width = int(correlation.max(initial=0)) + 2
+    return np.asarray(ops["pid"].to_numpy().astype(np.int64) * width + correlation + 1)
 
 
 def _pageable(ops: pl.DataFrame) -> npt.NDArray[np.bool_]:

@@ -35,8 +35,9 @@ PATTERNS: Final = (
     (GRAPH, r"(cuda|cu)Graph|(cuda|cu)Stream(Begin|End)Capture"),
 )
 
-WAITING_OS_CALLS: Final = r"wait|sem_|poll|select|futex|sleep|^read|join|lock"
-"""Operating-system calls in which a thread waits for something else (names as nsys's osrt trace gives them)."""
+WAITING_OS_CALLS: Final = r"wait|sem_|poll|select|futex|sleep|(?<!th)read|join|lock"
+"""Operating-system calls in which a thread waits for something else (names as nsys's osrt trace gives them); the look-behind
+keeps ``read`` from matching every ``pthread_`` function."""
 
 LAZY_LOAD_NS: Final = 1_000_000
 """A kernel launch that takes longer than this loads its module first: ordinary ones take 2 to 20 us on H100."""

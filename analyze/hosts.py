@@ -11,6 +11,7 @@ profiler's and the driver's own overhead, and the iteration. Causes follow one o
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..traces.model import Trace
+from ..traces.model import Trace, distinct_values
 from . import calls as api
 from .intervals import Ints
 from .launches import Calls
 from .result import CAUSES, OPENED_BY
 from .stages import Stages, Thread, outside
-from .steps import EMPTY, NOTHING, Steps, innermost
+from .steps import EMPTY, NOTHING, Steps, first_of, innermost
 
 BLOCKED: Final = OPENED_BY
 _CAUSE_OF_CLASS: Final = {
@@ -37,6 +38,7 @@ _CAUSE_OF_CLASS: Final = {
     api.OTHER: "other_api",
 }
 _CAUSE_TABLE: Final = np.array([CAUSES.index(_CAUSE_OF_CLASS[c]) for c in range(len(api.CLASSES))], np.int64)
+_FOREVER: Final = int(np.iinfo(np.int64).max)
 _BLOCKED_TABLE: Final = np.full(len(CAUSES), BLOCKED.index("host"), np.int64)
 _BLOCKED_TABLE[CAUSES.index("sync")] = BLOCKED.index("sync")
 _BLOCKED_TABLE[CAUSES.index("copy_api")] = BLOCKED.index("copy_api")
@@ -67,17 +69,20 @@ class HostStates:
     ) -> None:
         self._trace, self._calls, self._stages = trace, calls, stages
         self._across, self._inside = across, inside
-        self._made: dict[Thread, State] = {}
+        self._made: dict[tuple[Thread, bool], State] = {}
 
-    def of(self, thread: Thread) -> State:
-        """The state of `thread` over the whole recording."""
-        if thread not in self._made:
-            self._made[thread] = self._make(thread)
-        return self._made[thread]
+    def of(self, thread: Thread, on_host: bool) -> State:
+        """The state of `thread` over the whole recording; `on_host`: as it keeps a host device waiting."""
+        key = (thread, on_host)
+        if key not in self._made:
+            self._made[key] = self._make(thread, on_host)
+        return self._made[key]
 
-    def _make(self, thread: Thread) -> State:
+    def _make(self, thread: Thread, on_host: bool) -> State:
         stage = self._stages.on_thread(thread, self._across)
         call = self._call_cause(thread)
+        if on_host:
+            call = first_of(self._allocating(thread), first_of(self._waiting(thread), call))
         profiler, driver = (self._overhead(thread, source) for source in ("profiler", "driver"))
         iteration = self._stages.iteration_of.get(thread[0], EMPTY)
         at = np.unique(np.concatenate([f.at for f in (stage, call, profiler, driver, iteration)]))
@@ -89,31 +94,42 @@ class HostStates:
         return State(at, outside(stage(at), self._inside), cause, iteration(at))
 
     def _call_cause(self, thread: Thread) -> Steps:
-        """The cause that the innermost call of the thread stands for (on a host without CUDA: waits and alloc stages)."""
+        """The cause that the innermost CUDA call of the thread stands for."""
         rows = self._calls.rows_of_thread.get(thread)
-        if rows is not None and len(rows):
-            start, end = self._calls.start_ns[rows], self._calls.end_ns[rows]
-            order = np.lexsort((-end, start)) if (np.diff(start) == 0).any() else slice(None)
+        if rows is None:
+            return EMPTY
+        start, end = self._calls.start_ns[rows], self._calls.end_ns[rows]
+        if (np.diff(start) == 0).any():
+            order = np.lexsort((-end, start))
             rows, start, end = rows[order], start[order], end[order]
-            return innermost(start, end, _CAUSE_TABLE[self._calls.kind[rows]])
-        return self._host_only_cause(thread)
+        return innermost(start, end, _CAUSE_TABLE[self._calls.kind[rows]])
 
-    def _host_only_cause(self, thread: Thread) -> Steps:
-        mine = (pl.col("pid") == thread[0]) & (pl.col("tid") == thread[1])
-        waits = self._trace.osrt.filter(mine & pl.col("name").cast(pl.String).str.contains(api.WAITING_OS_CALLS))
-        allocs = self._trace.ranges.filter(
-            mine & (pl.col("category").cast(pl.String) == "alloc") & pl.col("end_ns").is_not_null()
+    def _allocating(self, thread: Thread) -> Steps:
+        """Where a stage of kind ``alloc`` is open on the thread."""
+        category = pl.col("category").cast(pl.String)
+        stages = self._trace.ranges.filter(
+            pl.col("range_id").is_in(self._stages.range_id.tolist()) & (category == "alloc")
         )
-        both = pl.concat(
-            [
-                waits.select("start_ns", "end_ns", pl.lit(CAUSES.index("sync")).cast(pl.Int64).alias("cause")),
-                allocs.select("start_ns", "end_ns", pl.lit(CAUSES.index("allocator")).cast(pl.Int64).alias("cause")),
-            ]
-        ).sort(["start_ns", "end_ns"], descending=[False, True])
-        return innermost(both["start_ns"].to_numpy(), both["end_ns"].to_numpy(), both["cause"].to_numpy())
+        return self._constant(
+            stages.filter(_on(thread)).with_columns(pl.col("end_ns").fill_null(_FOREVER)), "allocator"
+        )
+
+    def _waiting(self, thread: Thread) -> Steps:
+        """Where the thread is inside an operating-system call that waits."""
+        osrt = self._trace.osrt
+        waits = [name for name in distinct_values(osrt["name"]) if re.search(api.WAITING_OS_CALLS, name)]
+        return self._constant(osrt.filter(_on(thread) & pl.col("name").cast(pl.String).is_in(waits)), "sync")
+
+    def _constant(self, rows: pl.DataFrame, cause: str) -> Steps:
+        rows = rows.sort(["start_ns", "end_ns"], descending=[False, True])
+        value = np.full(len(rows), CAUSES.index(cause), np.int64)
+        return innermost(rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy(), value)
 
     def _overhead(self, thread: Thread, source: str) -> Steps:
-        rows = self._trace.overhead.filter(
-            (pl.col("pid") == thread[0]) & (pl.col("tid") == thread[1]) & (pl.col("source") == source)
-        ).sort(["start_ns", "end_ns"], descending=[False, True])
+        rows = self._trace.overhead.filter(_on(thread) & (pl.col("source") == source))
+        rows = rows.sort(["start_ns", "end_ns"], descending=[False, True])
         return innermost(rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy())
+
+
+def _on(thread: Thread) -> pl.Expr:
+    return (pl.col("pid") == thread[0]) & (pl.col("tid") == thread[1])

@@ -57,6 +57,7 @@ class DeviceOps:
     stage: Ints
     iteration: Ints
     call: Ints
+    launch: Ints  # equal for ops of one launch: a code of (pid, correlation)
     thread: npt.NDArray[np.integer]
     call_start_ns: Ints
     call_end_ns: Ints
@@ -122,8 +123,10 @@ def idle_cells(
     hosts: HostStates,
     threads: Sequence[Thread],
     owner: Thread | None,
+    on_host: bool,
 ) -> tuple[Cells, Gaps]:
-    """Cells of the idle part of ``[low, high)``, and the gaps themselves. `owner` is the window's thread, if it has one."""
+    """Cells of the idle part of ``[low, high)``, and the gaps themselves. `owner` is the window's thread, if it has one;
+    `on_host` says that the device is the host itself."""
     g0, g1 = gaps(busy, low, high)
     n = len(g0)
     x = np.searchsorted(ops.start_ns, g1, side="left")
@@ -144,7 +147,7 @@ def idle_cells(
     rows, xs = rows[~orphan], xs[~orphan]
     returned = ops.call_end_ns[xs] <= g0[rows]
     previous = _last_to_end(ops.end_ns)[np.maximum(xs - 1, 0)]
-    same_launch = (xs > 0) & (ops.call[previous] == ops.call[xs]) & (ops.call[xs] >= 0)
+    same_launch = (xs > 0) & (ops.launch[previous] == ops.launch[xs])
     for cause, chosen in (("graph_internal", returned & same_launch), ("queued", returned & ~same_launch)):
         r, q = rows[chosen], xs[chosen]
         parts.add(r, g0[r], g1[r], ops.stage[q], ops.iteration[q], cause)
@@ -158,7 +161,7 @@ def idle_cells(
     parts.add(rows, launch_to, g1[rows], ops.stage[xs], ops.iteration[xs], "launch_latency")
     for t in np.unique(ops.thread[xs]).tolist():
         mine = ops.thread[xs] == t
-        _host_pieces(parts, opened, rows[mine], g0[rows[mine]], launch_from[mine], hosts.of(threads[t]))
+        _host_pieces(parts, opened, rows[mine], g0[rows[mine]], launch_from[mine], hosts.of(threads[t], on_host))
     in_launch = launch_from == g0[rows]
     blocked = np.where(inside == CAUSE["copy_api"], BLOCKED.index("copy_api"), BLOCKED.index("host"))
     opened[rows[in_launch]] = blocked[in_launch]
@@ -168,7 +171,7 @@ def idle_cells(
         nothing = np.full(len(rows), NO_STAGE, np.int64)
         parts.add(rows, g0[rows], g1[rows], nothing, nothing, "tail")
     else:
-        _host_pieces(parts, opened, rows, g0[rows], g1[rows], hosts.of(owner))
+        _host_pieces(parts, opened, rows, g0[rows], g1[rows], hosts.of(owner, on_host))
     return parts.cells(), parts.gaps(g0, g1, opened)
 
 

@@ -72,6 +72,11 @@ class Stages:
         """Each stage's path as an index into `paths`."""
         return self.node_path[self.node] if len(self) else np.empty(0, np.int64)
 
+    @property
+    def window_path(self) -> int:
+        """The id of path `WINDOW`, which is no stage of its own; `NOTHING` if there is none."""
+        return list(self.paths).index(WINDOW) if WINDOW in self.paths else NOTHING
+
     @cached_property
     def nodes_below(self) -> dict[int, npt.NDArray[np.intp]]:
         """For each path id: the nodes at or below any node of that path."""

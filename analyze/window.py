@@ -3,6 +3,7 @@
 Without a window each device is accounted from its first op's start to its last op's end. ``START:END`` gives instants on the
 trace's own clock. A range (``measured``, a stage path, or one of several instances as ``path#2``) gives, per device,
 ``[range start, max(range end, end of the last op that belongs to it))``: device work outlives the range that launched it.
+A `measured` range is trimmed to the iterations in it, since opening and closing a recording takes time within it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""One file a command, each exporting ``run``; ``cli.main.COMMANDS`` names them and imports the one that is called."""

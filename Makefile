@@ -1,0 +1,42 @@
+# One command each, on a fresh Debian or Ubuntu with Python 3.11 or 3.12 and make:
+#
+#   make demo    capture, analyze, check and report the first case study on this machine
+#   make test    formatting, lint, types and tests
+#
+# Both create .venv with pinned versions (constraints.txt) the first time, and again when those change. Variables
+# (PYTHON and TORCH count when .venv is made; `make clean` first to change them):
+#   PYTHON=python3.12   the Python to build .venv with (default: python3 if new enough, else python3.12 or 3.11)
+#   TORCH=cpu|default   which build of torch: the CPU one, or whatever the package index gives, which on PyPI is the
+#                       CUDA build (default: default where an NVIDIA GPU is present, cpu elsewhere)
+#   DEMO_ARGS='...'     more options for the demo's capture, for instance '--rounds 4'
+
+PYTHON ?=
+TORCH ?=
+DEMO_ARGS ?=
+export PYTHON TORCH DEMO_ARGS
+
+# Named after the folder: an environment copied along with its checkout would still import the old one.
+STAMP := .venv/.installed-$(shell printf %s '$(CURDIR)' | cksum | cut -d ' ' -f 1)
+
+.PHONY: help demo test check format clean
+help:
+	@sed -n '3,$$ { /^#/!q; s/^# \{0,1\}//p }' Makefile
+
+demo: $(STAMP)
+	@scripts/demo.sh
+
+test: $(STAMP)
+	@scripts/check.sh --tests
+
+check: $(STAMP)
+	@scripts/check.sh
+
+format: $(STAMP)
+	@.venv/bin/ruff check --fix --quiet . && .venv/bin/ruff format .
+
+clean:
+	rm -rf .venv .dev build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis report.html
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt scripts/make-venv.sh
+	@scripts/make-venv.sh $@

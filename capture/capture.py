@@ -1,0 +1,175 @@
+"""Carrying out a plan: rounds, recordings, comparison, manifest, and the run folder renamed into place.
+
+    capture(plan, Path("aisp-runs"))  ->  aisp-runs/pipeline_sequential-20261122T170102Z
+
+Whatever stops a capture (a failure, Ctrl-C) leaves ``.partial-<run>`` with all steps that ended well; `resume` does the
+rest. No process started here outlives it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..traces.errors import RecorderError, WorkloadError
+from ..traces.run import SCHEMA, Hardware, Manifest, ProcessResult, Recording, Round, Variant
+from . import host
+from .compare import differences
+from .folder import PartialRun, begin, load_result, now_utc, portable, reopen
+from .nsys import Recorded
+from .plan import Plan, check_plan, recorder_for, workload_command
+from .progress import Progress
+from .recorders import Recorder
+from .rounds import check_exit, run_rounds
+
+
+def capture(plan: Plan, output: Path, progress: Callable[[str, int], Progress] = Progress) -> Path:
+    """Carry out `plan`; returns the complete run's folder under `output`.
+
+    Raises `UsageError` for a plan that cannot be carried out, `RecorderError` or `WorkloadError` for what failed; their
+    message ends with how to resume.
+    """
+    check_plan(plan)
+    recorder = recorder_for(plan)  # before anything is written: a missing recorder is no unfinished run
+    return _carry_out(begin(plan, output), recorder, progress)
+
+
+def resume(folder: Path, progress: Callable[[str, int], Progress] = Progress) -> Path:
+    """Finish the unfinished run in `folder`; returns the complete run's folder. Raises as `capture` does."""
+    run = reopen(folder)
+    return _carry_out(run, recorder_for(run.plan), progress)
+
+
+def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[str, int], Progress]) -> Path:
+    plan = run.plan
+    per_round = len(plan.variants) if plan.process_per_variant else 1
+    shown = progress(plan.workload, plan.rounds * per_round + (len(plan.variants) if recorder is not None else 0))
+    try:
+        state = _sources(plan)
+        hardware = host.hardware(plan.device)
+        rounds = run_rounds(run, state, shown)
+        variants = _record_all(run, recorder, state, shown)
+        manifest = _manifest(run, state, _clocks_after(hardware), rounds, variants)
+        path = run.finish(manifest)
+    except (RecorderError, WorkloadError) as exc:
+        raise type(exc)(f"{exc}; then go on with `aisp-trace capture --resume {run.path}`") from exc
+    except KeyboardInterrupt:
+        shown.say(f"interrupted; go on with `aisp-trace capture --resume {run.path}`")
+        raise
+    shown.finish()
+    for note in manifest.notes:
+        shown.say(f"[{plan.workload}] note: {note}")
+    return path
+
+
+def _record_all(
+    run: PartialRun, recorder: Recorder | None, state: Mapping[str, Any], progress: Progress
+) -> list[Variant]:
+    variants = []
+    for variant in run.plan.variants:
+        recording = None if recorder is None else _record(run, recorder, variant.name, state, progress)
+        variants.append(Variant(variant.name, variant.description, recording))
+    return variants
+
+
+def _record(run: PartialRun, recorder: Recorder, name: str, state: Mapping[str, Any], progress: Progress) -> Recording:
+    """One traced process of variant `name`, or what is kept of it."""
+    plan = run.plan
+    foreign = plan.source == "command"
+    folder = run.path / name
+    folder.mkdir(exist_ok=True)
+    target = workload_command(plan, [name], folder / "traced.json", traced=True)
+    command = portable(recorder.command(target, folder, gated=not foreign), run.path)
+    label = f"recording {'the command' if foreign else name} with {recorder.name} {recorder.version}"
+    kept = run.recall(f"trace-{name}", Recording, state)
+    if kept is not None and kept.command == command and (run.path / kept.trace).is_file():
+        progress.skip(label)
+        return kept
+    progress.step(label)
+    (folder / "traced.json").unlink(missing_ok=True)
+    recorded = _start(plan, recorder, target, folder)
+    result, notes = _traced_result(plan, name, folder, recorded)
+    recording = Recording(
+        recorder=recorder.name,
+        recorder_version=recorder.version,
+        command=command,
+        exit_code=recorded.exit_code,
+        wall_ns=recorded.wall_ns,
+        trace=f"{name}/{recorded.trace}",
+        kind_file=None if recorded.kind_file is None else f"{name}/{recorded.kind_file}",
+        result=result,
+        notes=(*recorded.notes, *notes),
+    )
+    run.remember(f"trace-{name}", recording, state)
+    return recording
+
+
+def _start(plan: Plan, recorder: Recorder, target: Sequence[str], folder: Path) -> Recorded:
+    try:
+        return recorder.record(target, folder, gated=plan.source != "command", timeout_s=plan.timeout_s)
+    except OSError as exc:
+        raise WorkloadError(f"{plan.workload} cannot be started: {exc}") from exc
+
+
+def _traced_result(
+    plan: Plan, name: str, folder: Path, recorded: Recorded
+) -> tuple[ProcessResult | None, tuple[str, ...]]:
+    """(what the traced process answered, notes): a user's command answers nothing, and its failure is only noted."""
+    if plan.source == "command":
+        if recorded.exit_code == 0:
+            return None, ()
+        return None, (f"the command ended with exit code {recorded.exit_code}; its trace was kept",)
+    logs = sorted(folder.glob("*.stderr.log"), key=lambda log: log.name != "nsys-profile.stderr.log")
+    check_exit(plan, recorded.exit_code, logs[0] if logs else folder)
+    return load_result(folder / "traced.json", plan, [name]), ()
+
+
+def _manifest(
+    run: PartialRun,
+    state: Mapping[str, Any],
+    hardware: Hardware,
+    rounds: Sequence[Round],
+    variants: Sequence[Variant],
+) -> Manifest:
+    plan = run.plan
+    labelled = [(f"round {r.index}", r.result) for r in rounds]
+    recordings = [(v.name, v.recording) for v in variants if v.recording is not None]
+    labelled += [(f"the traced process of {name}", r.result) for name, r in recordings if r.result is not None]
+    notes = [*plan.notes, *differences(labelled)]
+    notes += [f"{name}: {note}" for name, recording in recordings for note in recording.notes]
+    return Manifest(
+        schema=SCHEMA,
+        run_id=run.run_id,
+        created_utc=now_utc(),
+        workload=plan.workload,
+        source=plan.source,
+        command_line=portable(plan.command_line, run.path),
+        profile=plan.profile,
+        recorder=plan.recorder,
+        hardware=hardware,
+        size=plan.size,
+        seed=plan.seed,
+        iterations=plan.iterations,
+        warmup=plan.warmup,
+        packages=state["packages"],
+        git=state["git"],
+        variants=variants,
+        rounds=rounds,
+        notes=notes,
+    )
+
+
+def _sources(plan: Plan) -> dict[str, Any]:
+    """What must not change between the steps of one run: the commit of the sources, and the packages' versions."""
+    package = Path(__file__).resolve().parents[1]
+    builtin = plan.source == "builtin"
+    git = host.git_state(package if builtin else Path.cwd(), root=builtin)
+    return {"git": git, "packages": host.package_versions()}
+
+
+def _clocks_after(hardware: Hardware) -> Hardware:
+    if not hardware.gpus:
+        return hardware
+    return dataclasses.replace(hardware, clocks={**hardware.clocks, "after": host.clocks()})

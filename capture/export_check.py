@@ -1,0 +1,88 @@
+"""Counting rows of a fresh nsys export, to notice what nsys loses without an error.
+
+Seen: an nvtx package whose ranges an older nsys does not record at all, and an nsys older than the driver that loses
+almost all device rows; both end with exit code 0. The standard library's sqlite3 is enough for this.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ..traces.errors import RecorderError
+from .stages import DOMAIN
+
+RANGE_TYPES: Final = (59, 60)
+"""NvtxPushPopRange and NvtxStartEndRange in ENUM_NSYS_EVENT_TYPE, the same from 2022.4 to 2025.3."""
+DOMAIN_CREATE: Final = 75
+"""NvtxDomainCreate: names a (process, domainId)."""
+
+DEVICE_TABLES: Final = (
+    "CUPTI_ACTIVITY_KIND_KERNEL",
+    "CUPTI_ACTIVITY_KIND_MEMCPY",
+    "CUPTI_ACTIVITY_KIND_MEMSET",
+    "CUPTI_ACTIVITY_KIND_GRAPH_TRACE",
+)
+LAUNCHES: Final = ("cudaLaunch*", "cuLaunch*", "cudaMemcpy*Async*", "cuMemcpy*Async*", "cudaGraphLaunch*")
+"""GLOB patterns of API calls each of which puts something on a device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What an export holds. `own_ranges` are ranges of domain ``aisp``; `without_row` launches have no device row."""
+
+    own_ranges: int
+    ranges: int
+    launches: int
+    without_row: int
+
+
+def count_rows(export: Path) -> Counts:
+    """Count the rows of `export`. Tables that are absent count as empty; raises `RecorderError` if it is no database."""
+    try:
+        with closing(sqlite3.connect(f"{export.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            own, every = _ranges(db, tables)
+            launches, without = _launches(db, tables)
+            return Counts(own, every, launches, without)
+    except sqlite3.Error as exc:
+        raise RecorderError(f"the export {export} cannot be read ({exc}); record again") from exc
+
+
+def _ranges(db: sqlite3.Connection, tables: set[str]) -> tuple[int, int]:
+    if "NVTX_EVENTS" not in tables:
+        return 0, 0
+    types = ", ".join(str(number) for number in RANGE_TYPES)
+    name = "e.text"
+    join = ""
+    if "StringIds" in tables and "textId" in {row[1] for row in db.execute("PRAGMA table_info(NVTX_EVENTS)")}:
+        name, join = "COALESCE(e.text, s.value)", "LEFT JOIN StringIds s ON s.id = e.textId"
+    # Domain ids are per process.
+    own = f"""
+        SELECT COUNT(*) FROM NVTX_EVENTS r WHERE r.eventType IN ({types}) AND (r.globalTid >> 24, r.domainId) IN (
+            SELECT e.globalTid >> 24, e.domainId FROM NVTX_EVENTS e {join}
+            WHERE e.eventType = {DOMAIN_CREATE} AND {name} = ?)
+    """
+    (every,) = db.execute(f"SELECT COUNT(*) FROM NVTX_EVENTS WHERE eventType IN ({types})").fetchone()
+    (ours,) = db.execute(own, (DOMAIN,)).fetchone()
+    return ours, every
+
+
+def _launches(db: sqlite3.Connection, tables: set[str]) -> tuple[int, int]:
+    if "CUPTI_ACTIVITY_KIND_RUNTIME" not in tables or "StringIds" not in tables:
+        return 0, 0
+    like = " OR ".join("s.value GLOB ?" for _ in LAUNCHES)
+    rows = " UNION ".join(
+        f"SELECT globalPid >> 24, correlationId FROM {table}" for table in DEVICE_TABLES if table in tables
+    )
+    lost = f"AND (r.globalTid >> 24, r.correlationId) NOT IN ({rows})" if rows else ""
+    calls = f"""
+        SELECT COUNT(*) FROM CUPTI_ACTIVITY_KIND_RUNTIME r JOIN StringIds s ON s.id = r.nameId
+        WHERE ({like}) AND r.returnValue = 0
+    """
+    (launches,) = db.execute(calls, LAUNCHES).fetchone()
+    (without,) = db.execute(calls + lost, LAUNCHES).fetchone()
+    return launches, without

@@ -1,0 +1,148 @@
+"""The machine a run is made on: device names, driver, clocks, package versions, the source's commit.
+
+Everything is read without torch, from nvidia-smi and /proc, and nothing is set: clocks are looked at, never locked.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ..traces.run import Hardware, slug
+from .processes import ask
+
+PACKAGES: Final = ("aisp-trace", "torch", "nvtx", "triton", "numpy", "typer")
+"""Packages whose versions a run records, where they are installed."""
+
+
+def hardware(device: str) -> Hardware:
+    """The machine as a run on `device` ("cuda" or "cpu") sees it; `key` names it in expectation files."""
+    rows = visible_gpus() if device == "cuda" else []
+    names = tuple(row["name"] for row in rows)
+    cpu = cpu_model()
+    return Hardware(
+        key=hardware_key(names, cpu),
+        device=device,
+        gpus=names,
+        driver=rows[0]["driver"] if rows else None,
+        cuda=cuda_version() if rows else None,
+        cpu=cpu,
+        cores=os.cpu_count() or 1,
+        clocks={"before": clocks()} if rows else {},
+    )
+
+
+def hardware_key(gpus: Sequence[str], cpu: str) -> str:
+    """``h200``, ``2x_h200``, ``a100_and_h200``, or ``cpu_<model>`` where there is no GPU."""
+    if not gpus:
+        return f"cpu_{slug(cpu)}"
+    kinds = sorted({slug(name) for name in gpus})
+    if len(kinds) > 1:
+        return "_and_".join(kinds)
+    return kinds[0] if len(gpus) == 1 else f"{len(gpus)}x_{kinds[0]}"
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name without trademark signs and nominal clock; the architecture where it has no name (Arm)."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    name = found[1] if found else (platform.processor() or platform.machine() or "unknown")
+    name = re.sub(r"\((?:R|TM|C)\)|\bCPU\b|@.*$|\bProcessor\b", " ", name, flags=re.IGNORECASE)
+    return re.sub(r"\s+", " ", name).strip() or platform.machine()
+
+
+def visible_gpus(environ: Mapping[str, str] = os.environ) -> list[dict[str, str]]:
+    """name, uuid, driver and index of the GPUs a program started now would see (CUDA_VISIBLE_DEVICES applied)."""
+    answer = ask(["nvidia-smi", "--query-gpu=index,uuid,driver_version,name", "--format=csv,noheader"])
+    return parse_gpus(answer or "", environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def parse_gpus(csv: str, visible: str | None) -> list[dict[str, str]]:
+    """The rows of nvidia-smi's answer that `visible` (CUDA_VISIBLE_DEVICES, null: unset) lets through, in its order.
+
+    As CUDA does it: an empty value hides all, and the first entry that names no GPU hides itself and the rest.
+    """
+    rows = []
+    for line in csv.splitlines():
+        parts = [part.strip() for part in line.split(",", 3)]
+        if len(parts) == 4 and parts[0].isdigit():
+            rows.append(dict(zip(("index", "uuid", "driver", "name"), parts, strict=True)))
+    if visible is None:
+        return rows
+    chosen = []
+    for entry in visible.split(","):
+        entry = entry.strip()
+        match = [r for r in rows if r["index"] == entry or (entry.startswith("GPU-") and r["uuid"].startswith(entry))]
+        if not match:
+            break
+        chosen.append(match[0])
+    return chosen
+
+
+def cuda_version() -> str | None:
+    """The highest CUDA version the driver supports, as nvidia-smi's banner says; null where it does not."""
+    found = re.search(r"CUDA Version:\s*([0-9.]+)", ask(["nvidia-smi"]) or "")
+    return found[1] if found else None
+
+
+def clocks() -> list[dict[str, str]]:
+    """Per GPU: current and maximum SM clock, memory clock, and why the clock is held down; empty without an answer."""
+    base = ("index", "clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu", "power.draw")
+    # The last column was renamed in driver 535; older drivers know only the second name.
+    for reasons in ("clocks_event_reasons.active", "clocks_throttle_reasons.active"):
+        fields = (*base, reasons)
+        answer = ask(["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"])
+        if answer:
+            names = [*base[:-2], "temperature", "power", "throttle_reasons"]
+            names = [name.replace(".", "_") for name in names]
+            rows = [[cell.strip() for cell in line.split(",")] for line in answer.splitlines()]
+            return [dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names)]
+    return []
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of `PACKAGES` that are installed, and of Python."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cuda_usable() -> bool:
+    """Whether a workload could use a GPU: one is visible, and the installed torch is not a CPU-only build."""
+    torch = package_versions().get("torch", "")
+    return bool(visible_gpus()) and not torch.endswith("+cpu")
+
+
+def git_state(folder: Path, *, root: bool, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """``{"commit", "dirty"}`` of the sources in `folder`; null where unknown.
+
+    AISP_GIT_COMMIT and AISP_GIT_DIRTY (1/true or 0/false) say it where there is no ``.git``, and come first. With
+    `root`, `folder` must itself be the top of a repository: a package installed below someone's project is not theirs.
+    """
+    commit = environ.get("AISP_GIT_COMMIT")
+    if commit:
+        dirty = environ.get("AISP_GIT_DIRTY", "").strip().lower()
+        known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+        return {"commit": commit, "dirty": known.get(dirty)}
+    git = ["git", "-C", str(folder)]
+    top = ask([*git, "rev-parse", "--show-toplevel"])
+    if top is None or (root and Path(top.strip()).resolve() != folder.resolve()):
+        return {"commit": None, "dirty": None}
+    head = ask([*git, "rev-parse", "HEAD"])
+    status = ask([*git, "status", "--porcelain"])
+    return {
+        "commit": head.strip() if head else None,
+        "dirty": None if status is None else bool(status.strip()),
+    }

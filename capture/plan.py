@@ -1,0 +1,183 @@
+"""The plan of a capture: everything that decides what will be run, as one value.
+
+The plan is made once, printed by ``--dry-run``, stored in the unfinished run folder, and is all that ``--resume``
+needs. It holds plain values only.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ..traces.errors import InputError, UsageError
+from ..traces.run import from_json
+from .nsys import PROFILES
+from .recorders import Recorder, choose_recorder
+
+SCHEMA: Final = "aisp-trace/plan/1"
+PLAN: Final = "plan.json"
+DEVICES: Final = ("auto", "cpu", "cuda")
+
+DEFAULT_ROUNDS: Final = 8
+"""The least number of rounds whose minimum and maximum are a 99 % interval of the median (2 * 0.5**8 = 0.8 %)."""
+DEFAULT_TIMEOUT_S: Final = 900.0
+COMMAND_VARIANT: Final = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedVariant:
+    """A variant by name, with the words the report shows for it."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a capture does. `program` is the command line that starts the workload, or the user's whole command.
+
+    `recorder` is settled: "nsys", "torch" or null (profile none). `source` is "builtin", "file" or "command"; a command
+    has one variant, no rounds, and none of `iterations`, `warmup`, `size` and `seed`. With `process_per_variant` a round
+    is one fresh process per variant instead of one for all.
+    """
+
+    schema: str
+    workload: str
+    source: str
+    program: Sequence[str]
+    variants: Sequence[PlannedVariant]
+    profile: str
+    recorder: str | None
+    device: str
+    iterations: int | None
+    warmup: int | None
+    size: str | None
+    seed: int | None
+    rounds: int
+    process_per_variant: bool
+    timeout_s: float
+    nsys_args: Sequence[str]
+    command_line: Sequence[str]
+    notes: Sequence[str] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variants' names, in their given order."""
+        return tuple(variant.name for variant in self.variants)
+
+
+def check_plan(plan: Plan) -> Plan:
+    """`plan` itself; raises `UsageError` for the first thing in it that cannot be carried out."""
+    if plan.profile not in PROFILES:
+        raise UsageError(f"profile {plan.profile!r} does not exist; profiles are {', '.join(PROFILES)}")
+    if plan.device not in ("cpu", "cuda"):
+        raise UsageError(f"device {plan.device!r} does not exist; devices are {', '.join(DEVICES)}")
+    if not plan.variants:
+        raise UsageError(f"{plan.workload} was asked for without a variant; name at least one")
+    twice = sorted({name for name in plan.names if plan.names.count(name) > 1})
+    if twice:
+        raise UsageError(f"variant {twice[0]!r} was asked for twice; name each once")
+    if plan.timeout_s <= 0:
+        raise UsageError(f"--timeout is {plan.timeout_s:g} s; it must be above 0")
+    if plan.source == "command":
+        if plan.profile == "none":
+            raise UsageError("profile none times workloads and cannot record a command; take --profile minimal or deep")
+        return plan
+    if plan.iterations is None or plan.iterations < 1:
+        raise UsageError(f"--iterations is {plan.iterations}; it must be at least 1")
+    if plan.warmup is None or plan.warmup < 0:
+        raise UsageError(f"--warmup is {plan.warmup}; it must be at least 0")
+    if plan.rounds < 0 or (plan.rounds == 0 and plan.profile == "none"):
+        raise UsageError(f"--rounds is {plan.rounds}; without a recording it must be at least 1, with one at least 0")
+    return plan
+
+
+def load_plan(folder: Path) -> Plan:
+    """The plan stored in an unfinished run folder; raises `InputError` if there is none."""
+    file = folder / PLAN
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
+        raise InputError(
+            f"{folder} cannot be resumed: its {PLAN} cannot be read ({exc}); name an unfinished run's folder, or capture anew"
+        ) from exc
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise InputError(f"{folder} was begun by another version and cannot be resumed; capture anew")
+    return check_plan(from_json(Plan, data, str(file)))
+
+
+def builtin_program(workload: str) -> tuple[str, ...]:
+    """The command line of a workload of ours. -P: a checkout's own folders must not shadow other packages."""
+    return (sys.executable, "-P", "-m", f"aisp_trace.workloads.{workload}")
+
+
+def file_program(file: Path) -> tuple[str, ...]:
+    """The command line of a workload in a file of the user's; it may import what lies beside it, hence no -P."""
+    return (sys.executable, str(file))
+
+
+def order(names: Sequence[str], index: int) -> tuple[str, ...]:
+    """The order of round `index`: A B, B A, A B ... so that drift that is linear in time cancels between variants."""
+    return tuple(names) if index % 2 == 0 else tuple(reversed(names))
+
+
+def processes(plan: Plan, index: int) -> list[tuple[str, ...]]:
+    """The variants each process of round `index` runs: one process with all of them, or one each."""
+    ordered = order(plan.names, index)
+    return [(name,) for name in ordered] if plan.process_per_variant else [ordered]
+
+
+def workload_command(plan: Plan, variants: Sequence[str], result: Path, *, traced: bool) -> tuple[str, ...]:
+    """The command line of one workload process that runs `variants` and writes `result`."""
+    if plan.source == "command":
+        return tuple(plan.program)
+    command = [*plan.program]
+    for name in variants:
+        command += ["--variant", name]
+    command += ["--iterations", str(plan.iterations), "--warmup", str(plan.warmup)]
+    if plan.size is not None:
+        command += ["--size", plan.size]
+    command += ["--device", plan.device, "--seed", str(plan.seed), "--result", str(result)]
+    return (*command, "--trace") if traced else tuple(command)
+
+
+def recorder_for(plan: Plan) -> Recorder | None:
+    """The plan's recorder on this machine; raises `RecorderError` if it does not work here."""
+    if plan.recorder is None:
+        return None
+    recorder, _ = choose_recorder(
+        plan.recorder,
+        profile=plan.profile,
+        device=plan.device,
+        nsys_args=plan.nsys_args,
+        foreign=plan.source == "command",
+    )
+    return recorder
+
+
+def describe(plan: Plan, folder: Path) -> list[str]:
+    """Lines for ``--dry-run``: every command `capture` would run, in order, with the variables it sets."""
+    lines = [f"# {plan.workload}, profile {plan.profile}, recorder {plan.recorder or 'none'}, run folder {folder}"]
+    for index in range(plan.rounds):
+        for number, variants in enumerate(processes(plan, index)):
+            result = folder / "rounds" / round_file(plan, index, number)
+            lines.append(shlex.join(workload_command(plan, variants, result, traced=False)))
+    recorder = recorder_for(plan)
+    for name in plan.names if recorder is not None else ():
+        assert recorder is not None
+        own = folder / name
+        gated = plan.source != "command"
+        target = workload_command(plan, [name], own / "traced.json", traced=True)
+        variables = [f"{key}={shlex.quote(value)}" for key, value in recorder.environment(own, gated).items()]
+        lines.append(" ".join([*variables, shlex.join(recorder.command(target, own, gated))]))
+    return lines
+
+
+def round_file(plan: Plan, index: int, number: int) -> str:
+    """The result file of process `number` of round `index`."""
+    return f"round_{index:02d}_{number}.json" if plan.process_per_variant else f"round_{index:02d}.json"

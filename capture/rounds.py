@@ -1,0 +1,90 @@
+"""Untraced rounds: fresh processes that run the variants in alternating order and time every iteration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..traces.errors import WorkloadError
+from ..traces.run import Round
+from .folder import PartialRun, load_result, now_utc, portable
+from .plan import Plan, processes, round_file, workload_command
+from .processes import Finished, last_line, run_process
+from .progress import Progress, seconds
+from .stages import OUTPUT_VARIABLE, RECORDER_VARIABLE
+
+
+def run_rounds(run: PartialRun, state: Mapping[str, Any], progress: Progress) -> list[Round]:
+    """All rounds of the plan, those kept from before included, in order.
+
+    With one process per variant a round is several entries of the same index. Raises `WorkloadError` when a process
+    fails, does not end in time, or answers nonsense.
+    """
+    rounds = []
+    for index in range(run.plan.rounds):
+        for number, variants in enumerate(processes(run.plan, index)):
+            rounds.append(_run_round(run, index, number, variants, state, progress))
+    return rounds
+
+
+def _run_round(
+    run: PartialRun, index: int, number: int, variants: Sequence[str], state: Mapping[str, Any], progress: Progress
+) -> Round:
+    plan = run.plan
+    folder = run.path / "rounds"
+    folder.mkdir(exist_ok=True)
+    result_file = folder / round_file(plan, index, number)
+    command = workload_command(plan, variants, result_file, traced=False)
+    step = f"rounds-{result_file.stem}"
+    label = f"round {index + 1}/{plan.rounds}: {', '.join(variants)}"
+    kept = run.recall(step, Round, state)
+    if kept is not None and kept.command == portable(command, run.path) and result_file.is_file():
+        progress.skip(label)
+        return kept
+    progress.step(label)
+    started = now_utc()
+    finished = run_workload(plan, command, result_file, environment=untraced_environment())
+    result = load_result(result_file, plan, variants)
+    done = Round(
+        index=index,
+        command=portable(command, run.path),
+        exit_code=finished.exit_code,
+        wall_ns=finished.wall_ns,
+        started_utc=started,
+        result=result,
+    )
+    run.remember(step, done, state)
+    return done
+
+
+def run_workload(plan: Plan, command: Sequence[str], result_file: Path, *, environment: Mapping[str, str]) -> Finished:
+    """Run one untraced workload process; its output goes beside `result_file`. Raises `WorkloadError` if it fails."""
+    result_file.unlink(missing_ok=True)
+    out = result_file.with_suffix(".stdout.log")
+    err = result_file.with_suffix(".stderr.log")
+    try:
+        finished = run_process(command, stdout=out, stderr=err, timeout_s=plan.timeout_s, environment=environment)
+    except OSError as exc:
+        raise WorkloadError(f"{plan.workload} cannot be started: {exc}") from exc
+    if finished.timed_out:
+        raise WorkloadError(
+            f"{plan.workload} did not end within {seconds(plan.timeout_s)} and was stopped with all its processes; give it "
+            f"longer with --timeout, and see {err} for how far it came"
+        )
+    check_exit(plan, finished.exit_code, err)
+    return finished
+
+
+def check_exit(plan: Plan, exit_code: int, log: Path) -> None:
+    """Raises `WorkloadError` for any exit code but 0, with the process's last words."""
+    if exit_code != 0:
+        how = f"ended with exit code {exit_code}" if exit_code > 0 else f"was ended by signal {-exit_code}"
+        raise WorkloadError(f"{plan.workload} {how} ({last_line(log) or 'without a word'}); see {log}")
+
+
+def untraced_environment() -> dict[str, str]:
+    """This process's environment without anything that would make a workload record itself."""
+    hidden = {RECORDER_VARIABLE, OUTPUT_VARIABLE}
+    return {name: value for name, value in os.environ.items() if name not in hidden}

@@ -1,0 +1,155 @@
+"""Stage ranges: what a workload writes around its work so that a trace can be read stage by stage.
+
+    with measured():                        # the recording gate, and the variant's window
+        for batch in batches:
+            with iteration():               # one complete unit of required work
+                with stage("load", kind="h2d", nbytes=batch.nbytes):
+                    ...
+
+Ranges go where a recorder listens, decided once by the environment when this module is imported:
+
+- under nsys (``AISP_TRACE_RECORDER=nsys``, or any nsys that injected itself): NVTX push/pop ranges of domain ``aisp``,
+  category = kind, payload = bytes;
+- with ``AISP_TRACE_RECORDER=torch``: `torch.profiler.record_function`, from the start of `measured` to its end; the
+  profiler itself is started and stopped by `measured` and writes into the folder ``AISP_TRACE_OUTPUT``;
+- otherwise nowhere: `stage` then costs well under a microsecond, and neither nvtx nor torch is imported.
+
+Ranges nest, may be opened by any thread, and are closed when their body raises.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal
+
+from ..traces.errors import RecorderError, UsageError
+
+DOMAIN: Final = "aisp"
+MEASURED: Final = "measured"
+ITERATION: Final = "iteration"
+
+RECORDER_VARIABLE: Final = "AISP_TRACE_RECORDER"
+OUTPUT_VARIABLE: Final = "AISP_TRACE_OUTPUT"
+
+KINDS: Final = frozenset({"compute", "h2d", "d2h", "d2d", "p2p", "comm", "alloc", "host"})
+"""What a stage may say it does; the same words as ``traces.model.STAGE_KINDS``, which would import polars."""
+
+INJECTED: Final = ("NVTX_INJECTION64_PATH", "NVTX_INJECTION32_PATH", "NSYS_PROFILING_SESSION_ID")
+"""Variables nsys sets in the programs it traces (read off one under 2022.4)."""
+
+Emit = Callable[[str, str | None, int | None], AbstractContextManager[object]]
+
+
+class _Nothing:
+    """The range that goes nowhere; one shared value, so that opening it allocates nothing."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exc: object) -> Literal[False]:
+        return False
+
+
+_NOTHING: Final = _Nothing()
+
+
+def stage(name: str, kind: str | None = None, nbytes: int | None = None) -> AbstractContextManager[object]:
+    """A range called `name`. `kind` is one of `KINDS`; `nbytes` is what the stage moves, in bytes.
+
+    Raises `UsageError` for a kind that does not exist, whether or not anything records.
+    """
+    if kind is not None and kind not in KINDS:
+        raise UsageError(
+            f"stage {name!r} has kind {kind!r}, which does not exist; kinds are {', '.join(sorted(KINDS))}"
+        )
+    emit = _emit
+    return _NOTHING if emit is None else emit(name, kind, nbytes)
+
+
+def iteration() -> AbstractContextManager[object]:
+    """The range around one complete unit of required work, its closing synchronisation included."""
+    emit = _emit
+    return _NOTHING if emit is None else emit(ITERATION, None, None)
+
+
+def measured() -> AbstractContextManager[object]:
+    """The range around all measured iterations of one variant; opens and closes the recording.
+
+    Raises `RecorderError` if the torch recorder was asked for but torch or its output folder is missing.
+    """
+    if _recorder == "torch":
+        return _TorchMeasured()
+    return _NOTHING if _emit is None else _emit(MEASURED, None, None)
+
+
+class _TorchMeasured:
+    """Runs the torch recorder around the range `measured`; a body that raises leaves no trace behind."""
+
+    def __enter__(self) -> None:
+        global _emit
+        if _emit is not None:
+            raise UsageError("measured() was opened inside measured(); a traced process has exactly one")
+        folder = os.environ.get(OUTPUT_VARIABLE)
+        if not folder:
+            raise RecorderError(f"the torch recorder was asked for, but {OUTPUT_VARIABLE} names no folder to write to")
+        from .torch_recorder import TorchRecording
+
+        self._recording = TorchRecording(Path(folder))
+        self._recording.start()
+        _emit = self._recording.range
+        self._range = _emit(MEASURED, None, None)
+        self._range.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> Literal[False]:
+        global _emit
+        self._range.__exit__(kind, value, traceback)
+        _emit = None
+        self._recording.stop()
+        if kind is None:
+            self._recording.write()
+        return False
+
+
+def _nvtx_emitter() -> Emit | None:
+    """Opens NVTX ranges, or null where the nvtx package is not installed."""
+    try:
+        import nvtx
+    except ImportError:
+        return None
+
+    # An annotation holds its registered string, category and payload and keeps no state of its own, so threads may
+    # share it: a stage met before costs one look-up. Registered strings are why `-p measured@aisp` needs
+    # NSYS_NVTX_PROFILER_REGISTER_ONLY=0.
+    made: dict[tuple[str, str | None, int | None], Any] = {}
+
+    def emit(name: str, kind: str | None, nbytes: int | None) -> Any:
+        key = (name, kind, nbytes)
+        annotation = made.get(key)
+        if annotation is None:
+            annotation = made[key] = nvtx.annotate(name, domain=DOMAIN, category=kind, payload=nbytes)
+        return annotation
+
+    return emit
+
+
+def _choose(environ: Mapping[str, str]) -> tuple[str | None, Emit | None]:
+    """(recorder, emitter) that the environment asks for; the torch recorder's emitter only lives inside `measured`."""
+    asked = environ.get(RECORDER_VARIABLE)
+    if asked not in (None, "", "nsys", "torch"):
+        raise UsageError(f"{RECORDER_VARIABLE} is {asked!r}; it may be nsys or torch")
+    if asked == "torch":
+        return "torch", None
+    if asked == "nsys" or any(environ.get(name) for name in INJECTED):
+        return "nsys", _nvtx_emitter()
+    return None, None
+
+
+_recorder, _emit = _choose(os.environ)

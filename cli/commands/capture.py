@@ -1,0 +1,264 @@
+"""``aisp-trace capture``: from options to plans, from plans to runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from ...capture import host
+from ...capture import plan as planning
+from ...capture.capture import capture, resume
+from ...capture.plan import DEFAULT_ROUNDS, DEFAULT_TIMEOUT_S, Plan, PlannedVariant
+from ...capture.recorders import choose_recorder
+from ...traces.errors import RecorderError, UsageError, WorkloadError
+from ...traces.run import RUNS_DIR, nearest
+from ...workloads import catalog
+from .. import console
+
+FILE_VARIANTS: Final = (("baseline", ""), ("optimized", ""))
+"""The variants a workload in a user's file is taken to have when --variant names none."""
+
+FILE_ITERATIONS: Final = 10
+FILE_WARMUP: Final = 3
+"""Iterations of a workload in a user's file; workloads of ours say their own in the catalog."""
+
+COMMAND_OPTIONS: Final = ("iterations", "rounds", "variant", "size", "seed", "warmup")
+"""Options that have no meaning for a command of the user's own."""
+
+
+def run(
+    ctx: typer.Context,
+    workload: Annotated[
+        str | None, typer.Argument(metavar="[WORKLOAD]", help="Name from `aisp-trace list`, or a .py file.")
+    ] = None,
+    profile: Annotated[str, typer.Option(help="What to record: none (timings only), minimal or deep.")] = "minimal",
+    iterations: Annotated[int | None, typer.Option(help="Timed iterations per process.", metavar="N")] = None,
+    rounds: Annotated[int, typer.Option(help="Untraced rounds, each a fresh process.", metavar="N")] = DEFAULT_ROUNDS,
+    variant: Annotated[list[str] | None, typer.Option(help="Only this variant; may be repeated.")] = None,
+    size: Annotated[str, typer.Option(help="tiny, default or large.")] = "default",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    recorder: Annotated[str, typer.Option(help="auto, nsys or torch.")] = "auto",
+    output: Annotated[Path, typer.Option(help="Folder that gets the run.", metavar="DIR")] = Path(RUNS_DIR),
+    timeout: Annotated[float, typer.Option(help="Seconds one process may take.", metavar="S")] = DEFAULT_TIMEOUT_S,
+    seed: Annotated[int, typer.Option(help="Seed of the inputs.", metavar="N")] = 0,
+    warmup: Annotated[int | None, typer.Option(help="Iterations before the timed ones.", metavar="N")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, run nothing.")] = False,
+    resume_folder: Annotated[
+        Path | None, typer.Option("--resume", help="Finish the unfinished run in this folder.", metavar="FOLDER")
+    ] = None,
+    nsys_arg: Annotated[list[str] | None, typer.Option(help="Passed on to nsys profile; may be repeated.")] = None,
+) -> int:
+    """Run a workload and record it into a run folder.
+
+    Without WORKLOAD, every workload this machine can run. Each is timed in untraced rounds, all variants in
+    alternating order, then recorded once per variant. `capture -- COMMAND ...` records a program of your own once,
+    which needs nsys.
+    """
+    if resume_folder is not None:
+        _refuse_others(ctx, ("resume_folder",), "--resume takes everything from the unfinished run")
+        return _summary([resume(resume_folder)])
+    foreign = tuple(ctx.args)
+    options = _Options(
+        profile, iterations, rounds, tuple(variant or ()), size, device, recorder, timeout, seed, warmup, nsys_arg or ()
+    )
+    if foreign:
+        if workload is not None:
+            raise UsageError(f"both the workload {workload!r} and a command were given; give one of them")
+        for name in COMMAND_OPTIONS:
+            if _given(ctx, name):
+                raise UsageError(
+                    f"--{name} was given with a command of your own, which runs once and as it is; leave it out"
+                )
+        plans = [_command_plan(foreign, options)]
+    elif workload is None:
+        plans = [_builtin_plan(entry, options) for entry in _runnable(device)]
+    elif workload.endswith(".py"):
+        plans = [_file_plan(Path(workload), options)]
+    else:
+        plans = [_builtin_plan(catalog.find(workload), options)]
+    for plan in plans:
+        planning.check_plan(plan)
+    if dry_run:
+        for plan in plans:
+            for line in planning.describe(plan, output / f"{plan.workload}-<time>"):
+                console.say(line)
+        return 0
+    return _summary(_capture_each(plans, output))
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """The options as given; the workload's own defaults are not in them yet."""
+
+    profile: str
+    iterations: int | None
+    rounds: int
+    variants: tuple[str, ...]
+    size: str
+    device: str
+    recorder: str
+    timeout_s: float
+    seed: int
+    warmup: int | None
+    nsys_args: Sequence[str]
+
+
+def _builtin_plan(entry: catalog.Entry, options: _Options) -> Plan:
+    unknown = [name for name in options.variants if name not in entry.variant_names]
+    if unknown:
+        raise UsageError(
+            f"{entry.name} has no variant {unknown[0]!r}{nearest(unknown[0], entry.variant_names)}; "
+            f"it has {', '.join(entry.variant_names)}"
+        )
+    if options.size not in entry.sizes:
+        raise UsageError(f"{entry.name} has no size {options.size!r}; it has {', '.join(entry.sizes)}")
+    # The entry's order, not the command line's: the baseline comes first in every report.
+    variants = tuple(v for v in entry.variants if not options.variants or v[0] in options.variants)
+    return _workload_plan(
+        entry.name,
+        "builtin",
+        planning.builtin_program(entry.name),
+        variants,
+        options,
+        devices=entry.devices,
+        iterations=entry.default_iterations,
+        warmup=entry.default_warmup,
+        process_per_variant=entry.process_per_variant,
+    )
+
+
+def _file_plan(file: Path, options: _Options) -> Plan:
+    if not file.is_file():
+        raise UsageError(f"{file} does not exist; name a workload of `aisp-trace list` or an existing .py file")
+    variants = tuple((name, "") for name in options.variants) or FILE_VARIANTS
+    program = planning.file_program(file.resolve())
+    return _workload_plan(file.stem, "file", program, variants, options)
+
+
+def _workload_plan(
+    name: str,
+    source: str,
+    program: Sequence[str],
+    variants: Sequence[tuple[str, str]],
+    options: _Options,
+    *,
+    devices: Sequence[str] = catalog.DEVICES,
+    iterations: int = FILE_ITERATIONS,
+    warmup: int = FILE_WARMUP,
+    process_per_variant: bool = False,
+) -> Plan:
+    device = _settle_device(name, options.device, devices)
+    recorder, notes = choose_recorder(
+        options.recorder, profile=options.profile, device=device, nsys_args=options.nsys_args
+    )
+    return Plan(
+        schema=planning.SCHEMA,
+        workload=name,
+        source=source,
+        program=program,
+        variants=[PlannedVariant(*variant) for variant in variants],
+        profile=options.profile,
+        recorder=None if recorder is None else recorder.name,
+        device=device,
+        iterations=iterations if options.iterations is None else options.iterations,
+        warmup=warmup if options.warmup is None else options.warmup,
+        size=options.size,
+        seed=options.seed,
+        rounds=options.rounds,
+        process_per_variant=process_per_variant,
+        timeout_s=options.timeout_s,
+        nsys_args=tuple(options.nsys_args),
+        command_line=("aisp-trace", *sys.argv[1:]),
+        notes=notes,
+    )
+
+
+def _command_plan(command: Sequence[str], options: _Options) -> Plan:
+    device = _settle_device("a command", options.device, catalog.DEVICES)
+    recorder, notes = choose_recorder(
+        options.recorder, profile=options.profile, device=device, nsys_args=options.nsys_args, foreign=True
+    )
+    return Plan(
+        schema=planning.SCHEMA,
+        workload=planning.COMMAND_VARIANT,
+        source="command",
+        program=command,
+        variants=[PlannedVariant(planning.COMMAND_VARIANT, "")],
+        profile=options.profile,
+        recorder=None if recorder is None else recorder.name,
+        device=device,
+        iterations=None,
+        warmup=None,
+        size=None,
+        seed=None,
+        rounds=0,
+        process_per_variant=False,
+        timeout_s=options.timeout_s,
+        nsys_args=tuple(options.nsys_args),
+        command_line=("aisp-trace", *sys.argv[1:]),
+        notes=notes,
+    )
+
+
+def _settle_device(name: str, asked: str, able: Sequence[str]) -> str:
+    """ "cpu" or "cuda"; raises `UsageError` for a device that does not exist or that `name` cannot use."""
+    if asked not in planning.DEVICES:
+        raise UsageError(f"device {asked!r} does not exist; devices are {', '.join(planning.DEVICES)}")
+    if asked == "auto":
+        asked = "cuda" if "cuda" in able and host.cuda_usable() else "cpu"
+    if asked not in able:
+        raise UsageError(f"{name} cannot run on {asked}; it runs on {', '.join(able)}")
+    return asked
+
+
+def _runnable(device: str) -> list[catalog.Entry]:
+    """Every workload that can run on `device`, or on whatever this machine has."""
+    wanted = {device} if device != "auto" else {"cpu", "cuda"} if host.cuda_usable() else {"cpu"}
+    return [entry for entry in catalog.CATALOG if wanted & set(entry.devices)]
+
+
+def _capture_each(plans: Sequence[Plan], output: Path) -> list[Path]:
+    """The runs of all plans. One that fails does not keep the others from being made; the first failure is raised."""
+    made: list[Path] = []
+    failures: list[RecorderError | WorkloadError] = []
+    for plan in plans:
+        try:
+            made.append(capture(plan, output))
+        except (RecorderError, WorkloadError) as exc:
+            if len(plans) == 1:
+                raise
+            failures.append(exc)
+            console.warn(str(exc))
+    if failures:
+        _summary(made)
+        raise WorkloadError(f"{len(failures)} of {len(plans)} workloads failed; the sentences above say why")
+    return made
+
+
+def _summary(runs: Sequence[Path]) -> int:
+    for path in runs:
+        try:
+            shown = path.relative_to(Path.cwd())
+        except ValueError:
+            shown = path
+        console.say(f"run: {shown}")
+        console.say(f"next: aisp-trace analyze {shown}")
+    return 0
+
+
+def _refuse_others(ctx: typer.Context, allowed: Sequence[str], why: str) -> None:
+    for name in ctx.params:
+        if name not in allowed and _given(ctx, name):
+            raise UsageError(f"--{name.replace('_', '-')} was given together with --resume, but {why}; leave it out")
+    if ctx.args:
+        raise UsageError(f"a command was given together with --resume, but {why}; leave it out")
+
+
+def _given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

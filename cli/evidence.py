@@ -1,0 +1,55 @@
+"""From a run to its verdicts, for every command that shows them, so that all of them show the same.
+
+run -> traces -> analyses -> evidence, and folder -> expectations;  both -> verdicts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..analyze.result import Analysis
+from ..expectations.evidence import Evidence, gather
+from ..expectations.judge import judge
+from ..expectations.load import load_expectations
+from ..expectations.model import Expectations
+from ..expectations.validity import byte_checks
+from ..expectations.verdict import Verdict
+from ..traces.run import Run
+from .sources import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdicts on a run, what they were judged by and on, and what a reader should know beside them."""
+
+    expectations: Expectations
+    evidence: Evidence
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+
+
+def analyses_of_run(run: Run) -> dict[str, Analysis]:
+    """The analysis of each recorded variant of `run`, over its measured window, by the variant's name and in order.
+
+    Empty for a run that recorded nothing. Raises `InputError` for a trace that cannot be read.
+    """
+    return {str(opened.variant): opened.analysis for opened in Source(run, run.path).open()}
+
+
+def judge_run(run: Run, analyses: Mapping[str, Analysis], asked: Path | None = None) -> Judged:
+    """Judge `run` by the expectations in folder `asked`, or those that apply in the current folder."""
+    expectations = load_expectations(asked, Path.cwd())
+    evidence = gather(run, analyses)
+    return Judged(expectations, evidence, judge(expectations.files, evidence), _notes(evidence))
+
+
+def _notes(evidence: Evidence) -> tuple[str, ...]:
+    notes = list(evidence.notes)
+    for variant in evidence.variants.values():
+        if variant.analysis is None:
+            notes.append(f"the moved bytes of {variant.name} were not checked: it has no trace that is believed")
+        unchecked = (check for check in byte_checks(variant) if check.state == "unavailable")
+        notes += [f"moved bytes not checked: {check.reason}" for check in unchecked]
+    return tuple(notes)

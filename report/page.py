@@ -1,0 +1,235 @@
+"""The page: one HTML file with everything inside, that reads the same on any machine, online or not.
+
+    header      what was measured, the verdicts, the numbers that matter
+    sections    verdict, speed, timelines, ledger, copies, bandwidth, allocator, trust, provenance
+
+The file carries its own style, scripts and plotly.js (4.8 MB, the cost of timelines that zoom). Its content security
+policy forbids every request, and every script whose hash it does not name: should a recorded name ever slip through
+the escaping of `markup`, it still could not run.
+
+Sections are pure functions from results to markup; only `write` touches a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from string import Template
+from typing import Final
+
+from plotly.offline import get_plotlyjs
+
+from ..analyze.result import Analysis
+from ..expectations.evidence import gather
+from ..expectations.verdict import Verdict
+from ..traces.errors import InputError
+from ..traces.model import Trace
+from ..traces.run import Allocator, Run
+from .allocator import allocator_section
+from .bars import hatch
+from .copies import bandwidth_section, overlap_section
+from .figures import Figure, rounds_figure, timeline_figure
+from .ledger import ledger_section, legend
+from .markup import Html, clip, element, embedded_json, escape, join
+from .palette import rank
+from .provenance import provenance_section
+from .sides import Side, sides_of
+from .speed import Speedup, round_medians, speed_section, speedups
+from .tables import folded, section, table
+from .text import count, duration
+from .tiles import tiles
+from .timeline import Timeline, build
+from .trust import trust_section
+from .verdicts import Line, lines_of, summary, verdict_section
+
+HERE: Final = Path(__file__).parent
+
+
+def render(
+    run: Run | None,
+    analyses: Sequence[Analysis],
+    traces: Mapping[str, Trace],
+    verdicts: Sequence[Verdict] | None = None,
+    *,
+    version: str = "",
+) -> str:
+    """The page of a run, or of a bare trace (`run` null).
+
+    `analyses` come in the order of the variants, baseline first; `traces` hold the recording of each by the name of
+    its side (the variant, or the file's name for a bare trace) and may lack some: those get no timeline. `verdicts` null
+    means that nothing was to be judged, an empty sequence that no expectation applied.
+    """
+    sides = sides_of(analyses)
+    lines = None if verdicts is None else lines_of(verdicts)
+    rounds = gather(run, {}).rounds if run else ()
+    variants = [v.name for v in run.manifest.variants] if run else []
+    medians = round_medians(rounds, variants)
+    found = speedups(rounds, variants)
+    figures: dict[str, Figure] = {}
+    if medians:
+        figures["figure-rounds"] = rounds_figure(medians)
+    parts = [
+        verdict_section(lines),
+        speed_section(medians, found),
+        _timelines(sides, traces, figures),
+        *([ledger_section(sides), overlap_section(sides), bandwidth_section(sides)] if sides else []),
+        allocator_section(sides, _counters(run)) if sides else None,
+        trust_section(sides, traces, run.manifest.notes if run else ()),
+        provenance_section(run, sides),
+    ]
+    sections = [part for part in parts if part is not None]
+    scripts = [get_plotlyjs(), _file("page.js")] if figures else []
+    title = _title(run, sides)
+    return Template(_file("page.html")).substitute(
+        policy=_policy(scripts),
+        version=escape(version),
+        title=escape(f"{title} · aisp-trace"),
+        style=_file("page.css"),
+        defs=hatch(),
+        header=_header(run, sides, title, lines, medians, found),
+        contents=_contents(sections),
+        body="\n".join(sections),
+        figures=embedded_json(figures),
+        scripts="".join(f"<script>{script}</script>\n" for script in scripts),
+    )
+
+
+def write(path: Path, page: str) -> None:
+    """Write the page to `path`: whole or not at all. Raises `InputError` if the place cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        reason = exc.strerror or exc
+        raise InputError(f"the report cannot be written to {path}: {reason}; name another place with --output") from exc
+
+
+def _file(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _policy(scripts: Sequence[str]) -> Html:
+    """Nothing may be fetched; only these very scripts may run. plotly styles its figures and exports them as images."""
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    allowed = " ".join(f"'sha256-{h}'" for h in hashes) or "'none'"
+    rules = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+    return Html(f"{rules}; base-uri 'none'; form-action 'none'")
+
+
+def _title(run: Run | None, sides: Sequence[Side]) -> str:
+    if run is None:
+        return clip(PurePath(sides[0].analysis.meta.file).name) if sides else "trace"
+    hardware = run.manifest.hardware
+    where = ", ".join(dict.fromkeys(hardware.gpus)) if hardware.gpus else hardware.cpu
+    many = f"{len(hardware.gpus)} × " if len(hardware.gpus) > 1 else ""
+    return f"{run.manifest.workload} on {many}{where}"
+
+
+def _header(
+    run: Run | None,
+    sides: Sequence[Side],
+    title: str,
+    lines: Sequence[Line] | None,
+    medians: dict[str, list[int]],
+    found: Sequence[Speedup],
+) -> Html:
+    if run is None:
+        meta = sides[0].analysis.meta if sides else None
+        facts = (
+            f"one trace, recorded by {meta.recorder} {meta.recorder_version}; nothing to compare with" if meta else ""
+        )
+    else:
+        m = run.manifest
+        by = f"recorded by {m.recorder}" if m.recorder else "timed without a recorder"
+        facts = f"{m.run_id} · {m.created_utc} · profile {m.profile} · {by}"
+    headline = [
+        element("p", f"{s.variant} is {s.words()} as fast as {s.baseline}.", class_="headline") for s in found[-1:]
+    ]
+    return element(
+        "div",
+        element("h1", title),
+        element("p", facts, class_="subtitle"),
+        headline,
+        summary(lines),
+        tiles(sides, medians, found),
+    )
+
+
+def _contents(sections: Sequence[Html]) -> Html:
+    """Links to the sections, read off their own headings."""
+    links = []
+    for part in sections:
+        anchor = part.split(' id="', 1)[1].split('"', 1)[0]
+        heading = part.split("</h2>", 1)[0].rsplit(">", 1)[1]
+        links.append(element("li", element("a", Html(heading), href=f"#{anchor}")))
+    return join(links)
+
+
+def _counters(run: Run | None) -> dict[str, list[Allocator]]:
+    out: dict[str, list[Allocator]] = {}
+    for one in run.manifest.rounds if run else ():
+        for result in one.result.variants:
+            out.setdefault(result.name, []).append(result.allocator)
+    return out
+
+
+def _timelines(sides: Sequence[Side], traces: Mapping[str, Trace], figures: dict[str, Figure]) -> Html | None:
+    """The timelines one below the other; adds their figures."""
+    found = [(side, build(traces[side.name], side.analysis)) for side in sides if side.name in traces]
+    drawn = [(side, timeline) for side, timeline in found if timeline is not None]
+    if not drawn:
+        return None
+    common = max(timeline.span_ns for _, timeline in drawn)
+    blocks = []
+    for i, (side, timeline) in enumerate(drawn):
+        figures[f"timeline-{i}"] = timeline_figure(timeline, common)
+        blocks.append(_timeline(f"timeline-{i}", side, timeline))
+    several = len(drawn) > 1
+    keys = Html(
+        "Click into a timeline, then <kbd>+</kbd> <kbd>−</kbd> zoom, <kbd>←</kbd> <kbd>→</kbd> move, <kbd>0</kbd> resets; "
+        "drag to pan, hover for details."
+    )
+    buttons = [
+        element("button", "common scale", type="button", data_scale="common", aria_pressed="true"),
+        element("button", "each fills the width", type="button", data_scale="own", aria_pressed="false"),
+    ]
+    controls = element("div", buttons if several else [], element("span", keys, class_="note"), class_="controls")
+    kinds = {mark.kind for _, timeline in drawn for mark in timeline.marks}
+    shown = sorted((kind for kind in kinds if not kind.startswith("stage")), key=rank)
+    intro = element(
+        "p",
+        "Above: stages on the threads that opened them, lowest the innermost. Below: one lane for each stream of a device, "
+        "and the device's idle time.",
+    )
+    return section("timelines", "Timelines", intro, legend(shown), controls, blocks)
+
+
+def _timeline(anchor: str, side: Side, timeline: Timeline) -> Html:
+    head = f"{timeline.shown}, {duration(timeline.span_ns)}, {count(timeline.ops, 'op')}"
+    notes = [element("p", note + ".", class_="note") for note in timeline.notes]
+    label = f"timeline of {side.name}: {head}"
+    figure = element(
+        "div",
+        class_="figure",
+        id=anchor,
+        tabindex=0,
+        role="group",
+        aria_label=label,
+        data_span=f"{timeline.span_ns / 1e6:.6f}",
+    )
+    rows = [[lane.label or "(nested)", lane.role, f"{lane.items:,}", duration(lane.busy_ns)] for lane in timeline.lanes]
+    lanes = folded("Lanes in numbers", table(f"lanes of {side.name}", ["lane", "holds", "items", "time"], rows, (2, 3)))
+    return element(
+        "div",
+        element("h3", f"{side.name} "),
+        element("p", head, class_="note"),
+        figure,
+        notes,
+        lanes,
+        class_="timeline",
+    )

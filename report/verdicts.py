@@ -1,0 +1,135 @@
+"""The verdict: one row a claim, with its working shown, and the sentence at the top of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ..expectations.verdict import Verdict
+from . import text
+from .markup import Html, element, join
+from .tables import section, table
+
+WORDS: Final = {
+    "met": ("✓", "good", "the bound is met"),
+    "exceeded": ("▲", "good", "better than the bound's upper end"),
+    "missed": ("✗", "bad", "the bound is missed"),
+    "inconclusive": ("?", "unsure", "the evidence reaches to both sides of the bound"),
+    "invalid": ("⚠", "unsure", "the evidence must not be used"),
+    "unrecorded": ("○", "unknown", "nobody has written down what to expect here"),
+}
+"""Sign, look and meaning of each verdict, in the order of the summary."""
+
+_SUMMARY: Final = ("missed", "invalid", "inconclusive", "met", "exceeded", "unrecorded")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One verdict as the page shows it: text ready to be read, "" where there is none. `about` is what was judged."""
+
+    claim: str
+    about: str
+    verdict: str
+    value: str
+    bound: str
+    margin: str
+    n: str
+    interval: str
+    source: str
+    reason: str
+
+
+def lines_of(verdicts: Sequence[Verdict]) -> list[Line]:
+    """Verdicts as text, what needs attention first."""
+    order = {word: i for i, word in enumerate(_SUMMARY)}
+    return [_line(v) for v in sorted(verdicts, key=lambda v: order.get(v.status, len(order)))]
+
+
+def _line(v: Verdict) -> Line:
+    bound = v.bound
+    if bound is None:
+        ends = ""
+    elif bound.minimum is None:
+        ends = f"≤ {quantity(bound.maximum, v.unit)}"
+    elif bound.maximum is None:
+        ends = f"≥ {quantity(bound.minimum, v.unit)}"
+    elif bound.minimum == bound.maximum:
+        ends = f"= {quantity(bound.minimum, v.unit)}"
+    else:
+        ends = f"{quantity(bound.minimum, v.unit)} to {quantity(bound.maximum, v.unit)}"
+    interval = "" if v.low is None or v.high is None else f"{quantity(v.low, v.unit)} to {quantity(v.high, v.unit)}"
+    if interval and v.coverage is not None:
+        interval = f"{interval} ({v.coverage:.1%})"
+    sign = "+" if v.margin is not None and v.margin > 0 else ""
+    source = f"{v.source.kind}{f' in {v.source.run}' if v.source.run else ''}: {v.source.text}"
+    return Line(
+        claim=v.claim,
+        about=v.quantity,
+        verdict=v.status,
+        value=quantity(v.value, v.unit),
+        bound=ends,
+        margin=f"{sign}{quantity(v.margin, v.unit)}" if v.margin is not None else "",
+        n=f"{v.n:,} {v.sample}".strip() if v.n else "",
+        interval=interval,
+        source=source,
+        reason=v.reason,
+    )
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A judged number in its unit: fractions as percent, ratios with ``×``, counts and bytes whole; "" for null."""
+    if value is None:
+        return ""
+    if unit == "fraction":
+        return text.share(value)
+    if unit == "ratio":
+        return f"{text.significant(value)} ×"
+    if unit in ("count", "bytes"):
+        number = f"{value:,.0f}" if value == int(value) else text.significant(value)
+        return number if unit == "count" else f"{number} B"
+    return f"{text.significant(value)} {unit}"
+
+
+def verdict_section(lines: Sequence[Line] | None) -> Html | None:
+    """The table of verdicts; null where nothing was to be judged (a bare trace)."""
+    if lines is None:
+        return None
+    if not lines:
+        words = element("p", "No expectation covers this workload on this hardware, so nothing was judged.")
+        return section("verdict", "Verdict", words)
+    rows = [
+        [
+            join([element("b", line.claim), element("br"), element("span", line.about, class_="note")]),
+            chip(line.verdict),
+            line.value or text.ABSENT,
+            line.bound or text.ABSENT,
+            line.margin or text.ABSENT,
+            line.interval or text.ABSENT,
+            line.n or text.ABSENT,
+            line.source,
+            line.reason,
+        ]
+        for line in lines
+    ]
+    heads = ["claim", "verdict", "value", "bound", "margin", "interval", "n", "bound comes from", "why"]
+    return section("verdict", "Verdict", table("verdict on each claim", heads, rows, numbers=(2, 3, 4, 5, 6)))
+
+
+def chip(verdict: str) -> Html:
+    """A verdict as a coloured word; the sign carries it where colour does not."""
+    sign, look, meaning = WORDS.get(verdict, ("", "unknown", ""))
+    return element("span", f"{sign} {verdict}", class_=f"chip {look}", title=meaning)
+
+
+def summary(lines: Sequence[Line] | None) -> Html | None:
+    """``✗ 1 missed  ✓ 3 met``: how many claims got each verdict, what needs attention first."""
+    if not lines:
+        return None
+    chips = []
+    for word in (*_SUMMARY, *sorted({line.verdict for line in lines} - set(_SUMMARY))):
+        n = sum(line.verdict == word for line in lines)
+        if n:
+            sign, look, meaning = WORDS.get(word, ("", "unknown", ""))
+            chips.append(element("span", f"{sign} {n} {word}", class_=f"chip {look}", title=meaning))
+    return element("p", chips, class_="summary", aria_label="verdicts")

@@ -1,0 +1,59 @@
+"""The last lines of ``make demo``: where the report is, and the three numbers that matter.
+
+python -P scripts/demo_summary.py RUN REPORT
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from aisp_trace.analyze.result import Analysis
+from aisp_trace.cli import console
+from aisp_trace.cli.evidence import analyses_of_run, judge_run
+from aisp_trace.expectations.evidence import Evidence
+from aisp_trace.expectations.speedup import median_interval, paired_ratios
+from aisp_trace.expectations.verdict import Verdict, counts, exit_code
+from aisp_trace.traces.run import load_run
+
+
+def main(run_folder: Path, report: Path) -> None:
+    """Print the summary of the run in `run_folder`, whose page is `report`."""
+    run = load_run(run_folder)
+    analyses = analyses_of_run(run)
+    judged = judge_run(run, analyses)
+    console.say(f"speedup        {speedup(judged.evidence)}")
+    console.say(f"copies hidden  {hidden(analyses, 'baseline')} before -> {hidden(analyses, 'optimized')} after")
+    console.say(f"verdict        {verdict(judged.verdicts)}")
+    console.say(f"report         {report.resolve()}")
+
+
+def speedup(evidence: Evidence) -> str:
+    """Baseline over optimized, the median over the untraced rounds with its interval."""
+    pairs = [(r.times_ns["baseline"], r.times_ns["optimized"]) for r in evidence.rounds]
+    estimate = median_interval(paired_ratios([a for a, _ in pairs], [b for _, b in pairs]))
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.2f}x over {estimate.n} rounds, too few for an interval"
+    return f"{estimate.value:.2f}x, between {estimate.low:.2f}x and {estimate.high:.2f}x over {estimate.n} rounds"
+
+
+def hidden(analyses: Mapping[str, Analysis], variant: str) -> str:
+    """The part of the copies' time that ran under compute, over all devices."""
+    overlap = analyses[variant].overlap
+    row = overlap.filter(pl.col("stage").is_null(), pl.col("a") == "copy", pl.col("b") == "compute")
+    copies, both = int(row["a_ns"].sum()), int(row["both_ns"].sum())
+    return console.percent(both / copies, 0) if copies else "no copies"
+
+
+def verdict(verdicts: tuple[Verdict, ...]) -> str:
+    """In one word, then how many claims ended how."""
+    word = {0: "met", 1: "missed", 3: "undecided"}[exit_code(verdicts)]
+    found = ", ".join(f"{n} {status}" for status, n in counts(verdicts).items() if n)
+    return f"{word} ({found or 'no claims'})"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

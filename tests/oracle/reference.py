@@ -1,0 +1,350 @@
+"""The definitions of the ledger, written down a second time as plainly as possible.
+
+`analyze` is fast; this is slow and independent of it: rows are dicts, every instant is judged by asking the
+definitions anew, and nothing is sorted, merged or carried from one instant to the next. Between two neighbouring
+times of the trace nothing changes, so one instant per such step is judged (`every_ns=True` judges each nanosecond).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Final, Literal
+
+from aisp_trace.analyze.result import AMBIGUOUS, IDLE, NONE, ORPHAN, OUTSIDE
+from aisp_trace.tests.oracle.figures import Row, by_kind, clip, device_figures, meets, open_at, span_ns
+from aisp_trace.traces.model import COPY_KINDS, KINDS, TABLES, Trace
+
+WINDOW: Final = "(window)"
+"""Stage of what is launched directly under a range named "measured", which is left out of paths."""
+
+MEASURED: Final = "measured"
+LAZY_LOAD_NS: Final = 1_000_000
+
+CALL_CLASSES: Final = (
+    # The first line that matches the start of a call's name gives its class; calls that match none are "other".
+    ("allocator", r"cudaMalloc|cudaFree|(cudaHostAlloc|cudaHostRegister)$|cuMemAlloc|cuMemFree|cuMemPool"),
+    ("allocator", r"(cuMemCreate|cuMemMap|cuMemUnmap|cuMemRelease)$"),
+    ("sync", r"cu(da)?(Device|Stream|Event|Ctx)Synchronize"),
+    ("copy", r"cu(da)?Mem(cpy|set)"),
+    ("module_load", r"cuModuleLoad|cuModuleGetFunction|cu(da)?LibraryLoad|cu(da)?LibraryGetKernel"),
+    ("launch", r"cu(da)?Launch|cu(da)?GraphLaunch"),
+    ("graph_build", r"cu(da)?Graph(?!ics)|cu(da)?Stream(Begin|End)Capture"),
+)
+CAUSE_OF_CLASS: Final = {
+    "allocator": "allocator",
+    "sync": "sync",
+    "copy": "copy_api",
+    "module_load": "module_load",
+    "graph_build": "graph_build",
+    "launch": "earlier_launch",
+}
+WAITING_OSRT: Final = r"wait|sem_|pthread_cond|poll|select|futex|sleep|(?<!th)read|join|lock"
+"""Operating-system calls that wait. The look-behind keeps ``read`` from matching every ``pthread_`` function."""
+
+Thread = tuple[int, int]
+Cell = tuple[str, str, str | None]
+StageRef = int | str  # a range_id, or one of (none), (ambiguous), (orphan)
+
+
+@dataclass
+class ReferenceResult:
+    """What the definitions say about one trace. Devices are those that have ops anywhere in the trace.
+
+    `stages` speaks of the whole trace whatever the window; its device is null where a stage has no ops.
+    """
+
+    op_stage: dict[int, str] = field(default_factory=dict)
+    windows: dict[int, tuple[int, int]] = field(default_factory=dict)
+    cells: dict[int, dict[Cell, int]] = field(default_factory=dict)
+    devices: dict[int, dict[str, Any]] = field(default_factory=dict)
+    stages: dict[tuple[int | None, str], dict[str, Any]] = field(default_factory=dict)
+
+
+def reference(
+    trace: Trace,
+    *,
+    domain: str | None = None,
+    window: tuple[int, int] | int | None = None,
+    attribution: Literal["process", "thread"] = "process",
+    lazy_load_ns: int = LAZY_LOAD_NS,
+    every_ns: bool = False,
+) -> ReferenceResult:
+    """Everything about `trace`; `window` is (start, end), the range_id of a stage range, or null for the ops' span."""
+    world = World(trace, domain, attribution, window if isinstance(window, int) else None, lazy_load_ns)
+    result = ReferenceResult(op_stage={op["op_id"]: world.shown(world.op_stage(op)) for op in world.ops})
+    for device in sorted({op["device"] for op in world.ops}):
+        ops = [op for op in world.ops if op["device"] == device]
+        start, end = window if isinstance(window, tuple) else world.window_of(ops)
+        end = max(start, end)
+        edges = list(range(start, end + 1)) if every_ns else world.edges(start, end)
+        steps = list(pairwise(edges))
+        result.windows[device] = (start, end)
+        result.cells[device] = world.ledger(device, ops, start, end, steps)
+        inside = [clip(op, start, end) for op in ops if window is None or meets(op, start, end)]
+        result.devices[device] = device_figures(inside, steps)
+    result.stages = world.stage_figures()
+    return result
+
+
+def call_class(name: str) -> str:
+    """The class of an API call by its name, whatever its ABI suffix."""
+    bare = re.sub(r"(_v\d+)?(_ptsz|_ptds)?$", "", name)
+    return next((word for word, pattern in CALL_CLASSES if re.match(pattern, bare)), "other")
+
+
+def innermost(rows: Sequence[Row], row_id: str, time: int) -> Row | None:
+    """Of the rows open at `time` the one that started last; of those that started together the last numbered."""
+    return max(open_at(rows, time), key=lambda row: (row["start_ns"], row[row_id]), default=None)
+
+
+def gap_around(ops: Sequence[Row], time: int, start: int, end: int) -> tuple[int, int]:
+    """The longest interval of ``[start, end)`` around `time` without an op; ops without length do not count."""
+    before = [op["end_ns"] for op in ops if op["start_ns"] < op["end_ns"] <= time]
+    after = [op["start_ns"] for op in ops if time < op["start_ns"] < op["end_ns"]]
+    return max([start, *before]), min([end, *after])
+
+
+class World:
+    """A trace in dicts, with the questions the definitions ask of it."""
+
+    def __init__(
+        self, trace: Trace, domain: str | None, attribution: str, window_range: int | None, lazy_load_ns: int
+    ) -> None:
+        self.attribution = attribution
+        self.window_range = window_range
+        self.lazy_load_ns = lazy_load_ns
+        self.times = all_times(trace)
+        self.ops = [op for op in trace.ops.to_dicts() if op["device"] is not None]
+        self.host_devices = {row["device"] for row in trace.devices.to_dicts() if row["type"] == "host"}
+        self.calls = by_thread(trace.api.to_dicts())
+        self.osrt = by_thread(trace.osrt.to_dicts())
+        self.overhead = by_thread(trace.overhead.to_dicts())
+        self.calls_of: dict[tuple[int, int], list[Row]] = defaultdict(list)
+        for call in trace.api.to_dicts():
+            if call["correlation"] is not None:
+                self.calls_of[call["pid"], call["correlation"]].append(call)
+        last = self.times[-1] if self.times else 0
+        rows = trace.ranges.to_dicts()
+        for row in rows:
+            row["end_ns"] = last if row["end_ns"] is None else row["end_ns"]
+        self.ranges = {row["range_id"]: row for row in rows}
+        if domain is None:
+            domain = "aisp" if any(row["domain"] == "aisp" for row in rows) else ""
+        self.stages = {row["range_id"]: row for row in rows if (row["domain"] or "") == domain}
+        self.stages_on = by_thread(self.stages.values())
+        self.parent = {range_id: self.find_parent(row) for range_id, row in self.stages.items()}
+        if window_range is not None and window_range not in self.stages:
+            raise ValueError(f"range {window_range} is no stage range")
+        self.stage_of_op = {op["op_id"]: self.op_stage(op) for op in self.ops}
+
+    def edges(self, start: int, end: int) -> list[int]:
+        """All times of the trace within the window, and its bounds."""
+        return sorted({start, end} | {time for time in self.times if start < time < end})
+
+    # Stages
+
+    def find_parent(self, row: Row) -> int | None:
+        """The innermost stage range of the same thread that is open where this one starts."""
+        elder = [r for r in self.stages_on[row["pid"], row["tid"]] if r["range_id"] < row["range_id"]]
+        found = innermost(elder, "range_id", row["start_ns"])
+        return None if found is None else found["range_id"]
+
+    def lineage(self, range_id: int) -> list[int]:
+        """The range, its parent, its parent's parent ..."""
+        line = [range_id]
+        while (parent := self.parent[line[-1]]) is not None:
+            line.append(parent)
+        return line
+
+    def path(self, range_id: int) -> str:
+        """Names from the outermost range inwards; `WINDOW` where no name is left."""
+        names = [self.stages[r]["name"] or "" for r in reversed(self.lineage(range_id))]
+        names = [name.replace("/", "\\/") for name in names if name != MEASURED]
+        return "/".join(names) if names else WINDOW
+
+    def shown(self, stage: StageRef) -> str:
+        """How the stage is called: what is not known to be the window's range or below it is outside."""
+        if self.window_range is not None and (isinstance(stage, str) or self.window_range not in self.lineage(stage)):
+            return OUTSIDE
+        return stage if isinstance(stage, str) else self.path(stage)
+
+    def stage_at(self, thread: Thread, time: int) -> StageRef:
+        """The innermost stage open on the thread, else the innermost on the one other thread that has one."""
+        own = innermost(self.stages_on[thread], "range_id", time)
+        if own is not None:
+            return int(own["range_id"])
+        if self.attribution == "thread":
+            return NONE
+        others = [t for t in self.stages_on if t[0] == thread[0] and t != thread]
+        found = [r["range_id"] for t in others if (r := innermost(self.stages_on[t], "range_id", time)) is not None]
+        if len(found) > 1:
+            return AMBIGUOUS
+        return int(found[0]) if found else NONE
+
+    # Launches
+
+    def launch(self, op: Row) -> Row | None:
+        """The call that launched the op; on a host device a call without length by the thread of the op's range."""
+        if op["device"] in self.host_devices:
+            row = self.ranges.get(op["correlation"])
+            instant = {"start_ns": op["start_ns"], "end_ns": op["start_ns"], "name": ""}
+            return None if row is None else {"pid": row["pid"], "tid": row["tid"], **instant}
+        calls = self.calls_of.get((op["pid"], op["correlation"]), [])
+        if not calls:
+            return None
+        not_after = [call for call in calls if call["start_ns"] <= op["start_ns"]]
+        if not_after:
+            return max(not_after, key=lambda call: (call["start_ns"], call["call_id"]))
+        return min(calls, key=lambda call: (call["start_ns"], call["call_id"]))
+
+    def op_stage(self, op: Row) -> StageRef:
+        """The stage open where the launching call began; on a host device the op's own range."""
+        call = self.launch(op)
+        if call is None:
+            return ORPHAN
+        if op["device"] in self.host_devices and op["correlation"] in self.stages:
+            return int(op["correlation"])
+        return self.stage_at((call["pid"], call["tid"]), call["start_ns"])
+
+    # The window and its ledger
+
+    def window_of(self, ops: list[Row]) -> tuple[int, int]:
+        """The ops' span, or the window's range prolonged to the last op of its own."""
+        if self.window_range is None:
+            return min(op["start_ns"] for op in ops), max(op["end_ns"] for op in ops)
+        row = self.stages[self.window_range]
+        own = [op["end_ns"] for op in ops if self.belongs(op, self.window_range)]
+        return row["start_ns"], max([row["end_ns"], *own])
+
+    def belongs(self, op: Row, range_id: int) -> bool:
+        """Whether the op's stage is the range or nested in it."""
+        stage = self.stage_of_op[op["op_id"]]
+        return not isinstance(stage, str) and range_id in self.lineage(stage)
+
+    def ledger(
+        self, device: int, ops: list[Row], start: int, end: int, steps: list[tuple[int, int]]
+    ) -> dict[Cell, int]:
+        """Nanoseconds per cell; they sum to the window."""
+        cells: dict[Cell, int] = defaultdict(int)
+        for time, until in steps:
+            busy = open_at(ops, time)
+            if busy:
+                first = min(busy, key=lambda op: (KINDS.index(op["kind"]), op["start_ns"], op["op_id"]))
+                cell: Cell = (self.shown(self.stage_of_op[first["op_id"]]), first["kind"], None)
+            else:
+                stage, cause = self.idle(device, ops, time, start, end)
+                cell = (self.shown(stage), IDLE, cause)
+            cells[cell] += until - time
+        assert sum(cells.values()) == end - start
+        return dict(cells)
+
+    def idle(self, device: int, ops: list[Row], time: int, start: int, end: int) -> tuple[StageRef, str]:
+        """Stage and cause of an instant in which the device has nothing to do."""
+        gap_start, gap_end = gap_around(ops, time, start, end)
+        on_host = device in self.host_devices
+        if gap_end == end:  # nothing follows in the window
+            if self.window_range is None:
+                return NONE, "tail"
+            owner = self.stages[self.window_range]
+            thread = (owner["pid"], owner["tid"])
+            return self.stage_at(thread, time), self.thread_state(thread, time, on_host)
+        op = min((op for op in ops if op["start_ns"] == gap_end and op["end_ns"] > gap_end), key=lambda op: op["op_id"])
+        call = self.launch(op)
+        if call is None:
+            return ORPHAN, "unknown"
+        thread = (call["pid"], call["tid"])
+        stage = self.stage_of_op[op["op_id"]]
+        if call["end_ns"] <= gap_start:
+            return stage, "graph_internal" if self.continues_graph(op, ops, gap_start) else "queued"
+        if time < call["start_ns"]:
+            return self.stage_at(thread, time), self.thread_state(thread, time, on_host)
+        if time < call["end_ns"]:
+            return stage, self.inside_call(call, op)
+        return stage, "launch_latency"
+
+    def continues_graph(self, op: Row, ops: list[Row], gap_start: int) -> bool:
+        """Whether the op that ended last before the gap came of the same launch."""
+        ended = [o for o in ops if o["start_ns"] < o["end_ns"] <= gap_start]
+        if not ended:
+            return False
+        last = max(ended, key=lambda o: (o["end_ns"], o["op_id"]))
+        return (last["pid"], last["correlation"]) == (op["pid"], op["correlation"])
+
+    def inside_call(self, call: Row, op: Row) -> str:
+        """Cause of idle time within the call that launches the op."""
+        kind = call_class(call["name"])
+        pageable = op["kind"] in COPY_KINDS and "pageable" in (op["src_kind"], op["dst_kind"])
+        if kind == "copy" and (pageable or "Async" not in call["name"]):
+            return "copy_api"
+        if kind == "launch" and call["end_ns"] - call["start_ns"] > self.lazy_load_ns:
+            return "lazy_load"
+        return "launch_api"
+
+    def thread_state(self, thread: Thread, time: int, on_host: bool) -> str:
+        """What the thread was doing."""
+        if on_host and any(r["category"] == "alloc" for r in open_at(self.stages_on[thread], time)):
+            return "allocator"
+        if on_host and any(re.search(WAITING_OSRT, row["name"]) for row in open_at(self.osrt[thread], time)):
+            return "sync"
+        call = innermost(self.calls[thread], "call_id", time)
+        kind = None if call is None else call_class(call["name"])
+        if kind in CAUSE_OF_CLASS:
+            return CAUSE_OF_CLASS[kind]
+        sources = {row["source"] for row in open_at(self.overhead[thread], time)}
+        if "profiler" in sources:
+            return "profiler"
+        if "driver" in sources:
+            return "driver_overhead"
+        return "host_code" if call is None else "other_api"
+
+    # Stages
+
+    def stage_figures(self) -> dict[tuple[int | None, str], dict[str, Any]]:
+        """Per (device, path), over the whole trace; ranges named "measured" are not stages."""
+        figures: dict[tuple[int | None, str], dict[str, Any]] = {}
+        instances: dict[str, list[int]] = defaultdict(list)
+        for range_id, row in self.stages.items():
+            if row["name"] != MEASURED:
+                instances[self.path(range_id)].append(range_id)
+        for path, range_ids in instances.items():
+            ops = [op for op in self.ops if any(self.belongs(op, r) for r in range_ids)]
+            for device in sorted({op["device"] for op in ops}) or [None]:
+                here = [op for op in ops if op["device"] == device]
+                spans = [[op for op in here if self.belongs(op, r)] for r in range_ids]
+                figures[device, path] = {
+                    "instances": len(range_ids),
+                    "host_ns": sum(self.stages[r]["end_ns"] - self.stages[r]["start_ns"] for r in range_ids),
+                    "ops": len(here),
+                    "self_ops": sum(1 for op in here if self.path_of(op) == path),
+                    "projected_ns": sum(span_ns(mine) for mine in spans),
+                    "by_kind": by_kind(here),
+                }
+        return figures
+
+    def path_of(self, op: Row) -> str:
+        """The op's path, whatever the window."""
+        stage = self.stage_of_op[op["op_id"]]
+        return stage if isinstance(stage, str) else self.path(stage)
+
+
+def by_thread(rows: Iterable[Row]) -> dict[Thread, list[Row]]:
+    """Rows per (pid, tid)."""
+    threads: dict[Thread, list[Row]] = defaultdict(list)
+    for row in rows:
+        threads[row["pid"], row["tid"]].append(row)
+    return threads
+
+
+def all_times(trace: Trace) -> list[int]:
+    """Every time in any table, ascending."""
+    found: set[int] = set()
+    for name in TABLES:
+        frame = trace.table(name)
+        for column in ("start_ns", "end_ns", "time_ns"):
+            if column in frame.columns:
+                found.update(time for time in frame[column].to_list() if time is not None)
+    return sorted(found)

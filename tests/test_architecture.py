@@ -1,0 +1,182 @@
+"""The import rule: arrows between the folders point down only, and what must stay light imports nothing heavy.
+
+traces        none of ours
+kernels       none of ours
+capture       the modules of traces that need only the standard library: run, errors, scrub
+workloads     kernels, capture.stages, traces.run, traces.errors
+analyze       traces
+expectations  traces, analyze
+report        traces, analyze, expectations
+cli           all
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aisp_trace.cli.main import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+LIGHT = ("traces.run", "traces.errors", "traces.scrub")
+"""What a GPU host without the analysis libraries may use."""
+
+ARROWS = {
+    "traces": (),
+    "kernels": (),
+    "capture": LIGHT,
+    "workloads": ("kernels", "capture.stages", "traces.run", "traces.errors"),
+    "analyze": ("traces",),
+    "expectations": ("traces", "analyze"),
+    "report": ("traces", "analyze", "expectations"),
+    "cli": ("traces", "kernels", "workloads", "capture", "analyze", "expectations", "report"),
+}
+
+
+def modules_of(folder: str) -> list[Path]:
+    """The modules in `folder`; scripts that only lie in a data folder (the recipes of samples) are none."""
+    return sorted(file for file in (ROOT / folder).rglob("*.py") if (file.parent / "__init__.py").exists())
+
+
+def imported(source: str, package: str) -> list[tuple[int, str]]:
+    """(line, absolute name) of every import in `source`, a module of `package`, at any depth.
+
+    ``from x import y`` gives ``x.y``, since y may be a module; ``import_module`` and ``__import__`` count where
+    their argument is a literal.
+    """
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                text = node.args[0].value
+                level = len(text) - len(text.lstrip("."))
+                above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+                names.append((node.lineno, ".".join([*above, text.lstrip(".")])))
+    return names
+
+
+def violations(source: str, package: str) -> list[str]:
+    """What `source`, a module of `package` (``aisp_trace.analyze``), imports against the arrows; one line each."""
+    folder = package.split(".")[1] if "." in package else ""
+    allowed = (*ARROWS.get(folder, ()), folder) if folder else ()
+    found = []
+    for line, name in imported(source, package):
+        top, _, inner = name.partition(".")
+        if top in ARROWS:
+            found.append(f"line {line}: `import {top}` is never ours; import it relatively")
+        elif top == "aisp_trace" and not any(inner == a or inner.startswith(a + ".") for a in allowed):
+            found.append(f"line {line}: {folder or 'the root'} imports {inner or top}")
+    return found
+
+
+def test_arrows_point_down() -> None:
+    found = []
+    for folder in ARROWS:
+        for file in modules_of(folder):
+            package = ".".join(["aisp_trace", *file.relative_to(ROOT).parent.parts])
+            found += [f"{file.relative_to(ROOT)}: {v}" for v in violations(file.read_text(encoding="utf-8"), package)]
+    assert found == []
+    assert violations((ROOT / "__init__.py").read_text(encoding="utf-8"), "aisp_trace") == []
+
+
+def test_every_folder_of_ours_has_an_arrow() -> None:
+    packages = {p.parent.name for p in ROOT.glob("*/__init__.py") if not p.parent.name.startswith(".")}
+    assert packages == set(ARROWS)
+
+
+@pytest.mark.parametrize(
+    ("package", "source"),
+    [
+        ("aisp_trace.traces", "from ..analyze import ledger"),
+        ("aisp_trace.traces", "from .. import analyze"),
+        ("aisp_trace.traces", "def f():\n    import aisp_trace.cli.console"),
+        ("aisp_trace.kernels", "from ..traces.errors import InputError"),
+        ("aisp_trace.capture", "from ..traces.model import Trace"),
+        ("aisp_trace.capture", "from ..workloads.catalog import CATALOG"),
+        ("aisp_trace.workloads", "from ..capture.nsys import record"),
+        ("aisp_trace.workloads", "from ..traces import model"),
+        ("aisp_trace.analyze", "if TYPE_CHECKING:\n    from ..report import page"),
+        ("aisp_trace.expectations", "from aisp_trace.report.page import write"),
+        ("aisp_trace.report", "import importlib\nimportlib.import_module('aisp_trace.cli.main')"),
+        ("aisp_trace.report", "from importlib import import_module\nimport_module('..capture.plan', __package__)"),
+        ("aisp_trace.cli.commands", "import kernels"),
+        ("aisp_trace.cli", "from traces.model import Trace"),
+        ("aisp_trace", "from .traces import model"),
+    ],
+)
+def test_a_planted_violation_is_found(package: str, source: str) -> None:
+    assert len(violations(source, package)) == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "source"),
+    [
+        ("aisp_trace.capture", "from ..traces.run import Manifest\nfrom ..traces import errors\nfrom . import plan"),
+        ("aisp_trace.workloads", "from ..capture.stages import stage\nfrom ..kernels.build import load\nimport torch"),
+        ("aisp_trace.analyze", "from ..traces.model import Trace\nfrom .result import Analysis\nimport polars as pl"),
+        ("aisp_trace.cli.commands", "from .. import console\nfrom ...report.page import write\nfrom . import check"),
+    ],
+)
+def test_what_the_arrows_allow_is_silent(package: str, source: str) -> None:
+    assert violations(source, package) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("traces", {"torch", "plotly"}),
+        ("capture", {"torch", "nvtx", "polars", "plotly", "numpy", "pandas", "pyarrow"}),
+        ("analyze", {"torch", "plotly"}),
+        ("cli", {"torch"}),
+    ],
+)
+def test_importing_a_folder_loads_nothing_heavy(folder: str, forbidden: set[str]) -> None:
+    modules = sorted(
+        ".".join(["aisp_trace", *file.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+        for file in modules_of(folder)
+        if file.name != "__main__.py"
+    )
+    assert loaded_by(f"import {', '.join(modules)}") & forbidden == set()
+
+
+def test_what_capture_may_use_of_traces_is_light() -> None:
+    """`capture` may import these inside a function, where the test above does not look."""
+    heavy = {"torch", "nvtx", "polars", "plotly", "numpy", "pandas", "pyarrow"}
+    assert loaded_by(f"import {', '.join(f'aisp_trace.{module}' for module in LIGHT)}") & heavy == set()
+
+
+def test_the_packages_themselves_import_nothing_but_ours() -> None:
+    heavy = {"torch", "nvtx", "polars", "plotly", "numpy", "pandas", "pyarrow", "typer"}
+    names = ", ".join(f"aisp_trace.{folder}" for folder in ARROWS)
+    assert loaded_by(f"import {names}") & heavy == set()
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules in a fresh interpreter after `statement`."""
+    program = f"{statement}\nimport sys\nprint(*sorted({{m.partition('.')[0] for m in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=60, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_readme_and_commands_agree() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.findall(r"^    .*|`[^`\n]+`", text, flags=re.MULTILINE)  # indented lines, and what stands in backquotes
+    shown = {word for span in code for word in re.findall(r"aisp-trace +([a-z][a-z-]*)", span)}
+    assert shown == {command.name for command in COMMANDS}

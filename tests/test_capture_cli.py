@@ -1,0 +1,122 @@
+"""`aisp-trace capture` as a person meets it: options, refusals, dry runs, and a run with the embedded recorder."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aisp_trace.cli.main import main
+from aisp_trace.traces.run import load_run
+
+FAKE = Path(__file__).with_name("fake_workload.py")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs go below the current folder, which is not the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_dry_run_prints_every_command_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["capture", "pipeline_sequential", "--profile", "none", "--rounds", "2", "--size", "tiny", "--device", "cpu"]
+    assert main([*args, "--iterations", "4", "--seed", "5", "--dry-run"]) == 0
+    head, *commands = capsys.readouterr().out.splitlines()
+    assert head.startswith("# pipeline_sequential, profile none, recorder none")
+    words = [shlex.split(command) for command in commands]
+    assert [[w[i + 1] for i, word in enumerate(w) if word == "--variant"] for w in words] == [
+        ["baseline", "optimized"],
+        ["optimized", "baseline"],
+    ]
+    assert words[0][1:4] == ["-P", "-m", "aisp_trace.workloads.pipeline_sequential"]
+    assert "--iterations 4" in commands[0]
+    assert "--seed 5" in commands[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_the_torch_recorder_shows_its_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    args = ["capture", "pipeline_sequential", "--recorder", "torch", "--rounds", "0", "--device", "cpu", "--dry-run"]
+    assert main([*args, "--variant", "optimized"]) == 0
+    _, traced = capsys.readouterr().out.splitlines()
+    assert traced.startswith("AISP_TRACE_RECORDER=torch AISP_TRACE_OUTPUT=")
+    assert traced.endswith("--trace")
+    assert "baseline" not in traced
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["pipeline_sequentia"], "no workload is called 'pipeline_sequentia'; did you mean 'pipeline_sequential'?"),
+        (["pipeline_sequential", "--variant", "optimised"], "no variant 'optimised'; did you mean 'optimized'?"),
+        (["pipeline_sequential", "--size", "huge"], "has no size 'huge'; it has tiny, default, large"),
+        (["pipeline_sequential", "--device", "tpu"], "device 'tpu' does not exist"),
+        (["pipeline_sequential", "--profile", "roofline"], "profile 'roofline' does not exist"),
+        (["pipeline_sequential", "--recorder", "perf"], "recorder 'perf' does not exist"),
+        (["pipeline_sequential", "--profile", "none", "--iterations", "0"], "--iterations is 0"),
+        (["pipeline_sequential", "--itertions", "3"], "no option of capture is called '--itertions'; did you mean"),
+        (["absent.py"], "absent.py does not exist"),
+        (["pipeline_sequential", "--", "true"], "both the workload 'pipeline_sequential' and a command were given"),
+        (["--rounds", "3", "--", "true"], "--rounds was given with a command of your own"),
+        (["--profile", "none", "--", "true"], "profile none times workloads and cannot record a command"),
+        (["--resume", "x", "--seed", "3"], "--seed was given together with --resume"),
+        (["--resume", "x", "pipeline_sequential"], "workload was given together with --resume"),
+        (["--resume", "x"], "no unfinished run"),
+    ],
+)
+def test_refusals_are_one_sentence_and_leave_nothing(
+    args: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["capture", *args]) == 2
+    err = capsys.readouterr().err
+    assert sentence in err
+    assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workload_in_a_file_recorded_by_the_embedded_recorder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    args = ["capture", str(FAKE), "--recorder", "torch", "--device", "cpu", "--rounds", "1", "--iterations", "2"]
+    assert main([*args, "--variant", "baseline"]) == 0
+    out, err = capsys.readouterr()
+    (folder,) = (tmp_path / "aisp-runs").iterdir()
+    assert out.splitlines() == [f"run: aisp-runs/{folder.name}", f"next: aisp-trace analyze aisp-runs/{folder.name}"]
+    assert "round 1/1: baseline" in err
+    run = load_run(folder)
+    recording = run.manifest.variants[0].recording
+    assert recording is not None
+    assert (run.manifest.source, run.manifest.recorder, recording.kind_file) == (
+        "file",
+        "torch",
+        "baseline/stages.json",
+    )
+    stages = json.loads((folder / "baseline/stages.json").read_text(encoding="utf-8"))["ranges"]
+    assert sorted(r["name"] for r in stages) == sorted(["measured", *["iteration", "load", "compute"] * 2])
+    with gzip.open(folder / recording.trace, "rt", encoding="utf-8") as file:
+        assert json.load(file)["traceEvents"]
+
+
+def test_a_traced_process_without_ranges_is_an_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    monkeypatch.setenv("FAKE_SILENT", "1")
+    args = ["capture", str(FAKE), "--recorder", "torch", "--device", "cpu", "--rounds", "0", "--variant", "baseline"]
+    assert main(args) == 2
+    assert "left no trace with ranges in it" in capsys.readouterr().err
+
+
+def test_the_command_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, aisp_trace.cli.commands.capture, aisp_trace.cli.commands.doctor\n"
+        "print([m for m in ('torch', 'polars', 'plotly', 'numpy', 'nvtx', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,230 @@
+"""The program itself: it finds commands lazily, says one sentence for each error, and leaves with the right code."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pytest
+import typer
+
+from aisp_trace.cli import main as cli
+from aisp_trace.traces.errors import InputError, Undecidable
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Makes `run` the only command, called ``probe``, beside the real ``analyze`` in the table."""
+
+    def put(run: Callable[..., Any], passthrough: bool = False) -> None:
+        module = types.ModuleType("probe")
+        module.run = run  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "aisp_trace.cli.commands.probe", module)
+        probe = cli.Command("probe", "probe", "Probes.", passthrough=passthrough)
+        monkeypatch.setattr(cli, "COMMANDS", (probe, cli.Command("analyze", "analyze", "Analyzes.")))
+
+    return put
+
+
+def raises(error: BaseException) -> Callable[[], None]:
+    def run() -> None:
+        raise error
+
+    return run
+
+
+def test_help_names_every_command_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert [c.name for c in cli.COMMANDS if f"\n  {c.name} " not in out] == []
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_no_command_shows_the_help_and_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert "Usage: aisp-trace" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"aisp-trace {cli.version()}\n"
+    assert cli.version()[0].isdigit()
+
+
+def test_help_is_instant_and_loads_nothing_heavy() -> None:
+    """0.3 s of processor time, the interpreter's own start included; the best of five, since others may be at work."""
+    program = "import sys; from aisp_trace.cli.main import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    heavy = {"torch", "polars", "plotly", "numpy", "pandas", "pyarrow", "typer"}
+    assert heavy.isdisjoint(done.stderr.split())
+    assert min(seconds) < 0.3
+
+
+@pytest.mark.parametrize("command", [c.name for c in cli.COMMANDS])
+def test_every_command_exists_and_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert out.lstrip().startswith(f"Usage: aisp-trace {command}")
+    assert len(out.split()) > 20
+
+
+@pytest.mark.parametrize("command", [c.name for c in cli.COMMANDS])
+def test_every_command_refuses_an_unknown_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "--no-such-option"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"aisp-trace: no option of {command} is called '--no-such-option'")
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["anlyze"], "aisp-trace: no command is called 'anlyze'; did you mean 'analyze'?\n"),
+        (["xyz"], "aisp-trace: no command is called 'xyz'; commands are probe, analyze\n"),
+        (["--vers"], "aisp-trace: no option is called '--vers'; did you mean '--version'?\n"),
+        (["--jso", "analyze"],
+         "aisp-trace: no option is called '--jso'; options follow the command, see `aisp-trace --help`\n"),
+        (["probe", "--sise", "3"], "aisp-trace: no option of probe is called '--sise'; did you mean '--size'?\n"),
+        (["probe", "--zzz"], "aisp-trace: no option of probe is called '--zzz'; see `aisp-trace probe --help`\n"),
+        (["probe", "-\x1b[31m"],
+         "aisp-trace: no option of probe is called '-\\x1b'; see `aisp-trace probe --help`\n"),
+    ],
+)  # fmt: skip
+def test_a_word_that_does_not_exist(
+    args: list[str], sentence: str, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(size: Annotated[int, typer.Option()] = 1) -> None:
+        raise AssertionError("must not run")
+
+    install(run)
+    assert cli.main(args) == 2
+    assert capsys.readouterr().err == sentence
+
+
+def test_a_value_of_the_wrong_type_is_one_line(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(size: Annotated[int, typer.Option()] = 1) -> None:
+        raise AssertionError("must not run")
+
+    install(run)
+    assert cli.main(["probe", "--size", "many"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--size" in error
+    assert error.endswith("see `aisp-trace probe --help`\n")
+
+
+def test_superfluous_and_missing_arguments(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(file: Annotated[str, typer.Argument()]) -> None:
+        raise AssertionError("must not run")
+
+    install(run)
+    assert cli.main(["probe", "a", "b"]) == 2
+    assert cli.main(["probe"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("aisp-trace: ") and line.endswith("`aisp-trace probe --help`") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("x.sqlite is no trace"), 2, "aisp-trace: x.sqlite is no trace\n"),
+        (InputError("\x1b]0;gone\x07 is\nno trace"), 2, "aisp-trace: \\x1b]0;gone\\x07 is\\nno trace\n"),
+        (Undecidable("nothing could be judged"), 3, "aisp-trace: nothing could be judged\n"),
+        (KeyboardInterrupt(), 130, "aisp-trace: interrupted\n"),
+        (typer.Abort(), 130, "aisp-trace: interrupted\n"),
+        (typer.Exit(3), 3, ""),
+        (typer.Exit(0), 0, ""),
+    ],
+)
+def test_what_a_command_raises_becomes_its_exit_code(
+    error: BaseException, code: int, line: str, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(raises(error))
+    assert cli.main(["probe"]) == code
+    assert capsys.readouterr().err == line
+
+
+def test_a_command_may_return_its_exit_code(install: Install) -> None:
+    install(lambda: 1)
+    assert cli.main(["probe"]) == 1
+
+
+def test_a_bug_keeps_its_traceback_and_never_looks_like_a_verdict(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(raises(ZeroDivisionError("in \x1b[2Jthis")))
+    assert cli.main(["probe"]) == 70
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback (most recent call last):\n")
+    assert "\nZeroDivisionError: in \\x1b[2Jthis\n" in error
+
+
+def test_a_broken_pipe_that_is_not_ours_is_a_bug(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    install(raises(BrokenPipeError("a recorder's")))
+    assert cli.main(["probe"]) == 70
+    assert "BrokenPipeError" in capsys.readouterr().err
+
+
+def test_what_follows_two_dashes_is_handed_on_untouched(install: Install) -> None:
+    seen: list[tuple[str | None, int, list[str]]] = []
+
+    def run(ctx: typer.Context, name: str | None = typer.Argument(None), size: int = 1) -> None:
+        seen.append((name, size, ctx.args))
+
+    install(run, passthrough=True)
+    assert cli.main(["probe", "--size", "3", "--", "prog", "--size", "x", "--", "-v"]) == 0
+    assert cli.main(["probe", "work"]) == 0
+    assert seen == [(None, 3, ["prog", "--size", "x", "--", "-v"]), ("work", 1, [])]
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--nope", "--", "prog"], "no option of probe is called '--nope'; see `aisp-trace probe --help`"),
+        (["stray", "--", "prog"], "got unexpected extra argument(s) (stray)"),
+        (["--"], "`aisp-trace probe --` names no command; write it after the two dashes"),
+    ],
+)
+def test_before_two_dashes_everything_is_strict(
+    args: list[str], sentence: str, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(ctx: typer.Context, size: int = 1) -> None:
+        raise AssertionError("must not run")
+
+    install(run, passthrough=True)
+    assert cli.main(["probe", *args]) == 2
+    shown = capsys.readouterr().err.replace("argument (", "argument(s) (")
+    assert shown.startswith(f"aisp-trace: {sentence}")
+
+
+def test_a_reader_that_leaves_is_quiet() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "aisp_trace.cli", "--help"], stdout=writing, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_terminal_without_unicode_gets_escapes() -> None:
+    program = "from aisp_trace.cli import main, console; main.main(['--version']); console.say('größe 大')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, check=True, env=environment)
+    assert done.stdout.splitlines()[1] == rb"gr\xf6\xdfe \u5927"

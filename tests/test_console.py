@@ -1,0 +1,126 @@
+"""Printing: nothing foreign reaches the terminal raw, tables fit 80 columns, and figures are never cut."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aisp_trace.cli.console import (
+    Column,
+    display_width,
+    duration,
+    escape,
+    ms,
+    percent,
+    print_json,
+    rate,
+    say,
+    shorten,
+    size,
+    table,
+    warn,
+)
+
+LOOK = [Column("stage", "left", shrink=True), Column("ms"), Column("note", "left")]
+
+
+def test_a_table_aligns_and_shows_null_as_a_dash() -> None:
+    assert table(LOOK, [("decode", ms(1_234_567_890), "x"), ("h2d", None, "")]).splitlines() == [
+        "stage          ms  note",
+        "decode  1,234.568  x",
+        "h2d             -",
+    ]
+
+
+def test_a_table_without_rows_is_its_titles() -> None:
+    assert table(LOOK, []) == "stage  ms  note"
+
+
+def test_long_names_lose_their_middle_and_figures_stay_whole() -> None:
+    text = table(LOOK, [("a" * 300 + "END", "1" * 30, "2" * 20)], width=80)
+    row = text.splitlines()[1]
+    assert display_width(row) == 80
+    assert row == "a" * 13 + "…" + "a" * 9 + "END" + "  " + "1" * 30 + "  " + "2" * 20
+
+
+def test_a_table_whose_figures_alone_are_too_wide_stays_too_wide() -> None:
+    row = table(
+        [Column("name", "left", shrink=True), Column("n")], [("abcdefghijkl", "9" * 90)], width=80
+    ).splitlines()[1]
+    assert row == "abcd…jkl" + "  " + "9" * 90
+
+
+def test_two_long_columns_share_the_room() -> None:
+    columns = [Column("a", "left", shrink=True), Column("b", "left", shrink=True)]
+    row = table(columns, [("x" * 100, "y" * 60)], width=42).splitlines()[1]
+    assert [len(cell) for cell in row.split("  ")] == [20, 20]
+
+
+def test_wide_characters_count_twice() -> None:
+    lines = table([Column("n", "left"), Column("x")], [("大大", 1), ("ab", 22)]).splitlines()
+    assert [display_width(line) for line in lines] == [8, 8, 8]
+
+
+def test_a_row_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="a row has 1 cells, the table 3 columns"):
+        table(LOOK, [("x",)])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("größe 大", "größe 大"),
+        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
+        ("a\nb\tc\rd", "a\\nb\\tc\\rd"),
+        ("\u202eevil", "\\u202eevil"),  # right-to-left override
+        ("\x9b2J", "\\x9b2J"),  # the one-byte form of ESC [
+        ("\ud800", "\\ud800"),  # a lone surrogate, from an undecodable file name
+        ("\U000e0041", "\\U000e0041"),  # an invisible tag character
+    ],
+)
+def test_escape(text: str, shown: str) -> None:
+    assert escape(text) == shown
+
+
+@given(st.text())
+def test_nothing_a_terminal_obeys_survives(text: str) -> None:
+    assert {unicodedata.category(c) for c in escape(text)}.isdisjoint({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+@given(st.text(), st.integers(1, 40))
+def test_shorten_fits(text: str, width: int) -> None:
+    short = shorten(text, width)
+    assert display_width(short) <= width
+    assert short == text or "…" in short
+
+
+def test_say_keeps_lines_and_warn_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    say("one\ntwo\x07")
+    warn("three\nfour")
+    captured = capsys.readouterr()
+    assert captured.out == "one\ntwo\\x07\n"
+    assert captured.err == "aisp-trace: three\\nfour\n"
+
+
+def test_json_is_ascii_and_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"name": "\x1b大\u202e"})
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert "\x1b" not in out
+    assert json.loads(out) == {"name": "\x1b大\u202e"}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        print_json({"ratio": float("nan")})
+
+
+def test_figures() -> None:
+    assert [ms(None), ms(1), ms(-2_500_000), ms(12_345_678, 1)] == ["-", "0.000", "-2.500", "12.3"]
+    shown = [duration(ns) for ns in (None, 0, 640, 12_300, 4_570_000, 1_200_000_000, -45_600_000)]
+    assert shown == ["-", "0 ns", "640 ns", "12.3 us", "4.57 ms", "1.20 s", "-45.6 ms"]
+    assert [size(n) for n in (None, 12, 4096, 805_306_368)] == ["-", "12 B", "4.10 kB", "805 MB"]
+    assert [rate(None), rate(51.06e9)] == ["-", "51.06"]
+    assert [percent(None), percent(0.845), percent(1)] == ["-", "84.5 %", "100.0 %"]

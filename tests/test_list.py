@@ -1,0 +1,75 @@
+"""``aisp-trace list``: what it shows, and that it needs neither torch nor polars to show it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from aisp_trace.cli.commands import list as command
+from aisp_trace.workloads.catalog import CATALOG, Entry
+
+LONG = Entry(
+    name="integrated_kv_cache",
+    title="a title " * 12,
+    variants=(
+        ("baseline", "grown by concatenation " * 6),
+        ("preallocated", "one"),
+        ("paged", "two"),
+        ("optimized", "three"),
+    ),
+    needs="two GPUs of one host that can reach each other, and a great deal of pinned host memory",
+    proves="what is claimed",
+)
+
+
+def test_the_table_is_readable_at_80_columns() -> None:
+    text = command.table([*CATALOG, LONG])
+    assert max(map(len, text.splitlines())) <= 80
+    words = text.split()
+    for entry in (*CATALOG, LONG):
+        assert entry.name in words, "names are never broken"
+        assert set(entry.variant_names) <= set(words)
+        for said in (entry.needs, entry.proves, *(description for _, description in entry.variants)):
+            assert set(said.split()) <= set(words)
+
+
+def test_rows_stand_side_by_side() -> None:
+    entry = dataclasses.replace(LONG, needs="a CUDA GPU", proves="it pays")
+    rows = command.table([entry]).splitlines()[2:6]
+    assert rows == [
+        "integrated_kv_cache   baseline        a CUDA GPU         it pays",
+        "                      preallocated",
+        "                      paged",
+        "                      optimized",
+    ]
+
+
+def test_json_says_everything_the_catalog_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    command.run(as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "aisp-trace/list/1"
+    first = document["workloads"][0]
+    assert set(first) == {field.name for field in dataclasses.fields(Entry)} | {"module"}
+    assert [w["name"] for w in document["workloads"]] == [e.name for e in CATALOG]
+    assert first["name"] == "pipeline_sequential"
+    assert [v["name"] for v in first["variants"]] == ["baseline", "optimized"]
+    assert first["devices"] == ["cpu", "cuda"]
+    assert first["module"] == "aisp_trace.workloads.pipeline_sequential"
+
+
+def test_the_table_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    command.run()
+    assert capsys.readouterr().out == command.table(CATALOG) + "\n"
+
+
+def test_listing_imports_no_torch_and_no_polars() -> None:
+    code = (
+        "import sys; from aisp_trace.cli.commands.list import run; run(); "
+        "sys.exit(', '.join({'torch', 'polars', 'numpy', 'plotly'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,54 @@
+"""The catalog and the program files agree."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+import aisp_trace.workloads
+from aisp_trace.traces.errors import UsageError
+from aisp_trace.workloads.catalog import CATALOG, DEVICES, SIZES, Entry, find
+
+FOLDER = Path(aisp_trace.workloads.__file__).parent
+GUARD = 'if __name__ == "__main__":'
+
+
+def programs() -> list[str]:
+    """Files in workloads/ that can be started."""
+    return sorted(f.stem for f in FOLDER.glob("*.py") if GUARD in f.read_text(encoding="utf-8").splitlines())
+
+
+def test_every_program_is_listed_and_every_listed_program_exists() -> None:
+    assert sorted(entry.name for entry in CATALOG) == programs()
+
+
+@pytest.mark.parametrize("entry", CATALOG, ids=lambda e: e.name)
+def test_a_program_implements_what_its_entry_says(entry: Entry) -> None:
+    pytest.importorskip("torch")
+    module = importlib.import_module(entry.module)
+    assert tuple(module.VARIANTS) == entry.variant_names
+    assert module.PROGRAM.entry is entry
+    assert module.PROGRAM.variants is module.VARIANTS
+    assert module.__doc__ is not None
+    assert module.__doc__.startswith(f"{entry.name}:")
+
+
+@pytest.mark.parametrize("entry", CATALOG, ids=lambda e: e.name)
+def test_an_entry_keeps_the_rules(entry: Entry) -> None:
+    assert entry.variant_names[0] == "baseline"
+    assert entry.variant_names[-1] == "optimized"
+    assert len(set(entry.variant_names)) == len(entry.variant_names)
+    assert len(entry.name) <= 20
+    assert max(map(len, entry.variant_names)) <= 14, "names fit the columns of `aisp-trace list`"
+    assert entry.devices
+    assert set(entry.devices) <= set(DEVICES)
+    assert entry.sizes == SIZES
+    assert entry.default_iterations >= 10, "mechanism claims are judged on at least ten iterations"
+    assert entry.default_warmup >= 1, "the first iteration pays lazy loading"
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"'pipeline_sequentail'; did you mean 'pipeline_sequential'\?"):
+        find("pipeline_sequentail")

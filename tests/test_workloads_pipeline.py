@@ -1,0 +1,362 @@
+"""pipeline_sequential: right variants agree, and each kind of wrong variant is caught."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from aisp_trace.traces.run import VariantResult, Work
+from aisp_trace.workloads import pipeline_sequential as pipeline
+from aisp_trace.workloads.interface import Program, Variant
+from aisp_trace.workloads.measure import measure
+from aisp_trace.workloads.pipeline_sequential import SHAPES, Baseline, Pipeline, Threads
+
+CPU = torch.device("cpu")
+TINY = SHAPES["cpu", "tiny"]
+
+
+def result_of(variant: Callable[[Pipeline], Variant], iterations: int = 2) -> VariantResult:
+    """`variant` in the place of the optimized one."""
+    program = dataclasses.replace(pipeline.PROGRAM, variants={"baseline": Baseline, "optimized": variant})
+    return measure(program, Pipeline(CPU, "tiny", 0), "optimized", CPU, iterations, warmup=1, traced=False)
+
+
+# -- right variants ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", [Baseline, Threads])
+def test_a_right_variant_is_verified(variant: Callable[[Pipeline], Variant]) -> None:
+    result = result_of(variant, iterations=3)
+    assert result.output.ok
+    assert result.output.poisoned == 0
+    assert result.output.error is not None
+    assert 0 < result.output.error < result.output.tolerance / 10, "the tolerance leaves room for rounding alone"
+    assert len(result.iterations_ns) == 3
+    assert min(result.iterations_ns) > 0
+    assert result.timer == "perf_counter"
+
+
+def test_required_work_is_equal_and_counted_by_hand() -> None:
+    problem = Pipeline(CPU, "tiny", 0)
+    baseline, optimized = Baseline(problem).work(), Threads(problem).work()
+    assert baseline == optimized
+    assert baseline == Work(
+        items=6 * 64,
+        unit="samples",
+        flops=6 * 64 * (2 * 256 * 16 + 2 * 16 * 256),
+        input_bytes=6 * 64 * 256 * 4,
+        output_bytes=6 * 64 * 256 * 4,
+        moved_bytes={"h2d": 6 * 64 * 256 * 4, "d2h": 6 * 64 * 256 * 4},
+    )
+
+
+def test_inputs_follow_the_seed() -> None:
+    first, again, other = Pipeline(CPU, "tiny", 1), Pipeline(CPU, "tiny", 1), Pipeline(CPU, "tiny", 2)
+    assert all(torch.equal(a, b) for a, b in zip(first.batches, again.batches, strict=True))
+    assert not torch.equal(first.batches[0], other.batches[0])
+    assert len({float(batch.sum()) for batch in first.batches}) == TINY.count, "microbatches differ from each other"
+
+
+@pytest.mark.parametrize(("device", "size"), sorted(SHAPES))
+def test_every_size_fits_both_buffers_and_the_tolerance_s_reason(device: str, size: str) -> None:
+    shape = SHAPES[device, size]
+    assert shape.count > 2 * pipeline.DEPTH, "the pipeline fills, runs and drains"
+    assert max(shape.width, shape.hidden) <= 1024, "the tolerance is argued for dot products of at most 1024 terms"
+
+
+# -- stages ------------------------------------------------------------------------------------------------------
+
+
+class Stages:
+    """Stands for a recorder: what was opened, by which thread, and that nothing kinded is nested in anything."""
+
+    def __init__(self) -> None:
+        self.opened: dict[str, list[tuple[str | None, int | None, int]]] = defaultdict(list)
+        self._open = threading.local()
+
+    @contextmanager
+    def stage(self, name: str, kind: str | None = None, nbytes: int | None = None) -> Iterator[None]:
+        assert not getattr(self._open, "name", None), f"{name} is opened inside {self._open.name}"
+        self._open.name = name
+        self.opened[name].append((kind, nbytes, threading.get_ident()))
+        yield
+        self._open.name = None
+
+    def moved(self) -> dict[str, int]:
+        """Bytes per direction, as a trace would show them."""
+        total: dict[str, int] = defaultdict(int)
+        for rows in self.opened.values():
+            for kind, nbytes, _ in rows:
+                if kind in ("h2d", "d2h"):
+                    total[kind] += nbytes or 0
+        return dict(total)
+
+
+def staged(monkeypatch: pytest.MonkeyPatch, variant: Variant) -> Stages:
+    """The stages of one iteration of `variant`."""
+    variant.prepare()
+    stages = Stages()
+    monkeypatch.setattr(pipeline, "stage", stages.stage)
+    try:
+        variant.iteration()
+    finally:
+        variant.close()
+    return stages
+
+
+@pytest.mark.parametrize("variant", [Baseline, Threads])
+def test_each_microbatch_has_its_three_stages(
+    monkeypatch: pytest.MonkeyPatch, variant: Callable[[Pipeline], Variant]
+) -> None:
+    stages = staged(monkeypatch, variant(Pipeline(CPU, "tiny", 0)))
+    for name in ("h2d", "compute", "d2h"):
+        assert [kind for kind, _, _ in stages.opened[name]] == [name] * TINY.count
+    assert {kind for kind, _, _ in stages.opened["handoff"]} <= {"host"}
+    assert set(stages.opened) <= {"h2d", "compute", "d2h", "handoff"}
+
+
+def test_threads_work_where_their_stages_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = staged(monkeypatch, Threads(Pipeline(CPU, "tiny", 0)))
+    threads = {name: {thread for _, _, thread in stages.opened[name]} for name in ("h2d", "compute", "d2h")}
+    assert all(len(ids) == 1 for ids in threads.values())
+    assert len(set.union(*threads.values())) == 3
+    assert threads["compute"] == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("variant", [Baseline, Threads])
+def test_predicted_bytes_are_those_the_stages_carry(
+    monkeypatch: pytest.MonkeyPatch, variant: Callable[[Pipeline], Variant]
+) -> None:
+    made = variant(Pipeline(CPU, "tiny", 0))
+    assert staged(monkeypatch, made).moved() == made.work().moved_bytes
+
+
+def test_threads_overlap_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All three stages are open at one time at least once; each waits for the others inside its stage to show it.
+
+    h2d   |--2--|
+    compute |--1--|
+    d2h       |--0--|
+    """
+    problem = Pipeline(CPU, "tiny", 0)
+    met = threading.Barrier(3)
+    entered: dict[str, int] = defaultdict(int)
+    turn = {"h2d": 3, "compute": 2, "d2h": 1}  # the third load, second compute and first store belong together
+
+    @contextmanager
+    def stage(name: str, kind: str | None = None, nbytes: int | None = None) -> Iterator[None]:
+        entered[name] += 1
+        if entered[name] == turn.get(name):
+            met.wait(timeout=20)  # raises if one of the three cannot come while the others are inside
+        yield
+
+    variant = Threads(problem)
+    variant.prepare()
+    monkeypatch.setattr(pipeline, "stage", stage)
+    try:
+        variant.iteration()
+    finally:
+        variant.close()
+    assert not met.broken
+
+
+# -- deliberately wrong variants ---------------------------------------------------------------------------------
+
+
+class Altered(Baseline):
+    """The baseline with its results changed."""
+
+    def alter(self, results: list[torch.Tensor]) -> list[torch.Tensor]:
+        raise NotImplementedError
+
+    def iteration(self) -> None:
+        super().iteration()
+        self._results = self.alter(self._results)
+
+
+class WrongWeights(Altered):
+    def alter(self, results: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [r * 1.0001 for r in results]
+
+
+class LowPrecision(Altered):
+    """bf16 where fp32 was asked for: fast, and silent."""
+
+    def alter(self, results: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [r.bfloat16().float() for r in results]
+
+
+class PreviousMicrobatch(Altered):
+    """The race of a buffer read one turn too early, in one microbatch only."""
+
+    def alter(self, results: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [*results[:3], results[2], *results[4:]]
+
+
+class OneWrongElement(Altered):
+    def alter(self, results: list[torch.Tensor]) -> list[torch.Tensor]:
+        results[-1][-1, -1] += 1.0
+        return results
+
+
+class HalfTheWork(Altered):
+    def alter(self, results: list[torch.Tensor]) -> list[torch.Tensor]:
+        return results[: len(results) // 2]
+
+
+@pytest.mark.parametrize("variant", [WrongWeights, LowPrecision, PreviousMicrobatch, OneWrongElement, HalfTheWork])
+def test_a_wrong_output_is_caught(variant: type[Altered]) -> None:
+    assert not result_of(variant).output.ok
+
+
+class SkipsTheLast(Threads):
+    """Leaves the last microbatch's output as it was; without the poison the previous iteration's would still be there.
+
+    The first iteration does all the work, as a cache of results would.
+    """
+
+    first = True
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._all = self.problem.batches, self._inputs, self._results
+
+    def iteration(self) -> None:
+        batches, inputs, results = self._all
+        if not self.first:
+            self.problem.batches, self._inputs, self._results = batches[:-1], inputs[:-1], results[:-1]
+        super().iteration()
+        self.problem.batches, self._inputs, self._results = self._all
+        self.first = False
+
+
+def test_an_output_that_was_not_written_is_caught_by_the_poison() -> None:
+    output = result_of(SkipsTheLast).output
+    assert output.poisoned == TINY.rows * TINY.width
+    assert (output.error, output.ok) == (None, False)
+
+
+class ReadsTooEarly(Threads):
+    """A race: every store takes what the buffer holds before the microbatch has been computed.
+
+    In one iteration only the first two stores read what the iteration before left behind.
+    """
+
+    def iteration(self) -> None:
+        stale = [y.clone() for y in self._y]
+        super().iteration()
+        for slot in range(pipeline.DEPTH):
+            self._results[slot].copy_(stale[slot])
+
+
+def test_a_stale_buffer_is_caught() -> None:
+    output = result_of(ReadsTooEarly).output
+    assert output.poisoned == pipeline.DEPTH * TINY.rows * TINY.width, "the scratch buffers are poisoned too"
+    assert not output.ok
+
+
+class FewerItems(Baseline):
+    """Claims, and does, half of the required work."""
+
+    def work(self) -> Work:
+        work = super().work()
+        return dataclasses.replace(work, items=work.items // 2, flops=work.flops // 2)
+
+
+def test_less_required_work_shows_in_the_result() -> None:
+    assert result_of(FewerItems).work != result_of(Baseline).work
+
+
+class Mispredicts(Threads):
+    """Predicts that half of the inputs stay where they are."""
+
+    def work(self) -> Work:
+        work = super().work()
+        moved = {kind: (nbytes or 0) // (2 if kind == "h2d" else 1) for kind, nbytes in work.moved_bytes.items()}
+        return dataclasses.replace(work, moved_bytes=moved)
+
+
+def test_mispredicted_bytes_contradict_the_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Mispredicts(Pipeline(CPU, "tiny", 0))
+    predicted, moved = made.work().moved_bytes, staged(monkeypatch, made).moved()
+    assert predicted["d2h"] == moved["d2h"]
+    assert predicted["h2d"] != moved["h2d"]
+
+
+# -- failures ----------------------------------------------------------------------------------------------------
+
+
+class Failure(Exception):
+    pass
+
+
+@pytest.mark.parametrize("where", ["h2d", "compute", "d2h"])
+def test_a_failing_thread_stops_the_others_and_its_error_is_the_one_shown(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    @contextmanager
+    def stage(name: str, kind: str | None = None, nbytes: int | None = None) -> Iterator[None]:
+        if name == where:
+            raise Failure(name)
+        yield
+
+    before = threading.active_count()
+    monkeypatch.setattr(pipeline, "stage", stage)
+    with pytest.raises(Failure, match=where):
+        result_of(Threads)
+    assert threading.active_count() == before, "close() ends the threads"
+
+
+class Closes(Baseline):
+    closed = False
+
+    def iteration(self) -> None:
+        raise Failure
+
+    def close(self) -> None:
+        type(self).closed = True
+
+
+def test_a_failed_variant_is_closed() -> None:
+    with pytest.raises(Failure):
+        result_of(Closes)
+    assert Closes.closed
+
+
+class CountsResets(Baseline):
+    resets = iterations = 0
+
+    def reset(self) -> None:
+        assert self.resets == self.iterations
+        self.resets += 1
+
+    def iteration(self) -> None:
+        super().iteration()
+        self.iterations += 1
+
+    def work(self) -> Work:
+        assert self.resets == self.iterations == 1 + 2 + 1  # warm-up, timed, verified
+        return super().work()
+
+
+def test_every_iteration_starts_from_a_reset_state() -> None:
+    assert result_of(CountsResets).output.ok
+
+
+def test_a_program_must_implement_exactly_its_entrys_variants() -> None:
+    names: Sequence[dict[str, Callable[[Pipeline], Variant]]] = (
+        {"baseline": Baseline},
+        {"optimized": Threads, "baseline": Baseline},
+    )
+    for variants in names:
+        with pytest.raises(ValueError, match="its entry lists baseline, optimized"):
+            Program(entry=pipeline.PROGRAM.entry, setup=Pipeline, variants=variants)

@@ -1,0 +1,61 @@
+"""A machine without a GPU: the stages that do the work are its operations.
+
+Where a trace has no device rows at all, each closed stage range with a working kind becomes an op on one host device;
+its thread is the stream, its payload the bytes. The ledger, overlap and bandwidth then need no special case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import polars as pl
+
+from .model import KIND_TYPE, KINDS, STAGE_KINDS, Trace, make_trace
+
+HOST_KINDS: Final = tuple(k for k in STAGE_KINDS if k in KINDS)
+"""Stage kinds that occupy a device: compute, h2d, d2h, d2d, p2p, comm."""
+
+STAGE_DOMAIN: Final = "aisp"
+HOST_DEVICE: Final = 0
+
+
+def with_host_ops(trace: Trace) -> Trace:
+    """`trace` with its working stage ranges as ops, if it has no ops of its own; else `trace` unchanged.
+
+    Only ranges of domain "aisp" count, or of the default domain where there are none of "aisp"; open ranges do not.
+    `stream` numbers the threads densely in the order of (pid, tid); `correlation` is the range_id.
+    """
+    if trace.ops.height or not trace.ranges.height:
+        return trace
+    closed = trace.ranges.with_columns(pl.col("domain").cast(pl.String), pl.col("category").cast(pl.String)).filter(
+        pl.col("end_ns").is_not_null()
+    )
+    domain = STAGE_DOMAIN if (closed.get_column("domain") == STAGE_DOMAIN).any() else ""
+    work = closed.filter((pl.col("domain") == domain) & pl.col("category").is_in(HOST_KINDS))
+    if not work.height:
+        return trace
+    threads = work.select("pid", "tid").unique().sort("pid", "tid").with_row_index("stream")
+    work = work.join(threads, on=["pid", "tid"], how="left", nulls_equal=True, maintain_order="left")
+    null = pl.lit(None)
+    ops = work.select(
+        pl.col("category").cast(KIND_TYPE).alias("kind"),
+        pl.lit(HOST_DEVICE).alias("device"),
+        null.alias("context"),
+        pl.col("stream").cast(pl.Int64),
+        "pid",
+        "start_ns",
+        "end_ns",
+        pl.col("range_id").alias("correlation"),
+        "name",
+        "nbytes",
+        *(null.alias(c) for c in ("src_kind", "dst_kind", "src_device", "dst_device", "graph_id", "graph_node")),
+    )
+    tables = {n: trace.table(n) for n in ("api", "ranges", "syncs", "osrt", "memory", "overhead", "diagnostics")}
+    tables |= {n: trace.table(n) for n in ("gpu_metrics", "processes", "threads")}
+    return make_trace(replace(trace.meta), ops=ops, devices=_host_device(), **tables)
+
+
+def _host_device() -> pl.DataFrame:
+    unknown = ("uuid", "memory_bytes", "memory_bytes_per_s", "sm_count", "compute_capability")
+    return pl.DataFrame({"device": [HOST_DEVICE], "type": ["host"], "name": ["host"], **{c: [None] for c in unknown}})

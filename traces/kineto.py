@@ -1,0 +1,328 @@
+"""Read a torch.profiler (Kineto) JSON trace into the trace model.
+
+Times are decimal microseconds in the file and exact nanoseconds here. Only annotations of a program become ranges:
+torch operators (`cpu_op`) do not, and neither do the GPU's projections of annotations.
+
+Ranges written by our `stage()` are told from others by the side file (``stages.json``), which also has what torch
+does not export, their kind and bytes. They get domain "aisp"; every other annotation, and all of them where there is
+no side file, belongs to the default domain "".
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from .errors import InputError
+from .kernel_names import call_name, collectives
+from .model import Meta, Trace, make_trace
+from .stages_file import StageFacts, read_stages
+
+_OPS: Final = ("kernel", "gpu_memcpy", "gpu_memset")
+_CALLS: Final = ("cuda_runtime", "cuda_driver")
+
+# Kineto's words for a copy's direction and for memory (libkineto's CuptiActivity output).
+_COPIES: Final = {
+    "HtoD": "h2d",
+    "DtoH": "d2h",
+    "DtoD": "d2d",
+    "HtoH": "h2h",
+    "PtoP": "p2p",
+    "HtoA": "h2d",
+    "AtoH": "d2h",
+}
+_MEMORIES: Final = {
+    "Pageable": "pageable",
+    "Pinned": "pinned",
+    "Device": "device",
+    "Array": "array",
+    "Managed": "managed",
+    "Device Static": "device_static",
+    "Managed Static": "managed_static",
+}
+_COPY: Final = re.compile(r"Memcpy (\w+)(?: \((.+?) -> (.+?)\))?")
+_MEMSET: Final = re.compile(r"Memset(?: \((.+?)\))?")
+_DRIVER_OVERHEAD: Final = ("Command Buffer Full", "Lazy Function Loading", "Runtime Triggered Module Loading")
+
+
+def read_kineto(path: Path, kind_file: Path | None = None) -> Trace:
+    """The trace in `path` (``.json`` or ``.json.gz``); `kind_file` is the recorder's side file.
+
+    Events without a duration are dropped and counted in ``Trace.meta.anomalies``. Raises `InputError` if `path` is
+    missing or no Kineto trace, or if `kind_file` is given and is no side file.
+    """
+    document = _load(path)
+    events = [e for e in document["traceEvents"] if isinstance(e, dict) and e.get("ph") == "X"]
+    by_category: dict[Any, list[dict[str, Any]]] = {}
+    for event in events:
+        by_category.setdefault(event.get("cat"), []).append(event)
+    odd: Counter[str] = Counter()
+    pid = _process(by_category)
+    facts = None if kind_file is None else read_stages(kind_file)
+    tables = {
+        "ops": _ops([e for c in _OPS for e in by_category.get(c, [])], pid, odd),
+        "api": _api([e for c in _CALLS for e in by_category.get(c, [])], pid, odd),
+        "ranges": _ranges(by_category.get("user_annotation", []), pid, facts, odd),
+        "syncs": _syncs(by_category.get("cuda_sync", []), pid, odd),
+        "overhead": _overhead(by_category.get("overhead", []), pid, odd),
+    }
+    seen = tables["ops"].get_column("device").drop_nulls().unique().to_list()
+    tables["devices"] = _devices(document.get("deviceProperties"), seen)
+    tables["processes"], tables["threads"] = _names(document["traceEvents"], pid, tables)
+    meta = Meta(
+        file=path.name,
+        recorder="torch",
+        recorder_version=str(document.get("torch_version", "unknown")),
+        export_schema=None if document.get("schemaVersion") is None else str(document["schemaVersion"]),
+        tables=tuple(sorted(str(c) for c in by_category if isinstance(c, str))),
+        capture={k: str(document[k]) for k in _SETTINGS if isinstance(document.get(k), int)},
+        anomalies={k: v for k, v in sorted(odd.items()) if v},
+    )
+    return make_trace(meta, **tables)
+
+
+_SETTINGS: Final = ("cuda_driver_version", "cuda_runtime_version", "cupti_version", "profile_memory", "with_stack")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+        # Decimals stay text: a microsecond count with three decimals does not fit a float exactly.
+        document = json.loads(data, parse_float=str)
+    except (OSError, EOFError, ValueError, zlib.error, RecursionError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else f"it is no complete JSON ({exc})"
+        raise InputError(f"{path} was to be read as a torch.profiler trace, but {reason}; record it again") from exc
+    if not isinstance(document, dict) or not isinstance(document.get("traceEvents"), list):
+        raise InputError(
+            f"{path} was to be read as a torch.profiler trace, but this JSON has no list `traceEvents`; "
+            "give the file that `export_chrome_trace` wrote"
+        )
+    return document
+
+
+def _process(by_category: dict[Any, list[dict[str, Any]]]) -> int:
+    """The id of the process traced: that of most of its host events."""
+    host = (*_CALLS, "user_annotation", "cpu_op")
+    pids = Counter(e["pid"] for c in host for e in by_category.get(c, []) if isinstance(e.get("pid"), int))
+    return pids.most_common(1)[0][0] if pids else 0
+
+
+def _args(event: dict[str, Any]) -> dict[str, Any]:
+    args = event.get("args")
+    return args if isinstance(args, dict) else {}
+
+
+def _frame(events: Sequence[dict[str, Any]], columns: dict[str, Iterable[Any]]) -> pl.DataFrame:
+    """`columns` (integers, text or null) beside exact `start_ns` and `end_ns`."""
+    start, duration = nanoseconds([e.get("ts") for e in events]), nanoseconds([e.get("dur") for e in events])
+    data = {}
+    for name, values in columns.items():
+        if name in ("name", "kind", "src_kind", "dst_kind", "source", "domain", "category", "style"):
+            data[name] = pl.Series(name, [v if isinstance(v, str) else None for v in values], dtype=pl.String)
+        else:
+            data[name] = pl.Series(name, [_integer(v) for v in values], dtype=pl.Int64)
+    return pl.DataFrame([start.alias("start_ns"), (start + duration).alias("end_ns"), *data.values()])
+
+
+def _integer(value: Any) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value):
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63 else None
+
+
+def nanoseconds(microseconds: Sequence[Any]) -> pl.Series:
+    """Microseconds (integers, or decimals as text) in whole nanoseconds; null for anything else."""
+
+    def exact(value: Any) -> int | None:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            return None
+        try:
+            number = Decimal(value) * 1000
+        except InvalidOperation:
+            return None
+        return int(number.to_integral_value()) if number.is_finite() and abs(number) < 2**62 else None
+
+    return pl.Series("ns", [exact(v) for v in microseconds], dtype=pl.Int64)
+
+
+def _usable(frame: pl.DataFrame, what: str, odd: Counter[str]) -> pl.DataFrame:
+    backwards = (pl.col("end_ns") < pl.col("start_ns")).fill_null(False)
+    timeless = pl.col("start_ns").is_null() | pl.col("end_ns").is_null()
+    for why, mask in (("without_end", timeless), ("end_before_start", backwards)):
+        odd[f"{what}_{why}"] += int(frame.select(mask.sum()).item())
+    return frame.filter(~backwards & ~timeless)
+
+
+def _ops(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
+    args = [_args(e) for e in events]
+    names = [str(e.get("name", "")) for e in events]
+    moves = [_move(e.get("cat"), n) for e, n in zip(events, names, strict=True)]
+    comm = collectives(set(names))
+    kinds = [m[0] if m else "comm" if n in comm else "compute" for n, m in zip(names, moves, strict=True)]
+    plain = [n if k in ("compute", "comm") else _plain_name(k) for n, k in zip(names, kinds, strict=True)]
+    frame = _frame(
+        events,
+        {
+            "kind": kinds,
+            "device": [a.get("device") for a in args],
+            "context": [a.get("context") for a in args],
+            "stream": [a.get("stream") for a in args],
+            "pid": [pid] * len(events),
+            "correlation": [a.get("correlation") for a in args],
+            "name": plain,
+            "nbytes": [a.get("bytes") for a in args],
+            "src_kind": [m[1] if m else None for m in moves],
+            "dst_kind": [m[2] if m else None for m in moves],
+            "src_device": [a.get("fromDevice") for a in args],
+            "dst_device": [a.get("toDevice") for a in args],
+            "graph_id": [None] * len(events),
+            "graph_node": [a.get("graph node id") or None for a in args],
+        },
+    )
+    return _usable(frame, "ops", odd)
+
+
+def _move(category: Any, name: str) -> tuple[str, str | None, str | None] | None:
+    """(kind, source memory, target memory) that the name of a copy or memset tells; null for a kernel."""
+    if category == "gpu_memset":
+        to = _MEMSET.match(name)
+        return "memset", None, _MEMORIES.get(to[1] or "") if to else None
+    if category == "gpu_memcpy":
+        copy = _COPY.match(name)
+        if copy is None:
+            return "d2d", None, None
+        return _COPIES.get(copy[1], "d2d"), _MEMORIES.get(copy[2] or ""), _MEMORIES.get(copy[3] or "")
+    return None
+
+
+def _plain_name(kind: str) -> str:
+    return kind if kind == "memset" else f"memcpy {kind}"
+
+
+def _api(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
+    names = {n: call_name(n) for n in {str(e.get("name", "")) for e in events}}
+    frame = _frame(
+        events,
+        {
+            "pid": [e.get("pid", pid) for e in events],
+            "tid": [_tid(e) for e in events],
+            "correlation": [_args(e).get("correlation") for e in events],
+            "name": [names[str(e.get("name", ""))] for e in events],
+            "result": [0] * len(events),  # Kineto does not export what a call returned
+        },
+    )
+    return _usable(frame, "api", odd)
+
+
+def _tid(event: dict[str, Any]) -> int | None:
+    """A thread id that fits the model: native ids as they are, pthread addresses by their low 31 bits."""
+    tid = _integer(event.get("tid"))
+    return None if tid is None else tid & 0x7FFFFFFF
+
+
+def _ranges(events: list[dict[str, Any]], pid: int, facts: StageFacts | None, odd: Counter[str]) -> pl.DataFrame:
+    frame = _frame(
+        events,
+        {
+            "pid": [e.get("pid", pid) for e in events],
+            "tid": [_tid(e) for e in events],
+            "raw_tid": [e.get("tid") for e in events],
+            "name": [str(e.get("name", "")) for e in events],
+        },
+    )
+    frame = _usable(frame, "ranges", odd).sort("start_ns", maintain_order=True)
+    found = [None] * frame.height if facts is None else facts.match(frame.select("name", "raw_tid").rows(), odd)
+    columns = [
+        pl.Series("domain", ["" if f is None else "aisp" for f in found], dtype=pl.String),
+        pl.Series("category", ["" if f is None else f.kind or "" for f in found], dtype=pl.String),
+        pl.Series("nbytes", [None if f is None else f.nbytes for f in found], dtype=pl.Int64),
+        pl.repeat("push_pop", frame.height, eager=True).alias("style"),
+    ]
+    return frame.with_columns(pl.col("tid").alias("end_tid"), *columns).drop("raw_tid")
+
+
+def _syncs(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
+    args = [_args(e) for e in events]
+    frame = _frame(
+        events,
+        {
+            "pid": [pid] * len(events),
+            "device": [a.get("device") for a in args],
+            "stream": [a.get("stream") for a in args],
+            "correlation": [a.get("correlation") for a in args],
+            "event_id": [a.get("wait_on_cuda_event_id") for a in args],
+            "event_sync_id": [None] * len(events),
+        },
+    )
+    # Kineto writes -1 or 2**32 - 1 where a wait concerns no stream or event in particular.
+    none = [
+        pl.when((pl.col(c) >= 0) & (pl.col(c) != 0xFFFFFFFF)).then(pl.col(c)).alias(c) for c in ("stream", "event_id")
+    ]
+    return _usable(frame.with_columns(none), "syncs", odd)
+
+
+def _overhead(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
+    names = [str(e.get("name", "")) for e in events]
+    frame = _frame(
+        events,
+        {
+            "pid": [pid] * len(events),
+            "tid": [_tid(e) or None for e in events],
+            "source": ["driver" if n in _DRIVER_OVERHEAD else "profiler" for n in names],
+            "name": names,
+        },
+    )
+    return _usable(frame, "overhead", odd)
+
+
+def _devices(properties: Any, seen: Iterable[int]) -> pl.DataFrame:
+    rows: dict[int, tuple[Any, ...]] = {}
+    for p in properties if isinstance(properties, list) else []:
+        if isinstance(p, dict) and isinstance(p.get("id"), int):
+            major, minor = p.get("computeMajor"), p.get("computeMinor")
+            capability = f"{major}.{minor}" if isinstance(major, int) and isinstance(minor, int) else None
+            rows[p["id"]] = (
+                str(p.get("name")),
+                _integer(p.get("totalGlobalMem")),
+                _integer(p.get("numSms")),
+                capability,
+            )
+    for device in seen:
+        rows.setdefault(device, (f"GPU {device}", None, None, None))
+    table = [(d, "gpu", name, None, memory, None, sms, cap) for d, (name, memory, sms, cap) in sorted(rows.items())]
+    names = ["device", "type", "name", "uuid", "memory_bytes", "memory_bytes_per_s", "sm_count", "compute_capability"]
+    types = [pl.Int32, pl.String, pl.String, pl.String, pl.Int64, pl.Int64, pl.Int32, pl.String]
+    return pl.DataFrame(table, schema=dict(zip(names, types, strict=True)), orient="row")
+
+
+def _names(events: list[Any], pid: int, tables: dict[str, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    process, threads = None, {}
+    for event in events:
+        if isinstance(event, dict) and event.get("ph") == "M" and event.get("pid") == pid:
+            if event.get("name") == "process_name":
+                process = _args(event).get("name")
+            elif event.get("name") == "thread_name":
+                threads[_tid(event)] = _args(event).get("name")
+    name = process.rsplit("/", 1)[-1] if isinstance(process, str) else None
+    used = {t for n in ("api", "ranges") for t in tables[n].get_column("tid").drop_nulls().unique().to_list()}
+    busy = used or tables["ops"].height
+    rows = [(pid, t, threads.get(t) if isinstance(threads.get(t), str) else None) for t in sorted(used)]
+    return (
+        pl.DataFrame(
+            [(pid, 0, pid, name)] if busy else [],
+            schema={"pid": pl.Int32, "host": pl.Int32, "os_pid": pl.Int32, "name": pl.String},
+            orient="row",
+        ),
+        pl.DataFrame(rows, schema={"pid": pl.Int32, "tid": pl.Int32, "name": pl.String}, orient="row"),
+    )

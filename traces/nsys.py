@@ -1,0 +1,136 @@
+"""Read an nsys SQLite export (schemas 3.0.0 of 2022.4 to 3.25 and later) into the trace model.
+
+Tables are created lazily by nsys, so any may be absent; columns are found by name and enum numbers by the export's own
+ENUM tables. Only the tables named in this package are ever read. See ``nsys_sqlite`` for how the file is opened.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from .errors import InputError
+from .model import Meta, Trace, make_trace
+from .nsys_facts import (
+    EXPORT_TABLES,
+    METRIC_COLUMNS,
+    read_devices,
+    read_diagnostics,
+    read_gpu_metrics,
+    read_meta,
+    read_processes,
+    read_threads,
+)
+from .nsys_host import (
+    HOST_TABLES,
+    read_api,
+    read_memory,
+    read_osrt,
+    read_overhead,
+    read_ranges,
+    read_syncs,
+)
+from .nsys_ids import DeviceMap, Hosts
+from .nsys_ops import OP_TABLES, read_ops
+from .nsys_sqlite import Source
+
+EVENT_TABLES: Final = {**OP_TABLES, **HOST_TABLES, "GPU_METRICS": METRIC_COLUMNS}
+"""Every source table of events, with the columns that are read of it."""
+
+FACT_TABLES: Final = (
+    *EXPORT_TABLES,
+    "META_DATA_CAPTURE",
+    "DIAGNOSTIC_EVENT",
+    "TARGET_INFO_GPU",
+    "TARGET_INFO_CUDA_DEVICE",
+    "TARGET_INFO_GPU_METRICS",
+    "PROCESSES",
+    "ThreadNames",
+    "StringIds",
+)
+
+
+def read_nsys(path: Path) -> Trace:
+    """The trace in nsys export `path`.
+
+    Rows that cannot be used as recorded are dropped and counted in ``Trace.meta.anomalies``; tables that are absent
+    are empty. Raises `InputError` if `path` is missing, no SQLite file, truncated, corrupt, or no nsys export.
+    """
+    with Source(path) as source:
+        if not is_nsys(source):
+            raise InputError(
+                f"{path} was to be read as an nsys export, but it is an SQLite database of something else; "
+                "give the file that `nsys export --type sqlite` wrote"
+            )
+        return _read(source)
+
+
+def is_nsys(source: Source) -> bool:
+    """Whether a database is an nsys export: it names its strings and either describes itself or holds events."""
+    describes = any(t in source.tables for t in EXPORT_TABLES)
+    return source.has("StringIds", "id", "value") and (describes or any(t in source.tables for t in EVENT_TABLES))
+
+
+def _read(source: Source) -> Trace:
+    odd: Counter[str] = Counter()
+    raw = {t: source.integers(t, columns) for t, columns in EVENT_TABLES.items() if t in source.tables}
+    ids = ("globalTid", "globalPid")
+    hosts = Hosts.of(frame.get_column(c) for frame in raw.values() for c in ids if c in frame.columns)
+    devices = DeviceMap.of(source, hosts)
+    tables: dict[str, pl.DataFrame] = {}
+    if "NVTX_EVENTS" in raw:
+        tables["ranges"] = read_ranges(source, raw.pop("NVTX_EVENTS"), hosts, odd)
+    if "OSRT_API" in raw:
+        tables["osrt"] = read_osrt(source, raw.pop("OSRT_API"), hosts, odd)
+    if "CUPTI_ACTIVITY_KIND_SYNCHRONIZATION" in raw:
+        tables["syncs"] = read_syncs(raw.pop("CUPTI_ACTIVITY_KIND_SYNCHRONIZATION"), hosts, devices, odd)
+    if "CUDA_GPU_MEMORY_USAGE_EVENTS" in raw:
+        tables["memory"] = read_memory(source, raw.pop("CUDA_GPU_MEMORY_USAGE_EVENTS"), hosts, devices, odd)
+    if "GPU_METRICS" in raw:
+        tables["gpu_metrics"] = read_gpu_metrics(source, raw.pop("GPU_METRICS"), odd)
+    overhead = read_overhead(source, raw, hosts, odd)
+    if overhead.height:
+        tables["overhead"] = overhead
+    tables["api"] = read_api(source, raw, hosts, odd)
+    ops = read_ops(source, raw, hosts, devices, odd)
+    if ops is not None:
+        tables["ops"] = _with_process(ops, tables["api"], odd)
+    tables["diagnostics"] = read_diagnostics(source)
+    tables["devices"] = read_devices(source, hosts, _distinct(tables, ["device"], ("ops", "syncs", "memory")))
+    tables["processes"] = read_processes(source, hosts, _distinct(tables, ["pid"], ("ops", "api", "ranges", "osrt")))
+    tables["threads"] = read_threads(source, hosts, _distinct(tables, ["pid", "tid"], ("api", "ranges", "osrt")))
+    odd["cells_of_wrong_type"] += source.foreign_cells
+    meta: Meta = read_meta(source, odd, (*EVENT_TABLES, *FACT_TABLES))
+    return make_trace(meta, **tables)
+
+
+def _with_process(ops: pl.DataFrame, api: pl.DataFrame, odd: Counter[str]) -> pl.DataFrame:
+    """`ops` with the only process that called CUDA where a row names none (old exports, unified memory)."""
+    nameless = ops.get_column("pid").null_count()
+    if not nameless:
+        return ops
+    callers = api.get_column("pid").drop_nulls().unique()
+    odd["ops_without_process"] += nameless
+    return ops.with_columns(pl.col("pid").fill_null(callers.item())) if callers.len() == 1 else ops
+
+
+def _distinct(tables: dict[str, pl.DataFrame], columns: list[str], names: tuple[str, ...]) -> Any:
+    """The distinct values (of one column) or tuples (of several) in those of the named tables that exist."""
+    found: set[Any] = set()
+    for name in names:
+        if name in tables:
+            frame = tables[name].select(columns)
+            packed = frame.select(_packed(columns)).to_series()  # one integer hashes faster than two columns
+            distinct: list[int] = (
+                packed.drop_nulls().head(1) if packed.min() == packed.max() else packed.unique()
+            ).to_list()
+            found.update((p >> 32, p & 0xFFFFFFFF) if len(columns) == 2 else (p,) for p in distinct if p is not None)
+    return {row[0] for row in found} if len(columns) == 1 else found
+
+
+def _packed(columns: list[str]) -> pl.Expr:
+    first = pl.col(columns[0]).cast(pl.Int64)
+    return first if len(columns) == 1 else first * 2**32 + pl.col(columns[1])

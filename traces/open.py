@@ -1,0 +1,155 @@
+"""Open a trace of any kind: an nsys SQLite export, a torch.profiler JSON, an .nsys-rep, compressed or not.
+
+What a file is, is told by its first bytes, never by its name.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import shutil
+import subprocess
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from .errors import EmptyTraceError, InputError, RecorderError
+from .host_ops import with_host_ops
+from .model import Trace
+from .nsys_sqlite import SQLITE_MAGIC
+
+GZIP_MAGIC: Final = b"\x1f\x8b"
+XZ_MAGIC: Final = b"\xfd7zXZ\x00"
+NSYS_REPORT_MAGIC: Final = b"NVIDIA Tegra Profiler Report"
+
+EXPORT_TIMEOUT_S: Final = 1_800
+
+Exporter = Callable[[Path, Path], None]
+"""Turns an .nsys-rep (first argument) into an SQLite file (second)."""
+
+
+def open_trace(
+    path: Path, *, kind_file: Path | None = None, cache: bool = False, export: Exporter | None = None
+) -> Trace:
+    """The trace in `path`, ready for analysis (`host_ops` applied).
+
+    `kind_file` is the torch recorder's side file; without one, a ``stages.json`` beside a torch trace is used. With
+    `cache` the tables are kept as Parquet (`store`) and reused while the file is the same. `export` replaces
+    ``nsys export``. Raises `InputError` for anything that is no readable trace, `EmptyTraceError` if nothing
+    happened in it, and `RecorderError` if an .nsys-rep cannot be exported here.
+    """
+    if not cache:
+        return _open(path, kind_file, export)
+    from .store import cache_key, load, save
+
+    _require_file(path)
+    key = cache_key(path, kind_file or _side_file(path))
+    trace = load(path, key)
+    if trace is None:
+        trace = _open(path, kind_file, export)
+        save(path, key, trace)
+    return trace
+
+
+def _open(path: Path, kind_file: Path | None, export: Exporter | None) -> Trace:
+    _require_file(path)
+    with _plain(path) as plain:
+        head = _head(plain)
+        if head.startswith(NSYS_REPORT_MAGIC):
+            with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
+                exported = Path(folder) / "export.sqlite"
+                (export or export_report)(plain, exported)
+                trace = _read_sqlite(exported)
+        elif head.startswith(SQLITE_MAGIC):
+            trace = _read_sqlite(plain)
+        elif head.lstrip()[:1] in (b"{", b"["):
+            from .kineto import read_kineto
+
+            trace = read_kineto(plain, kind_file or _side_file(path))
+        else:
+            found = "it is empty" if not head else "its first bytes are those of neither"
+            raise InputError(
+                f"{path} was to be read as a trace, but {found}; "
+                "give an nsys .sqlite export, an .nsys-rep, or a torch.profiler .json"
+            )
+    trace = replace(trace, meta=replace(trace.meta, file=path.name))
+    if not (trace.ops.height or trace.api.height or trace.ranges.height):
+        raise EmptyTraceError(
+            f"{path} is a trace of {trace.meta.recorder}, but nothing happened in it (no device operation, no CUDA "
+            "call, no range); check that the recorder traced the right process with `-t cuda,nvtx`"
+        )
+    return with_host_ops(trace)
+
+
+def _read_sqlite(path: Path) -> Trace:
+    from .nsys import read_nsys
+
+    return read_nsys(path)
+
+
+def export_report(report: Path, target: Path) -> None:
+    """Export an .nsys-rep to SQLite with the nsys of ``$AISP_NSYS`` or the PATH.
+
+    Raises `RecorderError` with the remedy if there is none or it fails.
+    """
+    nsys = os.environ.get("AISP_NSYS") or shutil.which("nsys")
+    if nsys is None:
+        raise RecorderError(
+            f"{report} has to be exported by Nsight Systems first, but no nsys was found; install it or set AISP_NSYS, "
+            "or run `nsys export --type sqlite` where it was recorded and give the .sqlite"
+        )
+    command = [nsys, "export", "--type", "sqlite", "--force-overwrite", "true", "--output", str(target), str(report)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=EXPORT_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise RecorderError(f"{report} could not be exported by {nsys} ({exc}); export it by hand") from exc
+    if done.returncode != 0 or not target.is_file():
+        said = " ".join((done.stderr or done.stdout).split())[-300:] or "nothing"
+        raise RecorderError(
+            f"{report} could not be exported by {nsys} (exit {done.returncode}; it said: {said}); "
+            "use the nsys version that recorded it, or a newer one"
+        )
+
+
+def _require_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} was to be read as a trace, but it is a folder without a run; name a trace file")
+    if not path.is_file():
+        raise InputError(f"{path} was to be read as a trace, but there is no such file; check the path")
+
+
+def _side_file(path: Path) -> Path | None:
+    beside = path.with_name("stages.json")
+    return beside if path.name.startswith("trace.json") and beside.is_file() else None
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(256)
+    except OSError as exc:
+        raise InputError(f"{path} was to be read as a trace, but {exc.strerror or exc}; check the file") from exc
+
+
+@contextmanager
+def _plain(path: Path) -> Iterator[Path]:
+    """`path` itself, or its decompressed copy in a temporary folder that is gone afterwards."""
+    head = _head(path)
+    if not head.startswith((GZIP_MAGIC, XZ_MAGIC)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
+        plain = Path(folder) / path.stem
+        try:
+            with path.open("rb") as raw, plain.open("wb") as out:
+                gz = head.startswith(GZIP_MAGIC)
+                with gzip.GzipFile(fileobj=raw) if gz else lzma.LZMAFile(raw) as packed:
+                    shutil.copyfileobj(packed, out, 1 << 20)
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as exc:
+            raise InputError(f"{path} was to be unpacked, but it is damaged ({exc}); copy it again") from exc
+        yield plain

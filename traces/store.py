@@ -1,0 +1,131 @@
+"""A Parquet copy of a trace's tables, so that the second look at a large trace is a fast one.
+
+    <trace>.aisp-cache/            beside the trace, or
+    <cache home>/aisp-trace/<hash>.aisp-cache/     where the trace's folder cannot be written
+        key.json                   what the copy was made of; written last
+        ops.parquet ...            one file a table that has rows
+
+A copy is used only if its key is exactly that of the file now: size, modification time, a hash of a sample of its
+content, the side file's bytes, and the version of this format. Anything else, damage included, means there is none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from .errors import InputError
+from .model import TABLES, Meta, Trace, make_trace
+
+FORMAT: Final = 1
+"""Raised whenever the model, a reader, or this layout changes what a cached trace would hold."""
+
+SAMPLE_BYTES: Final = 1 << 16
+SAMPLES: Final = 16
+_KEY_FILE: Final = "key.json"
+_SUFFIX: Final = ".aisp-cache"
+
+Key = dict[str, Any]
+
+
+def cache_key(path: Path, side_file: Path | None = None) -> Key:
+    """What identifies the content of `path` (and of its side file) without reading all of it."""
+    stat = path.stat()
+    side = hashlib.sha256(side_file.read_bytes()).hexdigest() if side_file is not None and side_file.is_file() else None
+    return {
+        "format": FORMAT,
+        "polars": pl.__version__,
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "sample": _sample(path, stat.st_size),
+        "side_file": side,
+    }
+
+
+def load(path: Path, key: Key) -> Trace | None:
+    """The cached trace of `path`, or null if there is none that matches `key`."""
+    for folder in _folders(path):
+        try:
+            stored = json.loads((folder / _KEY_FILE).read_text(encoding="utf-8"))
+            if not isinstance(stored, dict) or stored.get("key") != key:
+                continue
+            facts = dict(stored["meta"])
+            meta = Meta(**{**facts, "tables": tuple(facts["tables"])})
+            present = {n: pl.read_parquet(folder / f"{n}.parquet") for n in stored["rows"]}
+            if {n: present[n].height for n in present} != stored["rows"]:
+                continue
+            return make_trace(meta, **present)
+        except (OSError, ValueError, TypeError, KeyError, InputError, pl.exceptions.PolarsError):
+            continue  # damaged: as good as absent
+    return None
+
+
+def save(path: Path, key: Key, trace: Trace) -> Path | None:
+    """Keep `trace` for `path`; where it went, or null if no place can be written. Never raises for a full disk."""
+    for folder in _folders(path):
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        except OSError:
+            continue
+        try:
+            _write(building, key, trace)
+            _replace(building, folder)
+        except OSError:
+            continue
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        return folder
+    return None
+
+
+def _write(folder: Path, key: Key, trace: Trace) -> None:
+    rows = {n: trace.table(n).height for n in TABLES if trace.table(n).height}
+    for name in rows:
+        trace.table(name).write_parquet(folder / f"{name}.parquet", compression="zstd", compression_level=1)
+    text = json.dumps({"key": key, "meta": asdict(trace.meta), "rows": rows}, ensure_ascii=True)
+    (folder / _KEY_FILE).write_text(text, encoding="utf-8")
+
+
+def _replace(building: Path, folder: Path) -> None:
+    """Put `building` where `folder` is. A reader sees the old copy, none, or the new one, never a mixture."""
+    if folder.exists():
+        if not folder.is_dir():
+            raise NotADirectoryError(folder)
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        folder.rename(old / "old")
+        try:
+            building.rename(folder)
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+    else:
+        building.rename(folder)
+
+
+def _folders(path: Path) -> list[Path]:
+    """Where a copy may lie: beside the trace, then in the user's cache folder."""
+    beside = path.with_name(path.name + _SUFFIX)
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aisp-trace"
+    word = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
+    return [beside, home / (word + _SUFFIX)]
+
+
+def _sample(path: Path, size: int) -> str:
+    """A hash of `SAMPLES` pieces spread evenly over the file, first and last included (all of a small file)."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        if size <= SAMPLES * SAMPLE_BYTES:
+            digest.update(file.read())
+        else:
+            for i in range(SAMPLES):
+                file.seek((size - SAMPLE_BYTES) * i // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()
