@@ -8,6 +8,7 @@ Nothing here touches a file or prints. The whole analysis is a function of the t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ..traces.errors import UsageError
-from ..traces.model import COPY_KINDS, KIND_TYPE, KINDS, Trace
+from ..traces.model import COPY_KINDS, KIND_TYPE, KINDS, TABLES, Trace
 from .allocator import allocator_table
 from .bandwidth import bandwidth_table
 from .calls import OTHER
@@ -30,7 +31,6 @@ from .result import AMBIGUOUS, CAUSES, IDLE, NONE, OPENED_BY, ORPHAN, OUTSIDE, S
 from .stages import (
     AMBIGUOUS_STAGE,
     ITERATION,
-    MEASURED,
     NO_STAGE,
     ORPHAN_STAGE,
     OUTSIDE_STAGE,
@@ -128,18 +128,19 @@ class _Engine:
                 low, high = self.window.instants
             else:
                 low, high = int(start[mine].min()), int(end[mine].max())
-            if high > low and (mine & (start < high) & (end >= low)).any():
+            touching = (start < high) & ((end > low) | ((start == end) & (end >= low)))
+            if high > low and (mine & touching).any():
                 out.append(_DeviceWindow(d, low, high, owner))
         return out
 
     def _hull(self, roots: Ints) -> Ints:
-        """The stages that span a window of `roots`: they themselves, but of a `measured` range its iterations.
+        """The stages that span a window of `roots`: they themselves, but of window ``measured`` its iterations.
 
         Opening and closing the recording takes time inside `measured` that is the recorder's, not the program's.
         """
-        names = self.stages.names
-        if any(names[r] != MEASURED for r in roots.tolist()):
+        if not self.window.trimmed:
             return roots
+        names = self.stages.names
         inside = np.flatnonzero(np.isin(self.stages.parent, roots))
         iterations = np.array([i for i in inside.tolist() if names[i] == ITERATION], np.int64)
         return iterations if len(iterations) else roots
@@ -193,7 +194,7 @@ class _Engine:
     def _clipped(self) -> pl.DataFrame:
         """The ops of every device's window, cut to it. Sorted by start, then op_id."""
         frames = []
-        if self.window == Window(None, None):
+        if self.window.instants is None and self.window.roots is None:
             return self.ops
         for w in self.windows:
             touching = (pl.col("start_ns") < w.end_ns) & (
@@ -359,7 +360,7 @@ class _Engine:
             shown = np.ones(len(self.stages), bool)
         else:
             shown = (self.stages.start_ns < high) & (self.stages.end_ns > low)
-        return np.flatnonzero(shown & (self.stages.path_id != self.stages.window_path))
+        return np.flatnonzero(shown & ~self.stages.is_measured)
 
     def _iteration_table(self, low: int, high: int) -> pl.DataFrame:
         rows = np.array([i for i, n in enumerate(self.stages.names) if n == ITERATION], np.int64)
@@ -423,11 +424,17 @@ def _pageable(ops: pl.DataFrame) -> npt.NDArray[np.bool_]:
 
 def _last_instant(trace: Trace) -> int:
     """The latest time in the tables of the trace."""
-    columns = [trace.table(t)["end_ns"] for t in ("ops", "api", "ranges", "osrt", "syncs")]
-    columns += [trace.ranges["start_ns"], trace.memory["time_ns"]]
-    return max((int(c.drop_nulls().to_numpy().max()) for c in columns if len(c) > c.null_count()), default=0)
+    return max((int(c.max()) for c in _times(trace, "start_ns", "end_ns", "time_ns")), default=0)
 
 
 def _first_instant(trace: Trace) -> int:
-    columns = [trace.table(t)["start_ns"] for t in ("ops", "api", "ranges")]
-    return min((int(c.to_numpy().min()) for c in columns if len(c)), default=0)
+    return min((int(c.min()) for c in _times(trace, "start_ns")), default=0)
+
+
+def _times(trace: Trace, *names: str) -> Iterator[Ints]:
+    """The columns called `names` of all tables, without nulls and empty ones."""
+    for table in TABLES:
+        frame = trace.table(table)
+        for name in names:
+            if name in frame.columns and frame[name].null_count() < len(frame):
+                yield frame[name].drop_nulls().to_numpy()

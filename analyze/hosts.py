@@ -38,6 +38,7 @@ _CAUSE_OF_CLASS: Final = {
     api.OTHER: "other_api",
 }
 _CAUSE_TABLE: Final = np.array([CAUSES.index(_CAUSE_OF_CLASS[c]) for c in range(len(api.CLASSES))], np.int64)
+_EVER: Final = int(np.iinfo(np.int64).min)
 _FOREVER: Final = int(np.iinfo(np.int64).max)
 _BLOCKED_TABLE: Final = np.full(len(CAUSES), BLOCKED.index("host"), np.int64)
 _BLOCKED_TABLE[CAUSES.index("sync")] = BLOCKED.index("sync")
@@ -46,7 +47,10 @@ _BLOCKED_TABLE[CAUSES.index("copy_api")] = BLOCKED.index("copy_api")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A thread over time: from ``at[i]`` on, the stage code, the cause (position in `CAUSES`) and the iteration."""
+    """A thread over time: from ``at[i]`` on, the stage code, the cause (position in `CAUSES`) and the iteration.
+
+    The first step lies before any instant of a trace.
+    """
 
     at: Ints
     stage: Ints
@@ -55,10 +59,7 @@ class State:
 
     def blocked_in(self, time: Ints) -> Ints:
         """What the thread was blocked in at each instant, as a position in `OPENED_BY`."""
-        if len(self.at) == 0:
-            return np.full(len(time), BLOCKED.index("host"), np.int64)
-        index = np.searchsorted(self.at, time, side="right") - 1
-        return np.where(index >= 0, _BLOCKED_TABLE[self.cause[index]], BLOCKED.index("host"))
+        return _BLOCKED_TABLE[self.cause[np.searchsorted(self.at, time, side="right") - 1]]
 
 
 class HostStates:
@@ -85,7 +86,7 @@ class HostStates:
             call = first_of(self._allocating(thread), first_of(self._waiting(thread), call))
         profiler, driver = (self._overhead(thread, source) for source in ("profiler", "driver"))
         iteration = self._stages.iteration_of.get(thread[0], EMPTY)
-        at = np.unique(np.concatenate([f.at for f in (stage, call, profiler, driver, iteration)]))
+        at = np.unique(np.concatenate([[_EVER], *(f.at for f in (stage, call, profiler, driver, iteration))]))
         cause = call(at)
         weak = (cause == NOTHING) | (cause == CAUSES.index("other_api"))
         cause = np.where(cause == NOTHING, CAUSES.index("host_code"), cause)

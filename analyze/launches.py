@@ -148,7 +148,8 @@ def find_launches(trace: Trace, calls: Calls, stages: Stages, host_devices: set[
     """Attribute every op of `trace` to a stage; `across` switches the cross-thread rule on."""
     ops = trace.ops
     start = ops["start_ns"].to_numpy()
-    call = launching_calls(ops, calls)
+    host = ops["device"].is_in(sorted(host_devices)).to_numpy()
+    call = np.where(host, NOTHING, launching_calls(ops, calls))
     threads = list(calls.threads)
     if len(calls):
         thread = np.where(call >= 0, calls.thread[call], NOTHING)
@@ -172,32 +173,34 @@ def find_launches(trace: Trace, calls: Calls, stages: Stages, host_devices: set[
             how[rows[missing]] = np.where(other >= 0, CROSS_THREAD, NEITHER)
         stage[rows] = own
     if host_devices:
-        _attribute_host_ops(ops, stages, host_devices, threads, thread, stage, how)
+        _attribute_host_ops(trace, stages, host, threads, thread, stage, how, across)
     return Launches(call, thread, at, stage, how, threads)
 
 
 def _attribute_host_ops(
-    ops: pl.DataFrame,
+    trace: Trace,
     stages: Stages,
-    host_devices: set[int],
+    host: npt.NDArray[np.bool_],
     threads: list[Thread],
     thread: npt.NDArray[np.integer],
     stage: Ints,
     how: npt.NDArray[np.int8],
+    across: bool,
 ) -> None:
     """Ops of a host device belong to the range they were made of (their correlation), on its thread."""
-    rows = np.flatnonzero(ops["device"].is_in(sorted(host_devices)).to_numpy())
-    by_range = dict(zip(stages.range_id.tolist(), range(len(stages)), strict=True))
+    position = dict(zip(stages.range_id.tolist(), range(len(stages)), strict=True))
     index = {t: i for i, t in enumerate(threads)}
-    for row, range_id in zip(rows.tolist(), ops["correlation"].gather(rows).to_list(), strict=True):
-        position = by_range.get(range_id)
-        if position is None:
-            continue
-        who = (int(stages.pid[position]), int(stages.tid[position]))
+    made_of = trace.ops.select("op_id", "start_ns", pl.col("correlation").alias("range_id")).filter(pl.Series(host))
+    table = made_of.join(trace.ranges.select("range_id", "pid", "tid"), on="range_id")
+    for op, start, range_id, pid, tid in table.iter_rows():
+        who = (pid, tid)
         if who not in index:
             index[who] = len(threads)
             threads.append(who)
-        thread[row], stage[row], how[row] = index[who], position, THREAD
+        found = position.get(range_id)
+        if found is None:
+            found = int(stages.on_thread(who, across)(np.array([start]))[0])
+        thread[op], stage[op], how[op] = index[who], found, THREAD if found >= 0 else NEITHER
 
 
 def unrecorded_launches(calls: Calls, launched: Ints, captured: npt.NDArray[np.bool_]) -> tuple[int, int]:

@@ -190,15 +190,7 @@ def _host_pieces(parts: _Parts, opened: Ints, rows: Ints, start: Ints, end: Ints
     """Cut ``[start, end)`` of each gap by what the host thread was doing."""
     which, begin, stop = pieces(start, end, state.at)
     index = np.searchsorted(state.at, begin, side="right") - 1
-    known = index >= 0
-    stage = np.where(known, state.stage[index], NO_STAGE) if len(state.at) else np.full(len(begin), NO_STAGE)
-    cause = (
-        np.where(known, state.cause[index], CAUSE["host_code"])
-        if len(state.at)
-        else np.full(len(begin), CAUSE["host_code"])
-    )
-    iteration = np.where(known, state.iteration[index], NOTHING) if len(state.at) else np.full(len(begin), NOTHING)
-    parts.add(rows[which], begin, stop, stage, iteration, cause)
+    parts.add(rows[which], begin, stop, state.stage[index], state.iteration[index], state.cause[index])
     opened[rows] = state.blocked_in(start)
 
 

@@ -18,7 +18,7 @@ from .steps import NOTHING
 
 
 def per_instance(ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
-    """(device, stage, self_ops, ops, first_ns, last_ns): every range that ops belong to, nested ops included.
+    """(device, stage, ops, first_ns, last_ns): every range that ops belong to, nested ops included.
 
     `ops` has columns device, stage (code), start_ns, end_ns; rows with a negative stage are ignored.
     """
@@ -30,7 +30,6 @@ def per_instance(ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
             pl.col("start_ns").min().alias("first_ns"),
             pl.col("end_ns").max().alias("last_ns"),
         )
-        .with_columns(pl.col("ops").alias("self_ops"))
     )
     parent = pl.DataFrame({"stage": np.arange(len(stages)), "parent": stages.parent})
     found = [own]
@@ -41,14 +40,13 @@ def per_instance(ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
             .filter(pl.col("parent") != NOTHING)
             .group_by("device", pl.col("parent").alias("stage"))
             .agg(pl.col("ops").sum(), pl.col("first_ns").min(), pl.col("last_ns").max())
-            .with_columns(pl.lit(0, pl.Int64).alias("self_ops"))
             .select(own.columns)
         )
         found.append(level)
     return (
         pl.concat(found)
         .group_by("device", "stage")
-        .agg(pl.col("self_ops").sum(), pl.col("ops").sum(), pl.col("first_ns").min(), pl.col("last_ns").max())
+        .agg(pl.col("ops").sum(), pl.col("first_ns").min(), pl.col("last_ns").max())
     )
 
 
@@ -126,7 +124,13 @@ def stage_table(
             (pl.col("last_ns") - pl.col("first_ns")).alias("projected_ns"),
         )
         .group_by("device", "path_id")
-        .agg(pl.col("projected_ns").sum(), pl.col("ops").sum(), pl.col("self_ops").sum())
+        .agg(pl.col("projected_ns").sum(), pl.col("ops").sum())
+    )
+    own = pl.DataFrame({"device": ops["device"], "stage": ops["stage"]}).filter(pl.col("stage") >= 0)
+    own = (
+        own.with_columns(pl.Series("path_id", stages.path_id[own["stage"].to_numpy()], dtype=pl.Int64))
+        .group_by("device", "path_id")
+        .agg(pl.len().cast(pl.Int64).alias("self_ops"))
     )
     names = pl.DataFrame(
         {"path_id": np.arange(len(stages.paths)), "path": pl.Series(list(stages.paths), dtype=pl.String)}
@@ -134,8 +138,9 @@ def stage_table(
     busy = unions.select("device", "path", pl.col("union_ns").alias("busy_ns"))
     return (
         host.join(device, on="path_id", how="left")
-        .join(names, on="path_id")
         .with_columns(pl.col("device").cast(pl.Int32))
+        .join(own, on=["device", "path_id"], how="left")
+        .join(names, on="path_id")
         .join(busy, on=["device", "path"], how="left")
         .with_columns(pl.col("projected_ns", "ops", "self_ops", "busy_ns").fill_null(0))
         .sort("path", "device", nulls_last=False)

@@ -72,10 +72,10 @@ class Stages:
         """Each stage's path as an index into `paths`."""
         return self.node_path[self.node] if len(self) else np.empty(0, np.int64)
 
-    @property
-    def window_path(self) -> int:
-        """The id of path `WINDOW`, which is no stage of its own; `NOTHING` if there is none."""
-        return list(self.paths).index(WINDOW) if WINDOW in self.paths else NOTHING
+    @cached_property
+    def is_measured(self) -> npt.NDArray[np.bool_]:
+        """Which ranges are ``measured``: a window, but no stages of their own."""
+        return np.array([n == MEASURED for n in self.names], bool)
 
     @cached_property
     def nodes_below(self) -> dict[int, npt.NDArray[np.intp]]:

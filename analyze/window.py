@@ -3,7 +3,7 @@
 Without a window each device is accounted from its first op's start to its last op's end. ``START:END`` gives instants on the
 trace's own clock. A range (``measured``, a stage path, or one of several instances as ``path#2``) gives, per device,
 ``[range start, max(range end, end of the last op that belongs to it))``: device work outlives the range that launched it.
-A `measured` range is trimmed to the iterations in it, since opening and closing a recording takes time within it.
+The window ``measured`` is trimmed to the iterations in it, since opening and closing a recording takes time within it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from ..traces.run import nearest
 from .intervals import Ints
 from .stages import MEASURED, WINDOW, Stages
 
-WindowSpec = tuple[int, int] | str | None
+WindowSpec = tuple[int, int] | str | int | None
+"""Instants, a range by name or path, a range by its `range_id`, or everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """What to account for: instants, or the stages (positions) whose time and work it is; neither: everything.
 
-    `roots` hold at most one range of each process.
+    `roots` hold at most one range of each process; `trimmed`: only their iterations count.
     """
 
-    instants: tuple[int, int] | None
-    roots: Ints | None
+    instants: tuple[int, int] | None = None
+    roots: Ints | None = None
+    trimmed: bool = False
 
 
 def parse_window(text: str) -> WindowSpec:
@@ -53,9 +55,16 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
     Raises `UsageError` if no range has that name or path, or if several of one process have it and none was chosen.
     """
     if spec is None:
-        return Window(None, None)
+        return Window()
     if isinstance(spec, tuple):
-        return Window(spec, None)
+        return Window(instants=spec)
+    if isinstance(spec, int):
+        found = np.flatnonzero(stages.range_id == spec)
+        if len(found) == 0:
+            raise UsageError(
+                f"range {spec} is no stage of this trace; its stages are ranges of domain {stages.domain!r}"
+            )
+        return Window(roots=found)
     wanted, _, number = spec.rpartition("#") if re.search(r"#\d+$", spec) else (spec, "", "")
     wanted_path = WINDOW if wanted == MEASURED else wanted
     path_ids = [i for i, p in enumerate(stages.paths) if p == wanted_path]
@@ -73,4 +82,4 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
         rows = rows[[int(number)]]
     if len(np.unique(stages.pid[rows])) < len(rows):
         raise UsageError(f"range {wanted!r} has {len(rows)} instances; choose one, e.g. --window '{wanted}#0'")
-    return Window(None, rows)
+    return Window(roots=rows, trimmed=spec == MEASURED)

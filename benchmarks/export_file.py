@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aisp_trace.benchmarks.kernel_catalog import CALLS, DRIVER_CALLS, KERNELS
-from aisp_trace.benchmarks.timeline import AUTOGRAD, LOADER, MAIN, Mask, Recording, Times
+from aisp_trace.benchmarks.program import NO_EVENT, PTOP
+from aisp_trace.benchmarks.timeline import LOADER, Mask, Recording, Times
 from aisp_trace.benchmarks.truth import Truth
 
 SCHEMA: Final = Path(__file__).with_name("schema_2025.sql")
@@ -60,9 +61,16 @@ CONSTANTS: Final = {
 }
 """The columns that are the same in all rows of a table. Every other column is NULL."""
 
-NULLABLE: Final = {"graphNodeId", "srcDeviceId", "srcContextId", "dstDeviceId", "dstContextId", "category", "color", "int64Value"} | {
-    "end"
-}
+NULLABLE: Final = {
+    "graphNodeId",
+    "srcDeviceId",
+    "srcContextId",
+    "dstDeviceId",
+    "dstContextId",
+    "category",
+    "color",
+    "int64Value",
+} | {"end"}
 """Columns in which `UNSET` means NULL."""
 
 
@@ -72,7 +80,9 @@ class ExportFile:
     Everything goes into one transaction without a journal: a file whose writing was interrupted is not usable.
     """
 
-    def __init__(self, path: Path, rng: np.random.Generator, pids: Sequence[int], devices: Sequence[int], truth: Truth) -> None:
+    def __init__(
+        self, path: Path, rng: np.random.Generator, pids: Sequence[int], devices: Sequence[int], truth: Truth
+    ) -> None:
         self.rng = rng
         self.truth = truth
         self.pids = np.array(pids, np.int64)
@@ -80,6 +90,7 @@ class ExportFile:
         self.correlation = self.rng.integers(100, 160, len(pids))
         self.strings: dict[str, int] = {}
         self.launched = 0
+        self.steps = 0
         self.database = sqlite3.connect(path, isolation_level=None)
         for pragma in ("page_size = 4096", "journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
             self.database.execute(f"PRAGMA {pragma}")
@@ -87,17 +98,19 @@ class ExportFile:
         self.database.execute("BEGIN")
         self.call_names = np.array([self.string(name) for name in CALLS])
         self.call_classes = np.array([int(name in DRIVER_CALLS) for name in CALLS])
-        self.kernel_columns = np.array(
-            [
-                (self.string(k.demangled), self.string(k.short), self.string(k.mangled), k.registers, *k.grid, *k.block, k.dynamic_shared_bytes)
-                for k in KERNELS
-            ]
-        ).T  # fmt: skip
+        described = [
+            (*(self.string(n) for n in (k.demangled, k.short, k.mangled)), k.registers, *k.grid, *k.block)
+            for k in KERNELS
+        ]
+        shared = [k.dynamic_shared_bytes for k in KERNELS]
+        self.kernel_columns = np.vstack([np.array(described).T, shared])
 
     def __enter__(self) -> ExportFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         if kind is None:
             self.database.executemany("INSERT INTO StringIds VALUES (?, ?)", [(i, s) for s, i in self.strings.items()])
             self.truth.rows["StringIds"] = len(self.strings)
@@ -134,18 +147,21 @@ class ExportFile:
         names = TABLES[table].split()
         fixed = dict(pair.split("=") for pair in CONSTANTS.get(table, "").split())
         values = [f"NULLIF(?, {UNSET})" if name in NULLABLE else "?" for name in names] + list(fixed.values())
-        self.database.executemany(f"INSERT INTO {table} ({', '.join([*names, *fixed])}) VALUES ({', '.join(values)})", rows)
+        self.database.executemany(
+            f"INSERT INTO {table} ({', '.join([*names, *fixed])}) VALUES ({', '.join(values)})", rows
+        )
 
-    def append(self, rec: Recording, offsets: Times) -> None:
-        """All rows of `rec`, whose step k began at ``offsets[k]``."""
+    def append(self, rec: Recording, offsets: Times) -> tuple[Times, Times, Times]:
+        """All rows of `rec`, whose step k began at ``offsets[k]``; returns its kernels as (start, end, device)."""
         writer = _Chunk(self, rec, offsets)
         writer.calls()
-        writer.kernels()
+        ran = writer.kernels()
         writer.copies_and_memsets()
         writer.synchronisation()
         writer.memory()
         writer.ranges()
         writer.overhead()
+        return ran
 
 
 class _Chunk:
@@ -193,11 +209,9 @@ class _Chunk:
         present = np.broadcast_to(_deep(burst.get("present", True)), shape)
         return [np.broadcast_to(_deep(column), shape)[present] for column in columns.values()]
 
-    def write(self, table: str, parts: list[list[NDArray[Any]]]) -> list[NDArray[Any]]:
-        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        if columns:
-            self.file.insert(table, columns)
-        return columns
+    def write(self, table: str, parts: list[list[NDArray[Any]]], *, sort: bool = True) -> None:
+        if parts:
+            self.file.insert(table, [np.concatenate(column) for column in zip(*parts, strict=True)], sort=sort)
 
     def place(self, burst: dict[str, Any]) -> dict[str, Any]:
         """The columns that every device row has, in the file's order."""
@@ -216,24 +230,28 @@ class _Chunk:
         thread = self.file.thread_id(self.process, self._calls("thread"))
         self.file.truth.end_ns = max(self.file.truth.end_ns, int(end.max()))
         self.file.truth.failed_launches += int(((result != 0) & present).sum())
-        columns = (
-            self.start + self.offset, end, self.file.call_classes[name], thread, self.correlation, self.file.call_names[name], result,
-        )  # fmt: skip
+        kinds, names = self.file.call_classes[name], self.file.call_names[name]
+        columns = (self.start + self.offset, end, kinds, thread, self.correlation, names, result)
         self.file.insert("CUPTI_ACTIVITY_KIND_RUNTIME", [column[present] for column in columns])
 
-    def kernels(self) -> None:
+    def kernels(self) -> tuple[Times, Times, Times]:
         parts = []
         for burst in self.rec.kernels:
             lost = self.lost[..., burst["slot"]]
             stage = np.where(lost, "(orphan)", self._stage(burst))
             node = np.where(np.asarray(burst["node"]) == 0, UNSET, burst["node"])
             parts.append(self.flatten(burst, **self.place(burst), node=node, number=burst["number"], stage=stage))
-        start, end, device, stream, correlation, pid, node, number, stage = (np.concatenate(c) for c in zip(*parts, strict=True))
+        start, end, device, stream, correlation, pid, node, number, stage = (
+            np.concatenate(c) for c in zip(*parts, strict=True)
+        )
         self.file.truth.count_kernels(number, end - start, stage)
         grid_id = self.file.launched + 1 + np.argsort(np.argsort(start, kind="stable"), kind="stable")
         self.file.launched += len(start)
         described = list(self.file.kernel_columns[:, number])
-        self.file.insert("CUPTI_ACTIVITY_KIND_KERNEL", [start, end, device, stream, correlation, pid, node, grid_id, *described])
+        self.file.insert(
+            "CUPTI_ACTIVITY_KIND_KERNEL", [start, end, device, stream, correlation, pid, node, grid_id, *described]
+        )
+        return start, end, device
 
     def _stage(self, burst: dict[str, Any]) -> Any:
         """Autograd's launches belong to main's range, unless the loader had one open as well when the call began."""
@@ -243,7 +261,9 @@ class _Chunk:
         rival: Mask | bool = False
         for span in self.rec.ranges:
             if span["thread"] == LOADER:
-                rival = rival | (_deep(span["present"]) & (_deep(span["start"]) <= began) & (began < _deep(span["end"])))
+                rival = rival | (
+                    _deep(span["present"]) & (_deep(span["start"]) <= began) & (began < _deep(span["end"]))
+                )
         return np.where(rival, "(ambiguous)", burst["stage"])
 
     def copies_and_memsets(self) -> None:
@@ -251,7 +271,7 @@ class _Chunk:
         peers = np.roll(np.unique(self.file.devices), -1)
         own = self.file.devices[self.process]
         for burst in self.rec.copies:
-            peer = burst["kind"] == 10
+            peer = burst["kind"] == PTOP
             ends = (own, 1, peers[own % len(peers)], 1) if peer else (UNSET,) * 4
             kinds = {name: burst[name] for name in ("bytes", "kind", "src", "dst")}
             both = dict(zip(("from", "from_context", "to", "to_context"), ends, strict=True))
@@ -265,22 +285,20 @@ class _Chunk:
         )
 
     def synchronisation(self) -> None:
-        step = np.cumsum(np.ones(self.rec.shape[0], np.int64))[:, None, None] + self.file.launched
-        for table, bursts, last in (
-            ("CUPTI_ACTIVITY_KIND_SYNCHRONIZATION", self.rec.syncs, ("type", "event")),
-            ("CUPTI_ACTIVITY_KIND_CUDA_EVENT", self.rec.events, ("event",)),
-        ):
-            parts = []
-            for burst in bursts:
-                own = self.place(burst if "end" in burst else burst | {"end": burst["start"]})
-                sync_id = burst["event"] if burst["event"] == 0xFFFFFFFF else burst["event"] + step * 4_096
-                columns = self.flatten(burst, **own, **{name: burst[name] for name in last}, sync_id=sync_id)
-                parts.append(columns if "end" in burst else columns[2:])
-            if "end" in bursts[0]:
-                self.write(table, parts)
-            else:
-                columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-                self.file.insert(table, columns, sort=False)
+        """Waits and recorded events; eventSyncId tells the recording of an event that a wait is for."""
+        own = 4_096 * (self.file.steps + np.arange(self.rec.shape[0]))[:, None, None]
+        self.file.steps += self.rec.shape[0]
+        waits = []
+        for burst in self.rec.syncs:
+            sync_id = burst["event"] if burst["event"] == NO_EVENT else burst["event"] + own
+            columns = self.place(burst) | {"type": burst["type"], "event": burst["event"], "sync_id": sync_id}
+            waits.append(self.flatten(burst, **columns))
+        self.write("CUPTI_ACTIVITY_KIND_SYNCHRONIZATION", waits)
+        records = []
+        for burst in self.rec.events:
+            columns = self.place(burst | {"end": burst["start"]}) | {"event": burst["event"]}
+            records.append(self.flatten(burst, **columns, sync_id=burst["event"] + own)[2:])
+        self.write("CUPTI_ACTIVITY_KIND_CUDA_EVENT", records, sort=False)
 
     def memory(self) -> None:
         parts = []

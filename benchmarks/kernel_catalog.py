@@ -52,7 +52,9 @@ _LAYERNORM = _plain(
     128,
     6_000,
 )
-_ROPE = _plain("rotary_embedding_kernel", "<c10::BFloat16>(T1 *, const T1 *, const T1 *, int, int, int)", 2048, 256, 4_000)
+_ROPE = _plain(
+    "rotary_embedding_kernel", "<c10::BFloat16>(T1 *, const T1 *, const T1 *, int, int, int)", 2048, 256, 4_000
+)
 _ADD = _elementwise("CUDAFunctor_add<c10::BFloat16>", 8, 3, 4_000)
 _GELU = _elementwise("GeluCUDAKernelImpl(at::TensorIteratorBase &, at::native::GeluType)::[lambda()]", 8, 2, 5_000)
 _FLASH_TRAITS = "Flash_fwd_kernel_traits<(int)128, (int)128, (int)64, (int)4, (bool)0, (bool)0, cutlass::bfloat16_t>"
@@ -109,7 +111,8 @@ BACKWARD: Final = (
         (8, 1, 128), (256, 1, 1), 255, 147_456, 90_000,
     ),
     _ADD,
-    _plain("reduce_kernel", "<(int)128, (int)4, at::native::ReduceOp<float, at::native::sum_functor<float>>>(T3)", 512, 128, 8_000),
+    _plain("reduce_kernel", "<(int)128, (int)4, at::native::ReduceOp<float, at::native::sum_functor<float>>>(T3)", 512, 128,
+           8_000),
 )  # fmt: skip
 
 OPTIMIZER: Final = (
@@ -126,7 +129,8 @@ GRAPH: Final = (_gemm(64, 64, "TNT", 8, 6_000), _ADD, _gemm(64, 128, "TNT", 8, 6
 """The nodes of a captured CUDA graph, repeated."""
 
 INIT: Final = (
-    _plain("distribution_elementwise_grid_stride_kernel", "<float, (int)4, curandStatePhilox4_32_10>(long, T3, T4)", 1056, 256, 40_000),
+    _plain("distribution_elementwise_grid_stride_kernel", "<float, (int)4, curandStatePhilox4_32_10>(long, T3, T4)", 1056,
+           256, 40_000),
     _elementwise("FillFunctor<float>", 4, 1, 4_000),
 )  # fmt: skip
 
@@ -159,6 +163,7 @@ CALLS: Final = (
     "cudaMalloc_v3020",
     "cudaFree_v3020",
     "cudaHostAlloc_v3020",
+    "cudaFreeHost_v3020",
     "cudaEventRecord_v3020",
     "cudaEventQuery_v3020",
     "cudaStreamWaitEvent_v3020",

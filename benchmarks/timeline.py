@@ -128,7 +128,7 @@ class Stream:
 
     def run_one(self, ready: Times, duration: Times, gap_ns: int = 700) -> tuple[Times, Times]:
         """`run` for a single piece, with arrays of shape (steps, processes)."""
-        start, end = self.run(ready[..., None], np.int64(gap_ns), duration[..., None])
+        start, end = self.run(ready[..., None], np.array([gap_ns]), duration[..., None])
         return start[..., 0], end[..., 0]
 
 
@@ -151,4 +151,5 @@ class Script:
 def spread(rng: np.random.Generator, mean_ns: Any, shape: Sequence[int]) -> Times:
     """Whole nanoseconds around `mean_ns` (which broadcasts to `shape`): never under 0.7 of it, with a tail above."""
     factor = 0.7 + 0.3 * rng.standard_exponential(tuple(shape), dtype=np.float32)
-    return np.maximum(np.asarray(mean_ns) * factor, 1).astype(np.int64)
+    times: Times = np.maximum(np.asarray(mean_ns) * factor, 1).astype(np.int64)
+    return times

@@ -38,6 +38,11 @@ LOST_SHARE: Final = 0.05
 """Share of launches without a device row above which a recording is said to have lost rows. Launches made while a
 CUDA graph is captured never have one: 32 of 2600 in a program that captured one graph."""
 
+LOGS: Final = ("stdout", "stderr")
+
+STARTUP_FAILURE: Final = "Connection reset by peer"
+"""All that nsys 2022.4 says, rarely and under heavy load, when its own agent did not come up: nothing has run then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
@@ -98,6 +103,8 @@ class NsysRecorder:
         for leftover in (TRACE, REPORT, STREAM):
             (folder / leftover).unlink(missing_ok=True)
         done = self._profile(target, folder, gated, timeout_s)
+        if done.exit_code != 0 and _never_started(folder):
+            done = self._profile(target, folder, gated, timeout_s)
         if gated and done.exit_code != 0:
             return Recorded(done.exit_code, done.wall_ns, TRACE, None, ())
         self._make_report(folder, done, gated)
@@ -198,6 +205,14 @@ def profile_options(nsys: Nsys, profile: str, device: str) -> list[str]:
     if "discard-environment" in nsys.options:
         options.append("--discard-environment=true")
     return options
+
+
+def _never_started(folder: Path) -> bool:
+    """Whether nsys failed before it ran anything, and said so with nothing else in its logs."""
+    said = [
+        (folder / f"nsys-profile.{name}.log").read_text(encoding="utf-8", errors="replace").strip() for name in LOGS
+    ]
+    return "".join(said) == STARTUP_FAILURE
 
 
 def _step(command: Sequence[str], logs: Path, name: str, environment: Mapping[str, str]) -> Finished:

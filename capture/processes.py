@@ -42,12 +42,11 @@ def run_process(
     timeout_s: float,
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    leave_children: bool = False,
 ) -> Finished:
     """Run `command` in a session of its own, its output in the two files, until it ends or `timeout_s` has passed.
 
     On a timeout, Ctrl-C or SIGTERM, it and all its descendants are ended before this returns or raises. Descendants that
-    outlive a process that ended by itself are ended too, unless `leave_children`.
+    outlive a process that ended by itself are ended too: an nsys that fails leaves its agent running.
     Raises `OSError` if the program cannot be started and `KeyboardInterrupt` when interrupted.
     """
     marker = uuid.uuid4().hex
@@ -74,8 +73,9 @@ def run_process(
             end_all(process, marker)
             raise
         wall_ns = time.perf_counter_ns() - started
-        if not leave_children and not timed_out:
+        if not timed_out:
             end_all(process, marker)
+    assert process is not None
     return Finished(process.returncode, wall_ns, timed_out)
 
 

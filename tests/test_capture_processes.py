@@ -97,6 +97,17 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "out").read_text(encoding="utf-8") == "ready\n"
 
 
+def test_a_child_does_not_outlive_a_process_that_ends_well(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+        "print(child.pid)"
+    )
+    done = run_process([sys.executable, "-c", code], stdout=tmp_path / "out", stderr=tmp_path / "err", timeout_s=30.0)
+    assert done.exit_code == 0
+    assert not alive(int((tmp_path / "out").read_text(encoding="utf-8")))
+
+
 def test_a_process_reads_nothing_and_keeps_its_exit_code(tmp_path: Path) -> None:
     code = "import sys; assert sys.stdin.read() == ''; print('x', file=sys.stderr); sys.exit(3)"
     done = run_process([sys.executable, "-c", code], stdout=tmp_path / "out", stderr=tmp_path / "err", timeout_s=30.0)

@@ -12,7 +12,8 @@ import pytest
 
 from aisp_trace.tests.builders.samples import SAMPLES
 from aisp_trace.traces.errors import InputError
-from aisp_trace.traces.kineto import nanoseconds, read_kineto
+from aisp_trace.traces.kineto import read_kineto
+from aisp_trace.traces.kineto_columns import nanoseconds
 from aisp_trace.traces.stages_file import read_stages
 
 H100 = SAMPLES / "h100_pipeline_decode_kineto.json.gz"
@@ -200,6 +201,16 @@ def test_hostile_names(tmp_path: Path) -> None:
     names = ["<script>", "a\x00\x1b[31m\n", "'); DROP TABLE ops;--", "y" * 1_000_000]
     events = [event("user_annotation", n, 10 * i, 1) for i, n in enumerate(names)]
     assert read_kineto(written(tmp_path, events)).ranges.get_column("name").to_list() == names
+
+
+def test_half_a_character_and_numbers_that_fit_nowhere(tmp_path: Path) -> None:
+    events = [event("kernel", "\ud800", 1, 1, device=2**40, stream=2**70), event("cuda_runtime", "\udfff", 1, 1, 2**50)]
+    names = [{"ph": "M", "name": n, "pid": 2**50, "args": {"name": "\ud800"}} for n in ("process_name", "thread_name")]
+    devices = [{"id": 2**40, "name": "far"}, {"id": 1, "name": "\ud800", "numSms": 2**40}]
+    trace = read_kineto(written(tmp_path, [*events, *names], deviceProperties=devices))
+    assert trace.devices.select("device", "name", "sm_count").rows() == [(1, "?", None)]
+    assert trace.ops.select("name", "device", "stream").rows() == [("?", None, None)]
+    assert trace.api.select("name", "pid").rows() == [("?", None)]
 
 
 @pytest.mark.parametrize(

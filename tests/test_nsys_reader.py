@@ -13,11 +13,15 @@ import pytest
 
 from aisp_trace.tests.builders.nsys_export import NsysExport, gid
 from aisp_trace.tests.builders.samples import SAMPLES, unpack
-from aisp_trace.traces import nsys_sqlite
+from aisp_trace.traces import nsys_columns
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.kernel_names import call_name, collectives, function_name
 from aisp_trace.traces.model import Trace
 from aisp_trace.traces.nsys import read_nsys
+from aisp_trace.traces.nsys_facts import METRIC_COLUMNS
+from aisp_trace.traces.nsys_host import HOST_TABLES
+from aisp_trace.traces.nsys_ops import OP_TABLES
+from aisp_trace.traces.nsys_schema import EVENT_TABLES
 
 H100 = "h100_pipeline_decode"
 
@@ -389,7 +393,7 @@ def test_text_that_is_not_utf8_is_replaced(tmp_path: Path) -> None:
     assert read_nsys(path).ops.get_column("name").to_list() == ["k\ufffdl"]
 
 
-@pytest.mark.parametrize("rows", [3, nsys_sqlite.ADBC_ROWS + 10])
+@pytest.mark.parametrize("rows", [3, nsys_columns.ADBC_ROWS + 10])
 def test_cells_of_another_type_become_null_and_are_counted(tmp_path: Path, rows: int) -> None:
     export = NsysExport()
     for i in range(rows):
@@ -405,9 +409,67 @@ def test_cells_of_another_type_become_null_and_are_counted(tmp_path: Path, rows:
     assert dict(trace.meta.anomalies) == {"cells_of_wrong_type": 3, "ops_without_end": 1}
 
 
+@pytest.mark.parametrize("text", ["'NaN'", "CAST(x'fffe80' AS TEXT)", "x'ff'", "1e300"])
+@pytest.mark.parametrize("row", [1, nsys_columns.ADBC_ROWS])
+def test_a_large_column_with_one_foreign_cell(tmp_path: Path, text: str, row: int) -> None:
+    export = NsysExport()
+    for i in range(nsys_columns.ADBC_ROWS + 10):
+        export.call(10 * i, 10 * i + 5, "cudaFree")
+    path = export.write(tmp_path / "t.sqlite")
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE CUPTI_ACTIVITY_KIND_RUNTIME SET correlationId = {text} WHERE rowid = {row}")
+    trace = read_nsys(path)
+    assert trace.api.height == nsys_columns.ADBC_ROWS + 10
+    assert trace.api.get_column("correlation").null_count() == 1
+    assert trace.meta.anomalies["cells_of_wrong_type"] == 1
+
+
+def test_string_ids_of_any_size_and_number(tmp_path: Path) -> None:
+    export = NsysExport()
+    for i in range(1200):
+        export.kernel(i * 10, i * 10 + 5, f"kernel {i}")
+    ids = (-5, 2**62, 3_000_000_000)
+    for i, number in enumerate(ids):
+        export.add("StringIds", id=number, value=f"far {number}")
+        export.kernel(100_000 + i, 100_001 + i, demangledName=number)
+    names = read_nsys(export.write(tmp_path / "t.sqlite")).ops.get_column("name").to_list()
+    assert names == [*(f"kernel {i}" for i in range(1200)), *(f"far {n}" for n in ids)]
+
+
+def test_a_table_without_rowids(tmp_path: Path) -> None:
+    path = NsysExport().call(1, 2, "cudaFree").write(tmp_path / "t.sqlite")
+    with closing(sqlite3.connect(path)) as db, db:
+        table = "CUPTI_ACTIVITY_KIND_RUNTIME"
+        row = db.execute(f"SELECT start, end, globalTid, nameId FROM {table}").fetchone()
+        db.execute(f"DROP TABLE {table}")
+        db.execute(f"CREATE TABLE {table} (start INT PRIMARY KEY, end INT, globalTid INT, nameId INT) WITHOUT ROWID")
+        db.execute(f"INSERT INTO {table} VALUES (?, ?, ?, ?)", row)
+    assert read_nsys(path).api.select("name", "start_ns").rows() == [("cudaFree", 1)]
+
+
 def test_numbers_too_large_for_their_column_become_null(tmp_path: Path) -> None:
     trace = read_nsys(NsysExport().kernel(1, 2, contextId=4294967295).write(tmp_path / "t.sqlite"))
     assert trace.ops.get_column("context").to_list() == [None]
+
+
+def test_numbers_that_no_machine_has(tmp_path: Path) -> None:
+    far = 2**63 - 1
+    export = NsysExport().kernel(1, 2).kernel(-far, far).kernel(5, far).call(-far, 3, "cudaFree").range(-far, None, "a")
+    export.range(1, far, "b").range(2, 3, "c").add("TARGET_INFO_GPU", vmId=far, id=far, name="x", smCount=far)
+    export.add("TARGET_INFO_GPU", vmId=-1, id=0, name="y", smCount=far, totalMemory=-5)
+    export.add("TARGET_INFO_CUDA_DEVICE", pid=100, cudaId=0, gpuId=far).add(
+        "PROCESSES", globalPid=-far, pid=3, name="z"
+    )
+    for host in range(300):
+        export.kernel(10 + host, 11 + host, host=host + 1)
+    trace = read_nsys(export.write(tmp_path / "t.sqlite"))
+    assert trace.ops.height == 301
+    assert trace.api.height == 0
+    assert trace.ranges.get_column("name").to_list() == ["c"]
+    found = trace.devices.row(0, named=True)
+    assert (found["device"], found["name"], found["sm_count"], found["memory_bytes"]) == (0, "y", None, None)
+    assert dict(trace.meta.anomalies) == {"api_out_of_range": 1, "ops_out_of_range": 2, "ranges_out_of_range": 2}
+    assert trace.ops.get_column("pid").n_unique() == 127
 
 
 def test_views_triggers_and_virtual_tables_are_never_followed(tmp_path: Path) -> None:
@@ -443,15 +505,19 @@ def test_a_database_of_something_else(tmp_path: Path) -> None:
         read_nsys(path)
 
 
+def test_the_known_tables_are_those_that_are_read() -> None:
+    assert sorted(EVENT_TABLES) == sorted({**OP_TABLES, **HOST_TABLES, "GPU_METRICS": METRIC_COLUMNS})
+
+
 def test_large_tables_are_read_the_same_in_parallel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export = NsysExport()
     for i in range(3000):
         export.kernel(10 * ((i * 7919) % 3000), 10 * ((i * 7919) % 3000) + 5, f"k{i % 17}", correlationId=i)
     path = export.write(tmp_path / "t.sqlite")
     plain = read_nsys(path)
-    monkeypatch.setattr(nsys_sqlite, "ADBC_ROWS", 1)
-    monkeypatch.setattr(nsys_sqlite, "PARALLEL_ROWS", 100)
-    monkeypatch.setattr(nsys_sqlite, "_CHUNK_ROWS", 97)
+    monkeypatch.setattr(nsys_columns, "ADBC_ROWS", 1)
+    monkeypatch.setattr(nsys_columns, "PARALLEL_ROWS", 100)
+    monkeypatch.setattr(nsys_columns, "_CHUNK_ROWS", 97)
     parallel = read_nsys(path)
     assert plain.ops.height == 3000
     assert parallel.ops.equals(plain.ops)

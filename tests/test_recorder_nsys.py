@@ -306,6 +306,16 @@ def test_a_recorder_that_cannot_be_started_is_named(tmp_path: Path) -> None:
         recorder.record(["true"], tmp_path, gated=True, timeout_s=30)
 
 
+@pytest.mark.parametrize(("words", "starts"), [("Connection reset by peer", 2), ("Traceback: my own fault", 1)])
+def test_nsys_is_started_once_more_when_it_never_got_to_the_program(words: str, starts: int, tmp_path: Path) -> None:
+    fails = tmp_path / "nsys"
+    fails.write_text(f'#!/bin/sh\necho x >>"{tmp_path}/starts"\necho "{words}" >&2\nexit 1\n', encoding="utf-8")
+    fails.chmod(0o755)
+    done = NsysRecorder(bare(path=fails), "minimal", "cpu").record(["true"], tmp_path, gated=True, timeout_s=30)
+    assert done.exit_code == 1
+    assert len((tmp_path / "starts").read_text(encoding="utf-8").split()) == starts
+
+
 # Finding nsys: folders as the packages lay them out, with scripts for programs.
 
 VERSION = "NVIDIA Nsight Systems version {}-df9881f"

@@ -15,8 +15,6 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +22,8 @@ import polars as pl
 
 from .errors import InputError
 from .kernel_names import call_name, collectives
+from .kineto_columns import arguments, thread_id, timed_frame, usable
+from .kineto_facts import read_devices, read_names
 from .model import Meta, Trace, make_trace
 from .stages_file import StageFacts, read_stages
 
@@ -76,8 +76,8 @@ def read_kineto(path: Path, kind_file: Path | None = None) -> Trace:
         "overhead": _overhead(by_category.get("overhead", []), pid, odd),
     }
     seen = tables["ops"].get_column("device").drop_nulls().unique().to_list()
-    tables["devices"] = _devices(document.get("deviceProperties"), seen)
-    tables["processes"], tables["threads"] = _names(document["traceEvents"], pid, tables)
+    tables["devices"] = read_devices(document.get("deviceProperties"), seen)
+    tables["processes"], tables["threads"] = read_names(document["traceEvents"], pid, tables)
     meta = Meta(
         file=path.name,
         recorder="torch",
@@ -114,64 +114,19 @@ def _load(path: Path) -> dict[str, Any]:
 def _process(by_category: dict[Any, list[dict[str, Any]]]) -> int:
     """The id of the process traced: that of most of its host events."""
     host = (*_CALLS, "user_annotation", "cpu_op")
-    pids = Counter(e["pid"] for c in host for e in by_category.get(c, []) if isinstance(e.get("pid"), int))
+    found = (e.get("pid") for c in host for e in by_category.get(c, []))
+    pids = Counter(p for p in found if isinstance(p, int) and 0 <= p < 2**31)
     return pids.most_common(1)[0][0] if pids else 0
 
 
-def _args(event: dict[str, Any]) -> dict[str, Any]:
-    args = event.get("args")
-    return args if isinstance(args, dict) else {}
-
-
-def _frame(events: Sequence[dict[str, Any]], columns: dict[str, Iterable[Any]]) -> pl.DataFrame:
-    """`columns` (integers, text or null) beside exact `start_ns` and `end_ns`."""
-    start, duration = nanoseconds([e.get("ts") for e in events]), nanoseconds([e.get("dur") for e in events])
-    data = {}
-    for name, values in columns.items():
-        if name in ("name", "kind", "src_kind", "dst_kind", "source", "domain", "category", "style"):
-            data[name] = pl.Series(name, [v if isinstance(v, str) else None for v in values], dtype=pl.String)
-        else:
-            data[name] = pl.Series(name, [_integer(v) for v in values], dtype=pl.Int64)
-    return pl.DataFrame([start.alias("start_ns"), (start + duration).alias("end_ns"), *data.values()])
-
-
-def _integer(value: Any) -> int | None:
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value):
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63 else None
-
-
-def nanoseconds(microseconds: Sequence[Any]) -> pl.Series:
-    """Microseconds (integers, or decimals as text) in whole nanoseconds; null for anything else."""
-
-    def exact(value: Any) -> int | None:
-        if isinstance(value, bool) or not isinstance(value, int | str):
-            return None
-        try:
-            number = Decimal(value) * 1000
-        except InvalidOperation:
-            return None
-        return int(number.to_integral_value()) if number.is_finite() and abs(number) < 2**62 else None
-
-    return pl.Series("ns", [exact(v) for v in microseconds], dtype=pl.Int64)
-
-
-def _usable(frame: pl.DataFrame, what: str, odd: Counter[str]) -> pl.DataFrame:
-    backwards = (pl.col("end_ns") < pl.col("start_ns")).fill_null(False)
-    timeless = pl.col("start_ns").is_null() | pl.col("end_ns").is_null()
-    for why, mask in (("without_end", timeless), ("end_before_start", backwards)):
-        odd[f"{what}_{why}"] += int(frame.select(mask.sum()).item())
-    return frame.filter(~backwards & ~timeless)
-
-
 def _ops(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
-    args = [_args(e) for e in events]
+    args = [arguments(e) for e in events]
     names = [str(e.get("name", "")) for e in events]
     moves = [_move(e.get("cat"), n) for e, n in zip(events, names, strict=True)]
     comm = collectives(set(names))
     kinds = [m[0] if m else "comm" if n in comm else "compute" for n, m in zip(names, moves, strict=True)]
     plain = [n if k in ("compute", "comm") else _plain_name(k) for n, k in zip(names, kinds, strict=True)]
-    frame = _frame(
+    frame = timed_frame(
         events,
         {
             "kind": kinds,
@@ -190,7 +145,7 @@ def _ops(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFr
             "graph_node": [a.get("graph node id") or None for a in args],
         },
     )
-    return _usable(frame, "ops", odd)
+    return usable(frame, "ops", odd)
 
 
 def _move(category: Any, name: str) -> tuple[str, str | None, str | None] | None:
@@ -212,36 +167,30 @@ def _plain_name(kind: str) -> str:
 
 def _api(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
     names = {n: call_name(n) for n in {str(e.get("name", "")) for e in events}}
-    frame = _frame(
+    frame = timed_frame(
         events,
         {
             "pid": [e.get("pid", pid) for e in events],
-            "tid": [_tid(e) for e in events],
-            "correlation": [_args(e).get("correlation") for e in events],
+            "tid": [thread_id(e) for e in events],
+            "correlation": [arguments(e).get("correlation") for e in events],
             "name": [names[str(e.get("name", ""))] for e in events],
             "result": [0] * len(events),  # Kineto does not export what a call returned
         },
     )
-    return _usable(frame, "api", odd)
-
-
-def _tid(event: dict[str, Any]) -> int | None:
-    """A thread id that fits the model: native ids as they are, pthread addresses by their low 31 bits."""
-    tid = _integer(event.get("tid"))
-    return None if tid is None else tid & 0x7FFFFFFF
+    return usable(frame, "api", odd)
 
 
 def _ranges(events: list[dict[str, Any]], pid: int, facts: StageFacts | None, odd: Counter[str]) -> pl.DataFrame:
-    frame = _frame(
+    frame = timed_frame(
         events,
         {
             "pid": [e.get("pid", pid) for e in events],
-            "tid": [_tid(e) for e in events],
+            "tid": [thread_id(e) for e in events],
             "raw_tid": [e.get("tid") for e in events],
             "name": [str(e.get("name", "")) for e in events],
         },
     )
-    frame = _usable(frame, "ranges", odd).sort("start_ns", maintain_order=True)
+    frame = usable(frame, "ranges", odd).sort("start_ns", maintain_order=True)
     found = [None] * frame.height if facts is None else facts.match(frame.select("name", "raw_tid").rows(), odd)
     columns = [
         pl.Series("domain", ["" if f is None else "aisp" for f in found], dtype=pl.String),
@@ -253,8 +202,8 @@ def _ranges(events: list[dict[str, Any]], pid: int, facts: StageFacts | None, od
 
 
 def _syncs(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
-    args = [_args(e) for e in events]
-    frame = _frame(
+    args = [arguments(e) for e in events]
+    frame = timed_frame(
         events,
         {
             "pid": [pid] * len(events),
@@ -269,60 +218,18 @@ def _syncs(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.Data
     none = [
         pl.when((pl.col(c) >= 0) & (pl.col(c) != 0xFFFFFFFF)).then(pl.col(c)).alias(c) for c in ("stream", "event_id")
     ]
-    return _usable(frame.with_columns(none), "syncs", odd)
+    return usable(frame.with_columns(none), "syncs", odd)
 
 
 def _overhead(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
     names = [str(e.get("name", "")) for e in events]
-    frame = _frame(
+    frame = timed_frame(
         events,
         {
             "pid": [pid] * len(events),
-            "tid": [_tid(e) or None for e in events],
+            "tid": [thread_id(e) or None for e in events],
             "source": ["driver" if n in _DRIVER_OVERHEAD else "profiler" for n in names],
             "name": names,
         },
     )
-    return _usable(frame, "overhead", odd)
-
-
-def _devices(properties: Any, seen: Iterable[int]) -> pl.DataFrame:
-    rows: dict[int, tuple[Any, ...]] = {}
-    for p in properties if isinstance(properties, list) else []:
-        if isinstance(p, dict) and isinstance(p.get("id"), int):
-            major, minor = p.get("computeMajor"), p.get("computeMinor")
-            capability = f"{major}.{minor}" if isinstance(major, int) and isinstance(minor, int) else None
-            rows[p["id"]] = (
-                str(p.get("name")),
-                _integer(p.get("totalGlobalMem")),
-                _integer(p.get("numSms")),
-                capability,
-            )
-    for device in seen:
-        rows.setdefault(device, (f"GPU {device}", None, None, None))
-    table = [(d, "gpu", name, None, memory, None, sms, cap) for d, (name, memory, sms, cap) in sorted(rows.items())]
-    names = ["device", "type", "name", "uuid", "memory_bytes", "memory_bytes_per_s", "sm_count", "compute_capability"]
-    types = [pl.Int32, pl.String, pl.String, pl.String, pl.Int64, pl.Int64, pl.Int32, pl.String]
-    return pl.DataFrame(table, schema=dict(zip(names, types, strict=True)), orient="row")
-
-
-def _names(events: list[Any], pid: int, tables: dict[str, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    process, threads = None, {}
-    for event in events:
-        if isinstance(event, dict) and event.get("ph") == "M" and event.get("pid") == pid:
-            if event.get("name") == "process_name":
-                process = _args(event).get("name")
-            elif event.get("name") == "thread_name":
-                threads[_tid(event)] = _args(event).get("name")
-    name = process.rsplit("/", 1)[-1] if isinstance(process, str) else None
-    used = {t for n in ("api", "ranges") for t in tables[n].get_column("tid").drop_nulls().unique().to_list()}
-    busy = used or tables["ops"].height
-    rows = [(pid, t, threads.get(t) if isinstance(threads.get(t), str) else None) for t in sorted(used)]
-    return (
-        pl.DataFrame(
-            [(pid, 0, pid, name)] if busy else [],
-            schema={"pid": pl.Int32, "host": pl.Int32, "os_pid": pl.Int32, "name": pl.String},
-            orient="row",
-        ),
-        pl.DataFrame(rows, schema={"pid": pl.Int32, "tid": pl.Int32, "name": pl.String}, orient="row"),
-    )
+    return usable(frame, "overhead", odd)

@@ -14,8 +14,8 @@ import polars as pl
 
 from .errors import InputError
 from .model import Meta, Trace, make_trace
+from .nsys_columns import integers
 from .nsys_facts import (
-    EXPORT_TABLES,
     METRIC_COLUMNS,
     read_devices,
     read_diagnostics,
@@ -24,33 +24,14 @@ from .nsys_facts import (
     read_processes,
     read_threads,
 )
-from .nsys_host import (
-    HOST_TABLES,
-    read_api,
-    read_memory,
-    read_osrt,
-    read_overhead,
-    read_ranges,
-    read_syncs,
-)
+from .nsys_host import HOST_TABLES, read_api, read_memory, read_osrt, read_overhead, read_ranges, read_syncs
 from .nsys_ids import DeviceMap, Hosts
 from .nsys_ops import OP_TABLES, read_ops
+from .nsys_schema import EVENT_TABLES, FACT_TABLES, is_nsys
 from .nsys_sqlite import Source
 
-EVENT_TABLES: Final = {**OP_TABLES, **HOST_TABLES, "GPU_METRICS": METRIC_COLUMNS}
-"""Every source table of events, with the columns that are read of it."""
-
-FACT_TABLES: Final = (
-    *EXPORT_TABLES,
-    "META_DATA_CAPTURE",
-    "DIAGNOSTIC_EVENT",
-    "TARGET_INFO_GPU",
-    "TARGET_INFO_CUDA_DEVICE",
-    "TARGET_INFO_GPU_METRICS",
-    "PROCESSES",
-    "ThreadNames",
-    "StringIds",
-)
+_COLUMNS: Final = {**OP_TABLES, **HOST_TABLES, "GPU_METRICS": METRIC_COLUMNS}
+"""The columns that are read of each table of events."""
 
 
 def read_nsys(path: Path) -> Trace:
@@ -68,15 +49,9 @@ def read_nsys(path: Path) -> Trace:
         return _read(source)
 
 
-def is_nsys(source: Source) -> bool:
-    """Whether a database is an nsys export: it names its strings and either describes itself or holds events."""
-    describes = any(t in source.tables for t in EXPORT_TABLES)
-    return source.has("StringIds", "id", "value") and (describes or any(t in source.tables for t in EVENT_TABLES))
-
-
 def _read(source: Source) -> Trace:
     odd: Counter[str] = Counter()
-    raw = {t: source.integers(t, columns) for t, columns in EVENT_TABLES.items() if t in source.tables}
+    raw = {t: integers(source, t, columns) for t, columns in _COLUMNS.items() if t in source.tables}
     ids = ("globalTid", "globalPid")
     hosts = Hosts.of(frame.get_column(c) for frame in raw.values() for c in ids if c in frame.columns)
     devices = DeviceMap.of(source, hosts)

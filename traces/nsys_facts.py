@@ -10,39 +10,9 @@ from typing import Any, Final
 import polars as pl
 
 from .model import Meta, text_column
-from .nsys_ids import DEVICES_PER_HOST, UNNAMED, Hosts
+from .nsys_ids import DEVICES_PER_HOST, MOST_DEVICES, UNNAMED, Hosts
+from .nsys_schema import CAPTURE_SETTINGS, EXPORT_SETTINGS, EXPORT_TABLES, settings
 from .nsys_sqlite import Source
-
-EXPORT_TABLES: Final = ("META_DATA_EXPORT", "EXPORT_META_DATA")
-"""Where an export describes itself: since 2023, and before."""
-
-CAPTURE_SETTINGS: Final = (
-    "CAPTURE_EVENT_TYPE",
-    "START_TRIGGER",
-    "STOP_TRIGGER",
-    "RUN_DURATION_MS",
-    "INCLUDE_CHILDREN",
-    "COLLECT_NVTX_TRACE",
-    "COLLECT_CUDA_TRACE",
-    "COLLECT_CPU_TRACE",
-    "COLLECT_GPU_MEMORY_USAGE",
-    "COLLECT_UVM_CPU_PAGE_FAULTS",
-    "COLLECT_UVM_GPU_PAGE_FAULTS",
-    "COLLECT_GPU_CTX_SW_TRACE",
-    "CUDA_GRAPH_TRACE_OPTIONS:MODE",
-    "CUDA_SKIP_SOME_API_CALLS",
-    "CUDA_FLUSH_PERIOD",
-    "CUDA_FLUSH_PERIODICALLY",
-    "CUDA_FLUSH_ON_CUDA_PROFILER_STOP",
-    "GPU_METRICS_OPTIONS:SAMPLING_FREQUENCY",
-    "USE_LINUX_PERF",
-)
-"""Recorder settings that analysis may need. All others (arguments, folders, users, hosts, environment) are left alone."""
-
-EXPORT_SETTINGS: Final = ("EXPORT_PRODUCT_NAME", "EXPORT_PRODUCT_VERSION", "EXPORT_SCHEMA_VERSION")
-
-SETTING_VALUE: Final = re.compile(r"[A-Za-z0-9 ._+-]{0,64}")
-"""What the value of such a setting looks like; anything else is not one."""
 
 # ENUM_DIAGNOSTIC_SEVERITY_LEVEL; unknown and verbose messages are information.
 _SEVERITY: Final = {2: "warning", 3: "error"}
@@ -69,22 +39,16 @@ def read_meta(source: Source, odd: Counter[str], used: Iterable[str]) -> Meta:
     )
 
 
-def settings(source: Source, table: str) -> list[tuple[str, str]]:
-    """(name, value) rows of a META table whose values could be a setting's."""
-    rows = source.table_rows(table, ["name", "value"])
-    return [(n, v) for n, v in rows if isinstance(n, str) and isinstance(v, str) and SETTING_VALUE.fullmatch(v)]
-
-
 def read_devices(source: Source, hosts: Hosts, seen: Iterable[int]) -> pl.DataFrame:
     """The table `devices`: every GPU the export lists, and a nameless one for each further device that worked."""
     wanted = ["vmId", "id", "name", "uuid", "totalMemory", "memoryBandwidth", "smCount", "computeMajor", "computeMinor"]
     found: dict[int, tuple[Any, ...]] = {}
     for vm, number, name, uuid, memory, bandwidth, sms, major, minor in source.table_rows("TARGET_INFO_GPU", wanted):
-        if not isinstance(number, int):
+        if not isinstance(number, int) or not 0 <= number < MOST_DEVICES:
             continue
         host = hosts.index(vm) if isinstance(vm, int) else 0
         capability = f"{major}.{minor}" if isinstance(major, int) and isinstance(minor, int) else None
-        facts = (_text(name), _text(uuid), _count(memory), _count(bandwidth), _count(sms), capability)
+        facts = (_text(name), _text(uuid), _count(memory), _count(bandwidth), _count(sms, 2**31), capability)
         found.setdefault(number + host * DEVICES_PER_HOST, facts)
     for number in seen:
         found.setdefault(number, (f"GPU {number}", None, None, None, None, None))
@@ -165,5 +129,5 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and value > 0 else None
+def _count(value: Any, limit: int = 2**63) -> int | None:
+    return value if isinstance(value, int) and 0 < value < limit else None

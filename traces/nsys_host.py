@@ -12,7 +12,7 @@ import polars as pl
 from .kernel_names import call_name
 from .model import MEMORY_KINDS, RANGE_STYLES, text_column
 from .nsys_ids import UNNAMED, DeviceMap, Hosts, coded, enum_numbers, memory_codes, name_codes, name_column
-from .nsys_ops import I32, I64, timed
+from .nsys_ops import I32, I64, LATEST_NS, timed
 from .nsys_sqlite import Source
 
 _CALL: Final[Mapping[str, Any]] = {"start": I64, "end": I64, "globalTid": I64, "nameId": I64}
@@ -131,15 +131,17 @@ def read_ranges(source: Source, events: pl.DataFrame, hosts: Hosts, odd: Counter
     )
     frame = events.filter(pl.col("eventType").is_in(list(styles)))
     backwards = (pl.col("end") < pl.col("start")).fill_null(False)
+    strange = (pl.col("start") <= -LATEST_NS) | (pl.max_horizontal("start", "end") >= LATEST_NS)
+    lost = pl.col("start").is_null() | strange.fill_null(False)
     counts = frame.select(
         ranges_end_before_start=backwards.sum(),
         ranges_without_start=pl.col("start").is_null().sum(),
-        ranges_unclosed=(pl.col("end").is_null() & pl.col("start").is_not_null()).sum(),
+        ranges_out_of_range=(lost & pl.col("start").is_not_null() & ~backwards).sum(),
+        ranges_unclosed=(pl.col("end").is_null() & ~lost).sum(),
     ).row(0, named=True)
     for why, count in counts.items():
         odd[why] += count
-    if counts["ranges_end_before_start"] or counts["ranges_without_start"]:
-        frame = frame.filter(~backwards & pl.col("start").is_not_null())
+    frame = frame.filter(~backwards & ~lost)
     payload = pl.coalesce("int64Value", "uint64Value", "uint32Value", "int32Value")
     return frame.select(
         "pid",

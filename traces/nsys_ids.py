@@ -23,6 +23,12 @@ _FIELD: Final = 1 << 24
 DEVICES_PER_HOST: Final = 256
 """`device` = the recorder's GPU id, plus this many times the index of its host."""
 
+MOST_DEVICES: Final = 1 << 16
+"""A GPU id from here on is no GPU's."""
+
+MOST_HOSTS: Final = 127
+"""How many hosts fit above the 24 bits of a process id in 32 signed bits."""
+
 _DIRECT_LIMIT: Final = 1 << 24
 
 
@@ -34,7 +40,10 @@ class Hosts:
 
     @classmethod
     def of(cls, columns: Iterable[pl.Series]) -> Hosts:
-        """The hosts in columns of global ids. Negative ids belong to the recorder itself, not to a host."""
+        """The hosts in columns of global ids. Negative ids belong to the recorder itself, not to a host.
+
+        More than `MOST_HOSTS` cannot be told apart in the model's pid; the others count as the first.
+        """
         keys: set[int] = set()
         for column in columns:
             low, high = column.min(), column.max()
@@ -44,7 +53,7 @@ class Hosts:
                 keys.add(low // _HOST)
             else:
                 keys.update((column // _HOST).unique().drop_nulls().to_list())
-        return cls(tuple(sorted(k for k in keys if k >= 0)) or (0,))
+        return cls(tuple(sorted(k for k in keys if k >= 0))[:MOST_HOSTS] or (0,))
 
     def index(self, gid: int) -> int:
         """The index of the host of one global id; 0 for one that is not known."""
@@ -75,7 +84,11 @@ class DeviceMap:
     def of(cls, source: Source, hosts: Hosts) -> DeviceMap:
         """The map of an export; empty, which means the numbers are the same, where it has none."""
         rows = source.table_rows("TARGET_INFO_CUDA_DEVICE", ["pid", "cudaId", "gpuId"])
-        known = {(p, c): g for p, c, g in rows if isinstance(p, int) and isinstance(c, int) and isinstance(g, int)}
+        known = {
+            (p, c): g
+            for p, c, g in rows
+            if isinstance(p, int) and isinstance(c, int) and isinstance(g, int) and 0 <= g < MOST_DEVICES
+        }
         return cls({k: g for k, g in known.items() if k[1] != g}, len(hosts.keys) > 1)
 
     def apply(self, frame: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:

@@ -17,6 +17,9 @@ from .nsys_sqlite import Source
 I32: Final = pl.Int32
 I64: Final = pl.Int64
 
+LATEST_NS: Final = 1 << 61
+"""73 years: times are counted from the start of a recording, or from 1970. Sums of these still fit 64 bits."""
+
 _COMMON: Final[Mapping[str, Any]] = {
     "start": I64,
     "end": I64,
@@ -91,19 +94,24 @@ def read_ops(source: Source, raw: dict[str, pl.DataFrame], hosts: Hosts, devices
 
 
 def timed(frame: pl.DataFrame, what: str, odd: Counter[str]) -> pl.DataFrame:
-    """`frame` without rows that have no end (null or 0), no start, or an end before the start; counted by `what`."""
+    """`frame` without rows that have no end (null or 0), no start, an end before the start, or times no clock shows.
+
+    They are counted in `odd` by `what`.
+    """
     if not frame.height:
         return frame
     start, end = pl.col("start"), pl.col("end")
     open_ = end.is_null() | (end == 0)
+    sane = (start > -LATEST_NS) & (end < LATEST_NS)
     counts = frame.select(
         without_end=open_.sum(),
         without_start=(start.is_null() & ~open_).sum(),
         end_before_start=((end < start) & ~open_).sum(),
+        out_of_range=((end >= start) & ~open_ & ~sane).sum(),
     ).row(0, named=True)
     for why, count in counts.items():
         odd[f"{what}_{why}"] += count
-    return frame.filter(~open_ & (end >= start)) if sum(counts.values()) else frame
+    return frame.filter(~open_ & (end >= start) & sane) if sum(counts.values()) else frame
 
 
 _PARTIAL: Final = {

@@ -4,6 +4,8 @@ nsys exports hold the environment of every process, command lines, folders, host
 printed. Removing those one by one would miss the next one, so a new database is written instead, and only what is
 listed here goes into it: numbers of known tables, the names that analysis shows (ranges, kernels, API and OS calls,
 threads, processes, metrics, devices), and settings with harmless values. Free text is never copied as it is.
+
+Needs the standard library alone: a GPU host scrubs what it records without the analysis installed.
 """
 
 from __future__ import annotations
@@ -18,8 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .errors import InputError
-from .nsys import EVENT_TABLES, is_nsys
-from .nsys_facts import CAPTURE_SETTINGS, EXPORT_SETTINGS, EXPORT_TABLES, settings
+from .nsys_schema import CAPTURE_SETTINGS, EVENT_TABLES, EXPORT_SETTINGS, EXPORT_TABLES, is_nsys, settings
 from .nsys_sqlite import Source
 
 _NUMBER_TABLES: Final = (

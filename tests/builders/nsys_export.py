@@ -139,7 +139,7 @@ class NsysExport:
         """Write the file; returns `path`."""
         with closing(sqlite3.connect(path)) as db, db:
             for table, rows in self.rows.items():
-                db.execute(f'CREATE TABLE "{table}" ({self.columns[table]})')
+                db.execute(f'CREATE TABLE "{table}" ({self.columns[table]}\n)')
                 for row in rows:
                     columns = ", ".join(f'"{c}"' for c in row)
                     marks = ", ".join("?" * len(row))

@@ -26,11 +26,12 @@ LAZY_LOAD_NS: Final = 1_000_000
 
 CALL_CLASSES: Final = (
     # The first line that matches the start of a call's name gives its class; calls that match none are "other".
-    ("allocator", r"cudaMalloc|cudaFree|(cudaHostAlloc|cudaHostRegister)$|cuMemAlloc|cuMemFree|cuMemPool"),
-    ("allocator", r"(cuMemCreate|cuMemMap|cuMemUnmap|cuMemRelease)$"),
+    ("allocator", r"cudaMalloc|cudaFree|cudaHost(Alloc|Register|Unregister)|cu(da)?MemPool|cuMemAlloc|cuMemFree"),
+    ("allocator", r"(cuMemCreate|cuMemMap|cuMemUnmap|cuMemRelease)$|cuMemHost(Alloc|Register|Unregister)"),
+    ("allocator", r"cuMem(AddressReserve|AddressFree|SetAccess)"),
     ("sync", r"cu(da)?(Device|Stream|Event|Ctx)Synchronize"),
     ("copy", r"cu(da)?Mem(cpy|set)"),
-    ("module_load", r"cuModuleLoad|cuModuleGetFunction|cu(da)?LibraryLoad|cu(da)?LibraryGetKernel"),
+    ("module_load", r"cu(Module|Kernel)GetFunction|cu(da)?(Module|Library)(Load|Unload)|cuLink"),
     ("launch", r"cu(da)?Launch|cu(da)?GraphLaunch"),
     ("graph_build", r"cu(da)?Graph(?!ics)|cu(da)?Stream(Begin|End)Capture"),
 )
@@ -97,8 +98,8 @@ def call_class(name: str) -> str:
 
 
 def innermost(rows: Sequence[Row], row_id: str, time: int) -> Row | None:
-    """Of the rows open at `time` the one that started last; of those that started together the last numbered."""
-    return max(open_at(rows, time), key=lambda row: (row["start_ns"], row[row_id]), default=None)
+    """Of the rows open at `time` the one that started last; of those the one that ends first, then the last numbered."""
+    return max(open_at(rows, time), key=lambda row: (row["start_ns"], -row["end_ns"], row[row_id]), default=None)
 
 
 def gap_around(ops: Sequence[Row], time: int, start: int, end: int) -> tuple[int, int]:
@@ -167,10 +168,19 @@ class World:
         return "/".join(names) if names else WINDOW
 
     def shown(self, stage: StageRef) -> str:
-        """How the stage is called: what is not known to be the window's range or below it is outside."""
-        if self.window_range is not None and (isinstance(stage, str) or self.window_range not in self.lineage(stage)):
+        """How the stage is called. Work of other stages or of none is outside; the unknown stays unknown."""
+        if isinstance(stage, str):
+            return OUTSIDE if self.window_range is not None and stage == NONE else stage
+        if self.window_range is not None and not self.below(stage, self.window_range):
             return OUTSIDE
-        return stage if isinstance(stage, str) else self.path(stage)
+        return self.path(stage)
+
+    def below(self, range_id: int, top: int) -> bool:
+        """Whether the range is `top`, nests in it, or was opened by another thread of its process while it was open."""
+        line = self.lineage(range_id)
+        outermost, window = self.stages[line[-1]], self.stages[top]
+        worker = outermost["pid"] == window["pid"] and outermost["tid"] != window["tid"]
+        return top in line or (worker and window["start_ns"] <= outermost["start_ns"] < window["end_ns"])
 
     def stage_at(self, thread: Thread, time: int) -> StageRef:
         """The innermost stage open on the thread, else the innermost on the one other thread that has one."""
@@ -217,7 +227,8 @@ class World:
         if self.window_range is None:
             return min(op["start_ns"] for op in ops), max(op["end_ns"] for op in ops)
         row = self.stages[self.window_range]
-        own = [op["end_ns"] for op in ops if self.belongs(op, self.window_range)]
+        stages = [(op, self.stage_of_op[op["op_id"]]) for op in ops]
+        own = [op["end_ns"] for op, s in stages if not isinstance(s, str) and self.below(s, self.window_range)]
         return row["start_ns"], max([row["end_ns"], *own])
 
     def belongs(self, op: Row, range_id: int) -> bool:

@@ -1,0 +1,168 @@
+"""The analyzer against the definitions written down plainly (`tests.oracle.reference`), on thousands of random traces."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+
+from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.calls import CLASSES, LAZY_LOAD_NS, classify
+from aisp_trace.analyze.result import Analysis
+from aisp_trace.tests.oracle.reference import ReferenceResult, call_class, reference
+from aisp_trace.tests.oracle.strategies import CALLS, Case, cases, seeded_case
+from aisp_trace.traces.errors import UsageError
+from aisp_trace.traces.model import Trace, make_trace
+
+SEEDS = 3000
+CHUNK = 500
+
+
+def figures(rows: pl.DataFrame) -> dict[str, dict[str, int]]:
+    return {r["kind"]: {k: r[k] for k in ("ops", "sum_ns", "union_ns", "nbytes")} for r in rows.iter_rows(named=True)}
+
+
+def check(case: Case) -> None:
+    window = case.window
+    if isinstance(window, tuple) and window[1] <= window[0]:
+        return
+    if case.domain is not None and not (case.trace.ranges["domain"] == case.domain).any():
+        with pytest.raises(UsageError, match="no ranges of domain"):
+            analyze(case.trace, domain=case.domain)
+        return
+    expected = reference(
+        case.trace, window=window, attribution=case.attribution, domain=case.domain, lazy_load_ns=LAZY_LOAD_NS
+    )
+    found = analyze(case.trace, window=case.window, attribution=case.attribution, domain=case.domain)
+    compare_ledgers(found, expected)
+    compare_devices(found, expected)
+    if window is None:
+        compare_stages(found, expected)
+
+
+def compare_ledgers(found: Analysis, expected: ReferenceResult) -> None:
+    cells: dict[int, dict[tuple[str, str, str | None], int]] = defaultdict(lambda: defaultdict(int))
+    for row in found.ledger.iter_rows(named=True):
+        cells[row["device"]][row["stage"], row["category"], row["cause"]] += row["ns"]
+    windows = {r["device"]: (r["start_ns"], r["end_ns"]) for r in found.windows.iter_rows(named=True)}
+    for device, window in windows.items():
+        assert expected.windows[device] == window
+        assert dict(cells[device]) == {cell: ns for cell, ns in expected.cells[device].items() if ns}
+    # A device without work of its own in the window has no ledger.
+    for device in set(expected.windows) - set(windows):
+        start, end = expected.windows[device]
+        own = {stage for (stage, category, _), ns in expected.cells[device].items() if category != "idle" and ns}
+        assert end == start or own <= {"(outside)", "(orphan)", "(ambiguous)"}
+
+
+def compare_devices(found: Analysis, expected: ReferenceResult) -> None:
+    for row in found.devices.iter_rows(named=True):
+        device = row["device"]
+        truth = expected.devices[device]
+        assert {k: row[k] for k in ("ops_span_ns", "busy_ns", "idle_ns")} == {
+            k: truth[k] for k in ("ops_span_ns", "busy_ns", "idle_ns")
+        }
+        assert figures(found.kinds.filter(pl.col("device") == device)) == truth["by_kind"]
+        whole = (pl.col("device") == device) & pl.col("stage").is_null()
+        both = {f"{r['a']}|{r['b']}": r["both_ns"] for r in found.overlap.filter(whole).iter_rows(named=True)}
+        assert {pair: both[pair] for pair in truth["both_ns"]} == truth["both_ns"]
+        exposed = {r["kind"]: r["ns"] for r in found.exposed.filter(whole).iter_rows(named=True)}
+        assert exposed == truth["exposed_ns"]
+
+
+def compare_stages(found: Analysis, expected: ReferenceResult) -> None:
+    keys = ("instances", "host_ns", "ops", "self_ops", "projected_ns")
+    ours = {(r["device"], r["path"]): {k: r[k] for k in keys} for r in found.stages.iter_rows(named=True)}
+    assert ours == {key: {k: figure[k] for k in keys} for key, figure in expected.stages.items()}
+    for (device, path), figure in expected.stages.items():
+        mine = pl.col("device").eq_missing(pl.lit(device)) & (pl.col("path") == path)
+        assert figures(found.stage_kinds.filter(mine)) == figure["by_kind"]
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_seeded_traces(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        case = seeded_case(seed)
+        try:
+            check(case)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {case}") from error
+
+
+@given(cases())
+@settings(max_examples=100, deadline=None)
+def test_shrinking_traces(case: Case) -> None:
+    check(case)
+
+
+def test_call_names_have_one_class_in_both_tables() -> None:
+    words = {"copy": "copy_api"}
+    for name in CALLS:
+        ours = CLASSES[classify(name)]
+        theirs = call_class(name)
+        assert ours == words.get(theirs, theirs), name
+
+
+def shuffled(trace: Trace, seed: int) -> Trace:
+    """The same trace with the rows of every table in another order, but ops that start together in their own order."""
+    rng = np.random.default_rng(seed)
+    tables = {}
+    for name in ("ops", "api", "ranges", "overhead", "osrt", "devices"):
+        table = trace.table(name)
+        if name in ("overhead", "osrt", "devices"):
+            table = table[rng.permutation(len(table))]
+        else:
+            noise = pl.Series("noise", rng.permutation(len(table)))
+            ties = table["start_ns"].is_duplicated()
+            table = table.with_columns(noise).filter(~ties).sort("noise").drop("noise").vstack(table.filter(ties))
+        tables[name] = table
+    return make_trace(trace.meta, **tables)
+
+
+def shifted(trace: Trace, by: int) -> Trace:
+    tables = {}
+    for name in ("ops", "api", "ranges", "overhead", "osrt", "devices"):
+        table = trace.table(name)
+        times = [c for c in table.columns if c.endswith("_ns")]
+        tables[name] = table.with_columns(pl.col(times) + by)
+    return make_trace(trace.meta, **tables)
+
+
+def ledger(analysis: Analysis) -> list[tuple[Any, ...]]:
+    summed = analysis.ledger.group_by("device", "stage", "category", "cause").agg(pl.col("ns").sum())
+    return sorted(summed.rows(), key=repr)
+
+
+@pytest.mark.parametrize("seed", range(0, 400, 2))
+def test_a_time_shift_changes_nothing(seed: int) -> None:
+    case = seeded_case(seed)
+    if isinstance(case.window, tuple):
+        return
+    moved = analyze(shifted(case.trace, 10**15), window=case.window, attribution=case.attribution)
+    assert ledger(moved) == ledger(analyze(case.trace, window=case.window, attribution=case.attribution))
+
+
+@pytest.mark.parametrize("seed", range(1, 400, 2))
+def test_row_order_changes_nothing(seed: int) -> None:
+    case = seeded_case(seed)
+    if isinstance(case.window, int) or case.trace.devices["type"].is_in(["host"]).any():
+        return  # both name a range by its row
+    mixed = analyze(shuffled(case.trace, seed), window=case.window, attribution=case.attribution)
+    assert ledger(mixed) == ledger(analyze(case.trace, window=case.window, attribution=case.attribution))
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_a_split_stream_changes_nothing(seed: int) -> None:
+    """Streams are how ops are ordered, not what they are: the ledger of a device knows none."""
+    case = seeded_case(seed)
+    split = make_trace(
+        case.trace.meta,
+        **{n: case.trace.table(n) for n in ("api", "ranges", "overhead", "osrt", "devices")},
+        ops=case.trace.ops.with_columns(pl.col("op_id") % 3 + pl.col("stream")),
+    )
+    window = case.window if not isinstance(case.window, tuple) or case.window[0] < case.window[1] else None
+    assert ledger(analyze(split, window=window)) == ledger(analyze(case.trace, window=window))
