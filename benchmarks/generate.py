@@ -19,9 +19,11 @@ from typing import Final
 import numpy as np
 
 from aisp_trace.benchmarks.export_file import ExportFile
+from aisp_trace.benchmarks.export_rows import append
 from aisp_trace.benchmarks.facts import finish_facts, write_facts
+from aisp_trace.benchmarks.layout import Shape, graph_nodes
 from aisp_trace.benchmarks.metrics import Sampler
-from aisp_trace.benchmarks.training import Shape, StartUp, Training, graph_nodes
+from aisp_trace.benchmarks.training import StartUp, Training
 from aisp_trace.benchmarks.truth import Truth
 
 KERNELS_PER_CHUNK: Final = 50_000
@@ -73,13 +75,13 @@ def generate(
         counts = [spare // processes + (p < spare % processes) for p in range(processes)]
         recording, length = StartUp(rng, 0, 1, placed).run(counts)
         now = 5_000_000
-        file.append(recording, np.array([now]))
+        append(file, recording, np.array([now]))
         now += int(length[0])
         chunk = max(1, KERNELS_PER_CHUNK // (layout.total * processes))
         for first in range(0, steps, chunk):
             recording, length = Training(rng, first, min(chunk, steps - first), placed, layout).run()
             offsets = now + np.concatenate([[0], np.cumsum(length)])
-            ran = file.append(recording, offsets[:-1])
+            ran = append(file, recording, offsets[:-1])
             now = int(offsets[-1])
             if sampler is not None:
                 sampler.sample(*ran, until=now)

@@ -51,21 +51,28 @@ GIB: Final = 1 << 30
 
 @dataclass(slots=True)
 class Series:
-    """The costs of one command on one trace, round by round; None where it was not run."""
+    """The costs of one command on one trace, round by round; None where it was not run.
+
+    `proof` must be in the output for a cost to count: nsys exits 0 when it shows nothing too.
+    """
 
     size: int
     label: str
     command: tuple[str, ...]
     costs: list[Cost | None] = field(default_factory=list)
+    proof: str = ""
 
     @property
     def good(self) -> list[Cost]:
-        return [c for c in self.costs if c is not None and c.exit_code == 0]
+        return [c for c in self.costs if c is not None and self.counts(c)]
+
+    def counts(self, cost: Cost) -> bool:
+        return cost.exit_code == 0 and self.proof in cost.output
 
     def ratio_to(self, other: Series) -> float | None:
         """Median over the rounds of wall time here by wall time there."""
         pairs = zip(self.costs, other.costs, strict=True)
-        ratios = [a.wall_s / b.wall_s for a, b in pairs if a and b and a.exit_code == b.exit_code == 0]
+        ratios = [a.wall_s / b.wall_s for a, b in pairs if a and b and self.counts(a) and other.counts(b)]
         return statistics.median(ratios) if ratios else None
 
 
@@ -175,7 +182,8 @@ def _plan(traces: Mapping[int, Path], environment: Mapping[str, str]) -> list[Se
         if warm is not None:
             planned.append(Series(size, WARM, (*TOOL, "analyze", file, "--json", *warm)))
         if nsys and report:
-            planned.append(Series(size, "nsys", (nsys, "stats", "--report", report, "--format", "csv", file)))
+            command = (nsys, "stats", "--report", report, "--format", "csv", file)
+            planned.append(Series(size, "nsys", command, proof="Total Time"))
     planned.append(Series(0, "--help", (*TOOL, "--help")))
     return planned
 
@@ -208,8 +216,9 @@ def _measure(series: Sequence[Series], rounds: int, environment: Mapping[str, st
                 continue
             cost = measure(one.command, environment)
             one.costs.append(cost)
-            outcome = f"{cost.wall_s:.2f} s" if cost.exit_code == 0 else f"exit {cost.exit_code}: {cost.said}"
-            _say(f"round {number + 1}: {one.label}, {one.size:,} kernels: {outcome}")
+            outcome = f"{cost.wall_s:.2f} s" if one.counts(cost) else f"failed, exit {cost.exit_code}: {cost.said}"
+            on = f", {one.size:,} kernels" if one.size else ""
+            _say(f"round {number + 1}: {one.label}{on}: {outcome}")
         stage = measure([*PYTHON, "aisp_trace.benchmarks.stage_cost"], environment)
         if stage.exit_code == 0:
             stages.append(float(stage.output))
@@ -251,7 +260,7 @@ def _row(one: Series, scan: Series | None) -> str:
     size = f"{one.size:,}" if one.size else ""
     if not one.good:
         failed = next((c for c in one.costs if c is not None), None)
-        why = f"exit {failed.exit_code}" if failed else "not run"
+        why = f"failed, exit {failed.exit_code}" if failed else "not run"
         return f"| {size} | {one.label} | {why} |  |  |  |"
     walls = [c.wall_s for c in one.good]
     ratio = one.ratio_to(scan) if scan is not None else None

@@ -14,7 +14,6 @@ launches, and calls that load modules, allocate, instantiate graphs or wait happ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -30,6 +29,7 @@ from aisp_trace.benchmarks.kernel_catalog import (
     NUMBER,
     OPTIMIZER,
 )
+from aisp_trace.benchmarks.layout import GRAPH_NODES, Shape, graph_nodes
 from aisp_trace.benchmarks.program import (
     BATCH_BYTES,
     COLLECTIVE_EVENTS,
@@ -59,41 +59,9 @@ from aisp_trace.benchmarks.program import (
 )
 from aisp_trace.benchmarks.timeline import AUTOGRAD, LOADER, MAIN, Done, Recording, Script, Thread, Times, spread
 
-GRAPH_NODES: Final = 64
-"""Nodes of one captured graph; a graph with fewer is the rest."""
-
 SMALL: Final = 0.15
 """Length of the kernels in the first half of the layers, relative to the catalogue: shorter than their launches."""
 BACKWARD_SCALE: Final = 0.4
-
-
-@dataclass(slots=True)
-class Shape:
-    """How many kernels of which kind each step of each process has."""
-
-    forward: int
-    backward: int
-    optimizer: int
-    collectives: int
-    graph: int
-    layers: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.layers = self.forward // len(LAYER)
-
-    @classmethod
-    def of(cls, kernels: int, graph_share: float) -> Shape:
-        """Split `kernels` (at least 40) of a step; `graph_share` of them are nodes of CUDA graphs."""
-        graph = round(kernels * graph_share)
-        collectives = max(2, kernels // 128)
-        rest = kernels - graph - collectives
-        optimizer = max(2, rest // 20)
-        forward = max(len(LAYER) + 1, int((rest - optimizer) * 0.38))
-        return cls(forward, rest - optimizer - forward, optimizer, collectives, graph)
-
-    @property
-    def total(self) -> int:
-        return self.forward + self.backward + self.optimizer + self.collectives + self.graph
 
 
 class Training(Program):
@@ -309,9 +277,3 @@ class StartUp(Program):
         self.rec.kernels[-1]["present"] = present
         self.main.waiting_call("cudaDeviceSynchronize", self.streams[COMPUTE].free)
         return self.rec, self.main.now.max(axis=1) + 50_000
-
-
-def graph_nodes(count: int) -> Times:
-    """graphNodeId of `count` nodes in graphs of `GRAPH_NODES`: the graph's number above bit 32, as nsys writes it."""
-    nodes = np.arange(count)
-    return (nodes // GRAPH_NODES + 1 << 32) + nodes % GRAPH_NODES

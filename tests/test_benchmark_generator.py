@@ -20,11 +20,11 @@ import pytest
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.benchmarks.export_file import SCHEMA
 from aisp_trace.benchmarks.generate import generate, main
+from aisp_trace.benchmarks.layout import Shape
 from aisp_trace.benchmarks.measure import Cost, measure
 from aisp_trace.benchmarks.run import COLD, Series, results
 from aisp_trace.benchmarks.scan import TABLES, scan
 from aisp_trace.benchmarks.timeline import Stream
-from aisp_trace.benchmarks.training import Shape
 from aisp_trace.benchmarks.truth import Truth
 from aisp_trace.traces.open import open_trace
 
@@ -295,12 +295,12 @@ def test_a_ratio_is_formed_inside_its_round() -> None:
 
     scanned = Series(1_000_000, "scan", (), costs(1, 5, 1))
     analyzed = Series(1_000_000, COLD, (), costs(2, 10, 4))
-    broken = Series(1_000_000, "nsys", (), [Cost(1, 1, 1, 1, "", "no"), None, None])
+    silent = Series(1_000_000, "nsys", (), [*costs(1, 1), None], proof="Total Time")
     assert analyzed.ratio_to(scanned) == 2
-    assert analyzed.ratio_to(broken) is None
-    page = results([scanned, analyzed, broken], [400.0, 500.0], 3).splitlines()
+    assert analyzed.ratio_to(silent) is None
+    page = results([scanned, analyzed, silent], [400.0, 500.0], 3).splitlines()
     assert "| 1,000,000 | analyze, cold | 4.00 (2.00 to 10.00) | 4.00 | 100 | 2.0 |" in page
-    assert "| 1,000,000 | nsys | exit 1 |  |  |  |" in page
+    assert "| 1,000,000 | nsys | failed, exit 0 |  |  |  |" in page
     assert "| analyze, cold: at most 8 scans | 1,000,000 | met |" in page
     assert "| analyze, cold: under nsys' kernel summary | 1,000,000 | not measured |" in page
     assert "| analyze, cold: at most 5 scans | 10,000,000 | not measured |" in page
