@@ -27,6 +27,11 @@ class Opened:
     trace: Trace
     analysis: Analysis
 
+    @property
+    def side(self) -> str:
+        """What the trace goes by beside others: its variant, or its file."""
+        return self.variant or self.analysis.meta.file
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

@@ -237,3 +237,18 @@ def test_a_side_file_that_is_none_is_refused(tmp_path: Path, content: str) -> No
     path.write_text(content)
     with pytest.raises(InputError, match="record"):
         read_stages(path)
+
+
+def test_ranges_of_our_recorder_are_known_by_their_prefix(tmp_path: Path) -> None:
+    event = {"ph": "X", "pid": 7, "tid": 7, "ts": "1.000", "dur": "2.500", "args": {}}
+    events = [
+        {**event, "cat": "cpu_op", "name": "aisp::h2d"},
+        {**event, "cat": "cpu_op", "name": "aten::copy_"},
+        {**event, "cat": "user_annotation", "name": "aisp::compute"},
+        {**event, "cat": "user_annotation", "name": "a user's own"},
+    ]
+    file = tmp_path / "trace.json"
+    file.write_text(json.dumps({"traceEvents": events}), encoding="utf-8")
+    found = read_kineto(file).ranges
+    assert sorted(found.select("domain", "name").rows()) == [("", "a user's own"), ("aisp", "compute"), ("aisp", "h2d")]
+    assert found["end_ns"].to_list() == [3500, 3500, 3500]

@@ -183,7 +183,8 @@ def torch_recording(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace
     with gzip.open(folder / "trace.json.gz", "rt", encoding="utf-8") as file:
         events = json.load(file)["traceEvents"]
     side = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
-    annotations = [e for e in events if e.get("cat") == "user_annotation"]
+    ours = [e for e in events if e.get("cat") in ("user_annotation", "cpu_op") and e["name"].startswith("aisp::")]
+    annotations = [e | {"name": e["name"].removeprefix("aisp::")} for e in ours]
     return SimpleNamespace(annotations=annotations, side=side, ranges=side["ranges"])
 
 

@@ -3,9 +3,9 @@
 Times are decimal microseconds in the file and exact nanoseconds here. Only annotations of a program become ranges:
 torch operators (`cpu_op`) do not, and neither do the GPU's projections of annotations.
 
-Ranges written by our `stage()` are told from others by the side file (``stages.json``), which also has what torch
-does not export, their kind and bytes. They get domain "aisp"; every other annotation, and all of them where there is
-no side file, belongs to the default domain "".
+Ranges written by our `stage()` are told from others by their prefix (`STAGE_PREFIX`) or by the side file
+(``stages.json``), which also has what torch does not export, their kind and bytes. They get domain "aisp"; every other
+annotation belongs to the default domain "".
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ _MEMORIES: Final = {
 }
 _COPY: Final = re.compile(r"Memcpy (\w+)(?: \((.+?) -> (.+?)\))?")
 _MEMSET: Final = re.compile(r"Memset(?: \((.+?)\))?")
+STAGE_PREFIX: Final = "aisp::"
+"""How the torch recorder names its ranges; torch's fast ranges are exported among the operators."""
 _DRIVER_OVERHEAD: Final = ("Command Buffer Full", "Lazy Function Loading", "Runtime Triggered Module Loading")
 
 
@@ -71,7 +73,7 @@ def read_kineto(path: Path, kind_file: Path | None = None) -> Trace:
     tables = {
         "ops": _ops([e for c in _OPS for e in by_category.get(c, [])], pid, odd),
         "api": _api([e for c in _CALLS for e in by_category.get(c, [])], pid, odd),
-        "ranges": _ranges(by_category.get("user_annotation", []), pid, facts, odd),
+        "ranges": _ranges(_range_events(by_category), pid, facts, odd),
         "syncs": _syncs(by_category.get("cuda_sync", []), pid, odd),
         "overhead": _overhead(by_category.get("overhead", []), pid, odd),
     }
@@ -180,6 +182,12 @@ def _api(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFr
     return usable(frame, "api", odd)
 
 
+def _range_events(by_category: dict[Any, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Annotations, and the operators that are our recorder's ranges (`STAGE_PREFIX`)."""
+    ours = [e for e in by_category.get("cpu_op", []) if str(e.get("name", "")).startswith(STAGE_PREFIX)]
+    return by_category.get("user_annotation", []) + ours
+
+
 def _ranges(events: list[dict[str, Any]], pid: int, facts: StageFacts | None, odd: Counter[str]) -> pl.DataFrame:
     frame = timed_frame(
         events,
@@ -187,18 +195,23 @@ def _ranges(events: list[dict[str, Any]], pid: int, facts: StageFacts | None, od
             "pid": [e.get("pid", pid) for e in events],
             "tid": [thread_id(e) for e in events],
             "raw_tid": [e.get("tid") for e in events],
-            "name": [str(e.get("name", "")) for e in events],
+            "name": [str(e.get("name", "")).removeprefix(STAGE_PREFIX) for e in events],
+            "ours": [int(str(e.get("name", "")).startswith(STAGE_PREFIX)) for e in events],
         },
     )
     frame = usable(frame, "ranges", odd).sort("start_ns", maintain_order=True)
     found = [None] * frame.height if facts is None else facts.match(frame.select("name", "raw_tid").rows(), odd)
     columns = [
-        pl.Series("domain", ["" if f is None else "aisp" for f in found], dtype=pl.String),
+        pl.Series(
+            "domain",
+            ["aisp" if f is not None or mine else "" for f, mine in zip(found, frame["ours"], strict=True)],
+            dtype=pl.String,
+        ),
         pl.Series("category", ["" if f is None else f.kind or "" for f in found], dtype=pl.String),
         pl.Series("nbytes", [None if f is None else f.nbytes for f in found], dtype=pl.Int64),
         pl.repeat("push_pop", frame.height, eager=True).alias("style"),
     ]
-    return frame.with_columns(pl.col("tid").alias("end_tid"), *columns).drop("raw_tid")
+    return frame.with_columns(pl.col("tid").alias("end_tid"), *columns).drop("raw_tid", "ours")
 
 
 def _syncs(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
