@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from ..analyze.stages import ITERATION, WINDOW
 from . import text
 from .bars import Bar, Part, chart
 from .markup import Html, element
@@ -62,7 +63,9 @@ def overlap_section(sides: Sequence[Side]) -> Html:
 def copy_time(side: Side) -> dict[tuple[int, str | None], Hidden]:
     """Copy time and its exposed part by (device, stage); stage null is the whole device. Only where there are copies."""
     a = side.analysis
-    copies = a.overlap.filter((pl.col("a") == "copy") & (pl.col("a_ns") > 0)).select("device", "stage", "a_ns").unique()
+    groups = pl.col("stage").is_in([ITERATION, WINDOW])  # they hold every stage: there is no other work to hide under
+    of_stages = a.overlap.filter(groups.not_().fill_null(True))
+    copies = of_stages.filter((pl.col("a") == "copy") & (pl.col("a_ns") > 0)).select("device", "stage", "a_ns").unique()
     exposed = a.exposed.filter(pl.col("kind") == "copy").select("device", "stage", "ns")
     both = copies.join(exposed, on=["device", "stage"], how="left", nulls_equal=True).with_columns(
         pl.col("ns").fill_null(0)
