@@ -193,10 +193,10 @@ def test_a_gpus_thread_is_known_by_its_calls_alone() -> None:
 def test_an_op_without_a_recorded_call_is_an_orphan_and_its_gap_unknown() -> None:
     trace = build(ranges=[span("s", 0, 20)], ops=[op("compute", 0, 2, 5), op("compute", 9, 10, 6)])
     assert cells(trace) == {("(orphan)", "compute", None): 3, ("(orphan)", "idle", "unknown"): 7}
-    # In a range's window it is not known to belong to the range.
+    # A range's window does not change that: nothing says that it belongs to the range, or that it does not.
     assert cells(trace, window=0) == {
-        ("(outside)", "compute", None): 3,
-        ("(outside)", "idle", "unknown"): 7,
+        ("(orphan)", "compute", None): 3,
+        ("(orphan)", "idle", "unknown"): 7,
         ("s", "idle", "host_code"): 10,
     }
 
@@ -412,19 +412,20 @@ def test_after_the_last_op_the_windows_thread_says_why() -> None:
     }
 
 
-def test_before_the_call_a_stage_beside_the_window_is_outside() -> None:
-    # thread 10  [ win ----------------- ]
-    # thread 11    [ other ]   L
-    # device                     [ k ]          launched by thread 11, which has no stage open at L
-    #            0 2       8   12 14 16  20
+def test_stages_that_other_threads_open_in_the_window_belong_to_it_but_not_earlier_ones() -> None:
+    # thread 10      [ win ----------------- ]
+    # thread 11  [ early ] [ worker ]  L
+    # device                             [ k ]          launched by thread 11, which has no stage open at L
+    #            0   2   4 5        8  12 14 16  20
     trace = build(
-        ranges=[span("win", 0, 20), span("other", 2, 8, tid=11)],
+        ranges=[span("win", 2, 20), span("early", 0, 4, tid=11), span("worker", 5, 8, tid=11)],
         api=[call(LAUNCH, 12, 14, 1, tid=11)],
         ops=[op("compute", 14, 16, 1)],
     )
     assert cells(trace, window=span_id(trace, "win")) == {
-        ("win", "idle", "host_code"): 2 + 4 + 4,
-        ("(outside)", "idle", "host_code"): 6,
+        ("win", "idle", "host_code"): 1 + 4 + 4,
+        ("(outside)", "idle", "host_code"): 2,
+        ("worker", "idle", "host_code"): 3,
         ("win", "idle", "launch_api"): 2,
         ("win", "compute", None): 2,
     }
@@ -520,10 +521,10 @@ def test_stage_figures_include_nested_stages() -> None:
         *((name, "other") for name in ("cuMemGetInfo_v2", "cuMemMapArrayAsync", "cudaHostGetDevicePointer")),
         *((name, "copy") for name in ("cudaMemcpy", "cuMemcpyHtoDAsync_v2", "cuMemsetD32Async", "cudaMemset2D")),
         *((name, "sync") for name in ("cudaDeviceSynchronize", "cuEventSynchronize", "cuCtxSynchronize")),
-        *((name, "module_load") for name in ("cuModuleLoadDataEx", "cuLibraryGetKernel", "cudaLibraryLoadData")),
+        *((name, "module_load") for name in ("cuModuleLoadDataEx", "cuModuleGetFunction", "cudaLibraryLoadData")),
         *((name, "graph_build") for name in ("cudaGraphInstantiate", "cuGraphAddNode", "cudaStreamEndCapture")),
         *((name, "launch") for name in ("cuGraphLaunch", "cudaGraphLaunch", "cudaLaunchKernelExC", "cuLaunchKernel")),
-        *((name, "other") for name in ("cudaStreamIsCapturing", "cudaGraphicsMapResources", "cuModuleGetLoadingMode")),
+        *((name, "other") for name in ("cudaStreamIsCapturing", "cuLibraryGetKernel", "cuModuleGetLoadingMode")),
     ],
 )
 def test_call_classes(name: str, expected: str) -> None:
