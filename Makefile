@@ -2,6 +2,7 @@
 #
 #   make demo    capture, analyze, check and report the first case study on this machine
 #   make test    formatting, lint, types and tests
+#   make bench   speed against a bare SQLite scan, into benchmarks/results.md (BENCH_ARGS='--sizes 100000')
 #
 # Both create .venv with pinned versions (constraints.txt) the first time, and again when those change. Variables
 # (PYTHON and TORCH count when .venv is made; `make clean` first to change them):
@@ -18,7 +19,7 @@ export PYTHON TORCH DEMO_ARGS
 # Named after the folder: an environment copied along with its checkout would still import the old one.
 STAMP := .venv/.installed-$(shell printf %s '$(CURDIR)' | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test bench check format clean
 help:
 	@sed -n '3,$$ { /^#/!q; s/^# \{0,1\}//p }' Makefile
 
@@ -27,6 +28,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@scripts/check.sh --tests
+
+bench: $(STAMP)
+	@.venv/bin/python -P benchmarks/run.py $(BENCH_ARGS)
 
 check: $(STAMP)
 	@scripts/check.sh

@@ -224,8 +224,6 @@ class Training(Program):
     def _graphs(self) -> None:
         """Graph launches: every kernel of one shares the launch's correlation and is ready with it."""
         main, nodes = self.main, np.arange(self.layout.graph)
-        rebuilt = self.every(64, 32)
-        main.call("cudaGraphInstantiateWithFlags", 400_000, present=rebuilt)
         script = Script()
         launches = [script.add("cudaGraphLaunch", 9_000, 4_000) for _ in range(-(-len(nodes) // GRAPH_NODES))]
         made = self.play(main, script, launches, -1)
@@ -243,8 +241,9 @@ class Training(Program):
         main.waiting_call("cudaDeviceSynchronize", np.maximum.reduce([s.free for s in streams.values()]))
 
     def _housekeeping(self) -> None:
-        """Between steps, outside every range: an emptied pool, and the profiler flushing its buffers."""
+        """Between steps, outside every range: an emptied pool, a rebuilt graph, and the profiler flushing its buffers."""
         main = self.main
+        main.call("cudaGraphInstantiateWithFlags", 400_000, present=self.every(64, 32) & (self.layout.graph > 0))
         emptied = self.every(10, 9)
         freed = main.call("cudaFree", 150_000, 20_000, emptied)
         self.memory(freed, DEVICE, POOL_BYTES, True, emptied)
