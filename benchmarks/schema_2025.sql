@@ -1,6 +1,6 @@
 -- The tables of an nsys 2025.3 SQLite export (schema 3.20.3) that a CUDA + NVTX recording fills, as that version
--- declares them (its column comments left out), and the rows of its ENUM tables. CUPTI_ACTIVITY_KIND_MEMSET follows
--- the exporter schema in NVIDIA's Nsight Systems documentation. GPU_METRICS and TARGET_INFO_GPU_METRICS exist only in
+-- declares them (its column comments left out), and the rows of its ENUM tables. CUPTI_ACTIVITY_KIND_MEMSET was
+-- in none of the exports at hand; its columns follow a published listing of the exporter's schema. GPU_METRICS and TARGET_INFO_GPU_METRICS exist only in
 -- exports of recordings that sampled metrics; the generator drops them otherwise.
 
 CREATE TABLE StringIds (

@@ -1,13 +1,15 @@
-"""The reference itself, held to answers worked out by hand, and to what must be true of any trace."""
+"""Answers worked out by hand, which the reference and the analyzer must both give, and what must be true of any trace."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from aisp_trace.analyze.analyze import analyze
 from aisp_trace.tests.oracle.build import build, call, device, op, osrt, overhead, span, span_id
 from aisp_trace.tests.oracle.reference import LAZY_LOAD_NS, WINDOW, call_class, reference
 from aisp_trace.tests.oracle.strategies import Case, cases, seeded_case
@@ -17,8 +19,14 @@ LAUNCH = "cudaLaunchKernel"
 
 
 def cells(trace: Trace, **how: Any) -> dict[tuple[str, str, str | None], int]:
-    """The ledger of device 0."""
-    return reference(trace, **how).cells[0]
+    """The ledger of device 0 by the reference; the analyzer has to give the same one."""
+    expected = reference(trace, **how).cells[0]
+    if how.keys() <= {"window", "attribution", "domain"}:
+        found = analyze(trace, **how).ledger.filter(pl.col("device") == 0)
+        summed = found.group_by("stage", "category", "cause").agg(pl.col("ns").sum())
+        ours = {(row["stage"], row["category"], row["cause"]): row["ns"] for row in summed.iter_rows(named=True)}
+        assert not ours or ours == {cell: ns for cell, ns in expected.items() if ns}
+    return expected
 
 
 def test_one_gap_is_cut_where_the_launching_call_begins_and_ends() -> None:
