@@ -12,7 +12,7 @@ import polars as pl
 
 from ..traces.model import Trace
 from .calls import ALLOCATOR
-from .intervals import grouped_measure
+from .intervals import Ints, grouped_measure
 from .launches import Calls
 from .result import SCHEMAS
 from .stages import Stages
@@ -44,9 +44,8 @@ def allocator_table(
         table = trace.ranges.filter(
             (pl.col("category").cast(pl.String) == "alloc") & (pl.col("start_ns") < high) & (pl.col("end_ns") > low)
         )
-        position = dict(zip(stages.range_id.tolist(), range(len(stages)), strict=True))
-        kept = table.filter(pl.col("range_id").is_in(list(position)))
-        paths = stages.path_of(np.array([position[r] for r in kept["range_id"]], np.int64), names)
+        kept = table.filter(pl.col("range_id").is_in(stages.ranges_of_domain))
+        paths = stages.path_of(_stages_of_ranges(kept, stages, across=across), names)
         frames.append(
             _by_stage(paths, kept["start_ns"].clip(low, high).to_numpy(), kept["end_ns"].clip(low, high).to_numpy())
         )
@@ -60,6 +59,16 @@ def allocator_table(
         .sort("stage")
         .select(*SCHEMAS["allocator"])
     )
+
+
+def _stages_of_ranges(ranges: pl.DataFrame, stages: Stages, *, across: bool) -> Ints:
+    """The stage of each row of `ranges`: itself, or, where it is none, that of its thread when it began."""
+    position = stages.position_of_range
+    out = []
+    for range_id, pid, tid, start in ranges.select("range_id", "pid", "tid", "start_ns").iter_rows():
+        found = position.get(range_id)
+        out.append(int(stages.on_thread((pid, tid), across)(np.array([start]))[0]) if found is None else found)
+    return np.array(out, np.int64)
 
 
 def _by_stage(paths: list[str], start: np.ndarray, end: np.ndarray) -> pl.DataFrame:

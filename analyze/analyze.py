@@ -8,8 +8,9 @@ Nothing here touches a file or prints. The whole analysis is a function of the t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -17,17 +18,20 @@ import numpy.typing as npt
 import polars as pl
 
 from ..traces.errors import UsageError
-from ..traces.model import COPY_KINDS, KIND_TYPE, KINDS, TABLES, Trace
+from ..traces.model import COPY_KINDS, KIND_TYPE, KINDS, TABLES, Trace, distinct_values
 from .allocator import allocator_table
 from .bandwidth import bandwidth_table
 from .calls import OTHER
+from .detail import detail_tables, with_detail
 from .hosts import HostStates
 from .intervals import Ints, cover, grouped_measure
 from .launches import Calls, Launches, find_launches, unrecorded_launches
-from .ledger import Cells, DeviceOps, Gaps, busy_cells, idle_cells
+from .ledger import Cells, DeviceOps, Gaps, Launched, busy_cells, idle_cells, summed
 from .overlap import exposed_rows, group_covers, pair_rows, stage_covers
-from .projection import stage_kinds, stage_table
+from .peaks import Peaks, with_peaks
+from .projection import by_device, kind_codes, stage_kinds, stage_table
 from .result import AMBIGUOUS, CAUSES, IDLE, NONE, OPENED_BY, ORPHAN, OUTSIDE, SCHEMAS, Analysis
+from .selection import Selected, Selection, select
 from .stages import (
     AMBIGUOUS_STAGE,
     ITERATION,
@@ -42,10 +46,16 @@ from .stages import (
 from .steps import NOTHING
 from .trust import Facts, trust_table
 from .window import Window, WindowSpec, resolve
+from .work import Span, Work
 
 SPECIAL: Final = {NO_STAGE: NONE, AMBIGUOUS_STAGE: AMBIGUOUS, ORPHAN_STAGE: ORPHAN, OUTSIDE_STAGE: OUTSIDE}
 
 ATTRIBUTION_RULES: Final = ("process", "thread")
+
+_PART_COLUMNS: Final = ("device", "stage", "kind", "start_ns", "end_ns", "nbytes")
+_LAUNCH_COLUMNS: Final = ("pid", "correlation", "kind", "src_kind", "dst_kind")
+_COPIES: Final = np.array([kind in COPY_KINDS for kind in KINDS])
+_MOVES: Final = np.array([kind in COPY_KINDS or kind == "comm" for kind in KINDS])
 
 
 def analyze(
@@ -55,19 +65,22 @@ def analyze(
     window: WindowSpec = None,
     attribution: str = "process",
     domain: str | None = None,
+    selection: Selection | None = None,
     largest_gaps: int = 20,
+    peaks: Peaks | None = None,
 ) -> Analysis:
     """All numbers of `trace`.
 
     `window` limits the time: instants ``(start_ns, end_ns)`` or a range by name or path (``measured`` for our own runs).
     `attribution` is ``process`` (with the cross-thread rule) or ``thread`` (a range sees only its own thread's launches,
-    as ``nsys stats`` does). `domain` chooses the NVTX domain of the stages.
+    as ``nsys stats`` does). `domain` chooses the NVTX domain of the stages, `selection` which of its ranges are stages.
+    `peaks` are what copies reached when this hardware was calibrated.
 
-    Raises `UsageError` for an unknown rule, domain or range.
+    Raises `UsageError` for an unknown rule, domain or range, and for a selection that leaves nothing.
     """
     if attribution not in ATTRIBUTION_RULES:
         raise UsageError(f"attribution {attribution!r} does not exist; choose {' or '.join(ATTRIBUTION_RULES)}")
-    engine = _Engine(trace, window, across=attribution == "process", domain=domain)
+    engine = _Engine(trace, window, across=attribution == "process", domain=domain, selection=selection, peaks=peaks)
     return engine.analysis(variant, largest_gaps)
 
 
@@ -82,22 +95,39 @@ class _DeviceWindow:
 class _Engine:
     """The intermediate results of one analysis, each made once."""
 
-    def __init__(self, trace: Trace, window: WindowSpec, *, across: bool, domain: str | None) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        window: WindowSpec,
+        *,
+        across: bool,
+        domain: str | None,
+        selection: Selection | None,
+        peaks: Peaks | None,
+    ) -> None:
         self.trace = trace
         self.across = across
+        self.peaks = peaks
         self.host_devices = set(trace.devices.filter(pl.col("type") == "host")["device"].to_list())
-        self.stages: Stages = find_stages(trace, domain=domain, end_ns=_last_instant(trace))
-        self.window: Window = resolve(window, self.stages)
+        # All ranges of the domain settle the window and what lies outside of it; `stages` are those that were selected.
+        self.found: Stages = find_stages(trace, domain=domain, end_ns=_last_instant(trace))
+        self.stages: Stages = select(self.found, trace, selection)
+        self.window: Window = resolve(window, self.found)
         self.calls = Calls.of(trace)
-        self.launches: Launches = find_launches(trace, self.calls, self.stages, self.host_devices, across=across)
-        self.inside = None if self.window.roots is None else self.stages.within(self.window.roots)
+        self.launches: Launches = find_launches(trace, self.calls, self.found, self.host_devices, across=across)
+        self.inside = None if self.window.roots is None else self.found.within(self.window.roots)
         self.ops = trace.ops.with_columns(pl.Series("stage", outside(self.launches.stage, self.inside)))
         self.iteration: Ints = self._iterations()
         self.windows = self._windows()
+        if isinstance(self.stages, Selected):
+            excluded = self.ops["stage"].to_numpy() == OUTSIDE_STAGE
+            self.launches = find_launches(trace, self.calls, self.stages, self.host_devices, across=across)
+            stage = np.where(excluded, self.launches.stage.dtype.type(OUTSIDE_STAGE), self.launches.stage)
+            self.ops = trace.ops.with_columns(pl.Series("stage", stage))
 
     def _iterations(self) -> Ints:
         """The iteration each op belongs to: the one open in its process when it was launched."""
-        out = np.full(len(self.ops), NOTHING, np.int64)
+        out = np.full(len(self.ops), NOTHING, np.int32)
         pid = self.ops["pid"].to_numpy()
         for process, steps in self.stages.iteration_of.items():
             rows = np.flatnonzero(pid == process)
@@ -110,20 +140,21 @@ class _Engine:
         device = ops["device"].to_numpy()
         start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
         stage, pid = ops["stage"].to_numpy(), ops["pid"].to_numpy()
-        for d in np.unique(device).tolist():
-            mine = device == d
+        devices = ops["device"].unique().sort().to_list()
+        for d in devices:
+            mine = device == d if len(devices) > 1 else np.ones(len(device), bool)
             owner: Thread | None = None
             if self.window.roots is not None:
                 own = mine & (stage >= 0)
                 roots = self.window.roots
-                used = roots[np.isin(self.stages.pid[roots], pid[own])] if own.any() else roots[:0]
+                used = roots[np.isin(self.found.pid[roots], pid[own])] if own.any() else roots[:0]
                 if len(used) == 0:
                     continue
                 hull = self._hull(used)
-                low = int(self.stages.start_ns[hull].min())
-                high = max(int(self.stages.end_ns[hull].max()), int(end[own].max()))
-                last = used[np.argmax(self.stages.end_ns[used])]
-                owner = (int(self.stages.pid[last]), int(self.stages.tid[last]))
+                low = int(self.found.start_ns[hull].min())
+                high = max(int(self.found.end_ns[hull].max()), int(end[own].max()))
+                last = used[np.argmax(self.found.end_ns[used])]
+                owner = (int(self.found.pid[last]), int(self.found.tid[last]))
             elif self.window.instants is not None:
                 low, high = self.window.instants
             else:
@@ -140,14 +171,13 @@ class _Engine:
         """
         if not self.window.trimmed:
             return roots
-        names = self.stages.names
-        inside = np.flatnonzero(np.isin(self.stages.parent, roots))
-        iterations = np.array([i for i in inside.tolist() if names[i] == ITERATION], np.int64)
+        inside = np.flatnonzero(np.isin(self.found.parent, roots))
+        iterations = np.intersect1d(inside, self.found.named(ITERATION))
         return iterations if len(iterations) else roots
 
     def analysis(self, variant: str | None, largest_gaps: int) -> Analysis:
         clipped = self._clipped()
-        hosts = HostStates(self.trace, self.calls, self.stages, across=self.across, inside=self.inside)
+        hosts = self._hosts()
         ledgers, gap_tables = [], []
         for window in self.windows:
             busy, idle, found = self._account(window, hosts)
@@ -162,34 +192,57 @@ class _Engine:
         high = max((w.end_ns for w in self.windows), default=_last_instant(self.trace))
         if self.window.instants is not None:
             low, high = self.window.instants
-        kinds = stage_kinds(clipped, self.stages)
+        parts = dict(by_device(clipped.select(_PART_COLUMNS)))
+        kinds = stage_kinds(clipped, self.stages, parts)
         unions = kinds.filter(pl.col("kind").is_null())
-        shown = self._shown_stages(low, high)
+        shown = self._shown_stages(clipped, low, high)
         limited = self.window.instants is not None
-        overlap, exposed = self._overlap(clipped)
+        overlap, exposed = self._overlap(parts)
+        gaps = pl.concat([pl.DataFrame(schema=SCHEMAS["gaps"]), *gap_tables])
+        detail = detail_tables(self._work(clipped), ledger, gaps, shown, low, high, across=self.across)
         return Analysis(
             variant=variant,
             meta=self.trace.meta,
-            devices=self._device_table(clipped),
-            kinds=self._kind_table(clipped),
+            devices=self._device_table(parts),
+            kinds=self._kind_table(parts),
             overlap=overlap,
             exposed=exposed,
             stages=stage_table(
-                clipped, self.stages, shown, unions, low if limited else None, high if limited else None
+                clipped, self.stages, shown, unions, parts, low if limited else None, high if limited else None
             ).select(*SCHEMAS["stages"]),
             stage_kinds=kinds.filter(pl.col("kind").is_not_null()).select(*SCHEMAS["stage_kinds"]),
             windows=pl.DataFrame(
                 [(w.device, w.start_ns, w.end_ns) for w in self.windows], schema=SCHEMAS["windows"], orient="row"
             ),
             ledger=ledger,
-            gaps=pl.concat([pl.DataFrame(schema=SCHEMAS["gaps"]), *gap_tables]),
+            gaps=gaps,
             iterations=self._iteration_table(low, high),
-            bandwidth=bandwidth_table(clipped),
+            bandwidth=with_peaks(bandwidth_table(clipped), self.trace.devices, self.peaks),
             allocator=allocator_table(
                 self.trace, self.calls, self.stages, ledger, SPECIAL, across=self.across, low=low, high=high
             ),
-            trust=trust_table(self.trace, self._facts(clipped)),
+            trust=with_detail(trust_table(self.trace, self._facts(clipped)), detail),
+            **detail,
         )
+
+    def _work(self, clipped: pl.DataFrame) -> Work:
+        return Work(
+            trace=self.trace,
+            ops=clipped,
+            spans=[Span(w.device, w.start_ns, w.end_ns, w.owner) for w in self.windows],
+            stages=self.stages,
+            names=dict(enumerate(self.stages.paths)) | SPECIAL,
+            calls=self.calls,
+            launches=self.launches,
+            all_iterations=self.iteration,
+            host_devices=frozenset(self.host_devices),
+        )
+
+    def _hosts(self) -> HostStates:
+        if isinstance(self.stages, Selected):
+            view = self.stages.for_window(self.inside)
+            return HostStates(self.trace, self.calls, view, across=self.across, inside=None)
+        return HostStates(self.trace, self.calls, self.stages, across=self.across, inside=self.inside)
 
     def _clipped(self) -> pl.DataFrame:
         """The ops of every device's window, cut to it. Sorted by start, then op_id."""
@@ -227,28 +280,40 @@ class _Engine:
 
     def _device_ops(self, device: int) -> DeviceOps:
         ops = self.ops
-        mine = np.flatnonzero(
-            (ops["device"].to_numpy() == device) & (ops["end_ns"].to_numpy() > ops["start_ns"].to_numpy())
+        solid = (ops["device"].to_numpy() == device) & (ops["end_ns"].to_numpy() > ops["start_ns"].to_numpy())
+        columns = [ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy(), kind_codes(ops), ops["stage"].to_numpy()]
+        columns.append(self.iteration)
+        rows = None if solid.all() else np.flatnonzero(solid).astype(np.int32)
+        start, end, kind, stage, iteration = columns if rows is None else [c[rows] for c in columns]
+        return DeviceOps(
+            start_ns=start,
+            end_ns=end,
+            kind=kind,
+            stage=stage,
+            iteration=iteration,
+            launched=lambda chosen: self._launched(chosen if rows is None else rows[chosen]),
         )
-        table = ops[mine]
-        call = self.launches.call[mine]
-        at = self.launches.at_ns[mine]
+
+    @cached_property
+    def _correlations(self) -> np.int64:
+        """More than there are correlation ids: pid times this plus the id tells launches apart."""
+        highest = self.ops["correlation"].max()
+        return np.int64(highest if isinstance(highest, int) and highest > 0 else 0) + 2
+
+    def _launched(self, rows: npt.NDArray[np.integer]) -> Launched:
+        """What is known of the launches of the ops `rows`."""
+        table = self.ops.select(*_LAUNCH_COLUMNS)[rows]
+        call, at, calls = self.launches.call[rows], self.launches.at_ns[rows], self.calls
         known = call >= 0
-        calls = self.calls
         if len(calls):
             ends, kinds = np.where(known, calls.end_ns[call], at), np.where(known, calls.kind[call], OTHER)
             synchronous = known & calls.synchronous[call]
         else:
-            ends, kinds, synchronous = at, np.full(len(mine), OTHER, np.int64), np.zeros(len(mine), bool)
-        return DeviceOps(
-            start_ns=table["start_ns"].to_numpy(),
-            end_ns=table["end_ns"].to_numpy(),
-            kind=table["kind"].to_physical().to_numpy().astype(np.int64),
-            stage=table["stage"].to_numpy(),
-            iteration=self.iteration[mine],
+            ends, kinds, synchronous = at, np.full(len(rows), OTHER, np.int8), np.zeros(len(rows), bool)
+        return Launched(
             call=call,
-            launch=_launch_codes(table),
-            thread=self.launches.thread[mine],
+            launch=table["pid"].to_numpy() * self._correlations + table["correlation"].fill_null(-1).to_numpy() + 1,
+            thread=self.launches.thread[rows],
             call_start_ns=at,
             call_end_ns=ends,
             call_kind=kinds,
@@ -257,14 +322,8 @@ class _Engine:
         )
 
     def _ledger_table(self, device: int, groups: tuple[Cells, ...]) -> pl.DataFrame:
-        columns = [
-            np.concatenate([getattr(c, f) for c in groups]) for f in ("stage", "iteration", "category", "cause", "ns")
-        ]
-        stage, iteration, category, cause, ns = columns
-        path = np.where(stage >= 0, self.stages.path_id[np.maximum(stage, 0)] if len(self.stages) else 0, stage)
         cells = (
-            pl.DataFrame({"path": path, "iteration": iteration, "category": category, "cause": cause, "ns": ns})
-            .filter(pl.col("ns") > 0)
+            pl.concat(summed(part, self.stages.path_of_code(part.stage)) for part in groups)
             .group_by("path", "iteration", "category", "cause")
             .agg(pl.col("ns").sum())
             .sort("path", "iteration", "category", "cause")
@@ -298,22 +357,22 @@ class _Engine:
             schema=SCHEMAS["gaps"],
         )
 
-    def _device_table(self, ops: pl.DataFrame) -> pl.DataFrame:
+    def _device_table(self, parts: Mapping[int, pl.DataFrame]) -> pl.DataFrame:
         known = {row["device"]: row for row in self.trace.devices.iter_rows(named=True)}
         rows = []
         for w in self.windows:
-            mine = ops.filter(pl.col("device") == w.device)
+            mine = parts[w.device]
             start, end = mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()
             span, busy = int(end.max() - start.min()), cover(start, end).total
             info = known.get(w.device, {"name": f"device {w.device}", "type": "gpu"})
             rows.append((w.device, info["name"] or f"device {w.device}", info["type"], span, busy, span - busy))
         return pl.DataFrame(rows, schema=SCHEMAS["devices"], orient="row")
 
-    def _kind_table(self, ops: pl.DataFrame) -> pl.DataFrame:
+    def _kind_table(self, parts: Mapping[int, pl.DataFrame]) -> pl.DataFrame:
         frames = [pl.DataFrame(schema=SCHEMAS["kinds"])]
         for w in self.windows:
-            mine = ops.filter(pl.col("device") == w.device)
-            kind = mine["kind"].to_physical().to_numpy().astype(np.int64)
+            mine = parts[w.device]
+            kind = kind_codes(mine)
             union = grouped_measure(kind, mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy(), len(KINDS))
             unions = pl.DataFrame({"kind": pl.Series(KINDS, dtype=KIND_TYPE), "union_ns": union})
             frames.append(
@@ -330,31 +389,34 @@ class _Engine:
             )
         return pl.concat(frames)
 
-    def _overlap(self, ops: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def _overlap(self, parts: Mapping[int, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
         pairs: list[dict[str, object]] = []
         exposed: list[dict[str, object]] = []
-        moves = {KINDS.index(k) for k in (*COPY_KINDS, "comm")}
         for w in self.windows:
-            mine = ops.filter(pl.col("device") == w.device)
-            kind = mine["kind"].to_physical().to_numpy().astype(np.int64)
+            mine = parts[w.device]
+            kind = kind_codes(mine)
             start, end = mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()
             whole = group_covers(kind, start, end)
             pairs += pair_rows(w.device, None, whole, whole)
             exposed += exposed_rows(w.device, None, whole, whole)
             stage = mine["stage"].to_numpy()
-            node = np.where(stage >= 0, self.stages.node[np.maximum(stage, 0)] if len(self.stages) else 0, NOTHING)
-            moving = set(np.unique(node[np.isin(kind, list(moves))]).tolist())
+            node = self.stages.node_of(stage)
+            moving = set(node[_MOVES[kind]].tolist())
             for path, below in sorted(self.stages.nodes_below.items(), key=lambda item: self.stages.paths[item[0]]):
                 if moving.isdisjoint(below.tolist()):
                     continue
-                own, other = stage_covers(kind, start, end, np.isin(node, below), whole)
+                own, other = stage_covers(kind, start, end, _members(below, len(self.stages.node_parent))[node], whole)
                 pairs += pair_rows(w.device, self.stages.paths[path], own, other)
                 exposed += exposed_rows(w.device, self.stages.paths[path], own, other)
         return pl.DataFrame(pairs, schema=SCHEMAS["overlap"]), pl.DataFrame(exposed, schema=SCHEMAS["exposed"])
 
-    def _shown_stages(self, low: int, high: int) -> Ints:
+    def _shown_stages(self, ops: pl.DataFrame, low: int, high: int) -> Ints:
         """The stages to list: those of the window's range, or those that touch its instants."""
-        if self.inside is not None:
+        if self.inside is not None and isinstance(self.stages, Selected):
+            shown = self.inside[self.stages.source]
+            used = ops["stage"].unique().to_numpy()  # also ranges that enclose the window, if they were selected
+            shown[used[used >= 0]] = True
+        elif self.inside is not None:
             shown = self.inside
         elif self.window.instants is None:
             shown = np.ones(len(self.stages), bool)
@@ -363,19 +425,20 @@ class _Engine:
         return np.flatnonzero(shown & ~self.stages.is_measured)
 
     def _iteration_table(self, low: int, high: int) -> pl.DataFrame:
-        rows = np.array([i for i, n in enumerate(self.stages.names) if n == ITERATION], np.int64)
-        rows = rows[(self.stages.start_ns[rows] < high) & (self.stages.end_ns[rows] > low)]
+        rows = self.found.named(ITERATION)
+        rows = rows[(self.found.start_ns[rows] < high) & (self.found.end_ns[rows] > low)]
         if len(rows):
-            rows = rows[self.stages.pid[rows] == self.stages.pid[rows[0]]]
-        start, end = self.stages.start_ns[rows], self.stages.end_ns[rows]
-        number = self.stages.iteration_of[int(self.stages.pid[rows[0]])](start) if len(rows) else start
+            rows = rows[self.found.pid[rows] == self.found.pid[rows[0]]]
+        start, end = self.found.start_ns[rows], self.found.end_ns[rows]
+        number = self.found.iteration_of[int(self.found.pid[rows[0]])](start) if len(rows) else start
         return pl.DataFrame(
             {"iteration": number, "start_ns": start, "end_ns": end, "host_ns": end - start},
             schema=SCHEMAS["iterations"],
         )
 
     def _facts(self, ops: pl.DataFrame) -> Facts:
-        copies = ops.filter(pl.col("kind").cast(pl.String).is_in(COPY_KINDS))
+        copies = ops.select("kind", "nbytes").filter(pl.Series(_COPIES[kind_codes(ops)], dtype=pl.Boolean))
+        counts = np.bincount(kind_codes(ops), minlength=len(KINDS))
         missing, wanted = unrecorded_launches(self.calls, self.launches.call, self._captured())
         return Facts(
             ops=len(ops),
@@ -387,8 +450,8 @@ class _Engine:
             stages=len(self.stages),
             unclosed=self.stages.unclosed,
             crossing=self.stages.crossing,
-            graphs=int((ops["kind"].cast(pl.String) == "graph").sum()),
-            comm_ops=int((ops["kind"].cast(pl.String) == "comm").sum()),
+            graphs=int(counts[KINDS.index("graph")]),
+            comm_ops=int(counts[KINDS.index("comm")]),
             copies=len(copies),
             copies_without_bytes=copies["nbytes"].null_count(),
             host_devices=bool(self.host_devices),
@@ -397,44 +460,42 @@ class _Engine:
     def _captured(self) -> npt.NDArray[np.bool_]:
         """Calls made while their thread captured a stream into a graph: they launch nothing yet."""
         out = np.zeros(len(self.calls), bool)
-        name = self.trace.api["name"].cast(pl.String)
-        edge = name.str.contains("StreamBeginCapture|StreamEndCapture")
-        if not edge.any():
+        names = self.trace.api["name"]
+        words = distinct_values(names)
+        step = np.array([("StreamBeginCapture" in w) - ("StreamEndCapture" in w) for w in [*words, ""]], np.int32)
+        if not step.any():
             return out
-        for rows in self.calls.rows_of_thread.values():
-            mine = name.gather(rows)
-            begins = mine.str.contains("StreamBeginCapture").to_numpy()
-            ends = mine.str.contains("StreamEndCapture").to_numpy()
-            out[rows] = (np.cumsum(begins) - np.cumsum(ends)) > 0
+        change = step[names.to_physical().fill_null(len(words)).to_numpy()]
+        for rows in self.calls.rows_of_thread.values() if change.any() else ():
+            out[rows] = np.cumsum(change[rows]) > 0
         return out
-
-
-def _launch_codes(ops: pl.DataFrame) -> Ints:
-    """A number per (pid, correlation), unique within `ops`."""
-    correlation = ops["correlation"].fill_null(-1).to_numpy()
-    width = int(correlation.max(initial=0)) + 2
-    return np.asarray(ops["pid"].to_numpy().astype(np.int64) * width + correlation + 1)
 
 
 def _pageable(ops: pl.DataFrame) -> npt.NDArray[np.bool_]:
     touches = (pl.col("src_kind") == "pageable") | (pl.col("dst_kind") == "pageable")
-    copy = pl.col("kind").cast(pl.String).is_in(COPY_KINDS)
-    return ops.select((touches.fill_null(False) & copy).alias("p"))["p"].to_numpy()
+    return ops.select(touches.fill_null(False).alias("p"))["p"].to_numpy() & _COPIES[kind_codes(ops)]
+
+
+def _members(nodes: npt.NDArray[np.integer], count: int) -> npt.NDArray[np.bool_]:
+    """Whether each of the nodes 0..count-1 is among `nodes`; the last answer, for `NOTHING`, is no."""
+    out = np.zeros(count + 1, bool)
+    out[nodes] = True
+    return out
 
 
 def _last_instant(trace: Trace) -> int:
     """The latest time in the tables of the trace."""
-    return max((int(c.max()) for c in _times(trace, "start_ns", "end_ns", "time_ns")), default=0)
+    return max((t for c in _times(trace, "start_ns", "end_ns", "time_ns") if isinstance(t := c.max(), int)), default=0)
 
 
 def _first_instant(trace: Trace) -> int:
-    return min((int(c.min()) for c in _times(trace, "start_ns")), default=0)
+    return min((t for c in _times(trace, "start_ns") if isinstance(t := c.min(), int)), default=0)
 
 
-def _times(trace: Trace, *names: str) -> Iterator[Ints]:
-    """The columns called `names` of all tables, without nulls and empty ones."""
+def _times(trace: Trace, *names: str) -> Iterator[pl.Series]:
+    """The columns called `names` of all tables."""
     for table in TABLES:
         frame = trace.table(table)
         for name in names:
-            if name in frame.columns and frame[name].null_count() < len(frame):
-                yield frame[name].drop_nulls().to_numpy()
+            if name in frame.columns:
+                yield frame[name]

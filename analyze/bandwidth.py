@@ -28,11 +28,14 @@ BUCKETS: Final = (
 )
 """Sizes of one copy, as (label, lower bound in bytes)."""
 
+PEAK_COLUMNS: Final = ("peak_bytes_per_s", "peak_source", "share", "expected_bytes_per_s")
+"""What `peaks.with_peaks` adds to the table."""
+
 _KEYS: Final = ("device", "kind", "src_kind", "dst_kind", "src_device", "dst_device", "bucket")
 
 
 def bandwidth_table(ops: pl.DataFrame) -> pl.DataFrame:
-    """Table ``bandwidth`` of the copies among `ops` (sorted by start; copies of unknown size are left out)."""
+    """Table ``bandwidth`` without `PEAK_COLUMNS`, of `ops` (sorted by start; copies of unknown size are left out)."""
     copies = ops.filter(pl.col("kind").cast(pl.String).is_in(COPY_KINDS) & pl.col("nbytes").is_not_null())
     size = copies["nbytes"].to_numpy()
     bucket = np.searchsorted([low for _, low in BUCKETS], size, side="right") - 1
@@ -55,7 +58,7 @@ def bandwidth_table(ops: pl.DataFrame) -> pl.DataFrame:
             host_side.fill_null(False).alias("effective"),
         )
         .sort("device", "kind", "group")
-        .select(*SCHEMAS["bandwidth"])
+        .select(*(column for column in SCHEMAS["bandwidth"] if column not in PEAK_COLUMNS))
     )
 
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import polars as pl
 
 from ..traces.model import distinct_values
-from .intervals import Ints
 
 CLASSES: Final = ("allocator", "sync", "copy_api", "module_load", "graph_build", "launch", "other")
 ALLOCATOR, SYNC, COPY, MODULE, GRAPH, LAUNCH, OTHER = range(7)
@@ -51,9 +50,9 @@ def classify(name: str) -> int:
     return OTHER
 
 
-def classes_of(names: pl.Series) -> Ints:
+def classes_of(names: pl.Series) -> npt.NDArray[np.int8]:
     """The class of each call of a dictionary-encoded column; each distinct name is looked at once."""
-    table = np.array([classify(n) for n in distinct_values(names)] or [OTHER], np.int64)
+    table = np.array([classify(n) for n in distinct_values(names)] or [OTHER], np.int8)
     codes = names.to_physical().fill_null(0).to_numpy()
     return np.asarray(table[codes])
 

@@ -21,11 +21,12 @@ import polars as pl
 
 from ..traces.model import Trace, distinct_values
 from . import calls as api
-from .intervals import Ints
+from .acceleration import accelerated
+from .intervals import Ints, place_right
 from .launches import Calls
 from .result import CAUSES, OPENED_BY
 from .stages import Stages, Thread, outside
-from .steps import EMPTY, NOTHING, Steps, first_of, innermost
+from .steps import EMPTY, NOTHING, Steps, first_of, innermost, instants
 
 BLOCKED: Final = OPENED_BY
 _CAUSE_OF_CLASS: Final = {
@@ -37,12 +38,21 @@ _CAUSE_OF_CLASS: Final = {
     api.LAUNCH: "earlier_launch",
     api.OTHER: "other_api",
 }
-_CAUSE_TABLE: Final = np.array([CAUSES.index(_CAUSE_OF_CLASS[c]) for c in range(len(api.CLASSES))], np.int64)
+_CAUSE_TABLE: Final = np.array([CAUSES.index(_CAUSE_OF_CLASS[c]) for c in range(len(api.CLASSES))], np.int8)
+_WALK_CODES: Final = np.array(
+    [CAUSES.index(c) for c in ("host_code", "other_api", "profiler", "driver_overhead")], np.int32
+)
 _EVER: Final = int(np.iinfo(np.int64).min)
 _FOREVER: Final = int(np.iinfo(np.int64).max)
 _BLOCKED_TABLE: Final = np.full(len(CAUSES), BLOCKED.index("host"), np.int64)
 _BLOCKED_TABLE[CAUSES.index("sync")] = BLOCKED.index("sync")
 _BLOCKED_TABLE[CAUSES.index("copy_api")] = BLOCKED.index("copy_api")
+
+
+Walk = tuple[
+    npt.NDArray[np.integer], Ints, Ints, npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.integer], Ints
+]
+"""Pieces of intervals: (interval, start, end, stage code, iteration, cause), and what each interval's start was blocked in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,7 @@ class State:
 
     def blocked_in(self, time: Ints) -> Ints:
         """What the thread was blocked in at each instant, as a position in `OPENED_BY`."""
-        return _BLOCKED_TABLE[self.cause[np.searchsorted(self.at, time, side="right") - 1]]
+        return _BLOCKED_TABLE[self.cause[place_right(self.at, time) - 1]]
 
 
 class HostStates:
@@ -79,6 +89,25 @@ class HostStates:
             self._made[key] = self._make(thread, on_host)
         return self._made[key]
 
+    def walk(self, thread: Thread, on_host: bool, start: Ints, end: Ints) -> Walk | None:
+        """What `of` says of sorted, disjoint intervals, without ever making the state of the whole recording: a thread of
+        many calls has a state of gigabytes. Null where that does not pay."""
+        rows = self._calls.rows_of_thread.get(thread) if len(self._calls) else None
+        fast = None if on_host or rows is None else accelerated(len(rows))
+        if fast is None:
+            return None
+        stage = self._stages.on_thread(thread, self._across)
+        steps = (
+            *(self._overhead(thread, source) for source in ("profiler", "driver")),
+            self._stages.iteration_of.get(thread[0], EMPTY),
+        )
+        others = [a for s in (stage, *steps) for a in (s.at, s.value.astype(np.int32, copy=False))]
+        call = self._call_cause(thread)
+        which, begin, stop, code, iteration, cause, blocked = fast.host_pieces(
+            start, end, call.at, call.value.astype(np.int8, copy=False), *others, _WALK_CODES
+        )
+        return which, begin, stop, outside(code, self._inside), iteration, cause, _BLOCKED_TABLE[blocked]
+
     def _make(self, thread: Thread, on_host: bool) -> State:
         stage = self._stages.on_thread(thread, self._across)
         call = self._call_cause(thread)
@@ -86,7 +115,7 @@ class HostStates:
             call = first_of(self._allocating(thread), first_of(self._waiting(thread), call))
         profiler, driver = (self._overhead(thread, source) for source in ("profiler", "driver"))
         iteration = self._stages.iteration_of.get(thread[0], EMPTY)
-        at = np.unique(np.concatenate([[_EVER], *(f.at for f in (stage, call, profiler, driver, iteration))]))
+        at = instants(np.array([_EVER]), *(f.at for f in (stage, call, profiler, driver, iteration)))
         cause = call(at)
         weak = (cause == NOTHING) | (cause == CAUSES.index("other_api"))
         cause = np.where(cause == NOTHING, CAUSES.index("host_code"), cause)
@@ -100,7 +129,7 @@ class HostStates:
         if rows is None:
             return EMPTY
         start, end = self._calls.start_ns[rows], self._calls.end_ns[rows]
-        if (np.diff(start) == 0).any():
+        if ((start[1:] == start[:-1]) & (end[1:] > end[:-1])).any():
             order = np.lexsort((-end, start))
             rows, start, end = rows[order], start[order], end[order]
         return innermost(start, end, _CAUSE_TABLE[self._calls.kind[rows]])
@@ -109,7 +138,7 @@ class HostStates:
         """Where a stage of kind ``alloc`` is open on the thread."""
         category = pl.col("category").cast(pl.String)
         stages = self._trace.ranges.filter(
-            pl.col("range_id").is_in(self._stages.range_id.tolist()) & (category == "alloc")
+            pl.col("range_id").is_in(self._stages.ranges_of_domain) & (category == "alloc")
         )
         return self._constant(
             stages.filter(_on(thread)).with_columns(pl.col("end_ns").fill_null(_FOREVER)), "allocator"

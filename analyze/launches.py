@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from ..traces.model import Trace
+from .acceleration import accelerated
 from .calls import COPY, LAUNCH, classes_of, synchronous_copies
 from .intervals import Ints
 from .stages import NO_STAGE, ORPHAN_STAGE, Stages, Thread
@@ -35,7 +37,7 @@ class Calls:
     start_ns: Ints
     end_ns: Ints
     correlation: Ints
-    kind: Ints
+    kind: npt.NDArray[np.int8]
     synchronous: npt.NDArray[np.bool_]
 
     @classmethod
@@ -66,6 +68,13 @@ class Calls:
 
     @cached_property
     def _thread_keys(self) -> tuple[tuple[list[int], list[int]], npt.NDArray[np.integer]]:
+        fast = accelerated(len(self))
+        if fast is not None:
+            distinct, which = fast.threads(self.pid, self.tid, MOST_THREADS)
+            if len(which):
+                order = np.argsort(distinct)
+                distinct, rank = distinct[order], np.argsort(order).astype(np.int16)
+                return ((distinct >> 32).tolist(), (distinct & 0xFFFFFFFF).tolist()), rank[which]
         key = self.pid.astype(np.int64) << 32 | self.tid.astype(np.int64)
         if len(key) and (key == key[0]).all():
             return ([int(self.pid[0])], [int(self.tid[0])]), np.zeros(len(key), np.int16)
@@ -78,9 +87,29 @@ class Calls:
         """The calls of each thread, in order of start."""
         if len(self.threads) == 1:
             return {self.threads[0]: np.arange(len(self))}
-        order = np.argsort(self.thread, kind="stable")
-        bounds = np.searchsorted(self.thread[order], np.arange(len(self.threads) + 1))
+        order, bounds = grouped_rows(self.thread, len(self.threads))
         return {t: order[bounds[i] : bounds[i + 1]] for i, t in enumerate(self.threads)}
+
+
+MOST_THREADS: Final = 4_096
+"""With more threads than this that called CUDA they are told apart by sorting."""
+
+SPARSE: Final = 8
+"""A table of (process, correlation) may have this many slots for each row; ids that are sparser are sorted."""
+
+
+def grouped_rows(group: npt.NDArray[np.integer], groups: int) -> tuple[npt.NDArray[np.integer], Ints]:
+    """(positions ordered by group, each group in its own order; where each of the groups 0..groups-1 begins, and the end).
+
+    Positions of a negative group are left out.
+    """
+    fast = accelerated(len(group))
+    if fast is not None:
+        compiled: tuple[npt.NDArray[np.integer], Ints] = fast.grouped_rows(group, groups)
+        return compiled
+    order = np.argsort(group, kind="stable")
+    bounds = np.searchsorted(group[order], np.arange(groups + 1))
+    return order[bounds[0] :], bounds - bounds[0]
 
 
 def launching_calls(ops: pl.DataFrame, calls: Calls) -> Ints:
@@ -88,18 +117,26 @@ def launching_calls(ops: pl.DataFrame, calls: Calls) -> Ints:
     if len(calls) == 0 or len(ops) == 0:
         return np.full(len(ops), NOTHING, np.int64)
     op_pid, op_corr = ops["pid"].to_numpy(), ops["correlation"].fill_null(0).to_numpy()
-    pids = np.unique(calls.pid)
+    low, high = int(calls.correlation.min()), int(calls.correlation.max())
+    width = high - low + 1
+    pids = np.array(sorted({p for p, _ in calls.threads}), np.int32)
+    dense = width * len(pids) <= SPARSE * (len(calls) + len(ops)) + 1_000_000
+    fast = accelerated(len(ops)) if dense else None
+    if fast is not None:
+        joined, repeats = fast.join(calls.pid, calls.correlation, op_pid, op_corr, low, width, pids)
+        if repeats:
+            call_key = np.searchsorted(pids, calls.pid) * width + (calls.correlation - low)
+            joined = _not_after(joined, ops["start_ns"].to_numpy(), call_key, calls)
+        return joined
     where = np.searchsorted(pids, op_pid)
     known = pids[np.minimum(where, len(pids) - 1)] == op_pid
     known &= op_corr > 0
-    low, high = int(calls.correlation.min()), int(calls.correlation.max())
-    width = high - low + 1
     known &= (op_corr >= low) & (op_corr <= high)
     call_key = np.searchsorted(pids, calls.pid) * width + (calls.correlation - low)
     op_key = np.where(known, where * width + (op_corr - low), 0)
-    if width * len(pids) <= 8 * (len(calls) + len(ops)) + 1_000_000:
-        table = np.full(width * len(pids), NOTHING, np.int64)
-        table[call_key] = np.arange(len(calls))  # of equal keys the last one stays: the latest start
+    if dense:
+        table = np.full(width * len(pids), NOTHING, np.int32)
+        table[call_key] = np.arange(len(calls), dtype=np.int32)  # of equal keys the last one stays: the latest start
         found = table[op_key]
         distinct = int((table >= 0).sum())
     else:
@@ -149,22 +186,23 @@ def find_launches(trace: Trace, calls: Calls, stages: Stages, host_devices: set[
     ops = trace.ops
     start = ops["start_ns"].to_numpy()
     host = ops["device"].is_in(sorted(host_devices)).to_numpy()
-    call = np.where(host, NOTHING, launching_calls(ops, calls))
+    call = launching_calls(ops, calls)
+    if host.any():
+        call = np.where(host, NOTHING, call)
     threads = list(calls.threads)
     if len(calls):
-        thread = np.where(call >= 0, calls.thread[call], NOTHING)
+        thread = np.where(call >= 0, calls.thread[call], calls.thread.dtype.type(NOTHING))
         at = np.where(call >= 0, calls.start_ns[call], start)
     else:
-        thread, at = np.full(len(ops), NOTHING, np.int64), start.copy()
-    stage = np.where(call >= 0, NO_STAGE, ORPHAN_STAGE)
+        thread, at = np.full(len(ops), NOTHING, np.int32), start.copy()
+    stage = np.where(call >= 0, np.int32(NO_STAGE), np.int32(ORPHAN_STAGE))
     how = np.full(len(ops), NEITHER, np.int8)
-    order = np.argsort(thread.astype(np.int16) if len(threads) < 2**15 else thread, kind="stable")
-    bounds = np.searchsorted(thread[order], np.arange(len(threads) + 1))
+    order, bounds = grouped_rows(thread, len(threads))
     for i, who in enumerate(threads):
         rows = order[bounds[i] : bounds[i + 1]]
         if len(rows) == 0:
             continue
-        own = stages.own[who](at[rows]) if who in stages.own else np.full(len(rows), NO_STAGE, np.int64)
+        own = stages.own[who](at[rows]) if who in stages.own else np.full(len(rows), NO_STAGE, np.int32)
         how[rows] = np.where(own >= 0, THREAD, NEITHER)
         if across and who[0] in stages.elsewhere:
             missing = own == NO_STAGE
@@ -188,7 +226,7 @@ def _attribute_host_ops(
     across: bool,
 ) -> None:
     """Ops of a host device belong to the range they were made of (their correlation), on its thread."""
-    position = dict(zip(stages.range_id.tolist(), range(len(stages)), strict=True))
+    position = stages.position_of_range
     index = {t: i for i, t in enumerate(threads)}
     made_of = trace.ops.select("op_id", "start_ns", pl.col("correlation").alias("range_id")).filter(pl.Series(host))
     table = made_of.join(trace.ranges.select("range_id", "pid", "tid"), on="range_id")

@@ -24,17 +24,21 @@ The cells of one device sum to its window: the parts are disjoint by constructio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from ..traces.model import KINDS
 from . import calls as api
-from .hosts import BLOCKED, HostStates, State
-from .intervals import Cover, Ints, cover, gaps, owned_from, union
+from .acceleration import accelerated
+from .hosts import BLOCKED, HostStates
+from .intervals import Cover, Ints, cover, gaps, owned_from, place_right, union
 from .result import CAUSES
 from .stages import NO_STAGE, Thread
 from .steps import NOTHING, pieces
@@ -48,22 +52,34 @@ BUSY: Final = NOTHING
 class DeviceOps:
     """The ops of one device with a positive length, sorted by (start, op_id), as arrays; `stage` are stage codes.
 
-    `call_*` describe the launching call; `call` is `NOTHING` without one. `pageable`: a copy touching pageable memory.
+    `launched` tells of the launches of some of them, given their positions: few ops end a gap.
     """
 
     start_ns: Ints
     end_ns: Ints
-    kind: Ints
-    stage: Ints
-    iteration: Ints
-    call: Ints
+    kind: npt.NDArray[np.integer]
+    stage: npt.NDArray[np.integer]
+    iteration: npt.NDArray[np.integer]
+    launched: Callable[[npt.NDArray[np.integer]], Launched]
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """The launches of some ops. `call_*` describe the launching call; `call` is `NOTHING` without one. `pageable`: the op is a
+    copy that touches pageable memory."""
+
+    call: npt.NDArray[np.integer]
     launch: Ints  # equal for ops of one launch: a code of (pid, correlation)
     thread: npt.NDArray[np.integer]
     call_start_ns: Ints
     call_end_ns: Ints
-    call_kind: Ints
+    call_kind: npt.NDArray[np.integer]
     call_synchronous: npt.NDArray[np.bool_]
     pageable: npt.NDArray[np.bool_]
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> Launched:
+        """Those of the `chosen` ops."""
+        return Launched(*(getattr(self, name)[chosen] for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +87,55 @@ class Cells:
     """Parts of a window, one row each: a stage code, iteration (or `NOTHING`), category (position in `KINDS`, or
     ``len(KINDS)`` for idle), cause (position in `CAUSES`, or `BUSY`) and length. Not yet summed."""
 
-    stage: Ints
-    iteration: Ints
-    category: Ints
-    cause: Ints
+    stage: npt.NDArray[np.integer]
+    iteration: npt.NDArray[np.integer]
+    category: npt.NDArray[np.integer]
+    cause: npt.NDArray[np.integer]
     ns: Ints
+
+
+def summed(cells: Cells, path: npt.NDArray[np.integer]) -> pl.DataFrame:
+    """(path, iteration, category, cause, ns): the cells summed over stages of one path (`path` replaces the stage code)."""
+    fast = accelerated(len(path))
+    if fast is not None and len(path):
+        table = _summed_by_table(fast, cells, path)
+        if table is not None:
+            return table
+    return (
+        pl.DataFrame(
+            {
+                "path": path,
+                "iteration": cells.iteration.astype(np.int32),
+                "category": cells.category.astype(np.int32),
+                "cause": cells.cause.astype(np.int32),
+                "ns": cells.ns,
+            }
+        )
+        .filter(pl.col("ns") > 0)
+        .group_by("path", "iteration", "category", "cause")
+        .agg(pl.col("ns").sum())
+    )
+
+
+def _summed_by_table(fast: ModuleType, cells: Cells, path: npt.NDArray[np.integer]) -> pl.DataFrame | None:
+    """`summed` through a table of all possible cells; null if there were too many of them."""
+    names = ("path", "iteration", "category", "cause")
+    columns = [path, cells.iteration, cells.category, cells.cause]
+    lows = [int(c.min()) for c in columns]
+    widths = [int(c.max()) - low + 1 for c, low in zip(columns, lows, strict=True)]
+    if math.prod(widths) > min(max(len(path), 1 << 16), 1 << 24):
+        return None
+    key = np.zeros(len(path), np.int32)
+    for column, low, width in zip(columns, lows, widths, strict=True):
+        key *= width
+        key += column - low
+    total = fast.accumulate(key, cells.ns, math.prod(widths))
+    used = np.flatnonzero(total)
+    rest, found = used, {}
+    for name, low, width in reversed(list(zip(names, lows, widths, strict=True))):
+        found[name] = pl.Series(rest % width + low, dtype=pl.Int32)
+        rest = rest // width
+    return pl.DataFrame({**{name: found[name] for name in names}, "ns": total[used]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +154,9 @@ IDLE_CATEGORY: Final = len(KINDS)
 
 def busy_cells(ops: DeviceOps, low: int, high: int) -> tuple[Cells, Cover]:
     """Cells of the busy part of ``[low, high)``, and the union of all ops clipped to it."""
-    start, end = np.clip(ops.start_ns, low, high), np.clip(ops.end_ns, low, high)
+    start, end = ops.start_ns, ops.end_ns
+    if len(start) and (start[0] < low or end.max() > high):
+        start, end = np.clip(start, low, high), np.clip(end, low, high)
     above = cover(start[:0], end[:0])
     rows_out: list[Ints] = []
     length_out: list[Ints] = []
@@ -103,16 +165,20 @@ def busy_cells(ops: DeviceOps, low: int, high: int) -> tuple[Cells, Cover]:
         if len(rows) == 0:
             continue
         begin = owned_from(start[rows], end[rows])
-        owns = np.flatnonzero(end[rows] > begin)
-        rows, begin = rows[owns], begin[owns]
         stop = end[rows]
-        length = stop - begin - above.within(begin, stop)
+        owns = stop > begin
+        if not owns.all():
+            rows, begin, stop = rows[owns], begin[owns], stop[owns]
+        length = stop - begin
+        if len(above.start):
+            length -= above.within(begin, stop)
         rows_out.append(rows)
         length_out.append(length)
         above = union(above, cover(begin, stop))
     row = np.concatenate(rows_out) if rows_out else np.empty(0, np.int64)
     ns = np.concatenate(length_out) if length_out else np.empty(0, np.int64)
-    return Cells(ops.stage[row], ops.iteration[row], ops.kind[row], np.full(len(row), BUSY), ns), above
+    cause = np.full(len(row), BUSY, np.int8)
+    return Cells(ops.stage[row], ops.iteration[row], ops.kind[row], cause, ns), above
 
 
 def idle_cells(
@@ -129,7 +195,7 @@ def idle_cells(
     `on_host` says that the device is the host itself."""
     g0, g1 = gaps(busy, low, high)
     n = len(g0)
-    x = np.searchsorted(ops.start_ns, g1, side="left")
+    x = place_right(ops.start_ns, g1 - 1)
     has_next = (g1 < high) & (x < len(ops.start_ns))
     x = np.where(has_next, x, 0)
     if len(ops.start_ns) == 0:
@@ -139,29 +205,31 @@ def idle_cells(
 
     rows = np.flatnonzero(has_next)
     xs = x[rows]
-    orphan = (ops.call[xs] < 0) & (ops.thread[xs] < 0)
+    launched = ops.launched(xs)
+    orphan = (launched.call < 0) & (launched.thread < 0)
     parts.add(
         rows[orphan], g0[rows[orphan]], g1[rows[orphan]], ops.stage[xs[orphan]], ops.iteration[xs[orphan]], "unknown"
     )
 
-    rows, xs = rows[~orphan], xs[~orphan]
-    returned = ops.call_end_ns[xs] <= g0[rows]
+    rows, xs, launched = rows[~orphan], xs[~orphan], launched.only(~orphan)
+    returned = launched.call_end_ns <= g0[rows]
     previous = _last_to_end(ops.end_ns)[np.maximum(xs - 1, 0)]
-    same_launch = (xs > 0) & (ops.launch[previous] == ops.launch[xs])
+    same_launch = (xs > 0) & (ops.launched(previous).launch == launched.launch)
     for cause, chosen in (("graph_internal", returned & same_launch), ("queued", returned & ~same_launch)):
         r, q = rows[chosen], xs[chosen]
         parts.add(r, g0[r], g1[r], ops.stage[q], ops.iteration[q], cause)
     opened[rows[returned]] = BLOCKED.index("queued")
 
-    rows, xs = rows[~returned], xs[~returned]
-    launch_from = np.clip(ops.call_start_ns[xs], g0[rows], g1[rows])
-    launch_to = np.clip(ops.call_end_ns[xs], launch_from, g1[rows])
-    inside = _inside_launch(ops, xs)
+    rows, xs, launched = rows[~returned], xs[~returned], launched.only(~returned)
+    launch_from = np.clip(launched.call_start_ns, g0[rows], g1[rows])
+    launch_to = np.clip(launched.call_end_ns, launch_from, g1[rows])
+    inside = _inside_launch(launched)
     parts.add(rows, launch_from, launch_to, ops.stage[xs], ops.iteration[xs], inside)
     parts.add(rows, launch_to, g1[rows], ops.stage[xs], ops.iteration[xs], "launch_latency")
-    for t in np.unique(ops.thread[xs]).tolist():
-        mine = ops.thread[xs] == t
-        _host_pieces(parts, opened, rows[mine], g0[rows[mine]], launch_from[mine], hosts.of(threads[t], on_host))
+    thread = launched.thread
+    for t in np.flatnonzero(np.bincount(thread)).tolist() if len(xs) else ():
+        mine = thread == t
+        _host_pieces(parts, opened, rows[mine], g0[rows[mine]], launch_from[mine], hosts, threads[t], on_host)
     in_launch = launch_from == g0[rows]
     blocked = np.where(inside == CAUSE["copy_api"], BLOCKED.index("copy_api"), BLOCKED.index("host"))
     opened[rows[in_launch]] = blocked[in_launch]
@@ -171,33 +239,53 @@ def idle_cells(
         nothing = np.full(len(rows), NO_STAGE, np.int64)
         parts.add(rows, g0[rows], g1[rows], nothing, nothing, "tail")
     else:
-        _host_pieces(parts, opened, rows, g0[rows], g1[rows], hosts.of(owner, on_host))
+        _host_pieces(parts, opened, rows, g0[rows], g1[rows], hosts, owner, on_host)
     return parts.cells(), parts.gaps(g0, g1, opened)
 
 
-def _inside_launch(ops: DeviceOps, xs: npt.NDArray[np.integer]) -> Ints:
+def _inside_launch(launched: Launched) -> Ints:
     """Cause of the time inside the launching call of each op."""
-    kind = ops.call_kind[xs]
-    blocking = (kind == api.COPY) & (ops.pageable[xs] | ops.call_synchronous[xs])
-    slow = (kind == api.LAUNCH) & (ops.call_end_ns[xs] - ops.call_start_ns[xs] > api.LAZY_LOAD_NS)
-    out = np.full(len(xs), CAUSE["launch_api"], np.int64)
+    kind = launched.call_kind
+    blocking = (kind == api.COPY) & (launched.pageable | launched.call_synchronous)
+    slow = (kind == api.LAUNCH) & (launched.call_end_ns - launched.call_start_ns > api.LAZY_LOAD_NS)
+    out = np.full(len(kind), CAUSE["launch_api"], np.int64)
     out[blocking] = CAUSE["copy_api"]
     out[slow] = CAUSE["lazy_load"]
     return out
 
 
-def _host_pieces(parts: _Parts, opened: Ints, rows: Ints, start: Ints, end: Ints, state: State) -> None:
+def _host_pieces(
+    parts: _Parts,
+    opened: Ints,
+    rows: npt.NDArray[np.integer],
+    start: Ints,
+    end: Ints,
+    hosts: HostStates,
+    thread: Thread,
+    on_host: bool,
+) -> None:
     """Cut ``[start, end)`` of each gap by what the host thread was doing."""
+    walked = hosts.walk(thread, on_host, start, end)
+    if walked is not None:
+        which, begin, stop, stage, iteration, cause, blocked = walked
+        parts.add(rows[which], begin, stop, stage, iteration, cause)
+        opened[rows] = blocked
+        return
+    state = hosts.of(thread, on_host)
     which, begin, stop = pieces(start, end, state.at)
-    index = np.searchsorted(state.at, begin, side="right") - 1
+    index = place_right(state.at, begin) - 1
     parts.add(rows[which], begin, stop, state.stage[index], state.iteration[index], state.cause[index])
     opened[rows] = state.blocked_in(start)
 
 
-def _last_to_end(end: Ints) -> Ints:
+def _last_to_end(end: Ints) -> npt.NDArray[np.integer]:
     """For each op the op up to it (in order of start) that ends last; of equal ends the later one."""
     if len(end) == 0:
         return end
+    fast = accelerated(len(end))
+    if fast is not None:
+        compiled: npt.NDArray[np.integer] = fast.last_to_end(end)
+        return compiled
     reach = np.maximum.accumulate(end)
     return np.maximum.accumulate(np.where(end >= reach, np.arange(len(end)), 0))
 
@@ -224,7 +312,9 @@ class _Parts:
 
     def gaps(self, start: Ints, end: Ints, opened: Ints) -> Gaps:
         gap, ns, stage, _, cause = self._joined()
-        order = np.lexsort((ns, gap))  # the last piece of each gap is its largest
-        last = np.flatnonzero(np.r_[gap[order][1:] != gap[order][:-1], True]) if len(order) else np.empty(0, np.int64)
-        largest = order[last]
+        most = np.zeros(len(start), np.int64)
+        np.maximum.at(most, gap, ns)
+        winners = np.flatnonzero(ns == most[gap])
+        largest = np.zeros(len(start), np.int64)  # every gap has a piece
+        largest[gap[winners]] = winners  # of equal pieces the last
         return Gaps(start, end, stage[largest], cause[largest], opened)

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..traces.model import COPY_KINDS, KINDS
-from .intervals import Cover, Ints, common, cover, union
+from .acceleration import accelerated
+from .intervals import Cover, Ints, common, cover, minus
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "copy": COPY_KINDS,
@@ -36,12 +37,18 @@ PAIRS: Final = (
 
 Row = dict[str, object]
 
+_GROUPS_OF: Final = np.array(
+    [sum(1 << g for g, members in enumerate(GROUPS.values()) if kind in members) for kind in KINDS], np.int32
+)
+"""For each kind, the groups it belongs to, as bits in the order of `GROUPS`."""
+
 
 def group_covers(kind: Ints, start: Ints, end: Ints) -> dict[str, Cover]:
     """The union of each of `GROUPS`, from ops sorted by start (`kind` = positions in `KINDS`)."""
     out = {}
-    for name, members in GROUPS.items():
-        rows = np.flatnonzero(np.isin(kind, [KINDS.index(m) for m in members]))
+    groups = _GROUPS_OF[kind]
+    for g, name in enumerate(GROUPS):
+        rows = np.flatnonzero(groups & 1 << g)
         out[name] = cover(start[rows], end[rows])
     return out
 
@@ -74,8 +81,8 @@ def pair_rows(device: int, stage: str | None, own: Mapping[str, Cover], other: M
 
 def exposed_rows(device: int, stage: str | None, own: Mapping[str, Cover], other: Mapping[str, Cover]) -> list[Row]:
     """Rows of table ``exposed``: copies under neither compute nor comm, and comm not under compute."""
-    busy = union(other["compute"], other["comm"])
-    copy = own["copy"].total - common(own["copy"], busy)
+    uncovered = minus(own["copy"], other["compute"])
+    copy = uncovered.total - common(uncovered, other["comm"])
     comm = own["comm"].total - common(own["comm"], other["compute"])
     return [{"device": device, "stage": stage, "kind": k, "ns": ns} for k, ns in (("copy", copy), ("comm", comm))]
 
@@ -85,6 +92,12 @@ def stage_covers(
 ) -> tuple[dict[str, Cover], dict[str, Cover]]:
     """(unions of the ops `mine`, unions of all other ops) of one device. `whole` are the unions of all, used where a group has
     no member among `mine`."""
+    fast = accelerated(len(kind))
+    if fast is not None:
+        narrow = kind.astype(np.int8, copy=False)
+        s, e, first = fast.split_covers(narrow, start, end, mine, _GROUPS_OF, len(GROUPS))
+        made = [Cover(s[a:b], e[a:b]) for a, b in zip(first[:-1], first[1:], strict=True)]
+        return dict(zip(GROUPS, made, strict=False)), dict(zip(GROUPS, made[len(GROUPS) :], strict=True))
     own = group_covers(kind[mine], start[mine], end[mine])
     rest = ~mine
     other = {

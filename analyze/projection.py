@@ -7,23 +7,32 @@ tree of ranges from there, so that the cost is that of the ranges, not of ops ti
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from ..traces.model import KINDS
+from ..traces.model import KIND_TYPE, KINDS
+from .acceleration import accelerated
 from .intervals import Ints, grouped_measure, measure
 from .result import SCHEMAS
 from .stages import Stages
 from .steps import NOTHING
 
 
-def per_instance(ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
+def per_instance(ops: pl.DataFrame, stages: Stages, parts: Mapping[int, pl.DataFrame] | None = None) -> pl.DataFrame:
     """(device, stage, ops, first_ns, last_ns): every range that ops belong to, nested ops included.
 
     `ops` has columns device, stage (code), start_ns, end_ns; rows with a negative stage are ignored.
     """
+    fast = accelerated(len(ops))
+    if fast is not None and len(ops):
+        return pl.concat(_instances(fast, d, part, stages) for d, part in (parts or dict(by_device(ops))).items())
     own = (
         ops.filter(pl.col("stage") >= 0)
+        .with_columns(pl.col("stage").cast(pl.Int64))
         .group_by("device", "stage")
         .agg(
             pl.len().cast(pl.Int64).alias("ops"),
@@ -50,11 +59,48 @@ def per_instance(ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
     )
 
 
-def stage_kinds(ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
+def _instances(fast: ModuleType, device: int, ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
+    parent = stages.parent.astype(np.int32)
+    stage, start, end = ops["stage"].to_numpy(), ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
+    count, first, last, _ = fast.project(stage.astype(np.int32, copy=False), start, end, parent)
+    used = np.flatnonzero(count)
+    return pl.DataFrame(
+        {
+            "device": pl.repeat(device, len(used), dtype=pl.Int32, eager=True),
+            "stage": used,
+            "ops": count[used],
+            "first_ns": first[used],
+            "last_ns": last[used],
+        }
+    )
+
+
+def kind_codes(ops: pl.DataFrame) -> npt.NDArray[np.int8]:
+    """The kind of each op as a position in `KINDS`."""
+    return np.asarray(ops["kind"].to_physical().to_numpy().astype(np.int8))
+
+
+def by_device(ops: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+    """The ops of each device, in their order. One device's are not copied."""
+    device = ops["device"]
+    if len(ops) and device.min() == device.max():
+        yield int(device[0]), ops
+        return
+    for d in device.unique().sort().to_list():
+        yield d, ops.filter(pl.col("device") == d)
+
+
+def stage_kinds(ops: pl.DataFrame, stages: Stages, parts: Mapping[int, pl.DataFrame] | None = None) -> pl.DataFrame:
     """Table ``stage_kinds``, and per (device, path) the union of all its ops (rows with a null kind).
 
-    `ops` has columns device, stage, kind, start_ns, end_ns, nbytes and is sorted by start; times are already clipped.
+    `ops` has columns device, stage, kind, start_ns, end_ns, nbytes and is sorted by start; times are already clipped. `parts` are
+    the ops of each device, where they are at hand.
     """
+    fast = accelerated(len(ops))
+    if fast is not None:
+        return pl.concat(
+            [pl.DataFrame(schema=SCHEMAS["stage_kinds"]), *(_kinds(fast, d, o, stages) for d, o in (parts or dict(by_device(ops))).items())]
+        ).sort("path", "device", maintain_order=True)
     mine = ops.filter(pl.col("stage") >= 0)
     if len(mine) == 0:
         return pl.DataFrame(schema=SCHEMAS["stage_kinds"])
@@ -99,8 +145,46 @@ def stage_kinds(ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMAS["stage_kinds"])
 
 
+def _kinds(fast: ModuleType, device: int, ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
+    node = stages.node_of(ops["stage"].to_numpy())
+    above = [sorted(paths) for paths in stages.paths_above]
+    first = np.cumsum([0, *map(len, above)])
+    width = len(KINDS) + 1
+    figures = fast.by_path(
+        kind_codes(ops),
+        node,
+        ops["start_ns"].to_numpy(),
+        ops["end_ns"].to_numpy(),
+        ops["nbytes"].fill_null(0).to_numpy(),
+        first.astype(np.int32),
+        np.array([p for paths in above for p in paths], np.int32),
+        len(stages.paths),
+        len(KINDS),
+    )
+    count, total, nbytes, union = figures
+    used = np.flatnonzero(count)
+    return pl.DataFrame(
+        {
+            "device": pl.repeat(device, len(used), dtype=pl.Int32, eager=True),
+            "path": pl.Series([stages.paths[i] for i in (used // width).tolist()], dtype=pl.String),
+            "kind": pl.Series([(*KINDS, None)[i] for i in (used % width).tolist()], dtype=KIND_TYPE),
+            "ops": count[used],
+            "sum_ns": total[used],
+            "union_ns": union[used],
+            "nbytes": nbytes[used],
+        },
+        schema=SCHEMAS["stage_kinds"],
+    )
+
+
 def stage_table(
-    ops: pl.DataFrame, stages: Stages, shown: Ints, unions: pl.DataFrame, low: int | None, high: int | None
+    ops: pl.DataFrame,
+    stages: Stages,
+    shown: Ints,
+    unions: pl.DataFrame,
+    parts: Mapping[int, pl.DataFrame] | None,
+    low: int | None,
+    high: int | None,
 ) -> pl.DataFrame:
     """Table ``stages``: the stages `shown` (positions) by path and device; paths without ops have a null device.
 
@@ -116,7 +200,7 @@ def stage_table(
     )
     chosen = np.zeros(len(stages), bool)
     chosen[shown] = True
-    instances = per_instance(ops, stages)
+    instances = per_instance(ops, stages, parts)
     kept = instances.filter(pl.Series(chosen[instances["stage"].to_numpy()], dtype=pl.Boolean))
     device = (
         kept.with_columns(
@@ -126,11 +210,12 @@ def stage_table(
         .group_by("device", "path_id")
         .agg(pl.col("projected_ns").sum(), pl.col("ops").sum())
     )
-    own = pl.DataFrame({"device": ops["device"], "stage": ops["stage"]}).filter(pl.col("stage") >= 0)
+    own = ops.select("device", pl.col("stage").cast(pl.Int64)).filter(pl.col("stage") >= 0)
+    own = own.group_by("device", "stage").agg(pl.len().cast(pl.Int64).alias("self_ops"))
     own = (
         own.with_columns(pl.Series("path_id", stages.path_id[own["stage"].to_numpy()], dtype=pl.Int64))
         .group_by("device", "path_id")
-        .agg(pl.len().cast(pl.Int64).alias("self_ops"))
+        .agg(pl.col("self_ops").sum())
     )
     names = pl.DataFrame(
         {"path_id": np.arange(len(stages.paths)), "path": pl.Series(list(stages.paths), dtype=pl.String)}

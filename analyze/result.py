@@ -7,8 +7,8 @@ is a fraction, and null means "does not exist here" (no copies to hide), never z
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import polars as pl
@@ -159,6 +159,10 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "bytes_per_s": pl.Float64,  # nbytes / sum of durations; d2d counts each byte once here
         "union_bytes_per_s": pl.Float64,
         "effective": pl.Boolean,  # pageable host memory: staging, not the link
+        "peak_bytes_per_s": pl.Float64,  # of the link, or of HBM for d2d; null: no link (pageable) or unknown
+        "peak_source": pl.String,  # "calibration <date>", "device row", "datasheet <name>"
+        "share": pl.Float64,  # of the peak, from the union; d2d counts each byte twice (read and write)
+        "expected_bytes_per_s": pl.Float64,  # of calibrated copies of this size
     },
     # Per stage: time the host spent inside allocator calls, and the device's idle time they caused (the stall).
     "allocator": {
@@ -167,12 +171,156 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "host_ns": pl.Int64,
         "stall_ns": pl.Int64,
     },
+    # --- Detail of an iteration, as of the whole device. An op belongs to the iteration open when it was launched.
+    "iteration_kinds": {
+        "device": pl.Int32,
+        "iteration": pl.Int32,
+        "kind": KIND_TYPE,
+        "ops": pl.Int64,
+        "sum_ns": pl.Int64,
+        "union_ns": pl.Int64,
+        "nbytes": pl.Int64,
+    },
+    "iteration_overlap": {  # only where there is an a
+        "device": pl.Int32,
+        "iteration": pl.Int32,
+        "a": pl.String,
+        "b": pl.String,
+        "a_ns": pl.Int64,
+        "b_ns": pl.Int64,
+        "both_ns": pl.Int64,
+    },
+    "iteration_exposed": {
+        "device": pl.Int32,
+        "iteration": pl.Int32,
+        "kind": pl.String,  # copy or comm
+        "ns": pl.Int64,
+    },
+    # Time with so many streams busy; `streams` 3 stands for three or more. Sums to the window of the device.
+    "concurrency": {
+        "device": pl.Int32,
+        "streams": pl.Int32,
+        "ns": pl.Int64,
+    },
+    "streams": {
+        "device": pl.Int32,
+        "pid": pl.Int32,
+        "context": pl.Int32,
+        "stream": pl.Int64,
+        "ops": pl.Int64,
+        "busy_ns": pl.Int64,  # union
+    },
+    # Communication ops by kernel. sum_ns of the paired ones = comm_wait_ns + comm_ns.
+    "collectives": {
+        "device": pl.Int32,
+        "stage": pl.String,
+        "name": pl.String,
+        "ops": pl.Int64,
+        "sum_ns": pl.Int64,
+        "paired": pl.Int64,  # ops whose other ranks were found
+        "ranks": pl.Int32,  # 0: none paired
+        "comm_wait_ns": pl.Int64,  # before the last rank began
+        "comm_ns": pl.Int64,
+    },
+    # Waiting times of launches by innermost stage (null: the device). Percentiles are values that occurred.
+    "launches": {
+        "device": pl.Int32,
+        "stage": pl.String,
+        "figure": pl.String,  # latency or queue_delay
+        "n": pl.Int64,
+        "min_ns": pl.Int64,
+        "p50_ns": pl.Int64,
+        "p90_ns": pl.Int64,
+        "p99_ns": pl.Int64,
+        "max_ns": pl.Int64,
+    },
+    # Kernels by innermost stage (null: the device), and how much of its ledger is idle time the host is to blame for.
+    "kernel_counts": {
+        "device": pl.Int32,
+        "stage": pl.String,
+        "kernels": pl.Int64,
+        "kernel_ns": pl.Int64,
+        "small_kernels": pl.Int64,  # below 10 us
+        "small_ns": pl.Int64,
+        "kernels_per_iteration": pl.Float64,  # null without iterations
+        "ledger_ns": pl.Int64,
+        "host_bound_ns": pl.Int64,  # idle, and neither queued, graph_internal nor dependency
+    },
+    "top_kernels": {
+        "device": pl.Int32,
+        "stage": pl.String,
+        "name": pl.String,
+        "ops": pl.Int64,
+        "sum_ns": pl.Int64,
+        "mean_ns": pl.Float64,
+        "share": pl.Float64,  # of the kernel time of that stage or device
+    },
+    # The calls that fill each row of `gaps` (device, gap start), longest first.
+    "gap_calls": {
+        "device": pl.Int32,
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+        "source": pl.String,  # cuda or os
+        "name": pl.String,
+        "calls": pl.Int64,
+        "ns": pl.Int64,
+    },
+    # Hardware counters: stage null is the whole window, "(idle)" the samples in which nothing was busy.
+    "counters": {
+        "device": pl.Int32,
+        "stage": pl.String,
+        "metric": pl.String,  # hbm_read, hbm_write, tensor, sm_active
+        "ns": pl.Int64,  # sampled, or busy, time
+        "percent_ns": pl.Float64,  # percent x time; stages and idle add up to the whole
+        "percent": pl.Float64,  # mean over ns
+        "nbytes": pl.Int64,  # of hbm_*; null where the device's bandwidth is unknown
+        "trust": pl.String,
+    },
+    # Driver memory by group (device, pinned, static) in the window, and over the recording.
+    "memory": {
+        "device": pl.Int32,
+        "kind": pl.String,
+        "allocations": pl.Int64,
+        "frees": pl.Int64,
+        "allocated_bytes": pl.Int64,
+        "freed_bytes": pl.Int64,
+        "start_bytes": pl.Int64,
+        "peak_bytes": pl.Int64,
+        "end_bytes": pl.Int64,
+    },
+    "memory_timeline": {
+        "device": pl.Int32,
+        "kind": pl.String,
+        "time_ns": pl.Int64,
+        "in_use_bytes": pl.Int64,  # from this instant on
+    },
+    "stage_memory": {
+        "device": pl.Int32,
+        "kind": pl.String,
+        "stage": pl.String,
+        "allocations": pl.Int64,
+        "frees": pl.Int64,
+        "allocated_bytes": pl.Int64,
+        "freed_bytes": pl.Int64,
+        "peak_bytes": pl.Int64,  # in use while any of its ranges was open; null for (none) and the like
+    },
+    # Time inside allocator calls of threads that a device was NOT waiting for while it idled. For information.
+    "concurrent_allocator": {
+        "device": pl.Int32,
+        "pid": pl.Int32,
+        "tid": pl.Int32,
+        "ns": pl.Int64,
+    },
     "trust": {
         "metric": pl.String,  # ledger, projection, overlap, bandwidth, allocator, time, comm, hbm, causes
         "level": pl.String,
         "reason": pl.String,  # "" where ok
     },
 }
+
+
+def _without_rows(table: str) -> Callable[[], pl.DataFrame]:
+    return lambda: pl.DataFrame(schema=SCHEMAS[table])
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,3 +342,18 @@ class Analysis:
     bandwidth: pl.DataFrame
     allocator: pl.DataFrame
     trust: pl.DataFrame
+    iteration_kinds: pl.DataFrame = field(default_factory=_without_rows("iteration_kinds"))
+    iteration_overlap: pl.DataFrame = field(default_factory=_without_rows("iteration_overlap"))
+    iteration_exposed: pl.DataFrame = field(default_factory=_without_rows("iteration_exposed"))
+    concurrency: pl.DataFrame = field(default_factory=_without_rows("concurrency"))
+    streams: pl.DataFrame = field(default_factory=_without_rows("streams"))
+    collectives: pl.DataFrame = field(default_factory=_without_rows("collectives"))
+    launches: pl.DataFrame = field(default_factory=_without_rows("launches"))
+    kernel_counts: pl.DataFrame = field(default_factory=_without_rows("kernel_counts"))
+    top_kernels: pl.DataFrame = field(default_factory=_without_rows("top_kernels"))
+    gap_calls: pl.DataFrame = field(default_factory=_without_rows("gap_calls"))
+    counters: pl.DataFrame = field(default_factory=_without_rows("counters"))
+    memory: pl.DataFrame = field(default_factory=_without_rows("memory"))
+    memory_timeline: pl.DataFrame = field(default_factory=_without_rows("memory_timeline"))
+    stage_memory: pl.DataFrame = field(default_factory=_without_rows("stage_memory"))
+    concurrent_allocator: pl.DataFrame = field(default_factory=_without_rows("concurrent_allocator"))

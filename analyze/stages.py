@@ -55,7 +55,7 @@ class Stages:
     start_ns: Ints
     end_ns: Ints
     parent: Ints
-    names: Sequence[str]
+    names: pl.Series  # dictionary-encoded
     node: Ints
     node_parent: Ints
     node_path: Ints
@@ -75,7 +75,13 @@ class Stages:
     @cached_property
     def is_measured(self) -> npt.NDArray[np.bool_]:
         """Which ranges are ``measured``: a window, but no stages of their own."""
-        return np.array([n == MEASURED for n in self.names], bool)
+        out = np.zeros(len(self), bool)
+        out[self.named(MEASURED)] = True
+        return out
+
+    def named(self, name: str) -> npt.NDArray[np.intp]:
+        """Positions of the ranges called `name`, in order of start."""
+        return np.flatnonzero(is_word(self.names, name))
 
     @cached_property
     def nodes_below(self) -> dict[int, npt.NDArray[np.intp]]:
@@ -89,14 +95,33 @@ class Stages:
         return {path: np.array(sorted(nodes)) for path, nodes in out.items()}
 
     @cached_property
+    def paths_above(self) -> list[set[int]]:
+        """For each node: the path ids of it and of all nodes above it."""
+        out: list[set[int]] = []
+        for n, parent in enumerate(self.node_parent.tolist()):  # parents come first
+            out.append({int(self.node_path[n])} | (out[parent] if parent >= 0 else set()))
+        return out
+
+    @cached_property
     def threads(self) -> dict[Thread, npt.NDArray[np.intp]]:
         """Positions of each thread's stages."""
-        return _rows_by_thread(self.pid, self.tid)
+        return rows_by_thread(self.pid, self.tid)
+
+    @cached_property
+    def position_of_range(self) -> dict[int, int]:
+        """The stage of each range by its `range_id`."""
+        return dict(zip(self.range_id.tolist(), range(len(self)), strict=True))
+
+    @cached_property
+    def ranges_of_domain(self) -> list[int]:
+        """The `range_id` of every range of the domain, where these stages are only some of them too."""
+        ids: list[int] = self.range_id.tolist()
+        return ids
 
     @cached_property
     def own(self) -> dict[Thread, Steps]:
         """The innermost stage of each thread, as a function of time."""
-        return {t: innermost(self.start_ns[r], self.end_ns[r], r.astype(np.int64)) for t, r in self.threads.items()}
+        return {t: innermost(self.start_ns[r], self.end_ns[r], r.astype(np.int32)) for t, r in self.threads.items()}
 
     @cached_property
     def elsewhere(self) -> dict[int, Steps]:
@@ -114,7 +139,7 @@ class Stages:
     @cached_property
     def iteration_of(self) -> dict[int, Steps]:
         """Per process: the number of the ``iteration`` range open at an instant (0-based, in order of start)."""
-        rows = np.array([i for i, n in enumerate(self.names) if n == ITERATION], np.int64)
+        rows = self.named(ITERATION)
         out: dict[int, Steps] = {}
         for pid in np.unique(self.pid[rows]).tolist():
             mine = rows[self.pid[rows] == pid]
@@ -144,6 +169,16 @@ class Stages:
         """Positions by depth, outermost first."""
         return levels_of(self.parent)
 
+    def node_of(self, codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """The node of each stage code, `NOTHING` for the negative ones."""
+        nodes = np.append(self.node, NOTHING).astype(np.int32)
+        return nodes[np.where(codes >= 0, codes, -1)]
+
+    def path_of_code(self, codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """The path id of each stage code; the negative ones stand for themselves."""
+        paths = self.path_id.astype(np.int32)
+        return np.where(codes >= 0, paths[np.maximum(codes, 0)] if len(paths) else np.int32(0), codes).astype(np.int32)
+
     def path_of(self, codes: Ints, special: dict[int, str]) -> list[str]:
         """The path of each code, `special` naming the negative ones."""
         return [self.paths[self.path_id[c]] if c >= 0 else special[c] for c in codes.tolist()]
@@ -158,7 +193,7 @@ def outside(stage: Ints, inside: npt.NDArray[np.bool_] | None) -> Ints:
         return stage
     belongs = inside[np.maximum(stage, 0)] if len(inside) else np.zeros(len(stage), bool)
     keep = np.where(stage >= 0, belongs, (stage == ORPHAN_STAGE) | (stage == AMBIGUOUS_STAGE))
-    return np.where(keep, stage, OUTSIDE_STAGE)
+    return np.where(keep, stage, stage.dtype.type(OUTSIDE_STAGE))
 
 
 def levels_of(parent: Ints) -> list[npt.NDArray[np.intp]]:
@@ -176,7 +211,10 @@ def choose_domain(trace: Trace, domain: str | None) -> str:
 
     `domain` if given (raises `UsageError` if the trace has no such domain), else ``aisp`` if present, else the default.
     """
-    present = trace.ranges.get_column("domain").unique().cast(pl.String).to_list()
+    codes = trace.ranges.get_column("domain")
+    words = distinct_values(codes)
+    used = np.bincount(codes.drop_nulls().to_physical().to_numpy(), minlength=len(words))
+    present = [word for word, count in zip(words, used.tolist(), strict=True) if count]
     if domain is not None:
         if domain not in present:
             known = ", ".join(repr(d) for d in sorted(d or "" for d in present)) or "none at all"
@@ -188,21 +226,22 @@ def choose_domain(trace: Trace, domain: str | None) -> str:
 def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
     """The stages of `trace`; a range still open at the end of the recording lasts until `end_ns`."""
     chosen = choose_domain(trace, domain)
-    table = trace.ranges.filter(pl.col("domain").cast(pl.String) == chosen)
+    table = trace.ranges.filter(pl.Series(is_word(trace.ranges["domain"], chosen)))
     closed = table.get_column("end_ns")
     table = table.with_columns(pl.col("end_ns").fill_null(max(end_ns, 0)))
     table = table.with_columns(pl.max_horizontal("start_ns", "end_ns").alias("end_ns"))
-    table = table.sort(["start_ns", "end_ns", "range_id"], descending=[False, True, False])
+    if not _in_order(table):
+        table = table.sort(["start_ns", "end_ns", "range_id"], descending=[False, True, False])
     start, end = table["start_ns"].to_numpy(), table["end_ns"].to_numpy()
     pid, tid = table["pid"].to_numpy().astype(np.int64), table["tid"].to_numpy().astype(np.int64)
     parent = np.full(len(table), NOTHING, np.int64)
     crossing = False
-    for rows in _rows_by_thread(pid, tid).values():
+    for rows in rows_by_thread(pid, tid).values():
         found, proper = nesting(start[rows], end[rows])
         parent[rows] = np.where(found >= 0, rows[found], NOTHING)
         crossing |= not proper
-    names = table["name"].cast(pl.String).fill_null("")
-    node, node_parent, node_path, paths = _tree(names.cast(pl.Enum(names.unique(maintain_order=True))), parent)
+    names = _without_nulls(table["name"])
+    node, node_parent, node_path, paths = tree(names, parent)
     return Stages(
         range_id=table["range_id"].to_numpy(),
         pid=pid,
@@ -210,7 +249,7 @@ def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
         start_ns=start,
         end_ns=end,
         parent=parent,
-        names=names.to_list(),
+        names=names,
         node=node,
         node_parent=node_parent,
         node_path=node_path,
@@ -221,16 +260,43 @@ def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
     )
 
 
-def _rows_by_thread(pid: Ints, tid: Ints) -> dict[Thread, npt.NDArray[np.intp]]:
+def is_word(column: pl.Series, word: str) -> npt.NDArray[np.bool_]:
+    """Which rows of a dictionary-encoded column are `word`; each distinct value is looked at once."""
+    words = distinct_values(column)
+    if word not in words:
+        return np.zeros(len(column), bool)
+    codes = column.to_physical().cast(pl.Int64).fill_null(NOTHING).to_numpy()
+    return np.asarray(codes == words.index(word))
+
+
+def _without_nulls(names: pl.Series) -> pl.Series:
+    """`names` with "" for null. Its dictionary may hold values that no row has."""
+    if not names.null_count():
+        return names
+    words = distinct_values(names)
+    return names.cast(pl.Enum(words if "" in words else [*words, ""])).fill_null("")
+
+
+def _in_order(table: pl.DataFrame) -> bool:
+    """Whether ranges lie as stages do: by start, longest first, then range_id. They do unless some never ended."""
+    start, end, row = (table[c].to_numpy() for c in ("start_ns", "end_ns", "range_id"))
+    later = start[1:] > start[:-1]
+    same = start[1:] == start[:-1]
+    shorter = (end[1:] < end[:-1]) | ((end[1:] == end[:-1]) & (row[1:] > row[:-1]))
+    return bool((later | (same & shorter)).all())
+
+
+def rows_by_thread(pid: Ints, tid: Ints) -> dict[Thread, npt.NDArray[np.intp]]:
+    """The rows of each thread, in their own order."""
     if len(pid) == 0:
         return {}
-    order = np.lexsort((tid, pid))
+    order = np.argsort(pid << 32 | tid, kind="stable")
     p, t = pid[order], tid[order]
     first = np.flatnonzero(np.r_[True, (p[1:] != p[:-1]) | (t[1:] != t[:-1])])
-    return {(int(p[i]), int(t[i])): np.sort(rows) for i, rows in zip(first, np.split(order, first[1:]), strict=True)}
+    return {(int(p[i]), int(t[i])): rows for i, rows in zip(first, np.split(order, first[1:]), strict=True)}
 
 
-def _tree(names: pl.Series, parent: Ints) -> tuple[Ints, Ints, Ints, list[str]]:
+def tree(names: pl.Series, parent: Ints) -> tuple[Ints, Ints, Ints, list[str]]:
     """(node of each stage, parent of each node, path id of each node, distinct paths), level by level from the outermost.
 
     Many ranges share few nodes, so each level looks only at its distinct (parent's node, own name) pairs.

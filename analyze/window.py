@@ -70,7 +70,7 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
     path_ids = [i for i, p in enumerate(stages.paths) if p == wanted_path]
     rows = np.flatnonzero(np.isin(stages.path_id, path_ids))
     if len(rows) == 0:
-        rows = np.array([i for i, n in enumerate(stages.names) if n == wanted], np.int64)
+        rows = stages.named(wanted)
     if len(rows) == 0:
         known = sorted(set(stages.paths))
         raise UsageError(

@@ -46,6 +46,7 @@ COMMANDS: Final = (
     Command("analyze", "analyze", "Account for every nanosecond of a run or trace, stage by stage."),
     Command("check", "check", "Judge a run against the expectations written down for it."),
     Command("report", "report", "Write one offline HTML page about a run."),
+    Command("export", "export", "Write a trace for Perfetto, as tables, as JSON, or scrubbed."),
     Command("doctor", "doctor", "Say what is installed, what is missing, and the exact remedy."),
 )
 

@@ -5,18 +5,26 @@ Every command that reads goes through here, so that `analyze`, `check` and `repo
 
 from __future__ import annotations
 
+import ctypes
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from ..analyze import acceleration
 from ..analyze.analyze import analyze
 from ..analyze.result import Analysis
+from ..analyze.selection import Selection
 from ..analyze.stages import MEASURED
 from ..analyze.window import WindowSpec, parse_window
 from ..traces.errors import InputError
 from ..traces.model import Trace
 from ..traces.open import open_trace
 from ..traces.run import RUNS_DIR, Run, load_run, newest_run
+from .console import escape, size
+from .peaks import peaks_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,54 @@ class Opened:
         return self.variant or self.analysis.meta.file
 
 
+LARGE_BYTES: Final = 64 << 20
+"""From this size on a trace is cached, its reading is announced, and the compiled primitives are loaded meanwhile."""
+
+UNREAD: Final = (("ops", "graph_node"), ("api", "result"))
+"""Columns that no analysis reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quick:
+    """Reads traces for an analysis alone. `cache`: keep the tables of large ones as Parquet, and use what was kept."""
+
+    cache: bool
+
+    def read(self, file: Path, kind_file: Path | None) -> Trace:
+        """The trace in `file`. Of a large one progress is told on stderr and `UNREAD` columns are missing."""
+        large = file.is_file() and file.stat().st_size >= LARGE_BYTES
+        if not large:
+            return open_trace(file, kind_file=kind_file)
+        keep_freed_memory()
+        threading.Thread(target=acceleration.prepare, args=(_progress,), daemon=True).start()
+        _progress(f"reading {escape(file.name)}, {size(file.stat().st_size)}")
+        trace = open_trace(file, kind_file=kind_file, cache=self.cache, in_background=True, left_out=UNREAD)
+        _progress(f"accounting for {trace.ops.height:,} device operations and {trace.api.height:,} calls")
+        return trace
+
+
+def keep_freed_memory() -> None:
+    """Let the C library reuse freed arrays instead of giving their pages back, where it is glibc.
+
+    Otherwise every large temporary array is made of new pages, and clearing those costs as much as the work on them.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(_KEPT_BYTES))
+        libc.mallopt(ctypes.c_int(_M_TRIM_THRESHOLD), ctypes.c_int(_KEPT_BYTES))
+    except (OSError, AttributeError):
+        return  # another C library: slower, but the same
+
+
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_KEPT_BYTES: Final = 1 << 30
+
+
+def _progress(text: str) -> None:
+    print(f"aisp-trace: {text} ...", file=sys.stderr, flush=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A run with its traces, or a single bare trace (`run` is null)."""
@@ -41,17 +97,32 @@ class Source:
     path: Path
 
     def open(
-        self, *, window: str | None = None, attribution: str = "process", domain: str | None = None, gaps: int = 20
+        self,
+        *,
+        window: str | None = None,
+        attribution: str = "process",
+        domain: str | None = None,
+        gaps: int = 20,
+        selection: Selection | None = None,
+        quick: Quick | None = None,
     ) -> Iterator[Opened]:
         """Read and analyse the traces one by one, in the order of the variants.
 
         A variant's window is its `measured` range unless `window` says otherwise; a foreign command of the user's has none.
+        With `quick` a large trace comes without the columns that no analysis reads.
         """
         for variant, file, kind_file in self._files():
-            trace = open_trace(file, kind_file=kind_file)
+            trace = quick.read(file, kind_file) if quick else open_trace(file, kind_file=kind_file)
             chosen = parse_window(window) if window is not None else self._own_window(variant, trace)
             analysis = analyze(
-                trace, variant=variant, window=chosen, attribution=attribution, domain=domain, largest_gaps=gaps
+                trace,
+                variant=variant,
+                window=chosen,
+                attribution=attribution,
+                domain=domain,
+                selection=selection,
+                largest_gaps=gaps,
+                peaks=peaks_for(self.run, trace, Path.cwd()),
             )
             yield Opened(variant, trace, analysis)
 
@@ -97,9 +168,18 @@ def find_recorded(path: Path | None) -> Source:
 
 
 def analyses_of(
-    path: Path | None, *, window: str | None, attribution: str, domain: str | None, gaps: int
+    path: Path | None,
+    *,
+    window: str | None,
+    attribution: str,
+    domain: str | None,
+    gaps: int,
+    selection: Selection | None = None,
+    cache: bool = False,
 ) -> Iterator[Analysis]:
     """The analyses of everything `path` names (see `find_recorded`)."""
     source = find_recorded(path)
-    for opened in source.open(window=window, attribution=attribution, domain=domain, gaps=gaps):
+    for opened in source.open(
+        window=window, attribution=attribution, domain=domain, gaps=gaps, selection=selection, quick=Quick(cache)
+    ):
         yield opened.analysis

@@ -8,6 +8,7 @@ import polars as pl
 
 from ..analyze.result import IDLE, Analysis
 from .console import Column, duration, ms, percent, rate, say, size, table
+from .details import print_details, print_device_details, print_gap_calls
 
 LEFT: Final = "left"
 
@@ -24,6 +25,7 @@ def print_analysis(analysis: Analysis) -> None:
     _print_stages(analysis)
     _print_bandwidth(analysis)
     _print_allocator(analysis)
+    print_details(analysis)
     _print_trust(analysis)
     say()
 
@@ -56,6 +58,7 @@ def _print_device(analysis: Analysis, device: int, name: str) -> None:
     say(table([*columns, Column("ops"), Column("union ms"), Column("bytes")], rows))
     _print_overlap(analysis, device)
     _print_gaps(analysis, device, window["start_ns"], length)
+    print_device_details(analysis, device)
 
 
 def _print_overlap(analysis: Analysis, device: int) -> None:
@@ -85,6 +88,7 @@ def _print_gaps(analysis: Analysis, device: int, start: int, length: int) -> Non
             f"one gap of {duration(gap['ns'])} ({percent(gap['ns'] / length)}) at +{duration(gap['start_ns'] - start)}: "
             f"{gap['cause']} in {gap['stage']}, opened by {gap['opened_by']}"
         )
+        print_gap_calls(analysis, device, gap["start_ns"])
 
 
 def _print_stages(analysis: Analysis) -> None:
@@ -133,12 +137,23 @@ def _print_bandwidth(analysis: Analysis) -> None:
     rows = []
     for r in analysis.bandwidth.iter_rows(named=True):
         ends = f"{r['src_kind'] or '?'} to {r['dst_kind'] or '?'}"
-        label = "effective" if r["effective"] else ""
-        rows.append((r["kind"], ends, r["bucket"], r["ops"], size(r["nbytes"]), rate(r["bytes_per_s"]), label))
+        of_peak = "effective" if r["effective"] else percent(r["share"])
+        rates = (rate(r["bytes_per_s"]), rate(r["expected_bytes_per_s"]))
+        rows.append((r["kind"], ends, r["bucket"], r["ops"], size(r["nbytes"]), *rates, of_peak))
     if rows:
         columns = [Column("copies", LEFT), Column("memory", LEFT, shrink=True), Column("size", LEFT)]
         say("")
-        say(table([*columns, Column("n"), Column("bytes"), Column("GB/s"), Column("", LEFT)], rows))
+        figures = ("n", "bytes", "GB/s", "expected", "of peak")
+        say(table([*columns, *(Column(title) for title in figures)], rows))
+        for line in _peaks(analysis):
+            say(line)
+
+
+def _peaks(analysis: Analysis) -> list[str]:
+    """Each peak that shares were taken of, with its source: ``peak h2d: 55.31 GB/s (calibration 2026-11-22)``."""
+    known = analysis.bandwidth.filter(pl.col("peak_bytes_per_s").is_not_null())
+    peaks = known.select("kind", "peak_bytes_per_s", "peak_source").unique(maintain_order=True)
+    return [f"peak {kind}: {rate(peak)} GB/s ({source})" for kind, peak, source in peaks.iter_rows()]
 
 
 def _print_allocator(analysis: Analysis) -> None:

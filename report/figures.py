@@ -39,6 +39,7 @@ _LAYOUT: Final = {
     "font": {"family": "inherit", "size": 12},
     "hoverlabel": {"bgcolor": "#20262d", "bordercolor": "#20262d", "font": {"color": "#f2f4f6", "size": 12}},
     "showlegend": False,
+    "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#8a939b", "activecolor": "#2878b5"},
     "dragmode": "pan",
 }
 
@@ -55,12 +56,13 @@ def timeline_figure(timeline: Timeline, common_ns: int) -> Figure:
         **_LAYOUT,
         "barmode": "overlay",
         "bargap": 0,
-        "height": LANE_HEIGHT * len(lanes) + 52,
-        "margin": {"l": 128, "r": 12, "t": 6, "b": 44},
+        "height": LANE_HEIGHT * len(lanes) + 74,
+        "margin": {"l": 136, "r": 12, "t": 28, "b": 44},
         "xaxis": {**_AXIS, "range": [0, common_ns / unit], "title": {"text": "ms from the start of the view"}},
         "yaxis": {
             "range": [len(lanes) - 0.4, -0.6],
             "fixedrange": True,
+            "ticklabelstandoff": 6,
             "tickvals": list(range(len(lanes))),
             "ticktext": [str(escape(lane.label)) for lane in lanes],
             "showgrid": False,
@@ -138,12 +140,13 @@ def rounds_figure(medians_ns: Mapping[str, Sequence[int]]) -> Figure:
     names = list(medians_ns)
     layout = {
         **_LAYOUT,
-        "height": 64 + 46 * len(names),
-        "margin": {"l": 128, "r": 12, "t": 6, "b": 44},
+        "height": 78 + 46 * len(names),
+        "margin": {"l": 136, "r": 12, "t": 28, "b": 44},
         "xaxis": {**_AXIS, "rangemode": "tozero", "title": {"text": "ms per iteration, median of a round"}},
         "yaxis": {
             "range": [len(names) - 0.4, -0.6],
             "fixedrange": True,
+            "ticklabelstandoff": 6,
             "tickvals": list(range(len(names))),
             "ticktext": [str(escape(name)) for name in names],
             "showgrid": False,

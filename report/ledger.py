@@ -141,7 +141,7 @@ def _bar(label: str, cells: Cells, whole: int) -> Bar:
         if ns
     ]
     value = text.duration(total) if total else "nothing"
-    return Bar(label, parts, f"{value} · {text.share(total / whole)}" if whole and total != whole else value)
+    return Bar(label, parts, f"{value} · {text.share(total / whole)}" if 0 < total < whole else value)
 
 
 def _table(sides: Sequence[Side]) -> Html:

@@ -17,7 +17,7 @@ from typing import Any, Final
 LONGEST_NAME: Final = 160
 """Characters of a recorded name that are shown; a demangled kernel name is rarely longer than what tells it apart."""
 
-_VOID: Final = frozenset({"meta", "rect", "line", "br", "wbr"})
+_VOID: Final = frozenset({"meta", "br", "wbr"})
 
 
 class Html(str):

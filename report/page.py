@@ -37,7 +37,7 @@ from .markup import Html, clip, element, embedded_json, escape, join
 from .palette import rank
 from .provenance import provenance_section
 from .sides import Side, sides_of
-from .speed import Speedup, round_medians, speed_section, speedups
+from .speed import Speedup, headline, round_medians, speed_section, speedups
 from .tables import folded, section, table
 from .text import count, duration
 from .tiles import tiles
@@ -58,8 +58,8 @@ def render(
 ) -> str:
     """The page of a run, or of a bare trace (`run` null).
 
-    `analyses` come in the order of the variants, baseline first; `traces` hold the recording of each by the name of
-    its side (the variant, or the file's name for a bare trace) and may lack some: those get no timeline. `verdicts` null
+    `analyses` come in the order of the variants, baseline first; `traces` hold the recording of each by its
+    variant (for a bare trace, by the file its `Meta` names) and may lack some: those get no timeline. `verdicts` null
     means that nothing was to be judged, an empty sequence that no expectation applied.
     """
     sides = sides_of(analyses)
@@ -147,14 +147,11 @@ def _header(
         m = run.manifest
         by = f"recorded by {m.recorder}" if m.recorder else "timed without a recorder"
         facts = f"{m.run_id} · {m.created_utc} · profile {m.profile} · {by}"
-    headline = [
-        element("p", f"{s.variant} is {s.words()} as fast as {s.baseline}.", class_="headline") for s in found[-1:]
-    ]
     return element(
         "div",
         element("h1", title),
         element("p", facts, class_="subtitle"),
-        headline,
+        [headline(s) for s in found[-1:]],
         summary(lines),
         tiles(sides, medians, found),
     )
@@ -180,7 +177,7 @@ def _counters(run: Run | None) -> dict[str, list[Allocator]]:
 
 def _timelines(sides: Sequence[Side], traces: Mapping[str, Trace], figures: dict[str, Figure]) -> Html | None:
     """The timelines one below the other; adds their figures."""
-    found = [(side, build(traces[side.name], side.analysis)) for side in sides if side.name in traces]
+    found = [(side, build(traces[side.key], side.analysis)) for side in sides if side.key in traces]
     drawn = [(side, timeline) for side, timeline in found if timeline is not None]
     if not drawn:
         return None

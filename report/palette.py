@@ -51,7 +51,7 @@ VARIANT_COLOURS: Final = ("#8a939b", "#2878b5", "#1f9e78", "#d9822b", "#9c5fb5")
 """Baseline first: it is what the others are held against."""
 
 MEANINGS: Final = {
-    "compute": "kernels",
+    "compute": "kernels; on a CPU, stages that compute",
     "graph": "CUDA graph launches, recorded whole",
     "comm": "collectives",
     "h2d": "copies host to device",

@@ -12,8 +12,8 @@ from typing import Final
 
 import polars as pl
 
-from ..analyze.result import Analysis
-from ..analyze.stages import WINDOW
+from ..analyze.result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE, Analysis
+from ..analyze.stages import ITERATION, WINDOW
 from .markup import Html, clip, element
 
 
@@ -23,6 +23,11 @@ class Side:
 
     name: str
     analysis: Analysis
+
+    @property
+    def key(self) -> str:
+        """What its trace is found under: the variant, or the file as the trace names it."""
+        return self.analysis.variant or self.analysis.meta.file
 
     def trust(self, metric: str) -> tuple[str, str]:
         """Level and reason of a metric; ``ok`` where the analysis says nothing about it."""
@@ -71,10 +76,19 @@ STAGE: Final = pl.col("stage").str.replace("^iteration/", "")
 """The column `stage` as sides share it: a stage is ``iteration/h2d`` on the main thread and ``h2d`` on a worker's."""
 
 
+_WORDS: Final = {
+    ITERATION: "between stages, in an iteration",
+    WINDOW: "outside of iterations",
+    NONE: f"{NONE} · no stage was open",
+    AMBIGUOUS: f"{AMBIGUOUS} · several threads had a stage open",
+    ORPHAN: f"{ORPHAN} · the launching call was not recorded",
+    OUTSIDE: f"{OUTSIDE} · of stages that are not in the window",
+}
+
+
 def stage_label(path: str) -> str:
     """A stage path as a heading."""
-    words = {"iteration": "between stages, in an iteration", WINDOW: "outside of iterations"}
-    return words.get(path) or clip(path.removeprefix("iteration/")) or "(unnamed)"
+    return _WORDS.get(path) or clip(path.removeprefix("iteration/")) or "(unnamed)"
 
 
 def iterations(side: Side) -> int:

@@ -67,6 +67,18 @@ def speed_section(medians: Mapping[str, Sequence[int]], found: Sequence[Speedup]
     return section("speed", "Speed", content)
 
 
+def headline(s: Speedup) -> Html:
+    """The sentence at the top of the page; what speaks against the number stands beside it, not below."""
+    e = s.ratio
+    words: list[Html] = [element("strong", f"{s.variant} is {text.significant(e.value)} × as fast as {s.baseline}")]
+    if e.low is None or e.high is None:
+        words.append(element("span", f"; {text.count(e.n, 'round')}: too few for an interval."))
+    else:
+        words.append(element("span", f", between {text.significant(e.low)} and {text.significant(e.high)}."))
+    words.extend(element("span", f" In doubt: {c.text}.", class_="doubt") for c in s.concerns)
+    return element("p", words, class_="headline")
+
+
 def _ratio(s: Speedup) -> Html:
     n, coverage = s.ratio.n, s.ratio.coverage
     lead = element("strong", f"{s.variant} against {s.baseline}: {s.words()}")

@@ -14,14 +14,25 @@ MOST_ROWS: Final = 400
 """Rows of a table on the page; `aisp-trace analyze --json` holds all of them."""
 
 
-def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], numbers: Sequence[int] = ()) -> Html:
-    """A table; the columns `numbers` are right-aligned. `caption` names it for readers that do not see the heading."""
+def table(
+    caption: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    numbers: Sequence[int] = (),
+    under: Sequence[Cell] = (),
+) -> Html:
+    """A table; the columns `numbers` are right-aligned. `caption` names it for readers that do not see the heading.
+
+    `under` holds, where given, a line for each row that is written below it over the whole width.
+    """
     aligned = set(numbers)
     head = [element("th", h, scope="col", class_="num" if i in aligned else None) for i, h in enumerate(heads)]
-    body = [
-        element("tr", [element("td", c, class_="num" if i in aligned else None) for i, c in enumerate(row)])
-        for row in rows[:MOST_ROWS]
-    ]
+    body = []
+    for at, row in enumerate(rows[:MOST_ROWS]):
+        cells = [element("td", c, class_="num" if i in aligned else None) for i, c in enumerate(row)]
+        body.append(element("tr", cells, class_="over" if under else None))
+        if under:
+            body.append(element("tr", element("td", under[at], colspan=len(heads)), class_="under"))
     if len(rows) > MOST_ROWS:
         more = f"{len(rows) - MOST_ROWS:,} more rows: see `aisp-trace analyze --json`"
         body.append(element("tr", element("td", more, colspan=len(heads))))

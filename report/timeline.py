@@ -37,9 +37,9 @@ MOST_ROWS: Final = 24
 ITERATIONS: Final = 2
 """Iterations drawn where they fit: the second shows whether the first is typical."""
 
-# The coarsest and finest distance at which neighbours are merged, as parts of the drawn span. A page is about 1200
-# pixels wide, so the coarsest stays below a pixel; the finest keeps detail for zooming in.
-_DIVISORS: Final = (1 << 18, 1 << 17, 1 << 16, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 11)
+# Distances at which neighbours are merged, as parts of the drawn span, finest first to keep detail for zooming in. A page
+# is about 1200 pixels wide, so that even the coarsest stays below a pixel.
+_DIVISORS: Final = tuple(1 << power for power in range(24, 10, -1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,7 @@ def _stage_bands(trace: Trace, start: int, end: int, rows: _Rows) -> None:
         own = own.with_columns(pl.col("end_ns").fill_null(end).alias("stop_ns"))
         depth = _depths(own["start_ns"].to_list(), own["stop_ns"].to_list())
         own = own.with_columns(pl.Series("depth", depth, dtype=pl.Int64))
-        label = clip(names.get((pid, tid), ""), 12) or "thread"
-        label = f"{label} {tid}" if processes == 1 else f"{label} {pid}/{tid}"
+        label = _thread_label(names.get((pid, tid), ""), tid if processes == 1 else f"{pid}/{tid}")
         for level in range(max(depth) + 1):
             row = own.filter(pl.col("depth") == level)
             if len(rows.lanes) >= MOST_ROWS:
@@ -182,6 +181,11 @@ def _stage_ranges(ranges: pl.DataFrame, domain: str) -> pl.DataFrame:
 def _thread_names(trace: Trace) -> dict[tuple[int, int], str]:
     rows = trace.threads.select("pid", "tid", pl.col("name").cast(pl.String)).drop_nulls().iter_rows()
     return {(pid, tid): name for pid, tid, name in rows}
+
+
+def _thread_label(name: str, number: int | str) -> str:
+    """``main 11``; short enough for the figure's margin, and without the number where the name holds it already."""
+    return clip(name, 20) if str(number) in name else f"{clip(name, 12) or 'thread'} {number}"
 
 
 def _depths(starts: Sequence[int], stops: Sequence[int]) -> list[int]:
@@ -244,9 +248,12 @@ def _streams(trace: Trace, ops: pl.DataFrame, start: int, end: int, rows: _Rows)
             lanes[device, stream] = len(rows.lanes)
         rows.lanes.append(Lane(f"{rest.height} more streams", "stream", items, busy))
         rows.notes.append(f"the {rest.height} least busy streams share one lane")
-    keys = [(d, s) for d, s in ops.select("device", "stream").iter_rows()]
-    frame = ops.with_columns(
-        pl.Series("lane", [lanes[key] for key in keys], dtype=pl.Int64),
+    places = pl.DataFrame(
+        [(device, stream, lane) for (device, stream), lane in lanes.items()],
+        schema={"device": ops.schema["device"], "stream": ops.schema["stream"], "lane": pl.Int64},
+        orient="row",
+    )
+    frame = ops.join(places, on=["device", "stream"], how="left", nulls_equal=True, maintain_order="left").with_columns(
         pl.col("kind", "src_kind", "dst_kind", "name").cast(pl.String),
     )
     merged, quantum = _merge(frame, ["lane", "kind"], end - start, MOST_MARKS)

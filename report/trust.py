@@ -8,7 +8,7 @@ import polars as pl
 
 from ..traces.model import Trace
 from . import text
-from .markup import Html, clip, element
+from .markup import Html, clip, element, join
 from .sides import Side
 from .tables import folded, section, table
 
@@ -20,18 +20,7 @@ MOST_MESSAGES = 40
 
 def trust_section(sides: Sequence[Side], traces: Mapping[str, Trace], notes: Sequence[str]) -> Html:
     """A row a metric and side, then rows that could not be used, the recorder's warnings, and the run's notes."""
-    rows = []
-    for side in sides:
-        levels = side.analysis.trust.iter_rows(named=True)
-        for r in sorted(
-            levels, key=lambda r: list(LOOKS).index(r["level"]) if r["level"] in LOOKS else 9, reverse=True
-        ):
-            rows.append([side.name, r["metric"], chip(r["level"]), r["reason"]])
-    content: list[Html] = []
-    if rows:
-        content.append(table("trust in each metric", ["variant", "metric", "trust", "reason"], rows))
-    else:
-        content.append(element("p", "The analysis has no notes on trust."))
+    content: list[Html] = [_matrix(sides)]
     odd = [
         [side.name, word.replace("_", " "), f"{n:,}"]
         for side in sides
@@ -41,7 +30,7 @@ def trust_section(sides: Sequence[Side], traces: Mapping[str, Trace], notes: Seq
         content.append(element("h3", "Rows that could not be used as recorded"))
         content.append(table("anomalies of the traces", ["variant", "what", "rows"], odd, numbers=(2,)))
     for side in sides:
-        messages = _messages(traces.get(side.name))
+        messages = _messages(traces.get(side.key))
         if messages:
             content.append(
                 folded(f"{side.name}: {text.count(len(messages), 'warning')} of the recorder", _list(messages))
@@ -50,6 +39,27 @@ def trust_section(sides: Sequence[Side], traces: Mapping[str, Trace], notes: Seq
         content.append(element("h3", "Notes of the capture"))
         content.append(_list(notes))
     return section("trust", "How far to trust this", content)
+
+
+def _matrix(sides: Sequence[Side]) -> Html:
+    """Metrics down, sides across, and the reasons for all that is not ok; what can be trusted least stands first."""
+    order = list(LOOKS)
+    worst: dict[str, int] = {}
+    for side in sides:
+        for metric, level in side.analysis.trust.select("metric", "level").iter_rows():
+            worst[metric] = max(worst.get(metric, 0), order.index(level) if level in LOOKS else 0)
+    if not worst:
+        return element("p", "The analysis has no notes on trust.")
+    rows = []
+    for metric in sorted(worst, key=lambda m: -worst[m]):
+        found = [side.trust(metric) for side in sides]
+        reasons = [
+            element("div", element("b", f"{side.name}: "), reason)
+            for side, (_, reason) in zip(sides, found, strict=True)
+            if reason
+        ]
+        rows.append([metric, *(chip(level) for level, _ in found), join(reasons)])
+    return table("trust in each metric", ["metric", *(side.name for side in sides), "reason"], rows)
 
 
 def chip(level: str) -> Html:

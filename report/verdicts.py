@@ -61,7 +61,6 @@ def _line(v: Verdict) -> Line:
     interval = "" if v.low is None or v.high is None else f"{quantity(v.low, v.unit)} to {quantity(v.high, v.unit)}"
     if interval and v.coverage is not None:
         interval = f"{interval} ({v.coverage:.1%})"
-    sign = "+" if v.margin is not None and v.margin > 0 else ""
     source = f"{v.source.kind}{f' in {v.source.run}' if v.source.run else ''}: {v.source.text}"
     return Line(
         claim=v.claim,
@@ -69,12 +68,20 @@ def _line(v: Verdict) -> Line:
         verdict=v.status,
         value=quantity(v.value, v.unit),
         bound=ends,
-        margin=f"{sign}{quantity(v.margin, v.unit)}" if v.margin is not None else "",
+        margin=_margin(v.margin, v.unit),
         n=f"{v.n:,} {v.sample}".strip() if v.n else "",
         interval=interval,
         source=source,
         reason=v.reason,
     )
+
+
+def _margin(margin: float | None, unit: str) -> str:
+    """Signed; fractions differ by percentage points (pp), not by percent."""
+    if margin is None:
+        return ""
+    sign = "+" if margin > 0 else ""
+    return f"{sign}{100 * margin:.1f} pp" if unit == "fraction" else f"{sign}{quantity(margin, unit)}"
 
 
 def quantity(value: float | None, unit: str) -> str:
@@ -107,13 +114,12 @@ def verdict_section(lines: Sequence[Line] | None) -> Html | None:
             line.margin or text.ABSENT,
             line.interval or text.ABSENT,
             line.n or text.ABSENT,
-            line.source,
-            line.reason,
         ]
         for line in lines
     ]
-    heads = ["claim", "verdict", "value", "bound", "margin", "interval", "n", "bound comes from", "why"]
-    return section("verdict", "Verdict", table("verdict on each claim", heads, rows, numbers=(2, 3, 4, 5, 6)))
+    heads = ["claim", "verdict", "value", "bound", "margin", "interval", "n"]
+    under = [join([element("b", "why: "), line.reason, element("b", " bound: "), line.source]) for line in lines]
+    return section("verdict", "Verdict", table("verdict on each claim", heads, rows, (2, 3, 4, 5, 6), under))
 
 
 def chip(verdict: str) -> Html:

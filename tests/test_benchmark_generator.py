@@ -22,7 +22,7 @@ from aisp_trace.benchmarks.export_file import SCHEMA
 from aisp_trace.benchmarks.generate import generate, main
 from aisp_trace.benchmarks.layout import Shape
 from aisp_trace.benchmarks.measure import Cost, measure
-from aisp_trace.benchmarks.run import COLD, Series, results
+from aisp_trace.benchmarks.results_page import COLD, Series, results
 from aisp_trace.benchmarks.scan import TABLES, scan
 from aisp_trace.benchmarks.timeline import Stream
 from aisp_trace.benchmarks.truth import Truth

@@ -1,164 +1,293 @@
-"""The report: one file that needs nothing, shows nothing unescaped, and draws itself in a real browser."""
+"""The page as text: what it says about a pair of traces, and what a hostile trace cannot make it say."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import re
-import shutil
-import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import plotly.graph_objects as go
 import polars as pl
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.result import Analysis
+from aisp_trace.expectations.model import Bound, Source
+from aisp_trace.expectations.verdict import STATUSES, Verdict
+from aisp_trace.report.copies import NO_COPIES, bandwidth_section, exposed_copy_ns, hidden_share, overlap_section
 from aisp_trace.report.page import render, write
-from aisp_trace.tests.oracle.build import build, call, op, span
+from aisp_trace.report.sides import Side
+from aisp_trace.report.verdicts import WORDS
+from aisp_trace.tests.builders import pair
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.model import Trace
-from aisp_trace.traces.open import open_trace
 
-SAMPLES = Path(__file__).parent.parent / "traces" / "samples"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-HOSTILE = (
-    "<script>alert('stage')</script>",
-    "</script><img src=x onerror=alert(1)>",
-    '" onmouseover="alert(2)',
-    "\x1b[31mred\x07",
-    "'; DROP TABLE ops; --",
-    "x" * 1_000_000,
-)
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x00\u202e]]>-->"
 
 
-class Outline(HTMLParser):
-    """What a browser would see: tags with their attributes, and the text outside of scripts and styles."""
+def _traces(kernel: str = "gemm") -> dict[str, Trace]:
+    return {"baseline": pair.baseline(kernel), "optimized": pair.optimized(kernel)}
+
+
+def _analyses(traces: dict[str, Trace]) -> list[Analysis]:
+    return [analyze(t, variant=name, window="measured", largest_gaps=500) for name, t in traces.items()]
+
+
+def _verdict(status: str, **changes: object) -> Verdict:
+    made = Verdict(
+        claim=f"pair.{status}",
+        quantity="overlap.hidden copy|compute of optimized",
+        status=status,
+        reason="because of this",
+        variant="optimized",
+        hardware_key="h100_80gb_hbm3",
+        expected_on="any",
+        source=Source("model", None, "two of three ms can hide"),
+        unit="fraction",
+        bound=Bound(0.5, None),
+        value=0.667,
+        low=0.65,
+        high=0.68,
+        coverage=0.992,
+        margin=0.15,
+        n=10,
+        sample="iterations",
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def _page(tmp_path: Path, verdicts: list[Verdict] | None = None) -> str:
+    traces = _traces()
+    return render(pair.run(tmp_path), _analyses(traces), traces, verdicts, version="1.2.3")
+
+
+class _Shape(HTMLParser):
+    """Tags that are open where they should be closed, ids, link targets, and text outside of scripts and styles."""
+
+    void = frozenset({"meta", "br", "wbr"})
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self._silent = 0
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.scripts: list[str] = []
         self.feed(page)
+        self.close()
+        self.text = " ".join(" ".join(self.words).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._silent += tag in ("script", "style")
+        self.tags.append(tag)
+        for key, value in attrs:
+            if key == "id":
+                self.ids.append(str(value))
+            if key in ("href", "src", "srcset", "action", "data"):
+                self.targets.append(str(value))
+        if tag not in self.void:
+            self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        self._silent -= tag in ("script", "style")
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
 
     def handle_data(self, data: str) -> None:
-        if not self._silent:
-            self.text.append(data)
+        if self.open[-1:] == ["script"]:
+            self.scripts.append(data)
+        elif self.open[-1:] != ["style"]:
+            self.words.append(data)
 
 
-def page_of(trace: Trace, window: str | None = None) -> str:
-    return render(None, [analyze(trace, window=window)], {trace.meta.file: trace})
+def test_the_page_is_well_formed_and_points_only_into_itself(tmp_path: Path) -> None:
+    shape = _Shape(_page(tmp_path, [_verdict("met")]))
+    assert shape.wrong == [] and shape.open == []
+    assert len(shape.ids) == len(set(shape.ids))
+    assert shape.targets and all(t.startswith("#") and t[1:] in shape.ids for t in shape.targets)
 
 
-@pytest.fixture(scope="module")
-def h100() -> Trace:
-    return open_trace(SAMPLES / "h100_pipeline_decode.sqlite.xz")
+def test_the_policy_forbids_requests_and_names_exactly_the_scripts_of_the_page(tmp_path: Path) -> None:
+    page = _page(tmp_path)
+    policy = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)[0]
+    assert policy.startswith("default-src 'none';") and "unsafe-eval" not in policy
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    assert len(scripts) == 2 and re.findall(r"'sha256-([^']*)'", policy) == hashes
 
 
-@pytest.fixture(scope="module")
-def hostile_page() -> str:
-    ranges = [span(name, 10 * i, 10 * i + 9) for i, name in enumerate(HOSTILE)]
-    api = [call("cudaLaunchKernel", 10 * i + 1, 10 * i + 2, i + 1) for i in range(len(HOSTILE))]
-    ops = [op("compute", 10 * i + 3, 10 * i + 7, i + 1) | {"name": name} for i, name in enumerate(HOSTILE)]
-    return page_of(build(ranges=ranges, api=api, ops=ops))
+def test_plotly_is_inlined_once_and_the_page_stays_small(tmp_path: Path) -> None:
+    page = _page(tmp_path)
+    assert page.count("plotly.js v") == 1
+    assert len(page.encode()) < 5_500_000
 
 
-def test_the_page_needs_no_other_file(h100: Trace) -> None:
-    outline = Outline(page_of(h100))
-    for tag, attributes in outline.tags:
-        assert tag not in ("link", "iframe", "object", "embed", "base"), tag
-        for name in ("src", "href", "data", "action", "srcset"):
-            value = attributes.get(name)
-            assert value is None or value.startswith(("#", "data:")), (tag, value)
-    policies = [
-        a["content"] for t, a in outline.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
-    ]
-    assert len(policies) == 1
-    assert policies[0] is not None
-    assert policies[0].startswith("default-src 'none'")
-    assert "unsafe-eval" not in policies[0]
-    assert "script-src 'unsafe-inline'" not in policies[0]
+def test_figures_are_valid_plotly(tmp_path: Path) -> None:
+    page = _page(tmp_path)
+    data = json.loads(re.findall(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)[0])
+    assert list(data) == ["figure-rounds", "timeline-0", "timeline-1"]
+    for figure in data.values():
+        go.Figure(figure)  # raises for a property plotly does not know
+    assert data["timeline-0"]["layout"]["xaxis"]["range"] == data["timeline-1"]["layout"]["xaxis"]["range"] == [0, 20]
 
 
-def test_hostile_names_stay_text(hostile_page: str) -> None:
-    benign = Outline(
-        page_of(build(ranges=[span("a", 0, 9)], api=[call("cudaLaunchKernel", 1, 2, 1)], ops=[op("compute", 3, 7, 1)]))
+def test_every_section_of_a_run_is_there(tmp_path: Path) -> None:
+    shape = _Shape(_page(tmp_path, [_verdict("met")]))
+    sections = ["verdict", "speed", "timelines", "ledger", "overlap", "bandwidth", "allocator", "trust", "provenance"]
+    assert [i for i in shape.ids if i in sections] == sections
+
+
+def test_the_numbers_are_those_of_the_drawing(tmp_path: Path) -> None:
+    said = _Shape(_page(tmp_path)).text
+    assert "copies hidden 0 % → 66.7 %" in said
+    assert "exposed copies 3.000 ms → 1.000 ms per traced iteration" in said
+    assert "baseline, GPU 0: the cells sum to the window of 20,000,000 ns over 2 iterations exactly." in said
+    assert "optimized, GPU 0: the cells sum to the window of 12,000,000 ns over 2 iterations exactly." in said
+    assert "optimized is 2.000 × as fast as baseline" in said
+    assert "0123456789ab (with uncommitted changes)" in said
+    assert "nsys profile -t cuda,nvtx -o optimized/trace python -m work" in said
+    assert "clocks were not locked" in said
+
+
+def test_too_few_rounds_have_no_interval(tmp_path: Path) -> None:
+    traces = _traces()
+    said = _Shape(render(pair.run(tmp_path, rounds=3), _analyses(traces), traces)).text
+    assert "3 rounds: too few for an interval" in said and "×  [" not in said
+
+
+def test_pageable_rates_are_labelled_and_pinned_ones_are_not() -> None:
+    base, fast = (Side(a.variant or "", a) for a in _analyses(_traces()))
+    assert _Shape(bandwidth_section([base])).text.count("effective") == 2  # the label, and its explanation
+    assert _Shape(bandwidth_section([fast])).text.count("effective") == 1
+    assert "16.67 GB/s" in bandwidth_section([fast])  # 50 MB in 3 ms
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_verdict_shows_its_working(tmp_path: Path, status: str) -> None:
+    shape = _Shape(_page(tmp_path, [_verdict(status)]))
+    for words in (f"pair.{status}", "66.7 %", "≥ 50.0 %", "+15.0 pp", "65.0 % to 68.0 % (99.2%)", "10 iterations"):
+        assert words in shape.text
+    assert "because of this" in shape.text and "model: two of three ms can hide" in shape.text
+    assert f"{WORDS[status][0]} 1 {status}" in shape.text
+
+
+def test_what_needs_attention_comes_first(tmp_path: Path) -> None:
+    said = _Shape(_page(tmp_path, [_verdict("met"), _verdict("missed"), _verdict("unrecorded")])).text
+    assert said.index("pair.missed") < said.index("pair.met") < said.index("pair.unrecorded")
+
+
+def test_a_verdict_without_value_shows_no_number(tmp_path: Path) -> None:
+    empty = _verdict("invalid", bound=None, value=None, low=None, high=None, margin=None, coverage=None, n=0)
+    said = _Shape(_page(tmp_path, [empty])).text
+    assert "pair.invalid overlap.hidden copy|compute of optimized ⚠ invalid – – – – –" in said
+
+
+def test_no_expectation_is_said_and_is_not_a_verdict(tmp_path: Path) -> None:
+    assert "nothing was judged" in _Shape(_page(tmp_path, [])).text
+    assert "verdict" not in _Shape(_page(tmp_path, None)).ids
+
+
+def test_no_copies_is_never_zero_percent() -> None:
+    trace = pair.trace([("compute", 7, 1000, 2000)], [("measured", 0, 3000)])
+    side = Side("only", analyze(trace, window="measured"))
+    assert hidden_share(side) is None and exposed_copy_ns(side) is None
+    page = render(None, [side.analysis], {side.key: trace})
+    said = _Shape(page).text
+    assert f"copies hidden {NO_COPIES}" in said and "There were no copies, so there was nothing to hide." in said
+    assert "0 % hidden" not in said
+
+
+def test_one_side_without_copies_says_so_beside_the_other() -> None:
+    bare = analyze(pair.trace([("compute", 7, 1000, 2000)], [("measured", 0, 3000)]), variant="bare", window="measured")
+    said = _Shape(overlap_section([Side("bare", bare), Side("fast", _analyses(_traces())[1])])).text
+    assert "all copies bare no copies fast" in said
+
+
+def test_what_cannot_be_told_is_hatched_with_its_reason_and_has_no_number() -> None:
+    told = _analyses(_traces())[1]
+    trust = pl.DataFrame(
+        [("overlap", "unavailable", "graphs were recorded whole")], schema=told.trust.schema, orient="row"
     )
-    outline = Outline(hostile_page)
-    assert [t for t, _ in outline.tags].count("script") == [t for t, _ in benign.tags].count("script")
-    assert "img" not in {t for t, _ in outline.tags}
-    for tag, attributes in outline.tags:
-        assert not [name for name in attributes if name.startswith("on")], tag
-    assert "alert('stage')" in "".join(outline.text)  # shown, as text
-    assert "\x1b" not in hostile_page
-    assert "\x07" not in hostile_page
+    side = Side("fast", replace(told, trust=trust))
+    made = overlap_section([side])
+    said = _Shape(made).text
+    assert "Cannot tell (overlap, fast): graphs were recorded whole" in said
+    assert 'fill="url(#hatch)"' in made and "66.7 %" not in said and hidden_share(side) is None
+    page = render(None, [side.analysis], {})
+    assert "copies hidden cannot tell" in _Shape(page).text
 
 
-def test_a_name_of_a_megabyte_does_not_make_a_page_of_megabytes(hostile_page: str) -> None:
-    outline = Outline(hostile_page)
-    assert sum(map(len, outline.text)) < 200_000
-    assert hostile_page.count("x" * 1000) == 0
+def test_partial_trust_is_said_where_the_number_is() -> None:
+    told = _analyses(_traces())[1]
+    trust = pl.DataFrame([("overlap", "partial", "3 launches have no row")], schema=told.trust.schema, orient="row")
+    said = _Shape(overlap_section([Side("fast", replace(told, trust=trust))])).text
+    assert "Read with care (overlap, fast): 3 launches have no row" in said and "66.7 %" in said
 
 
-def test_no_copies_is_said_in_words(h100: Trace) -> None:
-    text = "".join(Outline(page_of(h100, "decode/baseline")).text)
-    assert "There were no copies" in text
+def test_a_ledger_that_does_not_sum_is_called_out() -> None:
+    told = _analyses(_traces())[1]
+    page = render(None, [replace(told, ledger=told.ledger.head(1))], {})
+    assert "the window is 12,000,000 ns" in _Shape(page).text and 'class="wrong"' in page
 
 
-def test_the_figures_on_the_page_are_those_of_the_analysis(h100: Trace) -> None:
-    window = "pipeline_sequential/optimized"
-    analysis = analyze(h100, window=window)
-    text = "".join(Outline(page_of(h100, window)).text)
-    total = int(analysis.ledger["ns"].sum())
-    assert f"{total:,}" in text
-    hidden = analysis.overlap.filter(pl.col("stage").is_null() & (pl.col("a") == "copy") & (pl.col("b") == "compute"))
-    assert f"{hidden['both_ns'][0]:,}" in text
+def test_a_bare_trace_has_neither_verdict_nor_speed() -> None:
+    trace = pair.baseline()
+    shape = _Shape(render(None, [analyze(trace)], {trace.meta.file: trace}))
+    assert not {"verdict", "speed"} & set(shape.ids) and {"timelines", "ledger", "provenance"} <= set(shape.ids)
+    assert "nothing to compare with" in shape.text
 
 
-def test_doubts_are_shown(h100: Trace) -> None:
-    text = "".join(Outline(page_of(h100)).text)
-    assert "graph launches are recorded whole" in text
+def test_a_trace_in_which_no_device_worked_gives_a_page() -> None:
+    trace = pair.trace([], [("measured", 0, 9000), ("load", 1000, 4000)])
+    said = _Shape(render(None, [analyze(trace)], {trace.meta.file: trace})).text
+    assert "No device did anything in the window" in said
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be written"):
-        write(tmp_path / "no" / "such" / "folder.html", "x")
-    target = tmp_path / "page.html"
-    write(target, "one")
-    write(target, "two")
-    assert target.read_text() == "two"
-    assert [f.name for f in tmp_path.iterdir()] == ["page.html"]
+def test_a_run_without_traces_gives_its_timings(tmp_path: Path) -> None:
+    shape = _Shape(render(pair.run(tmp_path), [], {}))
+    assert "speed" in shape.ids and "timelines" not in shape.ids
+    assert "optimized is 2.000 × as fast as baseline" in shape.text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (scripts/install-chromium-debian.sh)")
-def test_the_page_draws_itself_without_a_network(h100: Trace, hostile_page: str, tmp_path: Path) -> None:
-    for name, page in (("h100", page_of(h100)), ("hostile", hostile_page)):
-        file = tmp_path / f"{name}.html"
-        write(file, page)
-        done = subprocess.run(
-            [
-                str(CHROMIUM),
-                *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-                *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
-                "--host-resolver-rules=MAP * ~NOTFOUND",
-                f"--user-data-dir={tmp_path / 'profile'}",
-                *("--enable-logging=stderr", "--v=0", "--virtual-time-budget=10000", "--dump-dom"),
-                file.as_uri(),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert "js-plotly-plot" in done.stdout  # plotly made the timeline
-        assert re.search(r'class="[^"]*main-svg', done.stdout)
-        console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-        assert not console
+def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
+    stages = [("measured", 0, 9000), ("iteration", 0, 9000), (HOSTILE, 100, 8000), ("x" * 1_000_000, 200, 7000)]
+    trace = pair.trace([("compute", 7, 1000, 2000), ("h2d", 7, 3000, 4000)], stages, kernel=HOSTILE, file=HOSTILE)
+    found = analyze(trace, variant=HOSTILE, window="measured")
+    bad = pl.DataFrame([("overlap", "partial", HOSTILE)], schema=found.trust.schema, orient="row")
+    verdict = _verdict("met", claim=HOSTILE, quantity=HOSTILE, reason=HOSTILE)
+    run = pair.run(tmp_path, workload=HOSTILE)
+    run = replace(
+        run, manifest=replace(run.manifest, notes=(HOSTILE,), command_line=(HOSTILE,), packages={HOSTILE: "1"})
+    )
+    page = render(run, [replace(found, trust=bad)], {HOSTILE: trace}, [verdict], version=HOSTILE)
+    assert "<script>alert" not in page and "<img" not in page and "\x00" not in page and "\u202e" not in page
+    shape = _Shape(page)
+    assert shape.wrong == [] and shape.open == [] and "img" not in shape.tags
+    assert shape.tags.count("script") == 3  # the figures, plotly, and the page's own
+    assert page.count("alert(1)") > 10  # it is shown, as text
+    assert len(page.encode()) < 5_500_000  # a name of 1 MB is not
+
+
+def test_plotly_sees_names_as_text_too(tmp_path: Path) -> None:
+    """plotly reads a little HTML in labels, so names are escaped for it before they are escaped for the script."""
+    name = "<b>bold</b><a href='https://example.org'>here</a>"
+    stages = [("measured", 0, 9000), ("iteration", 0, 9000), (name, 100, 8000)]
+    trace = pair.trace([("compute", 7, 1000, 2000)], stages, kernel=name)
+    page = render(None, [analyze(trace)], {trace.meta.file: trace})
+    figures = re.findall(r'id="figures">(.*?)</script>', page, re.DOTALL)[0]
+    texts = [t for f in json.loads(figures).values() for d in f["data"] for t in [*d["hovertext"], *d.get("text", [])]]
+    assert any("&lt;b&gt;bold" in t for t in texts)
+    assert not any("<b>" in t or "<a" in t for t in texts)
+
+
+def test_the_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    place = tmp_path / "report.html"
+    place.write_text("old")
+    write(place, "new")
+    assert place.read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    with pytest.raises(InputError, match="name another place"):
+        write(tmp_path / "absent" / "report.html", "new")

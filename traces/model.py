@@ -11,7 +11,7 @@ that (pid, correlation) is always a safe key. Correlation ids alone collide betw
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -237,8 +237,8 @@ def text_column(name: str, codes: Any, values: Iterable[str]) -> pl.Series:
     return out
 
 
-def make_trace(meta: Meta, **tables: pl.DataFrame) -> Trace:
-    """A checked `Trace` from whichever tables exist.
+def make_trace(meta: Meta, *, left_out: Collection[tuple[str, str]] = (), **tables: pl.DataFrame) -> Trace:
+    """A checked `Trace` from whichever tables exist; `left_out` are (table, column) pairs that it may lack.
 
     `ops`, `api` and `ranges` are put in their declared order and (re)numbered. Plain strings are encoded.
     Raises `InputError` for an unknown table, a missing column, or a column of another type.
@@ -246,17 +246,17 @@ def make_trace(meta: Meta, **tables: pl.DataFrame) -> Trace:
     unknown = sorted(set(tables) - set(SCHEMAS))
     if unknown:
         raise InputError(f"no table is called {unknown[0]!r}; tables are {', '.join(TABLES)}")
-    frames = {name: _conform(name, tables[name]) if name in tables else empty(name) for name in TABLES}
+    frames = {name: _conform(name, tables[name], left_out) if name in tables else empty(name) for name in TABLES}
     frames["ops"] = _ordered(frames["ops"], "op_id", ["start_ns"])
     frames["api"] = _ordered(frames["api"], "call_id", ["start_ns"])
     frames["ranges"] = _ordered_ranges(frames["ranges"])
     return Trace(meta=meta, **frames)
 
 
-def _conform(table: str, frame: pl.DataFrame) -> pl.DataFrame:
-    schema = SCHEMAS[table]
+def _conform(table: str, frame: pl.DataFrame, left_out: Collection[tuple[str, str]]) -> pl.DataFrame:
+    schema = {c: t for c, t in SCHEMAS[table].items() if (table, c) not in left_out}
     row_id = {"ops": "op_id", "api": "call_id", "ranges": "range_id"}.get(table)
-    if row_id is not None and row_id not in frame.columns:
+    if row_id is not None and row_id in schema and row_id not in frame.columns:
         frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(row_id))
     missing = [c for c in schema if c not in frame.columns]
     if missing:
@@ -283,7 +283,7 @@ def _conform(table: str, frame: pl.DataFrame) -> pl.DataFrame:
 def _ordered(frame: pl.DataFrame, row_id: str, keys: list[str]) -> pl.DataFrame:
     if not frame.get_column(keys[0]).is_sorted():
         frame = frame.sort(keys, maintain_order=True)
-    return frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(row_id))
+    return frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(row_id)) if row_id in frame.columns else frame
 
 
 def _ordered_ranges(frame: pl.DataFrame) -> pl.DataFrame:

@@ -7,6 +7,7 @@ ENUM tables. Only the tables named in this package are ever read. See ``nsys_sql
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,11 +35,15 @@ _COLUMNS: Final = {**OP_TABLES, **HOST_TABLES, "GPU_METRICS": METRIC_COLUMNS}
 """The columns that are read of each table of events."""
 
 
-def read_nsys(path: Path) -> Trace:
+_SOURCES: Final = {("ops", "graph_node"): "graphNodeId", ("api", "result"): "returnValue"}
+"""Source columns of the model's columns that may be left out; the far end of a long row is the slowest to read."""
+
+
+def read_nsys(path: Path, *, left_out: Collection[tuple[str, str]] = ()) -> Trace:
     """The trace in nsys export `path`.
 
     Rows that cannot be used as recorded are dropped and counted in ``Trace.meta.anomalies``; tables that are absent
-    are empty. Raises `InputError` if `path` is missing, no SQLite file, truncated, corrupt, or no nsys export.
+    are empty. Columns `left_out`, (table, column) pairs, are neither read nor kept. Raises `InputError` if `path` is missing, no SQLite file, truncated, corrupt, or no nsys export.
     """
     with Source(path) as source:
         if not is_nsys(source):
@@ -46,12 +51,17 @@ def read_nsys(path: Path) -> Trace:
                 f"{path} was to be read as an nsys export, but it is an SQLite database of something else; "
                 "give the file that `nsys export --type sqlite` wrote"
             )
-        return _read(source)
+        return _read(source, left_out)
 
 
-def _read(source: Source) -> Trace:
+def _read(source: Source, left_out: Collection[tuple[str, str]]) -> Trace:
     odd: Counter[str] = Counter()
-    raw = {t: integers(source, t, columns) for t, columns in _COLUMNS.items() if t in source.tables}
+    unread = {_SOURCES[pair] for pair in left_out if pair in _SOURCES}
+    raw = {
+        table: integers(source, table, {c: t for c, t in columns.items() if c not in unread})
+        for table, columns in _COLUMNS.items()
+        if table in source.tables
+    }
     ids = ("globalTid", "globalPid")
     hosts = Hosts.of(frame.get_column(c) for frame in raw.values() for c in ids if c in frame.columns)
     devices = DeviceMap.of(source, hosts)
@@ -79,7 +89,7 @@ def _read(source: Source) -> Trace:
     tables["threads"] = read_threads(source, hosts, _distinct(tables, ["pid", "tid"], ("api", "ranges", "osrt")))
     odd["cells_of_wrong_type"] += source.foreign_cells
     meta: Meta = read_meta(source, odd, (*EVENT_TABLES, *FACT_TABLES))
-    return make_trace(meta, **tables)
+    return make_trace(meta, left_out=left_out, **tables)
 
 
 def _with_process(ops: pl.DataFrame, api: pl.DataFrame, odd: Counter[str]) -> pl.DataFrame:

@@ -104,8 +104,9 @@ def read_api(source: Source, raw: dict[str, pl.DataFrame], hosts: Hosts, odd: Co
         pl.col("end").alias("end_ns"),
         pl.col("correlationId").alias("correlation"),
         names,
-        pl.col("returnValue").alias("result"),
+        *([pl.col("returnValue").alias("result")] if "returnValue" in frame.columns else []),
     )
+    del frame
     start = table.get_column("start_ns")
     return table if start.is_sorted() else table[np.argsort(start.to_numpy(), kind="stable")]
 

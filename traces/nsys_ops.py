@@ -80,10 +80,7 @@ def read_ops(source: Source, raw: dict[str, pl.DataFrame], hosts: Hosts, devices
             parts.append(_shared(frame, hosts).with_columns(build(source, frame, names, odd)))
     if not parts:
         return None
-    frame = pl.concat([*parts, pl.DataFrame(schema=_PARTIAL)], how="diagonal")
-    order = _order(frame.get_column("start_ns"))
-    if order is not None:
-        frame = frame[order]
+    frame = _joined(parts)
     frame = devices.apply(frame, ("device", "src_device", "dst_device"))
     return frame.with_columns(
         coded("kind", frame.get_column("kind"), KINDS),
@@ -91,6 +88,21 @@ def read_ops(source: Source, raw: dict[str, pl.DataFrame], hosts: Hosts, devices
         coded("src_kind", frame.get_column("src_kind"), MEMORY_KINDS),
         coded("dst_kind", frame.get_column("dst_kind"), MEMORY_KINDS),
     )
+
+
+def _joined(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of all `parts`, sorted by start. Column by column, each taken out of its parts, to hold no table twice."""
+    order = _order(pl.concat([p.get_column("start_ns") for p in parts]))
+    heights = [p.height for p in parts]
+    columns = []
+    for name, dtype in _PARTIAL.items():
+        pieces = [
+            p.drop_in_place(name) if name in p.columns else pl.repeat(None, height, dtype=dtype, eager=True)
+            for p, height in zip(parts, heights, strict=True)
+        ]
+        whole = pl.concat([s.cast(dtype).alias(name) for s in pieces])
+        columns.append(whole if order is None else whole.gather(order))
+    return pl.DataFrame(columns)
 
 
 def timed(frame: pl.DataFrame, what: str, odd: Counter[str]) -> pl.DataFrame:
@@ -156,8 +168,12 @@ def _kernels(source: Source, frame: pl.DataFrame, names: list[str], odd: Counter
     return [
         pl.Series("kind", kinds[codes]),
         pl.Series("name", codes),
-        frame.get_column("graphNodeId").alias("graph_node"),
+        *_graph_node(frame),
     ]
+
+
+def _graph_node(frame: pl.DataFrame) -> list[pl.Series]:
+    return [frame.get_column("graphNodeId").alias("graph_node")] if "graphNodeId" in frame.columns else []
 
 
 def _copies(source: Source, frame: pl.DataFrame, names: list[str], odd: Counter[str]) -> list[pl.Series]:
@@ -179,7 +195,7 @@ def _copies(source: Source, frame: pl.DataFrame, names: list[str], odd: Counter[
         dst.alias("dst_kind"),
         frame.get_column("srcDeviceId").alias("src_device"),
         frame.get_column("dstDeviceId").alias("dst_device"),
-        frame.get_column("graphNodeId").alias("graph_node"),
+        *_graph_node(frame),
     ]
 
 
@@ -205,7 +221,7 @@ def _memsets(source: Source, frame: pl.DataFrame, names: list[str], odd: Counter
         pl.repeat(len(names) - 1, frame.height, dtype=pl.Int32, eager=True).alias("name"),
         frame.get_column("bytes").alias("nbytes"),
         memory_codes(source, frame.get_column("memKind")).alias("dst_kind"),
-        frame.get_column("graphNodeId").alias("graph_node"),
+        *_graph_node(frame),
     ]
 
 

@@ -11,8 +11,9 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -34,29 +35,41 @@ Exporter = Callable[[Path, Path], None]
 
 
 def open_trace(
-    path: Path, *, kind_file: Path | None = None, cache: bool = False, export: Exporter | None = None
+    path: Path,
+    *,
+    kind_file: Path | None = None,
+    cache: bool = False,
+    in_background: bool = False,
+    export: Exporter | None = None,
+    left_out: Collection[tuple[str, str]] = (),
 ) -> Trace:
     """The trace in `path`, ready for analysis (`host_ops` applied).
 
     `kind_file` is the torch recorder's side file; without one, a ``stages.json`` beside a torch trace is used. With
-    `cache` the tables are kept as Parquet (`store`) and reused while the file is the same. `export` replaces
-    ``nsys export``. Raises `InputError` for anything that is no readable trace, `EmptyTraceError` if nothing
+    `cache` the tables are kept as Parquet (`store`) and reused while the file is the same; `in_background` they are written
+    by a thread that the interpreter waits for at its end. `export` replaces ``nsys export``. Columns `left_out`, (table,
+    column) pairs, may be missing from the trace: an nsys reader saves the time to read them. Raises `InputError` for anything that is no readable trace, `EmptyTraceError` if nothing
     happened in it, and `RecorderError` if an .nsys-rep cannot be exported here.
     """
     if not cache:
-        return _open(path, kind_file, export)
+        return _open(path, kind_file, export, left_out)
     from .store import cache_key, load, save
 
     _require_file(path)
-    key = cache_key(path, kind_file or _side_file(path))
-    trace = load(path, key)
+    key = cache_key(path, kind_file or _side_file(path), left_out)
+    trace = load(path, key, left_out)
     if trace is None:
-        trace = _open(path, kind_file, export)
-        save(path, key, trace)
+        trace = _open(path, kind_file, export, left_out)
+        if in_background:
+            threading.Thread(target=save, args=(path, key, trace)).start()
+        else:
+            save(path, key, trace)
     return trace
 
 
-def _open(path: Path, kind_file: Path | None, export: Exporter | None) -> Trace:
+def _open(
+    path: Path, kind_file: Path | None, export: Exporter | None, left_out: Collection[tuple[str, str]]
+) -> Trace:
     _require_file(path)
     with _plain(path) as plain:
         head = _head(plain)
@@ -64,9 +77,9 @@ def _open(path: Path, kind_file: Path | None, export: Exporter | None) -> Trace:
             with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
                 exported = Path(folder) / "export.sqlite"
                 (export or export_report)(plain, exported)
-                trace = _read_sqlite(exported)
+                trace = _read_sqlite(exported, left_out)
         elif head.startswith(SQLITE_MAGIC):
-            trace = _read_sqlite(plain)
+            trace = _read_sqlite(plain, left_out)
         elif head.lstrip()[:1] in (b"{", b"["):
             from .kineto import read_kineto
 
@@ -86,10 +99,10 @@ def _open(path: Path, kind_file: Path | None, export: Exporter | None) -> Trace:
     return with_host_ops(trace)
 
 
-def _read_sqlite(path: Path) -> Trace:
+def _read_sqlite(path: Path, left_out: Collection[tuple[str, str]]) -> Trace:
     from .nsys import read_nsys
 
-    return read_nsys(path)
+    return read_nsys(path, left_out=left_out)
 
 
 def export_report(report: Path, target: Path) -> None:

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +37,7 @@ _SUFFIX: Final = ".aisp-cache"
 Key = dict[str, Any]
 
 
-def cache_key(path: Path, side_file: Path | None = None) -> Key:
+def cache_key(path: Path, side_file: Path | None = None, left_out: Collection[tuple[str, str]] = ()) -> Key:
     """What identifies the content of `path` (and of its side file) without reading all of it."""
     stat = path.stat()
     side = hashlib.sha256(side_file.read_bytes()).hexdigest() if side_file is not None and side_file.is_file() else None
@@ -47,10 +48,11 @@ def cache_key(path: Path, side_file: Path | None = None) -> Key:
         "mtime_ns": stat.st_mtime_ns,
         "sample": _sample(path, stat.st_size),
         "side_file": side,
+        "left_out": sorted(".".join(pair) for pair in left_out),
     }
 
 
-def load(path: Path, key: Key) -> Trace | None:
+def load(path: Path, key: Key, left_out: Collection[tuple[str, str]] = ()) -> Trace | None:
     """The cached trace of `path`, or null if there is none that matches `key`."""
     for folder in _folders(path):
         try:
@@ -62,7 +64,7 @@ def load(path: Path, key: Key) -> Trace | None:
             present = {n: pl.read_parquet(folder / f"{n}.parquet") for n in stored["rows"]}
             if {n: present[n].height for n in present} != stored["rows"]:
                 continue
-            return make_trace(meta, **present)
+            return make_trace(meta, left_out=left_out, **present)
         except (OSError, ValueError, TypeError, KeyError, InputError, pl.exceptions.PolarsError):
             continue  # damaged: as good as absent
     return None

@@ -29,7 +29,22 @@ def run(
         ),
     ] = "process",
     domain: Annotated[str | None, typer.Option(help="NVTX domain whose ranges are the stages")] = None,
+    stages: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="only ranges whose name matches are stages")
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="fold stages deeper than N levels into their ancestor")
+    ] = None,
+    below: Annotated[
+        str | None,
+        typer.Option(
+            "--range", metavar="RANGE", help="only this range and ranges in it are stages (--window limits the time)"
+        ),
+    ] = None,
     gaps: Annotated[int, typer.Option(min=0, help="how many of the largest idle gaps to keep for each device")] = 20,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="keep the tables of a large trace, and use those kept before")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of tables")] = False,
 ) -> None:
     """Account for every nanosecond of a run or trace, stage by stage.
@@ -38,13 +53,17 @@ def run(
     hidden under compute, bandwidth per direction, and what the allocator cost. The cells of the ledger add up exactly.
     """
     from ...analyze.document import document
+    from ...analyze.selection import Selection
     from ..sources import analyses_of
     from ..tables import print_analysis
 
+    chosen = Selection(stages=stages, depth=depth, below=below)
     analyses = [
         analysis
         for source in _given(sources)
-        for analysis in analyses_of(source, window=window, attribution=attribution, domain=domain, gaps=gaps)
+        for analysis in analyses_of(
+            source, window=window, attribution=attribution, domain=domain, gaps=gaps, selection=chosen, cache=cache
+        )
     ]
     if as_json:
         print_json(document(analyses))

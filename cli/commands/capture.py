@@ -18,7 +18,7 @@ from ...capture.recorders import choose_recorder
 from ...traces.errors import RecorderError, UsageError, WorkloadError
 from ...traces.run import RUNS_DIR, nearest
 from ...workloads import catalog
-from .. import console
+from .. import calibration, console
 
 FILE_VARIANTS: Final = (("baseline", ""), ("optimized", ""))
 """The variants a workload in a user's file is taken to have when --variant names none."""
@@ -52,13 +52,22 @@ def run(
         Path | None, typer.Option("--resume", help="Finish the unfinished run in this folder.", metavar="FOLDER")
     ] = None,
     nsys_arg: Annotated[list[str] | None, typer.Option(help="Passed on to nsys profile; may be repeated.")] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure how fast this machine's GPUs copy, and keep it. No run.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing calibration.")] = False,
 ) -> int:
     """Run a workload and record it into a run folder.
 
     Without WORKLOAD, every workload this machine can run. Each is timed in untraced rounds, all variants in
     alternating order, then recorded once per variant. `capture -- COMMAND ...` records a program of your own once,
-    which needs nsys.
+    which needs nsys. `capture --calibrate` measures how fast copies can be on this machine, which `analyze` then compares with.
     """
+    if calibrate:
+        _refuse_others(ctx, ("calibrate", "force", "output", "timeout"), "it records no run", "--calibrate")
+        return calibration.run(output if _given(ctx, "output") else None, force=force, timeout_s=timeout)
+    if force:
+        raise UsageError("--force replaces a calibration and was given without --calibrate; leave it out")
     if resume_folder is not None:
         _refuse_others(ctx, ("resume_folder",), "--resume takes everything from the unfinished run")
         return _summary([resume(resume_folder)])
@@ -251,12 +260,12 @@ def _summary(runs: Sequence[Path]) -> int:
     return 0
 
 
-def _refuse_others(ctx: typer.Context, allowed: Sequence[str], why: str) -> None:
+def _refuse_others(ctx: typer.Context, allowed: Sequence[str], why: str, option: str = "--resume") -> None:
     for name in ctx.params:
         if name not in allowed and _given(ctx, name):
-            raise UsageError(f"--{name.replace('_', '-')} was given together with --resume, but {why}; leave it out")
+            raise UsageError(f"--{name.replace('_', '-')} was given together with {option}, but {why}; leave it out")
     if ctx.args:
-        raise UsageError(f"a command was given together with --resume, but {why}; leave it out")
+        raise UsageError(f"a command was given together with {option}, but {why}; leave it out")
 
 
 def _given(ctx: typer.Context, name: str) -> bool:

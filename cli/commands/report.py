@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ..console import say
+
+MOST_GAPS: Final = 500
+"""Idle gaps of one device that a timeline draws, the longest of the window."""
 
 
 def run(
@@ -38,7 +41,7 @@ def run(
     from ..sources import find_source
 
     found = find_source(source)
-    opened = list(found.open())
+    opened = list(found.open(gaps=MOST_GAPS))
     analyses = {str(o.variant): o.analysis for o in opened}
     traces = {o.side: o.trace for o in opened}
     verdicts = None if found.run is None else judge_run(found.run, analyses, expectations).verdicts

@@ -1,0 +1,476 @@
+"""Compiled versions of the primitives that touch every op or every call once.
+
+Each has a numpy version with the same answer (named in its docstring), which is used on small inputs and where numba is
+absent; `tests/test_fast.py` compares the two. They are single passes over sorted arrays that allocate little more than
+their results, release the GIL, and are compiled once: numba keeps the machine code beside this file, in the user's cache
+folder, or, where neither can be written, in memory only.
+
+Arrays are C-contiguous and may be read-only. Times are int64 ns; kinds int8; positions int32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+
+def _array(dtype: Any) -> Any:
+    return types.Array(dtype, 1, "C", readonly=True)
+
+
+_T = _array(types.int64)
+_P = _array(types.int32)
+_K = _array(types.int8)
+_B = _array(types.boolean)
+
+
+def _compiled(*signatures: Any) -> Callable[[Any], Any]:
+    def wrap(function: Any) -> Any:
+        try:
+            return numba.njit(list(signatures), cache=True, nogil=True)(function)
+        except (RuntimeError, OSError):  # nowhere to keep the machine code
+            return numba.njit(list(signatures), nogil=True)(function)
+
+    return wrap
+
+
+@_compiled((_T, _T))
+def owned_from(start, end):
+    """`intervals.owned_from`."""
+    out = np.empty(len(start), np.int64)
+    reach = np.int64(-(2**63) + 1)
+    for i in range(len(start)):
+        out[i] = max(start[i], reach)
+        reach = max(reach, end[i])
+    return out
+
+
+@_compiled((_T, _T))
+def cover(start, end):
+    """(start, end) of `intervals.cover`."""
+    members = 0
+    reach = np.int64(-(2**63) + 1)
+    for i in range(len(start)):
+        if end[i] > start[i]:
+            if members == 0 or start[i] > reach:
+                members += 1
+                reach = end[i]
+            elif end[i] > reach:
+                reach = end[i]
+    out_start, out_end = np.empty(members, np.int64), np.empty(members, np.int64)
+    last = -1
+    for i in range(len(start)):
+        if end[i] > start[i]:
+            if last < 0 or start[i] > out_end[last]:
+                last += 1
+                out_start[last], out_end[last] = start[i], end[i]
+            elif end[i] > out_end[last]:
+                out_end[last] = end[i]
+    return out_start, out_end
+
+
+@_compiled((_T, _T, _T, _T))
+def common(a_start, a_end, b_start, b_end):
+    """`intervals.common` of two covers."""
+    total = np.int64(0)
+    i = j = 0
+    while i < len(a_start) and j < len(b_start):
+        total += max(min(a_end[i], b_end[j]) - max(a_start[i], b_start[j]), 0)
+        if a_end[i] <= b_end[j]:
+            i += 1
+        else:
+            j += 1
+    return total
+
+
+@_compiled((_T, _T, _T, _T))
+def union(a_start, a_end, b_start, b_end):
+    """(start, end) of `intervals.union` of two covers."""
+    out_start = np.empty(len(a_start) + len(b_start), np.int64)
+    out_end = np.empty(len(a_start) + len(b_start), np.int64)
+    i = j = 0
+    last = -1
+    while i < len(a_start) or j < len(b_start):
+        if j >= len(b_start) or (i < len(a_start) and a_start[i] <= b_start[j]):
+            s, e = a_start[i], a_end[i]
+            i += 1
+        else:
+            s, e = b_start[j], b_end[j]
+            j += 1
+        if last >= 0 and s <= out_end[last]:
+            out_end[last] = max(out_end[last], e)
+        else:
+            last += 1
+            out_start[last], out_end[last] = s, e
+    return out_start[: last + 1].copy(), out_end[: last + 1].copy()
+
+
+@_compiled((_T, _T))
+def place_right(at, time):
+    """``numpy.searchsorted(at, time, "right")``; linear where `time` is nearly in order."""
+    out = np.empty(len(time), np.int32)
+    n = len(at)
+    i = 0
+    for k in range(len(time)):
+        t = time[k]
+        budget = 12
+        while budget > 0 and i < n and at[i] <= t:
+            i += 1
+            budget -= 1
+        while budget > 0 and i > 0 and at[i - 1] > t:
+            i -= 1
+            budget -= 1
+        if budget == 0:
+            low, high = 0, n
+            while low < high:
+                middle = (low + high) >> 1
+                if at[middle] <= t:
+                    low = middle + 1
+                else:
+                    high = middle
+            i = low
+        out[k] = i
+    return out
+
+
+@_compiled((_K, _T, _T, types.int64), (_P, _T, _T, types.int64))
+def grouped_measure(group, start, end, groups):
+    """`intervals.grouped_measure`."""
+    out = np.zeros(groups, np.int64)
+    reach = np.full(groups, -(2**63) + 1, np.int64)
+    for i in range(len(start)):
+        g = group[i]
+        if g >= 0:
+            s = max(start[i], reach[g])
+            if end[i] > s:
+                out[g] += end[i] - s
+                reach[g] = end[i]
+    return out
+
+
+@_compiled((_K, _T, _T, _B, _P, types.int64))
+def split_covers(kind, start, end, mine, groups_of, groups):
+    """The covers of each group of kinds, of the ops `mine` and of the others: `overlap.stage_covers` in one pass.
+
+    Bit g of ``groups_of[kind]`` says that the kind belongs to group g. Returns (start, end, first): the cover of group g is
+    ``first[g]:first[g + 1]``, that of the others' group g lies at ``groups + g``.
+    """
+    slots = 2 * groups
+    count = np.zeros(slots, np.int64)
+    reach = np.full(slots, -(2**63) + 1, np.int64)
+    for i in range(len(start)):
+        if end[i] <= start[i]:
+            continue
+        mask = groups_of[kind[i]]
+        offset = 0 if mine[i] else groups
+        for g in range(groups):
+            if mask >> g & 1:
+                slot = offset + g
+                if start[i] > reach[slot]:
+                    count[slot] += 1
+                    reach[slot] = end[i]
+                elif end[i] > reach[slot]:
+                    reach[slot] = end[i]
+    first = np.zeros(slots + 1, np.int64)
+    for slot in range(slots):
+        first[slot + 1] = first[slot] + count[slot]
+    out_start, out_end = np.empty(first[slots], np.int64), np.empty(first[slots], np.int64)
+    last = first[:slots] - 1
+    for i in range(len(start)):
+        if end[i] <= start[i]:
+            continue
+        mask = groups_of[kind[i]]
+        offset = 0 if mine[i] else groups
+        for g in range(groups):
+            if mask >> g & 1:
+                slot = offset + g
+                here = last[slot]
+                if here < first[slot] or start[i] > out_end[here]:
+                    last[slot] = here + 1
+                    out_start[here + 1], out_end[here + 1] = start[i], end[i]
+                elif end[i] > out_end[here]:
+                    out_end[here] = end[i]
+    return out_start, out_end, first
+
+
+@_compiled((_K, _P, _T, _T, _T, _P, _P, types.int64, types.int64))
+def by_path(kind, node, start, end, nbytes, above_first, above, paths, kinds):
+    """Figures of every (path, kind), nested stages included: `projection.stage_kinds` in one pass.
+
+    The paths at or above node n are ``above[above_first[n]:above_first[n + 1]]``. Returns count, sum, bytes and union as
+    arrays of ``paths * (kinds + 1)``; the last of each path's kinds is all of them. Ops of a negative node are ignored.
+    """
+    width = kinds + 1
+    count = np.zeros(paths * width, np.int64)
+    total = np.zeros(paths * width, np.int64)
+    size = np.zeros(paths * width, np.int64)
+    union_ns = np.zeros(paths * width, np.int64)
+    reach = np.full(paths * width, -(2**63) + 1, np.int64)
+    for i in range(len(start)):
+        n = node[i]
+        if n < 0:
+            continue
+        s, e, k = start[i], end[i], kind[i]
+        for j in range(above_first[n], above_first[n + 1]):
+            base = above[j] * width
+            one = base + k
+            count[one] += 1
+            total[one] += e - s
+            size[one] += nbytes[i]
+            low = max(s, reach[one])
+            if e > low:
+                union_ns[one] += e - low
+                reach[one] = e
+            whole = base + kinds
+            low = max(s, reach[whole])
+            if e > low:
+                union_ns[whole] += e - low
+                reach[whole] = e
+    for p in range(paths):
+        for k in range(kinds):
+            count[p * width + kinds] += count[p * width + k]
+            total[p * width + kinds] += total[p * width + k]
+            size[p * width + kinds] += size[p * width + k]
+    return count, total, size, union_ns
+
+
+@_compiled((_P, _T, _T, _P))
+def project(stage, start, end, parent):
+    """(ops, first start, last end, own ops) of each stage with nested ones rolled up: `projection.per_instance`.
+
+    Parents precede their children.
+    """
+    n = len(parent)
+    count, own = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    first, last = np.full(n, 2**63 - 1, np.int64), np.full(n, -(2**63) + 1, np.int64)
+    for i in range(len(stage)):
+        s = stage[i]
+        if s >= 0:
+            own[s] += 1
+            first[s] = min(first[s], start[i])
+            last[s] = max(last[s], end[i])
+    for s in range(n):
+        count[s] = own[s]
+    for s in range(n - 1, -1, -1):
+        p = parent[s]
+        if p >= 0 and count[s] > 0:
+            count[p] += count[s]
+            first[p] = min(first[p], first[s])
+            last[p] = max(last[p], last[s])
+    return count, first, last, own
+
+
+@_compiled((_P, _T, _P, _T, types.int64, types.int64, _P))
+def join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids):
+    """`launches.launching_calls` by a table of (process, correlation): (call of each op or -1, whether any key repeats)."""
+    table = np.full(len(pids) * width, -1, np.int32)
+    repeats = False
+    p = 0
+    for i in range(len(call_pid)):
+        if pids[p] != call_pid[i]:
+            p = np.searchsorted(pids, call_pid[i])
+        key = p * width + call_correlation[i] - low
+        repeats |= table[key] >= 0
+        table[key] = i
+    out = np.full(len(op_pid), -1, np.int32)
+    p = 0
+    for i in range(len(op_pid)):
+        c = op_correlation[i]
+        if c <= 0 or c < low or c >= low + width:
+            continue
+        if pids[p] != op_pid[i]:
+            found = np.searchsorted(pids, op_pid[i])
+            if found >= len(pids) or pids[found] != op_pid[i]:
+                continue
+            p = found
+        out[i] = table[p * width + c - low]
+    return out, repeats
+
+
+@_compiled((_P, _P, types.int64))
+def threads(pid, tid, most):
+    """(distinct keys ``pid << 32 | tid``, which of them each row has), in order of appearance; at most `most` distinct.
+
+    With more, the second answer is empty.
+    """
+    keys = np.empty(most, np.int64)
+    n = 0
+    which = np.empty(len(pid), np.int16)
+    recent = np.full(64, -1, np.int64)
+    for i in range(len(pid)):
+        key = np.int64(pid[i]) << 32 | np.int64(tid[i])
+        slot = tid[i] & 63
+        k = recent[slot]
+        if k < 0 or keys[k] != key:
+            k = 0
+            while k < n and keys[k] != key:
+                k += 1
+            if k == n:
+                if n == most:
+                    return keys, np.empty(0, np.int16)
+                keys[n] = key
+                n += 1
+            recent[slot] = k
+        which[i] = k
+    return keys[:n].copy(), which
+
+
+@_compiled((_array(types.int16), types.int64), (_P, types.int64))
+def grouped_rows(group, groups):
+    """(rows ordered by group, stable; first of each group): a counting sort. Rows of a negative group are left out."""
+    first = np.zeros(groups + 1, np.int64)
+    for i in range(len(group)):
+        if group[i] >= 0:
+            first[group[i] + 1] += 1
+    for g in range(groups):
+        first[g + 1] += first[g]
+    out = np.empty(first[groups], np.int32)
+    cursor = first.copy()
+    for i in range(len(group)):
+        if group[i] >= 0:
+            out[cursor[group[i]]] = i
+            cursor[group[i]] += 1
+    return out, first
+
+
+@_compiled((_T, _T))
+def nesting(start, end):
+    """`steps.nesting`: the innermost interval open at each start, and whether all nest properly."""
+    parent = np.full(len(start), -1, np.int64)
+    stack = np.empty(len(start), np.int64)
+    top = 0
+    proper = True
+    for i in range(len(start)):
+        while top > 0 and end[stack[top - 1]] <= start[i]:
+            top -= 1
+        if top > 0:
+            parent[i] = stack[top - 1]
+            if end[i] > start[i] and end[i] > end[stack[top - 1]]:
+                proper = False
+        if end[i] > start[i]:
+            stack[top] = i
+            top += 1
+    return parent, proper
+
+
+@_compiled((_T, _T, _T), (_T, _T, _P), (_T, _T, _K))
+def innermost(start, end, value):
+    """(at, value) of `steps.innermost`: the value of the last started interval still open, -1 where none is."""
+    at = np.empty(2 * len(start), np.int64)
+    out = np.empty(2 * len(start), value.dtype)
+    stack = np.empty(len(start), np.int32)
+    top = 0
+    n = 0
+    for i in range(len(start) + 1):
+        more = i < len(start)
+        if more and end[i] <= start[i]:
+            continue
+        # Close what ends up to the next start, innermost first; what an inner one outlives is skipped.
+        while top > 0 and (not more or end[stack[top - 1]] <= start[i]):
+            t = end[stack[top - 1]]
+            while top > 0 and end[stack[top - 1]] <= t:
+                top -= 1
+            v = value[stack[top - 1]] if top > 0 else value.dtype.type(-1)
+            if n > 0 and at[n - 1] == t:
+                n -= 1
+            if (n == 0 and v != -1) or (n > 0 and out[n - 1] != v):
+                at[n], out[n] = t, v
+                n += 1
+        if more:
+            stack[top] = i
+            top += 1
+            if n > 0 and at[n - 1] == start[i]:
+                n -= 1
+            if (n == 0 and value[i] != -1) or (n > 0 and out[n - 1] != value[i]):
+                at[n], out[n] = start[i], value[i]
+                n += 1
+    return at[:n], out[:n]
+
+
+@_compiled((_T,))
+def last_to_end(end):
+    """`ledger._last_to_end`."""
+    out = np.empty(len(end), np.int32)
+    best = 0
+    for i in range(len(end)):
+        if end[i] >= end[best]:
+            best = i
+        out[i] = best
+    return out
+
+
+@_compiled((_T, _T, _T, _K, _T, _P, _T, _P, _T, _P, _T, _P, _P))
+def host_pieces(start, end, call_at, call, stage_at, stage, prof_at, prof, driver_at, driver, iter_at, iteration, codes):
+    """Cut sorted, disjoint intervals by five step functions at once: `hosts.HostStates.of`, then `steps.pieces`.
+
+    `codes` are the causes host_code, other_api, profiler, driver_overhead. Returns per piece (interval, start, end, stage,
+    iteration, cause), and per interval the cause at its start.
+    """
+    room = 2 * len(start) + 16
+    which = np.empty(room, np.int32)
+    begin, stop = np.empty(room, np.int64), np.empty(room, np.int64)
+    out_stage, out_iter, out_cause = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int8)
+    first = np.empty(len(start), np.int8)
+    forever = np.int64(2**63 - 1)
+    n = 0
+    c = s = p = d = i = 0  # steps that lie not after the instant
+    for g in range(len(start)):
+        t = start[g]
+        new = True
+        while new or t < end[g]:
+            while c < len(call_at) and call_at[c] <= t:
+                c += 1
+            while s < len(stage_at) and stage_at[s] <= t:
+                s += 1
+            while p < len(prof_at) and prof_at[p] <= t:
+                p += 1
+            while d < len(driver_at) and driver_at[d] <= t:
+                d += 1
+            while i < len(iter_at) and iter_at[i] <= t:
+                i += 1
+            cause = np.int32(call[c - 1]) if c > 0 else np.int32(-1)
+            if cause == -1 or cause == codes[1]:
+                if p > 0 and prof[p - 1] != -1:
+                    cause = codes[2]
+                elif d > 0 and driver[d - 1] != -1:
+                    cause = codes[3]
+                elif cause == -1:
+                    cause = codes[0]
+            if new:
+                first[g] = cause
+                new = False
+                if t >= end[g]:
+                    break
+            until = end[g]
+            until = min(until, call_at[c] if c < len(call_at) else forever)
+            until = min(until, stage_at[s] if s < len(stage_at) else forever)
+            until = min(until, prof_at[p] if p < len(prof_at) else forever)
+            until = min(until, driver_at[d] if d < len(driver_at) else forever)
+            until = min(until, iter_at[i] if i < len(iter_at) else forever)
+            if n == room:
+                room *= 2
+                which = np.concatenate((which, np.empty(n, np.int32)))
+                begin = np.concatenate((begin, np.empty(n, np.int64)))
+                stop = np.concatenate((stop, np.empty(n, np.int64)))
+                out_stage = np.concatenate((out_stage, np.empty(n, np.int32)))
+                out_iter = np.concatenate((out_iter, np.empty(n, np.int32)))
+                out_cause = np.concatenate((out_cause, np.empty(n, np.int8)))
+            which[n], begin[n], stop[n], out_cause[n] = g, t, until, cause
+            out_stage[n] = stage[s - 1] if s > 0 else -1
+            out_iter[n] = iteration[i - 1] if i > 0 else -1
+            n += 1
+            t = until
+    return which[:n], begin[:n], stop[:n], out_stage[:n], out_iter[:n], out_cause[:n], first
+
+
+@_compiled((_P, _T, types.int64))
+def accumulate(key, amount, size):
+    """Sum of `amount` for each key 0..size-1."""
+    out = np.zeros(size, np.int64)
+    for i in range(len(key)):
+        out[key[i]] += amount[i]
+    return out

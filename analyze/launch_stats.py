@@ -1,0 +1,158 @@
+"""Launches: how long work waited, how small the kernels are, and which of them took the time.
+
+    call        |---L---|
+    stream   ...XXX|           |YYYYY            latency      = start of Y - start of L
+                                                 queue delay  = start of Y - max(end of L, end of X), at least 0
+
+Latency includes the time inside the call; the queue delay is what neither the host nor the stream's own earlier work explains.
+Only the first op of a launch counts (a graph launch starts many), and only ops that start inside the window. Percentiles are
+nearest-rank: values that occurred. Everything is by innermost stage; a null stage is the whole device. A machine
+without a GPU launches nothing and has no rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from ..traces.model import KINDS, distinct_values
+from .concurrency import ends_before, lanes
+from .intervals import Ints
+from .result import IDLE, SCHEMAS
+from .steps import NOTHING
+from .work import Rows, Work
+
+SMALL_NS: Final = 10_000
+"""Kernels shorter than this are small: about what one launch costs the host (2 to 10 us)."""
+
+PERCENTILES: Final = (50, 90, 99)
+
+DEVICE_CAUSES: Final = ("queued", "graph_internal", "dependency")
+"""Idle causes for which the host is not to blame."""
+
+TOP: Final = 10
+"""Kernels listed for each stage and for each device."""
+
+_KERNELS: Final = (KINDS.index("compute"), KINDS.index("comm"))
+
+
+def launch_tables(work: Work, ledger: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Tables ``launches``, ``kernel_counts`` and ``top_kernels``."""
+    waits = [row for figure, value, rows in _waits(work) for row in _distributions(work, figure, value, rows)]
+    return {
+        "launches": pl.DataFrame(waits, schema=SCHEMAS["launches"], orient="row"),
+        "kernel_counts": _counts(work, ledger),
+        "top_kernels": _top(work),
+    }
+
+
+def _waits(work: Work) -> Iterator[tuple[str, Ints, Rows]]:
+    """(figure, value of each op of the trace, rows of `work` that count)."""
+    ops, launches, calls = work.trace.ops, work.launches, work.calls
+    if len(calls) == 0 or len(work.ops) == 0:
+        return
+    start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
+    first = np.full(len(calls), len(ops), np.int64)
+    launched = np.flatnonzero(launches.call >= 0)[::-1]
+    first[launches.call[launched]] = launched  # the earliest op of a call is written last
+    row = work.row
+    call = launches.call[row]
+    low = np.zeros(len(row), np.int64)
+    for span, rows in work.devices():
+        low[rows] = span.start_ns
+    counted = np.flatnonzero((call >= 0) & (first[np.maximum(call, 0)] == row) & (start[row] >= low))
+    if len(counted) == 0:
+        return
+    of = np.maximum(launches.call, 0)
+    yield "latency", start - calls.start_ns[of], counted
+    lane, _ = lanes(ops)
+    ready = np.maximum(calls.end_ns[of], ends_before(lane, end))
+    yield "queue_delay", np.maximum(start - ready, 0), counted
+
+
+def _distributions(work: Work, figure: str, value: Ints, counted: Rows) -> Iterator[tuple[object, ...]]:
+    device = work.device[counted]
+    for span in work.spans:
+        rows = counted[device == span.device]
+        if len(rows) == 0:
+            continue
+        yield (span.device, None, figure, *_distribution(value[work.row[rows]]))
+        for stage, mine in work.by_path(rows):
+            yield (span.device, stage, figure, *_distribution(value[work.row[mine]]))
+
+
+def _distribution(values: Ints) -> tuple[int, ...]:
+    """Count, minimum, the percentiles, maximum."""
+    n = len(values)
+    ranks = [0, *(-(-p * n // 100) - 1 for p in PERCENTILES), n - 1]
+    ordered = np.partition(values, sorted(set(ranks)))
+    return n, *(int(ordered[r]) for r in ranks)
+
+
+def _counts(work: Work, ledger: pl.DataFrame) -> pl.DataFrame:
+    """Kernels, small kernels, kernels per iteration, and the idle time that the host is to blame for."""
+    idle = (pl.col("category") == IDLE) & ~pl.col("cause").is_in(DEVICE_CAUSES).fill_null(False)
+    blame = (
+        ledger.group_by("device", "stage")
+        .agg(pl.col("ns").sum().alias("ledger_ns"), pl.col("ns").filter(idle).sum().alias("host_bound_ns"))
+        .sort("device", "stage")
+    )
+    found: dict[tuple[int, str | None], tuple[int | float | None, ...]] = {}
+    for span, rows in work.devices():
+        if span.device in work.host_devices:
+            continue
+        kernels = rows[np.isin(work.kind[rows], _KERNELS)]
+        iterations = len(np.unique(work.iteration[rows[work.iteration[rows] != NOTHING]]))
+        found[span.device, None] = _count(work, kernels, iterations)
+        for stage, mine in work.by_path(kernels):
+            found[span.device, stage] = _count(work, mine, iterations)
+    cells: dict[tuple[int, str | None], tuple[int, int]] = {
+        (d, s): (t, h) for d, s, t, h in blame.iter_rows() if d not in work.host_devices
+    }
+    for span in work.spans:
+        if span.device in work.host_devices:
+            continue
+        mine_cells = [v for (d, s), v in cells.items() if d == span.device]
+        cells[span.device, None] = (sum(t for t, _ in mine_cells), sum(h for _, h in mine_cells))
+    keys = sorted(found.keys() | cells.keys(), key=lambda key: (key[0], key[1] is not None, key[1] or ""))
+    rows_out = [(*key, *found.get(key, (0, 0, 0, 0, None)), *cells.get(key, (0, 0))) for key in keys]
+    return pl.DataFrame(rows_out, schema=SCHEMAS["kernel_counts"], orient="row")
+
+
+def _count(work: Work, kernels: Rows, iterations: int) -> tuple[int | float | None, ...]:
+    length = work.end[kernels] - work.start[kernels]
+    small = length < SMALL_NS
+    inside = int((work.iteration[kernels] != NOTHING).sum())
+    return (
+        len(kernels),
+        int(length.sum()),
+        int(small.sum()),
+        int(length[small].sum()),
+        inside / iterations if iterations else None,
+    )
+
+
+def _top(work: Work) -> pl.DataFrame:
+    """The kernels with the longest total time. `share` is of the kernels of that stage or device."""
+    names = distinct_values(work.ops["name"])
+    name = work.ops["name"].to_physical().fill_null(0).to_numpy()
+    rows_out: list[tuple[object, ...]] = []
+    for span, rows in work.devices():
+        if span.device in work.host_devices:
+            continue
+        kernels = rows[np.isin(work.kind[rows], _KERNELS)]
+        parts: list[tuple[str | None, Rows]] = [(None, kernels)] if len(kernels) else []
+        for stage, mine in [*parts, *work.by_path(kernels)]:
+            length, code = work.end[mine] - work.start[mine], name[mine]
+            # Sums below 2**53 ns (104 days) are exact in float64.
+            total = np.bincount(code, weights=length, minlength=len(names)).astype(np.int64)
+            count = np.bincount(code, minlength=len(names))
+            used = np.flatnonzero(count)
+            whole = int(total.sum())
+            for c in used[np.argsort(-total[used], kind="stable")[:TOP]].tolist():
+                ns, n = int(total[c]), int(count[c])
+                rows_out.append((span.device, stage, names[c], n, ns, ns / n, ns / whole if whole else None))
+    return pl.DataFrame(rows_out, schema=SCHEMAS["top_kernels"], orient="row")

@@ -1,0 +1,83 @@
+"""What a trace says never becomes markup, script, or something that hides."""
+
+from __future__ import annotations
+
+import json
+import math
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aisp_trace.report.markup import Html, clip, element, embedded_json, escape, join, visible
+
+ANY_TEXT = st.text(st.characters(categories=None))  # lone surrogates and controls included
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def _read(markup: str) -> _Reader:
+    reader = _Reader()
+    reader.feed(markup)
+    reader.close()
+    return reader
+
+
+@given(ANY_TEXT)
+def test_any_text_stays_text(text: str) -> None:
+    read = _read(element("b", text, title=text))
+    assert read.tags == ["b"]
+    assert read.text == visible(text)
+    assert read.attributes == [("title", visible(text))]
+
+
+@given(ANY_TEXT)
+def test_any_text_can_be_written_and_is_printable(text: str) -> None:
+    escape(text).encode("utf-8")
+    assert visible(text).isprintable()
+
+
+def test_what_hides_is_written_out() -> None:
+    assert visible("a\x1b[31mb\u202ec\ud800\n") == "a\\x1b[31mb\\u202ec\\ud800\\n"
+
+
+def test_html_passes_through_and_strings_do_not() -> None:
+    assert join(["<i>", Html("<b></b>"), None, 3, [Html("<u></u>"), "&"]]) == "&lt;i&gt;<b></b>3<u></u>&amp;"
+
+
+def test_attributes_follow_python_names() -> None:
+    made = element("td", class_="num", aria_label="x", hidden=True, title=None, open=False)
+    assert made == '<td class="num" aria-label="x" hidden></td>'
+
+
+def test_clip_keeps_both_ends_of_a_long_name() -> None:
+    name = "void gemm<" + "x" * 1_000_000 + ", 128>(float*)"
+    short = clip(name)
+    assert len(short) == 160 and short.startswith("void gemm<") and short.endswith(", 128>(float*)") and "…" in short
+    assert clip("gemm") == "gemm"
+
+
+@given(ANY_TEXT)
+def test_embedded_json_survives_and_ends_no_script(text: str) -> None:
+    made = embedded_json({"name": text})
+    assert not set(made) & set("<>&\u2028\u2029")
+    assert json.loads(made) == {"name": text}
+
+
+def test_embedded_json_refuses_what_is_no_number() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        embedded_json([math.nan])
