@@ -410,7 +410,7 @@ class _Engine:
                 exposed += exposed_rows(w.device, self.stages.paths[path], own, other)
         return pl.DataFrame(pairs, schema=SCHEMAS["overlap"]), pl.DataFrame(exposed, schema=SCHEMAS["exposed"])
 
-    def _shown_stages(self, ops: pl.DataFrame, low: int, high: int) -> Ints:
+    def _shown_stages(self, ops: pl.DataFrame, low: int, high: int) -> npt.NDArray[np.intp]:
         """The stages to list: those of the window's range, or those that touch its instants."""
         if self.inside is not None and isinstance(self.stages, Selected):
             shown = self.inside[self.stages.source]
@@ -473,7 +473,7 @@ class _Engine:
 
 def _pageable(ops: pl.DataFrame) -> npt.NDArray[np.bool_]:
     touches = (pl.col("src_kind") == "pageable") | (pl.col("dst_kind") == "pageable")
-    return ops.select(touches.fill_null(False).alias("p"))["p"].to_numpy() & _COPIES[kind_codes(ops)]
+    return ops.select(touches.fill_null(False).alias("p"))["p"].to_numpy() & np.asarray(_COPIES[kind_codes(ops)], bool)
 
 
 def _members(nodes: npt.NDArray[np.integer], count: int) -> npt.NDArray[np.bool_]:

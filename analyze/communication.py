@@ -21,11 +21,10 @@ import numpy as np
 import polars as pl
 
 from ..traces.model import KINDS, distinct_values
-from .concurrency import lanes
 from .intervals import Ints
 from .result import SCHEMAS
 from .steps import NOTHING
-from .work import Rows, Work, groups
+from .work import Rows, Work, groups, lanes_of
 
 SPLIT: Final = re.compile(r"AllReduce|AllGather|ReduceScatter")
 """Collectives (as NCCL and RCCL name their kernels) that end nowhere before they have begun everywhere."""
@@ -102,8 +101,7 @@ def _alike(ops: pl.DataFrame) -> list[list[_Stream]]:
     splits = np.array([bool(SPLIT.search(n)) for n in names] or [False], bool)
     code = ops["name"].to_physical().fill_null(0).to_numpy()
     comm = np.flatnonzero((ops["kind"].to_physical().to_numpy() == KINDS.index("comm")) & splits[code])
-    chosen = ops[comm]
-    lane, known = lanes(chosen)
+    lane, known = lanes_of(ops[comm])
     found: dict[tuple[int, bytes], list[_Stream]] = defaultdict(list)
     for number, at in groups(lane):
         device, pid = known[number][0], known[number][1] or 0

@@ -17,17 +17,15 @@ import polars as pl
 
 from .intervals import Cover, Ints, cover
 from .result import SCHEMAS
-from .work import Work, groups
+from .work import LANE, Work, groups
 
 MOST: Final = 3
 """The class of "this many streams or more"."""
 
-LANE: Final = ("device", "pid", "context", "stream")
-
 
 def concurrency_tables(work: Work) -> dict[str, pl.DataFrame]:
     """Tables ``concurrency`` (classes 0 to `MOST` of every device, summing to its window) and ``streams``."""
-    lane, known = lanes(work.ops)
+    lane = work.lane[work.row]
     levels: list[tuple[int, int, int]] = []
     streams: list[tuple[int, int | None, int | None, int | None, int, int]] = []
     for span, rows in work.devices():
@@ -35,7 +33,7 @@ def concurrency_tables(work: Work) -> dict[str, pl.DataFrame]:
         for code, at in groups(lane[rows]):
             mine = rows[at]
             covers.append(cover(work.start[mine], work.end[mine]))
-            streams.append((*known[code], len(mine), covers[-1].total))
+            streams.append((*work.lanes[code], len(mine), covers[-1].total))
         length = span.end_ns - span.start_ns
         levels += [(span.device, n, ns) for n, ns in enumerate(_levels(covers, length))]
     return {
@@ -44,19 +42,7 @@ def concurrency_tables(work: Work) -> dict[str, pl.DataFrame]:
     }
 
 
-def lanes(
-    ops: pl.DataFrame,
-) -> tuple[npt.NDArray[np.int32], list[tuple[int, int | None, int | None, int | None]]]:
-    """A number for each op's stream, and what (device, pid, context, stream) each number stands for."""
-    known = ops.select(LANE).unique().sort(LANE, nulls_last=False)
-    if len(known) <= 1:
-        return np.zeros(len(ops), np.int32), known.rows()
-    numbered = known.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("lane"))
-    found = ops.select(LANE).join(numbered, on=LANE, how="left", nulls_equal=True, maintain_order="left")
-    return found["lane"].to_numpy(), known.rows()
-
-
-def ends_before(lane: npt.NDArray[np.int32], end: Ints) -> Ints:
+def ends_before(lane: npt.NDArray[np.integer], end: Ints) -> Ints:
     """For each op (in order of start) the latest end of an earlier op of its stream; the smallest int64 for the first."""
     out = np.full(len(end), np.iinfo(np.int64).min, np.int64)
     for _, rows in groups(lane):
@@ -81,10 +67,3 @@ def _levels(covers: list[Cover], length: int) -> list[int]:
         out[MOST] = int(lasting[depth >= MOST].sum())
     out[0] = length - sum(out)
     return out
-
-
-def average(levels: pl.DataFrame, streams: pl.DataFrame, device: int) -> float | None:
-    """Mean number of busy streams over the window of `device`; null without one."""
-    length = int(levels.filter(pl.col("device") == device)["ns"].sum())
-    busy = int(streams.filter(pl.col("device") == device)["busy_ns"].sum())
-    return busy / length if length else None

@@ -49,7 +49,8 @@ COVERED_SHARE: Final = 0.99
 """Below this share of the window under samples, a figure of the whole is `partial`."""
 
 CONTESTED_SHARE: Final = 0.1
-"""Above this share from samples in which several stages were busy, a stage's figure is `partial`: the split is a guess."""
+"""Where other stages had more than this part in the busy time of a stage's samples, its figure is `partial`: the split is a
+guess."""
 
 _PAUSE: Final = 2
 """A sample longer than this many usual periods did not last so long: sampling paused."""
@@ -121,7 +122,7 @@ def _busy(work: Work, span: Span) -> _Busy:
 @dataclass(frozen=True, slots=True)
 class _Shares:
     """What each busy interval got of the samples: its share and its plain reading (both percent x ns), the time of it that was
-    sampled, and how much of the share lies in samples that other stages were busy in too."""
+    sampled, and the share weighted by the part that others had in the busy time of its samples."""
 
     got: Floats
     read: Floats
@@ -140,13 +141,14 @@ def _shares(samples: _Samples, busy: _Busy) -> _Shares:
     occupied = np.bincount(at, weights=length, minlength=n)
     value = samples.value[at]
     got = value * (samples.end - samples.start)[at] * (length / occupied[at])
-    pairs = np.unique(at.astype(np.int64) << 32 | (busy.path[row] - busy.path.min(initial=0)))
-    several = np.bincount(pairs >> 32, minlength=n) > 1
+    stage = busy.path[row] - busy.path.min(initial=0)
+    _, pair = np.unique(at.astype(np.int64) << 32 | stage, return_inverse=True)
+    others = 1 - np.bincount(pair, weights=length)[pair] / occupied[at]
     return _Shares(
         got=_sums(row, got, m),
         read=_sums(row, value * length, m),
         sampled=_sums(row, length, m),
-        contested=_sums(row, np.where(several[at], got, 0.0), m),
+        contested=_sums(row, got * others, m),
         unused=np.flatnonzero(occupied == 0).astype(np.int64),
     )
 

@@ -8,6 +8,8 @@ folder, or, where neither can be written, in memory only.
 Arrays are C-contiguous and may be read-only. Times are int64 ns; kinds int8; positions int32.
 """
 
+# mypy: allow-untyped-defs
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -404,7 +406,9 @@ def last_to_end(end):
 
 
 @_compiled((_T, _T, _T, _K, _T, _P, _T, _P, _T, _P, _T, _P, _P))
-def host_pieces(start, end, call_at, call, stage_at, stage, prof_at, prof, driver_at, driver, iter_at, iteration, codes):
+def host_pieces(
+    start, end, call_at, call, stage_at, stage, prof_at, prof, driver_at, driver, iter_at, iteration, codes
+):
     """Cut sorted, disjoint intervals by five step functions at once: `hosts.HostStates.of`, then `steps.pieces`.
 
     `codes` are the causes host_code, other_api, profiler, driver_overhead. Returns per piece (interval, start, end, stage,

@@ -15,10 +15,14 @@ import polars as pl
 from .intervals import Ints, measure
 from .result import SCHEMAS
 from .stages import Thread
+from .steps import NOTHING
 from .work import Span, Work
 
 SHOWN: Final = 5
 """Calls listed for each gap, longest first."""
+
+OWNER: Final = -2
+"""The thread that owns the window, which a gap after the last op waits for."""
 
 
 def gap_calls(work: Work, gaps: pl.DataFrame) -> pl.DataFrame:
@@ -28,25 +32,31 @@ def gap_calls(work: Work, gaps: pl.DataFrame) -> pl.DataFrame:
     for span in work.spans:
         mine = gaps.filter(pl.col("device") == span.device)
         low, high = mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()
-        for thread, start, end in zip(waiting_for(work, span, high), low.tolist(), high.tolist(), strict=True):
+        for code, start, end in zip(*(a.tolist() for a in (waiting_for(work, span, high), low, high)), strict=True):
+            thread = thread_of(work, span, code)
             if thread is not None:
                 frames.append(sources.filling(span.device, thread, start, end))
     return pl.concat(frames)
 
 
-def waiting_for(work: Work, span: Span, gap_end: Ints) -> list[Thread | None]:
-    """The thread that each gap of a device waits for; null where its launch was not recorded."""
-    mine = work.trace.ops
-    start, end = mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()
-    solid = np.flatnonzero((mine["device"].to_numpy() == span.device) & (end > start))
+def waiting_for(work: Work, span: Span, gap_end: Ints) -> Ints:
+    """The thread that each gap of a device waits for, as a position in ``work.launches.threads``, or `OWNER`, or `NOTHING`
+    where the launch was not recorded."""
+    start, end = work.trace.ops["start_ns"].to_numpy(), work.trace.ops["end_ns"].to_numpy()
+    solid = np.flatnonzero((work.trace.ops["device"].to_numpy() == span.device) & (end > start))
+    if len(solid) == 0:
+        return np.full(len(gap_end), OWNER, np.int64)
     at = np.searchsorted(start[solid], gap_end)
     follows = (gap_end < span.end_ns) & (at < len(solid))
-    thread = np.where(follows, work.launches.thread[solid[np.where(follows, at, 0)]], -1) if len(solid) else at
-    known = work.launches.threads
-    return [
-        (known[t] if t >= 0 else None) if f else span.owner
-        for t, f in zip(thread.tolist(), follows.tolist(), strict=True)
-    ]
+    thread = work.launches.thread[solid[np.where(follows, at, 0)]]
+    return np.where(follows, thread, OWNER).astype(np.int64)
+
+
+def thread_of(work: Work, span: Span, code: int) -> Thread | None:
+    """The thread that a code of `waiting_for` means, if any."""
+    if code == OWNER:
+        return span.owner
+    return None if code == NOTHING else work.launches.threads[code]
 
 
 class _Sources:

@@ -69,7 +69,7 @@ class State:
 
     def blocked_in(self, time: Ints) -> Ints:
         """What the thread was blocked in at each instant, as a position in `OPENED_BY`."""
-        return _BLOCKED_TABLE[self.cause[place_right(self.at, time) - 1]]
+        return np.asarray(_BLOCKED_TABLE[self.cause[place_right(self.at, time) - 1]])
 
 
 class HostStates:

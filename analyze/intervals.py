@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from .acceleration import accelerated
 
-Ints: TypeAlias = npt.NDArray[np.int64]
+Ints: TypeAlias = npt.NDArray[np.integer]
+"""Times are int64; kinds, causes and positions may be narrower."""
 
 
 def owned_from(start: Ints, end: Ints) -> Ints:
@@ -86,7 +87,7 @@ class Cover:
         opened = place_right(self.start, time)
         last = np.maximum(opened - 1, 0)
         unfinished = np.where(opened > 0, np.maximum(self.end[last] - time, 0), 0)
-        return self.total_before[opened] - unfinished
+        return np.asarray(self.total_before[opened] - unfinished)
 
     def within(self, start: Ints, end: Ints) -> Ints:
         """Covered ns inside each interval."""
@@ -169,7 +170,9 @@ def grouped_measure(group: npt.NDArray[np.integer], start: Ints, end: Ints, grou
     """`measure` of each group 0..groups-1 of a *sorted* set; rows of a negative group are ignored."""
     fast = accelerated(len(group))
     if fast is not None:
-        compiled: Ints = fast.grouped_measure(group if group.dtype == np.int8 else group.astype(np.int32), start, end, groups)
+        compiled: Ints = fast.grouped_measure(
+            group if group.dtype == np.int8 else group.astype(np.int32), start, end, groups
+        )
         return compiled
     out = np.zeros(groups, np.int64)
     order = np.argsort(group, kind="stable")

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from ..traces.model import KINDS, distinct_values
-from .concurrency import ends_before, lanes
+from .concurrency import ends_before
 from .intervals import Ints
 from .result import IDLE, SCHEMAS
 from .steps import NOTHING
@@ -34,7 +34,7 @@ DEVICE_CAUSES: Final = ("queued", "graph_internal", "dependency")
 """Idle causes for which the host is not to blame."""
 
 TOP: Final = 10
-"""Kernels listed for each stage and for each device."""
+"""Kernels listed for each device, and half as many for each stage."""
 
 _KERNELS: Final = (KINDS.index("compute"), KINDS.index("comm"))
 
@@ -68,8 +68,7 @@ def _waits(work: Work) -> Iterator[tuple[str, Ints, Rows]]:
         return
     of = np.maximum(launches.call, 0)
     yield "latency", start - calls.start_ns[of], counted
-    lane, _ = lanes(ops)
-    ready = np.maximum(calls.end_ns[of], ends_before(lane, end))
+    ready = np.maximum(calls.end_ns[of], ends_before(work.lane, end))
     yield "queue_delay", np.maximum(start - ready, 0), counted
 
 
@@ -152,7 +151,7 @@ def _top(work: Work) -> pl.DataFrame:
             count = np.bincount(code, minlength=len(names))
             used = np.flatnonzero(count)
             whole = int(total.sum())
-            for c in used[np.argsort(-total[used], kind="stable")[:TOP]].tolist():
+            for c in used[np.argsort(-total[used], kind="stable")[: TOP if stage is None else TOP // 2]].tolist():
                 ns, n = int(total[c]), int(count[c])
                 rows_out.append((span.device, stage, names[c], n, ns, ns / n, ns / whole if whole else None))
     return pl.DataFrame(rows_out, schema=SCHEMAS["top_kernels"], orient="row")

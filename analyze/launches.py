@@ -83,7 +83,7 @@ class Calls:
         return ((distinct >> 32).tolist(), (distinct & 0xFFFFFFFF).tolist()), which.astype(small)
 
     @cached_property
-    def rows_of_thread(self) -> dict[Thread, npt.NDArray[np.intp]]:
+    def rows_of_thread(self) -> dict[Thread, Ints]:
         """The calls of each thread, in order of start."""
         if len(self.threads) == 1:
             return {self.threads[0]: np.arange(len(self))}
@@ -127,7 +127,7 @@ def launching_calls(ops: pl.DataFrame, calls: Calls) -> Ints:
         if repeats:
             call_key = np.searchsorted(pids, calls.pid) * width + (calls.correlation - low)
             joined = _not_after(joined, ops["start_ns"].to_numpy(), call_key, calls)
-        return joined
+        return np.asarray(joined)
     where = np.searchsorted(pids, op_pid)
     known = pids[np.minimum(where, len(pids) - 1)] == op_pid
     known &= op_corr > 0
@@ -137,7 +137,7 @@ def launching_calls(ops: pl.DataFrame, calls: Calls) -> Ints:
     if dense:
         table = np.full(width * len(pids), NOTHING, np.int32)
         table[call_key] = np.arange(len(calls), dtype=np.int32)  # of equal keys the last one stays: the latest start
-        found = table[op_key]
+        found: Ints = table[op_key]
         distinct = int((table >= 0).sum())
     else:
         order = np.argsort(call_key, kind="stable")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from .calls import ALLOCATOR
-from .gap_calls import waiting_for
+from .gap_calls import OWNER, thread_of, waiting_for
 from .intervals import Cover, Ints, cover, gaps
 from .launches import launching_calls
 from .result import SCHEMAS
@@ -170,9 +170,11 @@ def concurrent_allocator(work: Work) -> pl.DataFrame:
             continue
         low, high = gaps(cover(work.start[rows], work.end[rows]), span.start_ns, span.end_ns)
         waited = waiting_for(work, span, high)
+        codes = [OWNER, *range(len(work.launches.threads))]
+        known = {code: who for code in codes if (who := thread_of(work, span, code)) is not None}
         for thread, busy in sorted(covers.items()):
-            other = np.array([w is not None and w != thread and w[0] == thread[0] for w in waited], bool)
-            ns = int(busy.within(low[other], high[other]).sum())
+            other = np.isin(waited, [code for code, who in known.items() if who != thread and who[0] == thread[0]])
+            ns = int(busy.within(low[other], high[other]).sum()) if other.any() else 0
             if ns:
                 rows_out.append((span.device, *thread, ns))
     return pl.DataFrame(rows_out, schema=SCHEMAS["concurrent_allocator"], orient="row")

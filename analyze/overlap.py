@@ -10,6 +10,7 @@ comm is not under compute: the time they cost. Unlike ledger cells, unions of di
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -96,7 +97,7 @@ def stage_covers(
     if fast is not None:
         narrow = kind.astype(np.int8, copy=False)
         s, e, first = fast.split_covers(narrow, start, end, mine, _GROUPS_OF, len(GROUPS))
-        made = [Cover(s[a:b], e[a:b]) for a, b in zip(first[:-1], first[1:], strict=True)]
+        made = [Cover(s[a:b], e[a:b]) for a, b in pairwise(first.tolist())]
         return dict(zip(GROUPS, made, strict=False)), dict(zip(GROUPS, made[len(GROUPS) :], strict=True))
     own = group_covers(kind[mine], start[mine], end[mine])
     rest = ~mine

@@ -99,7 +99,10 @@ def stage_kinds(ops: pl.DataFrame, stages: Stages, parts: Mapping[int, pl.DataFr
     fast = accelerated(len(ops))
     if fast is not None:
         return pl.concat(
-            [pl.DataFrame(schema=SCHEMAS["stage_kinds"]), *(_kinds(fast, d, o, stages) for d, o in (parts or dict(by_device(ops))).items())]
+            [
+                pl.DataFrame(schema=SCHEMAS["stage_kinds"]),
+                *(_kinds(fast, d, o, stages) for d, o in (parts or dict(by_device(ops))).items()),
+            ]
         ).sort("path", "device", maintain_order=True)
     mine = ops.filter(pl.col("stage") >= 0)
     if len(mine) == 0:

@@ -39,7 +39,7 @@ class Steps:
             return np.full(len(time), NOTHING, np.int64)
         index = place_right(self.at, time)
         if len(index) and self.value.dtype == np.int32:  # half the memory, where the values allow it
-            return np.append(self.value, np.int32(NOTHING))[index - 1]
+            return np.asarray(np.append(self.value, np.int32(NOTHING))[index - 1])
         return np.where(index > 0, self.value[index - 1], NOTHING)
 
 

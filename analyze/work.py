@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,14 @@ from .launches import Calls, Launches
 from .stages import Stages, Thread
 
 Rows = npt.NDArray[np.intp]
+
+LANE: Final = ("device", "pid", "context", "stream")
+"""What makes a stream."""
+
+Lane = tuple[int, int | None, int | None, int | None]
+
+_TABLE: Final = 2**22
+"""Entries up to which a table of all conceivable streams is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,20 @@ class Work:
         return np.where(stage >= 0, self.stages.path_id[np.maximum(stage, 0)], stage).astype(np.int32)
 
     @cached_property
+    def _lanes(self) -> tuple[npt.NDArray[np.integer], list[Lane]]:
+        return lanes_of(self.trace.ops)
+
+    @cached_property
+    def lane(self) -> npt.NDArray[np.integer]:
+        """The stream of every op of the trace, as a position in `lanes`."""
+        return self._lanes[0]
+
+    @cached_property
+    def lanes(self) -> list[Lane]:
+        """(device, pid, context, stream) of each stream."""
+        return self._lanes[1]
+
+    @cached_property
     def iteration(self) -> Ints:
         return self.all_iterations[self.row]
 
@@ -91,6 +114,39 @@ class Work:
         found = dict(groups(self.path[rows]))
         for code in sorted(found, key=lambda c: self.names[c]):
             yield self.names[code], rows[found[code]]
+
+
+def lanes_of(ops: pl.DataFrame) -> tuple[npt.NDArray[np.integer], list[Lane]]:
+    """A number for each op's stream, and what each number stands for."""
+    known = ops.select(LANE).unique().sort(LANE, nulls_last=False)
+    if len(known) <= 1:
+        return np.zeros(len(ops), np.int8), known.rows()
+    # Every column becomes a digit of one small number, and that number the row's place in a table: no join over all ops.
+    digits, size = [], 1
+    for name in LANE:
+        values = known[name].drop_nulls().unique().sort()
+        if len(values) < 2 and not known[name].null_count():
+            continue
+        low = int(values.min() or 0) - 1  # type: ignore[arg-type]
+        width = int(values.max() or 0) - low + 1  # type: ignore[arg-type]
+        digits.append((name, low, width))
+        size *= width
+    if size > _TABLE:
+        numbered = known.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("lane"))
+        found = ops.select(LANE).join(numbered, on=LANE, how="left", nulls_equal=True, maintain_order="left")
+        return found["lane"].to_numpy(), known.rows()
+    place = _places(known, digits)
+    table = np.zeros(size, np.int32)
+    table[place] = np.arange(len(known))
+    return table[_places(ops, digits)], known.rows()
+
+
+def _places(ops: pl.DataFrame, digits: list[tuple[str, int, int]]) -> npt.NDArray[np.int32]:
+    out = np.zeros(len(ops), np.int32)
+    for name, low, width in digits:
+        out *= width
+        out += (ops[name].fill_null(low) - low).cast(pl.Int32).to_numpy()
+    return out
 
 
 def groups(code: npt.NDArray[np.integer]) -> Iterator[tuple[int, Rows]]:

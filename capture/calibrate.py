@@ -25,8 +25,8 @@ from .rounds import untraced_environment
 PROGRAM: Final = "aisp_trace.workloads.calibration"
 
 
-def measure(timeout_s: float) -> Calibration:
-    """Measure the links of this machine's GPUs.
+def measure(timeout_s: float, say: Callable[[str], None]) -> Calibration:
+    """Measure the links of this machine's GPUs; `say` hears what is about to happen.
 
     Raises `UsageError` if there are none and `WorkloadError` if the measuring process fails, takes too long or answers
     nonsense.
@@ -37,6 +37,8 @@ def measure(timeout_s: float) -> Calibration:
             "--calibrate found no NVIDIA GPU, and without one no link joins two memories, so there is nothing to calibrate; "
             "see `aisp-trace doctor`"
         )
+    count = len(hardware.gpus)
+    say(f"measuring the copies of {count} GPU{'s' if count > 1 else ''}; it may take some minutes")
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as temporary:
         folder = Path(temporary)
         command = (sys.executable, "-P", "-m", PROGRAM, "--result", str(folder / "result.json"))

@@ -17,7 +17,7 @@ from ..traces.calibration import Calibration, Link
 from . import console
 
 PROJECT_DIR: Final = "expectations"
-PACKAGE_DIR: Final = Path(expectations.__path__[0])
+PACKAGE_DIR: Final = Path(expectations.__path__[0]).resolve()
 DATA: Final = "aisp-trace"
 
 SMALL: Final = 64 << 10
@@ -27,8 +27,7 @@ SMALL: Final = 64 << 10
 def run(output: Path | None, *, force: bool, timeout_s: float) -> int:
     """Calibrate this machine into folder `output`, by default where `analyze` looks first; returns the exit code."""
     folder = folder_for_new(Path.cwd()) if output is None else output
-    console.say("measuring the copies of this machine's GPUs; about half a minute for each")
-    calibration = calibrate.measure(timeout_s)
+    calibration = calibrate.measure(timeout_s, console.say)
     show(calibration)
     file = calibrate.store(calibration, folder, force=force, say=console.say)
     console.say(f"calibration: {file}")

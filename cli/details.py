@@ -22,9 +22,13 @@ CALLS_SHOWN: Final = 3
 def print_gap_calls(analysis: Analysis, device: int, start: int) -> None:
     """The calls that fill the gap that starts at `start`, below its line."""
     rows = analysis.gap_calls.filter((pl.col("device") == device) & (pl.col("start_ns") == start))
-    calls = [f"{name} {duration(ns)}" for name, ns in rows.select("name", "ns").head(CALLS_SHOWN).iter_rows()]
+    calls = [
+        f"{shorten(name, 24)} {duration(ns)}" for name, ns in rows.select("name", "ns").head(CALLS_SHOWN).iter_rows()
+    ]
+    while len(calls) > 1 and len(", ".join(calls)) > 70:
+        calls.pop()
     if calls:
-        say(f"  in it: {shorten(', '.join(calls), 70)}")
+        say(f"  in it: {', '.join(calls)}")
 
 
 def print_device_details(analysis: Analysis, device: int) -> None:
@@ -40,10 +44,8 @@ def print_details(analysis: Analysis) -> None:
     _print_collectives(analysis)
     _print_memory(analysis)
     for row in analysis.concurrent_allocator.sort("ns", descending=True).head(3).iter_rows(named=True):
-        say(
-            f"thread {row['tid']} spent {duration(row['ns'])} in allocator calls while device {row['device']} idled "
-            "for another thread"
-        )
+        thread, ns = row["tid"], duration(row["ns"])
+        say(f"thread {thread}: {ns} of allocator calls while device {row['device']} idled for another")
 
 
 def _print_streams(analysis: Analysis, device: int) -> None:

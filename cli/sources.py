@@ -6,7 +6,6 @@ Every command that reads goes through here, so that `analyze`, `check` and `repo
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from ..traces.errors import InputError
 from ..traces.model import Trace
 from ..traces.open import open_trace
 from ..traces.run import RUNS_DIR, Run, load_run, newest_run
-from .console import escape, size
+from .console import size, warn
 from .peaks import peaks_for
 
 
@@ -61,7 +60,7 @@ class Quick:
             return open_trace(file, kind_file=kind_file)
         keep_freed_memory()
         threading.Thread(target=acceleration.prepare, args=(_progress,), daemon=True).start()
-        _progress(f"reading {escape(file.name)}, {size(file.stat().st_size)}")
+        _progress(f"reading {file.name}, {size(file.stat().st_size)}")
         trace = open_trace(file, kind_file=kind_file, cache=self.cache, in_background=True, left_out=UNREAD)
         _progress(f"accounting for {trace.ops.height:,} device operations and {trace.api.height:,} calls")
         return trace
@@ -86,7 +85,7 @@ _KEPT_BYTES: Final = 1 << 30
 
 
 def _progress(text: str) -> None:
-    print(f"aisp-trace: {text} ...", file=sys.stderr, flush=True)
+    warn(f"{text} ...")
 
 
 @dataclass(frozen=True, slots=True)

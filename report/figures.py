@@ -15,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ..analyze.result import IDLE
 from . import text
+from .marks import Mark
 from .markup import escape
 from .palette import VARIANT_COLOURS, colour
-from .timeline import Mark, Timeline
+from .timeline import Timeline
 
 Figure = dict[str, Any]
 
@@ -91,7 +93,7 @@ def _bars(kind: str, marks: Sequence[Mark], unit: float) -> Figure:
         # A stroke keeps bars visible that are thinner than a pixel.
         "marker": {
             "color": colour(kind),
-            "opacity": 0.45 if stage or kind == "idle" else 1,
+            "opacity": _opacity(marks, 0.45 if stage or kind == IDLE else 1.0),
             "line": {"width": 0.6, "color": colour(kind)},
         },
         "hoverinfo": "text",
@@ -102,6 +104,13 @@ def _bars(kind: str, marks: Sequence[Mark], unit: float) -> Figure:
         trace["text"] = [str(escape(mark.label)) for mark in marks]
         trace |= {"textposition": "inside", "insidetextanchor": "start", "textangle": 0, "textfont": {"size": 11}}
     return trace
+
+
+def _opacity(marks: Sequence[Mark], full: float) -> float | list[float]:
+    """One number, or one a mark where merged marks were busy only in part; a quarter is still seen."""
+    if all(mark.density == 1 for mark in marks):
+        return full
+    return [round(full * max(mark.density, 0.25), 3) for mark in marks]
 
 
 def _separators(timeline: Timeline) -> list[Figure]:

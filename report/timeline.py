@@ -7,7 +7,7 @@
     GPU 0 idle        [........]        [..]                    gaps, with their cause
 
 A timeline holds at most about `MOST_MARKS` marks, since each becomes an element of the page. Where there are more,
-neighbours of one lane and kind that lie closer than a pixel are drawn as one mark, and the timeline says how many.
+neighbours of one lane and kind that fall into the same pixel or two are drawn as one mark, and the timeline says how many.
 Nothing is left out without a note.
 """
 
@@ -23,6 +23,7 @@ from ..analyze.result import IDLE, Analysis
 from ..analyze.stages import MEASURED, choose_domain
 from ..traces.model import Trace
 from . import text
+from .marks import Mark, mark_of, merge, merged_note, shown_name
 from .markup import clip
 
 MOST_MARKS: Final = 4000
@@ -37,10 +38,6 @@ MOST_ROWS: Final = 24
 ITERATIONS: Final = 2
 """Iterations drawn where they fit: the second shows whether the first is typical."""
 
-# Distances at which neighbours are merged, as parts of the drawn span, finest first to keep detail for zooming in. A page
-# is about 1200 pixels wide, so that even the coarsest stays below a pixel.
-_DIVISORS: Final = tuple(1 << power for power in range(24, 10, -1))
-
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -50,18 +47,6 @@ class Lane:
     role: str
     items: int
     busy_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """One bar. `start_ns` counts from the view's start; `lane` indexes `Timeline.lanes`; `hover` is plain lines."""
-
-    lane: int
-    kind: str
-    start_ns: int
-    duration_ns: int
-    label: str
-    hover: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +102,7 @@ def _view(trace: Trace, analysis: Analysis) -> tuple[int, int, str]:
         start, end = iterations["start_ns"][0], iterations["end_ns"][shown - 1]
         if shown == 1 or _within(trace.ops, start, end).height <= MOST_MARKS:
             which = "the first iteration" if shown == 1 else f"the first {shown} iterations"
-            return start, end, f"{which} of {total}" if total > shown else f"all {total} iterations"
+            return start, end, f"{which} of {total}" if total > shown else _all(total)
     if analysis.windows.height:
         start, end = _least(analysis.windows["start_ns"]), _most(analysis.windows["end_ns"])
         return start, end, "the whole window"
@@ -127,6 +112,10 @@ def _view(trace: Trace, analysis: Analysis) -> tuple[int, int, str]:
     start = min(_least(frame["start_ns"]) for frame in sources)
     end = max(max(_most(frame["end_ns"]), _most(frame["start_ns"])) for frame in sources)
     return start, end, "the whole trace"
+
+
+def _all(iterations: int) -> str:
+    return "the only iteration" if iterations == 1 else f"all {iterations} iterations"
 
 
 def _least(series: pl.Series) -> int:
@@ -213,19 +202,20 @@ def _stage_row(label: str, row: pl.DataFrame, start: int, end: int, rows: _Rows)
         "nbytes",
         pl.col("end_ns").is_null().alias("open"),
     )
-    merged, quantum = _merge(frame, ["lane"], end - start, MOST_MARKS // 8)
+    merged, quantum = merge(frame, ["lane"], end - start, MOST_MARKS // 8)
     if merged.height < frame.height:
-        rows.notes.append(_merged_note(frame.height, merged.height, "range", quantum))
+        rows.notes.append(merged_note(frame.height, merged.height, "range", quantum))
     for r in merged.iter_rows(named=True):
-        lines = [_name(r["name"]), f"{text.duration(r['end_ns'] - r['start_ns'])} on the host"]
+        lines = [shown_name(r["name"]), f"{text.duration(r['end_ns'] - r['start_ns'])} on the host"]
         if r["items"] > 1:
-            lines = [f"{r['items']:,} ranges drawn as one", f"longest: {_name(r['name'])}"]
+            lines = [f"{r['items']:,} ranges drawn as one", f"longest: {shown_name(r['name'])}"]
         elif r["open"]:
             lines.append("never closed; drawn to the end of the view")
         if r["nbytes"]:
             lines.append(text.size(r["nbytes"]))
         kind = r["kind"] if r["items"] == 1 and r["kind"] else "stage"
-        rows.marks.append(_mark(lane, f"stage {kind}", r, start, end, _name(r["name"]), lines))
+        label = shown_name(r["name"]) if r["items"] == 1 else ""
+        rows.marks.append(mark_of(lane, f"stage {kind}", r, start, end, label, lines))
 
 
 # Device lanes
@@ -256,23 +246,23 @@ def _streams(trace: Trace, ops: pl.DataFrame, start: int, end: int, rows: _Rows)
     frame = ops.join(places, on=["device", "stream"], how="left", nulls_equal=True, maintain_order="left").with_columns(
         pl.col("kind", "src_kind", "dst_kind", "name").cast(pl.String),
     )
-    merged, quantum = _merge(frame, ["lane", "kind"], end - start, MOST_MARKS)
+    merged, quantum = merge(frame, ["lane", "kind"], end - start, MOST_MARKS)
     if merged.height < frame.height:
-        rows.notes.append(_merged_note(frame.height, merged.height, "op", quantum))
+        rows.notes.append(merged_note(frame.height, merged.height, "op", quantum))
     for r in merged.iter_rows(named=True):
         where = rows.lanes[r["lane"]].label
         kind = r["kind"] or "compute"
         if r["items"] > 1:
             lines = [f"{r['items']:,} {kind} ops drawn as one", f"busy {text.duration(r['busy_ns'])} in total"]
-            lines.append(f"longest: {_name(r['name'])}")
+            lines.append(f"longest: {shown_name(r['name'])}")
         else:
-            lines = [_name(r["name"]), f"{kind}, {text.duration(r['end_ns'] - r['start_ns'])}"]
+            lines = [shown_name(r["name"]), f"{kind}, {text.duration(r['end_ns'] - r['start_ns'])}"]
             if r["src_kind"] or r["dst_kind"]:
                 lines.append(f"{r['src_kind'] or '?'} to {r['dst_kind'] or '?'}")
         if r["nbytes"]:
             per_s = r["nbytes"] / (r["busy_ns"] / 1e9) if r["busy_ns"] else None
             lines.append(f"{text.size(r['nbytes'])}, {text.rate(per_s)}")
-        rows.marks.append(_mark(r["lane"], kind, r, start, end, "", [*lines, where]))
+        rows.marks.append(mark_of(r["lane"], kind, r, start, end, "", [*lines, where]))
 
 
 def _lane_label(device_type: str | None, device: int, stream: int | None) -> str:
@@ -290,64 +280,12 @@ def _idle(analysis: Analysis, start: int, end: int, rows: _Rows) -> None:
         rows.lanes.append(Lane("host idle" if kind else f"GPU {device} idle", "idle", own.height, int(own["ns"].sum())))
         for r in own.iter_rows(named=True):
             lines = [f"idle {text.duration(r['ns'])}", f"cause: {r['cause'] or 'unknown'}"]
-            lines.append(f"stage: {_name(r['stage'])}")
+            lines.append(f"stage: {shown_name(r['stage'])}")
             if r["opened_by"] and r["opened_by"] != "unknown":
                 lines.append(f"opened by: {r['opened_by']}")
-            rows.marks.append(_mark(lane, IDLE, r, start, end, "", lines))
+            rows.marks.append(mark_of(lane, IDLE, r, start, end, "", lines))
         idle = int(analysis.ledger.filter((pl.col("device") == device) & (pl.col("category") == IDLE))["ns"].sum())
         known = int(analysis.gaps.filter(pl.col("device") == device)["ns"].sum())
         if idle > known:
             part = text.share(known / idle)
             rows.notes.append(f"only the longest idle gaps are drawn; they hold {part} of the window's idle time")
-
-
-# Marks
-
-
-def _merge(frame: pl.DataFrame, keys: list[str], span: int, most: int) -> tuple[pl.DataFrame, int]:
-    """Neighbours of equal `keys` merged where nearer than the least distance that leaves at most `most` rows.
-
-    Returns the merged rows (`items` of each, `busy_ns` = sum of durations, `name` of the longest, `nbytes` summed)
-    and that distance in ns, which never exceeds a pixel: beyond it there are more than `most` rows.
-    """
-    frame = frame.sort([*keys, "start_ns"], maintain_order=True)
-    reach = pl.col("end_ns").cum_max().shift(1).over(keys)
-    distance = frame.select((pl.col("start_ns") - reach).alias("distance"))["distance"]
-    first = distance.is_null()
-    new, quantum = pl.Series([True] * frame.height, dtype=pl.Boolean), 0
-    for divisor in _DIVISORS if frame.height > most else ():
-        quantum = span // divisor
-        new = first | (distance > quantum).fill_null(True)
-        if int(new.sum()) <= most:
-            break
-    length = pl.col("end_ns") - pl.col("start_ns")
-    others = [c for c in frame.columns if c not in {*keys, "start_ns", "end_ns", "name", "nbytes"}]
-    merged = (
-        frame.with_columns(new.cum_sum().alias("mark"))
-        .group_by("mark", maintain_order=True)
-        .agg(
-            *(pl.col(c).first() for c in (*keys, *others)),
-            pl.col("start_ns").min(),
-            pl.col("name").sort_by(length, descending=True).first(),
-            pl.col("nbytes").sum(),
-            length.sum().alias("busy_ns"),
-            pl.len().alias("items"),
-            pl.col("end_ns").max(),
-        )
-    )
-    return merged, quantum
-
-
-def _merged_note(items: int, marks: int, what: str, quantum: int) -> str:
-    near = f"neighbours closer than {text.duration(quantum)}" if quantum else "those that touch or overlap"
-    return f"{text.count(items, what)} drawn as {text.count(marks, 'mark')}: {near} are merged"
-
-
-def _mark(lane: int, kind: str, row: dict[str, int], start: int, end: int, label: str, lines: Sequence[str]) -> Mark:
-    left, right = max(row["start_ns"], start), min(row["end_ns"], end)
-    at = f"at {text.duration(row['start_ns'] - start)}"
-    return Mark(lane, kind, left - start, max(right - left, 0), label, (*lines, at))
-
-
-def _name(name: str | None) -> str:
-    return clip(name) if name else "(unnamed)"

@@ -2,8 +2,8 @@
 
 traces        none of ours
 kernels       none of ours
-capture       the modules of traces that need only the standard library: run, errors, scrub
-workloads     kernels, capture.stages, traces.run, traces.errors
+capture       the modules of traces that need only the standard library: run, errors, scrub, calibration
+workloads     kernels, capture.stages, traces.run, traces.errors, traces.calibration
 analyze       traces
 expectations  traces, analyze
 report        traces, analyze, expectations
@@ -25,14 +25,14 @@ from aisp_trace.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
-LIGHT = ("traces.run", "traces.errors", "traces.scrub")
+LIGHT = ("traces.run", "traces.errors", "traces.scrub", "traces.calibration")
 """What a GPU host without the analysis libraries may use."""
 
 ARROWS = {
     "traces": (),
     "kernels": (),
     "capture": LIGHT,
-    "workloads": ("kernels", "capture.stages", "traces.run", "traces.errors"),
+    "workloads": ("kernels", "capture.stages", "traces.run", "traces.errors", "traces.calibration"),
     "analyze": ("traces",),
     "expectations": ("traces", "analyze"),
     "report": ("traces", "analyze", "expectations"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import polars as pl
@@ -17,6 +18,7 @@ from aisp_trace.report.export_perfetto import write_perfetto
 from aisp_trace.tests.builders.perfetto import Processor, running
 from aisp_trace.tests.builders.samples import SAMPLES, unpack
 from aisp_trace.tests.oracle.build import build, call, device, op, osrt, span
+from aisp_trace.tests.oracle.strategies import random_trace
 from aisp_trace.traces.model import Trace
 from aisp_trace.traces.open import open_trace
 
@@ -285,3 +287,39 @@ def test_progress_is_told_and_events_are_counted(tmp_path: Path) -> None:
 def _increasing(values: Iterable[int]) -> bool:
     found = list(values)
     return found == sorted(found)
+
+
+@pytest.mark.parametrize("threads", [[(1, 10), (2, 10)], [(0, 0), (0, 7), (1, 1)], [(5, 5), (5, 6), (2**24 + 5, 5)]])
+def test_threads_keep_apart_whatever_their_numbers(
+    processor: Processor, tmp_path: Path, threads: list[tuple[int, int]]
+) -> None:
+    """Thread numbers repeat between containers and hosts; 0 means something else to Perfetto."""
+    trace = planted(ranges=[span(f"{pid}/{tid}", 0, 5, pid=pid, tid=tid, end_tid=tid) for pid, tid in threads])
+    processor.load(exported(trace, tmp_path))
+    found = processor.query(f"SELECT slice.name AS range, depth, pid, tid FROM {ON_THREAD}")
+    assert sorted(found) == sorted((f"{pid}/{tid}", 0, pid, tid) for pid, tid in threads)
+    assert processor.query("SELECT count(DISTINCT track_id) AS n FROM slice") == [(len(threads),)]
+    assert processor.query(TROUBLE) == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_traces_arrive_whole(processor: Processor, tmp_path: Path, seed: int) -> None:
+    """Crossing, empty and open ranges, several processes and devices, hosts as devices: every slice, exactly."""
+    trace = random_trace(Random(seed))
+    processor.load(exported(trace, tmp_path))
+    assert processor.query(TROUBLE) == []
+    shift = min(0, *(t["start_ns"].min() or 0 for t in (trace.ops, trace.api, trace.ranges, trace.osrt)))
+    for table, categories in (
+        (trace.ops, trace.ops["kind"].cast(pl.String)),
+        (trace.api, pl.Series(["cuda"])),
+        (trace.osrt, pl.Series(["os"])),
+        (trace.ranges, trace.ranges["domain"].cast(pl.String).replace("", "default domain")),
+    ):
+        words = ", ".join(f"'{word}'" for word in categories.unique().to_list())
+        found = processor.query(f"SELECT ts, dur, name FROM slice WHERE category IN ({words})")
+        expected = table.select(
+            pl.col("start_ns") - shift,
+            pl.coalesce((pl.col("end_ns") - pl.col("start_ns")).clip(0), -1).alias("dur"),
+            pl.col("name").cast(pl.String),
+        )
+        assert sorted(found) == sorted(expected.rows())

@@ -84,6 +84,7 @@ def test_too_many_ops_are_merged_below_a_pixel_and_counted() -> None:
     assert sum(int(m.hover[0].split()[0].replace(",", "")) for m in marks if "drawn as one" in m.hover[0]) == 40_000
     assert any(note.startswith("40,000 ops drawn as") for note in made.notes)
     assert made.ops == 40_000
+    assert {round(m.density, 1) for m in marks} == {0.5}
 
 
 def test_few_ops_are_never_merged() -> None:

@@ -13,11 +13,17 @@ from aisp_trace.workloads.catalog import CATALOG, DEVICES, SIZES, Entry, find
 
 FOLDER = Path(aisp_trace.workloads.__file__).parent
 GUARD = 'if __name__ == "__main__":'
+NO_WORKLOADS = {"calibration"}
+"""Programs that measure the machine instead of proving something: `capture --calibrate` starts them."""
 
 
 def programs() -> list[str]:
-    """Files in workloads/ that can be started."""
-    return sorted(f.stem for f in FOLDER.glob("*.py") if GUARD in f.read_text(encoding="utf-8").splitlines())
+    """Files in workloads/ that can be started, but those that are no workloads."""
+    return sorted(f.stem for f in FOLDER.glob("*.py") if _starts(f) and f.stem not in NO_WORKLOADS)
+
+
+def _starts(file: Path) -> bool:
+    return GUARD in file.read_text(encoding="utf-8").splitlines()
 
 
 def test_every_program_is_listed_and_every_listed_program_exists() -> None:
@@ -47,6 +53,13 @@ def test_an_entry_keeps_the_rules(entry: Entry) -> None:
     assert entry.sizes == SIZES
     assert entry.default_iterations >= 10, "mechanism claims are judged on at least ten iterations"
     assert entry.default_warmup >= 1, "the first iteration pays lazy loading"
+
+
+def test_programs_that_are_no_workloads_exist_and_cannot_be_captured() -> None:
+    for name in NO_WORKLOADS:
+        assert _starts(FOLDER / f"{name}.py")
+        with pytest.raises(UsageError, match="no workload is called"):
+            find(name)
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:

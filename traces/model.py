@@ -237,12 +237,17 @@ def text_column(name: str, codes: Any, values: Iterable[str]) -> pl.Series:
     return out
 
 
-def make_trace(meta: Meta, *, left_out: Collection[tuple[str, str]] = (), **tables: pl.DataFrame) -> Trace:
-    """A checked `Trace` from whichever tables exist; `left_out` are (table, column) pairs that it may lack.
+def make_trace(meta: Meta, **tables: pl.DataFrame) -> Trace:
+    """A checked `Trace` from whichever tables exist.
 
     `ops`, `api` and `ranges` are put in their declared order and (re)numbered. Plain strings are encoded.
     Raises `InputError` for an unknown table, a missing column, or a column of another type.
     """
+    return make_partial_trace(meta, tables, ())
+
+
+def make_partial_trace(meta: Meta, tables: Mapping[str, pl.DataFrame], left_out: Collection[tuple[str, str]]) -> Trace:
+    """As `make_trace`; `left_out` are (table, column) pairs that the trace lacks whether or not they are given."""
     unknown = sorted(set(tables) - set(SCHEMAS))
     if unknown:
         raise InputError(f"no table is called {unknown[0]!r}; tables are {', '.join(TABLES)}")
@@ -283,7 +288,9 @@ def _conform(table: str, frame: pl.DataFrame, left_out: Collection[tuple[str, st
 def _ordered(frame: pl.DataFrame, row_id: str, keys: list[str]) -> pl.DataFrame:
     if not frame.get_column(keys[0]).is_sorted():
         frame = frame.sort(keys, maintain_order=True)
-    return frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(row_id)) if row_id in frame.columns else frame
+    return (
+        frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(row_id)) if row_id in frame.columns else frame
+    )
 
 
 def _ordered_ranges(frame: pl.DataFrame) -> pl.DataFrame:

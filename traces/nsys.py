@@ -14,7 +14,7 @@ from typing import Any, Final
 import polars as pl
 
 from .errors import InputError
-from .model import Meta, Trace, make_trace
+from .model import Meta, Trace, make_partial_trace
 from .nsys_columns import integers
 from .nsys_facts import (
     METRIC_COLUMNS,
@@ -43,7 +43,8 @@ def read_nsys(path: Path, *, left_out: Collection[tuple[str, str]] = ()) -> Trac
     """The trace in nsys export `path`.
 
     Rows that cannot be used as recorded are dropped and counted in ``Trace.meta.anomalies``; tables that are absent
-    are empty. Columns `left_out`, (table, column) pairs, are neither read nor kept. Raises `InputError` if `path` is missing, no SQLite file, truncated, corrupt, or no nsys export.
+    are empty. Columns `left_out`, (table, column) pairs, are neither read nor kept. Raises `InputError` if `path` is
+    missing, no SQLite file, truncated, corrupt, or no nsys export.
     """
     with Source(path) as source:
         if not is_nsys(source):
@@ -89,7 +90,7 @@ def _read(source: Source, left_out: Collection[tuple[str, str]]) -> Trace:
     tables["threads"] = read_threads(source, hosts, _distinct(tables, ["pid", "tid"], ("api", "ranges", "osrt")))
     odd["cells_of_wrong_type"] += source.foreign_cells
     meta: Meta = read_meta(source, odd, (*EVENT_TABLES, *FACT_TABLES))
-    return make_trace(meta, left_out=left_out, **tables)
+    return make_partial_trace(meta, tables, left_out)
 
 
 def _with_process(ops: pl.DataFrame, api: pl.DataFrame, odd: Counter[str]) -> pl.DataFrame:

@@ -46,10 +46,12 @@ def open_trace(
     """The trace in `path`, ready for analysis (`host_ops` applied).
 
     `kind_file` is the torch recorder's side file; without one, a ``stages.json`` beside a torch trace is used. With
-    `cache` the tables are kept as Parquet (`store`) and reused while the file is the same; `in_background` they are written
-    by a thread that the interpreter waits for at its end. `export` replaces ``nsys export``. Columns `left_out`, (table,
-    column) pairs, may be missing from the trace: an nsys reader saves the time to read them. Raises `InputError` for anything that is no readable trace, `EmptyTraceError` if nothing
-    happened in it, and `RecorderError` if an .nsys-rep cannot be exported here.
+    `cache` the tables are kept as Parquet (`store`) and reused while the file is the same; `in_background` they are
+    written by a thread that the interpreter waits for at its end. `export` replaces ``nsys export``. Columns `left_out`,
+    (table, column) pairs, may be missing from the trace: an nsys reader saves the time to read them.
+
+    Raises `InputError` for anything that is no readable trace, `EmptyTraceError` if nothing happened in it, and
+    `RecorderError` if an .nsys-rep cannot be exported here.
     """
     if not cache:
         return _open(path, kind_file, export, left_out)
@@ -67,9 +69,7 @@ def open_trace(
     return trace
 
 
-def _open(
-    path: Path, kind_file: Path | None, export: Exporter | None, left_out: Collection[tuple[str, str]]
-) -> Trace:
+def _open(path: Path, kind_file: Path | None, export: Exporter | None, left_out: Collection[tuple[str, str]]) -> Trace:
     _require_file(path)
     with _plain(path) as plain:
         head = _head(plain)

@@ -24,7 +24,7 @@ from typing import Any, Final
 import polars as pl
 
 from .errors import InputError
-from .model import TABLES, Meta, Trace, make_trace
+from .model import TABLES, Meta, Trace, make_partial_trace
 
 FORMAT: Final = 1
 """Raised whenever the model, a reader, or this layout changes what a cached trace would hold."""
@@ -64,7 +64,7 @@ def load(path: Path, key: Key, left_out: Collection[tuple[str, str]] = ()) -> Tr
             present = {n: pl.read_parquet(folder / f"{n}.parquet") for n in stored["rows"]}
             if {n: present[n].height for n in present} != stored["rows"]:
                 continue
-            return make_trace(meta, left_out=left_out, **present)
+            return make_partial_trace(meta, present, left_out)
         except (OSError, ValueError, TypeError, KeyError, InputError, pl.exceptions.PolarsError):
             continue  # damaged: as good as absent
     return None

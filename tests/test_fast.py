@@ -1,0 +1,176 @@
+"""The compiled primitives against their numpy versions, and whole analyses with them forced on and off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aisp_trace.analyze import acceleration
+from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.document import document
+from aisp_trace.analyze.intervals import common, cover, grouped_measure, minus, owned_from, place_right, union
+from aisp_trace.analyze.launches import Calls, grouped_rows
+from aisp_trace.analyze.ledger import Cells, _last_to_end, summed
+from aisp_trace.analyze.overlap import group_covers, stage_covers
+from aisp_trace.analyze.steps import innermost, nesting
+from aisp_trace.tests.oracle.strategies import seeded_case
+from aisp_trace.tests.test_oracle import check
+from aisp_trace.traces.model import KINDS
+
+pytest.importorskip("numba")
+
+NEVER = 1 << 62
+
+INTERVALS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 15)), max_size=25)
+LABELS = st.lists(st.integers(-1, 4), min_size=25, max_size=25)
+
+
+def both(monkeypatch: pytest.MonkeyPatch, compute: Callable[[], Any]) -> tuple[Any, Any]:
+    """(with the compiled primitives, with numpy)."""
+    answers = []
+    for threshold in (0, NEVER):
+        monkeypatch.setattr(acceleration, "THRESHOLD", threshold)
+        assert (acceleration.accelerated(5) is not None) == (threshold == 0)
+        answers.append(compute())
+    return answers[0], answers[1]
+
+
+def in_order(spans: list[tuple[int, int]]) -> tuple[Any, Any]:
+    """(start, end) of ``(start, length)`` spans, by start, longest first."""
+    ordered = sorted((s, -(s + n)) for s, n in spans)
+    return np.array([s for s, _ in ordered], np.int64), np.array([-e for _, e in ordered], np.int64)
+
+
+def same(pair: tuple[Any, Any]) -> None:
+    assert [np.asarray(a).tolist() for a in pair[0]] == [np.asarray(b).tolist() for b in pair[1]]
+
+
+@given(INTERVALS, INTERVALS, LABELS)
+@settings(max_examples=300, deadline=None)
+def test_unions(a: list[tuple[int, int]], b: list[tuple[int, int]], labels: list[int]) -> None:
+    start, end = in_order(a)
+    other = in_order(b)
+    group = np.array(labels[: len(start)], np.int8)
+
+    def compute() -> list[Any]:
+        first, second = cover(start, end), cover(*other)
+        whole, rest = union(first, second), minus(first, second)
+        return [
+            owned_from(start, end),
+            grouped_measure(group, start, end, 5),
+            *(x for c in (first, second, whole, rest) for x in (c.start, c.end, c.total)),
+            common(first, second),
+            common(whole, first),
+            _last_to_end(end),
+        ]
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        compiled, plain = both(monkeypatch, compute)
+    same((compiled, plain))
+    first, second = cover(start, end), cover(*other)
+    assert minus(first, second).total == first.total - common(first, second)
+
+
+@given(INTERVALS, st.lists(st.integers(-3, 60), max_size=30))
+@settings(max_examples=300, deadline=None)
+def test_steps(spans: list[tuple[int, int]], times: list[int]) -> None:
+    start, end = in_order(spans)
+    time = np.array(times, np.int64)
+
+    def compute() -> list[Any]:
+        steps, (parent, proper) = innermost(start, end), nesting(start, end)
+        return [steps.at, steps.value, steps(time), parent, proper, place_right(start, time)]
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        same(both(monkeypatch, compute))
+
+
+@given(INTERVALS, st.lists(st.integers(0, len(KINDS) - 1), min_size=25, max_size=25), LABELS)
+@settings(max_examples=200, deadline=None)
+def test_covers_of_a_stage_and_of_the_others(spans: list[tuple[int, int]], kinds: list[int], labels: list[int]) -> None:
+    start, end = in_order(spans)
+    kind, mine = np.array(kinds[: len(start)], np.int8), np.array(labels[: len(start)]) > 1
+
+    def compute() -> list[Any]:
+        own, other = stage_covers(kind, start, end, mine, group_covers(kind, start, end))
+        used = [name for name in own if own[name].total]  # the others are the whole's where a group is not used
+        return [*(x for name in used for c in (own[name], other[name]) for x in (c.start, c.end))]
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        same(both(monkeypatch, compute))
+
+
+@given(st.lists(st.tuples(*[st.integers(-1, 3)] * 4, st.integers(0, 9)), max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_sums_of_cells(rows: list[tuple[int, ...]]) -> None:
+    stage, iteration, category, cause, ns = (np.array([r[i] for r in rows], np.int64) for i in range(5))
+
+    def compute() -> list[Any]:
+        return summed(Cells(stage, iteration, category, cause, ns), stage.astype(np.int32)).sort(pl.all()).rows()
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        compiled, plain = both(monkeypatch, compute)
+    assert compiled == plain
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 200)), max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_threads_and_their_rows(rows: list[tuple[int, int]]) -> None:
+    pid, tid = (np.array([r[i] for r in rows], np.int32) for i in range(2))
+    none = np.zeros(len(rows), np.int64)
+
+    def compute() -> list[Any]:
+        calls = Calls(pid, tid, none, none, none, none.astype(np.int8), none.astype(bool))
+        order, first = grouped_rows(calls.thread, len(calls.threads))
+        return [calls.threads, calls.thread, order, first]
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        same(both(monkeypatch, compute))
+
+
+@pytest.mark.parametrize("first", range(0, 400, 100))
+def test_definitions_hold_when_forced_on(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceleration, "THRESHOLD", 0)
+    for seed in range(first, first + 100):
+        check(seeded_case(seed))
+
+
+def test_whole_documents_are_equal() -> None:
+    for seed in range(60):
+        case = seeded_case(seed)
+        if isinstance(case.window, tuple) and case.window[1] <= case.window[0]:
+            continue
+        if case.domain is not None and not (case.trace.ranges["domain"] == case.domain).any():
+            continue
+
+        def compute(case: Any = case) -> Any:
+            return document([analyze(case.trace, window=case.window, attribution=case.attribution, domain=case.domain)])
+
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            compiled, plain = both(monkeypatch, compute)
+        assert compiled == plain
+
+
+def test_absent_numba_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceleration, "THRESHOLD", 0)
+    monkeypatch.setattr(acceleration, "_loaded", [None])
+    assert acceleration.accelerated(1) is None
+    check(seeded_case(1))
+
+
+def test_compiling_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    said: list[str] = []
+    monkeypatch.setattr(acceleration, "SLOW_LOAD_S", 0.01)
+    monkeypatch.setattr(acceleration, "_loaded", [])
+    monkeypatch.setattr(acceleration, "_import", lambda: time.sleep(0.2))
+    acceleration.prepare(said.append)
+    acceleration.prepare(said.append)
+    assert said == ["compiling the fast primitives, once"]
