@@ -473,7 +473,8 @@ class _Engine:
 
 def _pageable(ops: pl.DataFrame) -> npt.NDArray[np.bool_]:
     touches = (pl.col("src_kind") == "pageable") | (pl.col("dst_kind") == "pageable")
-    return ops.select(touches.fill_null(False).alias("p"))["p"].to_numpy() & np.asarray(_COPIES[kind_codes(ops)], bool)
+    touched: npt.NDArray[np.bool_] = ops.select(touches.fill_null(False).alias("p"))["p"].to_numpy()
+    return np.asarray(touched & _COPIES[kind_codes(ops)])
 
 
 def _members(nodes: npt.NDArray[np.integer], count: int) -> npt.NDArray[np.bool_]:

@@ -18,9 +18,9 @@ SECONDS = 15.0
 
 
 def large_trace(launches: int, *, crossing: bool) -> Trace:
-    """One thread that launches kernels within as many ranges; `crossing` ranges overlap their successors."""
+    """One thread that launches kernels within as many ranges; with `crossing` each fourth outlives its successor's start."""
     at = np.arange(launches) * 1_000
-    ranges = pl.DataFrame({"start_ns": at, "end_ns": at + (1_500 if crossing else 900)})
+    ranges = pl.DataFrame({"start_ns": at, "end_ns": at + np.where(crossing & (at % 4_000 == 0), 1_500, 900)})
     ranges = ranges.with_columns(
         pl.lit(1, pl.Int32).alias("pid"),
         pl.lit(1, pl.Int32).alias("tid"),
