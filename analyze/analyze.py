@@ -439,7 +439,7 @@ class _Engine:
     def _facts(self, ops: pl.DataFrame) -> Facts:
         copies = ops.select("kind", "nbytes").filter(pl.Series(_COPIES[kind_codes(ops)], dtype=pl.Boolean))
         counts = np.bincount(kind_codes(ops), minlength=len(KINDS))
-        missing, wanted = unrecorded_launches(self.calls, self.launches.call, self._captured())
+        missing, wanted = unrecorded_launches(self.calls, self.launches.call, self._launching_nothing())
         return Facts(
             ops=len(ops),
             orphans=int((ops["stage"] == ORPHAN_STAGE).sum()),
@@ -457,9 +457,9 @@ class _Engine:
             host_devices=bool(self.host_devices),
         )
 
-    def _captured(self) -> npt.NDArray[np.bool_]:
-        """Calls made while their thread captured a stream into a graph: they launch nothing yet."""
-        out = np.zeros(len(self.calls), bool)
+    def _launching_nothing(self) -> npt.NDArray[np.bool_]:
+        """Calls that rightly have no device row: they failed, or their thread was capturing a stream into a graph."""
+        out = self.trace.api["result"].fill_null(0).to_numpy() != 0
         names = self.trace.api["name"]
         words = distinct_values(names)
         step = np.array([("StreamBeginCapture" in w) - ("StreamEndCapture" in w) for w in [*words, ""]], np.int32)
@@ -467,7 +467,7 @@ class _Engine:
             return out
         change = step[names.to_physical().fill_null(len(words)).to_numpy()]
         for rows in self.calls.rows_of_thread.values() if change.any() else ():
-            out[rows] = np.cumsum(change[rows]) > 0
+            out[rows] |= np.cumsum(change[rows]) > 0
         return out
 
 

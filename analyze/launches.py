@@ -241,12 +241,12 @@ def _attribute_host_ops(
         thread[op], stage[op], how[op] = index[who], found, THREAD if found >= 0 else NEITHER
 
 
-def unrecorded_launches(calls: Calls, launched: Ints, captured: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """(launch calls and copies without any device row, all of them), leaving out what a stream capture swallowed.
+def unrecorded_launches(calls: Calls, launched: Ints, silent: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """(launch calls and copies without any device row, all of them), leaving out the `silent` ones.
 
-    `launched` are the positions of calls that have ops; `captured` marks calls made inside a stream capture.
+    `launched` are the positions of calls that have ops; `silent` marks calls that rightly have none.
     """
-    wants = ((calls.kind == LAUNCH) | (calls.kind == COPY)) & ~captured & (calls.correlation > 0)
+    wants = ((calls.kind == LAUNCH) | (calls.kind == COPY)) & ~silent & (calls.correlation > 0)
     has = np.zeros(len(calls), bool)
     has[launched[launched >= 0]] = True
     return int((wants & ~has).sum()), int(wants.sum())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +43,7 @@ class Opened:
 LARGE_BYTES: Final = 64 << 20
 """From this size on a trace is cached, its reading is announced, and the compiled primitives are loaded meanwhile."""
 
-UNREAD: Final = (("ops", "graph_node"), ("api", "result"))
+UNREAD: Final = (("ops", "graph_node"),)
 """Columns that no analysis reads."""
 
 
@@ -112,6 +112,7 @@ class Source:
         """
         for variant, file, kind_file in self._files():
             trace = quick.read(file, kind_file) if quick else open_trace(file, kind_file=kind_file)
+            trace = self._with_version(trace, variant)
             chosen = parse_window(window) if window is not None else self._own_window(variant, trace)
             analysis = analyze(
                 trace,
@@ -134,6 +135,13 @@ class Source:
             if recording is not None:
                 kinds = None if recording.kind_file is None else self.run.path / recording.kind_file
                 yield variant.name, self.run.path / recording.trace, kinds
+
+    def _with_version(self, trace: Trace, variant: str | None) -> Trace:
+        """torch.profiler does not write its version into a trace; the manifest of a run knows it."""
+        recording = None if self.run is None or variant is None else self.run.variant(variant).recording
+        if recording is None or trace.meta.recorder_version != "unknown":
+            return trace
+        return replace(trace, meta=replace(trace.meta, recorder_version=recording.recorder_version))
 
     def _own_window(self, variant: str | None, trace: Trace) -> WindowSpec:
         ours = variant is not None and self.run is not None and self.run.manifest.source != "command"

@@ -10,8 +10,9 @@ import time
 
 import torch
 import torch.distributed as dist
-from aisp_trace.capture.stages import iteration, stage
 from torch.nn.parallel import DistributedDataParallel
+
+from aisp_trace.capture.stages import iteration, stage
 
 rank = int(os.environ["LOCAL_RANK"])
 torch.cuda.set_device(rank)
