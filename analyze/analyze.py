@@ -459,7 +459,7 @@ class _Engine:
 
     def _launching_nothing(self) -> npt.NDArray[np.bool_]:
         """Calls that rightly have no device row: they failed, or their thread was capturing a stream into a graph."""
-        out = self.trace.api["result"].fill_null(0).to_numpy() != 0
+        out: npt.NDArray[np.bool_] = self.trace.api["result"].fill_null(0).to_numpy() != 0
         names = self.trace.api["name"]
         words = distinct_values(names)
         step = np.array([("StreamBeginCapture" in w) - ("StreamEndCapture" in w) for w in [*words, ""]], np.int32)

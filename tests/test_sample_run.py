@@ -54,7 +54,7 @@ def test_the_copies_and_the_device(rows: dict[str, list[str]]) -> None:
         assert rows["copies hidden under compute"][i] in (f"{copies['hidden'][0]:.1%}".replace("%", " %"), "0 %")
         for direction, row in (("h2d", "host to device"), ("d2h", "device to host")):
             link = analysis.bandwidth.filter(pl.col("kind") == direction)
-            rate = link["nbytes"].sum() / link["sum_ns"].sum()
+            rate = int(link["nbytes"].sum()) / int(link["sum_ns"].sum())
             assert rows[row][i].startswith(f"{rate:.2f} GB/s")
             assert ("effective" in rows[row][i]) == link["effective"].all()
         window = analysis.windows.row(0, named=True)
