@@ -341,19 +341,31 @@ def grouped_rows(group, groups):
 
 @_compiled((_T, _T))
 def nesting(start, end):
-    """`steps.nesting`: the innermost interval open at each start, and whether all nest properly."""
+    """`steps.nesting`: the innermost interval that holds each one, and whether all nest properly."""
     parent = np.full(len(start), -1, np.int64)
     stack = np.empty(len(start), np.int64)
     top = 0
     proper = True
     for i in range(len(start)):
+        solid = end[i] > start[i]
         while top > 0 and end[stack[top - 1]] <= start[i]:
             top -= 1
-        if top > 0:
+        if top > 0 and (end[i] <= end[stack[top - 1]] or not solid):
             parent[i] = stack[top - 1]
-            if end[i] > start[i] and end[i] > end[stack[top - 1]]:
-                proper = False
-        if end[i] > start[i]:
+        elif top > 0:
+            # It crosses the innermost open one: look further out, and drop what ended below it meanwhile.
+            proper = False
+            kept = 0
+            for k in range(top):
+                if end[stack[k]] > start[i]:
+                    stack[kept] = stack[k]
+                    kept += 1
+            top = kept
+            for k in range(top - 1, -1, -1):
+                if end[stack[k]] >= end[i]:
+                    parent[i] = stack[k]
+                    break
+        if solid:
             stack[top] = i
             top += 1
     return parent, proper

@@ -47,10 +47,11 @@ EMPTY: Final = Steps(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 def nesting(start: Ints, end: Ints) -> tuple[Ints, bool]:
-    """The parent of each interval: the innermost other one open when it starts, as an index or `NOTHING`.
+    """The parent of each interval: the innermost earlier one that holds all of it, as an index or `NOTHING`.
 
-    Intervals are sorted by start, longest first among equal starts. Also says whether they nest properly (no
-    child outlives its parent). Empty intervals are nobody's parent.
+    Intervals are sorted by start, longest first among equal starts. Also says whether they nest properly (none crosses
+    another). One that crosses is not nested in what it crosses: requests that overlap in a chain would otherwise nest
+    without end. Empty intervals are nobody's parent.
     """
     fast = accelerated(len(start))
     if fast is not None:
@@ -87,15 +88,15 @@ def _parents_by_depth(depth: Ints) -> Ints:
 
 
 def _parents_by_sweep(start: Ints, end: Ints) -> Ints:
-    """Parents of intervals that may cross: a stack of the open ones in order of start. One that ends while others started
-    later are open stays in it until it surfaces."""
+    """Parents of intervals that may cross: the last one still open, in order of start, that ends no earlier.
+
+    O(n * most open at once).
+    """
     parent = np.full(len(start), NOTHING, np.int64)
     open_: list[tuple[int, int]] = []  # (end, row), in order of start
     for row, (s, e) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
-        while open_ and open_[-1][0] <= s:
-            open_.pop()
-        if open_:
-            parent[row] = open_[-1][1]
+        open_ = [item for item in open_ if item[0] > s]
+        parent[row] = next((r for outer, r in reversed(open_) if outer >= e), NOTHING)
         open_.append((e, row))
     return parent
 

@@ -278,7 +278,7 @@ def test_the_innermost_stage_is_the_one_that_started_last_even_where_ranges_cros
         ops=[op("compute", t, t + 1, t) for t in (5, 12, 15, 18, 37, 40, 50)],
     )
     stages = list(reference(trace).op_stage.values())
-    assert stages == ["a", "a/b", "a/b/c", "a/b", "a/b/d", "a/b", "(none)"]
+    assert stages == ["a", "b", "b/c", "b", "b/d", "b", "(none)"]
 
 
 def test_of_ranges_that_start_together_the_shorter_is_the_inner_one() -> None:

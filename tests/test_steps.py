@@ -81,22 +81,19 @@ def test_innermost_and_parents_of_nested_ranges(seed: list[int]) -> None:
 
 
 @given(SPANS)
-def test_a_parent_is_open_when_its_child_starts(spans: list[tuple[int, int]]) -> None:
+def test_a_parent_is_the_innermost_that_holds_its_child(spans: list[tuple[int, int]]) -> None:
     start, end = arrays(spans)
     parent, _ = nesting(start, end)
-    for row in range(len(start)):
-        if parent[row] >= 0:
-            p = parent[row]
-            assert start[p] <= start[row] < end[p]
-        elif end[row] > start[row]:
-            assert not any(start[i] <= start[row] < end[i] for i in range(row))
+    for row in np.flatnonzero(end > start).tolist():
+        holders = [i for i in range(row) if start[i] <= start[row] < end[i] and end[row] <= end[i]]
+        assert parent[row] == max(holders, key=lambda i: (start[i], i), default=NOTHING)
 
 
 def test_crossing_ranges_are_noticed() -> None:
     # a  |-----|
     # b     |-----|
     parent, proper = nesting(np.array([0, 3]), np.array([6, 9]))
-    assert (parent.tolist(), proper) == ([NOTHING, 0], False)
+    assert (parent.tolist(), proper) == ([NOTHING, NOTHING], False)
 
 
 @given(st.lists(SPANS, max_size=3))
@@ -129,3 +126,13 @@ def test_pieces_partition_each_interval_at_the_cuts(spans: list[tuple[int, int]]
 def test_steps_before_the_first_and_without_any() -> None:
     assert Steps(np.array([5]), np.array([2]))(np.array([4, 5])).tolist() == [NOTHING, 2]
     assert EMPTY(np.array([1])).tolist() == [NOTHING]
+
+
+def test_a_chain_of_requests_that_overlap_stays_flat() -> None:
+    # each starts before the one before it ends: |-----|
+    #                                                |-----|
+    #                                                   |-----| ...
+    start = np.arange(0, 3_000_000, 30)
+    parent, proper = nesting(start, start + 50)
+    assert not proper
+    assert (parent == NOTHING).all()

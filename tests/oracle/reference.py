@@ -149,8 +149,10 @@ class World:
     # Stages
 
     def find_parent(self, row: Row) -> int | None:
-        """The innermost stage range of the same thread that is open where this one starts."""
+        """The innermost stage range of the same thread that is open where this one starts and holds all of it."""
         elder = [r for r in self.stages_on[row["pid"], row["tid"]] if r["range_id"] < row["range_id"]]
+        if row["start_ns"] < row["end_ns"]:
+            elder = [r for r in elder if r["end_ns"] >= row["end_ns"]]
         found = innermost(elder, "range_id", row["start_ns"])
         return None if found is None else found["range_id"]
 
