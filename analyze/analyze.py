@@ -68,8 +68,9 @@ def analyze(
     selection: Selection | None = None,
     largest_gaps: int = 20,
     peaks: Peaks | None = None,
+    details: bool = True,
 ) -> Analysis:
-    """All numbers of `trace`.
+    """All numbers of `trace`; without `details` the tables of `detail.detail_tables` stay empty.
 
     `window` limits the time: instants ``(start_ns, end_ns)`` or a range by name or path (``measured`` for our own runs).
     `attribution` is ``process`` (with the cross-thread rule) or ``thread`` (a range sees only its own thread's launches,
@@ -81,7 +82,7 @@ def analyze(
     if attribution not in ATTRIBUTION_RULES:
         raise UsageError(f"attribution {attribution!r} does not exist; choose {' or '.join(ATTRIBUTION_RULES)}")
     engine = _Engine(trace, window, across=attribution == "process", domain=domain, selection=selection, peaks=peaks)
-    return engine.analysis(variant, largest_gaps)
+    return engine.analysis(variant, largest_gaps, details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ class _Engine:
         iterations = np.intersect1d(inside, self.found.named(ITERATION))
         return iterations if len(iterations) else roots
 
-    def analysis(self, variant: str | None, largest_gaps: int) -> Analysis:
+    def analysis(self, variant: str | None, largest_gaps: int, details: bool) -> Analysis:
         clipped = self._clipped()
         hosts = self._hosts()
         ledgers, gap_tables = [], []
@@ -199,7 +200,11 @@ class _Engine:
         limited = self.window.instants is not None
         overlap, exposed = self._overlap(parts)
         gaps = pl.concat([pl.DataFrame(schema=SCHEMAS["gaps"]), *gap_tables])
-        detail = detail_tables(self._work(clipped), ledger, gaps, shown, low, high, across=self.across)
+        detail: dict[str, pl.DataFrame] = {}
+        trust = trust_table(self.trace, self._facts(clipped))
+        if details:
+            detail = detail_tables(self._work(clipped), ledger, gaps, shown, low, high, across=self.across)
+            trust = with_detail(trust, detail)
         return Analysis(
             variant=variant,
             meta=self.trace.meta,
@@ -221,7 +226,7 @@ class _Engine:
             allocator=allocator_table(
                 self.trace, self.calls, self.stages, ledger, SPECIAL, across=self.across, low=low, high=high
             ),
-            trust=with_detail(trust_table(self.trace, self._facts(clipped)), detail),
+            trust=trust,
             **detail,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,15 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
-from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.analyze import analyze as analyze_all
 from aisp_trace.analyze.calls import CLASSES, LAZY_LOAD_NS, classify
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.tests.oracle.reference import ReferenceResult, call_class, reference
 from aisp_trace.tests.oracle.strategies import CALLS, Case, cases, seeded_case
 from aisp_trace.traces.errors import UsageError
 from aisp_trace.traces.model import Trace, make_trace
+
+analyze = partial(analyze_all, details=False)  # other tests hold the detail tables
 
 SEEDS = 3000
 CHUNK = 500
