@@ -283,8 +283,18 @@ def test_a_process_is_measured_alone() -> None:
     assert cost.output == "done\n"
     assert cost.wall_s >= 0.2 > cost.cpu_s - 0.2
     assert cost.peak_bytes > 150_000_000
-    assert measure([sys.executable, "-c", "pass"], {}).peak_bytes < 150_000_000
     assert measure([sys.executable, "-c", "import time; time.sleep(9)"], {}, timeout_s=0.1).exit_code == -9
+
+
+def test_the_peak_of_one_process_is_not_that_of_the_one_before() -> None:
+    """In a small process of its own: a child's high-water mark is never below its parent's."""
+    program = (
+        "import sys; from aisp_trace.benchmarks.measure import measure; "
+        "large = measure([sys.executable, '-c', 'b = bytearray(150_000_000)'], {}).peak_bytes; "
+        "small = measure([sys.executable, '-c', 'pass'], {}).peak_bytes; "
+        "sys.exit(0 if small < 100_000_000 < large else 1)"
+    )
+    assert subprocess.run([sys.executable, "-P", "-c", program], check=False).returncode == 0
 
 
 def test_a_ratio_is_formed_inside_its_round() -> None:
