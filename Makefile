@@ -5,16 +5,16 @@
 #   make bench   speed against a bare SQLite scan, into benchmarks/results.md (BENCH_ARGS='--sizes 100000')
 #
 # Both create .venv with pinned versions (constraints.txt) the first time, and again when those change. Variables
-# (PYTHON and TORCH count when .venv is made; `make clean` first to change them):
+# (PYTHON and TORCH_INDEX count when .venv is made; `make clean` first to change them):
 #   PYTHON=python3.12   the Python to build .venv with (default: python3 if new enough, else python3.12 or 3.11)
-#   TORCH=cpu|default   which build of torch: the CPU one, or whatever the package index gives, which on PyPI is the
-#                       CUDA build (default: default where an NVIDIA GPU is present, cpu elsewhere)
+#   TORCH_INDEX=URL     one more package index to take torch from, such as PyTorch's own index of CPU builds, which are
+#                       a tenth the size of the CUDA builds that the default index gives on Linux
 #   DEMO_ARGS='...'     more options for the demo's capture, for instance '--rounds 4'
 
 PYTHON ?=
-TORCH ?=
+TORCH_INDEX ?=
 DEMO_ARGS ?=
-export PYTHON TORCH DEMO_ARGS
+export PYTHON TORCH_INDEX DEMO_ARGS
 
 # Named after the folder: an environment copied along with its checkout would still import the old one.
 STAMP := .venv/.installed-$(shell printf %s '$(CURDIR)' | cksum | cut -d ' ' -f 1)

@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "install-nsys-debian.
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash is installed")
 
 DEBIAN_DEB822 = """Types: deb
-URIs: http://deb.debian.org/debian
+URIs: http://mirror.example/debian
 Suites: bookworm bookworm-updates
 Components: main non-free-firmware
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
@@ -24,9 +24,9 @@ URIs: https://deb.nodesource.com/node_20.x
 Suites: nodistro
 Components: main
 """
-DEBIAN_LINES = """# deb http://deb.debian.org/debian bookworm main
-deb http://deb.debian.org/debian bookworm main
-deb [arch=amd64] http://security.debian.org/debian-security bookworm-security main non-free
+DEBIAN_LINES = """# deb http://mirror.example/debian bookworm main
+deb http://mirror.example/debian bookworm main
+deb [arch=amd64] http://security.example/debian-security bookworm-security main non-free
 deb https://packages.cloud.google.com/apt cloud-sdk-bookworm main
 """
 UBUNTU_DEB822 = """Types: deb
@@ -71,8 +71,8 @@ def changed_lines(before: str, after: str) -> list[str]:
             "debian.list",
             DEBIAN_LINES,
             [
-                "deb http://deb.debian.org/debian bookworm main contrib non-free",
-                "deb [arch=amd64] http://security.debian.org/debian-security bookworm-security main non-free contrib",
+                "deb http://mirror.example/debian bookworm main contrib non-free",
+                "deb [arch=amd64] http://security.example/debian-security bookworm-security main non-free contrib",
             ],
         ),
         ("ubuntu", "ubuntu.sources", UBUNTU_DEB822, ["Components: main universe multiverse"]),
