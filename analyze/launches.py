@@ -22,11 +22,6 @@ from .intervals import Ints
 from .stages import NO_STAGE, ORPHAN_STAGE, Stages, Thread
 from .steps import NOTHING
 
-THREAD: int = 0
-CROSS_THREAD: int = 1
-NEITHER: int = 2
-ATTRIBUTIONS = ("thread", "cross_thread", "none")
-
 
 @dataclass(frozen=True)
 class Calls:
@@ -171,13 +166,12 @@ def _not_after(found: Ints, op_start: Ints, call_key: Ints, calls: Calls) -> Int
 
 @dataclass(frozen=True)
 class Launches:
-    """Per op: its launching call (or `NOTHING`), thread, instant, stage code, and how the stage was found."""
+    """Per op: its launching call (or `NOTHING`), thread, instant and stage code."""
 
     call: Ints
     thread: npt.NDArray[np.integer]  # position in `threads`, or NOTHING
     at_ns: Ints  # when the call began; on a host device, and for orphans, when the op began
     stage: Ints
-    attribution: npt.NDArray[np.int8]  # THREAD, CROSS_THREAD, NEITHER
     threads: list[Thread]
 
 
@@ -196,23 +190,20 @@ def find_launches(trace: Trace, calls: Calls, stages: Stages, host_devices: set[
     else:
         thread, at = np.full(len(ops), NOTHING, np.int32), start.copy()
     stage = np.where(call >= 0, np.int32(NO_STAGE), np.int32(ORPHAN_STAGE))
-    how = np.full(len(ops), NEITHER, np.int8)
     order, bounds = grouped_rows(thread, len(threads))
     for i, who in enumerate(threads):
         rows = order[bounds[i] : bounds[i + 1]]
         if len(rows) == 0:
             continue
         own = stages.own[who](at[rows]) if who in stages.own else np.full(len(rows), NO_STAGE, np.int32)
-        how[rows] = np.where(own >= 0, THREAD, NEITHER)
         if across and who[0] in stages.elsewhere:
             missing = own == NO_STAGE
             other = stages.elsewhere[who[0]](at[rows[missing]])
             own[missing] = other
-            how[rows[missing]] = np.where(other >= 0, CROSS_THREAD, NEITHER)
         stage[rows] = own
     if host_devices:
-        _attribute_host_ops(trace, stages, host, threads, thread, stage, how, across)
-    return Launches(call, thread, at, stage, how, threads)
+        _attribute_host_ops(trace, stages, host, threads, thread, stage, across)
+    return Launches(call, thread, at, stage, threads)
 
 
 def _attribute_host_ops(
@@ -222,7 +213,6 @@ def _attribute_host_ops(
     threads: list[Thread],
     thread: npt.NDArray[np.integer],
     stage: Ints,
-    how: npt.NDArray[np.int8],
     across: bool,
 ) -> None:
     """Ops of a host device belong to the range they were made of (their correlation), on its thread."""
@@ -238,7 +228,7 @@ def _attribute_host_ops(
         found = position.get(range_id)
         if found is None:
             found = int(stages.on_thread(who, across)(np.array([start]))[0])
-        thread[op], stage[op], how[op] = index[who], found, THREAD if found >= 0 else NEITHER
+        thread[op], stage[op] = index[who], found
 
 
 def unrecorded_launches(calls: Calls, launched: Ints, silent: npt.NDArray[np.bool_]) -> tuple[int, int]:

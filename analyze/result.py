@@ -52,8 +52,6 @@ CAUSES: Final = (
 OPENED_BY: Final = ("sync", "copy_api", "host", "queued", "unknown")
 """What the launching thread was blocked in when the device ran dry."""
 
-TRUST_LEVELS: Final = ("ok", "partial", "unavailable")
-
 SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
     # One row a device that did anything in the window. busy + idle = the ops' span.
     "devices": {

@@ -6,14 +6,13 @@ missing or wrongly typed key is an `InputError`. Only the standard library is ne
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from .errors import InputError
-from .run import Hardware, from_json
+from .run import Hardware, from_json, read_document
 
 SCHEMA: Final = "aisp-trace/calibration/1"
 RESULT_SCHEMA: Final = "aisp-trace/calibration-result/1"
@@ -114,7 +113,7 @@ def calibration_name(hardware_key: str) -> str:
 
 def load_calibration(file: Path) -> Calibration:
     """The calibration in `file`; raises `InputError` for anything that is not exactly one, or that is misnamed."""
-    found = from_json(Calibration, _read(file, SCHEMA), str(file))
+    found = from_json(Calibration, read_document(file, SCHEMA, "calibration", "calibrate"), str(file))
     if file.name != calibration_name(found.hardware_key):
         raise InputError(f"{file} holds hardware_key {found.hardware_key!r}; rename the file or correct the key")
     check_links(found.links, str(file))
@@ -123,7 +122,7 @@ def load_calibration(file: Path) -> Calibration:
 
 def load_measured(file: Path) -> Measured:
     """What the measuring process wrote to `file`; raises `InputError` for anything else."""
-    found = from_json(Measured, _read(file, RESULT_SCHEMA), str(file))
+    found = from_json(Measured, read_document(file, RESULT_SCHEMA, "calibration", "calibrate"), str(file))
     check_links(found.links, str(file))
     return found
 
@@ -150,14 +149,3 @@ def check_links(links: Sequence[Link], where: str) -> None:
                 raise InputError(
                     f"{where}: link {link.name} has an impossible rate at {rate.nbytes} bytes; calibrate again"
                 )
-
-
-def _read(file: Path, schema: str) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
-        raise InputError(f"{file} cannot be read as a calibration: {exc}") from exc
-    if not isinstance(data, dict) or data.get("schema") != schema:
-        found = data.get("schema") if isinstance(data, dict) else type(data).__name__
-        raise InputError(f"{file} has schema {found!r}, not {schema!r}; calibrate again with this version")
-    return data

@@ -221,14 +221,20 @@ def load_run(path: Path) -> Run:
 
 def load_manifest(file: Path) -> Manifest:
     """The manifest in `file`; raises `InputError` for anything that is not exactly one."""
+    data = read_document(file, SCHEMA, "run manifest", "capture the run")
+    return from_json(Manifest, data, str(file))
+
+
+def read_document(file: Path, schema: str, what: str, redo: str) -> dict[str, Any]:
+    """The JSON object in `file` if its ``schema`` is `schema`; else an `InputError` about a `what`, advising to `redo` it."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
-        raise InputError(f"{file} cannot be read as a run manifest: {exc}") from exc
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise InputError(f"{file} cannot be read as a {what}: {exc}") from exc
+    if not isinstance(data, dict) or data.get("schema") != schema:
         found = data.get("schema") if isinstance(data, dict) else type(data).__name__
-        raise InputError(f"{file} has schema {found!r}, not {SCHEMA!r}; capture the run again with this version")
-    return from_json(Manifest, data, str(file))
+        raise InputError(f"{file} has schema {found!r}, not {schema!r}; {redo} again with this version")
+    return data
 
 
 def newest_run(root: Path) -> Run:
