@@ -7,20 +7,18 @@ has a numpy version that gives the same answer; this module only chooses.
 from __future__ import annotations
 
 import importlib
-import os
 import threading
 from collections.abc import Callable
 from types import ModuleType
 from typing import Final
+
+from ..traces.nsys_pages import decoder
 
 THRESHOLD: int = 200_000
 """From this many elements on a primitive runs compiled. Tests set it to 0 or to a very large number."""
 
 SLOW_LOAD_S: Final = 2.0
 """Loading cached machine code takes less than this; what takes longer is compiling."""
-
-OFF: Final = "AISP_TRACE_NO_NUMBA"
-"""Environment variable that switches the compiled primitives off."""
 
 _lock = threading.Lock()
 _loaded: list[ModuleType | None] = []
@@ -45,7 +43,7 @@ def prepare(say: Callable[[str], None]) -> None:
 def _load() -> ModuleType | None:
     with _lock:
         if not _loaded:
-            _loaded.append(None if os.environ.get(OFF) else _import())
+            _loaded.append(_import() if decoder() is not None else None)
         return _loaded[0]
 
 

@@ -12,35 +12,18 @@ Arrays are C-contiguous and may be read-only. Times are int64 ns; kinds int8; po
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 from numba import types
 
+from ..traces.compiled import array, compiled
 
-def _array(dtype: Any) -> Any:
-    return types.Array(dtype, 1, "C", readonly=True)
-
-
-_T = _array(types.int64)
-_P = _array(types.int32)
-_K = _array(types.int8)
-_B = _array(types.boolean)
+_T = array(types.int64)
+_P = array(types.int32)
+_K = array(types.int8)
+_B = array(types.boolean)
 
 
-def _compiled(*signatures: Any) -> Callable[[Any], Any]:
-    def wrap(function: Any) -> Any:
-        try:
-            return numba.njit(list(signatures), cache=True, nogil=True)(function)
-        except (RuntimeError, OSError):  # nowhere to keep the machine code
-            return numba.njit(list(signatures), nogil=True)(function)
-
-    return wrap
-
-
-@_compiled((_T, _T))
+@compiled((_T, _T))
 def owned_from(start, end):
     """`intervals.owned_from`."""
     out = np.empty(len(start), np.int64)
@@ -51,7 +34,7 @@ def owned_from(start, end):
     return out
 
 
-@_compiled((_T, _T))
+@compiled((_T, _T))
 def cover(start, end):
     """(start, end) of `intervals.cover`."""
     members = 0
@@ -75,7 +58,7 @@ def cover(start, end):
     return out_start, out_end
 
 
-@_compiled((_T, _T, _T, _T))
+@compiled((_T, _T, _T, _T))
 def common(a_start, a_end, b_start, b_end):
     """`intervals.common` of two covers."""
     total = np.int64(0)
@@ -89,7 +72,7 @@ def common(a_start, a_end, b_start, b_end):
     return total
 
 
-@_compiled((_T, _T, _T, _T))
+@compiled((_T, _T, _T, _T))
 def union(a_start, a_end, b_start, b_end):
     """(start, end) of `intervals.union` of two covers."""
     out_start = np.empty(len(a_start) + len(b_start), np.int64)
@@ -111,7 +94,7 @@ def union(a_start, a_end, b_start, b_end):
     return out_start[: last + 1].copy(), out_end[: last + 1].copy()
 
 
-@_compiled((_T, _T))
+@compiled((_T, _T))
 def place_right(at, time):
     """``numpy.searchsorted(at, time, "right")``; linear where `time` is nearly in order."""
     out = np.empty(len(time), np.int32)
@@ -139,7 +122,7 @@ def place_right(at, time):
     return out
 
 
-@_compiled((_K, _T, _T, types.int64), (_P, _T, _T, types.int64))
+@compiled((_K, _T, _T, types.int64), (_P, _T, _T, types.int64))
 def grouped_measure(group, start, end, groups):
     """`intervals.grouped_measure`."""
     out = np.zeros(groups, np.int64)
@@ -154,7 +137,7 @@ def grouped_measure(group, start, end, groups):
     return out
 
 
-@_compiled((_K, _T, _T, _B, _P, types.int64))
+@compiled((_K, _T, _T, _B, _P, types.int64))
 def split_covers(kind, start, end, mine, groups_of, groups):
     """The covers of each group of kinds, of the ops `mine` and of the others: `overlap.stage_covers` in one pass.
 
@@ -199,7 +182,7 @@ def split_covers(kind, start, end, mine, groups_of, groups):
     return out_start, out_end, first
 
 
-@_compiled((_K, _P, _T, _T, _T, _P, _P, types.int64, types.int64))
+@compiled((_K, _P, _T, _T, _T, _P, _P, types.int64, types.int64))
 def by_path(kind, node, start, end, nbytes, above_first, above, paths, kinds):
     """Figures of every (path, kind), nested stages included: `projection.stage_kinds` in one pass.
 
@@ -240,7 +223,7 @@ def by_path(kind, node, start, end, nbytes, above_first, above, paths, kinds):
     return count, total, size, union_ns
 
 
-@_compiled((_P, _T, _T, _P))
+@compiled((_P, _T, _T, _P))
 def project(stage, start, end, parent):
     """(ops, first start, last end, own ops) of each stage with nested ones rolled up: `projection.per_instance`.
 
@@ -266,7 +249,7 @@ def project(stage, start, end, parent):
     return count, first, last, own
 
 
-@_compiled((_P, _T, _P, _T, types.int64, types.int64, _P))
+@compiled((_P, _T, _P, _T, types.int64, types.int64, _P))
 def join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids):
     """`launches.launching_calls` by a table of (process, correlation): (call of each op or -1, whether any key repeats)."""
     table = np.full(len(pids) * width, -1, np.int32)
@@ -293,7 +276,7 @@ def join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids):
     return out, repeats
 
 
-@_compiled((_P, _P, types.int64))
+@compiled((_P, _P, types.int64))
 def threads(pid, tid, most):
     """(distinct keys ``pid << 32 | tid``, which of them each row has), in order of appearance; at most `most` distinct.
 
@@ -321,7 +304,7 @@ def threads(pid, tid, most):
     return keys[:n].copy(), which
 
 
-@_compiled((_array(types.int16), types.int64), (_P, types.int64))
+@compiled((array(types.int16), types.int64), (_P, types.int64))
 def grouped_rows(group, groups):
     """(rows ordered by group, stable; first of each group): a counting sort. Rows of a negative group are left out."""
     first = np.zeros(groups + 1, np.int64)
@@ -339,7 +322,7 @@ def grouped_rows(group, groups):
     return out, first
 
 
-@_compiled((_T, _T))
+@compiled((_T, _T))
 def nesting(start, end):
     """`steps.nesting`: the innermost interval that holds each one, and whether all nest properly."""
     parent = np.full(len(start), -1, np.int64)
@@ -371,7 +354,7 @@ def nesting(start, end):
     return parent, proper
 
 
-@_compiled((_T, _T, _T), (_T, _T, _P), (_T, _T, _K))
+@compiled((_T, _T, _T), (_T, _T, _P), (_T, _T, _K))
 def innermost(start, end, value):
     """(at, value) of `steps.innermost`: the value of the last started interval still open, -1 where none is."""
     at = np.empty(2 * len(start), np.int64)
@@ -405,7 +388,7 @@ def innermost(start, end, value):
     return at[:n], out[:n]
 
 
-@_compiled((_T,))
+@compiled((_T,))
 def last_to_end(end):
     """`ledger._last_to_end`."""
     out = np.empty(len(end), np.int32)
@@ -417,7 +400,7 @@ def last_to_end(end):
     return out
 
 
-@_compiled((_T, _T, _T, _K, _T, _P, _T, _P, _T, _P, _T, _P, _P))
+@compiled((_T, _T, _T, _K, _T, _P, _T, _P, _T, _P, _T, _P, _P))
 def host_pieces(
     start, end, call_at, call, stage_at, stage, prof_at, prof, driver_at, driver, iter_at, iteration, codes
 ):
@@ -483,7 +466,7 @@ def host_pieces(
     return which[:n], begin[:n], stop[:n], out_stage[:n], out_iter[:n], out_cause[:n], first
 
 
-@_compiled((_P, _T, types.int64))
+@compiled((_P, _T, types.int64))
 def accumulate(key, amount, size):
     """Sum of `amount` for each key 0..size-1."""
     out = np.zeros(size, np.int64)

@@ -13,7 +13,11 @@ from typing import Any, Final
 
 import polars as pl
 
+from . import nsys_pages
 from .nsys_sqlite import Source, quoted
+
+PAGES_ROWS: Final = 400_000
+"""From this many rows on decoding a table's pages is worth loading the compiled decoder; see `nsys_pages`."""
 
 PARALLEL_ROWS: Final = 200_000
 """From this many rows on a table is read in two threads."""
@@ -51,7 +55,9 @@ def _read(source: Source, table: str, present: list[str], types: Mapping[str, An
     bounds = _rowid_bounds(source, table)
     span = None if bounds is None else bounds[1] - bounds[0] + 1
     frame = None
-    if bounds is not None and span is not None and span >= ADBC_ROWS:
+    if bounds is not None and span is not None and (span >= PAGES_ROWS or (span >= ADBC_ROWS and nsys_pages.ready())):
+        frame = nsys_pages.page_columns(source, table, present, types, bounds)
+    if frame is None and bounds is not None and span is not None and span >= ADBC_ROWS:
         frame = _read_adbc(source.uri, table, present, types, bounds)
     if frame is None:
         frame = _read_plain(source, table, present, types)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from .columns import merged, places
 from .kernel_names import collectives
 from .model import KINDS, MEMORY_KINDS, text_column
 from .nsys_ids import DeviceMap, Hosts, coded, enum_numbers, memory_codes, name_codes
@@ -92,6 +93,9 @@ def read_ops(source: Source, raw: dict[str, pl.DataFrame], hosts: Hosts, devices
 
 def _joined(parts: list[pl.DataFrame]) -> pl.DataFrame:
     """The rows of all `parts`, sorted by start. Column by column, each taken out of its parts, to hold no table twice."""
+    first, rest = parts[0], parts[1:]
+    if first.get_column("start_ns").is_sorted() and sum(p.height for p in rest) <= first.height // 4:
+        return _merged(first, rest)
     order = _order(pl.concat([p.get_column("start_ns") for p in parts]))
     heights = [p.height for p in parts]
     columns = []
@@ -103,6 +107,31 @@ def _joined(parts: list[pl.DataFrame]) -> pl.DataFrame:
         whole = pl.concat([s.cast(dtype).alias(name) for s in pieces])
         columns.append(whole if order is None else whole.gather(order))
     return pl.DataFrame(columns)
+
+
+def _merged(large: pl.DataFrame, rest: list[pl.DataFrame]) -> pl.DataFrame:
+    """`large`, which is sorted, with the few rows of `rest` put where they belong."""
+    if not rest:
+        types = {name: dtype for name, dtype in _PARTIAL.items() if name in large.columns}
+        return large.cast(types).with_columns(  # type: ignore[arg-type]
+            pl.lit(None, dtype).alias(name) for name, dtype in _PARTIAL.items() if name not in large.columns
+        )
+    small = _joined(rest)
+    rows = large.height + small.height
+    at = places(large.get_column("start_ns").to_numpy(), small.get_column("start_ns").to_numpy())
+    return pl.DataFrame(
+        [
+            merged(
+                name,
+                large.drop_in_place(name).cast(dtype) if name in large.columns else None,
+                small.get_column(name),
+                at,
+                rows,
+                dtype,
+            )
+            for name, dtype in _PARTIAL.items()
+        ]
+    )
 
 
 def timed(frame: pl.DataFrame, what: str, odd: Counter[str]) -> pl.DataFrame:

@@ -1,0 +1,91 @@
+"""Columns between numpy and polars without a copy, and small tables merged into a large one.
+
+A column is an array of values and, where it has nulls, an array that says which rows are null.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+Array = npt.NDArray[Any]
+
+
+def series(name: str, values: Array, absent: npt.NDArray[np.bool_] | None = None) -> pl.Series:
+    """A column over the memory of `values` (contiguous integers, not changed afterwards); null where `absent`."""
+    import pyarrow as pa
+
+    valid = None if absent is None or not absent.any() else pa.py_buffer(np.packbits(~absent, bitorder="little"))
+    array = pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [valid, pa.py_buffer(values)])
+    return pl.Series(name, pl.from_arrow(array))
+
+
+def parts(column: pl.Series) -> tuple[Array, npt.NDArray[np.bool_] | None]:
+    """(values, which are null, or null if none is) of a column of integers."""
+    if not column.null_count():
+        return column.to_numpy(), None
+    return column.fill_null(0).to_numpy(), column.is_null().to_numpy()
+
+
+def places(large: Array, small: Array) -> Array:
+    """Where the rows of sorted `small` go when it is merged into sorted `large`; of equal keys the large one's come first."""
+    return np.searchsorted(large, small, side="right") + np.arange(len(small))
+
+
+def merged(name: str, large: pl.Series | None, small: pl.Series | None, at: Array, rows: int, dtype: Any) -> pl.Series:
+    """One column of `rows` rows: that of the small table at the places `at`, that of the large one elsewhere.
+
+    A column that a table lacks is null there.
+    """
+    if large is None and small is None:
+        return pl.repeat(None, rows, dtype=dtype, eager=True).alias(name)
+    kind = np.int64 if dtype == pl.Int64 else np.int32
+    values = np.zeros(rows, kind) if large is None else np.empty(rows, kind)
+    elsewhere = np.ones(rows, bool)
+    elsewhere[at] = False
+    absent = None
+    for column, where in ((large, elsewhere), (small, at)):
+        found, missing = (None, None) if column is None else parts(column)
+        if found is not None:
+            values[where] = found
+        if column is None or missing is not None:
+            absent = np.zeros(rows, bool) if absent is None else absent
+            absent[where] = True if missing is None else missing
+    return series(name, values, absent)
+
+
+MOST_LATE = 10_000
+"""With more rows than this out of order, a table is sorted as a whole."""
+
+
+def repairs(key: Array) -> list[tuple[int, Array]] | None:
+    """What puts nearly sorted `key` in order: (first row, stable order of the rows from there on) for each stretch that is not.
+
+    Recorders write rows when they end up in a buffer, so a few of millions lie out of order. Null where that is no longer so.
+    """
+    reach = np.maximum.accumulate(key)
+    late = np.flatnonzero(key < reach)
+    if len(late) > MOST_LATE:
+        return None
+    begin = np.searchsorted(reach, key[late], side="right")
+    low = high = -1
+    stretches: list[tuple[int, int]] = []
+    for first, last in zip(begin.tolist(), (late + 1).tolist(), strict=True):
+        if stretches and first < high:
+            low, high = min(low, first), last
+            stretches[-1] = (low, high)
+        else:
+            low, high = first, last
+            stretches.append((low, high))
+    if sum(b - a for a, b in stretches) > max(len(key) // 8, 1_000):
+        return None
+    return [(a, np.argsort(key[a:b], kind="stable")) for a, b in stretches]
+
+
+def repair(values: Array, stretches: list[tuple[int, Array]]) -> None:
+    """Apply `repairs` to another column of the same rows, in place."""
+    for first, order in stretches:
+        values[first : first + len(order)] = values[first : first + len(order)][order]
