@@ -8,10 +8,10 @@ Nothing here touches a file or prints. The whole analysis is a function of the t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +22,18 @@ from ..traces.model import COPY_KINDS, KIND_TYPE, KINDS, TABLES, Trace, distinct
 from .allocator import allocator_table
 from .bandwidth import bandwidth_table
 from .calls import OTHER
-from .detail import detail_tables, with_detail
+from .dependencies import Awaited, awaited
+from .detail import start_details, with_detail
 from .hosts import HostStates
 from .intervals import Ints, cover, grouped_measure
 from .launches import Calls, Launches, find_launches, unrecorded_launches
 from .ledger import Cells, DeviceOps, Gaps, Launched, busy_cells, idle_cells, summed
 from .overlap import exposed_rows, group_covers, pair_rows, stage_covers
 from .peaks import Peaks, with_peaks
-from .projection import by_device, kind_codes, stage_kinds, stage_table
-from .result import AMBIGUOUS, CAUSES, IDLE, NONE, OPENED_BY, ORPHAN, OUTSIDE, SCHEMAS, Analysis
+from .projection import by_device, kind_codes, per_instance, stage_kinds, stage_table
+from .result import AMBIGUOUS, CAUSES, IDLE, NONE, OPENED_BY, ORPHAN, OUTSIDE, SCHEMAS, Analysis, Choices
 from .selection import Selected, Selection, select
+from .side_by_side import side_by_side
 from .stages import (
     AMBIGUOUS_STAGE,
     ITERATION,
@@ -82,7 +84,9 @@ def analyze(
     if attribution not in ATTRIBUTION_RULES:
         raise UsageError(f"attribution {attribution!r} does not exist; choose {' or '.join(ATTRIBUTION_RULES)}")
     engine = _Engine(trace, window, across=attribution == "process", domain=domain, selection=selection, peaks=peaks)
-    return engine.analysis(variant, largest_gaps, details)
+    asked = selection or Selection()
+    choices = Choices(attribution, engine.found.domain, asked.stages, asked.depth, asked.below, window)
+    return replace(engine.analysis(variant, largest_gaps, details), choices=choices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,56 +183,63 @@ class _Engine:
     def analysis(self, variant: str | None, largest_gaps: int, details: bool) -> Analysis:
         clipped = self._clipped()
         hosts = self._hosts()
-        ledgers, gap_tables = [], []
-        for window in self.windows:
-            busy, idle, found = self._account(window, hosts)
-            ledger = self._ledger_table(window.device, (busy, idle))
-            total = int(ledger["ns"].sum())
-            if total != window.end_ns - window.start_ns:
-                raise AssertionError(f"ledger of device {window.device} sums to {total}, not to its window")
-            ledgers.append(ledger)
-            gap_tables.append(self._gap_table(window.device, found, largest_gaps))
-        ledger = pl.concat([pl.DataFrame(schema=SCHEMAS["ledger"]), *ledgers])
         low = min((w.start_ns for w in self.windows), default=_first_instant(self.trace))
         high = max((w.end_ns for w in self.windows), default=_last_instant(self.trace))
         if self.window.instants is not None:
             low, high = self.window.instants
-        parts = dict(by_device(clipped.select(_PART_COLUMNS)))
-        kinds = stage_kinds(clipped, self.stages, parts)
-        unions = kinds.filter(pl.col("kind").is_null())
+        limits = (None, None) if self.window.instants is None else (low, high)
         shown = self._shown_stages(clipped, low, high)
-        limited = self.window.instants is not None
-        overlap, exposed = self._overlap(parts)
-        gaps = pl.concat([pl.DataFrame(schema=SCHEMAS["gaps"]), *gap_tables])
-        detail: dict[str, pl.DataFrame] = {}
-        trust = trust_table(self.trace, self._facts(clipped))
-        if details:
-            detail = detail_tables(self._work(clipped), ledger, gaps, shown, low, high, across=self.across)
-            trust = with_detail(trust, detail)
-        return Analysis(
-            variant=variant,
-            meta=self.trace.meta,
-            devices=self._device_table(parts),
-            kinds=self._kind_table(parts),
-            overlap=overlap,
-            exposed=exposed,
-            stages=stage_table(
-                clipped, self.stages, shown, unions, parts, low if limited else None, high if limited else None
-            ).select(*SCHEMAS["stages"]),
-            stage_kinds=kinds.filter(pl.col("kind").is_not_null()).select(*SCHEMAS["stage_kinds"]),
-            windows=pl.DataFrame(
-                [(w.device, w.start_ns, w.end_ns) for w in self.windows], schema=SCHEMAS["windows"], orient="row"
-            ),
-            ledger=ledger,
-            gaps=gaps,
-            iterations=self._iteration_table(low, high),
-            bandwidth=with_peaks(bandwidth_table(clipped), self.trace.devices, self.peaks),
-            allocator=allocator_table(
-                self.trace, self.calls, self.stages, ledger, SPECIAL, across=self.across, low=low, high=high
-            ),
-            trust=trust,
-            **detail,
-        )
+        with side_by_side(len(self.ops)) as start:
+            accounts = [start(self._device, window, hosts, largest_gaps) for window in self.windows]
+            work = self._work(clipped)
+            found = start_details(start, work, shown, low, high, across=self.across) if details else None
+            parts = dict(by_device(clipped.select(_PART_COLUMNS)))
+            overlaps = start(self._overlap, parts)
+            by_kind = start(stage_kinds, clipped, self.stages, parts)
+            instances = start(per_instance, clipped, self.stages, parts)
+            trust = start(lambda: trust_table(self.trace, self._facts(clipped)))
+            totals = start(self._kind_table, parts)
+            device_table = start(self._device_table, parts)
+            bandwidth = start(lambda: with_peaks(bandwidth_table(clipped), self.trace.devices, self.peaks))
+            ledger = pl.concat([pl.DataFrame(schema=SCHEMAS["ledger"]), *(one()[0] for one in accounts)])
+            gaps = pl.concat([pl.DataFrame(schema=SCHEMAS["gaps"]), *(one()[1] for one in accounts)])
+            detail: dict[str, Any] = {} if found is None else found(ledger, gaps)
+            overlap, exposed = overlaps()
+            kinds = by_kind()
+            unions = kinds.filter(pl.col("kind").is_null())
+            return Analysis(
+                variant=variant,
+                meta=self.trace.meta,
+                devices=device_table(),
+                kinds=totals(),
+                overlap=overlap,
+                exposed=exposed,
+                stages=stage_table(clipped, self.stages, shown, unions, instances(), *limits).select(
+                    *SCHEMAS["stages"]
+                ),
+                stage_kinds=kinds.filter(pl.col("kind").is_not_null()).select(*SCHEMAS["stage_kinds"]),
+                windows=pl.DataFrame(
+                    [(w.device, w.start_ns, w.end_ns) for w in self.windows], schema=SCHEMAS["windows"], orient="row"
+                ),
+                ledger=ledger,
+                gaps=gaps,
+                iterations=self._iteration_table(low, high),
+                bandwidth=bandwidth(),
+                allocator=allocator_table(
+                    self.trace, self.calls, self.stages, ledger, SPECIAL, across=self.across, low=low, high=high
+                ),
+                trust=with_detail(trust(), detail) if detail else trust(),
+                **detail,
+            )
+
+    def _device(self, window: _DeviceWindow, hosts: HostStates, largest_gaps: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """(ledger, largest gaps) of one device."""
+        busy, idle, found = self._account(window, hosts)
+        ledger = self._ledger_table(window.device, (busy, idle))
+        total = int(ledger["ns"].sum())
+        if total != window.end_ns - window.start_ns:
+            raise AssertionError(f"ledger of device {window.device} sums to {total}, not to its window")
+        return ledger, self._gap_table(window.device, found, largest_gaps)
 
     def _work(self, clipped: pl.DataFrame) -> Work:
         return Work(
@@ -297,7 +308,23 @@ class _Engine:
             stage=stage,
             iteration=iteration,
             launched=lambda chosen: self._launched(chosen if rows is None else rows[chosen]),
+            awaited=self._awaited(device, rows),
         )
+
+    def _awaited(
+        self, device: int, rows: npt.NDArray[np.integer] | None
+    ) -> Callable[[npt.NDArray[np.integer], Ints, Ints, Ints], Ints] | None:
+        """Until when gaps of `device` waited for other devices; null where no trace of such waiting was recorded."""
+        waits = self._waits
+        if waits is None:
+            return None
+        return lambda chosen, called, start, end: waits.until(
+            self.ops[chosen if rows is None else rows[chosen]], device, called, start, end
+        )
+
+    @cached_property
+    def _waits(self) -> Awaited | None:
+        return awaited(self.trace, self.calls, self.launches)
 
     @cached_property
     def _correlations(self) -> np.int64:

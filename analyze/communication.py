@@ -26,8 +26,9 @@ from .result import SCHEMAS
 from .steps import NOTHING
 from .work import Rows, Work, groups, lanes_of
 
-SPLIT: Final = re.compile(r"AllReduce|AllGather|ReduceScatter")
-"""Collectives (as NCCL and RCCL name their kernels) that end nowhere before they have begun everywhere."""
+SPLIT: Final = re.compile(r"AllReduce|AllGather|ReduceScatter|all_reduce|all_gather|reduce_scatter")
+"""Collectives that end nowhere before they have begun everywhere: as NCCL and RCCL name their kernels, and as torch calls
+them, which is how stages name those of a CPU."""
 
 _HOST_BITS: Final = 24
 """Position of the host's index in a model pid (``traces.model``)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -11,33 +13,53 @@ from .concurrency import concurrency_tables
 from .counters import counter_table, counter_trust
 from .gap_calls import gap_calls
 from .iterations import iteration_tables
-from .launch_stats import launch_tables
+from .launch_stats import kernel_counts, launch_tables
 from .memory import concurrent_allocator, memory_tables
 from .result import SCHEMAS
+from .side_by_side import Start
 from .work import Work
 
+Tables = dict[str, pl.DataFrame]
 
-def detail_tables(
+
+def start_details(
+    start: Start,
     work: Work,
-    ledger: pl.DataFrame,
-    gaps: pl.DataFrame,
     shown: npt.NDArray[np.intp],
     low: int,
     high: int,
     *,
     across: bool,
-) -> dict[str, pl.DataFrame]:
-    """Every detail table by its name in `Analysis`, from the tables `ledger` and `gaps`; `shown` are the stages to list."""
-    return {
-        **iteration_tables(work),
-        **concurrency_tables(work),
-        **launch_tables(work, ledger),
-        **memory_tables(work, shown, low, high, across=across),
-        "gap_calls": gap_calls(work, gaps),
-        "concurrent_allocator": concurrent_allocator(work),
-        "counters": counter_table(work),
-        "collectives": collective_table(work),
-    }
+) -> Callable[[pl.DataFrame, pl.DataFrame], Tables]:
+    """Start every detail table; `shown` are the stages to list, ``[low, high)`` the window.
+
+    Returns what makes all of them, by their names in `Analysis`, from the tables ``ledger`` and ``gaps``.
+    """
+    launches = start(launch_tables, work)
+    streams = start(concurrency_tables, work)
+    memory = start(memory_tables, work, shown, low, high, across=across)
+    allocator = start(concurrent_allocator, work)
+    collectives = start(collective_table, work)
+    iterations = start(iteration_tables, work)
+    counters = start(counter_table, work)
+
+    def finish(ledger: pl.DataFrame, gaps: pl.DataFrame) -> Tables:
+        calls = start(gap_calls, work, gaps)
+        waits, counts, top = launches()
+        return {
+            **iterations(),
+            **streams(),
+            "launches": waits,
+            "kernel_counts": kernel_counts(work, counts, ledger),
+            "top_kernels": top,
+            **memory(),
+            "gap_calls": calls(),
+            "concurrent_allocator": allocator(),
+            "counters": counters(),
+            "collectives": collectives(),
+        }
+
+    return finish
 
 
 def with_detail(trust: pl.DataFrame, detail: dict[str, pl.DataFrame]) -> pl.DataFrame:

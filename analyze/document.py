@@ -7,11 +7,13 @@ nanoseconds, ratios are fractions or null where there is nothing to divide.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 import polars as pl
 
-from .result import Analysis
+from .bound import bounds
+from .result import Analysis, Choices
 
 SCHEMA: Final = "aisp-trace/analysis/1"
 
@@ -28,6 +30,7 @@ def document(analyses: Iterable[Analysis]) -> Json:
 
 def trace_document(analysis: Analysis) -> Json:
     """One element of ``traces[]``."""
+    rows = _Rows(analysis)
     meta = analysis.meta
     return {
         "variant": analysis.variant,
@@ -37,11 +40,13 @@ def trace_document(analysis: Analysis) -> Json:
             "recorder_version": meta.recorder_version,
             "export_schema": meta.export_schema,
         },
-        "devices": [_device(analysis, row) for row in analysis.devices.iter_rows(named=True)],
-        "stages": [_stage(analysis, row) for row in analysis.stages.iter_rows(named=True)],
+        "selection": selection_document(analysis.choices),
+        "devices": [_device(rows, row) for row in analysis.devices.iter_rows(named=True)],
+        "stages": [_stage(rows, row) for row in analysis.stages.iter_rows(named=True)],
         "ledger": [_ledger(analysis, row) for row in analysis.windows.iter_rows(named=True)],
-        "gaps": [_gap(analysis, row) for row in analysis.gaps.iter_rows(named=True)],
-        "iterations": [_iteration(analysis, row) for row in analysis.iterations.iter_rows(named=True)],
+        "gaps": [_gap(rows, row) for row in analysis.gaps.iter_rows(named=True)],
+        "iterations": [_iteration(rows, row) for row in analysis.iterations.iter_rows(named=True)],
+        "bounds": [asdict(bound) for bound in bounds(analysis)],
         "bandwidth": analysis.bandwidth.to_dicts(),
         "allocator": analysis.allocator.to_dicts(),
         "concurrent_allocator": analysis.concurrent_allocator.to_dicts(),
@@ -55,27 +60,65 @@ def trace_document(analysis: Analysis) -> Json:
     }
 
 
-def _device(analysis: Analysis, row: Mapping[str, Any]) -> Json:
-    device = pl.col("device") == row["device"]
-    whole = device & pl.col("stage").is_null()
+def selection_document(choices: Choices) -> Json:
+    """What was chosen, under the names of the command line's options."""
+    window = choices.window
     return {
-        **row,
-        "by_kind": _by_kind(analysis.kinds.filter(device)),
-        "overlap": _pairs(analysis.overlap.filter(whole)),
-        "exposed_ns": _exposed(analysis.exposed.filter(whole)),
-        "concurrency": _concurrency(analysis, row["device"]),
+        "domain": choices.domain,
+        "range": choices.below,
+        "stages": choices.stages,
+        "depth": choices.depth,
+        "window": {"start_ns": window[0], "end_ns": window[1]} if isinstance(window, tuple) else window,
+        "attribution": choices.attribution,
     }
 
 
-def _stage(analysis: Analysis, row: Mapping[str, Any]) -> Json:
-    here = pl.col("device").eq_missing(pl.lit(row["device"]))
-    mine = here & (pl.col("stage") == row["path"])
-    kinds = analysis.stage_kinds.filter(here & (pl.col("path") == row["path"]))
+class _Rows:
+    """The rows of the tables by what they are looked up with. A frame filtered once a stage would cost more than the analysis."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self.kinds = _by(analysis.kinds, "device")
+        self.stage_kinds = _by(analysis.stage_kinds, "device", "path")
+        self.overlap = _by(analysis.overlap, "device", "stage")
+        self.exposed = _by(analysis.exposed, "device", "stage")
+        self.gap_calls = _by(analysis.gap_calls, "device", "start_ns")
+        self.iteration_kinds = _by(analysis.iteration_kinds, "iteration", "device")
+        self.iteration_overlap = _by(analysis.iteration_overlap, "iteration", "device")
+        self.iteration_exposed = _by(analysis.iteration_exposed, "iteration", "device")
+        self.devices_of: dict[int, list[int]] = {}
+        for iteration, device in sorted(self.iteration_exposed):
+            self.devices_of.setdefault(iteration, []).append(device)
+
+
+Lookup = dict[tuple[Any, ...], list[Json]]
+
+
+def _by(table: pl.DataFrame, *keys: str) -> Lookup:
+    out: Lookup = {}
+    for row in table.iter_rows(named=True):
+        out.setdefault(tuple(row[k] for k in keys), []).append(row)
+    return out
+
+
+def _device(rows: _Rows, row: Mapping[str, Any]) -> Json:
+    device = row["device"]
     return {
         **row,
-        "by_kind": _by_kind(kinds),
-        "overlap": _pairs(analysis.overlap.filter(mine)),
-        "exposed_ns": _exposed(analysis.exposed.filter(mine)),
+        "by_kind": _by_kind(rows.kinds.get((device,), [])),
+        "overlap": _pairs(rows.overlap.get((device, None), [])),
+        "exposed_ns": _exposed(rows.exposed.get((device, None), [])),
+        "concurrency": _concurrency(rows.analysis, device),
+    }
+
+
+def _stage(rows: _Rows, row: Mapping[str, Any]) -> Json:
+    here = (row["device"], row["path"])
+    return {
+        **row,
+        "by_kind": _by_kind(rows.stage_kinds.get(here, [])),
+        "overlap": _pairs(rows.overlap.get(here, [])),
+        "exposed_ns": _exposed(rows.exposed.get(here, [])),
     }
 
 
@@ -91,29 +134,25 @@ def _concurrency(analysis: Analysis, device: int) -> Json:
     }
 
 
-def _gap(analysis: Analysis, row: Mapping[str, Any]) -> Json:
-    filling = analysis.gap_calls.filter((pl.col("device") == row["device"]) & (pl.col("start_ns") == row["start_ns"]))
-    return {**row, "calls": filling.select("source", "name", "calls", "ns").to_dicts()}
+def _gap(rows: _Rows, row: Mapping[str, Any]) -> Json:
+    calls = rows.gap_calls.get((row["device"], row["start_ns"]), [])
+    return {**row, "calls": [{f: call[f] for f in ("source", "name", "calls", "ns")} for call in calls]}
 
 
-def _iteration(analysis: Analysis, row: Mapping[str, Any]) -> Json:
-    kinds, overlap, exposed = (
-        table.filter(pl.col("iteration") == row["iteration"])
-        for table in (analysis.iteration_kinds, analysis.iteration_overlap, analysis.iteration_exposed)
-    )
+def _iteration(rows: _Rows, row: Mapping[str, Any]) -> Json:
     devices = []
-    for device in exposed["device"].unique().sort():
-        here = pl.col("device") == device
+    for device in rows.devices_of.get(row["iteration"], []):
+        here = (row["iteration"], device)
         both = {
             f"{r['a']}|{r['b']}": {f: r[f] for f in ("a_ns", "b_ns", "both_ns")}
-            for r in overlap.filter(here).iter_rows(named=True)
+            for r in rows.iteration_overlap.get(here, [])
         }
         devices.append(
             {
                 "device": device,
-                "by_kind": _by_kind(kinds.filter(here)),
+                "by_kind": _by_kind(rows.iteration_kinds.get(here, [])),
                 "overlap": both,
-                "exposed_ns": _exposed(exposed.filter(here)),
+                "exposed_ns": _exposed(rows.iteration_exposed[here]),
             }
         )
     return {**row, "devices": devices}
@@ -121,7 +160,7 @@ def _iteration(analysis: Analysis, row: Mapping[str, Any]) -> Json:
 
 def _memory(analysis: Analysis, row: Mapping[str, Any]) -> Json:
     here = pl.col("device").eq_missing(pl.lit(row["device"])) & (pl.col("kind") == row["kind"])
-    timeline = _thinned(analysis.memory_timeline.filter(here))
+    timeline = thinned(analysis.memory_timeline.filter(here), TIMELINE_POINTS)
     return {
         **row,
         "stages": analysis.stage_memory.filter(here).drop("device", "kind").to_dicts(),
@@ -129,27 +168,27 @@ def _memory(analysis: Analysis, row: Mapping[str, Any]) -> Json:
     }
 
 
-def _thinned(timeline: pl.DataFrame) -> pl.DataFrame:
-    """At most `TIMELINE_POINTS` rows: of each stretch of events the one with the most in use, so that peaks stay."""
-    if len(timeline) <= TIMELINE_POINTS:
+def thinned(timeline: pl.DataFrame, most: int) -> pl.DataFrame:
+    """At most `most` rows: of each stretch of events the one with the most in use, so that peaks stay."""
+    if len(timeline) <= most:
         return timeline
-    stretch = pl.int_range(pl.len()) * TIMELINE_POINTS // pl.len()
+    stretch = pl.int_range(pl.len()) * most // pl.len()
     highest = pl.all().sort_by("in_use_bytes", descending=True).first()
     return timeline.group_by(stretch.alias("stretch"), maintain_order=True).agg(highest).drop("stretch")
 
 
-def _by_kind(rows: pl.DataFrame) -> Json:
+def _by_kind(rows: Iterable[Json]) -> Json:
     figures = ("ops", "sum_ns", "union_ns", "nbytes")
-    return {row["kind"]: {f: row[f] for f in figures} for row in rows.iter_rows(named=True)}
+    return {row["kind"]: {f: row[f] for f in figures} for row in rows}
 
 
-def _pairs(rows: pl.DataFrame) -> Json:
+def _pairs(rows: Iterable[Json]) -> Json:
     figures = ("a_ns", "b_ns", "both_ns", "hidden", "efficiency")
-    return {f"{row['a']}|{row['b']}": {f: row[f] for f in figures} for row in rows.iter_rows(named=True)}
+    return {f"{row['a']}|{row['b']}": {f: row[f] for f in figures} for row in rows}
 
 
-def _exposed(rows: pl.DataFrame) -> Json:
-    return {row["kind"]: row["ns"] for row in rows.iter_rows(named=True)}
+def _exposed(rows: Iterable[Json]) -> Json:
+    return {row["kind"]: row["ns"] for row in rows}
 
 
 def _ledger(analysis: Analysis, row: Mapping[str, Any]) -> Json:

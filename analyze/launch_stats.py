@@ -39,14 +39,13 @@ TOP: Final = 10
 _KERNELS: Final = (KINDS.index("compute"), KINDS.index("comm"))
 
 
-def launch_tables(work: Work, ledger: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Tables ``launches``, ``kernel_counts`` and ``top_kernels``."""
+Counts = dict[tuple[int, str | None], tuple[int | float | None, ...]]
+
+
+def launch_tables(work: Work) -> tuple[pl.DataFrame, Counts, pl.DataFrame]:
+    """Tables ``launches`` and ``top_kernels``, and between them what `kernel_counts` needs."""
     waits = [row for figure, value, rows in _waits(work) for row in _distributions(work, figure, value, rows)]
-    return {
-        "launches": pl.DataFrame(waits, schema=SCHEMAS["launches"], orient="row"),
-        "kernel_counts": _counts(work, ledger),
-        "top_kernels": _top(work),
-    }
+    return pl.DataFrame(waits, schema=SCHEMAS["launches"], orient="row"), _counts(work), _top(work)
 
 
 def _waits(work: Work) -> Iterator[tuple[str, Ints, Rows]]:
@@ -91,15 +90,8 @@ def _distribution(values: Ints) -> tuple[int, ...]:
     return n, *(int(ordered[r]) for r in ranks)
 
 
-def _counts(work: Work, ledger: pl.DataFrame) -> pl.DataFrame:
-    """Kernels, small kernels, kernels per iteration, and the idle time that the host is to blame for."""
-    idle = (pl.col("category") == IDLE) & ~pl.col("cause").is_in(DEVICE_CAUSES).fill_null(False)
-    blame = (
-        ledger.group_by("device", "stage")
-        .agg(pl.col("ns").sum().alias("ledger_ns"), pl.col("ns").filter(idle).sum().alias("host_bound_ns"))
-        .sort("device", "stage")
-    )
-    found: dict[tuple[int, str | None], tuple[int | float | None, ...]] = {}
+def _counts(work: Work) -> Counts:
+    found: Counts = {}
     for span, rows in work.devices():
         if span.device in work.host_devices:
             continue
@@ -108,6 +100,17 @@ def _counts(work: Work, ledger: pl.DataFrame) -> pl.DataFrame:
         found[span.device, None] = _count(work, kernels, iterations)
         for stage, mine in work.by_path(kernels):
             found[span.device, stage] = _count(work, mine, iterations)
+    return found
+
+
+def kernel_counts(work: Work, found: Counts, ledger: pl.DataFrame) -> pl.DataFrame:
+    """Table ``kernel_counts``: kernels, small ones, kernels per iteration, and the idle time the host is to blame for."""
+    idle = (pl.col("category") == IDLE) & ~pl.col("cause").is_in(DEVICE_CAUSES).fill_null(False)
+    blame = (
+        ledger.group_by("device", "stage")
+        .agg(pl.col("ns").sum().alias("ledger_ns"), pl.col("ns").filter(idle).sum().alias("host_bound_ns"))
+        .sort("device", "stage")
+    )
     cells: dict[tuple[int, str | None], tuple[int, int]] = {
         (d, s): (t, h) for d, s, t, h in blame.iter_rows() if d not in work.host_devices
     }

@@ -15,7 +15,8 @@ Idle instants are the gaps of the union. A gap ends where an op X starts; X was 
     T        ..call.stage.                       who is to blame
              host state of T | inside L | launch latency
 
-If L had returned before the gap, X was waiting on the device: `queued`, or `graph_internal` between two ops of one launch.
+If L had returned before the gap, X was waiting on the device: `queued`, `graph_internal` between two ops of one launch, or
+`dependency` while work that its stream had been told to wait for still ran on another device.
 Pieces before L are cut wherever T's stage, call or the iteration changes, and carry T's stage at that instant; all other
 pieces carry X's stage. After the last op T is the thread that owns the window.
 
@@ -61,6 +62,9 @@ class DeviceOps:
     stage: npt.NDArray[np.integer]
     iteration: npt.NDArray[np.integer]
     launched: Callable[[npt.NDArray[np.integer]], Launched]
+    awaited: Callable[[npt.NDArray[np.integer], Ints, Ints, Ints], Ints] | None = None
+    """Of (positions of ops, when they were launched, start and end of the gaps before them): until when each gap waited for
+    another device, its start where it did not (`dependencies`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +219,13 @@ def idle_cells(
     returned = launched.call_end_ns <= g0[rows]
     previous = _last_to_end(ops.end_ns)[np.maximum(xs - 1, 0)]
     same_launch = (xs > 0) & (ops.launched(previous).launch == launched.launch)
-    for cause, chosen in (("graph_internal", returned & same_launch), ("queued", returned & ~same_launch)):
-        r, q = rows[chosen], xs[chosen]
-        parts.add(r, g0[r], g1[r], ops.stage[q], ops.iteration[q], cause)
+    r, q = rows[returned & same_launch], xs[returned & same_launch]
+    parts.add(r, g0[r], g1[r], ops.stage[q], ops.iteration[q], "graph_internal")
+    chosen = returned & ~same_launch
+    r, q = rows[chosen], xs[chosen]
+    until = g0[r] if ops.awaited is None else ops.awaited(q, launched.call_start_ns[chosen], g0[r], g1[r])
+    parts.add(r, g0[r], until, ops.stage[q], ops.iteration[q], "dependency")
+    parts.add(r, until, g1[r], ops.stage[q], ops.iteration[q], "queued")
     opened[rows[returned]] = BLOCKED.index("queued")
 
     rows, xs, launched = rows[~returned], xs[~returned], launched.only(~returned)

@@ -26,31 +26,37 @@ from ..traces.calibration import Calibration, Link
 from .bandwidth import PEAK_COLUMNS
 from .result import SCHEMAS
 
-PCIE: Final = {3: 15.754e9, 4: 31.508e9, 5: 63.015e9}
-"""Bytes per second and direction of 16 lanes: 8, 16 or 32 GT/s times 128/130 (PCI Express base specifications)."""
+PCIE: Final = {4: 31.508e9, 5: 63.015e9}
+"""Bytes per second and direction of 16 lanes: 16 or 32 GT/s, one bit each, times 128/130 for the coding (PCI Express base
+specifications 4.0 and 5.0). Data sheets round it up and add both directions: 64 and 128 GB/s."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataSheet:
-    """What NVIDIA's data sheet says of a device: HBM bytes per second, and the PCI Express generation (16 lanes)."""
+    """What NVIDIA's `document` says of a device: memory bytes per second, and the PCI Express generation (16 lanes)."""
 
     name: str
     pattern: str
     memory_bytes_per_s: float
     pcie: int
+    document: str
 
 
 DATA_SHEETS: Final = (
-    DataSheet("V100", r"V100", 900e9, 3),
-    DataSheet("A100 40GB", r"A100.*40GB", 1555e9, 4),
-    DataSheet("A100 80GB PCIe", r"A100 80GB PCIe", 1935e9, 4),
-    DataSheet("A100 80GB SXM", r"A100-SXM.*80GB", 2039e9, 4),
-    DataSheet("H100 SXM", r"H100 80GB HBM3", 3350e9, 5),
-    DataSheet("H200", r"\bH200\b", 4800e9, 5),
-    DataSheet("L4", r"\bL4\b", 300e9, 4),
-    DataSheet("L40S", r"\bL40S\b", 864e9, 4),
+    DataSheet("A100 40GB", r"A100.*40GB", 1555e9, 4, "NVIDIA A100 Tensor Core GPU Architecture, white paper, 2020"),
+    DataSheet(
+        "A100 80GB PCIe", r"A100 80GB PCIe", 1935e9, 4, "NVIDIA A100 Tensor Core GPU, data sheet 1758950 r4, 2021"
+    ),
+    DataSheet(
+        "A100 80GB SXM", r"A100-SXM.*80GB", 2039e9, 4, "NVIDIA A100 Tensor Core GPU, data sheet 1758950 r4, 2021"
+    ),
+    DataSheet("H100 SXM", r"H100 80GB HBM3", 3350e9, 5, "NVIDIA H100 Tensor Core GPU, data sheet"),
+    DataSheet("H200", r"\bH200\b", 4800e9, 5, "NVIDIA H200 Tensor Core GPU, data sheet"),
+    DataSheet("L4", r"\bL4\b", 300e9, 4, "NVIDIA L4 Tensor Core GPU, data sheet"),
+    DataSheet("L40S", r"\bL40S\b", 864e9, 4, "NVIDIA L40S, data sheet"),
 )
-"""NVIDIA's product data sheets, by a pattern in the device's name. What is not here has no peak of this source."""
+"""Devices by a pattern in their names. What is not here has no peak of this source. V100 is not: three boards (two memories,
+some hosts on NVLink instead of PCI Express) share the name."""
 
 UNIFIED: Final = r"GH200|GB200|GB10|Orin|Thor"
 """Devices that are not on PCI Express: no data sheet's link is theirs."""

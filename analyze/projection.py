@@ -185,13 +185,14 @@ def stage_table(
     stages: Stages,
     shown: Ints,
     unions: pl.DataFrame,
-    parts: Mapping[int, pl.DataFrame] | None,
+    instances: pl.DataFrame,
     low: int | None,
     high: int | None,
 ) -> pl.DataFrame:
     """Table ``stages``: the stages `shown` (positions) by path and device; paths without ops have a null device.
 
-    `unions` are the rows of `stage_kinds` with a null kind; ``host_ns`` counts only what lies in ``[low, high)`` if given.
+    `unions` are the rows of `stage_kinds` with a null kind, `instances` what `per_instance` says; ``host_ns`` counts only
+    what lies in ``[low, high)`` if given.
     """
     start, end = stages.start_ns[shown], stages.end_ns[shown]
     if low is not None and high is not None:
@@ -203,7 +204,6 @@ def stage_table(
     )
     chosen = np.zeros(len(stages), bool)
     chosen[shown] = True
-    instances = per_instance(ops, stages, parts)
     kept = instances.filter(pl.Series(chosen[instances["stage"].to_numpy()], dtype=pl.Boolean))
     device = (
         kept.with_columns(

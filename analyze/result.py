@@ -317,6 +317,22 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the person who asked chose to analyse; null means no restriction.
+
+    `domain` is the NVTX domain whose ranges are stages ("" is the default one), chosen or found. `stages`, `depth` and
+    `below` are those of `selection.Selection`, `window` is a range's name or path, or instants ``(start_ns, end_ns)``.
+    """
+
+    attribution: str = "process"
+    domain: str = ""
+    stages: str | None = None
+    depth: int | None = None
+    below: str | None = None
+    window: tuple[int, int] | str | int | None = None
+
+
 def _without_rows(table: str) -> Callable[[], pl.DataFrame]:
     return lambda: pl.DataFrame(schema=SCHEMAS[table])
 
@@ -355,3 +371,4 @@ class Analysis:
     memory_timeline: pl.DataFrame = field(default_factory=_without_rows("memory_timeline"))
     stage_memory: pl.DataFrame = field(default_factory=_without_rows("stage_memory"))
     concurrent_allocator: pl.DataFrame = field(default_factory=_without_rows("concurrent_allocator"))
+    choices: Choices = Choices()

@@ -29,8 +29,8 @@ from ..traces.errors import UsageError
 from ..traces.model import Trace, distinct_values
 from ..traces.run import nearest
 from .intervals import Ints
-from .stages import MEASURED, OUTSIDE_STAGE, WINDOW, Stages, Thread, outside, rows_by_thread, tree
-from .steps import NOTHING, Steps, innermost, nesting
+from .stages import MEASURED, OUTSIDE_STAGE, WINDOW, Stages, Thread, outside, parents, rows_by_thread
+from .steps import NOTHING, Steps, innermost
 
 NAMES_SHOWN: Final = 8
 """How many existing names an error lists."""
@@ -206,32 +206,20 @@ def _named(found: Stages, pattern: str) -> npt.NDArray[np.bool_]:
 
 def _subset(found: Stages, trace: Trace, rows: npt.NDArray[np.intp]) -> Stages:
     """The ranges `rows` of `found` as if there were no others: nested anew, per thread."""
-    start, end = found.start_ns[rows], found.end_ns[rows]
-    parent = np.full(len(rows), NOTHING, np.int64)
-    crossing = False
-    for mine in rows_by_thread(found.pid[rows], found.tid[rows]).values():
-        above, proper = nesting(start[mine], end[mine])
-        parent[mine] = np.where(above >= 0, mine[above], NOTHING)
-        crossing |= not proper
+    parent, crossing = parents(found.pid[rows], found.tid[rows], found.start_ns[rows], found.end_ns[rows])
     still_open = trace.ranges.filter(pl.col("end_ns").is_null())["range_id"].to_numpy()
     return _rebuilt(found, rows, parent, int(np.isin(found.range_id[rows], still_open).sum()), crossing)
 
 
 def _rebuilt(stages: Stages, rows: npt.NDArray[np.intp], parent: Ints, unclosed: int, crossing: bool) -> Stages:
-    names = stages.names.gather(rows)
-    node, node_parent, node_path, paths = tree(names, parent)
-    return Stages(
+    return Stages.of(
         range_id=stages.range_id[rows],
         pid=stages.pid[rows],
         tid=stages.tid[rows],
         start_ns=stages.start_ns[rows],
         end_ns=stages.end_ns[rows],
         parent=parent,
-        names=names,
-        node=node,
-        node_parent=node_parent,
-        node_path=node_path,
-        paths=paths,
+        names=stages.names.gather(rows),
         unclosed=unclosed,
         crossing=crossing,
         domain=stages.domain,

@@ -64,6 +64,39 @@ class Stages:
     crossing: bool
     domain: str
 
+    @staticmethod
+    def of(
+        *,
+        range_id: Ints,
+        pid: Ints,
+        tid: Ints,
+        start_ns: Ints,
+        end_ns: Ints,
+        parent: Ints,
+        names: pl.Series,
+        unclosed: int,
+        crossing: bool,
+        domain: str,
+    ) -> Stages:
+        """The stages of ranges that nest as `parent` says; their tree and paths are made here."""
+        node, node_parent, node_path, paths = tree(names, parent)
+        return Stages(
+            range_id=range_id,
+            pid=pid,
+            tid=tid,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            parent=parent,
+            names=names,
+            node=node,
+            node_parent=node_parent,
+            node_path=node_path,
+            paths=paths,
+            unclosed=unclosed,
+            crossing=crossing,
+            domain=domain,
+        )
+
     def __len__(self) -> int:
         return len(self.range_id)
 
@@ -234,30 +267,33 @@ def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
         table = table.sort(["start_ns", "end_ns", "range_id"], descending=[False, True, False])
     start, end = table["start_ns"].to_numpy(), table["end_ns"].to_numpy()
     pid, tid = table["pid"].to_numpy().astype(np.int64), table["tid"].to_numpy().astype(np.int64)
-    parent = np.full(len(table), NOTHING, np.int64)
-    crossing = False
-    for rows in rows_by_thread(pid, tid).values():
-        found, proper = nesting(start[rows], end[rows])
-        parent[rows] = np.where(found >= 0, rows[found], NOTHING)
-        crossing |= not proper
-    names = _without_nulls(table["name"])
-    node, node_parent, node_path, paths = tree(names, parent)
-    return Stages(
+    parent, crossing = parents(pid, tid, start, end)
+    return Stages.of(
         range_id=table["range_id"].to_numpy(),
         pid=pid,
         tid=tid,
         start_ns=start,
         end_ns=end,
         parent=parent,
-        names=names,
-        node=node,
-        node_parent=node_parent,
-        node_path=node_path,
-        paths=paths,
+        names=_without_nulls(table["name"]),
         unclosed=closed.null_count(),
         crossing=crossing,
         domain=chosen,
     )
+
+
+def parents(pid: Ints, tid: Ints, start_ns: Ints, end_ns: Ints) -> tuple[Ints, bool]:
+    """(position of the range that each range nests in, or `NOTHING`; whether any two of a thread cross).
+
+    Ranges are sorted by start, longest first.
+    """
+    parent = np.full(len(pid), NOTHING, np.int64)
+    crossing = False
+    for rows in rows_by_thread(pid, tid).values():
+        found, proper = nesting(start_ns[rows], end_ns[rows])
+        parent[rows] = np.where(found >= 0, rows[found], NOTHING)
+        crossing |= not proper
+    return parent, crossing
 
 
 def is_word(column: pl.Series, word: str) -> npt.NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from ..analyze.document import document
+from ..analyze.selection import Selection
 from ..report.export_files import MARK, check_free, new_file, new_folder
 from ..report.export_perfetto import write_perfetto
 from ..report.export_tables import SCHEMA, write_tables
@@ -40,6 +41,7 @@ class Job:
     window: str | None
     attribution: str
     domain: str | None
+    selection: Selection | None = None
 
 
 def export(source: Source, job: Job) -> None:
@@ -66,9 +68,7 @@ def _perfetto(source: Source, job: Job) -> None:
     for opened in _opened(source, job):
         target = _for_variant(job.target, opened.variant, len(names))
         with new_file(target, force=job.force) as building, _stream(building, target) as out, _meter(target) as tell:
-            events = write_perfetto(
-                opened.trace, opened.analysis, out, attribution=job.attribution, domain=job.domain, progress=tell
-            )
+            events = write_perfetto(opened.trace, opened.analysis, out, progress=tell)
         _report(target, f"{events:,} events")
 
 
@@ -96,7 +96,9 @@ def _json(source: Source, job: Job) -> None:
 
 
 def _opened(source: Source, job: Job) -> Iterator[Opened]:
-    return source.open(window=job.window, attribution=job.attribution, domain=job.domain, gaps=job.gaps)
+    return source.open(
+        window=job.window, attribution=job.attribution, domain=job.domain, gaps=job.gaps, selection=job.selection
+    )
 
 
 def _traces(source: Source) -> dict[str | None, Path]:

@@ -15,13 +15,14 @@ from ..traces.run import Run
 from .calibration import folders
 
 
-def peaks_for(run: Run | None, trace: Trace, project: Path) -> Peaks | None:
+def peaks_for(run: Run | None, trace: Trace, project: Path, only: Sequence[Path] | None = None) -> Peaks | None:
     """The calibration of the hardware that `trace` was recorded on, or null if nobody made one.
 
-    Raises `InputError` if there is one that cannot be read.
+    It is looked for in the folders that apply to `project`, or in those of `only`. Raises `InputError` if there is one
+    that cannot be read.
     """
     for key in keys(run, trace):
-        for folder in folders(project):
+        for folder in folders(project) if only is None else only:
             file = folder / calibration_name(key)
             if file.is_file():
                 return Peaks(load_calibration(file))

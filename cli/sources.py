@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -104,11 +104,13 @@ class Source:
         gaps: int = 20,
         selection: Selection | None = None,
         quick: Quick | None = None,
+        calibrations: Sequence[Path] | None = None,
     ) -> Iterator[Opened]:
         """Read and analyse the traces one by one, in the order of the variants.
 
         A variant's window is its `measured` range unless `window` says otherwise; a foreign command of the user's has none.
-        With `quick` a large trace comes without the columns that no analysis reads.
+        With `quick` a large trace comes without the columns that no analysis reads. `calibrations` are the folders to
+        look for the machine's calibration in, instead of those that apply in the current folder.
         """
         for variant, file, kind_file in self._files():
             trace = quick.read(file, kind_file) if quick else open_trace(file, kind_file=kind_file)
@@ -122,7 +124,7 @@ class Source:
                 domain=domain,
                 selection=selection,
                 largest_gaps=gaps,
-                peaks=peaks_for(self.run, trace, Path.cwd()),
+                peaks=peaks_for(self.run, trace, Path.cwd(), calibrations),
             )
             yield Opened(variant, trace, analysis)
 

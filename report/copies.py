@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -126,6 +127,7 @@ def _pairs(sides: Sequence[Side]) -> Html:
 def bandwidth_section(sides: Sequence[Side]) -> Html:
     """Bytes per second of every copy direction, memory kind and size."""
     rows = []
+    sources: dict[str, None] = {}
     for side in sides:
         unknown = side.cannot_tell("bandwidth")
         for r in side.analysis.bandwidth.sort("kind", "nbytes", descending=[False, True]).iter_rows(named=True):
@@ -133,29 +135,45 @@ def bandwidth_section(sides: Sequence[Side]) -> Html:
             if r["kind"] == "p2p":
                 means = f"GPU {r['src_device']} → GPU {r['dst_device']}"
             rates = [text.rate(r["bytes_per_s"]), text.rate(r["union_bytes_per_s"])]
-            rates = ["cannot tell", "cannot tell"] if unknown else rates
-            label = element("span", "effective", class_="chip partial") if r["effective"] else None
+            rates = ["cannot tell"] * 4 if unknown else [*rates, _of_peak(r), text.rate(r["expected_bytes_per_s"])]
+            if r["share"] is not None:
+                sources[r["peak_source"]] = None
             rows.append(
                 [
                     *(side.name, device_name(side, r["device"]), r["kind"], means, r["bucket"], f"{r['ops']:,}"),
-                    *(text.size(r["nbytes"]), text.duration(r["sum_ns"]), *rates, label),
+                    *(text.size(r["nbytes"]), text.duration(r["sum_ns"]), *rates),
                 ]
             )
     notes = caution(sides, "bandwidth")
     if not rows:
         return section("bandwidth", "Bandwidth", element("p", "There were no copies to measure."), notes)
     heads = ["variant", "device", "kind", "memory", "size of a copy", "copies", "bytes", "time"]
-    heads += ["bytes / time", "bytes / union", ""]
+    heads += ["bytes / time", "bytes / union", "of peak", "expected"]
     words = [
         "Bytes over the sum of the copies' durations, and over their union (several at once share the link). ",
         element("b", "effective"),
         ": pageable host memory is staged through a pinned buffer, so this is the rate the program saw and says "
-        "nothing about the link.",
+        "nothing about the link. ",
+        element("b", "of peak"),
+        ": the union's rate over what the link can carry (",
+        ", ".join(sources) or "no peak is known for these copies",
+        "); a copy within a device counts twice, for it reads and writes. ",
+        element("b", "expected"),
+        ": what copies of this size reached when this hardware was calibrated.",
     ]
     return section(
         "bandwidth",
         "Bandwidth",
         element("p", words),
         notes,
-        table("bandwidth of copies", heads, rows, numbers=(5, 6, 7, 8, 9)),
+        table("bandwidth of copies", heads, rows, numbers=range(5, 12)),
     )
+
+
+def _of_peak(row: Mapping[str, Any]) -> Html | str:
+    """``90.9 % of 55.37 GB/s``; a label for pageable memory, which has no peak; absent where none is known."""
+    if row["effective"]:
+        return element("span", "effective", class_="chip partial")
+    if row["share"] is None:
+        return text.ABSENT
+    return f"{text.share(row['share'])} of {text.rate(row['peak_bytes_per_s'])}"

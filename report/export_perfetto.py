@@ -5,6 +5,7 @@
     GPU 0: NVIDIA H100
         stream 7               ops; an arrow leads from the launching call to its (first) op
         stream 7 (overlap 2)   ops that overlap others of their stream
+        window                 the time that was analysed, and with which selection
         idle                   the analysis's largest gaps, named by cause
         device memory in use   and other counters: pinned memory, copies by direction, GPU metrics
 
@@ -21,10 +22,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..analyze.document import selection_document
 from ..analyze.intervals import Ints
 from ..analyze.launches import Calls, Launches, find_launches
-from ..analyze.result import AMBIGUOUS, NONE, ORPHAN, Analysis
-from ..analyze.stages import AMBIGUOUS_STAGE, NO_STAGE, ORPHAN_STAGE, find_stages
+from ..analyze.result import AMBIGUOUS, NONE, ORPHAN, Analysis, Choices
+from ..analyze.selection import Selection, select
+from ..analyze.stages import AMBIGUOUS_STAGE, NO_STAGE, ORPHAN_STAGE, find_stages, is_word
 from ..traces.model import COPY_KINDS, Trace, distinct_values
 from .export_counters import copy_rate
 from .export_lanes import OPEN
@@ -42,21 +45,19 @@ def write_perfetto(
     analysis: Analysis,
     out: IO[bytes],
     *,
-    attribution: str = "process",
-    domain: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write `trace` with the gaps of `analysis` to `out`; the number of events written.
 
-    `attribution` and `domain` say how ops find their stage, as in `analyze`. `progress` is told, now and then, how many
-    events are written and how many are expected. Events are encoded and written piece by piece.
+    Ops find their stages by the choices that `analysis` was made with. `progress` is told, now and then, how many events
+    are written and how many are expected. Events are encoded and written piece by piece.
     """
     sizes = [2 * len(trace.table(t)) for t in ("ops", *_HOST_TABLES)]
     expected = sum(sizes) + len(trace.gpu_metrics)
     told = None if progress is None else (lambda done: progress(done, expected))
     packets = Packets(out, origin_ns=min(0, _instants(trace)[0]), progress=told)
     packets.begin()
-    launches, paths = _launches(packets, trace, attribution, domain)
+    launches, paths = _launches(packets, trace, analysis.choices)
     call = launches.call
     launched = np.flatnonzero(call >= 0)
     with_ops, at = np.unique(call[launched], return_index=True)  # ops are sorted by start: the first of each call
@@ -68,11 +69,13 @@ def write_perfetto(
     return packets.events
 
 
-def _launches(packets: Packets, trace: Trace, attribution: str, domain: str | None) -> tuple[Launches, Ints]:
+def _launches(packets: Packets, trace: Trace, choices: Choices) -> tuple[Launches, Ints]:
     """The launch of each op, and the interned path of its stage."""
     hosts = set(trace.devices.filter(pl.col("type") == "host")["device"].to_list())
-    stages = find_stages(trace, domain=domain, end_ns=max(0, _instants(trace)[1]))
-    launches = find_launches(trace, Calls.of(trace), stages, hosts, across=attribution == "process")
+    known = bool(is_word(trace.ranges["domain"], choices.domain).any())
+    found = find_stages(trace, domain=choices.domain if known else None, end_ns=max(0, _instants(trace)[1]))
+    stages = select(found, trace, Selection(choices.stages, choices.depth, choices.below))
+    launches = find_launches(trace, Calls.of(trace), stages, hosts, across=choices.attribution == "process")
     stage = launches.stage
     path = np.where(stage >= 0, stages.path_id[np.maximum(stage, 0)], stage) if len(stages) else stage
     distinct, which = np.unique(path, return_inverse=True)
@@ -137,6 +140,10 @@ def _write_devices(packets: Packets, trace: Trace, analysis: Analysis, paths: In
             name = _stream_name(key, list(own))
             slices = _op_slices(packets, trace.ops[found], paths[found], flow[found])
             packets.slices(packets.child(group, name), name, slices, nest=False, arrives=True)
+        windows = analysis.windows.filter(pl.col("device") == device)
+        if len(windows):
+            chosen = _window_slices(packets, windows, analysis.choices)
+            packets.slices(packets.child(group, "window"), "window", chosen, nest=False)
         gaps = analysis.gaps.filter(pl.col("device") == device)
         if len(gaps):
             packets.slices(packets.child(group, "idle"), "idle", _gap_slices(packets, gaps), nest=False)
@@ -158,6 +165,28 @@ def _op_slices(packets: Packets, ops: pl.DataFrame, paths: Ints, flow: Ints) -> 
         values = _texts(packets, ops, column)
         args.append(Arg(name, values, values > 0, is_text=True))
     args += [_number(table[name]) for name in ("bytes", "correlation", "graph", "graph_node")]
+    return _slices(table, *args)
+
+
+def _window_slices(packets: Packets, windows: pl.DataFrame, choices: Choices) -> Slices:
+    """The time that was accounted for, with what was selected as its details."""
+    table = windows.select(
+        "start_ns",
+        "end_ns",
+        pl.lit(packets.intern(NAMES, "window"), dtype=pl.Int64).alias("name"),
+        pl.lit(packets.intern(CATEGORIES, "window"), dtype=pl.Int64).alias("category"),
+        pl.lit(0, dtype=pl.Int64).alias("flow"),
+    )
+    chosen = selection_document(choices)
+    asked = chosen["window"]
+    chosen["window"] = f"{asked['start_ns']}:{asked['end_ns']}" if isinstance(asked, dict) else asked
+    chosen["domain"] = choices.domain or "default domain"
+    everywhere = np.ones(len(windows), bool)
+    args = [
+        Arg(name, np.full(len(windows), packets.intern(ARG_TEXTS, str(value))), everywhere, is_text=True)
+        for name, value in chosen.items()
+        if value is not None
+    ]
     return _slices(table, *args)
 
 

@@ -1,6 +1,6 @@
 """A folder of tables: everything a trace holds and everything its analysis found, for other programs.
 
-    OUT/export.json                  format, version, what was exported, and each table's rows and columns
+    OUT/export.json                  format, version, what was exported and selected, and each table's rows and columns
     OUT/trace/ops.parquet ...        one file a table of the trace model (`traces.model.SCHEMAS`), empty ones too
     OUT/analysis/ledger.parquet ...  one file a table of the analysis (`analyze.result.SCHEMAS`)
 
@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from ..analyze.document import selection_document
 from ..analyze.result import Analysis
 from ..traces.model import TABLES, Trace
 from ..traces.run import write_json
@@ -48,7 +49,8 @@ def write_tables(trace: Trace, analysis: Analysis, folder: Path, form: str) -> i
             for_csv(table).write_csv(file, quote_style="non_numeric")
         columns = {column: str(dtype.base_type()) for column, dtype in table.schema.items()}
         described[name] = {"file": f"{name}.{form}", "rows": len(table), "columns": columns}
-    facts = {"variant": analysis.variant, "trace": asdict(trace.meta), "tables": described}
+    chosen = selection_document(analysis.choices)
+    facts = {"variant": analysis.variant, "selection": chosen, "trace": asdict(trace.meta), "tables": described}
     write_json(folder / MARK, {"schema": SCHEMA, "format": form, **facts})
     return len(described)
 

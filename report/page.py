@@ -1,7 +1,13 @@
 """The page: one HTML file with everything inside, that reads the same on any machine, online or not.
 
     header      what was measured, the verdicts, the numbers that matter
-    sections    verdict, speed, timelines, ledger, copies, bandwidth, allocator, trust, provenance
+    sections    verdict, speed, timelines
+                why the device waited: waterfall, ledger, largest gaps
+                what moved: copies, communication, bandwidth, memory traffic
+                detail, mostly folded: iterations, kernels and launches, streams, memory, allocator
+                trust, provenance
+
+A section whose figures no trace carries (no collectives, no counters) is not there.
 
 The file carries its own style, scripts and plotly.js (4.8 MB, the cost of timelines that zoom). Its content security
 policy forbids every request, and every script whose hash it does not name: should a recorded name ever slip through
@@ -30,20 +36,28 @@ from ..traces.model import Trace
 from ..traces.run import Allocator, Run
 from .allocator import allocator_section
 from .bars import hatch
+from .communication import communication_section
 from .copies import bandwidth_section, overlap_section
+from .counters import counters_section
 from .figures import Figure, rounds_figure, timeline_figure
+from .gaps import gaps_section
+from .iterations import iterations_section
+from .launches import launches_section
 from .ledger import ledger_section, legend
 from .markup import Html, clip, element, embedded_json, escape, join
+from .memory import memory_section
 from .palette import rank
 from .provenance import provenance_section
 from .sides import Side, sides_of
 from .speed import Speedup, headline, round_medians, speed_section, speedups
+from .streams import streams_section
 from .tables import folded, section, table
 from .text import count, duration
 from .tiles import tiles
 from .timeline import Timeline, build
 from .trust import trust_section
 from .verdicts import Line, lines_of, summary, verdict_section
+from .waterfall import waterfall_section
 
 HERE: Final = Path(__file__).parent
 
@@ -64,7 +78,8 @@ def render(
     """
     sides = sides_of(analyses)
     lines = None if verdicts is None else lines_of(verdicts)
-    rounds = gather(run, {}).rounds if run else ()
+    evidence = gather(run, {}) if run else None
+    rounds = evidence.rounds if evidence else ()
     variants = [v.name for v in run.manifest.variants] if run else []
     medians = round_medians(rounds, variants)
     found = speedups(rounds, variants)
@@ -73,10 +88,9 @@ def render(
         figures["figure-rounds"] = rounds_figure(medians)
     parts = [
         verdict_section(lines),
-        speed_section(medians, found),
+        speed_section(medians, found, evidence.timed if evidence else "iteration"),
         _timelines(sides, traces, figures),
-        *([ledger_section(sides), overlap_section(sides), bandwidth_section(sides)] if sides else []),
-        allocator_section(sides, _counters(run)) if sides else None,
+        *(_analysed(sides, run) if sides else []),
         trust_section(sides, traces, run.manifest.notes if run else ()),
         provenance_section(run, sides),
     ]
@@ -95,6 +109,24 @@ def render(
         figures=embedded_json(figures),
         scripts="".join(f"<script>{script}</script>\n" for script in scripts),
     )
+
+
+def _analysed(sides: Sequence[Side], run: Run | None) -> list[Html | None]:
+    """The sections that are read off the analyses, what matters most first."""
+    return [
+        waterfall_section(sides),
+        ledger_section(sides),
+        gaps_section(sides),
+        overlap_section(sides),
+        communication_section(sides),
+        bandwidth_section(sides),
+        counters_section(sides),
+        iterations_section(sides),
+        launches_section(sides),
+        streams_section(sides),
+        memory_section(sides),
+        allocator_section(sides, _counters(run)),
+    ]
 
 
 def write(path: Path, page: str) -> None:

@@ -47,6 +47,9 @@ def commit(git: object) -> str:
 def _facts(m: Manifest) -> list[tuple[str, Child]]:
     h = m.hardware
     timing = f"{text.count(len(m.rounds), 'round')}, {m.iterations or 0} iterations, {m.warmup or 0} warm-up"
+    if m.timed is not None:  # a pair of the user's own commands
+        by = "their own iterations" if m.timed == "iterations" else "whole processes, start-up included"
+        timing = f"{text.count(len({c.index for c in m.commands}), 'round')} of the commands, timed by {by}"
     return [
         ("run", m.run_id),
         ("created", m.created_utc),
@@ -81,12 +84,16 @@ def _slowdown(manifest: Manifest, name: str) -> str:
     recording = next((v.recording for v in manifest.variants if v.name == name), None)
     traced = _iterations(recording, name)
     untraced = [ns for r in manifest.rounds for v in r.result.variants if v.name == name for ns in v.iterations_ns]
+    if manifest.timed == "iterations":
+        untraced += [ns for c in manifest.commands if c.variant == name for ns in c.answer.iterations_ns]
     if not traced or not untraced:
         return text.ABSENT
     return f"{text.significant(median(traced) / median(untraced))} ×"
 
 
 def _iterations(recording: Recording | None, name: str) -> list[int]:
+    if recording is not None and recording.answer is not None:
+        return list(recording.answer.iterations_ns)
     if recording is None or recording.result is None:
         return []
     return [ns for v in recording.result.variants if v.name == name for ns in v.iterations_ns]
@@ -97,6 +104,9 @@ def _commands(m: Manifest) -> list[Html]:
     for variant in m.variants:
         if variant.recording is not None:
             out.append(_command(f"recording of {variant.name}", variant.recording.command))
+    for one in m.commands:
+        if one.index == 0:
+            out.append(_command(f"first untraced process of {one.variant}", one.command))
     if m.rounds:
         out.append(_command("first untraced round", m.rounds[0].command))
     return out

@@ -50,19 +50,25 @@ def speedups(rounds: Sequence[RoundTimes], variants: Sequence[str]) -> list[Spee
     return out
 
 
-def speed_section(medians: Mapping[str, Sequence[int]], found: Sequence[Speedup]) -> Html | None:
-    """The rounds as a figure, the ratios in words, and each round's number; null where nothing was timed."""
+def speed_section(
+    medians: Mapping[str, Sequence[int]], found: Sequence[Speedup], timed: str = "iteration"
+) -> Html | None:
+    """The rounds as a figure, the ratios in words, and each round's number; null where nothing was timed.
+
+    `timed` is `Evidence.timed`: what the times are of.
+    """
     if not medians:
         return None
     words = [_ratio(s) for s in found]
-    intro = element("p", "Timed without any recorder: each point is one fresh process's median iteration.")
+    point = "median iteration" if timed == "iteration" else "whole time, start-up included"
+    intro = element("p", f"Timed without any recorder: each point is one fresh process's {point}.")
     rows = [[name, *(_at(values, i) for i in range(_longest(medians)))] for name, values in medians.items()]
     heads = ["variant", *(f"round {i} ns" for i in range(_longest(medians)))]
     content = [
         intro,
         *words,
-        element("div", class_="figure", id="figure-rounds", role="img", aria_label="median iteration of each round"),
-        folded("Each round in nanoseconds", table("median iteration of each round", heads, rows, range(1, len(heads)))),
+        element("div", class_="figure", id="figure-rounds", role="img", aria_label="time of each round"),
+        folded("Each round in nanoseconds", table("time of each round", heads, rows, range(1, len(heads)))),
     ]
     return section("speed", "Speed", content)
 

@@ -234,3 +234,34 @@ def test_what_appears_meanwhile_is_kept(tmp_path: Path) -> None:
         building.write_text("ours")
         target.write_text("theirs")
     assert target.read_text() == "theirs" and list(tmp_path.iterdir()) == [target]
+
+
+def test_each_format_says_what_was_selected(export: Export, tmp_path: Path) -> None:
+    made = NsysExport().call(5, 8, "cudaLaunchKernel", correlationId=1).kernel(10, 20)
+    made.range(0, 30, "outer").range(2, 25, "inner")
+    made.write(tmp_path / "t.sqlite")
+    chosen = ("--stages", "outer|inner", "--depth", "1", "--range", "outer")
+    for form, place in (("json", "out"), ("csv", "out-csv"), ("parquet", "out-parquet")):
+        code, said = export("t.sqlite", "--to", form, "-o", place, *chosen)
+        assert code == 0, said
+    told = [json.loads((tmp_path / "out").read_text())["traces"][0]["selection"]]
+    told += [
+        json.loads((tmp_path / f"out-{form}" / "export.json").read_text())["selection"] for form in ("csv", "parquet")
+    ]
+    wanted = {
+        "domain": "",
+        "range": "outer",
+        "stages": "outer|inner",
+        "depth": 1,
+        "window": None,
+        "attribution": "process",
+    }
+    assert told == [wanted] * 3
+    stages = json.loads((tmp_path / "out").read_text())["traces"][0]["stages"]
+    assert [s["path"] for s in stages] == ["outer"]
+
+
+@pytest.mark.parametrize("option", [("--stages", "x"), ("--depth", "1"), ("--range", "x")])
+def test_a_scrubbed_copy_takes_no_selection(trace: Path, export: Export, option: tuple[str, str]) -> None:
+    code, said = export(trace, "--scrub", *option)
+    assert code == 2 and f"{' '.join(option)} has no effect on --scrub" in said

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.selection import Selection
 from aisp_trace.report.export_counters import copy_rate
 from aisp_trace.report.export_packets import LONGEST_NAME, label
 from aisp_trace.report.export_perfetto import write_perfetto
@@ -224,7 +225,10 @@ def test_hostile_names_are_data(processor: Processor, tmp_path: Path) -> None:
 def test_times_before_zero_shift_all(processor: Processor, tmp_path: Path) -> None:
     trace = planted(ranges=[span("a", -7, 3)], ops=[op("compute", 5, 9, 1)])
     processor.load(exported(trace, tmp_path))
-    assert processor.query("SELECT name, ts, dur FROM slice ORDER BY ts") == [("a", 0, 10), ("compute", 12, 4)]
+    assert processor.query("SELECT name, ts, dur FROM slice WHERE category <> 'window' ORDER BY ts") == [
+        ("a", 0, 10),
+        ("compute", 12, 4),
+    ]
 
 
 def test_compressed(processor: Processor, tmp_path: Path) -> None:
@@ -232,7 +236,7 @@ def test_compressed(processor: Processor, tmp_path: Path) -> None:
     packed = tmp_path / "t.pftrace.gz"
     packed.write_bytes(gzip.compress(exported(trace, tmp_path).read_bytes()))
     processor.load(packed)
-    assert processor.query("SELECT name, ts, dur FROM slice") == [("compute", 5, 4)]
+    assert processor.query("SELECT name, ts, dur FROM slice WHERE category = 'compute'") == [("compute", 5, 4)]
 
 
 def test_memory_and_copies_are_counters(processor: Processor, tmp_path: Path) -> None:
@@ -252,7 +256,8 @@ def test_memory_and_copies_are_counters(processor: Processor, tmp_path: Path) ->
     copy = op("h2d", 10, 20, 1, nbytes=50, src_kind="pinned", dst_kind="device")
     processor.load(exported(planted(ops=[copy], memory=memory), tmp_path))
     found = processor.query("SELECT name, ts, value FROM counter JOIN track ON track.id = track_id ORDER BY ts")
-    source = "SELECT extract_arg(arg_set_id, 'debug.from'), extract_arg(arg_set_id, 'debug.bytes') FROM slice"
+    details = ", ".join(f"extract_arg(arg_set_id, 'debug.{key}')" for key in ("from", "bytes"))
+    source = f"SELECT {details} FROM slice WHERE category = 'h2d'"
     assert processor.query(source) == [("pinned", 50)]
     assert found == [
         ("device memory in use", 2, 64.0),
@@ -273,6 +278,30 @@ def test_copies_at_the_same_time_add_up() -> None:
     assert value.tolist() == [2, 5, 3, 0]
 
 
+def test_the_window_says_which_selection_was_used(processor: Processor, tmp_path: Path) -> None:
+    """
+    ranges   |a .. |b ..|  |  and the op launched in b, which --depth 1 folds into a
+    """
+    trace = planted(
+        ops=[op("compute", 20, 30, 1)],
+        api=[call("cudaLaunchKernel", 15, 16, 1)],
+        ranges=[span("a", 0, 50), span("b", 10, 40)],
+    )
+    found = analyze(trace, selection=Selection(stages="a|b", depth=1), attribution="thread", window=(0, 60))
+    file = tmp_path / "t.pftrace"
+    with file.open("wb") as out:
+        write_perfetto(trace, found, out)
+    processor.load(file)
+    chosen = ("domain", "stages", "depth", "range", "window", "attribution")
+    asked = ", ".join(f"extract_arg(arg_set_id, 'debug.{name}')" for name in chosen)
+    rows = processor.query(f"SELECT ts, dur, {asked} FROM slice WHERE category = 'window'")
+    assert [tuple(row) for row in rows] == [(0, 60, "aisp", "a|b", "1", None, "0:60", "thread")]
+    stage = processor.query(
+        "SELECT extract_arg(arg_set_id, 'debug.stage') AS stage FROM slice WHERE category = 'compute'"
+    )
+    assert [tuple(row) for row in stage] == [("a",)]
+
+
 def test_progress_is_told_and_events_are_counted(tmp_path: Path) -> None:
     trace = planted(ops=[op("compute", i, i + 1, 1) for i in range(10)], ranges=[span("a", 0, 4)])
     told: list[tuple[int, int]] = []
@@ -280,7 +309,7 @@ def test_progress_is_told_and_events_are_counted(tmp_path: Path) -> None:
         count = write_perfetto(
             trace, analyze(trace), out, progress=lambda done, expected: told.append((done, expected))
         )
-    assert told[-1] == (count, 22) and count == 22
+    assert told[-1] == (count, 22) and count == 22 + 2  # the window of the device is one slice more
     assert _increasing(done for done, _ in told)
 
 

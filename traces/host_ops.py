@@ -1,7 +1,9 @@
 """A machine without a GPU: the stages that do the work are its operations.
 
-Where a trace has no device rows at all, each closed stage range with a working kind becomes an op on one host device;
-its thread is the stream, its payload the bytes. The ledger, overlap and bandwidth then need no special case.
+Where a trace has no device rows at all, each closed stage range with a working kind becomes an op on a host device: one
+for each process that has such stages, since the ranks of a distributed program hide their communication under their own
+compute, not under each other's. Its thread is the stream, its payload the bytes. The ledger, overlap and bandwidth then
+need no special case.
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ HOST_KINDS: Final = tuple(k for k in STAGE_KINDS if k in KINDS)
 """Stage kinds that occupy a device: compute, h2d, d2h, d2d, p2p, comm."""
 
 STAGE_DOMAIN: Final = "aisp"
-HOST_DEVICE: Final = 0
 
 
 def with_host_ops(trace: Trace) -> Trace:
     """`trace` with its working stage ranges as ops, if it has no ops of its own; else `trace` unchanged.
 
     Only ranges of domain "aisp" count, or of the default domain where there are none of "aisp"; open ranges do not.
-    `stream` numbers the threads densely in the order of (pid, tid); `correlation` is the range_id.
+    `device` numbers their processes densely in the order of pid, `stream` the threads in the order of (pid, tid);
+    `correlation` is the range_id.
     """
     if trace.ops.height or not trace.ranges.height:
         return trace
@@ -37,10 +39,12 @@ def with_host_ops(trace: Trace) -> Trace:
         return trace
     threads = work.select("pid", "tid").unique().sort("pid", "tid").with_row_index("stream")
     work = work.join(threads, on=["pid", "tid"], how="left", nulls_equal=True, maintain_order="left")
+    processes = work.select("pid").unique().sort("pid").with_row_index("device")
+    work = work.join(processes, on="pid", how="left", nulls_equal=True, maintain_order="left")
     null = pl.lit(None)
     ops = work.select(
         pl.col("category").cast(KIND_TYPE).alias("kind"),
-        pl.lit(HOST_DEVICE).alias("device"),
+        pl.col("device").cast(pl.Int32),
         null.alias("context"),
         pl.col("stream").cast(pl.Int64),
         "pid",
@@ -53,9 +57,11 @@ def with_host_ops(trace: Trace) -> Trace:
     )
     tables = {n: trace.table(n) for n in ("api", "ranges", "syncs", "osrt", "memory", "overhead", "diagnostics")}
     tables |= {n: trace.table(n) for n in ("gpu_metrics", "processes", "threads")}
-    return make_trace(replace(trace.meta), ops=ops, devices=_host_device(), **tables)
+    return make_trace(replace(trace.meta), ops=ops, devices=_host_devices(len(processes)), **tables)
 
 
-def _host_device() -> pl.DataFrame:
+def _host_devices(count: int) -> pl.DataFrame:
     unknown = ("uuid", "memory_bytes", "memory_bytes_per_s", "sm_count", "compute_capability")
-    return pl.DataFrame({"device": [HOST_DEVICE], "type": ["host"], "name": ["host"], **{c: [None] for c in unknown}})
+    names = ["host"] if count == 1 else [f"host process {i}" for i in range(count)]
+    known = {"device": list(range(count)), "type": ["host"] * count, "name": names}
+    return pl.DataFrame({**known, **{c: [None] * count for c in unknown}})

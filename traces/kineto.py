@@ -221,6 +221,7 @@ def _syncs(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.Data
         {
             "pid": [pid] * len(events),
             "device": [a.get("device") for a in args],
+            "context": [None] * len(events),
             "stream": [a.get("stream") for a in args],
             "correlation": [a.get("correlation") for a in args],
             "event_id": [a.get("wait_on_cuda_event_id") for a in args],

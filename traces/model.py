@@ -99,12 +99,23 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
     "syncs": {
         "pid": pl.Int32,
         "device": pl.Int32,
+        "context": pl.Int32,
         "stream": pl.Int64,
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
         "correlation": pl.Int64,
         "event_id": pl.Int64,  # null where none
         "event_sync_id": pl.Int64,
+    },
+    # CUDA events as they were recorded into streams, one row a cudaEventRecord. Read where several devices worked.
+    "events": {
+        "pid": pl.Int32,
+        "device": pl.Int32,
+        "context": pl.Int32,
+        "stream": pl.Int64,
+        "correlation": pl.Int64,
+        "event_id": pl.Int64,
+        "event_sync_id": pl.Int64,  # with pid and event_id: which record a row of `syncs` waited for
     },
     # Operating-system calls of the host (only where the recorder was asked for them).
     "osrt": {
@@ -199,6 +210,7 @@ class Trace:
     api: pl.DataFrame
     ranges: pl.DataFrame
     syncs: pl.DataFrame
+    events: pl.DataFrame
     osrt: pl.DataFrame
     memory: pl.DataFrame
     gpu_metrics: pl.DataFrame

@@ -25,7 +25,17 @@ from .nsys_facts import (
     read_processes,
     read_threads,
 )
-from .nsys_host import HOST_TABLES, read_api, read_memory, read_osrt, read_overhead, read_ranges, read_syncs
+from .nsys_host import (
+    HOST_TABLES,
+    RECORD_COLUMNS,
+    read_api,
+    read_events,
+    read_memory,
+    read_osrt,
+    read_overhead,
+    read_ranges,
+    read_syncs,
+)
 from .nsys_ids import DeviceMap, Hosts
 from .nsys_ops import OP_TABLES, read_ops
 from .nsys_schema import EVENT_TABLES, FACT_TABLES, is_nsys
@@ -34,6 +44,8 @@ from .nsys_sqlite import Source
 _COLUMNS: Final = {**OP_TABLES, **HOST_TABLES, "GPU_METRICS": METRIC_COLUMNS}
 """The columns that are read of each table of events."""
 
+
+_EVENT_RECORDS: Final = "CUPTI_ACTIVITY_KIND_CUDA_EVENT"
 
 _SOURCES: Final = {("ops", "graph_node"): "graphNodeId", ("api", "result"): "returnValue"}
 """Source columns of the model's columns that may be left out; the far end of a long row is the slowest to read."""
@@ -84,6 +96,9 @@ def _read(source: Source, left_out: Collection[tuple[str, str]]) -> Trace:
     ops = read_ops(source, raw, hosts, devices, odd)
     if ops is not None:
         tables["ops"] = _with_process(ops, tables["api"], odd)
+        used = ops.get_column("device")
+        if _EVENT_RECORDS in source.tables and used.min() != used.max():
+            tables["events"] = read_events(integers(source, _EVENT_RECORDS, RECORD_COLUMNS), hosts, devices)
     tables["diagnostics"] = read_diagnostics(source)
     tables["devices"] = read_devices(source, hosts, _distinct(tables, ["device"], ("ops", "syncs", "memory")))
     tables["processes"] = read_processes(source, hosts, _distinct(tables, ["pid"], ("ops", "api", "ranges", "osrt")))

@@ -40,6 +40,7 @@ HOST_TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
         "start": I64,
         "end": I64,
         "deviceId": I32,
+        "contextId": I32,
         "streamId": I64,
         "correlationId": I64,
         "globalPid": I64,
@@ -60,6 +61,17 @@ HOST_TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "CUPTI_ACTIVITY_KIND_OVERHEAD": {**_CALL, "overheadType": I32},
 }
 """The source tables of this module and the columns used of each."""
+
+RECORD_COLUMNS: Final[Mapping[str, Any]] = {
+    "deviceId": I32,
+    "contextId": I32,
+    "streamId": I64,
+    "correlationId": I64,
+    "globalPid": I64,
+    "eventId": I64,
+    "eventSyncId": I64,
+}
+"""The columns used of CUPTI_ACTIVITY_KIND_CUDA_EVENT, which is read only where several devices worked."""
 
 # NVTX event types of ENUM_NSYS_EVENT_TYPE that matter here; marks and destroyed domains do not.
 _EVENTS: Final = {
@@ -215,6 +227,7 @@ def read_syncs(raw: pl.DataFrame, hosts: Hosts, devices: DeviceMap, odd: Counter
     frame = timed(raw, "syncs", odd).select(
         hosts.pid("globalPid"),
         pl.col("deviceId").alias("device"),
+        pl.col("contextId").alias("context"),
         _unless_none("streamId").alias("stream"),
         pl.col("start").alias("start_ns"),
         pl.col("end").alias("end_ns"),
@@ -223,6 +236,20 @@ def read_syncs(raw: pl.DataFrame, hosts: Hosts, devices: DeviceMap, odd: Counter
         _unless_none("eventSyncId").alias("event_sync_id"),
     )
     return devices.apply(frame, ["device"])
+
+
+def read_events(raw: pl.DataFrame, hosts: Hosts, devices: DeviceMap) -> pl.DataFrame:
+    """The table `events`: rows without a process, an event or the call that recorded it are of no use and left out."""
+    frame = raw.select(
+        hosts.pid("globalPid"),
+        pl.col("deviceId").alias("device"),
+        pl.col("contextId").alias("context"),
+        pl.col("streamId").alias("stream"),
+        pl.col("correlationId").alias("correlation"),
+        _unless_none("eventId").alias("event_id"),
+        _unless_none("eventSyncId").alias("event_sync_id"),
+    )
+    return devices.apply(frame.drop_nulls(["pid", "correlation", "event_id", "event_sync_id"]), ["device"])
 
 
 def _unless_none(column: str) -> pl.Expr:

@@ -121,9 +121,49 @@ class Round:
     result: ProcessResult
 
 
+ADDED: Final = {"added": True}
+"""Marks a key that manifests of this schema may lack, because they were written before it existed: it has a default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a command of the user's own says it did in one timed unit: an iteration, else the whole process.
+
+    `output` is a digest or short text of the result, which must be the same for all variants; null: none was given.
+    """
+
+    items: int
+    unit: str
+    output: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandAnswer:
+    """What one process of a user's command wrote about itself: its complete iterations, and each different statement."""
+
+    iterations_ns: Sequence[int]
+    stated: Sequence[Statement]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRound:
+    """One untraced process of a pair: round `index`, of one variant. `wall_ns` is monotonic and includes start-up."""
+
+    index: int
+    variant: str
+    command: Sequence[str]
+    exit_code: int
+    wall_ns: int
+    started_utc: str
+    answer: CommandAnswer
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One traced process. Paths are relative to the run folder. `kind_file` is the torch recorder's side file."""
+    """One traced process. Paths are relative to the run folder. `kind_file` is the torch recorder's side file.
+
+    `result` is a workload's, `answer` that of a command of the user's own; null where there is none.
+    """
 
     recorder: str
     recorder_version: str
@@ -134,6 +174,7 @@ class Recording:
     kind_file: str | None
     result: ProcessResult | None
     notes: Sequence[str] = ()
+    answer: CommandAnswer | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +202,17 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything about a run that is not in its traces."""
+    """Everything about a run that is not in its traces.
+
+    A pair of the user's own commands has `commands` instead of `rounds`, and `timed` says what they were timed by:
+    "iterations" or "processes".
+    """
 
     schema: str
     run_id: str
     created_utc: str
     workload: str  # a workload's name, or "command" for a program of the user's own
-    source: str  # "builtin", "file" or "command"
+    source: str  # "builtin", "file", "command" or "pair"
     command_line: Sequence[str]
     profile: str
     recorder: str | None
@@ -181,6 +226,8 @@ class Manifest:
     variants: Sequence[Variant]
     rounds: Sequence[Round]
     notes: Sequence[str] = ()
+    commands: Sequence[CommandRound] = field(default=(), metadata=ADDED)
+    timed: str | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +349,7 @@ def _convert_dataclass(cls: type[Any], data: Any, where: str) -> Any:
     for key in data:
         if key not in known:
             raise InputError(f"{where}: unknown key {key!r}{nearest(key, known)}")
-    missing = sorted(known - set(data))
+    missing = sorted({f.name for f in fields(cls) if not f.metadata.get("added")} - set(data))
     if missing:
         raise InputError(f"{where}: key {missing[0]!r} is missing")
     return cls(**{k: _convert(hints[k], v, f"{where}.{k}") for k, v in data.items()})

@@ -37,6 +37,15 @@ def run(
     ] = None,
     attribution: Annotated[str, typer.Option(metavar="process|thread", help="as in `analyze`")] = "process",
     domain: Annotated[str | None, typer.Option(help="NVTX domain whose ranges are the stages")] = None,
+    stages: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="only ranges whose name matches are stages, as in `analyze`")
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="fold stages deeper than N levels into their ancestor")
+    ] = None,
+    below: Annotated[
+        str | None, typer.Option("--range", metavar="RANGE", help="only this range and ranges in it are stages")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace an output that exists")] = False,
 ) -> None:
     """Write a trace and its analysis in a format that other programs read.
@@ -48,21 +57,23 @@ def run(
 
     --scrub copies an nsys export so that it can be given away: numbers, and the names that an analysis shows.
     """
+    from ...analyze.selection import Selection
     from ..exports import Job, export, scrub_traces
     from ..sources import find_recorded
 
     form = _format(to, scrub)
     if form is None:
-        _refuse(
-            {"--window": window, "--domain": domain, "--attribution": attribution if attribution != "process" else None}
-        )
+        other = {"--stages": stages, "--depth": depth, "--range": below}
+        rule = attribution if attribution != "process" else None
+        _refuse({"--window": window, "--domain": domain, "--attribution": rule, **other})
     chosen = _only(find_recorded(source), variant)
     stem = _stem(chosen.path) + (f".{variant}" if variant else "")
     target = output or Path(stem + (SCRUBBED if form is None else ENDINGS[form]))
     if form is None:
         scrub_traces(chosen, target, force=force)
         return
-    export(chosen, Job(form, target, force, GAPS, window=window, attribution=attribution, domain=domain))
+    selection = Selection(stages=stages, depth=depth, below=below)
+    export(chosen, Job(form, target, force, GAPS, window, attribution, domain, selection))
 
 
 def _format(to: str | None, scrub: bool) -> str | None:
@@ -82,7 +93,7 @@ def _format(to: str | None, scrub: bool) -> str | None:
     return to
 
 
-def _refuse(given: dict[str, str | None]) -> None:
+def _refuse(given: dict[str, str | int | None]) -> None:
     """A scrubbed copy is not analyzed, so options of the analysis would have no effect."""
     from ...traces.errors import UsageError
 

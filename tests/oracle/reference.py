@@ -123,6 +123,8 @@ class World:
         self.host_devices = {row["device"] for row in trace.devices.to_dicts() if row["type"] == "host"}
         self.calls = by_thread(trace.api.to_dicts())
         self.osrt = by_thread(trace.osrt.to_dicts())
+        self.syncs = trace.syncs.to_dicts()
+        self.events = trace.events.to_dicts()
         self.overhead = by_thread(trace.overhead.to_dicts())
         self.calls_of: dict[tuple[int, int], list[Row]] = defaultdict(list)
         for call in trace.api.to_dicts():
@@ -272,12 +274,39 @@ class World:
         thread = (call["pid"], call["tid"])
         stage = self.stage_of_op[op["op_id"]]
         if call["end_ns"] <= gap_start:
-            return stage, "graph_internal" if self.continues_graph(op, ops, gap_start) else "queued"
+            if self.continues_graph(op, ops, gap_start):
+                return stage, "graph_internal"
+            waited = any(gap_start < done <= gap_end and time < done for done in self.awaited(op, call))
+            return stage, "dependency" if waited else "queued"
         if time < call["start_ns"]:
             return self.stage_at(thread, time), self.thread_state(thread, time, on_host)
         if time < call["end_ns"]:
             return stage, self.inside_call(call, op)
         return stage, "launch_latency"
+
+    def awaited(self, op: Row, launch: Row) -> list[int]:
+        """When the work of other devices had ended that the op's stream had been told to wait for when it was launched."""
+        done = []
+        for sync in self.syncs:
+            mine = all(sync[key] is not None and sync[key] == op[key] for key in ("pid", "context", "stream"))
+            named = [e for e in self.events if all(e[key] == sync[key] for key in ("pid", "event_id", "event_sync_id"))]
+            records = [(e, c) for e in named if (c := self.only_call(e, "EventRecord")) is not None]
+            wait = self.only_call(sync, "StreamWaitEvent")
+            if not mine or None in (sync["event_id"], sync["event_sync_id"]) or wait is None or len(records) != 1:
+                continue
+            event, record = records[0]
+            if not record["start_ns"] <= wait["start_ns"] <= launch["start_ns"]:
+                continue
+            stream = [o for o in self.ops if all(o[k] == event[k] for k in ("pid", "device", "context", "stream"))]
+            earlier = [o for o in stream if (c := self.launch(o)) is not None and c["start_ns"] < record["start_ns"]]
+            if earlier and event["device"] not in {op["device"], *self.host_devices}:
+                done.append(max(o["end_ns"] for o in earlier))
+        return done
+
+    def only_call(self, row: Row, word: str) -> Row | None:
+        """The one call of the row's correlation whose name holds `word`; null where there are none or several."""
+        found = [call for call in self.calls_of.get((row["pid"], row["correlation"]), []) if word in call["name"]]
+        return found[0] if len(found) == 1 else None
 
     def continues_graph(self, op: Row, ops: list[Row], gap_start: int) -> bool:
         """Whether the op that ended last before the gap came of the same launch."""

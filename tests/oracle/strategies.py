@@ -46,7 +46,7 @@ class Case:
     def __repr__(self) -> str:
         """The rows themselves: a failing example is to be read, not reproduced by seed."""
         lines = [f"Case(window={self.window}, attribution={self.attribution!r}, domain={self.domain!r}"]
-        for name in ("devices", "ranges", "api", "ops", "overhead", "osrt"):
+        for name in ("devices", "ranges", "api", "ops", "events", "syncs", "overhead", "osrt"):
             rows = self.trace.table(name).to_dicts()
             lines += [f"  {name}: { ({k: v for k, v in row.items() if v not in (None, '')}) }" for row in rows]
         return "\n".join(lines) + ")"
@@ -90,7 +90,13 @@ def random_trace(rng: Random, scale: int = 1) -> Trace:
     devices = list(range(rng.randint(1, 3)))
     host = devices[-1] if rng.random() < 0.3 else None
     ops = [random_op(rng, pids, devices, calls) for _ in range(rng.choice((0, 1, 4, 8, 12, 16)))]
+    waits: dict[str, list[Row]] = {"events": [], "syncs": []}
+    if len(devices) > 1 and rng.random() < 0.5:
+        waits = random_waits(rng, pids, devices)
+        ops, calls = [*ops, *waits["ops"]], [*calls, *waits["api"]]
     tables = {
+        "events": waits["events"],
+        "syncs": stretched(waits["syncs"], scale),
         "ranges": stretched(ranges, scale),
         "api": stretched(calls, scale),
         "overhead": stretched(random_overhead(rng, pids), scale),
@@ -190,6 +196,37 @@ def random_overhead(rng: Random, pids: tuple[int, ...]) -> list[Row]:
         place = {"pid": rng.choice(pids), "tid": rng.choice((TIDS[0], *TIDS))}
         rows.append(overhead(rng.choice(("profiler", "driver")), start, end, **place))
     return rows
+
+
+def random_waits(rng: Random, pids: tuple[int, ...], devices: list[int]) -> dict[str, list[Row]]:
+    """Work that another device waits for, nearly as it should be: producer, record, wait, waiting op; ids may name several."""
+    made: dict[str, list[Row]] = {"ops": [], "api": [], "events": [], "syncs": []}
+    for number in range(rng.randint(1, 4)):
+        pid, at = rng.choice(pids), rng.randint(0, LATEST - 60)
+        first, second = rng.choice(devices), rng.choice(devices)
+        streams = {"context": 1, "stream": rng.randint(7, 9)}, {"context": 1, "stream": rng.randint(7, 9)}
+        launch, record, wait, later = (100 + 4 * number + i for i in range(4))
+        record = 101 if rng.random() < 0.1 else record
+        name = {"event_id": number if rng.random() < 0.9 else 0, "event_sync_id": rng.choice((1, 1, 1, None))}
+
+        def about(time: int, at: int = at) -> int:
+            return at + time + rng.choice((0, 0, 0, 0, -3, 3, 8))
+
+        names = ("cudaLaunchKernel", "cudaEventRecord", "cudaStreamWaitEvent", "cudaLaunchKernel")
+        for word, correlation, start in zip(names, (launch, record, wait, later), (4, 6, 8, 10), strict=True):
+            begun = max(0, about(start))
+            made["api"].append(call(word, begun, begun + 1, correlation, pid=pid))
+        done = at + rng.randint(15, 40)
+        begun = max(0, about(done - at + 2))
+        made["ops"] += [
+            op("compute", at + 5, done, launch, device=first, pid=pid, **streams[0]),
+            op("memset", at, at + 14, device=second, pid=pid, stream=6),  # until then the device is busy
+            op("compute", begun, begun + 5, later, device=second, pid=pid, **streams[1]),
+        ]
+        made["events"].append({"pid": pid, "device": first, "correlation": record, **streams[0], **name})
+        times = {"start_ns": at + 8, "end_ns": at + 9}
+        made["syncs"].append({"pid": pid, "device": 0, "correlation": wait, **streams[1], **times, **name})
+    return made
 
 
 def random_osrt(rng: Random, pids: tuple[int, ...]) -> Row:

@@ -1,0 +1,50 @@
+"""Independent parts of one analysis at the same time, on large traces.
+
+The parts are pure functions of tables that nothing changes, and most of their time is spent in code that releases the
+interpreter's lock (compiled primitives, polars, numpy's loops).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Final, ParamSpec, Protocol, TypeVar
+
+from .acceleration import THRESHOLD
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+WORKERS: Final = 2
+"""More would hold more temporary arrays at once than they save time."""
+
+
+class Start(Protocol):
+    """Starts a part, and returns a function that waits for what it returns or raises."""
+
+    def __call__(self, part: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Callable[[], R]: ...
+
+
+@contextmanager
+def side_by_side(size: int) -> Iterator[Start]:
+    """A `Start` for parts that work on `size` elements; for few of them parts run when they are started."""
+    if size < THRESHOLD:
+        yield _at_once
+        return
+    with ThreadPoolExecutor(WORKERS, "analysis") as pool:
+
+        def start(part: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Callable[[], R]:
+            future: Future[R] = pool.submit(part, *args, **kwargs)
+            return future.result
+
+        try:
+            yield start
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _at_once(part: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Callable[[], R]:
+    result = part(*args, **kwargs)
+    return lambda: result

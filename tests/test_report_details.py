@@ -1,0 +1,206 @@
+"""The page's sections of detail: what they say of planted traces, and that they are absent where nothing was recorded."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import polars as pl
+
+from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.peaks import PCIE
+from aisp_trace.report import copies, gaps, iterations, launches, memory, streams
+from aisp_trace.report.communication import communication_section
+from aisp_trace.report.counters import counters_section
+from aisp_trace.report.markup import Html
+from aisp_trace.report.page import render
+from aisp_trace.report.sides import Side
+from aisp_trace.tests.builders import pair
+from aisp_trace.tests.oracle.build import build, call, device, op, span
+
+HOSTILE = "</td><script>alert(1)</script>\u202e"
+
+
+def said(made: Html | None) -> str:
+    """The words of a section, without its markup and without what is shown on hover only."""
+    assert made is not None
+    made = Html(re.sub(r"<title>.*?</title>", "", made))
+    return " ".join(re.sub(r"<[^>]*>", " ", made).replace("&gt;", ">").replace("&lt;", "<").split())
+
+
+def sides() -> list[Side]:
+    found = [("baseline", pair.baseline()), ("optimized", pair.optimized())]
+    return [Side(n, analyze(t, variant=n, window="measured", largest_gaps=500)) for n, t in found]
+
+
+def test_gaps_are_listed_with_their_cause_and_the_calls_that_fill_them() -> None:
+    """
+    thread    [cudaMalloc 2100 .. 4000]  [launch]
+    device    |-- 1000 .. 2000 --|............|-- 5000
+    """
+    trace = build(
+        ops=[op("compute", 1000, 2000, 1), op("compute", 5000, 6000, 2)],
+        api=[
+            call("cudaLaunchKernel", 900, 950, 1),
+            call(HOSTILE, 2100, 4000, 9),
+            call("cudaLaunchKernel", 4800, 4900, 2),
+        ],
+        ranges=[span("work", 800, 6000)],
+    )
+    made = gaps.gaps_section([Side("only", analyze(trace))])
+    assert "only GPU 0 3.000 µs 60.0 % 1.000 µs other_api work" in said(made)
+    assert "1.900 µs, cudaLaunchKernel 100 ns" in said(made)
+    assert made is not None and "<script>" not in made and "&lt;/td&gt;" in made
+
+
+def test_only_the_first_gaps_are_open() -> None:
+    trace = build(ops=[op("compute", 100 * i, 100 * i + 50) for i in range(gaps.SHOWN + 4)])
+    made = gaps.gaps_section([Side("only", analyze(trace))])
+    assert made is not None
+    open_, fold = made.split("<details>")
+    assert open_.count('class="over"') == gaps.SHOWN and fold.count('class="over"') == 3
+    assert "3 shorter gaps" in fold
+
+
+def test_a_pinned_copy_has_its_share_of_the_links_peak_and_where_that_comes_from() -> None:
+    base, fast = sides()
+    assert PCIE[5] == 63.015e9  # 50 MB in 3 ms on an H100's link
+    assert "16.67 GB/s 16.67 GB/s 26.4 % of 63.02 GB/s –" in said(copies.bandwidth_section([fast]))
+    assert "link can carry (datasheet H100 SXM)" in said(copies.bandwidth_section([fast]))
+    slow = said(copies.bandwidth_section([base]))
+    assert "no peak is known" in slow and "%" not in slow and slow.endswith("effective –")
+
+
+def test_counters_show_bytes_means_and_what_is_weak() -> None:
+    """
+    samples    0 |  50 % read, 1 % written, 40 % tensor  | 100
+    device     |---------------- stage a ----------------|         1e12 bytes a second
+    """
+    metrics = ("DRAM Read Bandwidth [Throughput %]", 50), ("DRAM Write Bandwidth [Throughput %]", 1)
+    trace = build(
+        ops=[op("compute", 0, 100_000, 1)],
+        api=[call("cudaLaunchKernel", 0, 1, 1)],
+        ranges=[span("a", 0, 100_000)],
+        gpu_metrics=[
+            {"device": 0, "time_ns": at, "metric": name, "value": value}
+            for at in (0, 50_000)
+            for name, value in (*metrics, ("Tensor Active [Throughput %]", 40))
+        ],
+        devices=[device(0) | {"memory_bytes_per_s": 10**12}],
+    )
+    words = said(counters_section([Side("only", analyze(trace))]))
+    assert "the whole window only GPU 0 50.00 MB · 50.0 % 1.000 MB · 1.0 % ~ 40.0 % –" in words
+    assert "a only GPU 0 50.00 MB" in words and "~ read with care: a mean below 3 %" in words
+    assert "only 50.00 MB read, 1.000 MB written" in words
+
+
+def test_waiting_for_the_slowest_rank_is_told_from_moving() -> None:
+    """
+    rank 0   |0 ~~~~~~ 30 === 50|
+    rank 1             |30 === 50|   |60 unpaired 70|
+    """
+    name = "ncclDevKernel_AllReduce_Sum_bf16_RING_LL"
+    ops = [
+        op("comm", 0, 50, name=name, device=0, pid=1, stream=20),
+        op("comm", 30, 50, name=name, device=1, pid=2, stream=20),
+        op("comm", 60, 70, name="ncclDevKernel_Broadcast_RING_LL", device=1, pid=2, stream=20),
+    ]
+    words = said(communication_section([Side("only", analyze(build(ops=ops)))]))
+    assert "GPU 0 only 30 ns waiting, 20 ns moving" in words
+    assert "GPU 1 only 20 ns moving, 10 ns not split" in words
+    assert f"{name} 1 50 ns 1 2 30 ns 20 ns" in words
+    assert "Broadcast_RING_LL 1 10 ns 0 – – –" in words
+    assert "Read with care (comm, only)" in words
+
+
+def test_iterations_stand_side_by_side_with_what_was_hidden_in_each() -> None:
+    made = iterations.iterations_section(sides())
+    words = said(made)
+    assert "median 10.00 ms, 10.00 ms to 10.00 ms" in words and "median 6.000 ms" in words
+    assert "baseline 0 10.00 ms 2 3.000 ms 0 % 3.000 ms – –" in words
+    assert "optimized 1 6.000 ms 2 3.000 ms 66.7 % 1.000 ms – –" in words
+    assert made is not None and made.count('class="column"') == 4
+
+
+def test_many_iterations_share_columns_that_show_the_slowest() -> None:
+    n = 2 * iterations.MOST
+    side = sides()[0]
+    table = pl.DataFrame({"iteration": range(n), "start_ns": 0, "end_ns": 1, "host_ns": [1000] * (n - 1) + [9000]})
+    many = replace(side.analysis, iterations=table.cast(side.analysis.iterations.schema))
+    made = iterations.iterations_section([Side("only", many)])
+    assert made is not None and made.count('class="column"') == iterations.MOST
+    assert f"slowest of iterations {n - 2} to {n - 1}: 9.000 µs" in made
+
+
+def test_kernels_and_launches_of_the_device_are_open_and_the_stages_folded() -> None:
+    made = launches.launches_section([sides()[0]])
+    assert made is not None
+    open_, *folds = made.split("<details>")
+    assert "baseline GPU 0 (whole device)" in said(Html(open_)) and "4 2.000 8.000 ms 0 0 % 0 %" in said(Html(open_))
+    assert "latency 6 1.000 µs 1.000 µs" in said(Html(open_)) and "queue delay" in said(Html(open_))
+    assert "gemm 4 8.000 ms 2.000 ms 100 %" in said(Html(folds[0]))
+    assert "compute" in folds[1] and "(whole device)" not in folds[1]
+
+
+def test_streams_busy_at_once() -> None:
+    """optimized: 12 ms, of them 4 with two streams, 4 with one, 4 with none: (2 x 3 + 2 x 3) / 12 = 1."""
+    made = streams.streams_section(sides())
+    assert "optimized 1.00 streams on average" in said(made)
+    assert made is not None and "optimized: two streams 33.3 %" in made and "optimized: idle 33.3 %" in made
+    assert streams.streams_section(sides()[:1]) is None  # one stream
+
+
+def test_memory_in_use_and_who_took_it() -> None:
+    """
+    events     +64 kB at 100      +128 kB at 200        -64 kB at 300
+    window     0 .................................................. 400
+    """
+    events = [
+        {"device": 0, "time_ns": at, "address": where, "nbytes": n, "kind": "device", "is_free": free, "correlation": c}
+        for at, where, n, free, c in ((100, 1, 64000, False, 5), (200, 2, 128000, False, 6), (300, 1, 64000, True, 7))
+    ]
+    trace = build(
+        ops=[op("compute", 0, 400, 1)],
+        api=[
+            call("cudaLaunchKernel", 0, 1, 1),
+            *(call("cudaMalloc", t, t + 5, c) for t, c in ((98, 5), (198, 6), (298, 7))),
+        ],
+        ranges=[span("load", 0, 250), span("free", 250, 400)],
+        memory=[{"pid": 1} | e for e in events],
+    )
+    made = memory.memory_section([Side("only", analyze(trace))])
+    words = said(made)
+    assert "only GPU 0 device 2 1 192.0 kB 0 B 192.0 kB 128.0 kB" in words
+    assert "192.0 kB at most, 128.0 kB at the end, over 200 ns" in words
+    assert "only GPU 0 device load 2 0 192.0 kB 192.0 kB" in words
+    assert made is not None and made.count("<polygon") == 1
+
+
+def test_what_was_not_recorded_has_no_section() -> None:
+    trace = pair.trace([("compute", 7, 1000, 2000)], [("measured", 0, 3000)])
+    page = render(None, [analyze(trace, window="measured")], {})
+    ids = set(re.findall(r'<section id="([^"]*)"', page))
+    assert not ids & {"communication", "counters", "iterations", "streams", "memory"}
+    assert {"ledger", "gaps", "launches"} <= ids
+
+
+def test_what_matters_comes_first() -> None:
+    page = render(None, [side.analysis for side in sides()], {})
+    order = ["ledger", "gaps", "overlap", "bandwidth", "iterations", "launches", "streams", "allocator", "trust"]
+    assert [i for i in re.findall(r'<section id="([^"]*)"', page) if i in order] == order
+
+
+def test_no_section_is_made_of_empty_tables() -> None:
+    full = sides()[0].analysis
+    bare = analyze(pair.baseline(), variant="baseline", window="measured", details=False)
+    side = [Side("bare", replace(bare, gaps=full.gaps.clear(), iterations=full.iterations.clear()))]
+    for section in (
+        gaps.gaps_section,
+        communication_section,
+        counters_section,
+        iterations.iterations_section,
+        launches.launches_section,
+        streams.streams_section,
+        memory.memory_section,
+    ):
+        assert section(side) is None

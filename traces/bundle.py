@@ -1,0 +1,235 @@
+"""The archive of a proof: every file of a folder, its SHA-256, and nothing else; the same folder gives the same bytes.
+
+    <run>/index.json            what follows, in this order, with lengths and checksums
+    <run>/expectations/...      one tar header and the content of each
+    <run>/report.html
+
+It is a .tar.gz that any `tar` unpacks, but it is not read by a general reader: an archive from a stranger may name files
+outside its folder, links and devices, or unfold to more than a disk holds. Here the index says what each header must be, and
+a header that differs by one bit from the one `pack` would have written is refused. So nothing but plain files of
+announced lengths can come out, in a folder of the caller's.
+
+Needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from .errors import InputError
+from .run import from_json
+
+SCHEMA: Final = "aisp-trace/bundle/1"
+INDEX: Final = "index.json"
+
+MOST_BYTES: Final = 32 << 30
+"""Largest sum of all members' lengths."""
+MOST_OF_ONE: Final = (8 << 30) - 1
+"""Largest member: what the eleven octal digits of a tar header can say."""
+MOST_INDEX_BYTES: Final = 1 << 20
+MOST_UNFOLDING: Final = 200
+"""A bundle may unfold to this many times its size, and 64 MiB. Traces compress to about a tenth; only zeros do better
+than this (deflate ends at 1,032)."""
+
+_BLOCK: Final = 512
+_RECORD: Final = 20 * _BLOCK
+_CHUNK: Final = 1 << 20
+_PART: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_PATH: Final = re.compile(f"{_PART}(/{_PART})*")
+"""No part begins with a dot, so none leads upwards, and none is empty, so none is absolute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file: its path below the folder, its length, and the SHA-256 of its content in hexadecimal."""
+
+    path: str
+    nbytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What a bundle holds besides this index. `made_with` maps the programs that made it to their versions."""
+
+    schema: str
+    run_id: str
+    made_with: Mapping[str, str]
+    members: Sequence[Member]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was written or read. `identity` is the SHA-256 of its index, and so speaks for every byte in it."""
+
+    index: Index
+    identity: str
+
+
+def pack(
+    folder: Path,
+    target: Path,
+    run_id: str,
+    made_with: Mapping[str, str],
+    told: Callable[[str, int], None] | None = None,
+) -> Bundle:
+    """Write every file of `folder` to the bundle `target`, which appears only when complete.
+
+    `told` is called with the path and length of each member before it is written. Raises `InputError` if the
+    folder cannot be a bundle (a name that is none, or too many bytes), or `target` cannot be written.
+    """
+    paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    files = [folder / path for path in paths]
+    members = tuple(_member(file, path) for file, path in zip(files, paths, strict=True))
+    index = Index(SCHEMA, run_id, dict(sorted(made_with.items())), members)
+    text = (json.dumps(asdict(index), indent=1) + "\n").encode()
+    _check(index, len(text), str(target))
+    root = _root(run_id)
+    building = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with building.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as out:
+            out.write(_header(f"{root}/{INDEX}", len(text)) + text + bytes(-len(text) % _BLOCK))
+            for file, member in zip(files, members, strict=True):
+                if told is not None:
+                    told(member.path, member.nbytes)
+                out.write(_header(f"{root}/{member.path}", member.nbytes))
+                with file.open("rb") as content:
+                    shutil.copyfileobj(content, out, _CHUNK)
+                out.write(bytes(-member.nbytes % _BLOCK))
+            out.write(bytes(_tail(len(text), members)))
+        building.replace(target)
+    except OSError as exc:
+        raise InputError(f"the bundle {target} cannot be written ({exc.strerror or exc}); name another place") from exc
+    finally:
+        building.unlink(missing_ok=True)
+    return Bundle(index, hashlib.sha256(text).hexdigest())
+
+
+def unpack(file: Path, folder: Path) -> Bundle:
+    """Put the members of bundle `file` into the empty `folder`, each checked against its length and checksum.
+
+    Raises `InputError` if `file` is missing, no bundle, damaged, or differs from its index in anything.
+    """
+    with _reading(file) as stream:
+        root, text = _read_index(stream, file)
+        try:
+            index = from_json(Index, json.loads(text), f"{file}, its {INDEX}")
+        except (ValueError, RecursionError) as exc:
+            raise InputError(f"{file} was to be read as a bundle, but its {INDEX} is no JSON ({exc})") from exc
+        _check(index, len(text), str(file))
+        if root != _root(index.run_id):
+            raise InputError(f"{file} is no bundle as aisp-trace writes them: its folder is not that of its run")
+        _check_room(index, file, folder)
+        for member in index.members:
+            _take(stream, f"{root}/{member.path}", member, folder / member.path, file)
+        tail = _tail(len(text), index.members)
+        if stream.read(tail + 1) != bytes(tail):
+            raise InputError(f"{file} holds more than its index says, or less; ask for the bundle again")
+    return Bundle(index, hashlib.sha256(text).hexdigest())
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[gzip.GzipFile]:
+    try:
+        with gzip.open(file, "rb") as stream:
+            yield stream
+    except (OSError, EOFError, zlib.error) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
+        raise InputError(f"{file} was to be read as a bundle, but it is damaged or none ({reason})") from exc
+
+
+def _read_index(stream: gzip.GzipFile, file: Path) -> tuple[str, bytes]:
+    """The archive's folder, and the text of its index."""
+    block = stream.read(_BLOCK)
+    try:
+        info = tarfile.TarInfo.frombuf(block, "ascii", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError) as exc:
+        raise InputError(f"{file} was to be read as a bundle, but it does not begin with an index ({exc})") from exc
+    root, _, name = info.name.partition("/")
+    if name != INDEX or not 0 < info.size <= MOST_INDEX_BYTES or not _PATH.fullmatch(root):
+        raise InputError(f"{file} was to be read as a bundle, but it does not begin with an {INDEX}")
+    if block != _header(info.name, info.size):
+        raise InputError(f"{file} is no bundle as aisp-trace writes them: the header of its {INDEX} was changed")
+    text = stream.read(info.size)
+    if len(text) != info.size or any(stream.read(-info.size % _BLOCK)):
+        raise InputError(f"{file} was to be read as a bundle, but its {INDEX} is cut short")
+    return root, text
+
+
+def _take(stream: gzip.GzipFile, name: str, member: Member, target: Path, file: Path) -> None:
+    if stream.read(_BLOCK) != _header(name, member.nbytes):
+        raise InputError(f"{file}: {member.path} does not follow as the plain file that the index says it is")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest, left = hashlib.sha256(), member.nbytes
+    with target.open("xb") as out:
+        while left and (chunk := stream.read(min(left, _CHUNK))):
+            digest.update(chunk)
+            out.write(chunk)
+            left -= len(chunk)
+    if left or any(stream.read(-member.nbytes % _BLOCK)) or digest.hexdigest() != member.sha256:
+        raise InputError(f"{file}: the checksum of {member.path} is wrong: it was damaged or changed")
+
+
+def _member(file: Path, path: str) -> Member:
+    with file.open("rb") as content:
+        return Member(path, file.stat().st_size, hashlib.file_digest(content, "sha256").hexdigest())
+
+
+def _header(name: str, nbytes: int) -> bytes:
+    """The one tar header that a member of this name and length may have: a plain file of nobody's, from 1970."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = nbytes, 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+
+
+def _tail(index_bytes: int, members: Sequence[Member]) -> int:
+    """Zeros that end the archive: two blocks, then up to a whole record, as `tar` does."""
+    used = sum(_BLOCK + n + -n % _BLOCK for n in (index_bytes, *(m.nbytes for m in members)))
+    return 2 * _BLOCK + -(used + 2 * _BLOCK) % _RECORD
+
+
+def _root(run_id: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", run_id).lstrip(".-")[:80] or "bundle"
+
+
+def _check(index: Index, index_bytes: int, where: str) -> None:
+    if index.schema != SCHEMA:
+        raise InputError(
+            f"{where} is a bundle of schema {index.schema!r}, not {SCHEMA!r}; use the version that made it"
+        )
+    paths = [m.path for m in index.members]
+    for member in index.members:
+        if not _PATH.fullmatch(member.path) or len(member.path) > 90 or member.path == INDEX:
+            raise InputError(f"{where}: {member.path[:90]!r} is no name of a bundle's member")
+        if not 0 <= member.nbytes <= MOST_OF_ONE:
+            raise InputError(f"{where}: {member.path} has {member.nbytes:,} bytes; a member may have {MOST_OF_ONE:,}")
+    folders = {str(parent) for p in paths for parent in Path(p).parents}
+    if sorted(set(paths)) != paths or folders & set(paths):
+        raise InputError(f"{where}: the members of its index are not in order, or not different")
+    if index_bytes > MOST_INDEX_BYTES or sum(m.nbytes for m in index.members) > MOST_BYTES:
+        raise InputError(f"{where}: a bundle may hold {MOST_BYTES >> 30} GiB; this is more")
+
+
+def _check_room(index: Index, file: Path, folder: Path) -> None:
+    total = sum(m.nbytes for m in index.members)
+    if total > MOST_UNFOLDING * file.stat().st_size + (64 << 20):
+        raise InputError(
+            f"{file} says it unfolds to {total:,} bytes, which no recording compresses to; it was not unpacked"
+        )
+    free = shutil.disk_usage(folder).free
+    if total > free:
+        raise InputError(
+            f"{file} needs {total:,} bytes in {folder.parent}, which has {free:,}; set TMPDIR to another disk"
+        )
