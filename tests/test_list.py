@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from aisp_trace.cli.commands import list as command
+from aisp_trace.cli.every import usable_gpus
 from aisp_trace.workloads.catalog import CATALOG, Entry
 
 LONG = Entry(
@@ -53,17 +54,29 @@ def test_json_says_everything_the_catalog_knows(capsys: pytest.CaptureFixture[st
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "aisp-trace/list/1"
     first = document["workloads"][0]
-    assert set(first) == {field.name for field in dataclasses.fields(Entry)} | {"module"}
+    assert set(first) == {field.name for field in dataclasses.fields(Entry)} | {"module", "runs_here_on"}
     assert [w["name"] for w in document["workloads"]] == [e.name for e in CATALOG]
     assert first["name"] == "pipeline_sequential"
-    assert [v["name"] for v in first["variants"]] == ["baseline", "optimized"]
+    assert [v["name"] for v in first["variants"]] == ["baseline", "optimized", "cuda_graph"]
     assert first["devices"] == ["cpu", "cuda"]
     assert first["module"] == "aisp_trace.workloads.pipeline_sequential"
 
 
 def test_the_table_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
     command.run()
-    assert capsys.readouterr().out == command.table(CATALOG) + "\n"
+    assert capsys.readouterr().out == command.table(CATALOG, usable_gpus()) + "\n"
+
+
+def test_it_says_where_this_machine_can_run_each() -> None:
+    pair = dataclasses.replace(LONG, gpus=2, variant_needs={"paged": "cuda"})
+    said = {gpus: command.table([pair], gpus) for gpus in range(3)}
+    assert "This machine can run it on cpu, without paged." in said[0]
+    assert "This machine can run it on cpu, without paged." in said[1]
+    assert "This machine can run it on cpu and cuda." in said[2]
+    assert command.envelope([pair], 1)["workloads"][0]["runs_here_on"] == ["cpu"]
+    only = dataclasses.replace(pair, devices=("cuda",))
+    assert "This machine cannot run it: it needs 2 GPUs and 1 can be used." in command.table([only], 1)
+    assert command.envelope([only], 1)["workloads"][0]["runs_here_on"] == []
 
 
 def test_listing_imports_no_torch_and_no_polars() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 import aisp_trace.workloads
 from aisp_trace.traces.errors import UsageError
-from aisp_trace.workloads.catalog import CATALOG, DEVICES, SIZES, Entry, find
+from aisp_trace.workloads.catalog import CATALOG, DEVICES, NEEDS, SIZES, Entry, find
 
 FOLDER = Path(aisp_trace.workloads.__file__).parent
 GUARD = 'if __name__ == "__main__":'
@@ -44,7 +45,11 @@ def test_a_program_implements_what_its_entry_says(entry: Entry) -> None:
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda e: e.name)
 def test_an_entry_keeps_the_rules(entry: Entry) -> None:
     assert entry.variant_names[0] == "baseline"
-    assert entry.variant_names[-1] == "optimized"
+    assert "optimized" in entry.variant_names
+    assert set(entry.variant_needs) <= set(entry.variant_names)
+    assert set(entry.variant_needs.values()) <= set(NEEDS)
+    assert not entry.lacks("baseline", 0) or "cpu" not in entry.devices, "the pair runs wherever the workload does"
+    assert entry.lacks("optimized", 0) == entry.lacks("baseline", 0)
     assert len(set(entry.variant_names)) == len(entry.variant_names)
     assert len(entry.name) <= 20
     assert max(map(len, entry.variant_names)) <= 14, "names fit the columns of `aisp-trace list`"
@@ -65,3 +70,10 @@ def test_programs_that_are_no_workloads_exist_and_cannot_be_captured() -> None:
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"'pipeline_sequentail'; did you mean 'pipeline_sequential'\?"):
         find("pipeline_sequentail")
+
+
+def test_a_variant_lacks_what_the_machine_has_too_few_of() -> None:
+    entry = dataclasses.replace(CATALOG[0], variant_needs={"graph": "cuda", "peer": "2 gpus"})
+    assert [entry.lacks("graph", gpus) for gpus in range(3)] == ["cuda", "", ""]
+    assert [entry.lacks("peer", gpus) for gpus in range(3)] == ["2 gpus", "2 gpus", ""]
+    assert entry.lacks("baseline", 0) == ""

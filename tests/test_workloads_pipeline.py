@@ -18,7 +18,7 @@ from aisp_trace.traces.run import VariantResult, Work
 from aisp_trace.workloads import pipeline_sequential as pipeline
 from aisp_trace.workloads.interface import Program, Variant
 from aisp_trace.workloads.measure import measure
-from aisp_trace.workloads.pipeline_sequential import SHAPES, Baseline, Pipeline, Threads
+from aisp_trace.workloads.pipeline_sequential import SHAPES, Baseline, Graph, Pipeline, Streams, Threads
 
 CPU = torch.device("cpu")
 TINY = SHAPES["cpu", "tiny"]
@@ -26,7 +26,7 @@ TINY = SHAPES["cpu", "tiny"]
 
 def result_of(variant: Callable[[Pipeline], Variant], iterations: int = 2) -> VariantResult:
     """`variant` in the place of the optimized one."""
-    program = dataclasses.replace(pipeline.PROGRAM, variants={"baseline": Baseline, "optimized": variant})
+    program = dataclasses.replace(pipeline.PROGRAM, variants={**pipeline.VARIANTS, "optimized": variant})
     return measure(program, Pipeline(CPU, "tiny", 0), "optimized", CPU, iterations, warmup=1, traced=False)
 
 
@@ -104,6 +104,10 @@ class Stages:
 def staged(monkeypatch: pytest.MonkeyPatch, variant: Variant) -> Stages:
     """The stages of one iteration of `variant`."""
     variant.prepare()
+    return staged_iteration(monkeypatch, variant)
+
+
+def staged_iteration(monkeypatch: pytest.MonkeyPatch, variant: Variant) -> Stages:
     stages = Stages()
     monkeypatch.setattr(pipeline, "stage", stages.stage)
     try:
@@ -292,6 +296,109 @@ def test_mispredicted_bytes_contradict_the_stages(monkeypatch: pytest.MonkeyPatc
     assert predicted["h2d"] != moved["h2d"]
 
 
+# -- the graph, against a stand-in for CUDA that keeps its rules -------------------------------------------------
+
+
+class FakeEvent:
+    """Knows in which capture it was recorded last: null never, 0 outside of any."""
+
+    def __init__(self) -> None:
+        self.recorded: int | None = None
+
+    def record(self, stream: FakeStream) -> None:
+        self.recorded = stream.cuda.capture if stream.joined else 0
+
+
+class FakeStream:
+    def __init__(self, cuda: FakeCuda) -> None:
+        self.cuda, self.joined = cuda, True
+
+    def wait_event(self, event: FakeEvent) -> None:
+        if event.recorded is not None:
+            assert event.recorded == self.cuda.capture, "an event of another capture, or of none, is waited for"
+
+    def wait_stream(self, other: FakeStream) -> None:
+        self.cuda.waits.append((self, other))
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
+class FakeCuda:
+    """CUDA's rules for capturing several streams into one graph; work itself runs at once, on the CPU."""
+
+    def __init__(self) -> None:
+        self.capture = self.captures = self.replays = 0
+        self.waits: list[tuple[FakeStream, FakeStream]] = []
+        self.main = FakeStream(self)
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        cuda = self
+
+        class Graph:
+            def replay(self) -> None:
+                cuda.replays += 1
+
+        @contextmanager
+        def graph(graph: Graph) -> Iterator[None]:
+            cuda.captures += 1
+            cuda.capture = cuda.captures
+            cuda.waits.clear()
+            yield
+            cuda.capture = 0
+
+        for name, value in {
+            "Stream": lambda device: FakeStream(cuda),
+            "Event": FakeEvent,
+            "current_stream": lambda device: cuda.main,
+            "stream": lambda stream: stream,
+            "synchronize": lambda device=None: None,
+            "CUDAGraph": Graph,
+            "graph": graph,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+
+
+def test_the_graph_captures_the_whole_iteration_and_replays_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda()
+    cuda.install(monkeypatch)
+    problem = Pipeline(CPU, "tiny", 0)
+    variant = Graph(problem)
+    variant.prepare()
+    streams = (variant._h2d, variant._compute, variant._d2h)
+    forks, joins = [(s, cuda.main) for s in streams], [(cuda.main, s) for s in streams]
+    assert cuda.waits == [*forks, *joins], "every stream is forked from the capturing one and joined to it"
+    assert (cuda.captures, cuda.replays) == (1, 0)
+    stages = staged_iteration(monkeypatch, variant)
+    assert cuda.replays == 1
+    assert dict(stages.opened) == {"replay": [(None, None, threading.get_ident())]}
+    for result, expected in zip(variant.outputs(), problem.reference(), strict=True):
+        torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-4)
+    assert variant.work() == Streams(problem).work()
+    variant.close()
+
+
+class OldEvents(Graph):
+    """Captures with the events of the eager iteration before, which CUDA refuses."""
+
+    def _make_events(self) -> None:
+        if not hasattr(self, "_stored"):
+            super()._make_events()
+
+
+def test_the_stand_in_knows_the_rule_it_is_there_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeCuda().install(monkeypatch)
+    with pytest.raises(AssertionError, match="of another capture"):
+        OldEvents(Pipeline(CPU, "tiny", 0)).prepare()
+
+
+def test_the_graph_is_left_out_without_a_gpu() -> None:
+    assert pipeline.PROGRAM.entry.lacks("cuda_graph", 0) == "cuda"
+
+
 # -- failures ----------------------------------------------------------------------------------------------------
 
 
@@ -358,5 +465,5 @@ def test_a_program_must_implement_exactly_its_entrys_variants() -> None:
         {"optimized": Threads, "baseline": Baseline},
     )
     for variants in names:
-        with pytest.raises(ValueError, match="its entry lists baseline, optimized"):
+        with pytest.raises(ValueError, match="its entry lists baseline, optimized, cuda_graph"):
             Program(entry=pipeline.PROGRAM.entry, setup=Pipeline, variants=variants)

@@ -86,7 +86,7 @@ def test_a_trace_without_a_recorder_says_how_to_get_one(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--trace",), "--trace records one variant and 2 are asked for"),
+        (("--trace",), "--trace records one variant and 3 are asked for"),
         (("--variant", "baseline", "--variant", "baseline"), "asked for twice"),
         (("--result", "no/such/folder/result.json"), "a folder that does not exist"),
     ],
@@ -147,7 +147,7 @@ class Wrong(pipeline.Baseline):
 def test_a_wrong_output_is_written_down_for_check_and_refused_for_a_person(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = dataclasses.replace(pipeline.PROGRAM, variants={"baseline": pipeline.Baseline, "optimized": Wrong})
+    wrong = dataclasses.replace(pipeline.PROGRAM, variants={**pipeline.VARIANTS, "optimized": Wrong})
     file = tmp_path / "result.json"
     assert runner.run(wrong, [*TINY, "--result", str(file)]) == 0
     assert [v.output.ok for v in answer(file).variants] == [True, False]

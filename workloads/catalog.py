@@ -5,7 +5,8 @@ Adding a workload is one program file in this folder and one `Entry` here; a tes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from ..traces.errors import UsageError
@@ -16,14 +17,19 @@ SIZES: Final = ("tiny", "default", "large")
 
 DEVICES: Final = ("cpu", "cuda")
 
+NEEDS: Final[Mapping[str, int]] = {"cuda": 1, "2 gpus": 2}
+"""What a single variant may need beside what its workload needs, and how many GPUs that takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What is known of a workload without running it.
 
     `variants` are (name, description) in order: "baseline" first, then the rungs, each adding one change to the one
-    before, "optimized" last. `needs` and `proves` are for people. `process_per_variant` says that variants must not
-    share a process (allocator cases: the first would leave its pool to the second).
+    before, up to "optimized", which all claims of the pair are made for. What follows it are alternatives: one change
+    each to a variant its description names. `variant_needs` maps variants that cannot run wherever the workload can to
+    one of `NEEDS`. `needs` and `proves` are for people. `process_per_variant` says that variants must not share a
+    process (allocator cases: the first would leave its pool to the second). `gpus` is how many GPUs a run on "cuda" takes.
     """
 
     name: str
@@ -36,6 +42,8 @@ class Entry:
     default_iterations: int = 10
     default_warmup: int = 3
     process_per_variant: bool = False
+    variant_needs: Mapping[str, str] = field(default_factory=dict)
+    gpus: int = 1
 
     @property
     def module(self) -> str:
@@ -47,6 +55,19 @@ class Entry:
         """The variants' names, in order."""
         return tuple(name for name, _ in self.variants)
 
+    def unmet(self, device: str, gpus: int) -> str:
+        """Why this cannot run on `device` of a machine with `gpus` GPUs; empty if it can."""
+        if device not in self.devices:
+            return f"it cannot run on {device}; it runs on {', '.join(self.devices)}"
+        if device == "cuda" and gpus < self.gpus:
+            return f"it needs {self.gpus} GPU{'s' if self.gpus > 1 else ''} and {gpus or 'none'} can be used"
+        return ""
+
+    def lacks(self, variant: str, gpus: int) -> str:
+        """What `variant` needs and a run that may use `gpus` GPUs (0: on the CPU) does not have; empty if nothing."""
+        need = self.variant_needs.get(variant)
+        return need if need is not None and gpus < NEEDS[need] else ""
+
 
 CATALOG: Final[tuple[Entry, ...]] = (
     Entry(
@@ -55,9 +76,93 @@ CATALOG: Final[tuple[Entry, ...]] = (
         variants=(
             ("baseline", "one microbatch at a time through pageable memory, every copy waited for"),
             ("optimized", "pinned memory, double buffers, one stream (on a CPU: one thread) per stage"),
+            ("cuda_graph", "optimized, captured once as a CUDA graph and replayed by one call"),
         ),
         needs="any machine; real copies need a CUDA GPU",
         proves="copies of one microbatch hide under the compute of another, so that time falls to the longest stage",
+        variant_needs={"cuda_graph": "cuda"},
+    ),
+    Entry(
+        name="end_to_end_bandwidth",
+        title="small requests that start and end in host memory",
+        variants=(
+            ("baseline", "one request at a time through pageable memory, every answer waited for"),
+            ("pinned", "baseline with requests and answers in page-locked memory, so that nothing waits"),
+            ("batched", "pinned, with 32 requests copied and computed as one"),
+            ("optimized", "batched, with one stream (on a CPU: one thread) per stage and double buffers"),
+        ),
+        needs="any machine; a real link needs a CUDA GPU",
+        proves="large page-locked copies in both directions at once bring requests through at the link's speed",
+    ),
+    Entry(
+        name="integrated_kv_cache",
+        title="token-by-token decoding over a key-value cache",
+        variants=(
+            ("baseline", "the cache grows by concatenation with every token"),
+            ("preallocated", "baseline with tokens written into a slab of the final length"),
+            ("optimized", "preallocated, with a step captured as a CUDA graph (on a CPU: the same step, run as it is)"),
+            ("paged", "preallocated, but in pages behind a block table, gathered before attention"),
+            ("pooled", "preallocated, but the oldest tokens stay in pinned host memory and are prefetched"),
+            ("pooled_peer", "pooled, in another GPU's memory instead of the host's"),
+        ),
+        needs="any machine; pooled_peer needs two GPUs",
+        proves="a cache that is not copied and steps that are not launched kernel by kernel make decoding faster",
+        variant_needs={"pooled_peer": "2 gpus"},
+    ),
+    Entry(
+        name="multiple_unoptimized",
+        title="five bottlenecks stacked in one inference loop, removed one at a time",
+        variants=(
+            ("baseline", "pageable copies, .item() in every layer, a formula for GELU, temporaries, fp32"),
+            ("pinned", "baseline with page-locked host memory and copies that do not wait"),
+            ("no_sync", "pinned, with the statistics of all layers fetched once"),
+            ("fused", "no_sync with the activation as one kernel"),
+            ("in_place", "fused with bias, product and residual sum in reused buffers"),
+            ("optimized", "in_place with matrix products and hidden activations in bf16"),
+        ),
+        needs="any machine; the prices are a CUDA GPU's",
+        proves="a ladder of rungs, each without one more bottleneck, tells what each of them cost",
+    ),
+    Entry(
+        name="memory_standard",
+        title="pointwise work for requests of many lengths",
+        variants=(
+            ("baseline", "a chain of operations through fresh temporaries; the cache is emptied after each request"),
+            ("keep_cache", "the cache is kept, so that the framework's allocator serves later requests from it"),
+            ("reuse", "temporaries are views of one workspace, allocated once"),
+            ("optimized", "one kernel of ours without temporaries (on a CPU: the chain in cache-sized blocks)"),
+            ("expandable", "keep_cache with expandable segments: less memory reserved for the same requests"),
+        ),
+        needs="any machine; the allocator and memory counters are those of a CUDA GPU, whose last rung needs nvcc",
+        proves="memory that is kept costs no allocator calls, and a fused kernel's time falls with its bytes",
+        process_per_variant=True,
+        variant_needs={"expandable": "cuda"},
+    ),
+    Entry(
+        name="training_single",
+        title="a few steps of training a small language model",
+        variants=(
+            ("baseline", "fp32, eager, AdamW by default, every batch loaded and copied before its step"),
+            ("bf16", "forward and loss under bf16 autocast"),
+            ("fused_adamw", "the optimizer's step in one kernel"),
+            ("optimized", "a worker thread loads and copies the next batch during a step"),
+            ("compiled", "optimized with the model through torch.compile"),
+        ),
+        needs="any machine; bf16 pays on a CUDA GPU; the compiled rung needs triton and a C compiler",
+        proves="losses agree while precision, optimizer and loader change, and what each of them takes from a step",
+        variant_needs={"compiled": "cuda"},
+    ),
+    Entry(
+        name="ddp_overlap",
+        title="two ranks train one model, and sum their gradients after backward or during it",
+        variants=(
+            ("baseline", "after backward, one all-reduce for every parameter"),
+            ("bucketed", "after backward, one all-reduce for every bucket of gradients"),
+            ("optimized", "bucketed, each bucket's all-reduce begun as soon as backward has filled it"),
+        ),
+        needs="two CUDA GPUs and NCCL, or two processes on the CPU and gloo",
+        proves="communication hides under backward, and few large collectives cost less than many small ones",
+        gpus=2,
     ),
 )
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -51,6 +52,10 @@ class Problem(ABC):
         Called anew for every comparison; yield one tensor at a time where all of them would not fit. Integer results
         (tokens) are given as float64 too: they are compared exactly under a tolerance of 0.
         """
+
+    def around(self, gate: AbstractContextManager[object]) -> AbstractContextManager[object]:
+        """What the measured iterations run in: `gate`, the recording's. Several processes open and close it in turn."""
+        return gate
 
 
 class Variant(ABC):

@@ -40,7 +40,7 @@ def measure(
             measurement.once()
         gc.collect()
         counters = _Counters(device)
-        with measured() if traced else nullcontext():
+        with problem.around(measured() if traced else nullcontext()):
             times = [measurement.once() for _ in range(iterations)]
         allocator = counters.since()
         output = compare(variant.outputs(), problem.reference(), problem.tolerance)

@@ -84,13 +84,15 @@ class Pipeline(Problem):
         ),
     )
 
-    def __init__(self, device: torch.device, size: str, seed: int) -> None:
+    def __init__(
+        self, device: torch.device, size: str, seed: int, shapes: Mapping[tuple[str, str], Shape] = SHAPES
+    ) -> None:
         # fp32 means fp32: no TF32. One thread per stage: on a CPU a stage stands for an engine, not for all cores.
         torch.set_float32_matmul_precision("highest")
         if device.type == "cpu":
             torch.set_num_threads(1)
         self.device = device
-        self.shape = shape = SHAPES[device.type, size]
+        self.shape = shape = shapes[device.type, size]
         random = torch.Generator(device).manual_seed(seed)
 
         def normal(*size: int) -> torch.Tensor:
@@ -182,6 +184,9 @@ class Streams(Buffered):
     def prepare(self) -> None:
         super().prepare()
         self._h2d, self._compute, self._d2h = (torch.cuda.Stream(self.problem.device) for _ in range(3))
+        self._make_events()
+
+    def _make_events(self) -> None:
         # Waiting for an event that was never recorded does not wait, which is right for the first use of a slot.
         self._loaded, self._computed, self._stored = ([torch.cuda.Event() for _ in range(DEPTH)] for _ in range(3))
 
@@ -207,6 +212,34 @@ class Streams(Buffered):
                 self._stored[slot].record(self._d2h)
         for stream in streams:
             current.wait_stream(stream)
+
+
+class Graph(Streams):
+    """The iteration of `Streams`, captured once and replayed."""
+
+    def __init__(self, problem: Pipeline) -> None:
+        super().__init__(problem)
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def prepare(self) -> None:
+        super().prepare()
+        # Libraries set themselves up at their first use on a stream, and some of that may not happen in a capture.
+        super().iteration()
+        torch.cuda.synchronize(self.problem.device)
+        # An event recorded before the capture may not be waited for in it.
+        self._make_events()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            super().iteration()
+        self._graph = graph
+
+    def iteration(self) -> None:
+        assert self._graph is not None
+        with stage("replay"):
+            self._graph.replay()
+
+    def close(self) -> None:
+        self._graph = None
 
 
 class Threads(Buffered):
@@ -309,7 +342,11 @@ def optimized(problem: Pipeline) -> Variant:
     return Streams(problem) if problem.device.type == "cuda" else Threads(problem)
 
 
-VARIANTS: Final[Mapping[str, Callable[[Pipeline], Variant]]] = {"baseline": Baseline, "optimized": optimized}
+VARIANTS: Final[Mapping[str, Callable[[Pipeline], Variant]]] = {
+    "baseline": Baseline,
+    "optimized": optimized,
+    "cuda_graph": Graph,
+}
 
 PROGRAM: Final = Program(entry=find("pipeline_sequential"), setup=Pipeline, variants=VARIANTS)
 

@@ -65,9 +65,10 @@ def execute(program: Program[Any], options: argparse.Namespace) -> ProcessResult
     Raises `UsageError` where the device is not there; whatever the workload raises passes through.
     """
     device = _device(program, options.device)
+    names = _able(program, options.variants, device)
     problem = program.setup(device, options.size, options.seed)
     variants: list[VariantResult] = []
-    for name in options.variants:
+    for name in names:
         variants.append(measure(program, problem, name, device, options.iterations, options.warmup, options.trace))
         # The next variant finds the pool as a fresh process would.
         gc.collect()
@@ -94,7 +95,7 @@ def _parse(program: Program[Any], argv: Sequence[str]) -> argparse.Namespace:
         dest="variants",
         action="append",
         choices=entry.variant_names,
-        help="a variant to run; may be repeated, the order is kept (default: all)",
+        help="a variant to run; may be repeated, the order is kept (default: all that can run here)",
     )
     parser.add_argument("--iterations", type=_count(1), default=entry.default_iterations, metavar="K", help="timed")
     parser.add_argument("--warmup", type=_count(0), default=entry.default_warmup, metavar="W", help="run before those")
@@ -104,7 +105,7 @@ def _parse(program: Program[Any], argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--result", type=Path, metavar="FILE", help="write the answer here instead of printing it")
     parser.add_argument("--trace", action="store_true", help="one variant, its iterations inside the recording gate")
     options = parser.parse_args(argv)
-    options.variants = options.variants or list(entry.variant_names)
+    options.variants = options.variants or []
     return options
 
 
@@ -120,7 +121,7 @@ def _count(least: int) -> Any:
 
 
 def _refuse_contradictions(program: Program[Any], options: argparse.Namespace) -> None:
-    asked, known = options.variants, ", ".join(program.entry.variant_names)
+    asked, known = options.variants or program.entry.variant_names, ", ".join(program.entry.variant_names)
     if len(set(asked)) < len(asked):
         raise UsageError(f"a variant is asked for twice ({', '.join(asked)}); name each once, or ask for --iterations")
     if options.trace and len(asked) != 1:
@@ -146,9 +147,20 @@ def _device(program: Program[Any], asked: str | None) -> torch.device:
     return device
 
 
+def _able(program: Program[Any], asked: Sequence[str], device: torch.device) -> list[str]:
+    """The variants to run: those asked for, or all that this machine can run; raises `UsageError` if it cannot."""
+    entry, gpus = program.entry, torch.cuda.device_count() if device.type == "cuda" else 0
+    for name in asked:
+        if need := entry.lacks(name, gpus):
+            raise UsageError(f"variant {name} needs {need}, and this process can use {gpus or 'no'} GPUs; leave it out")
+    return list(asked) or [name for name in entry.variant_names if not entry.lacks(name, gpus)]
+
+
 def _facts(device: torch.device) -> dict[str, Any]:
     cuda = device.type == "cuda"
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
     return {
+        **({"ranks": ranks} if ranks > 1 else {}),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,

@@ -1,0 +1,122 @@
+"""CUDA sources of this folder become shared libraries when they are first needed: nvcc, a cache, `ctypes`.
+
+    library = load("clamped_swiglu", capability=(9, 0))     # compiles for sm_90, or finds what was compiled before
+    library.aisp_clamped_swiglu(...)
+
+The cache is addressed by content: the name of a library is a digest of its source, nvcc's version and the command line,
+so that nothing stale is ever loaded and nothing needs to be cleaned. It lies in ``$XDG_CACHE_HOME/aisp-trace/kernels``
+(by default below ``~/.cache``); a library is compiled beside its final name and renamed, so that several processes may
+build at once and an interrupted build leaves nothing that is believed.
+
+A library holds machine code for one compute capability, brings its own CUDA runtime, and uses the context that the
+framework made current on the calling thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+SOURCES: Final = Path(__file__).resolve().parent
+
+FLAGS: Final = ("-O3", "-std=c++17", "-shared", "-Xcompiler", "-fPIC", "-Werror", "all-warnings")
+
+TIMEOUT_S: Final = 300
+"""Far above what a source of this folder takes (seconds); an nvcc that hangs is reported instead of waited for."""
+
+
+class KernelError(Exception):
+    """A source could not be compiled, loaded or launched. One sentence, then what the compiler said, if anything."""
+
+
+def load(name: str, capability: tuple[int, int]) -> ctypes.CDLL:
+    """The library made from ``<name>.cu`` for a device of this compute capability; compiled if the cache has none.
+
+    Raises `KernelError` if there is no nvcc, if it fails, or if what it made cannot be loaded.
+    """
+    library = build(SOURCES / f"{name}.cu", capability)
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as exc:
+        raise KernelError(
+            f"{library} was compiled but cannot be loaded ({exc}); delete it, or look at `ldd` of it"
+        ) from exc
+
+
+def build(source: Path, capability: tuple[int, int], nvcc: Path | None = None, cache: Path | None = None) -> Path:
+    """The library's path. `nvcc` and `cache` default to `find_nvcc` and the user's cache folder; errors as of `load`."""
+    nvcc = nvcc or find_nvcc()
+    arch = f"{capability[0]}{capability[1]}"
+    command = [str(nvcc), *FLAGS, "-gencode", f"arch=compute_{arch},code=sm_{arch}"]
+    # The options, not where nvcc lies: the same version from another folder makes the same library.
+    parts = (source.read_bytes(), _run([str(nvcc), "--version"]).encode(), " ".join(command[1:]).encode())
+    digest = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:20]
+    folder = cache or cache_folder()
+    library = folder / f"{source.stem}-sm_{arch}-{digest}.so"
+    if library.is_file():
+        return library
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=folder) as partial:
+            made = Path(partial) / library.name
+            _run([*command, "-o", str(made), str(source)])
+            made.replace(library)
+    except OSError as exc:
+        raise KernelError(
+            f"{folder} cannot hold compiled kernels ({exc}); set XDG_CACHE_HOME to a folder that can"
+        ) from exc
+    return library
+
+
+def find_nvcc(environ: Mapping[str, str] = os.environ, usual: Sequence[Path] | None = None) -> Path:
+    """The CUDA compiler: of CUDA_HOME or CUDA_PATH, of PATH, of /usr/local/cuda*, of the package nvidia-cuda-nvcc.
+
+    `usual` replaces the last two. Raises `KernelError` saying where it was looked for.
+    """
+    homes = [Path(environ[key]) / "bin" / "nvcc" for key in ("CUDA_HOME", "CUDA_PATH") if environ.get(key)]
+    on_path = shutil.which("nvcc", path=environ.get("PATH", os.defpath))
+    places = [*homes, *([Path(on_path)] if on_path else []), *(_usual_places() if usual is None else usual)]
+    for place in places:
+        if place.is_file() and os.access(place, os.X_OK):
+            return place
+    raise KernelError(
+        "a CUDA kernel has to be compiled and there is no nvcc in $CUDA_HOME, on PATH, in /usr/local/cuda* or among the "
+        "Python packages; install the CUDA toolkit, or set CUDA_HOME to where it is"
+    )
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where compiled libraries are kept."""
+    base = environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "aisp-trace" / "kernels"
+
+
+def _usual_places() -> list[Path]:
+    # Newest version last in the alphabet; `cuda` alone is the link that the installer keeps to the chosen one.
+    local = [Path("/usr/local/cuda"), *sorted(Path("/usr/local").glob("cuda-*"), reverse=True)]
+    packages = Path(sysconfig.get_path("purelib")) / "nvidia"
+    return [*(home / "bin" / "nvcc" for home in local), *sorted(packages.glob("*/bin/nvcc"), reverse=True)]
+
+
+def _run(command: Sequence[str]) -> str:
+    """What `command` printed; raises `KernelError` with its message if it fails."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise KernelError(f"`{' '.join(command)}` did not end within {TIMEOUT_S} s; try it by hand") from exc
+    except OSError as exc:
+        raise KernelError(f"{command[0]} cannot be started ({exc}); set CUDA_HOME to a CUDA toolkit") from exc
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()
+        raise KernelError(f"`{' '.join(command)}` failed with exit code {done.returncode}: {said}")
+    return done.stdout

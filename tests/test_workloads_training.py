@@ -1,0 +1,379 @@
+"""training_single: loss curves agree across precision, optimizer and loader, and a changed training is caught."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import itertools
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from aisp_trace.traces.run import VariantResult, Work
+from aisp_trace.workloads import training_single as training
+from aisp_trace.workloads.interface import Variant
+from aisp_trace.workloads.measure import measure
+from aisp_trace.workloads.training_single import SHAPES, Baseline, Bf16, Compiled, FusedAdamw, Prefetch, Training
+
+CPU = torch.device("cpu")
+TINY = SHAPES["cpu", "tiny"]
+RIGHT: list[Callable[[Training], Variant]] = [Baseline, Bf16, FusedAdamw, Prefetch]
+
+
+@pytest.fixture(scope="module")
+def problem() -> Training:
+    return Training(CPU, "tiny", 0)
+
+
+@pytest.fixture(autouse=True)
+def no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`measure` collects garbage for the sake of its times; here that would take longer than all training together."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+
+
+def result_of(variant: Callable[[Training], Variant], problem: Training) -> VariantResult:
+    """`variant` in the place of the optimized one."""
+    program = dataclasses.replace(training.PROGRAM, variants={**training.VARIANTS, "optimized": variant})
+    return measure(program, problem, "optimized", CPU, 1, warmup=1, traced=False)
+
+
+@pytest.mark.parametrize("variant", RIGHT)
+def test_a_right_variant_is_verified(variant: Callable[[Training], Variant], problem: Training) -> None:
+    """Iterations start anew each time: otherwise the second comparison would see a model trained twice."""
+    output = result_of(variant, problem).output
+    assert output.ok
+    assert output.error is not None
+    assert 0 < output.error < output.tolerance / 4
+    assert (output.error < 1e-6) == (variant is Baseline), "fp32 and bf16 are told apart"
+
+
+def test_the_losses_fall_far_enough_to_tell_steps_apart(problem: Training) -> None:
+    losses = [float(loss) for loss in problem.reference()]
+    assert len(losses) == TINY.steps + 1
+    falls = [(a - b) / a for a, b in itertools.pairwise(losses)]
+    assert min(falls) > 5 * problem.tolerance.bound
+
+
+def test_required_work_is_equal_and_counted_by_hand(problem: Training) -> None:
+    works = [variant(problem).work() for variant in RIGHT]
+    tokens = 4 * 64
+    weights = 2 * (3 + 1 + 4 + 4) * 64 * 64 + 512 * 64
+    attention = 2 * 2 * 64 * 64  # layers, two products, context, width
+    batch = 4 * 65 * 8
+    assert works == [
+        Work(
+            items=4 * tokens,
+            unit="tokens",
+            flops=(3 * 3 + 1) * 2 * (weights + attention) * tokens,
+            input_bytes=4 * batch,
+            output_bytes=4 * 4,
+            moved_bytes={"h2d": 4 * batch, "d2h": 0, "d2d": None},
+        )
+    ] * len(RIGHT)
+
+
+def test_weights_in_products_are_those_of_the_model(problem: Training) -> None:
+    products = sum(w.numel() for name, w in problem.weights.items() if w.dim() == 2 and "blocks" in name)
+    assert products == TINY.layers * 12 * TINY.width**2
+
+
+def test_inputs_follow_the_seed(problem: Training) -> None:
+    again, other = Training(CPU, "tiny", 0), Training(CPU, "tiny", 1)
+    assert torch.equal(problem.batch(1), again.batch(1))
+    assert not torch.equal(problem.batch(1), other.batch(1))
+    assert not torch.equal(problem.batch(0), problem.batch(1))
+    assert all(torch.equal(w, again.weights[name]) for name, w in problem.weights.items())
+    assert int(problem.corpus.max()) < TINY.vocabulary
+
+
+# -- stages ------------------------------------------------------------------------------------------------------
+
+
+class Stages:
+    """Stands for a recorder: what was opened, in order, by thread; none inside another of its thread."""
+
+    def __init__(self) -> None:
+        self.names: dict[int, list[str]] = defaultdict(list)
+        self.bytes: dict[str, int] = defaultdict(int)
+        self._open = threading.local()
+
+    @contextmanager
+    def stage(self, name: str, kind: str | None = None, nbytes: int | None = None) -> Iterator[None]:
+        assert not getattr(self._open, "inside", False)
+        self._open.inside = True
+        self.names[threading.get_ident()].append(name)
+        self.bytes[kind or ""] += nbytes or 0
+        yield
+        self._open.inside = False
+
+
+def staged(monkeypatch: pytest.MonkeyPatch, variant: Variant) -> Stages:
+    variant.prepare()
+    variant.reset()
+    stages = Stages()
+    monkeypatch.setattr(training, "stage", stages.stage)
+    try:
+        variant.iteration()
+    finally:
+        variant.close()
+    return stages
+
+
+STEP = ["forward", "loss", "backward", "optimizer"]
+
+
+def test_a_step_has_its_stages_in_order(monkeypatch: pytest.MonkeyPatch, problem: Training) -> None:
+    stages = staged(monkeypatch, Baseline(problem))
+    (names,) = stages.names.values()
+    assert names == ["load", "h2d", *STEP] * TINY.steps + ["load", "h2d", "forward", "loss"]
+
+
+def test_the_loader_works_in_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch, problem: Training) -> None:
+    stages = staged(monkeypatch, Prefetch(problem))
+    mine = stages.names.pop(threading.get_ident())
+    (loader,) = stages.names.values()
+    assert [name for name in mine if name != "handoff"] == STEP * TINY.steps + ["forward", "loss"]
+    assert [name for name in loader if name != "handoff"] == ["load", "h2d"] * (TINY.steps + 1)
+
+
+@pytest.mark.parametrize("variant", [Baseline, Prefetch])
+def test_predicted_bytes_are_those_the_stages_carry(
+    monkeypatch: pytest.MonkeyPatch, variant: Callable[[Training], Variant], problem: Training
+) -> None:
+    made = variant(problem)
+    assert staged(monkeypatch, made).bytes["h2d"] == made.work().moved_bytes["h2d"]
+
+
+def test_the_next_batch_is_loaded_during_a_step(monkeypatch: pytest.MonkeyPatch, problem: Training) -> None:
+    """The second load and the first forward can only both end if both are open at one time."""
+    met = threading.Barrier(2)
+    entered: dict[str, int] = defaultdict(int)
+    turn = {"load": 2, "forward": 1}
+
+    @contextmanager
+    def stage(name: str, kind: str | None = None, nbytes: int | None = None) -> Iterator[None]:
+        entered[name] += 1
+        if entered[name] == turn.get(name):
+            met.wait(timeout=20)
+        yield
+
+    variant = Prefetch(problem)
+    variant.prepare()
+    variant.reset()
+    monkeypatch.setattr(training, "stage", stage)
+    try:
+        variant.iteration()
+    finally:
+        variant.close()
+    assert not met.broken
+
+
+# -- the streams of CUDA, against stand-ins ----------------------------------------------------------------------
+
+
+class Device:
+    """What would happen on the device, in the order the host asked for it."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, str]] = []
+        self.lock = threading.Lock()
+        self.current = threading.local()
+
+    def say(self, what: str, event: str) -> None:
+        with self.lock:
+            self.log.append((what, event))
+
+
+class FakeEvent:
+    def __init__(self, device: Device, name: str) -> None:
+        self.device, self.name = device, name
+
+    def record(self, stream: Any = None) -> None:
+        self.device.say("record", self.name)
+
+    def synchronize(self) -> None:
+        self.device.say("synchronize", self.name)
+
+
+class FakeStream:
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def wait_event(self, event: FakeEvent) -> None:
+        self.device.say("wait", event.name)
+
+
+def test_copies_and_steps_are_ordered_by_events(monkeypatch: pytest.MonkeyPatch, problem: Training) -> None:
+    """Per slot: the loader waits for its old copy, the copy for the slot's last step, the step for the copy."""
+    device = Device()
+    variant = Prefetch(problem)
+    variant.prepare()
+    variant.reset()
+    variant._stream = FakeStream(device)
+    variant._copied = [FakeEvent(device, f"copied {slot}") for slot in range(training.DEPTH)]
+    variant._used = [FakeEvent(device, f"used {slot}") for slot in range(training.DEPTH)]
+
+    @contextmanager
+    def on(stream: FakeStream) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device_: FakeStream(device))
+    try:
+        variant.iteration()
+    finally:
+        variant.close()
+    for slot in range(training.DEPTH):
+        mine = [f"{what} {event.split()[0]}" for what, event in device.log if event.endswith(str(slot))]
+        batches = len(range(slot, TINY.steps + 1, training.DEPTH))
+        one = ["synchronize copied", "wait used", "record copied", "wait copied", "record used"]
+        assert mine == one * batches
+
+
+def test_compiled_learns_the_same_whatever_compiles_it(monkeypatch: pytest.MonkeyPatch, problem: Training) -> None:
+    """`prepare` trains a step to compile it: `reset` must undo that."""
+    compiled = []
+
+    def compile(model: Any, dynamic: bool) -> Any:
+        assert dynamic is False
+        compiled.append(model)
+        return model
+
+    monkeypatch.setattr(torch, "compile", compile)
+    assert result_of(Compiled, problem).output.ok
+    assert len(compiled) == 1
+    assert training.PROGRAM.entry.lacks("compiled", 0) == "cuda"
+
+
+# -- deliberately wrong variants ---------------------------------------------------------------------------------
+
+
+class Altered(Baseline):
+    """The baseline with its optimizer changed in one step, before the step."""
+
+    def alter(self, step: int) -> None:
+        raise NotImplementedError
+
+    def _learn(self, step: int, tokens: torch.Tensor) -> None:
+        self.alter(step)
+        super()._learn(step, tokens)
+
+
+class OtherRate(Altered):
+    def alter(self, step: int) -> None:
+        self._optimizer.param_groups[0]["lr"] = 1.1 * TINY.rate
+
+
+class SkipsTheLastStep(Altered):
+    """Only the loss after the last step can tell."""
+
+    def alter(self, step: int) -> None:
+        self._optimizer.param_groups[0]["lr"] = 0.0 if step == TINY.steps - 1 else TINY.rate
+
+
+class SameBatch(Baseline):
+    """The race of a loader that is a step late: the batch before, once more."""
+
+    def _learn(self, step: int, tokens: torch.Tensor) -> None:
+        super()._learn(step, self.problem.batch(max(0, step - 1)))
+
+
+class NoBackward(Baseline):
+    """Losses without learning."""
+
+    def _learn(self, step: int, tokens: torch.Tensor) -> None:
+        with torch.no_grad():
+            self._losses[step] = training.loss_of(self._model(tokens[:, :-1]), tokens[:, 1:])
+
+
+class KeepsLearning(Baseline):
+    """Each iteration starts where the one before ended."""
+
+    def reset(self) -> None:
+        """Nothing."""
+
+
+class Bf16Losses(Baseline):
+    def iteration(self) -> None:
+        super().iteration()
+        self._losses.copy_(self._losses.bfloat16())
+
+
+@pytest.mark.parametrize("variant", [OtherRate, SkipsTheLastStep, SameBatch, NoBackward, KeepsLearning, Bf16Losses])
+def test_a_changed_training_is_caught(variant: type[Baseline], problem: Training) -> None:
+    output = result_of(variant, problem).output
+    assert output.error is not None
+    assert output.error > output.tolerance
+    assert not output.ok
+
+
+class LosesAStep(Baseline):
+    """Never writes its last loss; the poison is what shows it."""
+
+    def _learn(self, step: int, tokens: torch.Tensor) -> None:
+        if step < TINY.steps:
+            super()._learn(step, tokens)
+
+
+def test_a_loss_that_was_not_written_is_caught_by_the_poison(problem: Training) -> None:
+    output = result_of(LosesAStep, problem).output
+    assert output.poisoned == 1
+    assert not output.ok
+
+
+class LessWork(Baseline):
+    def work(self) -> Work:
+        work = super().work()
+        return dataclasses.replace(work, items=work.items // 2, flops=work.flops // 2)
+
+
+def test_less_required_work_shows_in_the_result(problem: Training) -> None:
+    assert result_of(LessWork, problem).work != Baseline(problem).work()
+
+
+class Mispredicts(Prefetch):
+    """Forgets the batch after the last step."""
+
+    def work(self) -> Work:
+        work = super().work()
+        h2d = TINY.steps * self.problem.batch_bytes
+        return dataclasses.replace(work, moved_bytes={**work.moved_bytes, "h2d": h2d})
+
+
+def test_mispredicted_bytes_contradict_the_stages(monkeypatch: pytest.MonkeyPatch, problem: Training) -> None:
+    made = Mispredicts(problem)
+    predicted, moved = made.work().moved_bytes["h2d"], staged(monkeypatch, made).bytes["h2d"]
+    assert predicted is not None
+    assert moved - predicted == problem.batch_bytes
+
+
+# -- failures ----------------------------------------------------------------------------------------------------
+
+
+class Failure(Exception):
+    pass
+
+
+@pytest.mark.parametrize("where", ["load", "h2d", "forward", "optimizer"])
+def test_a_failure_in_either_thread_ends_both_and_is_the_one_shown(
+    monkeypatch: pytest.MonkeyPatch, problem: Training, where: str
+) -> None:
+    @contextmanager
+    def stage(name: str, kind: str | None = None, nbytes: int | None = None) -> Iterator[None]:
+        if name == where:
+            raise Failure(name)
+        yield
+
+    before = threading.active_count()
+    monkeypatch.setattr(training, "stage", stage)
+    with pytest.raises(Failure, match=where):
+        result_of(Prefetch, problem)
+    assert threading.active_count() == before, "close() ends the loader"
