@@ -15,7 +15,8 @@ from typing import Any
 
 from ..traces.errors import RecorderError, WorkloadError
 from ..traces.run import SCHEMA, Hardware, Manifest, ProcessResult, Recording, Round, Variant
-from . import host
+from . import host, pair_rounds
+from .answer import ANSWER
 from .compare import differences
 from .folder import PartialRun, begin, load_result, now_utc, portable, reopen
 from .nsys import Recorded
@@ -39,6 +40,7 @@ def capture(plan: Plan, output: Path, progress: Callable[[str, int], Progress] =
 def resume(folder: Path, progress: Callable[[str, int], Progress] = Progress) -> Path:
     """Finish the unfinished run in `folder`; returns the complete run's folder. Raises as `capture` does."""
     run = reopen(folder)
+    pair_rounds.check_folder(run.plan)
     return _carry_out(run, recorder_for(run.plan), progress)
 
 
@@ -49,9 +51,13 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
     try:
         state = _sources(plan)
         hardware = host.hardware(plan.device)
-        rounds = run_rounds(run, state, shown)
+        pair = plan.source == "pair"
+        rounds = [] if pair else run_rounds(run, state, shown)
+        commands = pair_rounds.run_commands(run, state, shown) if pair else []
         variants = _record_all(run, recorder, state, shown)
         manifest = _manifest(run, state, _clocks_after(hardware), rounds, variants)
+        if pair:
+            manifest = pair_rounds.with_commands(manifest, commands, plan)
         path = run.finish(manifest)
     except (RecorderError, WorkloadError) as exc:
         raise type(exc)(f"{exc}; then go on with `aisp-trace capture --resume {run.path}`") from exc
@@ -74,23 +80,30 @@ def _record_all(
     return variants
 
 
-def _record(run: PartialRun, recorder: Recorder, name: str, state: Mapping[str, Any], progress: Progress) -> Recording:
-    """One traced process of variant `name`, or what is kept of it."""
+def _record(
+    run: PartialRun, recorder: Recorder, name: str, state: Mapping[str, Any], progress: Progress
+) -> Recording | None:
+    """One traced process of variant `name`, or what is kept of it; null for one of a pair that left nothing to analyse."""
     plan = run.plan
-    foreign = plan.source == "command"
+    foreign = plan.foreign
     folder = run.path / name
     folder.mkdir(exist_ok=True)
     target = workload_command(plan, [name], folder / "traced.json", traced=True)
     command = portable(recorder.command(target, folder, gated=not foreign), run.path)
-    label = f"recording {'the command' if foreign else name} with {recorder.name} {recorder.version}"
+    label = f"recording {'the command' if plan.source == 'command' else name} with {recorder.name} {recorder.version}"
     kept = run.recall(f"trace-{name}", Recording, state)
     if kept is not None and kept.command == command and (run.path / kept.trace).is_file():
         progress.skip(label)
         return kept
     progress.step(label)
-    (folder / "traced.json").unlink(missing_ok=True)
+    for leftover in ("traced.json", ANSWER):
+        (folder / leftover).unlink(missing_ok=True)
     recorded = _start(plan, recorder, target, folder)
     result, notes = _traced_result(plan, name, folder, recorded)
+    answer = pair_rounds.traced_answer(plan, name, folder, recorded) if plan.source == "pair" else None
+    if plan.source == "pair" and recorded.empty:
+        (folder / recorded.trace).unlink()
+        return None
     recording = Recording(
         recorder=recorder.name,
         recorder_version=recorder.version,
@@ -101,6 +114,7 @@ def _record(run: PartialRun, recorder: Recorder, name: str, state: Mapping[str, 
         kind_file=None if recorded.kind_file is None else f"{name}/{recorded.kind_file}",
         result=result,
         notes=(*recorded.notes, *notes),
+        answer=answer,
     )
     run.remember(f"trace-{name}", recording, state)
     return recording
@@ -108,7 +122,7 @@ def _record(run: PartialRun, recorder: Recorder, name: str, state: Mapping[str, 
 
 def _start(plan: Plan, recorder: Recorder, target: Sequence[str], folder: Path) -> Recorded:
     try:
-        return recorder.record(target, folder, gated=plan.source != "command", timeout_s=plan.timeout_s)
+        return recorder.record(target, folder, gated=not plan.foreign, timeout_s=plan.timeout_s)
     except OSError as exc:
         raise WorkloadError(f"{plan.workload} cannot be started: {exc}") from exc
 
@@ -117,13 +131,17 @@ def _traced_result(
     plan: Plan, name: str, folder: Path, recorded: Recorded
 ) -> tuple[ProcessResult | None, tuple[str, ...]]:
     """(what the traced process answered, notes): a user's command answers nothing, and its failure is only noted."""
-    if plan.source == "command":
-        if recorded.exit_code == 0:
+    if plan.foreign:
+        if recorded.exit_code == 0 or plan.source == "pair":
             return None, ()
         return None, (f"the command ended with exit code {recorded.exit_code}; its trace was kept",)
     logs = sorted(folder.glob("*.stderr.log"), key=lambda log: log.name != "nsys-profile.stderr.log")
     check_exit(plan, recorded.exit_code, logs[0] if logs else folder)
-    return load_result(folder / "traced.json", plan, [name]), ()
+    result = load_result(folder / "traced.json", plan, [name])
+    ranks = result.facts.get("ranks", 1)
+    if recorded.kind_file is not None and ranks != 1:  # only the torch recorder needs that file
+        return result, (f"torch.profiler records one process: the trace holds rank 0 of {ranks}; nsys records all",)
+    return result, ()
 
 
 def _manifest(
@@ -166,7 +184,8 @@ def _sources(plan: Plan) -> dict[str, Any]:
     package = Path(__file__).resolve().parents[1]
     builtin = plan.source == "builtin"
     git = host.git_state(package if builtin else Path.cwd(), root=builtin)
-    return {"git": git, "packages": host.package_versions()}
+    sources = {"git": git, "packages": host.package_versions()}
+    return {**sources, "files": pair_rounds.file_digests(plan)} if plan.source == "pair" else sources
 
 
 def _clocks_after(hardware: Hardware) -> Hardware:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from ..traces.errors import RecorderError
+from .answer import ANSWER, ANSWER_VARIABLE
 from .export_check import Counts, count_rows
 from .nsight import Nsys
 from .processes import Finished, last_line, run_process
@@ -46,13 +47,14 @@ STARTUP_FAILURE: Final = "Connection reset by peer"
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One finished recording. `trace` and `kind_file` are names in its folder."""
+    """One finished recording. `trace` and `kind_file` are names in its folder; `empty`: no range and no launch is in it."""
 
     exit_code: int
     wall_ns: int
     trace: str
     kind_file: str | None
     notes: tuple[str, ...]
+    empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +76,13 @@ class NsysRecorder:
     def environment(self, folder: Path, gated: bool) -> dict[str, str]:
         """Variables the recorded program gets."""
         if not gated:
-            return {}
+            return {ANSWER_VARIABLE: str(folder / ANSWER)}  # a program that times its iterations does so here, too
         # Without the second, nsys compares `-p` with registered strings only, and matches none of ours by name.
         return {RECORDER_VARIABLE: "nsys", "NSYS_NVTX_PROFILER_REGISTER_ONLY": "0"}
 
     def command(self, target: Sequence[str], folder: Path, gated: bool) -> tuple[str, ...]:
         """The command line that records `target` into `folder`; `gated` to the range `measured`."""
-        options = [*profile_options(self.nsys, self.profile, self.device)]
+        options = [*profile_options(self.nsys, self.profile, self.device, nodes=gated)]
         if gated:
             options += ["-c", "nvtx", "-p", f"{MEASURED}@{DOMAIN}", "--capture-range-end=stop"]
         output = folder / REPORT.removesuffix(".nsys-rep")
@@ -115,7 +117,8 @@ class NsysRecorder:
                 f"see the logs in {folder}"
             )
         notes = _judge(counts, gated=gated, device=self.device, nsys=self.nsys)
-        return Recorded(done.exit_code, done.wall_ns, TRACE, None, notes)
+        empty = counts.launches == 0 and counts.ranges == 0
+        return Recorded(done.exit_code, done.wall_ns, TRACE, None, notes, empty)
 
     def _profile(self, target: Sequence[str], folder: Path, gated: bool, timeout_s: float) -> Finished:
         out, err = folder / "nsys-profile.stdout.log", folder / "nsys-profile.stderr.log"
@@ -190,18 +193,21 @@ def export_report(nsys: Nsys, report: Path, sqlite: Path, logs: Path) -> None:
         )
 
 
-def profile_options(nsys: Nsys, profile: str, device: str) -> list[str]:
-    """What `profile` means for this nsys; options it does not know are spelled its way or left out."""
+def profile_options(nsys: Nsys, profile: str, device: str, *, nodes: bool = False) -> list[str]:
+    """What `profile` means for this nsys; options it does not know are spelled its way or left out.
+
+    `nodes`: record CUDA graphs node by node under any profile, since a graph recorded whole says nothing of bytes and
+    overlap. A profile costs a program without graphs nothing by it.
+    """
     apis = "cuda,nvtx" if profile == "minimal" else "cuda,nvtx,osrt,cublas,cudnn"
     # Sampling hangs in some containers, and nothing here reads samples.
     options = [f"--trace={apis}", "--cuda-memory-usage=true", "--sample=none", "--cpuctxsw=none"]
-    if profile == "deep":
-        if "cuda-graph-trace" in nsys.options:
-            options.append("--cuda-graph-trace=node")
-        if device == "cuda":
-            # Renamed in 2024: the plural takes a list.
-            plural = "gpu-metrics-devices" in nsys.options
-            options.append("--gpu-metrics-devices=all" if plural else "--gpu-metrics-device=all")
+    if "cuda-graph-trace" in nsys.options and (nodes or profile == "deep"):
+        options.append("--cuda-graph-trace=node")
+    if profile == "deep" and device == "cuda":
+        # Renamed in 2024: the plural takes a list.
+        plural = "gpu-metrics-devices" in nsys.options
+        options.append("--gpu-metrics-devices=all" if plural else "--gpu-metrics-device=all")
     if "discard-environment" in nsys.options:
         options.append("--discard-environment=true")
     return options

@@ -16,6 +16,7 @@ from typing import Final
 
 from ..traces.errors import InputError, UsageError
 from ..traces.run import from_json
+from .answer import ANSWER_VARIABLE
 from .nsys import PROFILES
 from .recorders import Recorder, choose_recorder
 
@@ -27,23 +28,27 @@ DEFAULT_ROUNDS: Final = 8
 """The least number of rounds whose minimum and maximum are a 99 % interval of the median (2 * 0.5**8 = 0.8 %)."""
 DEFAULT_TIMEOUT_S: Final = 900.0
 COMMAND_VARIANT: Final = "command"
+FOREIGN: Final = ("command", "pair")
+"""Sources that are the user's own command lines, which know nothing of the process protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedVariant:
-    """A variant by name, with the words the report shows for it."""
+    """A variant by name, with the words the report shows for it; in a pair, with its own whole command."""
 
     name: str
     description: str
+    program: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a capture does. `program` is the command line that starts the workload, or the user's whole command.
 
-    `recorder` is settled: "nsys", "torch" or null (profile none). `source` is "builtin", "file" or "command"; a command
-    has one variant, no rounds, and none of `iterations`, `warmup`, `size` and `seed`. With `process_per_variant` a round
-    is one fresh process per variant instead of one for all.
+    `recorder` is settled: "nsys", "torch" or null (profile none). `source` is "builtin", "file", "command" or "pair"; a
+    command has one variant and no rounds, and neither it nor a pair has `iterations`, `warmup`, `size` and `seed`. With
+    `process_per_variant` a round is one fresh process per variant instead of one for all. Only a pair has `timing` (what
+    its times are to come from, see ``pair.TIMINGS``) and `folder`, where its commands run.
     """
 
     schema: str
@@ -64,6 +69,13 @@ class Plan:
     nsys_args: Sequence[str]
     command_line: Sequence[str]
     notes: Sequence[str] = ()
+    timing: str | None = None
+    folder: str | None = None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the programs are the user's own command lines."""
+        return self.source in FOREIGN
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,12 +100,14 @@ def check_plan(plan: Plan) -> Plan:
         if plan.profile == "none":
             raise UsageError("profile none times workloads and cannot record a command; take --profile minimal or deep")
         return plan
+    if plan.rounds < 0 or (plan.rounds == 0 and plan.profile == "none"):
+        raise UsageError(f"--rounds is {plan.rounds}; without a recording it must be at least 1, with one at least 0")
+    if plan.foreign:
+        return plan
     if plan.iterations is None or plan.iterations < 1:
         raise UsageError(f"--iterations is {plan.iterations}; it must be at least 1")
     if plan.warmup is None or plan.warmup < 0:
         raise UsageError(f"--warmup is {plan.warmup}; it must be at least 0")
-    if plan.rounds < 0 or (plan.rounds == 0 and plan.profile == "none"):
-        raise UsageError(f"--rounds is {plan.rounds}; without a recording it must be at least 1, with one at least 0")
     return plan
 
 
@@ -134,6 +148,8 @@ def processes(plan: Plan, index: int) -> list[tuple[str, ...]]:
 
 def workload_command(plan: Plan, variants: Sequence[str], result: Path, *, traced: bool) -> tuple[str, ...]:
     """The command line of one workload process that runs `variants` and writes `result`."""
+    if plan.source == "pair":
+        return next(tuple(variant.program or ()) for variant in plan.variants if variant.name == variants[0])
     if plan.source == "command":
         return tuple(plan.program)
     command = [*plan.program]
@@ -155,7 +171,7 @@ def recorder_for(plan: Plan) -> Recorder | None:
         profile=plan.profile,
         device=plan.device,
         nsys_args=plan.nsys_args,
-        foreign=plan.source == "command",
+        foreign=plan.foreign,
     )
     return recorder
 
@@ -166,12 +182,14 @@ def describe(plan: Plan, folder: Path) -> list[str]:
     for index in range(plan.rounds):
         for number, variants in enumerate(processes(plan, index)):
             result = folder / "rounds" / round_file(plan, index, number)
-            lines.append(shlex.join(workload_command(plan, variants, result, traced=False)))
+            answer = answer_file(result.parent, index, variants[0])
+            variable = f"{ANSWER_VARIABLE}={shlex.quote(str(answer))} " if plan.source == "pair" else ""
+            lines.append(variable + shlex.join(workload_command(plan, variants, result, traced=False)))
     recorder = recorder_for(plan)
     for name in plan.names if recorder is not None else ():
         assert recorder is not None
         own = folder / name
-        gated = plan.source != "command"
+        gated = not plan.foreign
         target = workload_command(plan, [name], own / "traced.json", traced=True)
         variables = [f"{key}={shlex.quote(value)}" for key, value in recorder.environment(own, gated).items()]
         lines.append(" ".join([*variables, shlex.join(recorder.command(target, own, gated))]))
@@ -181,3 +199,8 @@ def describe(plan: Plan, folder: Path) -> list[str]:
 def round_file(plan: Plan, index: int, number: int) -> str:
     """The result file of process `number` of round `index`."""
     return f"round_{index:02d}_{number}.json" if plan.process_per_variant else f"round_{index:02d}.json"
+
+
+def answer_file(folder: Path, index: int, name: str) -> Path:
+    """Where variant `name` of a pair may say something about itself in round `index`."""
+    return folder / f"round_{index:02d}_{name}.jsonl"

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..traces.errors import WorkloadError
 from ..traces.run import Round
+from .answer import ANSWER_VARIABLE
 from .folder import PartialRun, load_result, now_utc, portable
 from .plan import Plan, processes, round_file, workload_command
 from .processes import Finished, last_line, run_process
@@ -86,5 +87,5 @@ def check_exit(plan: Plan, exit_code: int, log: Path) -> None:
 
 def untraced_environment() -> dict[str, str]:
     """This process's environment without anything that would make a workload record itself."""
-    hidden = {RECORDER_VARIABLE, OUTPUT_VARIABLE}
+    hidden = {RECORDER_VARIABLE, OUTPUT_VARIABLE, ANSWER_VARIABLE}
     return {name: value for name, value in os.environ.items() if name not in hidden}

@@ -14,6 +14,9 @@ Ranges go where a recorder listens, decided once by the environment when this mo
   profiler itself is started and stopped by `measured` and writes into the folder ``AISP_TRACE_OUTPUT``;
 - otherwise nowhere: `stage` then costs well under a microsecond, and neither nvtx nor torch is imported.
 
+With ``AISP_TRACE_ANSWER`` set (a user's own command, while it is timed) `iteration` also writes when it began and ended
+(``answer.py``). It never synchronises a device: an iteration must wait for its own work, or its time is the host's.
+
 Ranges nest, may be opened by any thread, and are closed when their body raises.
 """
 
@@ -27,6 +30,7 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 from ..traces.errors import RecorderError, UsageError
+from .answer import ANSWER_VARIABLE, AnswerFile
 
 DOMAIN: Final = "aisp"
 MEASURED: Final = "measured"
@@ -75,7 +79,8 @@ def stage(name: str, kind: str | None = None, nbytes: int | None = None) -> Abst
 def iteration() -> AbstractContextManager[object]:
     """The range around one complete unit of required work, its closing synchronisation included."""
     emit = _emit
-    return _NOTHING if emit is None else emit(ITERATION, None, None)
+    opened = _NOTHING if emit is None else emit(ITERATION, None, None)
+    return opened if _answers is None else _answers.iteration(opened)
 
 
 def measured() -> AbstractContextManager[object]:
@@ -85,7 +90,8 @@ def measured() -> AbstractContextManager[object]:
     """
     if _recorder == "torch":
         return _TorchMeasured()
-    return _NOTHING if _emit is None else _emit(MEASURED, None, None)
+    opened = _NOTHING if _emit is None else _emit(MEASURED, None, None)
+    return opened if _answers is None else _answers.measured(opened)
 
 
 class _TorchMeasured:
@@ -146,10 +152,12 @@ def _choose(environ: Mapping[str, str]) -> tuple[str | None, Emit | None]:
     if asked not in (None, "", "nsys", "torch"):
         raise UsageError(f"{RECORDER_VARIABLE} is {asked!r}; it may be nsys or torch")
     if asked == "torch":
-        return "torch", None
+        # Each process would profile itself into the one folder; rank 0 of several is the one that is recorded.
+        return ("torch", None) if environ.get("RANK", "0") in ("", "0") else (None, None)
     if asked == "nsys" or any(environ.get(name) for name in INJECTED):
         return "nsys", _nvtx_emitter()
     return None, None
 
 
 _recorder, _emit = _choose(os.environ)
+_answers = AnswerFile(os.environ[ANSWER_VARIABLE]) if os.environ.get(ANSWER_VARIABLE) else None

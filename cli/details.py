@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from ..analyze.bound import bounds
 from ..analyze.launch_stats import SMALL_NS
 from ..analyze.result import Analysis
 from .console import Column, duration, ms, percent, say, shorten, size, table
@@ -32,7 +33,11 @@ def print_gap_calls(analysis: Analysis, device: int, start: int) -> None:
 
 
 def print_device_details(analysis: Analysis, device: int) -> None:
-    """Streams, launches and the top kernels of one device."""
+    """The bound of an iteration, streams, launches and the top kernels of one device."""
+    for bound in bounds(analysis):
+        if bound.device == device:
+            times = f"{ms(bound.bound_ns)} ms of {ms(bound.measured_ns)} ms"
+            say(f"\niteration / busiest kind: {bound.ratio:.2f} ({bound.kind}, {times})")
     _print_streams(analysis, device)
     _print_launches(analysis, device)
     _print_kernels(analysis, device)

@@ -14,7 +14,7 @@ from ..expectations.evidence import Evidence, gather
 from ..expectations.judge import judge
 from ..expectations.load import load_expectations
 from ..expectations.model import Expectations
-from ..expectations.validity import byte_checks
+from ..expectations.validity import beforehand, byte_checks
 from ..expectations.verdict import Verdict
 from ..traces.run import Run
 from .sources import Source
@@ -42,14 +42,27 @@ def judge_run(run: Run, analyses: Mapping[str, Analysis], asked: Path | None = N
     """Judge `run` by the expectations in folder `asked`, or those that apply in the current folder."""
     expectations = load_expectations(asked, Path.cwd())
     evidence = gather(run, analyses)
-    return Judged(expectations, evidence, judge(expectations.files, evidence), _notes(evidence))
+    verdicts = beforehand(judge(expectations.files, evidence), evidence.run_id)
+    return Judged(expectations, evidence, verdicts, _notes(evidence))
 
 
 def _notes(evidence: Evidence) -> tuple[str, ...]:
     notes = list(evidence.notes)
+    if evidence.stated is not None:
+        # A pair: what its times are of, what is known of its work, and what could not be asked at all.
+        notes.append(_TIMED[evidence.timed])
+        if evidence.timed != "iteration" and any(v.analysis is not None for v in evidence.variants.values()):
+            notes.append("how much recording slowed the commands down is not known: they time no iterations")
+        notes.append(evidence.stated.doubt or evidence.stated.conflict or "the commands state the same work and output")
     for variant in evidence.variants.values():
-        if variant.analysis is None:
+        if variant.analysis is None and evidence.outputs_compared:
             notes.append(f"the moved bytes of {variant.name} were not checked: it has no trace that is believed")
         unchecked = (check for check in byte_checks(variant) if check.state == "unavailable")
         notes += [f"moved bytes not checked: {check.reason}" for check in unchecked]
     return tuple(notes)
+
+
+_TIMED = {
+    "iteration": "timed by the iterations that the commands themselves delimit",
+    "whole process": "timed by whole processes, start-up included",
+}

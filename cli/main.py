@@ -10,8 +10,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ PIPE_CLOSED: Final = 141
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: the module in ``commands/`` that exports its ``run``, and its line in the help.
+    """One command: the module in ``commands/`` that exports its ``run`` (or ``SUBCOMMANDS``), and its line in the help.
 
     `passthrough`: what follows the first ``--`` is a foreign command line. It is never parsed here; ``run`` takes a
     ``typer.Context`` and finds it in ``ctx.args``.
@@ -42,10 +42,14 @@ class Command:
 
 COMMANDS: Final = (
     Command("list", "list", "Show the workloads, their variants and what each needs."),
-    Command("capture", "capture", "Run a workload, or any command, and record it into a run folder.", passthrough=True),
+    Command("capture", "capture", "Run a workload, or any command, and record it in a run folder.", passthrough=True),
     Command("analyze", "analyze", "Account for every nanosecond of a run or trace, stage by stage."),
+    Command("compare", "compare", "Show where the saved time went, stage by stage."),
     Command("check", "check", "Judge a run against the expectations written down for it."),
+    Command("accept", "accept", "Write what runs measured as bounds: the only command that does."),
+    Command("expectations", "expectations", "Show, validate and compare expectation files."),
     Command("report", "report", "Write one offline HTML page about a run."),
+    Command("bundle", "bundle", "Put a run's proof into one archive, or verify one."),
     Command("export", "export", "Write a trace for Perfetto, as tables, as JSON, or scrubbed."),
     Command("doctor", "doctor", "Say what is installed, what is missing, and the exact remedy."),
 )
@@ -112,11 +116,41 @@ def run_command(command: Command, args: list[str]) -> int:
         if not foreign:
             raise UsageError(f"`aisp-trace {command.name} --` names no command; write it after the two dashes")
 
+    module = importlib.import_module(f".commands.{command.module}", __package__)
+    if hasattr(module, "SUBCOMMANDS"):
+        return _run_subcommand(command, module.SUBCOMMANDS, args)
+    return _parse_and_call(command, module.run, args, foreign)
+
+
+def _run_subcommand(command: Command, subcommands: Mapping[str, Any], args: list[str]) -> int:
+    """Commands of several actions: ``SUBCOMMANDS`` of their module maps each action to its function."""
+    from ..traces.run import nearest
+
+    lines = "\n".join(f"  {n}  {(f.__doc__ or '').splitlines()[0]}" for n, f in _aligned(subcommands))
+    text = f"Usage: aisp-trace {command.name} ACTION [OPTIONS] [ARGS]\n\n{command.help}\n\nActions:\n{lines}"
+    if not args or args[0] in ("--help", "-h"):
+        console.say(text)
+        return 0 if args else 2
+    if args[0].startswith("-"):
+        hint = nearest(args[0], ["--help"]) or f"; its actions have options: {', '.join(subcommands)}"
+        raise UsageError(f"no option of {command.name} is called {args[0]!r}{hint}")
+    if args[0] not in subcommands:
+        hint = nearest(args[0], subcommands) or f"; actions are {', '.join(subcommands)}"
+        raise UsageError(f"{command.name} has no action {args[0]!r}{hint}")
+    action = replace(command, name=f"{command.name} {args[0]}")
+    return _parse_and_call(action, subcommands[args[0]], args[1:], [])
+
+
+def _aligned(subcommands: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    width = max(map(len, subcommands))
+    return [(f"{name:<{width}}", function) for name, function in subcommands.items()]
+
+
+def _parse_and_call(command: Command, function: Any, args: list[str], foreign: list[str]) -> int:
     import typer
 
-    module = importlib.import_module(f".commands.{command.module}", __package__)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(command.name, context_settings={"help_option_names": ["--help", "-h"]})(module.run)
+    app.command(command.name, context_settings={"help_option_names": ["--help", "-h"]})(function)
     parser: Any = typer.main.get_command(app)
     # Not `parser.main`: it has its own opinion on interrupts and pipes, and exit codes that mean other things here.
     try:
@@ -145,7 +179,7 @@ def help_text() -> str:
         *(f"  {c.name:<{width}}  {c.help}" for c in COMMANDS),
         "",
         "Options:",
-        f"  {'--help':<{width}}  Show this; `aisp-trace COMMAND --help` shows a command's options.",
+        f"  {'--help':<{width}}  Show this; `aisp-trace COMMAND --help` shows its options.",
         f"  {'--version':<{width}}  Show the version.",
         "",
         "Exit codes: 0 done, and every judged claim met; 1 a claim missed; 2 usage or",

@@ -71,6 +71,7 @@ def document(judged: Judged) -> dict[str, Any]:
             "workload": evidence.workload,
             "size": evidence.size,
             "hardware_key": evidence.hardware_key,
+            "timed_by": evidence.timed,
         },
         "expectations": {
             "folder": str(expectations.folder),

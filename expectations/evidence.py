@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..analyze.result import Analysis
 from ..traces.errors import InputError
 from ..traces.run import Output, ProcessResult, Run, VariantResult, Work
+from .commands import PAIR, Stated, command_times, stated
 
 COMMAND = "command"
 """Manifest source of a program of the user's own, whose outputs and work nobody compared."""
@@ -52,7 +53,11 @@ class VariantEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A whole run. `outputs_compared` is false for commands of the user's own: they answer nothing to compare."""
+    """A whole run. `outputs_compared` is false for commands of the user's own: they answer nothing to compare.
+
+    `timed` is what the rounds' times are of: "iteration", or "whole process" for commands that time no iterations.
+    `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared.
+    """
 
     run_id: str
     workload: str
@@ -62,6 +67,8 @@ class Evidence:
     variants: Mapping[str, VariantEvidence]
     rounds: tuple[RoundTimes, ...]
     notes: tuple[str, ...]
+    timed: str = "iteration"
+    stated: Stated | None = None
 
 
 def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
@@ -84,6 +91,9 @@ def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
             orders.setdefault(made.index, []).append(result.name)
             # Processes of one index are one round: a workload may give each variant a process of its own.
             times.setdefault(made.index, {})[result.name] = _times(run, where, result)
+    for index, name, ns in command_times(manifest):
+        orders.setdefault(index, []).append(name)
+        times.setdefault(index, {})[name] = _positive(run, f"round {index}", name, ns)
     variants = {}
     for variant in manifest.variants:
         recording = variant.recording
@@ -98,6 +108,8 @@ def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
                 if result.name == variant.name:
                     answers[variant.name].append(_answer("the recording", recording.result, result))
                     traced = tuple(result.iterations_ns)
+        elif recording is not None and recording.answer is not None and manifest.timed == "iterations":
+            traced = tuple(recording.answer.iterations_ns)
         variants[variant.name] = VariantEvidence(variant.name, tuple(answers[variant.name]), analysis, traced)
     rounds = tuple(RoundTimes(index, tuple(orders[index]), times[index]) for index in sorted(times))
     return Evidence(
@@ -105,10 +117,12 @@ def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
         workload=manifest.workload,
         size=manifest.size,
         hardware_key=manifest.hardware.key,
-        outputs_compared=manifest.source != COMMAND,
+        outputs_compared=manifest.source not in (COMMAND, PAIR),
         variants=variants,
         rounds=rounds,
         notes=tuple(notes),
+        timed="whole process" if manifest.timed == "processes" else "iteration",
+        stated=stated(manifest) if manifest.source == PAIR else None,
     )
 
 
@@ -118,8 +132,11 @@ def _answer(where: str, process: ProcessResult, result: VariantResult) -> Answer
 
 
 def _times(run: Run, where: str, result: VariantResult) -> tuple[int, ...]:
-    times = tuple(result.iterations_ns)
+    return _positive(run, where, result.name, tuple(result.iterations_ns))
+
+
+def _positive(run: Run, where: str, name: str, times: tuple[int, ...]) -> tuple[int, ...]:
     if not times or min(times) <= 0:
         found = f"an iteration of {min(times)} ns" if times else "no iteration"
-        raise InputError(f"run {run.path}: {where} reports {found} of {result.name}; capture the run again")
+        raise InputError(f"run {run.path}: {where} reports {found} of {name}; capture the run again")
     return times

@@ -50,8 +50,16 @@ def judge(files: Sequence[ExpectationFile], evidence: Evidence) -> tuple[Verdict
     for key, claim in others:
         if claim.workload == evidence.workload and claim.id not in known:
             elsewhere.setdefault(claim.id, (claim, []))[1].append(key)
-    judged = chain.from_iterable(_judge(claim, key, evidence) for key, claim in mine)
+    judged = (_doubted(v, evidence) for v in chain.from_iterable(_judge(claim, key, evidence) for key, claim in mine))
     return (*judged, *(_of_other_machines(claim, keys, evidence) for claim, keys in elsewhere.values()))
+
+
+def _doubted(verdict: Verdict, evidence: Evidence) -> Verdict:
+    """A verdict on commands of the user's own says what nobody could verify."""
+    doubt = evidence.stated.doubt if evidence.stated else ""
+    if not doubt or verdict.status not in ("met", "exceeded", "missed"):
+        return verdict
+    return replace(verdict, reason=f"{verdict.reason}; {doubt}")
 
 
 def _judge(claim: Claim, key: str, evidence: Evidence) -> Iterator[Verdict]:
@@ -90,8 +98,21 @@ def _judge_time(claim: TimeClaim, blank: Verdict, evidence: Evidence) -> Iterato
     yield _sampled(blank, claim.ratio, median_interval(ratios), doubts, band=True)
     for name, times in zip(pair, (base, other), strict=True):
         medians = [statistics.median(t) / 1e6 for t in times]
-        limit = replace(blank, quantity=f"time of one iteration of {name}", unit="ms", variant=name)
+        limit = replace(blank, quantity=f"time of one {evidence.timed} of {name}", unit="ms", variant=name)
         yield _sampled(limit, Bound(None, claim.max_ms[name]), median_interval(medians), concerns(medians), band=False)
+    for name, floor in claim.min_items_per_s.items():
+        yield _throughput(blank, name, Bound(floor, None), rounds, evidence)
+
+
+def _throughput(blank: Verdict, name: str, bound: Bound, rounds: Sequence[RoundTimes], evidence: Evidence) -> Verdict:
+    """Required items of one iteration over its median time, by round. All agree on the work, or it was `invalid`."""
+    work = next((a.work for a in evidence.variants[name].answers), evidence.stated.work if evidence.stated else None)
+    unit = f"{work.unit}/s" if work else "items/s"
+    verdict = replace(blank, quantity=f"throughput of {name}", unit=unit, variant=name, bound=bound)
+    if work is None or work.items <= 0:
+        return replace(verdict, status="inconclusive", reason=f"{name} does not say how many items it processes")
+    per_second = [work.items / (statistics.median(r.times_ns[name]) / 1e9) for r in rounds]
+    return _sampled(verdict, bound, median_interval(per_second), concerns(per_second), band=False)
 
 
 def _sampled(blank: Verdict, bound: Bound, found: Estimate, doubts: Sequence[Concern], *, band: bool) -> Verdict:
@@ -156,6 +177,12 @@ def _held(claim: MechanismClaim, metric: Metric, readings: Sequence[Reading], bl
     if status == "met" and not claim.bound.holds(total, total):
         # A median is blind to a cost that only some iterations pay; the window's total is not.
         reason = f"the median iteration holds, but the whole window is at {total:.4g}: a few iterations differ"
+        return replace(verdict, status="inconclusive", reason=reason)
+    if status == "missed" and claim.bound.holds(total, total):
+        # An iteration does not see what hides it in its neighbours.
+        reason = (
+            f"no iteration holds by itself, but the whole window does at {total:.4g}: iterations run into each other"
+        )
         return replace(verdict, status="inconclusive", reason=reason)
     return replace(verdict, status=status, reason=_interval_reason(status, claim.bound, low, high))
 

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Final
 
 from ..traces.errors import InputError
-from .model import ANY, Expectations
+from .model import ANY, ExpectationFile, Expectations
 from .parse import parse, refuse_twins
+from .strict import read_text
 
-PATTERN: Final = "expectations_*.json"
+FILE_PREFIX: Final = "expectations_"
+PATTERN: Final = f"{FILE_PREFIX}*.json"
 PROJECT_DIR: Final = "expectations"
 """Folder of a project, below the current one, whose expectations go before the package's."""
 
@@ -22,12 +24,15 @@ def load_expectations(asked: Path | None, project: Path) -> Expectations:
     Raises `InputError` if `asked` is no folder or holds no expectation file, if any file is not exactly right or is
     named for another hardware key than it says, or if a machine's file and the one for any machine share a claim id.
     """
-    folder, chosen = _choose(asked, project)
+    folder, chosen = choose_folder(asked, project)
+    return load_folder(folder, chosen)
+
+
+def load_folder(folder: Path, chosen: str) -> Expectations:
+    """As `load_expectations`, for this folder; it may hold no expectations."""
     files = []
     for path in sorted(folder.glob(PATTERN)):
-        found = parse(_read(path), str(path))
-        if path.name != f"expectations_{found.hardware_key}.json":
-            raise InputError(f"{path} holds hardware_key {found.hardware_key!r}; rename the file or correct the key")
+        found = load_file(path)
         files.append(found)
     everywhere = [claim for f in files if f.hardware_key == ANY for claim in f.claims]
     for file in files:
@@ -36,7 +41,38 @@ def load_expectations(asked: Path | None, project: Path) -> Expectations:
     return Expectations(folder, chosen, tuple(files))
 
 
-def _choose(asked: Path | None, project: Path) -> tuple[Path, str]:
+def load_file(path: Path) -> ExpectationFile:
+    """The claims of one file; raises `InputError` if it is not exactly right or named for another hardware key."""
+    found = parse(read_text(path), str(path))
+    if path.name != file_name(found.hardware_key):
+        raise InputError(f"{path} holds hardware_key {found.hardware_key!r}; rename the file or correct the key")
+    return found
+
+
+def file_name(hardware_key: str) -> str:
+    """``expectations_<hardware_key>.json``."""
+    return f"{FILE_PREFIX}{hardware_key}.json"
+
+
+def folder_to_write(asked: Path | None, project: Path) -> tuple[Path, str]:
+    """Where new bounds belong, and why: `asked`, or ``project/expectations`` if that folder exists, or the package's.
+
+    Raises `InputError` if `asked` is no folder, or if the package's is the installed copy: it would be lost with the
+    next version, and nobody would see the change.
+    """
+    if asked is not None:
+        if not asked.is_dir():
+            raise InputError(f"--expectations {asked} is no folder; make it, or name the one that holds your claims")
+        return asked, "option"
+    if (project / PROJECT_DIR).is_dir():
+        return project / PROJECT_DIR, "project"
+    if not (PACKAGE_DIR.parent / "pyproject.toml").is_file():
+        raise InputError(f"there is no folder {PROJECT_DIR} here; make one, or name one with --expectations DIR")
+    return PACKAGE_DIR, "package"
+
+
+def choose_folder(asked: Path | None, project: Path) -> tuple[Path, str]:
+    """The folder whose expectations apply, and why (see `load_expectations`); its files are not read."""
     if asked is not None:
         if not asked.is_dir():
             raise InputError(f"--expectations {asked} is no folder; name one that holds {PATTERN}")
@@ -46,12 +82,3 @@ def _choose(asked: Path | None, project: Path) -> tuple[Path, str]:
     if any((project / PROJECT_DIR).glob(PATTERN)):
         return project / PROJECT_DIR, "project"
     return PACKAGE_DIR, "package"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as exc:
-        raise InputError(f"{path} cannot be read: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{path} is not UTF-8 text (byte {exc.start}); save it as UTF-8") from exc

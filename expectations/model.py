@@ -7,7 +7,8 @@
 A claim is one testable statement with the place its bound comes from. Two types exist:
 
     TimeClaim        `variant` is faster than `baseline` by a factor inside `ratio`, and neither side takes longer than
-                     its own absolute bound. A ratio alone misses both sides slowing down together.
+                     its own absolute bound. A ratio alone misses both sides slowing down together. Optionally, each
+                     side gets at least so many items (tokens, samples: its required work) done per second.
     MechanismClaim   one metric of the trace (`metrics.METRICS`) lies inside `bound`: the reason for the speedup.
 
 These are values; `parse` makes them from strict JSON and `load` finds the files. Nothing here reads or writes one.
@@ -16,7 +17,7 @@ These are values; `parse` makes them from strict JSON and `load` finds the files
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -62,11 +63,20 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a bound comes from: its kind, the run it was measured in (kind "measured"), and words."""
+    """Where a bound comes from: its kind, the run it was measured in (kind "measured"), and words.
+
+    `also` are earlier runs that the bound was measured in, too.
+    """
 
     kind: str
     run: str | None
     text: str
+    also: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Every run the bound was measured in: none of them is judged by it."""
+        return (*self.also, *([self.run] if self.run is not None else []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,9 @@ class TimeClaim:
 
     `ratio` bounds time(baseline) / time(variant); above its maximum is better than expected, never a failure.
     `max_ms` bounds the median milliseconds of one iteration, for exactly `baseline` and `variant`.
-    `size` is the workload's size the times belong to; null where the workload has none.
+    `size` is the workload's size the times belong to; null where the workload has none. `min_items_per_s` bounds the
+    required items of one iteration over its median time, for one of the two variants, both or none; items are counted
+    in the unit that the workload states (tokens, samples).
     """
 
     id: str
@@ -101,6 +113,7 @@ class TimeClaim:
     why: str
     source: Source
     provenance: Provenance | None
+    min_items_per_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

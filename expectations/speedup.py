@@ -117,10 +117,7 @@ def trend_p_value(values: Sequence[float]) -> float:
     """
     n = len(values)
     score = sum((b > a) - (b < a) for i, a in enumerate(values) for b in values[i + 1 :])
-    counts = _inversion_counts(n)
-    pairs = n * (n - 1) // 2
-    extreme = sum(c for inversions, c in enumerate(counts) if abs(pairs - 2 * inversions) >= abs(score))
-    return extreme / sum(counts)
+    return _tails(n)[abs(score)]
 
 
 def _drift(values: Sequence[float]) -> Concern | None:
@@ -169,6 +166,19 @@ def _rank(n: int) -> int:
 
 def _coverage(n: int, rank: int) -> Fraction:
     return 1 - Fraction(2 * sum(comb(n, i) for i in range(rank)), 2**n)
+
+
+@lru_cache(maxsize=64)
+def _tails(n: int) -> tuple[float, ...]:
+    """How likely a random order of n things has an absolute score of at least 0, 1, 2 ..."""
+    counts = _inversion_counts(n)
+    pairs = len(counts) - 1  # a score is pairs in order minus inversions
+    by_score = [sum(c for k, c in enumerate(counts) if abs(pairs - 2 * k) == score) for score in range(pairs + 1)]
+    total, tails, left = sum(counts), [], sum(by_score)
+    for count in by_score:
+        tails.append(left / total)
+        left -= count
+    return tuple(tails)
 
 
 @lru_cache(maxsize=64)

@@ -8,11 +8,12 @@ what it predicted. All functions are pure and answer with sentences; no sentence
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ..analyze.result import Analysis
 from .evidence import Answer, Evidence, VariantEvidence
+from .verdict import Verdict
 
 BYTES_TOLERANCE: Final = 0.01
 """A trace may differ from the predicted bytes by this fraction, and by `BYTES_SLACK`, before it contradicts them:
@@ -45,7 +46,18 @@ def objections(evidence: Evidence, variants: Sequence[str]) -> tuple[str, ...]:
     involved = [evidence.variants[name] for name in variants]
     found = [*(_outputs(evidence, v) for v in involved), _work(evidence), _inputs(evidence)]
     found += [check.reason for v in involved for check in byte_checks(v) if check.state == "contradicted"]
+    found += [evidence.stated.conflict] if evidence.stated else []
     return tuple(sentence for sentence in found if sentence)
+
+
+def beforehand(verdicts: Sequence[Verdict], run_id: str) -> tuple[Verdict, ...]:
+    """`verdicts` on run `run_id`; what is met by a bound that was measured in that very run is `unrecorded` instead.
+
+    A bound taken from a run holds for it, whatever it says: nothing was written down before the run.
+    """
+    reason = "the bound was measured in this very run, which proves nothing; judge a later run by it"
+    own = [run_id in v.source.runs and v.status in ("met", "exceeded") for v in verdicts]
+    return tuple(replace(v, status="unrecorded", reason=reason) if o else v for v, o in zip(verdicts, own, strict=True))
 
 
 def timer_objection(evidence: Evidence, variants: Sequence[str]) -> str:

@@ -128,7 +128,7 @@ def test_json_holds_the_whole_working(check: Check, tmp_path: Path) -> None:
     assert hidden["interval"] is None and hidden["value"] == 0.8 and hidden["bound"] == {"min": 0.5, "max": None}
     assert ratio["interval"]["coverage"] == 0.9921875
     assert (ratio["n"], ratio["sample"], ratio["verdict"]) == (8, "rounds", "met")
-    assert ratio["source"] == {"kind": "measured", "run": "pipeline-1", "text": "median of 8 rounds"}
+    assert ratio["source"] == {"kind": "measured", "run": "pipeline-0", "text": "median of 8 rounds"}
 
 
 def test_nothing_is_ever_written(check: Check, tmp_path: Path) -> None:

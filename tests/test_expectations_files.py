@@ -38,7 +38,7 @@ TIME: dict[str, Any] = {
     "ratio": {"min": 1.5, "max": 2.5},
     "max_ms": {"baseline": 25, "optimized": 12.5},
     "why": "copies are hidden",
-    "source": {"kind": "measured", "run": "pipeline-1", "text": "median of 8 rounds"},
+    "source": {"kind": "measured", "run": "pipeline-0", "text": "median of 8 rounds"},
     "provenance": {"commit": "abc1234", "rounds": 8, "spread": 0.01, "recorded_utc": "2026-01-01T00:00:00Z"},
 }
 
@@ -100,6 +100,9 @@ REFUSED: list[tuple[dict[str, Any], str, Any, str]] = [
     (MECHANISM, "source.kind", "guess", "kind is 'guess'"),
     (MECHANISM, "source.run", "pipeline-1", "comes from no run"),
     (TIME, "source.run", ..., "a measured bound names its 'run'"),
+    (TIME, "source.also", "pipeline-0", "'also' must be a list, found text"),
+    (TIME, "source.also", [3], "'also' must be text, found a number"),
+    (MECHANISM, "source.also", ["pipeline-0"], "comes from no run"),
     (TIME, "provenance", None, "a measured bound needs its 'provenance'"),
     (TIME, "provenance.commit", None, "at least 'commit' and 'recorded_utc'"),
     (TIME, "provenance.rounds", 7.5, "it is a whole number"),
@@ -110,6 +113,10 @@ REFUSED: list[tuple[dict[str, Any], str, Any, str]] = [
     (TIME, "max_ms.optimized", ..., "key 'optimized' is missing"),
     (TIME, "max_ms.optimized", 0, "it must be above 0"),
     (TIME, "max_ms", [1], "expected an object, found a list"),
+    (TIME, "min_items_per_s", {}, "bounds nothing; name 'baseline', 'optimized' or both"),
+    (TIME, "min_items_per_s", {"optimised": 1}, "unknown key 'optimised'; did you mean 'optimized'?"),
+    (TIME, "min_items_per_s", {"optimized": 0}, "it must be above 0"),
+    (TIME, "min_items_per_s", {"optimized": "fast"}, "must be a number, found text"),
 ]
 
 

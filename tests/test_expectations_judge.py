@@ -93,6 +93,34 @@ def test_both_sides_slowing_down_is_missed_though_the_ratio_holds() -> None:
     assert [v.status for v in verdicts(time_claim(), slow)] == ["met", "missed", "missed"]
 
 
+def test_throughput_is_required_items_over_time() -> None:
+    claim = time_claim(min_items_per_s={"baseline": 60_000, "optimized": 100_000})
+    _, _, _, base, fast = verdicts(claim, evidence())
+    assert (base.status, base.quantity, base.unit, base.n) == ("missed", "throughput of baseline", "samples/s", 8)
+    assert base.value == pytest.approx(1024 / 0.020005)
+    assert (base.low, base.high) == pytest.approx((1024 / 0.02005, 1024 / 0.01995))
+    assert (fast.status, fast.variant, fast.bound) == ("met", "optimized", Bound(100_000, None))
+
+
+def test_throughput_needs_items() -> None:
+    silent = {name: replace(v, answers=()) for name, v in evidence().variants.items()}
+    found = verdicts(time_claim(min_items_per_s={"optimized": 1}), evidence(variants=silent, outputs_compared=False))
+    assert (found[-1].status, found[-1].reason) == (
+        "inconclusive",
+        "optimized does not say how many items it processes",
+    )
+
+
+def test_iterations_that_run_into_each_other_hide_more_than_one_sees() -> None:
+    own = [(0, i, "copy", "compute", 100, 100, 20) for i in range(10)]
+    shown = with_optimized(
+        analysis=analysis(overlap={"copy|compute": (1000, 1000, 800)}, tables={"iteration_overlap": own})
+    )
+    found = verdict(mechanism(low=0.5), shown)
+    assert (found.status, found.value) == ("inconclusive", 0.2)
+    assert "but the whole window does at 0.8" in found.reason
+
+
 def test_an_absolute_bound_inside_the_interval_is_inconclusive() -> None:
     found = verdicts(time_claim(base_ms=20.0), evidence())[1]
     assert (found.status, found.reason) == ("inconclusive", "the interval 19.95 .. 20.05 straddles the bound <= 20")

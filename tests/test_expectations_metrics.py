@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,8 +44,29 @@ SAMPLE = analysis(
         "stage_kinds": [(0, "iteration/h2d", "h2d", 20, 1, 1, 4000), (0, "iteration/d2h", "d2h", 10, 1, 1, 1000)],
         "exposed": [(0, None, "copy", 250_000), (0, "iteration/h2d", "copy", 100_000), (0, None, "comm", 0)],
         "bandwidth": [
-            (0, "h2d", "pinned", "device", None, 0, "<4KiB", 10, 3000, 100, 100, 3e10, 3e10, False),
-            (0, "h2d", "pinned", "device", None, 0, "4-64KiB", 10, 1000, 100, 100, 1e10, 1e10, False),
+            (0, "h2d", "pinned", "device", None, 0, "<4KiB", 10, 3000, 100, 100, 3e10, 3e10, False, 5e10, "x", 0.6),
+            (0, "h2d", "pinned", "device", None, 0, "4-64KiB", 10, 1000, 100, 300, 1e10, 1e10, False, 5e10, "x", 0.2),
+            (0, "d2h", "device", "pageable", 0, None, "<4KiB", 10, 0, 0, 0, 1e9, 1e9, True),
+        ],
+        # Iteration 0 hides half of its copies, 1 none of them, 2 has none; the others are like 0.
+        "iteration_overlap": [(0, i, "copy", "compute", 100, 50, 0 if i == 1 else 50) for i in range(10) if i != 2],
+        "iteration_exposed": [(0, i, kind, ns) for i in range(10) for kind, ns in (("copy", 25_000), ("comm", 0))],
+        "allocator": [("iteration/compute", 20, 9, 9), ("iteration/compute/inner", 10, 9, 9), ("(none)", 1, 9, 9)],
+        "memory": [(0, "device", 1, 1, 9, 9, 0, 700, 0), (1, "device", 1, 1, 9, 9, 0, 900, 0)],
+        "stage_memory": [(0, "device", "iteration/compute", 1, 1, 9, 9, 300)],
+        "collectives": [(0, "iteration/d2h", "AllReduce", 4, 400, 4, 2, 100, 300)],
+        "kernel_counts": [
+            (0, None, 50, 9, 20, 9, 5.0, 9, 9),
+            (0, "iteration/compute", 10, 9, 10, 9, 1.0, 9, 9),
+            (0, "iteration/compute/inner", 40, 9, 10, 9, 4.0, 9, 9),
+        ],
+        "counters": [
+            # device, stage, metric, ns, percent_ns, percent, nbytes, trust
+            (0, None, "hbm_read", 100, 2000.0, 20.0, 5000, "ok"),
+            (1, None, "hbm_read", 300, 3000.0, 10.0, 1000, "ok"),
+            (0, None, "hbm_write", 100, 100.0, 1.0, 10, "partial"),
+            (0, "iteration/compute", "hbm_read", 50, 2000.0, 40.0, 4000, "ok"),
+            (0, None, "tensor", 100, 5000.0, 50.0, None, "ok"),
         ],
     },
 )
@@ -85,6 +107,24 @@ def read(metric: str, of: str | None = None, stage: str | None = None, sample: A
         ("exposed.share", "copy", "h2d", 0.1),
         ("exposed.share", "comm", None, 0.0),
         ("bandwidth.gb_per_s", "h2d", None, 4000 / 200),
+        ("bandwidth.peak_share", "h2d", None, (0.6 * 100 + 0.2 * 300) / 400),  # over the unions
+        ("stage.share", "copy", "d2h", 0.15),
+        ("idle.share", "host", None, 0.15),
+        ("comm.wait_share", None, None, 0.25),
+        ("comm.wait_share", None, "d2h", 0.25),
+        ("kernels.count", None, None, 5.0),
+        ("kernels.count", None, "h2d", 0.0),
+        ("kernels.small_share", None, None, 0.4),
+        ("kernels.small_share", None, "compute", 20 / 50),  # nested stages included
+        ("allocator.calls", None, None, 3.1),
+        ("allocator.calls", None, "compute", 3.0),
+        ("memory.peak_bytes", "device", None, 900.0),  # of the fullest device
+        ("memory.peak_bytes", "device", "compute", 300.0),
+        ("hbm.bytes", "read", None, 600.0),
+        ("hbm.bytes", "read", "compute", 400.0),
+        ("counter.share", "hbm_read", None, (20 * 100 + 10 * 300) / 400 / 100),
+        ("counter.share", "hbm_read", "compute", 0.4),
+        ("counter.share", "tensor", None, 0.5),
     ],
 )
 def test_values(metric: str, of: str | None, stage: str | None, expected: float) -> None:
@@ -104,6 +144,13 @@ def test_values(metric: str, of: str | None, stage: str | None, expected: float)
         ("stage.ops", None, "absent", "no stage 'absent'"),
         ("stage.share", "all", "absent", "no stage 'absent'"),
         ("bandwidth.gb_per_s", "d2h", None, "no d2h copies"),
+        ("bandwidth.peak_share", "d2d", None, "no d2d copies"),
+        ("comm.wait_share", None, "h2d", "no collectives in stage 'h2d'"),
+        ("kernels.small_share", None, "h2d", "no kernels in stage 'h2d'"),
+        ("allocator.calls", None, "absent", "no stage 'absent'"),
+        ("memory.peak_bytes", "pinned", None, "no pinned memory events"),
+        ("counter.share", "sm_active", None, "no counter sm_active: capture with --profile deep"),
+        ("hbm.bytes", "both", "compute", "no counter hbm_write in stage 'compute': capture with --profile deep"),
     ],
 )
 def test_nothing_to_measure_is_said_and_is_no_number(metric: str, of: str, stage: str | None, words: str) -> None:
@@ -133,6 +180,47 @@ def test_graphs_recorded_whole_hide_what_is_counted() -> None:
 def test_copies_without_bytes_are_unavailable_not_zero() -> None:
     found = read("copies.bytes", "h2d", sample=analysis(kinds={"h2d": (10, 0)}))
     assert (found.total, found.unavailable) == (None, "the h2d operations of the trace carry no bytes")
+
+
+@pytest.mark.parametrize(
+    ("metric", "of", "words"),
+    [
+        ("hbm.bytes", "both", "counter hbm_write is partial"),
+        ("counter.share", "hbm_write", "counter hbm_write is partial"),
+    ],
+)
+def test_counters_that_are_not_trusted_are_unavailable(metric: str, of: str, words: str) -> None:
+    found = read(metric, of)
+    assert found.total is None
+    assert words in found.unavailable
+
+
+def test_collectives_without_their_other_ranks_have_no_waiting_time() -> None:
+    found = read(
+        "comm.wait_share", sample=analysis(tables={"collectives": [(0, "x", "AllReduce", 4, 400, 3, 2, 1, 1)]})
+    )
+    assert (found.total, found.unavailable[:13]) == (None, "1 collectives")
+
+
+def test_a_share_of_the_peak_does_not_speak_for_copies_without_one() -> None:
+    rows = [
+        (0, "h2d", "pinned", "device", None, 0, "<4KiB", 1, 500, 10, 10, 1e9, 1e9, False, 1e9, "x", 0.9),
+        (0, "h2d", "pageable", "device", None, 0, "<4KiB", 1, 500, 10, 10, 1e9, 1e9, True),
+    ]
+    found = read("bandwidth.peak_share", "h2d", sample=analysis(tables={"bandwidth": rows}))
+    assert found.total is None
+    assert found.unavailable.startswith("50% of the h2d bytes were copied without a known peak")
+
+
+def test_whole_device_overlap_and_exposure_have_one_value_an_iteration() -> None:
+    assert read("overlap.hidden", "copy|compute").per_iteration == (
+        0.5,
+        0.0,
+        *(0.5,) * 7,
+    )  # none where nothing is copied
+    assert read("overlap.efficiency", "copy|compute").per_iteration == (1.0, 0.0, *(1.0,) * 7)
+    assert read("exposed.share", "copy").per_iteration == (0.25,) * 10
+    assert read("overlap.hidden", "copy|compute", "h2d").per_iteration is None
 
 
 def test_the_ledger_gives_one_value_an_iteration() -> None:
@@ -169,9 +257,12 @@ def test_every_metric_says_what_a_claim_needs_to_know(name: str) -> None:
     assert metric.stage in ("never", "optional", "required")
     assert metric.about and metric.unit
     assert set(metric.trust) <= set(TRUSTED)
-    # Counts and efficiency hold on every machine, times and shares of time on one.
-    assert metric.machine_independent == (metric.counted or name == "overlap.efficiency")
-    assert ("time" in metric.trust) != metric.machine_independent
+    # Counts and efficiency hold on every machine, times and shares of time on one; so do the bytes a driver hands out.
+    own_machine = name == "memory.peak_bytes"
+    assert metric.machine_independent == ((metric.counted and not own_machine) or name == "overlap.efficiency")
+    assert ("time" in metric.trust) != (metric.machine_independent or own_machine)
+    definitions = (Path(__file__).parents[1] / "docs" / "definitions.md").read_text(encoding="utf-8")
+    assert f"\n## {metric.defined_in}\n" in definitions
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from aisp_trace.analyze.analyze import analyze
 from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.traces.host_ops import with_host_ops
 from aisp_trace.traces.nsys import read_nsys
@@ -34,6 +35,25 @@ def test_working_stages_become_ops_of_a_host_device(tmp_path: Path) -> None:
     assert (ids[1], ids[2]) == ("load", "matmul")
     assert trace.devices.select("device", "type", "name").rows() == [(0, "host", "host")]
     assert trace.ranges.height == 7
+
+
+def test_each_process_is_a_device_of_its_own(tmp_path: Path) -> None:
+    #  process 20   |-- compute --|
+    #  process 30      |-- comm --|       hides under nothing: the compute is another rank's
+    export = NsysExport()
+    for pid in (20, 30):
+        export.domain(1, "aisp", pid=pid).category(1, "compute", domain=1, pid=pid)
+        export.category(2, "comm", domain=1, pid=pid)
+    export.range(10, 40, "forward", pid=20, domainId=1, category=1)
+    export.range(20, 40, "all_reduce", pid=30, domainId=1, category=2)
+    trace = with_host_ops(read_nsys(export.write(tmp_path / "t.sqlite")))
+    assert trace.ops.select("kind", "device", "stream").rows() == [("compute", 0, 0), ("comm", 1, 1)]
+    assert trace.devices.select("device", "type", "name").rows() == [
+        (0, "host", "host process 0"),
+        (1, "host", "host process 1"),
+    ]
+    hidden = analyze(trace).overlap.filter((pl.col("a") == "comm") & (pl.col("b") == "compute"))
+    assert hidden.filter(pl.col("stage").is_null())["both_ns"].sum() == 0
 
 
 def test_a_trace_with_device_rows_is_left_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.document import document
-from aisp_trace.analyze.peaks import PCIE, Peaks, expected_rate
+from aisp_trace.analyze.peaks import DATA_SHEETS, PCIE, Peaks, expected_rate
 from aisp_trace.cli import calibration as face
 from aisp_trace.cli.peaks import keys, peaks_for
 from aisp_trace.cli.tables import print_analysis
@@ -246,3 +247,28 @@ def test_a_link_twice_is_refused(home: Path) -> None:
     put(home / "expectations", calibrated(LINKS[0], LINKS[0]))
     with pytest.raises(InputError, match="is there twice"):
         peaks_for(None, copying("h2d", "pinned", "device"), home)
+
+
+def test_the_rates_of_pci_express_follow_from_its_specification() -> None:
+    for generation, transfers_per_s in ((4, 16e9), (5, 32e9)):
+        assert PCIE[generation] == pytest.approx(transfers_per_s * 16 / 8 * 128 / 130, rel=1e-4)
+
+
+def test_every_data_sheet_names_its_document_and_each_device_has_one() -> None:
+    names = {
+        "NVIDIA A100-SXM4-40GB": "A100 40GB",
+        "NVIDIA A100-PCIE-40GB": "A100 40GB",
+        "NVIDIA A100 80GB PCIe": "A100 80GB PCIe",
+        "NVIDIA A100-SXM4-80GB": "A100 80GB SXM",
+        "NVIDIA H100 80GB HBM3": "H100 SXM",
+        "NVIDIA H200": "H200",
+        "NVIDIA L4": "L4",
+        "NVIDIA L40S": "L40S",
+        "NVIDIA L40": None,
+        "NVIDIA H100 PCIe": None,
+        "Tesla V100S-PCIE-32GB": None,
+    }
+    for gpu, wanted in names.items():
+        found = [sheet.name for sheet in DATA_SHEETS if re.search(sheet.pattern, gpu)]
+        assert found == ([] if wanted is None else [wanted]), gpu
+    assert all(sheet.document.startswith("NVIDIA ") and sheet.pcie in PCIE for sheet in DATA_SHEETS)

@@ -236,6 +236,13 @@ def test_options_are_spelled_as_this_nsys_knows_them(
     assert absent not in " ".join(made)
 
 
+def test_workloads_are_recorded_with_their_graphs_nodes_under_any_profile_and_programs_of_others_are_not() -> None:
+    """A graph recorded whole leaves bytes and overlap unknown, which the claims of workloads are about."""
+    recorder = NsysRecorder(bare(["cuda-graph-trace"]), "minimal", "cuda")
+    assert "--cuda-graph-trace=node" in recorder.command(["python"], Path("/runs/a"), gated=True)
+    assert "--cuda-graph-trace=node" not in recorder.command(["python"], Path("/runs/a"), gated=False)
+
+
 def test_the_users_own_options_come_last_and_before_the_program() -> None:
     recorder = NsysRecorder(bare(), "minimal", "cpu", ("--sample=cpu",))
     command = recorder.command(["python", "x.py"], Path("/runs/a"), gated=True)

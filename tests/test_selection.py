@@ -292,7 +292,7 @@ def without(trace: Trace, domain: str, pattern: str) -> Trace:
     """`trace` with the ranges of `domain` whose name does not match moved to a domain of their own."""
     gone = (pl.col("domain").cast(pl.String) == domain) & ~pl.col("name").cast(pl.String).str.contains(pattern)
     moved = pl.when(gone).then(pl.lit("elsewhere")).otherwise(pl.col("domain").cast(pl.String)).alias("domain")
-    tables = {n: trace.table(n) for n in ("ops", "api", "overhead", "osrt", "devices")}
+    tables = {n: trace.table(n) for n in ("ops", "api", "overhead", "osrt", "devices", "events", "syncs")}
     return make_trace(trace.meta, ranges=trace.ranges.with_columns(moved), **tables)
 
 

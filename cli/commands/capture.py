@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,13 +12,13 @@ import typer
 
 from ...capture import host
 from ...capture import plan as planning
-from ...capture.capture import capture, resume
+from ...capture.capture import resume
 from ...capture.plan import DEFAULT_ROUNDS, DEFAULT_TIMEOUT_S, Plan, PlannedVariant
 from ...capture.recorders import choose_recorder
-from ...traces.errors import RecorderError, UsageError, WorkloadError
+from ...traces.errors import UsageError
 from ...traces.run import RUNS_DIR, nearest
 from ...workloads import catalog
-from .. import calibration, console
+from .. import calibration, console, every, pairs
 
 FILE_VARIANTS: Final = (("baseline", ""), ("optimized", ""))
 """The variants a workload in a user's file is taken to have when --variant names none."""
@@ -26,6 +26,9 @@ FILE_VARIANTS: Final = (("baseline", ""), ("optimized", ""))
 FILE_ITERATIONS: Final = 10
 FILE_WARMUP: Final = 3
 """Iterations of a workload in a user's file; workloads of ours say their own in the catalog."""
+
+PAIR_OPTIONS: Final = ("optimized", "rung", "name", "timing")
+"""Options that only mean something together with --baseline."""
 
 COMMAND_OPTIONS: Final = ("iterations", "rounds", "variant", "size", "seed", "warmup")
 """Options that have no meaning for a command of the user's own."""
@@ -56,12 +59,23 @@ def run(
         bool, typer.Option("--calibrate", help="Measure how fast this machine's GPUs copy, and keep it. No run.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing calibration.")] = False,
+    baseline: Annotated[str | None, typer.Option(help="A pair of your own: its first command.", metavar="CMD")] = None,
+    optimized: Annotated[str | None, typer.Option(help="A pair of your own: its last command.", metavar="CMD")] = None,
+    rung: Annotated[
+        list[str] | None,
+        typer.Option(help="A command between the two, one step of the change; may be repeated.", metavar="NAME=CMD"),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What expectations call the pair.", metavar="NAME")] = None,
+    timing: Annotated[
+        str, typer.Option(help="Time a pair by iterations, by whole processes, or auto: iterations if all have them.")
+    ] = "auto",
 ) -> int:
     """Run a workload and record it into a run folder.
 
     Without WORKLOAD, every workload this machine can run. Each is timed in untraced rounds, all variants in
-    alternating order, then recorded once per variant. `capture -- COMMAND ...` records a program of your own once,
-    which needs nsys. `capture --calibrate` measures how fast copies can be on this machine, which `analyze` then compares with.
+    alternating order, then recorded once per variant. `capture --baseline 'CMD' --optimized 'CMD'` does the same with two
+    programs of your own, run without a shell. `capture -- COMMAND ...` records one once. Both need nsys to record.
+    `capture --calibrate` measures how fast copies can be on this machine, which `analyze` then compares with.
     """
     if calibrate:
         _refuse_others(ctx, ("calibrate", "force", "output", "timeout"), "it records no run", "--calibrate")
@@ -70,12 +84,20 @@ def run(
         raise UsageError("--force replaces a calibration and was given without --calibrate; leave it out")
     if resume_folder is not None:
         _refuse_others(ctx, ("resume_folder",), "--resume takes everything from the unfinished run")
-        return _summary([resume(resume_folder)])
+        return every.show_runs([resume(resume_folder)])
     foreign = tuple(ctx.args)
     options = _Options(
         profile, iterations, rounds, tuple(variant or ()), size, device, recorder, timeout, seed, warmup, nsys_arg or ()
     )
-    if foreign:
+    if baseline is not None:
+        _refuse_in_pair(ctx, workload, foreign)
+        settled = _settle_device("a pair of commands", device, catalog.DEVICES)
+        plans = [pairs.pair_plan(baseline, rung or (), optimized, name, timing, replace(options, device=settled))]
+    elif extra := [one for one in PAIR_OPTIONS if _given(ctx, one)]:
+        raise UsageError(
+            f"--{extra[0]} was given without --baseline; a pair of commands needs --baseline and --optimized"
+        )
+    elif foreign:
         if workload is not None:
             raise UsageError(f"both the workload {workload!r} and a command were given; give one of them")
         for name in COMMAND_OPTIONS:
@@ -85,7 +107,13 @@ def run(
                 )
         plans = [_command_plan(foreign, options)]
     elif workload is None:
-        plans = [_builtin_plan(entry, options) for entry in _runnable(device)]
+        _known_device(device)
+        runnable, reasons = every.able(catalog.CATALOG, device, every.usable_gpus())
+        for reason in reasons:
+            console.warn(reason)
+        if not runnable:
+            raise UsageError(f"no workload can run on {device} here, as said above; choose another --device")
+        plans = [_builtin_plan(entry, options) for entry in runnable]
     elif workload.endswith(".py"):
         plans = [_file_plan(Path(workload), options)]
     else:
@@ -97,7 +125,7 @@ def run(
             for line in planning.describe(plan, output / f"{plan.workload}-<time>"):
                 console.say(line)
         return 0
-    return _summary(_capture_each(plans, output))
+    return every.show_runs(every.capture_each(plans, output))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +154,27 @@ def _builtin_plan(entry: catalog.Entry, options: _Options) -> Plan:
         )
     if options.size not in entry.sizes:
         raise UsageError(f"{entry.name} has no size {options.size!r}; it has {', '.join(entry.sizes)}")
+    device = _settle_device(entry.name, options.device, entry.devices)
     # The entry's order, not the command line's: the baseline comes first in every report.
-    variants = tuple(v for v in entry.variants if not options.variants or v[0] in options.variants)
+    asked = tuple(v for v in entry.variants if not options.variants or v[0] in options.variants)
+    gpus = len(host.visible_gpus()) if device == "cuda" else 0
+    if unmet := entry.unmet(device, gpus):
+        remedy = f"; take --device {entry.devices[0]}" if device != entry.devices[0] else ""
+        raise UsageError(f"{entry.name} cannot be captured on {device} here: {unmet}{remedy}")
+    lacking = {name: need for name, _ in asked if (need := entry.lacks(name, gpus))}
+    found = f"{gpus or 'no'} GPU{'s' if gpus > 1 else ''}"
+    if lacking and options.variants:
+        name, need = next(iter(lacking.items()))
+        raise UsageError(f"{entry.name}'s variant {name!r} needs {need} and this run can use {found}; leave it out")
     return _workload_plan(
         entry.name,
         "builtin",
         planning.builtin_program(entry.name),
-        variants,
-        options,
+        tuple(v for v in asked if v[0] not in lacking),
+        replace(options, device=device),
+        left_out=tuple(
+            f"variant {n} was left out: it needs {need}, {found} can be used" for n, need in lacking.items()
+        ),
         devices=entry.devices,
         iterations=entry.default_iterations,
         warmup=entry.default_warmup,
@@ -144,6 +185,10 @@ def _builtin_plan(entry: catalog.Entry, options: _Options) -> Plan:
 def _file_plan(file: Path, options: _Options) -> Plan:
     if not file.is_file():
         raise UsageError(f"{file} does not exist; name a workload of `aisp-trace list` or an existing .py file")
+    if file.stem in [entry.name for entry in catalog.CATALOG]:
+        raise UsageError(
+            f"{file} is called as a workload of aisp-trace, whose expectations are not yours; rename the file"
+        )
     variants = tuple((name, "") for name in options.variants) or FILE_VARIANTS
     program = planning.file_program(file.resolve())
     return _workload_plan(file.stem, "file", program, variants, options)
@@ -160,6 +205,7 @@ def _workload_plan(
     iterations: int = FILE_ITERATIONS,
     warmup: int = FILE_WARMUP,
     process_per_variant: bool = False,
+    left_out: Sequence[str] = (),
 ) -> Plan:
     device = _settle_device(name, options.device, devices)
     recorder, notes = choose_recorder(
@@ -183,7 +229,7 @@ def _workload_plan(
         timeout_s=options.timeout_s,
         nsys_args=tuple(options.nsys_args),
         command_line=("aisp-trace", *sys.argv[1:]),
-        notes=notes,
+        notes=(*left_out, *notes),
     )
 
 
@@ -216,8 +262,7 @@ def _command_plan(command: Sequence[str], options: _Options) -> Plan:
 
 def _settle_device(name: str, asked: str, able: Sequence[str]) -> str:
     """ "cpu" or "cuda"; raises `UsageError` for a device that does not exist or that `name` cannot use."""
-    if asked not in planning.DEVICES:
-        raise UsageError(f"device {asked!r} does not exist; devices are {', '.join(planning.DEVICES)}")
+    _known_device(asked)
     if asked == "auto":
         asked = "cuda" if "cuda" in able and host.cuda_usable() else "cpu"
     if asked not in able:
@@ -225,39 +270,18 @@ def _settle_device(name: str, asked: str, able: Sequence[str]) -> str:
     return asked
 
 
-def _runnable(device: str) -> list[catalog.Entry]:
-    """Every workload that can run on `device`, or on whatever this machine has."""
-    wanted = {device} if device != "auto" else {"cpu", "cuda"} if host.cuda_usable() else {"cpu"}
-    return [entry for entry in catalog.CATALOG if wanted & set(entry.devices)]
+def _known_device(asked: str) -> None:
+    if asked not in planning.DEVICES:
+        raise UsageError(f"device {asked!r} does not exist; devices are {', '.join(planning.DEVICES)}")
 
 
-def _capture_each(plans: Sequence[Plan], output: Path) -> list[Path]:
-    """The runs of all plans. One that fails does not keep the others from being made; the first failure is raised."""
-    made: list[Path] = []
-    failures: list[RecorderError | WorkloadError] = []
-    for plan in plans:
-        try:
-            made.append(capture(plan, output))
-        except (RecorderError, WorkloadError) as exc:
-            if len(plans) == 1:
-                raise
-            failures.append(exc)
-            console.warn(str(exc))
-    if failures:
-        _summary(made)
-        raise WorkloadError(f"{len(failures)} of {len(plans)} workloads failed; the sentences above say why")
-    return made
-
-
-def _summary(runs: Sequence[Path]) -> int:
-    for path in runs:
-        try:
-            shown = path.relative_to(Path.cwd())
-        except ValueError:
-            shown = path
-        console.say(f"run: {shown}")
-        console.say(f"next: aisp-trace analyze {shown}")
-    return 0
+def _refuse_in_pair(ctx: typer.Context, workload: str | None, foreign: Sequence[str]) -> None:
+    if workload is not None or foreign:
+        what = "a command after --" if workload is None else f"the workload {workload!r}"
+        raise UsageError(f"both --baseline and {what} were given; give one of them")
+    for name in COMMAND_OPTIONS:
+        if name != "rounds" and _given(ctx, name):
+            raise UsageError(f"--{name} was given with --baseline, whose commands are run as they are; leave it out")
 
 
 def _refuse_others(ctx: typer.Context, allowed: Sequence[str], why: str, option: str = "--resume") -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ...traces.errors import UsageError
+from ...traces.run import RUNS_DIR, Run, load_run, newest_run
 from ..console import print_json, say
 
 
@@ -19,20 +21,35 @@ def run(
         typer.Option(metavar="DIR", help="folder of expectations_*.json; default: ./expectations, else the package's"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of the table")] = False,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="also write the verdicts as JUnit XML")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="also write them as Markdown")] = None,
+    update: Annotated[
+        bool, typer.Option("--update-expectations", help="accept the run's bounds instead, as `aisp-trace accept` does")
+    ] = False,
+    allow_loosen: Annotated[
+        bool, typer.Option("--allow-loosen", help="with it: accept bounds that ask for less")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="with it: do not ask")] = False,
 ) -> int:
     """Judge a run against the expectations written down for it.
 
     Every claim gets a verdict with its working: value, interval, bound, margin, sample count, and where the bound comes
-    from. Nothing is ever written. Leaves 0 if all judged claims hold, 1 if one is missed, 3 if one, or all, could not be
-    judged.
+    from. Unless --junit, --markdown or --update-expectations ask for it, nothing is written, except that the Markdown is
+    appended to $GITHUB_STEP_SUMMARY where that is set. Leaves 0 if all judged claims hold, 1 if one is
+    missed, 3 if one, or all, could not be judged.
     """
     from ...expectations.verdict import counts, exit_code
-    from ...traces.run import RUNS_DIR, load_run, newest_run
     from ..evidence import analyses_of_run, judge_run
+    from ..summaries import write_summaries
     from ..verdicts import document, sentences, verdict_table
 
     found = newest_run(Path(RUNS_DIR)) if source is None else load_run(source)
+    if update:
+        return _update(found, expectations, yes, allow_loosen, judging=as_json or bool(junit or markdown))
+    if yes or allow_loosen:
+        raise UsageError("--yes and --allow-loosen belong to --update-expectations; check alone writes no bounds")
     judged = judge_run(found, analyses_of_run(found), expectations)
+    write_summaries(judged, junit, markdown)
     if as_json:
         print_json(document(judged))
         return exit_code(judged.verdicts)
@@ -49,6 +66,14 @@ def run(
         say(f"note: {note}.")
     say(", ".join(f"{n} {status}" for status, n in counts(judged.verdicts).items() if n) + ".")
     return exit_code(judged.verdicts)
+
+
+def _update(found: Run, expectations: Path | None, yes: bool, allow_loosen: bool, *, judging: bool) -> int:
+    from ..accepting import Answers, accept
+
+    if judging:
+        raise UsageError("--update-expectations judges nothing, so it has no --json, --junit or --markdown")
+    return accept([found], expectations, Answers(yes, allow_loosen))
 
 
 _CHOSEN = {"option": "--expectations", "project": "the current project's", "package": "those of aisp-trace"}

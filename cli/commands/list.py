@@ -10,6 +10,7 @@ import typer
 
 from ...workloads.catalog import CATALOG, Entry
 from ..console import print_json, say
+from ..every import usable_gpus
 
 SCHEMA: Final = "aisp-trace/list/1"
 WIDTH: Final = 80
@@ -22,17 +23,17 @@ def run(
 ) -> None:
     """List the workloads: their variants, what each needs, and what it proves."""
     if as_json:
-        print_json(envelope(CATALOG))
+        print_json(envelope(CATALOG, usable_gpus()))
     else:
-        say(table(CATALOG))
+        say(table(CATALOG, usable_gpus()))
 
 
-def envelope(entries: Sequence[Entry]) -> dict[str, Any]:
-    """All facts of `entries` as plain JSON types (``docs/json.md``)."""
-    return {"schema": SCHEMA, "workloads": [_facts(entry) for entry in entries]}
+def envelope(entries: Sequence[Entry], gpus: int = 0) -> dict[str, Any]:
+    """All facts of `entries` as plain JSON types (``docs/json.md``), and where a machine with `gpus` GPUs runs them."""
+    return {"schema": SCHEMA, "workloads": [_facts(entry, gpus) for entry in entries]}
 
 
-def table(entries: Sequence[Entry]) -> str:
+def table(entries: Sequence[Entry], gpus: int = 0) -> str:
     """`entries` as text of at most `WIDTH` columns; the variants' descriptions follow the table."""
     lines = [_line(heading for heading, _ in COLUMNS), _line("-" * width for _, width in COLUMNS)]
     for entry in entries:
@@ -40,13 +41,31 @@ def table(entries: Sequence[Entry]) -> str:
     for entry in entries:
         lines += textwrap.wrap(f"{entry.name}: {entry.title}", WIDTH, subsequent_indent="    ")
         for name, description in entry.variants:
+            need = entry.variant_needs.get(name)
+            description += f" (needs {need})" if need else ""
             lines += textwrap.wrap(f"{name}: {description}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+        lines += textwrap.wrap(_here(entry, gpus), WIDTH, initial_indent="  ", subsequent_indent="    ")
         lines.append("")
     lines.append("Run one with `aisp-trace capture NAME`, or all that this machine can run without a name.")
     return "\n".join(lines[:-1] + textwrap.wrap(lines[-1], WIDTH))
 
 
-def _facts(entry: Entry) -> dict[str, Any]:
+def _here(entry: Entry, gpus: int) -> str:
+    """Where this machine can run it, or why it cannot; and which variants it then lacks."""
+    devices = _devices(entry, gpus)
+    if not devices:
+        return f"This machine cannot run it: {entry.unmet(entry.devices[0], gpus)}."
+    usable = gpus if "cuda" in devices else 0
+    lacking = [name for name in entry.variant_names if entry.lacks(name, usable)]
+    without = f", without {', '.join(lacking)}" if lacking else ""
+    return f"This machine can run it on {' and '.join(devices)}{without}."
+
+
+def _devices(entry: Entry, gpus: int) -> list[str]:
+    return [device for device in entry.devices if not entry.unmet(device, gpus)]
+
+
+def _facts(entry: Entry, gpus: int) -> dict[str, Any]:
     return {
         "name": entry.name,
         "title": entry.title,
@@ -58,6 +77,9 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "default_iterations": entry.default_iterations,
         "default_warmup": entry.default_warmup,
         "process_per_variant": entry.process_per_variant,
+        "variant_needs": dict(entry.variant_needs),
+        "gpus": entry.gpus,
+        "runs_here_on": _devices(entry, gpus),
         "module": entry.module,
     }
 

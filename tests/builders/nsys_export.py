@@ -39,6 +39,8 @@ SCHEMA: Final[dict[str, str]] = {
     "CUPTI_ACTIVITY_KIND_DRIVER": f"{_CALL}, correlationId INTEGER, nameId INTEGER NOT NULL, returnValue INTEGER",
     "CUPTI_ACTIVITY_KIND_SYNCHRONIZATION": f"{_WORK}, deprecatedSyncType INTEGER, syncType INTEGER, eventId INTEGER, "
     "eventSyncId INTEGER",
+    "CUPTI_ACTIVITY_KIND_CUDA_EVENT": "deviceId INTEGER NOT NULL, contextId INTEGER NOT NULL, greenContextId INTEGER, "
+    "streamId INTEGER NOT NULL, correlationId INTEGER, globalPid INTEGER, eventId INTEGER NOT NULL, eventSyncId INTEGER",
     "CUPTI_ACTIVITY_KIND_OVERHEAD": f"{_CALL}, correlationId INTEGER, nameId INTEGER, overheadType INTEGER NOT NULL",
     "PROFILER_OVERHEAD": "start INTEGER NOT NULL, end INTEGER NOT NULL, globalTid INTEGER, nameId INTEGER NOT NULL, "
     "returnValue INTEGER NOT NULL",

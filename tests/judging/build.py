@@ -73,7 +73,7 @@ def analysis(
         "trust": [(m, *(distrust or {}).get(m, ("ok", ""))) for m in TRUSTED],
         **(tables or {}),
     }
-    frames = {
+    frames: dict[str, Any] = {
         name: pl.DataFrame([_padded(r, len(schema)) for r in rows.get(name, ())], schema=schema, orient="row")
         for name, schema in SCHEMAS.items()
     }

@@ -1,0 +1,162 @@
+"""Untraced rounds of a pair: one process per variant and round, in alternating order, and what they are timed by.
+
+A command is timed by its own iterations, if every process of every variant wrote them (``answer.py``); otherwise by whole
+processes: from before the process is started until it has ended, on the monotonic clock, start-up included. All
+variants are timed by the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from ..traces.errors import UsageError, WorkloadError
+from ..traces.run import CommandAnswer, CommandRound, Manifest
+from .answer import ANSWER, ANSWER_VARIABLE, read_answer
+from .folder import PartialRun, now_utc, portable
+from .nsys import Recorded
+from .plan import Plan, answer_file, order, workload_command
+from .processes import last_line, run_process
+from .progress import Progress, seconds
+from .rounds import untraced_environment
+
+HASHED_BYTES: Final = 16 * 1024 * 1024
+"""Files named in a command are compared by content up to this size; larger ones are data, not programs."""
+
+
+def run_commands(run: PartialRun, state: Mapping[str, Any], progress: Progress) -> list[CommandRound]:
+    """All untraced processes of the pair in the order they ran, those kept from before included.
+
+    Raises `WorkloadError` when one fails, does not end in time, or answers nonsense.
+    """
+    plan = run.plan
+    rounds = []
+    for index in range(plan.rounds):
+        for name in order(plan.names, index):
+            rounds.append(_run_command(run, index, name, state, progress))
+    return rounds
+
+
+def settle(
+    rounds: Sequence[CommandRound], traced: Mapping[str, CommandAnswer | None], asked: str
+) -> tuple[str, list[str]]:
+    """("iterations" or "processes", notes): what the times of a pair come from. `traced`: what recorded processes wrote.
+
+    `asked` is one of `pair.TIMINGS`; it was "iterations" only if every process had some.
+    """
+    counts: dict[str, set[int]] = {}
+    for one in rounds:
+        counts.setdefault(one.variant, set()).add(len(one.answer.iterations_ns))
+    for name, answer in traced.items():
+        if answer is not None:
+            counts.setdefault(name, set()).add(len(answer.iterations_ns))
+    without = [name for name, found in counts.items() if 0 in found]
+    notes = []
+    shown = ", ".join(f"{name} {' or '.join(map(str, sorted(found)))}" for name, found in counts.items())
+    if len({frozenset(found) for found in counts.values()}) > 1 or any(len(found) > 1 for found in counts.values()):
+        notes.append(f"the commands time different numbers of iterations in a process ({shown}): one may be more work")
+    if asked == "processes" or without:
+        if without and len(without) < len(counts):
+            notes.append(f"{without[0]} times no iterations, so all are timed by whole processes")
+        return "processes", notes
+    return "iterations", notes
+
+
+def with_commands(manifest: Manifest, rounds: Sequence[CommandRound], plan: Plan) -> Manifest:
+    """`manifest` with the pair's own rounds, what they are timed by, and the notes about it."""
+    traced = {v.name: v.recording.answer for v in manifest.variants if v.recording is not None}
+    timed, notes = settle(rounds, traced, plan.timing or "auto")
+    if plan.recorder is not None:
+        notes += [f"{name}: {_EMPTY}" for name in plan.names if name not in traced]
+    return replace(manifest, commands=rounds, timed=timed, notes=(*manifest.notes, *notes))
+
+
+_EMPTY: Final = "its recording held neither an NVTX range nor a CUDA launch and was left out; only times can be judged"
+
+
+def traced_answer(plan: Plan, name: str, folder: Path, recorded: Recorded) -> CommandAnswer:
+    """What the recorded process of variant `name` wrote; raises `WorkloadError` if it failed."""
+    who = f"the recorded {name} (`{shlex.join(workload_command(plan, [name], folder, traced=True))}`)"
+    check_command(who, recorded.exit_code, folder / "nsys-profile.stderr.log")
+    return command_answer(plan, who, folder / ANSWER)
+
+
+def check_folder(plan: Plan) -> None:
+    """Raises `UsageError` if a pair is resumed elsewhere: its relative paths would name other files."""
+    if plan.folder is not None and Path.cwd() != Path(plan.folder):
+        raise UsageError(f"the commands of {plan.workload} were begun in {plan.folder}; resume them from there")
+
+
+def file_digests(plan: Plan) -> dict[str, str]:
+    """The content of every file that the commands name: a step of another script is not believed again."""
+    found = {}
+    for word in sorted({word for variant in plan.variants for word in variant.program or ()}):
+        path = Path(word)
+        try:
+            if path.is_file() and path.stat().st_size <= HASHED_BYTES:
+                found[word] = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError:  # not readable, or too long for a file's name: the command itself will say so
+            continue
+    return found
+
+
+def _run_command(run: PartialRun, index: int, name: str, state: Mapping[str, Any], progress: Progress) -> CommandRound:
+    plan = run.plan
+    folder = run.path / "rounds"
+    folder.mkdir(exist_ok=True)
+    step = f"rounds-{index:02d}-{name}"
+    label = f"round {index + 1}/{plan.rounds}: {name}"
+    command = workload_command(plan, [name], folder, traced=False)
+    kept = run.recall(step, CommandRound, state)
+    if kept is not None and kept.command == portable(command, run.path):
+        progress.skip(label)
+        return kept
+    progress.step(label)
+    started = now_utc()
+    answer = answer_file(folder, index, name)
+    answer.unlink(missing_ok=True)
+    out, err = answer.with_suffix(".stdout.log"), answer.with_suffix(".stderr.log")
+    environment = {**untraced_environment(), ANSWER_VARIABLE: str(answer)}
+    who = f"{name} (`{shlex.join(command)}`)"
+    try:
+        finished = run_process(command, stdout=out, stderr=err, timeout_s=plan.timeout_s, environment=environment)
+    except OSError as exc:
+        raise WorkloadError(f"{who} cannot be started: {exc}") from exc
+    if finished.timed_out:
+        raise WorkloadError(
+            f"{who} did not end within {seconds(plan.timeout_s)} and was stopped with all its processes; give it longer "
+            f"with --timeout, and see {err} for how far it came"
+        )
+    check_command(who, finished.exit_code, err)
+    done = CommandRound(
+        index=index,
+        variant=name,
+        command=portable(command, run.path),
+        exit_code=finished.exit_code,
+        wall_ns=finished.wall_ns,
+        started_utc=started,
+        answer=command_answer(plan, who, answer),
+    )
+    run.remember(step, done, state)
+    return done
+
+
+def command_answer(plan: Plan, who: str, file: Path) -> CommandAnswer:
+    """What one process wrote; raises `WorkloadError` if it timed no iteration although ``--timing iterations`` asks for it."""
+    answer = read_answer(file, who, iterations=plan.timing != "processes")
+    if plan.timing == "iterations" and not answer.iterations_ns:
+        raise WorkloadError(
+            f"{who} timed no iteration; open aisp_trace.capture.stages.iteration() around each, or take --timing processes"
+        )
+    return answer
+
+
+def check_command(who: str, exit_code: int, log: Path) -> None:
+    """Raises `WorkloadError` for any exit code but 0, with the command's last words."""
+    if exit_code != 0:
+        how = f"ended with exit code {exit_code}" if exit_code > 0 else f"was ended by signal {-exit_code}"
+        raise WorkloadError(f"{who} {how} ({last_line(log) or 'without a word'}); see {log}")

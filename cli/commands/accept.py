@@ -1,0 +1,37 @@
+"""``aisp-trace accept``: bounds from runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN ...]", help="run folders; default: the newest run", show_default=False),
+    ] = None,
+    expectations: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="folder (or file) to write; default: ./expectations, else the package's"),
+    ] = None,
+    claim: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="change or add only this claim; may be repeated")
+    ] = None,
+    allow_loosen: Annotated[bool, typer.Option("--allow-loosen", help="accept bounds that ask for less")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask; needed where nobody can answer")] = False,
+) -> int:
+    """Write what runs measured as bounds, after showing the difference. The only command that does.
+
+    Several runs of one workload, made on several occasions, give bounds that hold the spread between them. Refused:
+    bounds that would become looser, runs of a changed or unknown tree, missed or undecided expectations, evidence that
+    carries no bound, files of another machine. Bounds that were not measured stay as they are. Leaves 0 if the bounds
+    were written or need no change, 1 if an expectation was missed, 3 if the evidence carries no bound, 2 otherwise.
+    """
+    from ...traces.run import RUNS_DIR, load_run, newest_run
+    from ..accepting import Answers, accept
+
+    runs = [load_run(path) for path in sources] if sources else [newest_run(Path(RUNS_DIR))]
+    return accept(runs, expectations, Answers(yes, allow_loosen, tuple(claim or ())))

@@ -1,0 +1,156 @@
+"""Capturing several workloads one after the other: which can run here, how far it is, and what came of it.
+
+A workload that fails does not keep the others from being made, and an interrupt leaves those that are complete.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from ..capture import host
+from ..capture.capture import capture
+from ..capture.plan import Plan
+from ..capture.progress import seconds
+from ..expectations.speedup import median_interval, paired_ratios
+from ..traces.errors import RecorderError, WorkloadError
+from ..traces.run import Run, load_run
+from ..workloads.catalog import Entry
+from . import console
+
+COLUMNS: Final = (
+    console.Column("workload", "left"),
+    console.Column("variant", "left"),
+    console.Column("ms"),
+    console.Column("speedup"),
+    console.Column("99 % interval"),
+)
+
+BASELINE: Final = "baseline"
+
+
+def usable_gpus() -> int:
+    """How many GPUs a workload could use on this machine."""
+    return len(host.visible_gpus()) if host.cuda_usable() else 0
+
+
+def device_for(entry: Entry, asked: str, gpus: int) -> str:
+    """The device `entry` would run on where it is not said (`asked` is "auto"): CUDA if it has it and there is any GPU."""
+    if asked != "auto":
+        return asked
+    return "cuda" if "cuda" in entry.devices and gpus else entry.devices[0] if "cpu" not in entry.devices else "cpu"
+
+
+def able(entries: Iterable[Entry], asked: str, gpus: int) -> tuple[list[Entry], list[str]]:
+    """(those that can run on device `asked` of a machine with `gpus` GPUs, a sentence for each of the others)."""
+    runnable, reasons = [], []
+    for entry in entries:
+        device = device_for(entry, asked, gpus)
+        unmet = entry.unmet(device, gpus)
+        if unmet:
+            instead = [d for d in entry.devices if not entry.unmet(d, gpus)]
+            remedy = f"; `aisp-trace capture {entry.name} --device {instead[0]}` would" if instead else ""
+            reasons.append(f"{entry.name} is left out: {unmet}{remedy}")
+        else:
+            runnable.append(entry)
+    return runnable, reasons
+
+
+def capture_each(
+    plans: Sequence[Plan],
+    output: Path,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    make: Callable[..., Path] = capture,
+) -> list[Path]:
+    """The run folders of all plans, in order; how far it is goes to stderr.
+
+    One that fails does not keep the others from being made: each failure is told at once, and at the end
+    `WorkloadError` is raised, after `summary` of the complete ones was printed. `KeyboardInterrupt` likewise says
+    what is complete and what was not begun. A single plan's failure is raised as it is.
+    """
+    if len(plans) == 1:
+        return [make(plans[0], output)]
+    made: list[Path] = []
+    failed: list[str] = []
+    begun, done, whole = clock(), 0, sum(map(_steps, plans))
+    for number, plan in enumerate(plans):
+        left = f", about {seconds((clock() - begun) / done * (whole - done))} left for all" if done else ""
+        console.warn(f"workload {number + 1} of {len(plans)}: {plan.workload}{left}")
+        try:
+            made.append(make(plan, output))
+        except (RecorderError, WorkloadError) as exc:
+            failed.append(plan.workload)
+            console.warn(str(exc))
+        except KeyboardInterrupt:
+            _show(made)
+            later = ", ".join(p.workload for p in plans[number + 1 :]) or "none"
+            console.warn(f"interrupted in {plan.workload}; complete: {len(made)} of {len(plans)}; not begun: {later}")
+            raise
+        done += _steps(plan)
+    if failed:
+        _show(made)
+        raise WorkloadError(
+            f"{len(failed)} of {len(plans)} workloads failed ({', '.join(failed)}); the sentences above say why, "
+            f"the {len(made)} others are complete"
+        )
+    return made
+
+
+def show_runs(runs: Sequence[Path]) -> int:
+    """Say where the runs are and what to do next; several get a table first. Returns the exit code 0."""
+    _show(runs)
+    return 0
+
+
+def _show(runs: Sequence[Path]) -> None:
+    if len(runs) > 1:
+        console.say(summary([load_run(path) for path in runs]))
+        console.say()
+    for path in runs:
+        try:
+            shown = path.relative_to(Path.cwd())
+        except ValueError:
+            shown = path
+        console.say(f"run: {shown}")
+        if len(runs) == 1:
+            console.say(f"next: aisp-trace analyze {shown}")
+    if len(runs) > 1:
+        console.say("next: aisp-trace check RUN, for the verdict on each")
+
+
+def summary(runs: Sequence[Run]) -> str:
+    """A row for each variant of each run: the median time of an iteration, and its speedup over the baseline.
+
+    The time is the median of the rounds' medians. The interval needs eight rounds (``expectations/speedup.py``).
+    """
+    return console.table(COLUMNS, [row for run in runs for row in _rows(run)])
+
+
+def _rows(run: Run) -> list[tuple[str | None, ...]]:
+    times: dict[str, dict[int, Sequence[int]]] = {}
+    for made in run.manifest.rounds:
+        for result in made.result.variants:
+            times.setdefault(result.name, {})[made.index] = result.iterations_ns
+    rows: list[tuple[str | None, ...]] = []
+    for variant in run.manifest.variants:
+        name, mine = variant.name, times.get(variant.name, {})
+        median = statistics.median(map(statistics.median, mine.values())) if mine else None
+        base = times.get(BASELINE, {})
+        both = sorted(base.keys() & mine.keys()) if name != BASELINE else []
+        speedup = interval = None
+        if both:
+            found = median_interval(paired_ratios([base[i] for i in both], [mine[i] for i in both]))
+            speedup = f"{found.value:.2f} x"
+            interval = None if found.low is None else f"{found.low:.2f} to {found.high:.2f}"
+        rows.append((run.manifest.workload if not rows else "", name, console.ms(median), speedup, interval))
+    return rows
+
+
+def _steps(plan: Plan) -> int:
+    """Processes that a plan starts."""
+    per_round = len(plan.variants) if plan.process_per_variant else 1
+    return plan.rounds * per_round + (len(plan.variants) if plan.recorder is not None else 0)

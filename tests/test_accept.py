@@ -1,0 +1,460 @@
+"""Accepting bounds: each refusal, and that bounds never follow the last run by themselves. Runs are plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aisp_trace.expectations.accept import Proposal, propose
+from aisp_trace.expectations.derive import Measured, band, exact, fraction, least, limit, round_down, round_up
+from aisp_trace.expectations.diff import differences
+from aisp_trace.expectations.evidence import Evidence
+from aisp_trace.expectations.judge import judge
+from aisp_trace.expectations.load import PACKAGE_DIR, file_name, load_file
+from aisp_trace.expectations.model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, TimeClaim
+from aisp_trace.expectations.occasions import Occasion, exit_code
+from aisp_trace.expectations.wanted import load_wanted, parse_wanted
+from aisp_trace.expectations.write import file_text, write_file
+from aisp_trace.tests.judging.build import (
+    BASE_MS,
+    FAST_MS,
+    OUTPUT,
+    analysis,
+    answer,
+    evidence,
+    mechanism,
+    rounds,
+    run_folder,
+    time_claim,
+    variant,
+)
+from aisp_trace.traces.errors import InputError, UsageError
+from aisp_trace.traces.run import load_run
+
+CLEAN = {"commit": "0123456789abcdef", "dirty": False}
+SOURCE = time_claim().source
+
+
+@pytest.fixture(name="occasion", scope="module")
+def _occasion(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    manifest = load_run(run_folder(tmp_path_factory.mktemp("runs") / "pipeline-1")).manifest
+
+    def make(shown: Evidence, *, git: dict[str, Any] = CLEAN, day: int = 1) -> Occasion:
+        shown = replace(shown, run_id=f"pipeline-{day}")
+        made = replace(manifest, run_id=shown.run_id, git=git, created_utc=f"2026-01-{day:02}T00:00:00Z")
+        return Occasion(shown, made)
+
+    return make
+
+
+def scaled(base: float, fast: float, **changes: Any) -> Evidence:
+    """The default run with its times multiplied."""
+    return evidence(rounds=rounds([base * t for t in BASE_MS], [fast * t for t in FAST_MS]), **changes)
+
+
+def file(*claims: Claim, key: str = "h100") -> ExpectationFile:
+    return ExpectationFile(key, claims)
+
+
+def accepted(proposal: Proposal) -> ExpectationFile:
+    assert proposal.refusals == ()
+    return file(*proposal.claims)
+
+
+def texts(proposal: Proposal) -> str:
+    return "\n".join(r.text for r in proposal.refusals)
+
+
+# --- a first set of bounds ----------------------------------------------------------------------------------------------
+
+
+def test_a_machine_without_claims_gets_times_and_what_the_workload_wants(occasion: Any) -> None:
+    wish = mechanism("overlap.hidden", low=float("-inf"), source=replace(SOURCE, kind="model", run=None))
+    proposal = propose([occasion(evidence())], file(), wanted=[wish, replace(wish, id="other", workload="other")])
+    assert proposal.refusals == ()
+    assert {d.direction for d in proposal.changes} == {"new"}
+    time, hidden = proposal.claims
+    assert isinstance(time, TimeClaim) and isinstance(hidden, MechanismClaim)
+    assert (time.id, time.baseline, time.variant, time.size) == ("pipeline.faster", "baseline", "optimized", "default")
+    # interval 1.993 .. 2.007 around 2; one occasion allows 5 % more on both sides
+    assert time.ratio == Bound(1.89, 2.11)
+    assert time.max_ms == {"baseline": pytest.approx(21.1), "optimized": pytest.approx(10.6)}
+    assert (hidden.size, hidden.bound) == ("default", Bound(0.75, None))
+    assert time.source.kind == "measured" and time.source.run == "pipeline-1"
+    assert time.provenance is not None
+    assert (time.provenance.commit, time.provenance.driver) == ("0123456789ab", "580.65")
+    assert (time.provenance.nsys, time.provenance.rounds) == ("2025.3", 8)
+    assert time.provenance.spread == pytest.approx((20.05 / 9.99 - 19.95 / 10.01) / 2, abs=0.005)
+    assert time.provenance.recorded_utc == "2026-01-01T00:00:00Z"
+    assert {v.status for v in judge([accepted(proposal)], evidence())} == {"met"}
+
+
+def test_each_rung_has_its_own_time_claim_and_one_without_gain_has_none(occasion: Any) -> None:
+    def ladder(i: int, base: float, fast: float) -> Any:
+        made = rounds([base], [fast])[0]
+        times = {**made.times_ns, "rung": made.times_ns["optimized"], "idle": made.times_ns["baseline"]}
+        order = ("baseline", "rung", "idle", "optimized")
+        return replace(made, index=i, order=order if i % 2 == 0 else order[::-1], times_ns=times)
+
+    pairs = zip(BASE_MS, FAST_MS, strict=True)
+    shown = evidence(
+        rounds=tuple(ladder(i, *pair) for i, pair in enumerate(pairs)),
+        variants={**evidence().variants, "rung": variant("rung", None), "idle": variant("idle", None)},
+    )
+    proposal = propose([occasion(shown)], file())
+    assert [c.id for c in accepted(proposal).claims] == ["pipeline.faster", "pipeline.rung_faster"]
+    assert proposal.notes == ("no time claim for idle: its speedup over baseline may be 1",)
+
+
+def test_a_program_recorded_once_has_nothing_to_claim(occasion: Any) -> None:
+    alone = evidence(variants={"command": variant("command", None)}, rounds=(), outputs_compared=False)
+    proposal = propose([occasion(alone)], file())
+    assert "has nothing to claim: no baseline beside another variant (it has command)" in texts(proposal)
+    assert exit_code(proposal.refusals) == 3
+
+
+def test_ids_of_new_claims_are_plain_and_free(occasion: Any) -> None:
+    odd = evidence(workload="My Loader!", size="huge")
+    first = accepted(propose([occasion(odd)], file()))
+    assert [c.id for c in first.claims] == ["my_loader.faster"]
+    other = accepted(propose([occasion(replace(odd, size="Tiny"), day=2)], first))
+    assert [(c.id, c.size) for c in other.claims] == [("my_loader.faster", "huge"), ("my_loader.faster.tiny", "Tiny")]
+    assert file_text(None, "h100", other.claims)
+    sizes = [replace(c, size=s) for c, s in zip(other.claims, ("x", "y"), strict=True)]
+    third = accepted(propose([occasion(replace(odd, size="Tiny"), day=3)], file(*sizes)))
+    assert third.claims[-1].id == "my_loader.faster.tiny.2"
+
+
+def test_accepting_twice_changes_nothing(occasion: Any) -> None:
+    first = accepted(propose([occasion(evidence())], file()))
+    again = propose([occasion(evidence(), day=2)], first)
+    assert (again.changes, again.refusals, again.claims) == ((), (), first.claims)
+
+
+def test_only_names_what_is_written(occasion: Any) -> None:
+    measured = mechanism(low=0.1, source=SOURCE, provenance=time_claim().provenance)
+    target = file(time_claim(), measured)
+    proposal = propose([occasion(evidence())], target, only=["copies_hidden"])
+    assert [d.claim for d in proposal.changes] == ["copies_hidden"]
+    with pytest.raises(UsageError, match="did you mean 'copies_hidden'"):
+        propose([occasion(evidence())], target, only=["copies_hiden"])
+
+
+def test_bounds_that_were_not_measured_stay(occasion: Any) -> None:
+    definition = mechanism(low=0.1)
+    proposal = propose([occasion(evidence())], file(time_claim(), definition))
+    assert definition in proposal.claims
+    assert {d.claim for d in proposal.changes} == {"faster"}
+
+
+def test_counts_are_exact_and_disagreeing_runs_have_none(occasion: Any) -> None:
+    claim = mechanism("copies.count", of="h2d", low=1, unit="count", source=SOURCE, provenance=time_claim().provenance)
+    proposal = propose([occasion(evidence())], file(time_claim(), claim), only=[claim.id])
+    counted = next(c for c in accepted(proposal).claims if c.id == claim.id)
+    assert isinstance(counted, MechanismClaim) and counted.bound == Bound(10.0, None)
+    other = analysis(kinds={"h2d": (110, 10**7), "compute": (100, 0), "d2h": (100, 10**7)})
+    shown = evidence(variants={**evidence().variants, "optimized": variant("optimized", other)})
+    both = propose([occasion(evidence()), occasion(shown, day=2)], file(time_claim(), claim), only=[claim.id])
+    assert "count differently (10, 11)" in texts(both)
+
+
+def test_throughput_is_derived_where_it_is_claimed(occasion: Any) -> None:
+    target = file(time_claim(min_items_per_s={"optimized": 1}))
+    claim = accepted(propose([occasion(evidence())], target)).claims[0]
+    assert isinstance(claim, TimeClaim)
+    assert claim.min_items_per_s == {"optimized": 97000.0}  # 102,196 at least, less 5 % of 102,400
+    assert {v.status for v in judge([file(claim)], evidence())} == {"met"}
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("git", "words"),
+    [
+        ({"commit": None, "dirty": None}, "does not know its commit"),
+        ({}, "does not know its commit"),
+        ({"commit": "abc", "dirty": True}, "captured from a changed tree"),
+        ({"commit": "abc", "dirty": None}, "captured from a possibly changed tree"),
+    ],
+)
+def test_a_run_that_nobody_could_repeat_is_refused(occasion: Any, git: dict[str, Any], words: str) -> None:
+    for loosen in (False, True):
+        proposal = propose([occasion(evidence(), git=git)], file(), allow_loosen=loosen)
+        assert words in texts(proposal)
+        assert exit_code(proposal.refusals) == 2
+
+
+def test_the_file_of_another_machine_is_refused(occasion: Any) -> None:
+    proposal = propose([occasion(evidence())], file(key="a100"), allow_loosen=True)
+    assert "the file is for a100, but pipeline-1 was made on h100" in texts(proposal)
+    assert exit_code(proposal.refusals) == 2
+
+
+def test_loosening_is_refused_unless_asked_for(occasion: Any) -> None:
+    target = file(time_claim(1.95, 3.0))  # met by 1.993 .. 2.007, while the rule gives 1.89
+    proposal = propose([occasion(evidence())], target)
+    assert "faster: speedup would loosen from 1.95 .. 3 to 1.89 .. 2.11; --allow-loosen accepts that" in texts(proposal)
+    assert exit_code(proposal.refusals) == 2
+    assert propose([occasion(evidence())], target, allow_loosen=True).refusals == ()
+
+
+def test_a_missed_expectation_is_refused_and_may_be_loosened_in_so_many_words(occasion: Any) -> None:
+    slow = scaled(1, 1.5)
+    proposal = propose([occasion(slow)], file(time_claim()))
+    assert "faster is missed, speedup of optimized over baseline" in texts(proposal)
+    assert propose([occasion(slow)], file(time_claim()), allow_loosen=True).refusals == ()
+
+
+def test_a_missed_expectation_that_accept_may_not_change_is_refused_whatever_is_allowed(occasion: Any) -> None:
+    proposal = propose([occasion(evidence())], file(time_claim(), mechanism(low=0.99)), allow_loosen=True)
+    assert "copies_hidden is missed" in texts(proposal)
+    assert exit_code(proposal.refusals) == 1
+    elsewhere = propose([occasion(evidence())], file(), [file(mechanism(low=0.99), key=ANY)], allow_loosen=True)
+    assert "copies_hidden is missed" in texts(elsewhere)
+
+
+NO_BOUND: list[tuple[Evidence, str]] = [
+    (evidence(rounds=evidence().rounds[:7]), "7 rounds have no 99 % interval"),
+    (evidence(rounds=()), "no untraced round"),
+    (evidence(rounds=rounds([20 * 1.03**i for i in range(8)], [10.0] * 8)), "drift"),
+    (evidence(rounds=rounds([20.0] * 8, [10, 8, 10, 8, 10, 10, 8, 10])), "two groups"),
+    (
+        replace(
+            evidence(),
+            variants={
+                **evidence().variants,
+                "optimized": variant("optimized", None, answer(output=replace(OUTPUT, ok=False))),
+            },
+        ),
+        "differs from the float64 reference",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shown", "words"), NO_BOUND, ids=[w for _, w in NO_BOUND])
+@pytest.mark.parametrize("target", [file(), file(time_claim())], ids=["new", "present"])
+def test_evidence_that_carries_no_bound_is_refused_even_if_loosening_is_allowed(
+    occasion: Any, shown: Evidence, words: str, target: ExpectationFile
+) -> None:
+    proposal = propose([occasion(shown)], target, allow_loosen=True)
+    assert words in texts(proposal)
+    assert exit_code(proposal.refusals) == 3
+    assert proposal.changes == ()
+
+
+def test_runs_of_different_things_are_no_occasions_of_one(occasion: Any) -> None:
+    one = occasion(evidence())
+    for change, words in (
+        ({"size": "tiny"}, "has size default, pipeline-2 has tiny"),
+        ({"hardware_key": "a100"}, "has hardware key h100"),
+        ({"workload": "other"}, "has workload pipeline"),
+        ({"variants": {"baseline": evidence().variants["baseline"]}}, "different variants"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            propose([one, occasion(evidence(**change), day=2)], file())
+    with pytest.raises(UsageError, match="named twice"):
+        propose([one, one], file())
+
+
+# --- several occasions --------------------------------------------------------------------------------------------------
+
+
+def test_several_occasions_bound_by_what_lay_between_them(occasion: Any) -> None:
+    fast, slow = occasion(scaled(1, 1)), occasion(scaled(1, 1.1), day=2)
+    claim = accepted(propose([slow, fast], file())).claims[0]
+    assert isinstance(claim, TimeClaim)
+    # 2.0 and 1.818: their distance, once more on both sides of the two intervals
+    assert claim.ratio.minimum == pytest.approx(1.812 - 0.182, abs=0.015)
+    assert claim.ratio.maximum == pytest.approx(2.007 + 0.182, abs=0.015)
+    assert claim.max_ms["optimized"] == pytest.approx(11.0 + 1.0, abs=0.15)
+    assert claim.source.run == "pipeline-2"  # the later one, in whatever order they were named
+    assert "in pipeline-1" in claim.source.text
+    assert claim.provenance is not None and claim.provenance.rounds == 16
+    for shown in (scaled(1, 1), scaled(1, 1.1)):
+        assert {v.status for v in judge([file(claim)], shown)} == {"met"}
+
+
+def test_every_occasion_must_be_clean(occasion: Any) -> None:
+    dirty = occasion(evidence(), git={"commit": "abc", "dirty": True}, day=2)
+    assert "pipeline-2 was captured from a changed tree" in texts(propose([occasion(evidence()), dirty], file()))
+
+
+# --- bounds do not follow -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [0.24, 0.03])
+def test_six_steps_downward_are_caught_and_never_accepted(occasion: Any, step: float) -> None:
+    """The optimized variant loses `step` of its speed from run to run; after each, someone tries to accept it."""
+    present = accepted(propose([occasion(evidence())], file()))
+    judged = []
+    for i in range(1, 7):
+        shown = scaled(1, 1 / (1 - step) ** i)
+        judged.append({v.status for v in judge([present], shown)})
+        proposal = propose([occasion(shown, day=1 + i)], present)
+        assert proposal.refusals, f"step {i} was accepted"
+        assert exit_code(proposal.refusals) in (1, 2)
+    # One small step may lie within what two occasions of one machine differ by; two never do.
+    assert all("missed" in statuses for statuses in (judged if step > 0.05 else judged[2:]))
+    assert all("met" not in statuses or len(statuses) > 1 for statuses in judged[2:])
+
+
+def test_small_steps_add_up_for_a_mechanism_as_well(occasion: Any) -> None:
+    def hiding(share: float) -> Evidence:
+        shown = analysis(overlap={"copy|compute": (1000, 1000, round(1000 * share))})
+        return evidence(variants={**evidence().variants, "optimized": variant("optimized", shown)})
+
+    claim = mechanism("overlap.hidden", low=0.5, size="default", source=SOURCE, provenance=time_claim().provenance)
+    present = accepted(propose([occasion(hiding(0.9))], file(claim, time_claim())))
+    assert next(c for c in present.claims if isinstance(c, MechanismClaim)).bound == Bound(0.85, None)
+    found = []
+    for i in range(1, 7):
+        shown = hiding(0.9 * 0.97**i)
+        found.append(next(v.status for v in judge([present], shown) if v.claim == claim.id))
+        assert propose([occasion(shown, day=1 + i)], present).refusals
+    assert found == ["met", *["missed"] * 5]
+
+
+def test_better_then_worse_is_loosening(occasion: Any) -> None:
+    first = accepted(propose([occasion(evidence())], file()))
+    better = accepted(propose([occasion(scaled(1, 0.8), day=2)], first))
+    assert {d.direction for d in differences(first.claims, better.claims)} <= {"tighter"}
+    back = propose([occasion(evidence(), day=3)], better)
+    assert "would loosen" in texts(back) and "is missed" in texts(back)
+
+
+def test_both_sides_ten_times_slower_is_caught_by_the_absolute_bound(occasion: Any) -> None:
+    present = accepted(propose([occasion(evidence())], file()))
+    slow = scaled(10, 10)
+    assert [v.status for v in judge([present], slow)] == ["met", "missed", "missed"]
+    proposal = propose([occasion(slow, day=2)], present)
+    assert "time of one iteration of baseline" in texts(proposal)
+
+
+# --- the rules for bounds -----------------------------------------------------------------------------------------------
+
+
+def at(value: float, low: float | None = None, high: float | None = None, spread: float = 0.0) -> Measured:
+    return Measured(value, value if low is None else low, value if high is None else high, 8, "rounds", spread)
+
+
+@pytest.mark.parametrize(
+    ("rule", "occasions", "expected"),
+    [
+        (band, [at(10, 9.9, 10.1)], Bound(9.4, 10.6)),  # 5 % of 10 beyond the interval
+        (band, [at(10, 9, 11)], Bound(7, 13)),  # the interval's own width, which is more
+        (band, [at(10), at(12)], Bound(8, 14)),  # the distance of two occasions, and no allowance
+        (band, [at(10), at(10)], Bound(10, 10)),
+        (limit, [at(10, 9.9, 10.1, spread=1)], 11.1),
+        (limit, [at(10, spread=0.1)], 10.5),
+        (least, [at(100, spread=90)], 50.0),
+        (fraction, [at(0.9)], Bound(0.85, 0.95)),
+        (fraction, [at(0.98)], Bound(0.97, 0.99)),  # half of what is missing from all
+        (fraction, [at(0.0)], Bound(0.0, 0.01)),
+        (fraction, [at(1.0)], Bound(0.99, 1.0)),
+        (fraction, [at(0.9), at(0.8)], Bound(0.7, 1.0)),
+        (exact, [at(3), at(3)], Bound(3, 3)),
+        (exact, [at(3), at(4)], None),
+        (partial(band, floor=1.0), [at(1.02)], Bound(1.0, 1.08)),
+        (partial(band, floor=1.0), [at(0.98)], Bound(0.931, 1.03)),
+    ],
+)
+def test_rules(rule: Any, occasions: Sequence[Measured], expected: Any) -> None:
+    assert rule(occasions) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "down", "up"),
+    [
+        (0, 0, 0),
+        (8.776, 8.77, 8.78),
+        (8.78, 8.78, 8.78),
+        (1234.5, 1230, 1240),
+        (0.012345, 0.0123, 0.0124),
+        (-1.234, -1.24, -1.23),
+    ],
+)
+def test_rounding_is_outwards(value: float, down: float, up: float) -> None:
+    assert (round_down(value), round_up(value)) == (down, up)
+
+
+# --- files --------------------------------------------------------------------------------------------------------------
+
+
+def test_untouched_claims_keep_their_text_and_nothing_unreadable_is_made() -> None:
+    before = file_text(None, "h100", [time_claim(), mechanism(low=0.5)]).replace('"max": 3', '"max": 3.000')
+    after = file_text(before, "h100", [time_claim(), mechanism(low=0.6)])
+    assert '"max": 3.0\n' in after  # the number as it was read, not as the model would write it
+    assert '"min": 0.6' in after
+    with pytest.raises(InputError, match="two claims have the id"):
+        file_text(None, "h100", [time_claim(), time_claim()])
+
+
+def test_a_file_is_replaced_in_one_step_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "expectations_h100.json"
+    write_file(path, "one", None)
+    path.chmod(0o640)
+    write_file(path, "two", "one")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("two", 0o640)
+    with pytest.raises(InputError, match="was changed meanwhile"):
+        write_file(path, "three", "one")
+    with pytest.raises(InputError, match="was changed meanwhile"):
+        write_file(path, "three", None)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    with pytest.raises(InputError, match=r"cannot be written: .*; nothing was changed"):
+        write_file(tmp_path / "absent" / "file.json", "x", None)
+
+
+def test_a_failure_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "expectations_h100.json"
+    write_file(path, "one", None)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_file(path, "two", "one")
+    assert path.read_text() == "one"
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+# --- wanted claims ------------------------------------------------------------------------------------------------------
+
+WANTED = '{"schema": "aisp-trace/wanted-claims/1", "claims": [%s]}'
+WISH = (
+    '{"id": "a", "workload": "w", "variant": "v", "metric": "overlap.hidden", "of": "copy|compute",'
+    ' "side": "min", "why": "because"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('"side": "min"', '"side": "mn"'), "did you mean 'min'?"),
+        (('"side"', '"sides"'), "unknown key 'sides'; did you mean 'side'?"),
+        (('"overlap.hidden"', '"overlap.hiden"'), "did you mean 'overlap.hidden'?"),
+        ((', "of": "copy|compute"', ""), "needs 'of'"),
+        (("wanted-claims/1", "wanted-claims/2"), "write it for this version"),
+    ],
+)
+def test_a_wrong_wish_is_refused(change: tuple[str, str], words: str) -> None:
+    text = WANTED % WISH
+    assert parse_wanted(text, "f")[0].bound.minimum == float("-inf")
+    with pytest.raises(InputError) as caught:
+        parse_wanted(text.replace(*change), "f")
+    assert words in str(caught.value)
+    with pytest.raises(InputError, match="two claims have the id"):
+        parse_wanted(WANTED % f"{WISH}, {WISH}", "f")
+
+
+def test_the_packages_own_wishes_are_right_and_the_h200_has_them() -> None:
+    wishes = load_wanted(PACKAGE_DIR)
+    assert wishes and all(w.id.startswith(w.workload + ".") for w in wishes)
+    measured = {c.id for c in load_file(PACKAGE_DIR / file_name("h200")).claims}
+    assert {w.id for w in wishes if w.workload == "pipeline_sequential"} <= measured

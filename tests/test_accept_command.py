@@ -1,0 +1,201 @@
+"""`aisp-trace accept` and `check --update-expectations`: what is shown, asked, refused and written."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aisp_trace.cli import evidence as cli_evidence
+from aisp_trace.cli.console import display_width
+from aisp_trace.cli.main import main
+from aisp_trace.expectations.load import load_file
+from aisp_trace.tests.judging.build import HIDDEN, SERIAL, run_folder
+from aisp_trace.tests.test_expectations_files import MECHANISM, TIME, put, text
+from aisp_trace.traces.run import MANIFEST
+
+Aisp = Callable[..., tuple[int, str]]
+SPELLINGS = [("accept",), ("check", "--update-expectations")]
+
+
+@pytest.fixture
+def aisp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Aisp:
+    """Run a command in an empty project, with nobody to answer; gives exit code and everything it said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli_evidence, "analyses_of_run", lambda run: {"baseline": SERIAL, "optimized": HIDDEN})
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+
+    def run(*args: str | Path) -> tuple[int, str]:
+        code = main([*map(str, args)])
+        shown = capsys.readouterr()
+        return code, shown.out + shown.err
+
+    return run
+
+
+def run_at(path: Path, *, git: dict[str, Any] | None = None, slower: float = 1.0, **changes: Any) -> Path:
+    """A run of a clean tree; `slower` multiplies the optimized variant's times."""
+    folder = run_folder(path, **changes)
+    file = folder / MANIFEST
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    manifest["git"] = {"commit": "0123456789abcdef", "dirty": False} if git is None else git
+    for made in manifest["rounds"]:
+        for found in made["result"]["variants"]:
+            if found["name"] == "optimized":
+                found["iterations_ns"] = [round(ns * slower) for ns in found["iterations_ns"]]
+    file.write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+def claims(folder: Path, *found: dict[str, Any]) -> Path:
+    return put(folder, "expectations_h100.json", text(*found))
+
+
+def state(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS, ids=" ".join)
+def test_what_is_accepted_is_shown_written_and_met_by_a_later_run(
+    aisp: Aisp, tmp_path: Path, spelling: tuple[str, ...]
+) -> None:
+    folder = claims(tmp_path / "expectations", TIME, MECHANISM)
+    code, out = aisp(*spelling, run_at(tmp_path / "pipeline-2"), "--yes")
+    assert code == 0, out
+    rows = [line.split() for line in out.splitlines() if line.endswith(("tighter", "looser", "moved", "new"))]
+    assert rows[0] == ["faster", "speedup", "1.5", "..", "2.5", "1.89", "..", "2.11", "tighter"]
+    assert "A bound proves nothing about the run it comes from: judge a later one." in out
+    assert all(display_width(line) <= 80 for line in out.splitlines() if str(tmp_path) not in line)
+    time = load_file(folder / "expectations_h100.json").claims[0]
+    assert time.source.run == "pipeline-2"
+    assert time.provenance is not None and time.provenance.commit == "0123456789ab"
+    assert aisp("check", run_at(tmp_path / "pipeline-3"))[0] == 0
+    assert aisp(*spelling, tmp_path / "pipeline-3", "--yes")[1].splitlines()[-1].startswith("Nothing changes")
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("claim", "changes", "code", "words"),
+    [
+        (TIME, {"git": {"commit": "a", "dirty": True}}, 2, "refused: pipeline-2 was captured from a changed tree"),
+        (TIME, {"git": {"commit": None, "dirty": None}}, 2, "does not know its commit"),
+        ({**TIME, "ratio": {"min": 1.95}}, {}, 2, "would loosen from >= 1.95 to >= 1.89"),
+        ({**TIME, "ratio": {"min": 2.5}}, {}, 2, "pipeline.faster is missed"),
+        (TIME, {"ok": False}, 3, "pipeline.faster is invalid"),
+        (TIME, {"n_rounds": 3}, 3, "3 rounds have no 99 % interval"),
+    ],
+)
+def test_each_refusal_writes_nothing(
+    aisp: Aisp, tmp_path: Path, spelling: tuple[str, ...], claim: Any, changes: Any, code: int, words: str
+) -> None:
+    claims(tmp_path / "expectations", claim)
+    run = run_at(tmp_path / "pipeline-2", **changes)
+    before = state(tmp_path)
+    found, out = aisp(*spelling, run, "--yes")
+    assert (found, state(tmp_path)) == (code, before)
+    assert words in out
+    assert out.rstrip().endswith("Nothing was written.")
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS, ids=" ".join)
+def test_without_anyone_to_ask_nothing_is_written(aisp: Aisp, tmp_path: Path, spelling: tuple[str, ...]) -> None:
+    claims(tmp_path / "expectations", TIME)
+    run = run_at(tmp_path / "pipeline-2")
+    before = state(tmp_path)
+    code, out = aisp(*spelling, run)  # stdin says y, but it is no terminal
+    assert (code, state(tmp_path)) == (2, before)
+    assert "nobody is there to confirm" in out and "tighter" in out
+
+
+@pytest.mark.parametrize(("said", "code"), [("y\n", 0), ("yes\n", 0), ("\n", 2), ("n\n", 2), ("", 2)])
+def test_a_person_is_asked(aisp: Aisp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, code: int) -> None:
+    claims(tmp_path / "expectations", TIME)
+    run = run_at(tmp_path / "pipeline-2")
+    before = state(tmp_path)
+    monkeypatch.setattr("sys.stdin", Terminal(said))
+    found, out = aisp("accept", run)
+    assert found == code
+    assert "[y/N]" in out
+    assert (state(tmp_path) == before) == (code != 0)
+
+
+def test_loosening_needs_its_own_word(aisp: Aisp, tmp_path: Path) -> None:
+    folder = claims(tmp_path / "expectations", {**TIME, "ratio": {"min": 2.5}})
+    run = run_at(tmp_path / "pipeline-2")
+    assert aisp("accept", run, "--yes")[0] == 2
+    code, out = aisp("accept", run, "--yes", "--allow-loosen")
+    assert code == 0 and "looser" in out
+    assert aisp("check", run_at(tmp_path / "pipeline-3"), "--expectations", folder)[0] == 0
+
+
+def test_another_machines_file_is_not_written(aisp: Aisp, tmp_path: Path) -> None:
+    file = claims(tmp_path / "mine", TIME) / "expectations_h100.json"
+    run = run_at(tmp_path / "pipeline-2", key="a100")
+    code, out = aisp("accept", run, "--yes", "--expectations", file)
+    assert code == 2
+    assert "the file is for h100, but pipeline-2 was made on a100" in out
+    # a folder has room for both
+    assert aisp("accept", run, "--yes", "--expectations", file.parent)[0] == 0
+    assert sorted(p.name for p in file.parent.iterdir()) == ["expectations_a100.json", "expectations_h100.json"]
+
+
+def test_an_empty_project_folder_gets_its_first_file(aisp: Aisp, tmp_path: Path) -> None:
+    (tmp_path / "expectations").mkdir()
+    code, out = aisp("accept", run_at(tmp_path / "pipeline-2"), "--yes")
+    assert code == 0 and "new" in out
+    assert [c.id for c in load_file(tmp_path / "expectations" / "expectations_h100.json").claims] == ["pipeline.faster"]
+    code, out = aisp("accept", run_at(tmp_path / "pipeline-3"), "--yes", "--expectations", tmp_path / "absent")
+    assert (code, "is no folder; make it" in out) == (2, True)
+
+
+def test_six_slow_steps_through_the_command_line(aisp: Aisp, tmp_path: Path) -> None:
+    (tmp_path / "expectations").mkdir()
+    assert aisp("accept", run_at(tmp_path / "pipeline-1"), "--yes")[0] == 0
+    first = state(tmp_path / "expectations")
+    for i in range(1, 7):
+        run = run_at(tmp_path / f"slow-{i}", slower=1 / 0.76**i)
+        assert aisp("check", run)[0] == 1
+        assert aisp("accept", run, "--yes")[0] == 2
+        assert aisp("check", run, "--update-expectations", "--yes")[0] == 2
+        assert state(tmp_path / "expectations") == first
+
+
+def test_several_runs_are_several_occasions(aisp: Aisp, tmp_path: Path) -> None:
+    (tmp_path / "expectations").mkdir()
+    runs = [run_at(tmp_path / "pipeline-1"), run_at(tmp_path / "pipeline-2", slower=1.1)]
+    assert aisp("accept", *runs, "--yes")[0] == 0
+    for run in runs:  # neither is judged by what it set itself
+        assert aisp("check", run)[0] == 3
+    for i, slower in enumerate((1.0, 1.05, 1.1)):
+        assert aisp("check", run_at(tmp_path / f"later-{i}", slower=slower))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["check", "RUN", "--yes"], "--yes and --allow-loosen belong to --update-expectations"),
+        (["check", "RUN", "--allow-loosen"], "--yes and --allow-loosen belong to --update-expectations"),
+        (["check", "RUN", "--update-expectations", "--json"], "judges nothing"),
+        (["accept", "RUN", "--allow-loose"], "did you mean '--allow-loosen'?"),
+        (["accept", "RUN", "RUN"], "was named twice"),
+        (["accept", "RUN", "--claim", "pipeline.fster", "--yes"], "did you mean 'pipeline.faster'?"),
+        (["accept", "absent"], "absent"),
+        (["accept"], "no complete run lies under"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(aisp: Aisp, tmp_path: Path, args: list[str], words: str) -> None:
+    claims(tmp_path / "expectations", TIME)
+    run = str(run_at(tmp_path / "pipeline-2"))
+    before = state(tmp_path)
+    code, out = aisp(*(run if a == "RUN" else a for a in args))
+    assert (code, state(tmp_path)) == (2, before)
+    assert words in out and len(out.splitlines()) == 1

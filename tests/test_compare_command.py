@@ -1,0 +1,354 @@
+"""``aisp-trace compare`` as a person uses it: what it takes, what it shows in 80 columns, and when it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.changes import kernel_totals
+from aisp_trace.cli import main as cli
+from aisp_trace.cli.compared import Choices, Side, assembled
+from aisp_trace.cli.comparison import print_compared
+from aisp_trace.cli.comparison_document import document
+from aisp_trace.cli.console import display_width
+from aisp_trace.tests.builders import pair
+from aisp_trace.traces.model import Trace
+
+SAMPLES = Path(__file__).parent.parent / "traces" / "samples"
+RUN = SAMPLES / "h200_pipeline_sequential"
+DECODE = SAMPLES / "h100_pipeline_decode.sqlite.xz"
+NODES = SAMPLES / "h100_pipeline_decode_graph_nodes.sqlite.xz"
+
+MS = pair.MS
+
+Compare = Callable[..., tuple[int, str, str]]
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture
+def compare(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
+    """Runs the command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str | Path) -> tuple[int, str, str]:
+        code = cli.main(["compare", *map(str, args)])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return run
+
+
+def copy_of_run(folder: Path, name: str, change: Change | None = None) -> Path:
+    """The sample run under another id, its manifest changed."""
+    place = folder / name
+    shutil.copytree(RUN, place)
+    manifest = json.loads((place / "manifest.json").read_text())
+    manifest["run_id"] = name
+    if change is not None:
+        change(manifest)
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    return place
+
+
+def results(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every process's answer about a variant."""
+    processes = [r["result"] for r in manifest["rounds"]] + [v["recording"]["result"] for v in manifest["variants"]]
+    return [variant for process in processes for variant in process["variants"]]
+
+
+def with_rung(manifest: dict[str, Any]) -> None:
+    """A middle rung that recorded what the optimized variant recorded."""
+    first, last = manifest["variants"]
+    manifest["variants"] = [first, {**last, "name": "pinned"}, last]
+    manifest["variants"][1] = json.loads(
+        json.dumps(manifest["variants"][1]).replace('"name": "optimized"', '"name": "pinned"')
+    )
+    for one in manifest["rounds"]:
+        rung = json.loads(json.dumps(one["result"]["variants"][-1]))
+        one["result"]["variants"].append({**rung, "name": "pinned"})
+        optimized = next(v for v in one["result"]["variants"] if v["name"] == "optimized")
+        one["result"]["variants"][-1]["iterations_ns"] = optimized["iterations_ns"]
+        one["result"]["variants"][-1]["work"] = optimized["work"]
+
+
+def sums(document: dict[str, Any]) -> None:
+    """Every list of parts in a comparison sums to its difference."""
+    for c in document["comparisons"]:
+        weights = c["basis"]["weights"]
+        for part in ("terms", "stages", "windows"):
+            assert sum(t["difference"] for t in c[part]) == c["difference"], part
+            assert all(t["difference"] == t["opt_ns"] * weights[1] - t["base_ns"] * weights[0] for t in c[part]), part
+        assert all(k["difference"] == k["opt_ns"] * weights[1] - k["base_ns"] * weights[0] for k in c["kernels"])
+
+
+def test_a_run_alone_is_its_optimized_variant_against_its_baseline(compare: Compare) -> None:
+    code, out, err = compare(RUN)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert max(map(display_width, lines)) <= 80
+    assert lines[0].startswith("base  baseline of pipeline_sequential") and lines[1].startswith("opt   optimized of")
+    assert "device 0: window 2.80 s -> 250 ms, -2.55 s" in out
+    assert "untraced: 9.93x, between 9.56x and 10.34x (12 rounds)" in out
+    assert "traced: 11.21x" in out
+    assert "the traced windows give 11.21x, outside of what the untraced rounds carry" in out
+    assert "kernels: 2 same" in out
+
+
+def test_shown_rows_sum_to_the_total_whatever_is_cut(compare: Compare) -> None:
+    for top in (1, 3, 100):
+        out = compare(RUN, "--top", top)[1]
+        table = out[out.index("\nterm ") :].split("\n\n")[0].splitlines()[2:]
+        rows = [[float(x.replace(",", "")) for x in re.findall(r"[+-]?[\d,]+\.\d{3}\b", line)] for line in table]
+        *parts, total = rows
+        assert len(parts) in (top + 1, 22) and all(len(row) == 3 for row in rows)
+        for column in range(3):
+            assert sum(p[column] for p in parts) == pytest.approx(total[column], abs=0.0005 * len(parts) + 1e-9)
+
+
+def test_two_variants_by_name_or_by_folder_are_the_same_comparison(compare: Compare) -> None:
+    whole = json.loads(compare(RUN, "--json")[1])["comparisons"][0]
+    for words in ((f"{RUN}:baseline", f"{RUN}:optimized"), (RUN / "baseline", RUN / "optimized")):
+        code, out, _ = compare(*words, "--json")
+        found = json.loads(out)
+        sums(found)
+        assert code == 0
+        assert {k: v for k, v in found["comparisons"][0].items() if k != "role"} == {
+            k: v for k, v in whole.items() if k != "role"
+        }
+
+
+def test_json_holds_every_term_and_its_spread(compare: Compare) -> None:
+    found = json.loads(compare(RUN, "--json", "--top", "1")[1])
+    sums(found)
+    assert (found["schema"], found["mode"], found["exit_code"]) == ("aisp-trace/comparison/1", "pair", 0)
+    assert [s["name"] for s in found["sides"]] == ["baseline", "optimized"]
+    (c,) = found["comparisons"]
+    assert c["difference"] == -2_553_247_114
+    assert c["basis"] == {"per": "window", "work": "equal", "by_device": True, "weights": [1, 1], "denominator": 1}
+    largest = c["terms"][0]
+    assert (largest["stage"], largest["category"], largest["cause"], largest["status"]) == (
+        "h2d",
+        "h2d",
+        None,
+        "matched",
+    )
+    assert largest["base_per_iteration"]["n"] == 20
+    low, middle, high = (
+        largest["base_per_iteration"][k] for k in ("lower_quartile_ns", "median_ns", "upper_quartile_ns")
+    )
+    assert low <= middle <= high
+    assert c["untraced"]["paired"] and c["untraced"]["rounds"] == 12
+    assert {k["name"]: (k["base_bytes"], k["opt_bytes"]) for k in c["copies"]} == {
+        "h2d": (10737418240,) * 2,
+        "d2h": (10737418240,) * 2,
+    }
+
+
+def test_a_ladder_shows_each_rung_and_sums_to_the_total(compare: Compare, tmp_path: Path) -> None:
+    run = copy_of_run(tmp_path, "ladder", with_rung)
+    found = json.loads(compare(run, "--json")[1])
+    sums(found)
+    assert (found["mode"], [c["role"] for c in found["comparisons"]]) == ("ladder", ["step", "step", "total"])
+    first, second, total = (c["difference"] for c in found["comparisons"])
+    assert first + second == total and second == 0
+    code, out, _ = compare(run)
+    assert code == 0
+    assert "baseline -> pinned" in out and "pinned -> optimized" in out and "== baseline -> optimized" in out
+    assert max(map(display_width, out.splitlines())) <= 80
+
+
+def test_a_rung_that_does_less_is_named_in_the_ladder(compare: Compare, tmp_path: Path) -> None:
+    def lazy(manifest: dict[str, Any]) -> None:
+        with_rung(manifest)
+        manifest["variants"][1]["recording"]["exit_code"] = 1
+
+    code, out, _ = compare(copy_of_run(tmp_path, "lazy", lazy))
+    shown = " ".join(out.split())
+    assert code == 3
+    for step in ("baseline -> pinned", "pinned -> optimized"):
+        assert f"NOT COMPARABLE, {step}: the recording of pinned ended with exit code 1" in shown
+
+
+def test_two_occasions_are_compared_variant_by_variant(compare: Compare, tmp_path: Path) -> None:
+    def slower(manifest: dict[str, Any]) -> None:
+        for one in manifest["rounds"]:
+            for variant in one["result"]["variants"]:
+                variant["iterations_ns"] = [2 * ns for ns in variant["iterations_ns"]]
+
+    later = copy_of_run(tmp_path, "later", slower)
+    found = json.loads(compare(RUN, later, "--json")[1])
+    assert (found["mode"], [c["role"] for c in found["comparisons"]]) == ("occasions", ["occasion", "occasion"])
+    for c in found["comparisons"]:
+        assert c["difference"] == 0
+        assert c["untraced"]["ratio"] == 0.5 and not c["untraced"]["paired"]
+        assert c["untraced"]["interval"]["coverage"] < 0.99
+        assert any("two occasions" in note for note in c["notes"])
+        assert any("the traced windows give 1.00x, outside" in note for note in c["notes"])
+
+
+def items(manifest: dict[str, Any]) -> None:
+    for variant in results(manifest):
+        variant["work"]["items"] //= 2
+
+
+def output(manifest: dict[str, Any]) -> None:
+    for variant in results(manifest):
+        variant["output"] |= {"error": 0.5, "ok": False}
+
+
+def seed(manifest: dict[str, Any]) -> None:
+    manifest["seed"] = 1
+    for process in [r["result"] for r in manifest["rounds"]] + [v["recording"]["result"] for v in manifest["variants"]]:
+        process["seed"] = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (items, "required work differs: items is"),
+        (seed, "inputs differ: seed is 0 and 1"),
+        (output, "differs from the"),
+    ],
+)
+def test_different_work_is_said_and_leaves_3(compare: Compare, tmp_path: Path, change: Change, words: str) -> None:
+    other = copy_of_run(tmp_path, "other", change)
+    code, out, _ = compare(f"{RUN}:optimized", f"{other}:optimized")
+    assert code == 3
+    shown = " ".join(out.split())
+    assert "NOT COMPARABLE, different work: " in shown and words in shown
+    found = json.loads(compare(f"{RUN}:optimized", f"{other}:optimized", "--json")[1])
+    assert found["exit_code"] == 3 and any(words in reason for reason in found["comparisons"][0]["objections"])
+
+
+def test_two_windows_of_one_trace_with_a_graph_on_one_side(compare: Compare) -> None:
+    code, out, err = compare(DECODE, "--window", "decode/baseline", "--against", "decode/optimized")
+    assert (code, err) == (0, "")
+    assert "device 0: window 44.9 ms -> 8.73 ms, -36.2 ms" in out
+    assert "traced: 5.15x" in out and "launches: 2,048 -> 64" in out
+    assert "kernels: 4 removed, 1 added" in out
+    shown = " ".join(out.split())
+    assert "64 graph launches of opt were recorded whole" in shown
+    assert "nothing recorded says that both sides did the same work" in shown
+    assert max(map(display_width, out.splitlines())) <= 80
+
+
+def test_two_traces_one_with_graph_nodes(compare: Compare) -> None:
+    window = ("--window", "decode/optimized")
+    code, out, _ = compare(DECODE, NODES, *window, "--json")
+    found = json.loads(out)
+    sums(found)
+    assert code == 0
+    assert any(
+        t["cause"] == "graph_internal" and t["base_ns"] == 0 < t["opt_ns"] for t in found["comparisons"][0]["terms"]
+    )
+    assert [s["relative_to"] for s in found["sides"]] == ["decode/optimized"] * 2
+
+
+def test_a_large_single_gap_is_flagged(compare: Compare) -> None:
+    name = "pipeline_sequential"
+    found = json.loads(compare(DECODE, "--window", f"{name}/baseline", "--against", f"{name}/optimized", "--json")[1])
+    gaps = found["sides"][1]["large_gaps"]
+    assert gaps and gaps[0]["cause"] == "host_code" and gaps[0]["share"] > 0.05
+    assert any("a single event of that size is no evidence" in note for note in found["comparisons"][0]["notes"])
+
+
+def test_a_selection_makes_other_stages_and_the_same_sum(compare: Compare) -> None:
+    name = "pipeline_sequential"
+    window = ("--window", f"{name}/baseline", "--against", f"{name}/optimized", "--json")
+    folded = json.loads(compare(DECODE, *window, "--depth", "2")[1])
+    sums(folded)
+    assert {t["stage"] for t in folded["comparisons"][0]["terms"]} == {"(own)"}
+    chosen = json.loads(compare(DECODE, *window, "--stages", "^stage:")[1])
+    sums(chosen)
+    assert {"stage:h2d", "stage:d2h"} <= {t["stage"] for t in chosen["comparisons"][0]["terms"]}
+    assert chosen["comparisons"][0]["difference"] == folded["comparisons"][0]["difference"] == -805_805_347
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ((), "no complete run lies under"),
+        (("absent",), "absent does not exist"),
+        ((DECODE,), "alone has nothing to be compared with; name a second one, or --against RANGE"),
+        ((RUN, DECODE), "has several variants (baseline, optimized); name one"),
+        ((f"{RUN}:optimised",), "has no variant 'optimised'"),
+        ((f"{DECODE}:optimized",), "is a trace and has no variants"),
+        ((DECODE, "--window", "decode/base", "--against", "decode/optimized"), "did you mean 'decode/baseline'"),
+        ((RUN, "--top", "0"), "--top"),
+        ((RUN, "--agains", "x"), "did you mean '--against'?"),
+        ((RUN, RUN, RUN), "see `aisp-trace compare --help`"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_2(compare: Compare, args: tuple[str | Path, ...], words: str) -> None:
+    code, out, err = compare(*args)
+    assert (code, out) == (2, "")
+    assert words in err and len(err.splitlines()) == 1
+
+
+def test_a_run_with_one_recording_needs_a_second(compare: Compare, tmp_path: Path) -> None:
+    def one(manifest: dict[str, Any]) -> None:
+        manifest["variants"][1]["recording"] = None
+
+    run = copy_of_run(tmp_path, "single", one)
+    code, _, err = compare(run)
+    assert code == 2 and "holds only the recording of baseline" in err
+    code, out, _ = compare(run, f"{RUN}:optimized", "--json")  # it stands for its only recording
+    assert code == 0 and json.loads(out)["sides"][0]["name"] == "baseline"
+    code, _, err = compare(f"{run}:optimized", f"{RUN}:optimized")
+    assert code == 2 and "variant optimized was not recorded" in err
+
+
+def side_of(name: str, trace: Trace, **choices: Any) -> Side:
+    analysis = analyze(trace, **choices)
+    return Side(name, None, "", analysis, kernel_totals(trace, analysis.windows), None, None)
+
+
+def test_other_numbers_of_iterations_are_shown_per_iteration(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two iterations of 10 ms against one of 6 ms: 4 ms less in each, and the columns are what they sum to."""
+    both = pair.baseline()
+    one = pair.trace(
+        [("h2d", 13, 1 * MS, 4 * MS), ("compute", 7, 2 * MS, 5 * MS)],
+        [("measured", 0, 6 * MS), ("iteration", 0, 6 * MS), ("h2d", 0, MS + 1), ("compute", MS + 1, 6 * MS)],
+    )
+    sides = [side_of("base", both, window="measured"), side_of("opt", one, window="measured")]
+    found = assembled("pair", [("pair", 0, 1)], sides, Choices())
+    print_compared(found, 12)
+    out = capsys.readouterr().out
+    assert "device 0: window 20.0 ms -> 6.00 ms, -4.00 ms per iteration" in out
+    assert "all times below are per iteration" in out and "traced: 1.67x" in out
+    assert "base has 2 and opt 1 iterations, so all differences are per iteration" in " ".join(out.split())
+    assert re.search(r"^total +10\.000 +6\.000 +-4\.000 +100\.0 %$", out, re.MULTILINE)
+    assert re.search(r"^h2d +2 +1 +100 MB +50\.0 MB +3\.000 +3\.000 +0\.000$", out, re.MULTILINE)
+    assert re.search(r"^gemm +changed +4 +1 +4\.000 +3\.000 +-1\.000$", out, re.MULTILINE)
+    sums(json.loads(json.dumps(document(found))))
+
+
+def test_hostile_names_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "\x1b[2J\u202e" + "x" * 100_000
+    ops = [("compute", 7, 1000, 2000), ("compute", 7, 8000, 8500)]
+    stages = [("measured", 0, 9000), ("iteration", 0, 9000), (name, 100, 8600)]
+    trace = pair.trace(ops, stages, kernel=name, file=name)
+    found = assembled("pair", [("pair", 0, 1)], [side_of(n, trace, window="measured") for n in (name, "b")], Choices())
+    print_compared(found, 12)
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "\u202e" not in out
+    assert max(map(display_width, out.splitlines())) <= 100
+    assert json.loads(json.dumps(document(found)))["comparisons"][0]["difference"] == 0
+
+
+def test_a_recording_that_failed_is_no_evidence(compare: Compare, tmp_path: Path) -> None:
+    def failed(manifest: dict[str, Any]) -> None:
+        manifest["variants"][1]["recording"]["exit_code"] = 9
+
+    code, out, _ = compare(copy_of_run(tmp_path, "failed", failed))
+    assert code == 3
+    assert "NOT COMPARABLE, the recording of optimized ended with exit code 9 and is not believed" in " ".join(
+        out.split()
+    )

@@ -1,0 +1,142 @@
+"""The examples do what their texts say, and every command line in them is one that the program accepts."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from aisp_trace.capture.answer import ANSWER_VARIABLE, read_answer
+from aisp_trace.capture.stages import INJECTED, RECORDER_VARIABLE
+from aisp_trace.cli.main import find, main
+from aisp_trace.expectations.load import load_expectations
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+WORKFLOWS = sorted((EXAMPLES / "ci").glob("*.yml"))
+TEXTS = [*WORKFLOWS, EXAMPLES / "README.md", EXAMPLES / "my_workload.py"]
+
+
+def commands(text: str) -> list[list[str]]:
+    """Every line that begins with ``aisp-trace``, as words: what follows it, without comment and shell."""
+    found = re.findall(r"^ *(?:run: )?aisp-trace (.*)$", text, flags=re.MULTILINE)
+    return [shlex.split(line.split("  #")[0].removesuffix(" || true")) for line in found]
+
+
+def parse(words: list[str]) -> dict[str, Any]:
+    """`words` as the command's own parser takes them, without running it; raises for what it would refuse."""
+    command = find(words[0])
+    module = importlib.import_module(f"aisp_trace.cli.commands.{command.module}")
+    app = typer.Typer(add_completion=False)
+    app.command(command.name)(module.run)
+    parser: Any = typer.main.get_command(app)
+    parameters: dict[str, Any] = parser.make_context(command.name, words[1:]).params
+    return parameters
+
+
+@pytest.mark.parametrize("file", TEXTS, ids=lambda p: p.name)
+def test_every_command_line_is_accepted(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    found = commands(file.read_text(encoding="utf-8"))
+    assert {"capture", "check"} <= {words[0] for words in found}
+    for words in found:
+        assert parse(words)
+        assert all((ROOT / w).exists() for w in " ".join(words).split() if w.startswith("examples/"))
+        if words[0] == "capture":
+            assert main([*words, "--profile", "none", "--dry-run"]) == 0
+    assert all(line.startswith(("#", "/", "AISP", "python")) for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_command_line_with_a_wrong_option_would_be_found() -> None:
+    ((*words,),) = commands("          aisp-trace check --junitt x.xml\n")
+    with pytest.raises(Exception, match="junitt"):
+        parse(words)
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda p: p.name)
+def test_a_workflow_is_yaml_whose_verdict_is_the_jobs(file: Path) -> None:
+    yaml = pytest.importorskip("yaml", reason="no YAML library is installed")
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    (job,) = document["jobs"].values()
+    steps = {step["name"]: step for step in job["steps"] if "name" in step}
+    assert steps["Check"]["run"].startswith("aisp-trace check ")
+    assert not any("continue-on-error" in step for step in job["steps"])
+    assert all("cancelled" in steps[name]["if"] for name in ("Report", "Upload"))
+    uploaded = steps["Upload"]["with"]["path"].split()
+    assert uploaded == ["report.html", "verdicts.xml", "verdicts.md"]
+    assert document["permissions"] == {"contents": "read"}
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda p: p.name)
+def test_a_workflow_lets_no_verdict_be_ignored(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert "\t" not in text
+    assert "continue-on-error" not in text
+    ignored = [line for line in text.splitlines() if "|| true" in line]
+    assert all("doctor" in line for line in ignored)
+    (check,) = [words for words in commands(text) if words[0] == "check"]
+    upload = text[text.index("upload-artifact") :]
+    for option in ("--junit", "--markdown"):
+        assert check[check.index(option) + 1] in upload
+
+
+def test_the_pair_states_the_same_work(tmp_path: Path) -> None:
+    hidden = (RECORDER_VARIABLE, *INJECTED)
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    answers = []
+    for name in ("slow", "fast"):
+        file = tmp_path / f"{name}.jsonl"
+        script = [sys.executable, str(EXAMPLES / "pair" / f"{name}.py")]
+        subprocess.run(script, env={**environment, ANSWER_VARIABLE: str(file)}, check=True, timeout=60)
+        answers.append(read_answer(file, name))
+    slow, fast = answers
+    assert len(slow.iterations_ns) == len(fast.iterations_ns) == 10
+    assert slow.stated == fast.stated and slow.stated[0].items == 40
+    assert sorted(fast.iterations_ns)[5] < sorted(slow.iterations_ns)[5]
+
+
+def test_the_workload_of_a_file_is_captured_and_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the example's file to its verdict, as a user would: the embedded recorder, expectations of the project."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    (tmp_path / "expectations").symlink_to(EXAMPLES / "expectations")
+    args = ["capture", str(EXAMPLES / "my_workload.py"), "--size", "tiny", "--device", "cpu", "--recorder", "torch"]
+    assert main([*args, "--rounds", "1"]) == 0
+    capsys.readouterr()
+    assert main(["check", "--junit", "verdicts.xml"]) == 0
+    out = capsys.readouterr().out
+    assert "(the current project's)" in out
+    assert out.rstrip().endswith("1 met.")
+    assert (tmp_path / "verdicts.xml").is_file()
+
+
+def test_the_expectations_are_about_the_examples() -> None:
+    found = load_expectations(EXAMPLES / "expectations", ROOT)
+    assert {claim.workload for file in found.files for claim in file.claims} == {"my_workload", "byte_counts"}
+
+
+def test_a_file_called_as_a_workload_of_ours_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its runs would be judged by expectations that were written for other work."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipeline_sequential.py").touch()
+    assert main(["capture", "./pipeline_sequential.py", "--profile", "none"]) == 2
+    assert "rename the file" in capsys.readouterr().err

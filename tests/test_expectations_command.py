@@ -1,0 +1,198 @@
+"""`aisp-trace expectations show|validate|diff|schema`: reading what was written down."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aisp_trace.cli.console import display_width
+from aisp_trace.cli.main import main
+from aisp_trace.expectations.diff import differences
+from aisp_trace.expectations.model import ANY, Bound
+from aisp_trace.expectations.schema import schema
+from aisp_trace.tests.judging.build import mechanism, time_claim
+from aisp_trace.tests.test_expectations_files import MECHANISM, TIME, put, text
+
+Aisp = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def aisp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Aisp:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str | Path) -> tuple[int, str]:
+        code = main(["expectations", *map(str, args)])
+        shown = capsys.readouterr()
+        return code, shown.out + shown.err
+
+    return run
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path) -> Path:
+    put(tmp_path / "expectations", "expectations_any.json", text(MECHANISM, key=ANY))
+    put(tmp_path / "expectations", "expectations_a100.json", text({**TIME, "workload": "other"}, key="a100"))
+    return put(tmp_path / "expectations", "expectations_h100.json", text(TIME))
+
+
+def test_show_gives_bounds_sources_and_reasons(aisp: Aisp, folder: Path) -> None:
+    code, out = aisp("show", "pipeline", "--hardware", "h100")
+    assert code == 0
+    assert [line for line in out.splitlines() if not line.startswith("expectations")] == [
+        "",
+        "any machine, 1 claims",
+        "pipeline.hidden",
+        "  overlap.efficiency copy|compute of optimized  >= 0.5",
+        "    why: copies run under compute",
+        "    definition: by construction",
+        "",
+        "h100, 1 claims",
+        "pipeline.faster [default]",
+        "  speedup of optimized over baseline  1.5 .. 2.5",
+        "  time of baseline  <= 25 ms",
+        "  time of optimized  <= 12.5 ms",
+        "    why: copies are hidden",
+        "    measured pipeline-0: median of 8 rounds",
+    ]
+    assert all(display_width(line) <= 80 for line in out.splitlines() if str(folder) not in line)
+    assert "a100, 1 claims" in aisp("show")[1]
+
+
+def test_show_json_holds_the_claims_as_they_stand(aisp: Aisp, folder: Path) -> None:
+    code, out = aisp("show", "--json", "--hardware", "h100")
+    found = json.loads(out)
+    assert (code, found["schema"], found["chosen"]) == (0, "aisp-trace/expectations-list/1", "project")
+    assert {f["hardware_key"]: f["claims"] for f in found["files"]} == {"any": [MECHANISM], "h100": [TIME]}
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["show", "pipelin"], "did you mean 'pipeline'?"),
+        (["show", "--hardware", "h10"], "did you mean 'h100'?"),
+        (["show", "--hardwear", "h100"], "did you mean '--hardware'?"),
+        (["shw"], "did you mean 'show'?"),
+        (["diff"], "see `aisp-trace expectations diff --help`"),
+        (["diff", "absent", "expectations"], "absent does not exist"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(aisp: Aisp, folder: Path, args: list[str], words: str) -> None:
+    code, out = aisp(*args)
+    assert code == 2
+    assert words in out and len(out.splitlines()) == 1
+
+
+def test_without_an_action_the_actions_are_listed(aisp: Aisp) -> None:
+    assert aisp()[0] == 2
+    code, out = aisp("--help")
+    assert code == 0
+    assert [line.split()[0] for line in out.split("Actions:\n")[1].splitlines()] == [
+        "show",
+        "validate",
+        "diff",
+        "schema",
+    ]
+
+
+def test_validate_reads_every_file_and_tells_all_errors(aisp: Aisp, folder: Path, tmp_path: Path) -> None:
+    code, out = aisp("validate")
+    assert code == 0
+    assert [line.split()[-2:] for line in out.splitlines()] == [["1", "claims"]] * 3
+    put(folder, "expectations_b200.json", text({**TIME, "ration": 1}, key="b200"))
+    put(folder, "expectations_l4.json", text(TIME, key="h100"))
+    code, out = aisp("validate", folder)
+    assert code == 2
+    assert "unknown key 'ration'; did you mean 'ratio'?" in out
+    assert "expectations_l4.json holds hardware_key 'h100'; rename the file" in out
+    code, out = aisp("validate", "--json", folder)
+    errors = [f["error"] for f in json.loads(out)["files"]]
+    assert (code, sum(e is None for e in errors), len(errors)) == (2, 3, 5)
+    alone = put(tmp_path / "drafts", "draft.json", text(TIME)) / "draft.json"  # any name will do for a file by itself
+    assert aisp("validate", alone)[0] == 0
+
+
+def test_validate_sees_what_only_two_files_together_do_wrong(aisp: Aisp, folder: Path) -> None:
+    put(folder, "expectations_h100.json", text(TIME, MECHANISM))
+    assert aisp("validate", folder / "expectations_h100.json")[0] == 0
+    code, out = aisp("validate", folder)
+    assert code == 2
+    assert "two claims have the id 'pipeline.hidden'" in out
+
+
+def test_validate_includes_wanted_claims(aisp: Aisp, folder: Path) -> None:
+    put(folder, "wanted_claims.json", '{"schema": "aisp-trace/wanted-claims/1", "claim": []}')
+    code, out = aisp("validate")
+    assert code == 2
+    assert "unknown key 'claim'; did you mean 'claims'?" in out
+
+
+def test_diff_of_two_files_says_which_way(aisp: Aisp, tmp_path: Path) -> None:
+    changed = {**TIME, "ratio": {"min": 1.6, "max": 3}, "max_ms": {"baseline": 30, "optimized": 12}}
+    one = put(tmp_path / "a", "one.json", text(TIME)) / "one.json"
+    two = put(tmp_path / "a", "two.json", text(changed, MECHANISM)) / "two.json"
+    code, out = aisp("diff", one, two)
+    assert code == 0
+    assert [line.split()[-1] for line in out.splitlines()[2:-1]] == ["tighter", "looser", "tighter", "new"]
+    assert out.splitlines()[-1] == "4 differences, 1 of them ask for less."
+    rows = json.loads(aisp("diff", one, two, "--json")[1])["differences"]
+    assert rows[1] == {
+        "hardware_key": "h100",
+        "claim": "pipeline.faster",
+        "part": "ms baseline",
+        "old": "<= 25",
+        "new": "<= 30",
+        "change": "looser",
+        "asks_less": True,
+    }
+    assert aisp("diff", one, one)[1] == "No claim differs.\n"
+
+
+def test_diff_against_what_is_committed(aisp: Aisp, folder: Path, tmp_path: Path) -> None:
+    assert "git cannot say what is committed" in aisp("diff", folder)[1]
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for args in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *args], check=True, capture_output=True)
+    assert aisp("diff", folder)[1] == "No claim differs.\n"
+    put(folder, "expectations_h100.json", text({**TIME, "ratio": {"min": 1.2}}))
+    for path in (folder, folder / "expectations_h100.json"):
+        code, out = aisp("diff", path)
+        assert code == 0 and "looser" in out and "1 differences, 1 of them ask for less." in out
+    put(folder, "expectations_b200.json", text(TIME, key="b200"))
+    assert "is not committed" in aisp("diff", folder / "expectations_b200.json")[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (mechanism(low=0.5), mechanism(low=0.6), ["tighter"]),
+        (mechanism(low=0.5), mechanism(low=0.4), ["looser"]),
+        (mechanism(high=0.5), mechanism(high=0.4), ["tighter"]),
+        (mechanism(low=0.5), mechanism(high=0.9), ["looser"]),  # one end falls away
+        (mechanism(low=0.5), mechanism(low=0.6, high=0.9), ["tighter"]),
+        (mechanism(low=0.5, high=0.9), mechanism(low=0.6, high=0.95), ["looser"]),  # either end decides
+        (mechanism(low=0.5), mechanism(low=0.5), []),
+        (mechanism(low=0.5), mechanism(low=0.5, why="other words"), ["reworded"]),
+        (mechanism(low=0.5), mechanism(low=0.5, of="h2d|compute"), ["other claim"]),
+        (mechanism(low=0.5, id="faster"), time_claim(), ["other claim"]),
+        (time_claim(1.5, 3), time_claim(1.5, 9), ["moved"]),  # above a speedup's band is no failure
+        (time_claim(1.5, 3), time_claim(1.4, 2), ["looser"]),
+        (time_claim(base_ms=20), time_claim(base_ms=21), ["looser"]),
+        (time_claim(), time_claim(min_items_per_s={"optimized": 3}), ["new"]),
+        (time_claim(min_items_per_s={"optimized": 3}), time_claim(), ["removed"]),
+    ],
+)
+def test_directions(old: Any, new: Any, expected: list[str]) -> None:
+    found = differences([old], [new])
+    assert [d.direction for d in found] == expected
+    assert [d.asks_less for d in found] == [d in ("looser", "removed", "other claim") for d in expected]
+    assert not Bound(None, 1).holds(2, 2)
+
+
+def test_schema_is_printed(aisp: Aisp) -> None:
+    code, out = aisp("schema")
+    assert (code, json.loads(out)) == (0, schema())

@@ -1,0 +1,104 @@
+"""The waterfall on the page: bars that hang where the last one ended, sums that are exact, and names that stay text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from aisp_trace.analyze.analyze import analyze
+from aisp_trace.report.page import render
+from aisp_trace.report.sides import Side
+from aisp_trace.report.waterfall import SHOWN, waterfall_section
+from aisp_trace.tests.builders import pair
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def sides(*names: str) -> list[Side]:
+    """The pair of `builders.pair`; a third name is a middle rung that is as fast as the optimized one."""
+    made = [
+        analyze(pair.baseline(), window="measured"),
+        *(analyze(pair.optimized(), window="measured") for _ in names[1:]),
+    ]
+    return [Side(name, replace(a, variant=name)) for name, a in zip(names, made, strict=True)]
+
+
+def bars(page: str) -> list[tuple[str, float, float]]:
+    """(text, x, width) of each bar of the chart, in order; both in percent of the chart."""
+    found = re.findall(r'<title>([^<]*)</title><rect x="([\d.-]+)%" y="0" width="([\d.]+)%"', page)
+    return [(words, float(x), float(width)) for words, x, width in found]
+
+
+def words_of(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", page).split())
+
+
+def test_the_bars_lead_from_one_window_to_the_other() -> None:
+    """Each bar begins where the one above ended: shrinking ones at their right end, growing ones at their left."""
+    made = waterfall_section(sides("baseline", "optimized"))
+    assert made is not None
+    (first, *terms, last) = bars(made)
+    assert first[0] == "baseline: 20.00 ms" and first[1:] == (0.0, 100.0)
+    assert last[0] == "optimized: 12.00 ms" and last[1:] == (0.0, 60.0)
+    at = 100.0
+    for words, x, width in terms:
+        growing = "−" not in words
+        assert (x if growing else x + width) == pytest.approx(at, abs=0.01), words
+        at = x + width if growing else x
+    assert at == pytest.approx(60.0, abs=0.01)
+    assert 1 <= len(terms) <= SHOWN + 1
+
+
+def test_the_sum_is_said_and_the_table_holds_every_term() -> None:
+    made = waterfall_section(sides("baseline", "optimized"))
+    said = words_of(str(made))
+    assert "From baseline to optimized the traced window became 8.000 ms shorter" in said
+    assert "The terms sum to −8,000,000 ns exactly." in said
+    table = str(made).split("every term of the difference", 1)[1]
+    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    figures = [
+        [c.replace("−", "-").replace(",", "") for c in re.findall(r"<td[^>]*>([^<]*)</td>", row)] for row in rows
+    ]
+    total, *others = [row for row in figures if row]
+    assert [int(total[i]) for i in (3, 4, 5)] == [20_000_000, 12_000_000, -8_000_000]
+    assert sum(int(row[5]) for row in others) == -8_000_000
+
+
+def test_a_ladder_shows_each_step_and_the_whole() -> None:
+    said = words_of(str(waterfall_section(sides("baseline", "pinned", "optimized"))))
+    assert "baseline → pinned −8.000 ms 100.0 % 1.667 ×" in said
+    assert "pinned → optimized 0 0.0 % 1.000 ×" in said
+    assert "in all −8.000 ms 100.0 % 1.667 ×" in said
+
+
+def test_other_numbers_of_iterations_are_said() -> None:
+    base, opt = sides("baseline", "optimized")
+    one = replace(opt, analysis=analyze(pair.optimized(), window="iteration#0"))
+    said = words_of(str(waterfall_section([base, one])))
+    assert "so everything here is per iteration" in said
+    assert "exactly" in said and "/ 2" in said
+
+
+def test_one_side_or_an_empty_one_has_no_waterfall() -> None:
+    base, _ = sides("baseline", "optimized")
+    idle = analyze(pair.trace([], [("measured", 0, 3000)]))
+    assert waterfall_section([base]) is None
+    assert waterfall_section([base, Side("idle", idle)]) is None
+
+
+def test_names_are_text() -> None:
+    ops = [("compute", 7, 1000, 2000)]
+    stages = [("measured", 0, 9000), ("iteration", 0, 9000), (HOSTILE, 100, 8000)]
+    found = [analyze(pair.trace(ops, stages, file=HOSTILE), window="measured", variant=n) for n in (HOSTILE, "b")]
+    made = str(waterfall_section([Side(str(a.variant), a) for a in found]))
+    assert "<img" not in made and "&lt;img" in made
+
+
+def test_the_page_has_it_between_speed_and_ledger() -> None:
+    two = sides("baseline", "optimized")
+    page = render(None, [s.analysis for s in two], {})
+    places = [page.index(f'<section id="{name}"') for name in ("waterfall", "ledger", "trust")]
+    assert places == sorted(places)
+    assert 'href="#waterfall"' in page

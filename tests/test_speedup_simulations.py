@@ -1,0 +1,115 @@
+"""The rule of a speedup on simulated rounds whose truth is known, 10,000 runs each; and that the docs say what comes out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aisp_trace.benchmarks.rounds import BROKEN, GOOD, LIMITS, MODELLED, ROOM, Case, allowed, rates
+from aisp_trace.benchmarks.verdicts import HEADS, ROUNDS
+from aisp_trace.expectations.judge import judge
+from aisp_trace.expectations.model import ExpectationFile
+from aisp_trace.expectations.speedup import concerns, median_interval, paired_ratios
+from aisp_trace.tests.judging.build import evidence, rounds, time_claim
+
+DOCS = (Path(__file__).parent.parent / "docs" / "verdicts.md").read_text(encoding="utf-8")
+
+
+def named(case: Case) -> str:
+    return case.name
+
+
+@pytest.mark.parametrize("case", MODELLED, ids=named)
+def test_where_the_assumptions_hold_so_do_the_rates(case: Case) -> None:
+    """A bound just above the truth is called met, and one just below it missed, no oftener than stated."""
+    for n in (*ROUNDS, 10):
+        found = rates(case, n)
+        assert found.stated <= 0.005
+        assert found.false_met <= allowed(found.stated)
+        assert found.false_missed <= allowed(found.stated)
+    agrees_with_the_docs(case)
+
+
+@pytest.mark.parametrize("case", BROKEN, ids=named)
+def test_drift_steps_and_clocks_are_refused_or_harmless(case: Case) -> None:
+    for n in ROUNDS:
+        found = rates(case, n)
+        assert found.false_met <= allowed(found.stated)
+        assert found.false_missed <= allowed(found.stated)
+        assert found.refused >= least_refused(case)
+    agrees_with_the_docs(case)
+
+
+def least_refused(case: Case) -> float:
+    """Large effects must be refused, and not only be harmless."""
+    large = {"15 % over the run": 0.99, "thermal": 0.75, "10 % apart, half of": 0.8}
+    return max((least for words, least in large.items() if words in case.name), default=0.0)
+
+
+@pytest.mark.parametrize("case", LIMITS, ids=named)
+def test_rounds_that_depend_on_each_other_are_a_limit_and_the_docs_say_so(case: Case) -> None:
+    """Not wanted, but known: were it no longer so, the docs would have to change."""
+    found = rates(case, 8)
+    assert found.false_met > allowed(found.stated)
+    agrees_with_the_docs(case)
+
+
+def test_power() -> None:
+    """A good run of ordinary noise is met; a noisy one is inconclusive, not missed."""
+    quiet, noisy = GOOD[1], GOOD[-1]
+    assert rates(quiet, 8).power >= 0.98
+    assert rates(noisy, 8).false_missed <= allowed(rates(noisy, 8).stated)
+    assert rates(noisy, 8).power <= 0.1
+
+
+def test_the_simulated_rule_is_the_judges() -> None:
+    """`rates` holds interval and concerns against a bound by itself; the judge does the same with a whole run."""
+    rng = np.random.default_rng(1)
+    seen = set()
+    for _ in range(300):
+        width = float(rng.choice([0.005, 0.05]))
+        base, fast = (20 * np.exp(width * rng.standard_normal(8)) / k for k in (1, 2))
+        shown = evidence(rounds=rounds(base.tolist(), fast.tolist()))
+        verdict = judge([ExpectationFile("h100", (time_claim(1.95, None),))], shown)[0]
+        ratios = paired_ratios(*([r.times_ns[name] for r in shown.rounds] for name in ("baseline", "optimized")))
+        found = median_interval(ratios)
+        assert found.low is not None and found.high is not None
+        expected = "met" if found.low >= 1.95 else "missed" if found.high < 1.95 else "inconclusive"
+        assert verdict.status == ("inconclusive" if concerns(ratios) else expected)
+        seen.add(verdict.status)
+    assert {"met", "inconclusive"} <= seen
+
+
+# --- the tables in the docs -------------------------------------------------------------------------------------------
+
+
+def row(name: str) -> list[list[float]]:
+    """The figures, in percent, in the row of the docs that begins with `name`; one list a cell."""
+    [line] = [line for line in DOCS.splitlines() if line.startswith(f"| {name} |")]
+    return [[float(f) for f in re.findall(r"[\d.]+", cell)] for cell in line.strip("| ").split(" | ")[1:]]
+
+
+def agrees_with_the_docs(case: Case) -> None:
+    cells = row(case.name)
+    assert len(cells) == len(HEADS)
+    for i, n in enumerate(ROUNDS):
+        found = rates(case, n)
+        for cell, value in zip(cells, (found.false_met, found.false_missed, found.refused, found.power), strict=True):
+            # Another numpy may draw other numbers: the same within the accuracy of 10,000 trials and of the rounding.
+            assert abs(cell[i] / 100 - value) <= 2 * (allowed(value) - value) + 0.006
+
+
+@pytest.mark.parametrize("case", GOOD, ids=named)
+def test_the_docs_say_how_often_good_runs_are_inconclusive(case: Case) -> None:
+    [cell] = row(case.name)
+    for n, percent in zip(ROUNDS, cell, strict=True):
+        value = 1 - rates(case, n).power
+        assert abs(percent / 100 - value) <= 2 * (allowed(value) - value) + 0.006
+
+
+def test_the_docs_name_the_command_and_the_room() -> None:
+    assert "python -P benchmarks/verdicts.py" in DOCS
+    assert f"{ROOM:.0%}".replace("%", " %") in DOCS
