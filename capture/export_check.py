@@ -75,10 +75,13 @@ def _launches(db: sqlite3.Connection, tables: set[str]) -> tuple[int, int]:
     if "CUPTI_ACTIVITY_KIND_RUNTIME" not in tables or "StringIds" not in tables:
         return 0, 0
     like = " OR ".join("s.value GLOB ?" for _ in LAUNCHES)
+    # Process and correlation as one word: of a pair of columns SQLite makes no index, and compares all with all.
     rows = " UNION ".join(
-        f"SELECT globalPid >> 24, correlationId FROM {table}" for table in DEVICE_TABLES if table in tables
+        f"SELECT (globalPid >> 24) || ':' || correlationId FROM {table} WHERE correlationId NOT NULL AND globalPid NOT NULL"
+        for table in DEVICE_TABLES
+        if table in tables
     )
-    lost = f"AND (r.globalTid >> 24, r.correlationId) NOT IN ({rows})" if rows else ""
+    lost = f"AND (r.globalTid >> 24) || ':' || r.correlationId NOT IN ({rows})" if rows else ""
     calls = f"""
         SELECT COUNT(*) FROM CUPTI_ACTIVITY_KIND_RUNTIME r JOIN StringIds s ON s.id = r.nameId
         WHERE ({like}) AND r.returnValue = 0
