@@ -22,7 +22,7 @@ from ..traces.model import COPY_KINDS, KIND_TYPE, KINDS, TABLES, Trace, distinct
 from .allocator import allocator_table
 from .bandwidth import bandwidth_table
 from .calls import OTHER
-from .dependencies import Awaited, awaited
+from .dependencies import STREAM, Awaited, awaited
 from .detail import start_details, with_detail
 from .hosts import HostStates
 from .intervals import Ints, cover, grouped_measure
@@ -48,7 +48,7 @@ from .stages import (
 from .steps import NOTHING
 from .trust import Facts, trust_table
 from .window import Window, WindowSpec, resolve
-from .work import Span, Work
+from .work import Lane, Span, Work, lanes_of
 
 SPECIAL: Final = {NO_STAGE: NONE, AMBIGUOUS_STAGE: AMBIGUOUS, ORPHAN_STAGE: ORPHAN, OUTSIDE_STAGE: OUTSIDE}
 
@@ -214,9 +214,7 @@ class _Engine:
                 kinds=totals(),
                 overlap=overlap,
                 exposed=exposed,
-                stages=stage_table(clipped, self.stages, shown, unions, instances(), *limits).select(
-                    *SCHEMAS["stages"]
-                ),
+                stages=stage_table(self.stages, shown, unions, instances(), *limits).select(*SCHEMAS["stages"]),
                 stage_kinds=kinds.filter(pl.col("kind").is_not_null()).select(*SCHEMAS["stage_kinds"]),
                 windows=pl.DataFrame(
                     [(w.device, w.start_ns, w.end_ns) for w in self.windows], schema=SCHEMAS["windows"], orient="row"
@@ -252,6 +250,8 @@ class _Engine:
             launches=self.launches,
             all_iterations=self.iteration,
             host_devices=frozenset(self.host_devices),
+            lane=self._lanes[0],
+            lanes=self._lanes[1],
         )
 
     def _hosts(self) -> HostStates:
@@ -319,12 +319,16 @@ class _Engine:
         if waits is None:
             return None
         return lambda chosen, called, start, end: waits.until(
-            self.ops[chosen if rows is None else rows[chosen]], device, called, start, end
+            self.ops.select(STREAM)[chosen if rows is None else rows[chosen]], device, called, start, end
         )
 
     @cached_property
     def _waits(self) -> Awaited | None:
-        return awaited(self.trace, self.calls, self.launches)
+        return awaited(self.trace, self.calls, self.launches, self._lanes[1])
+
+    @cached_property
+    def _lanes(self) -> tuple[npt.NDArray[np.integer], list[Lane]]:
+        return lanes_of(self.trace.ops)
 
     @cached_property
     def _correlations(self) -> np.int64:
