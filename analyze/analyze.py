@@ -232,12 +232,25 @@ class _Engine:
 
     def _device(self, window: _DeviceWindow, hosts: HostStates, largest_gaps: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         """(ledger, largest gaps) of one device."""
-        busy, idle, found = self._account(window, hosts)
-        ledger = self._ledger_table(window.device, (busy, idle))
+        ops = self._device_ops(window.device)
+        busy, union = busy_cells(ops, window.start_ns, window.end_ns)
+        cells = [self._summed(busy)]
+        del busy
+        largest: list[Gaps] = []
+        on_host = window.device in self.host_devices
+        for idle, found in idle_cells(
+            ops, union, window.start_ns, window.end_ns, hosts, self.launches.threads, window.owner, on_host
+        ):
+            cells.append(self._summed(idle))
+            largest.append(found.largest(largest_gaps))
+        ledger = self._ledger_table(window.device, cells)
         total = int(ledger["ns"].sum())
         if total != window.end_ns - window.start_ns:
             raise AssertionError(f"ledger of device {window.device} sums to {total}, not to its window")
-        return ledger, self._gap_table(window.device, found, largest_gaps)
+        return ledger, self._gap_table(window.device, Gaps.joined(largest).largest(largest_gaps))
+
+    def _summed(self, cells: Cells) -> pl.DataFrame:
+        return summed(cells, self.stages.path_of_code(cells.stage))
 
     def _work(self, clipped: pl.DataFrame) -> Work:
         return Work(
@@ -278,21 +291,6 @@ class _Engine:
         if not frames:
             return self.ops.clear()
         return frames[0] if len(frames) == 1 else pl.concat(frames).sort("start_ns", "op_id")
-
-    def _account(self, window: _DeviceWindow, hosts: HostStates) -> tuple[Cells, Cells, Gaps]:
-        ops = self._device_ops(window.device)
-        busy, union = busy_cells(ops, window.start_ns, window.end_ns)
-        idle, found = idle_cells(
-            ops,
-            union,
-            window.start_ns,
-            window.end_ns,
-            hosts,
-            self.launches.threads,
-            window.owner,
-            window.device in self.host_devices,
-        )
-        return busy, idle, found
 
     def _device_ops(self, device: int) -> DeviceOps:
         ops = self.ops
@@ -357,9 +355,9 @@ class _Engine:
             pageable=_pageable(table),
         )
 
-    def _ledger_table(self, device: int, groups: tuple[Cells, ...]) -> pl.DataFrame:
+    def _ledger_table(self, device: int, parts: list[pl.DataFrame]) -> pl.DataFrame:
         cells = (
-            pl.concat(summed(part, self.stages.path_of_code(part.stage)) for part in groups)
+            pl.concat(parts)
             .group_by("path", "iteration", "category", "cause")
             .agg(pl.col("ns").sum())
             .sort("path", "iteration", "category", "cause")
@@ -377,18 +375,16 @@ class _Engine:
             schema=SCHEMAS["ledger"],
         )
 
-    def _gap_table(self, device: int, found: Gaps, largest: int) -> pl.DataFrame:
-        length = found.end_ns - found.start_ns
-        rows = np.argsort(-length, kind="stable")[:largest]
+    def _gap_table(self, device: int, found: Gaps) -> pl.DataFrame:
         return pl.DataFrame(
             {
-                "device": [device] * len(rows),
-                "start_ns": found.start_ns[rows],
-                "end_ns": found.end_ns[rows],
-                "ns": length[rows],
-                "stage": self.stages.path_of(found.stage[rows], SPECIAL),
-                "cause": [CAUSES[c] for c in found.cause[rows].tolist()],
-                "opened_by": [OPENED_BY[o] for o in found.opened_by[rows].tolist()],
+                "device": [device] * len(found.start_ns),
+                "start_ns": found.start_ns,
+                "end_ns": found.end_ns,
+                "ns": found.end_ns - found.start_ns,
+                "stage": self.stages.path_of(found.stage, SPECIAL),
+                "cause": [CAUSES[c] for c in found.cause.tolist()],
+                "opened_by": [OPENED_BY[o] for o in found.opened_by.tolist()],
             },
             schema=SCHEMAS["gaps"],
         )
