@@ -22,7 +22,7 @@ from ..traces.model import COPY_KINDS, KIND_TYPE, KINDS, TABLES, Trace, distinct
 from .allocator import allocator_table
 from .bandwidth import bandwidth_table
 from .calls import OTHER
-from .dependencies import Awaited, awaited
+from .dependencies import STREAM, Awaited, awaited
 from .detail import start_details, with_detail
 from .hosts import HostStates
 from .intervals import Ints, cover, grouped_measure
@@ -48,7 +48,7 @@ from .stages import (
 from .steps import NOTHING
 from .trust import Facts, trust_table
 from .window import Window, WindowSpec, resolve
-from .work import Span, Work
+from .work import Lane, Span, Work, lanes_of
 
 SPECIAL: Final = {NO_STAGE: NONE, AMBIGUOUS_STAGE: AMBIGUOUS, ORPHAN_STAGE: ORPHAN, OUTSIDE_STAGE: OUTSIDE}
 
@@ -214,9 +214,7 @@ class _Engine:
                 kinds=totals(),
                 overlap=overlap,
                 exposed=exposed,
-                stages=stage_table(clipped, self.stages, shown, unions, instances(), *limits).select(
-                    *SCHEMAS["stages"]
-                ),
+                stages=stage_table(self.stages, shown, unions, instances(), *limits).select(*SCHEMAS["stages"]),
                 stage_kinds=kinds.filter(pl.col("kind").is_not_null()).select(*SCHEMAS["stage_kinds"]),
                 windows=pl.DataFrame(
                     [(w.device, w.start_ns, w.end_ns) for w in self.windows], schema=SCHEMAS["windows"], orient="row"
@@ -234,12 +232,25 @@ class _Engine:
 
     def _device(self, window: _DeviceWindow, hosts: HostStates, largest_gaps: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         """(ledger, largest gaps) of one device."""
-        busy, idle, found = self._account(window, hosts)
-        ledger = self._ledger_table(window.device, (busy, idle))
+        ops = self._device_ops(window.device)
+        busy, union = busy_cells(ops, window.start_ns, window.end_ns)
+        cells = [self._summed(busy)]
+        del busy
+        largest: list[Gaps] = []
+        on_host = window.device in self.host_devices
+        for idle, found in idle_cells(
+            ops, union, window.start_ns, window.end_ns, hosts, self.launches.threads, window.owner, on_host
+        ):
+            cells.append(self._summed(idle))
+            largest.append(found.largest(largest_gaps))
+        ledger = self._ledger_table(window.device, cells)
         total = int(ledger["ns"].sum())
         if total != window.end_ns - window.start_ns:
             raise AssertionError(f"ledger of device {window.device} sums to {total}, not to its window")
-        return ledger, self._gap_table(window.device, found, largest_gaps)
+        return ledger, self._gap_table(window.device, Gaps.joined(largest).largest(largest_gaps))
+
+    def _summed(self, cells: Cells) -> pl.DataFrame:
+        return summed(cells, self.stages.path_of_code(cells.stage))
 
     def _work(self, clipped: pl.DataFrame) -> Work:
         return Work(
@@ -252,6 +263,8 @@ class _Engine:
             launches=self.launches,
             all_iterations=self.iteration,
             host_devices=frozenset(self.host_devices),
+            lane=self._lanes[0],
+            lanes=self._lanes[1],
         )
 
     def _hosts(self) -> HostStates:
@@ -279,21 +292,6 @@ class _Engine:
             return self.ops.clear()
         return frames[0] if len(frames) == 1 else pl.concat(frames).sort("start_ns", "op_id")
 
-    def _account(self, window: _DeviceWindow, hosts: HostStates) -> tuple[Cells, Cells, Gaps]:
-        ops = self._device_ops(window.device)
-        busy, union = busy_cells(ops, window.start_ns, window.end_ns)
-        idle, found = idle_cells(
-            ops,
-            union,
-            window.start_ns,
-            window.end_ns,
-            hosts,
-            self.launches.threads,
-            window.owner,
-            window.device in self.host_devices,
-        )
-        return busy, idle, found
-
     def _device_ops(self, device: int) -> DeviceOps:
         ops = self.ops
         solid = (ops["device"].to_numpy() == device) & (ops["end_ns"].to_numpy() > ops["start_ns"].to_numpy())
@@ -319,12 +317,16 @@ class _Engine:
         if waits is None:
             return None
         return lambda chosen, called, start, end: waits.until(
-            self.ops[chosen if rows is None else rows[chosen]], device, called, start, end
+            self.ops.select(STREAM)[chosen if rows is None else rows[chosen]], device, called, start, end
         )
 
     @cached_property
     def _waits(self) -> Awaited | None:
-        return awaited(self.trace, self.calls, self.launches)
+        return awaited(self.trace, self.calls, self.launches, self._lanes[1])
+
+    @cached_property
+    def _lanes(self) -> tuple[npt.NDArray[np.integer], list[Lane]]:
+        return lanes_of(self.trace.ops)
 
     @cached_property
     def _correlations(self) -> np.int64:
@@ -353,9 +355,9 @@ class _Engine:
             pageable=_pageable(table),
         )
 
-    def _ledger_table(self, device: int, groups: tuple[Cells, ...]) -> pl.DataFrame:
+    def _ledger_table(self, device: int, parts: list[pl.DataFrame]) -> pl.DataFrame:
         cells = (
-            pl.concat(summed(part, self.stages.path_of_code(part.stage)) for part in groups)
+            pl.concat(parts)
             .group_by("path", "iteration", "category", "cause")
             .agg(pl.col("ns").sum())
             .sort("path", "iteration", "category", "cause")
@@ -373,18 +375,16 @@ class _Engine:
             schema=SCHEMAS["ledger"],
         )
 
-    def _gap_table(self, device: int, found: Gaps, largest: int) -> pl.DataFrame:
-        length = found.end_ns - found.start_ns
-        rows = np.argsort(-length, kind="stable")[:largest]
+    def _gap_table(self, device: int, found: Gaps) -> pl.DataFrame:
         return pl.DataFrame(
             {
-                "device": [device] * len(rows),
-                "start_ns": found.start_ns[rows],
-                "end_ns": found.end_ns[rows],
-                "ns": length[rows],
-                "stage": self.stages.path_of(found.stage[rows], SPECIAL),
-                "cause": [CAUSES[c] for c in found.cause[rows].tolist()],
-                "opened_by": [OPENED_BY[o] for o in found.opened_by[rows].tolist()],
+                "device": [device] * len(found.start_ns),
+                "start_ns": found.start_ns,
+                "end_ns": found.end_ns,
+                "ns": found.end_ns - found.start_ns,
+                "stage": self.stages.path_of(found.stage, SPECIAL),
+                "cause": [CAUSES[c] for c in found.cause.tolist()],
+                "opened_by": [OPENED_BY[o] for o in found.opened_by.tolist()],
             },
             schema=SCHEMAS["gaps"],
         )

@@ -14,6 +14,7 @@ producer would have kept it busy. A record is named by (process, event id, sync 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +24,9 @@ import polars as pl
 from ..traces.model import Trace, distinct_values
 from .intervals import Ints
 from .launches import Calls, Launches
+from .work import LANE, Lane
 
-_STREAM = ("pid", "context", "stream")
+STREAM = ("pid", "context", "stream")
 _PLACE = ("pid", "device", "context", "stream")
 _EVENT = ("pid", "event_id", "event_sync_id")
 
@@ -45,7 +47,7 @@ class Awaited:
         """For each gap of `device`: the instant in ``(gap_start, gap_end]`` at which the last awaited work of another device
         ended, or `gap_start` if none did.
 
-        Gaps are disjoint and in order of time. `ops` are the ops that end them (one row each, `_STREAM` columns), `called_ns`
+        Gaps are disjoint and in order of time. `ops` are the ops that end them (one row each, `STREAM` columns), `called_ns`
         when each was launched: only waits that were called before count.
         """
         out = gap_start.astype(np.int64)
@@ -55,26 +57,39 @@ class Awaited:
         fits = (gap >= 0) & (self.device != device)
         gap = np.maximum(gap, 0)
         fits &= (self.done_ns <= gap_end[gap]) & (self.asked_ns <= called_ns[gap])
-        for name in _STREAM:
+        for name in STREAM:
             mine, waiting = ops[name].to_numpy(), self.stream[name].to_numpy()
             fits &= mine[gap] == waiting
         np.maximum.at(out, gap[fits], self.done_ns[fits])
         return out
 
 
-def awaited(trace: Trace, calls: Calls, launches: Launches) -> Awaited | None:
-    """The waits of `trace` for work of other devices; null where none is recorded."""
+def awaited(trace: Trace, calls: Calls, launches: Launches, lanes: Sequence[Lane]) -> Awaited | None:
+    """The waits of `trace` for work of other devices; null where none is recorded. `lanes` are all streams that had work."""
     if trace.events.is_empty() or trace.syncs.is_empty():
         return None
     recorded = _called(trace.events, trace, ("EventRecord",), "recorded_ns").filter(pl.len().over(_EVENT) == 1)
     waits = _called(trace.syncs.drop_nulls(["event_id", "event_sync_id"]), trace, ("StreamWaitEvent",), "asked_ns")
-    ended = _done(trace, calls, launches, recorded)
-    found = waits.select(*_STREAM, "event_id", "event_sync_id", "asked_ns").join(ended, on=_EVENT)
-    found = found.filter(pl.col("recorded_ns") <= pl.col("asked_ns")).drop_nulls(_STREAM).sort("done_ns")
+    streams = pl.DataFrame(lanes, schema={name: trace.ops.schema[name] for name in LANE}, orient="row")
+    pairs = (
+        waits.select(*STREAM, "event_id", "event_sync_id", "asked_ns")
+        .drop_nulls(STREAM)
+        .join(recorded.select(*_EVENT, "device", "recorded_ns"), on=_EVENT)
+        .filter(pl.col("recorded_ns") <= pl.col("asked_ns"))
+        .join(streams.rename({"device": "waiting"}), on=STREAM)
+        .filter(pl.col("waiting") != pl.col("device"))
+        .drop("waiting")
+        .unique()
+    )
+    needed = recorded.join(pairs.select(_EVENT).unique(), on=_EVENT, how="semi")
+    if needed.is_empty():
+        return None
+    ended = _done(trace, calls, launches, needed).select(*_EVENT, "done_ns")
+    found = pairs.join(ended, on=_EVENT).sort("done_ns")
     if found.is_empty():
         return None
     return Awaited(
-        stream=found.select(_STREAM),
+        stream=found.select(STREAM),
         device=found["device"].to_numpy(),
         asked_ns=found["asked_ns"].to_numpy(),
         done_ns=found["done_ns"].to_numpy(),
@@ -91,12 +106,11 @@ def _called(rows: pl.DataFrame, trace: Trace, words: tuple[str, ...], name: str)
 
 def _done(trace: Trace, calls: Calls, launches: Launches, recorded: pl.DataFrame) -> pl.DataFrame:
     """(`_EVENT`, recorded_ns, device, done_ns) of each record: when what was launched to its stream before had ended."""
-    known = np.flatnonzero(launches.call >= 0)
-    work = trace.ops.select(*_PLACE, "end_ns")[known].with_columns(
-        pl.Series("launched_ns", calls.start_ns[launches.call[known]])
-    )
+    ops = trace.ops.select(*_PLACE, "end_ns", pl.Series("call", launches.call))
+    work = ops.filter(pl.col("call") >= 0).join(recorded.select(_PLACE).unique(), on=_PLACE, how="semi")
     work = (
-        work.drop_nulls(_PLACE)
+        work.with_columns(pl.Series("launched_ns", calls.start_ns[work["call"].to_numpy()]))
+        .drop_nulls(_PLACE)
         .sort("launched_ns", maintain_order=True)
         .with_columns(pl.col("end_ns").cum_max().over(_PLACE).alias("done_ns"))
     )

@@ -7,11 +7,13 @@ Operating-system calls are listed beside CUDA calls where the recorder has them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 import polars as pl
 
+from ..traces.model import distinct_values
 from .intervals import Ints, measure
 from .result import SCHEMAS
 from .stages import Thread
@@ -27,7 +29,7 @@ OWNER: Final = -2
 
 def gap_calls(work: Work, gaps: pl.DataFrame) -> pl.DataFrame:
     """Table ``gap_calls``: the calls that fill each of `gaps` (table ``gaps``)."""
-    frames = [pl.DataFrame(schema=SCHEMAS["gap_calls"])]
+    found: list[tuple[object, ...]] = []
     sources = _Sources(work)
     for span in work.spans:
         mine = gaps.filter(pl.col("device") == span.device)
@@ -35,8 +37,8 @@ def gap_calls(work: Work, gaps: pl.DataFrame) -> pl.DataFrame:
         for code, start, end in zip(*(a.tolist() for a in (waiting_for(work, span, high), low, high)), strict=True):
             thread = thread_of(work, span, code)
             if thread is not None:
-                frames.append(sources.filling(span.device, thread, start, end))
-    return pl.concat(frames)
+                found += sources.filling(span.device, thread, start, end)
+    return pl.DataFrame(found, schema=SCHEMAS["gap_calls"], orient="row")
 
 
 def waiting_for(work: Work, span: Span, gap_end: Ints) -> Ints:
@@ -59,41 +61,51 @@ def thread_of(work: Work, span: Span, code: int) -> Thread | None:
     return None if code == NOTHING else work.launches.threads[code]
 
 
+class _Calls:
+    """The calls of one kind on one thread, by start. `reach` is the running maximum of their ends."""
+
+    def __init__(self, source: str, start: Ints, end: Ints, names: pl.Series, rows: Ints | None) -> None:
+        self.source, self.start, self.end = source, start, end
+        self.reach = np.maximum.accumulate(end) if len(end) else end
+        self._names, self._rows = names, rows
+
+    def within(self, low: int, high: int) -> Iterator[tuple[str, int, int]]:
+        """(name, calls, union of what of them lies in ``[low, high)``) of every call that does."""
+        # Nothing before the first row whose running maximum of ends passes `low` can reach into it.
+        first, last = np.searchsorted(self.reach, low, side="right"), np.searchsorted(self.start, high, side="left")
+        rows = np.arange(first, last)
+        rows = rows[self.end[rows] > low]
+        if len(rows) == 0:
+            return
+        words = distinct_values(self._names)
+        named = self._names.gather(rows if self._rows is None else self._rows[rows])
+        code = named.to_physical().cast(pl.Int64).fill_null(NOTHING).to_numpy()
+        for c in sorted(set(code.tolist()) - {NOTHING}, key=lambda c: words[c]):
+            of = rows[code == c]
+            yield words[c], len(of), measure(np.maximum(self.start[of], low), np.minimum(self.end[of], high))
+
+
 class _Sources:
     """CUDA and operating-system calls by thread, made ready when first asked for."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._ready: dict[Thread, list[tuple[str, Ints, Ints, Ints, pl.DataFrame]]] = {}
+        self._ready: dict[Thread, list[_Calls]] = {}
 
-    def filling(self, device: int, thread: Thread, low: int, high: int) -> pl.DataFrame:
+    def filling(self, device: int, thread: Thread, low: int, high: int) -> list[tuple[object, ...]]:
         """Rows of ``gap_calls`` for one gap."""
         if thread not in self._ready:
             self._ready[thread] = list(self._sources(thread))
-        found: list[tuple[int, int, int, str, str, int, int]] = []
-        for source, start, end, reach, names in self._ready[thread]:
-            # Nothing before the first row whose running maximum of ends passes the gap's start can reach into it.
-            first, last = np.searchsorted(reach, low, side="right"), np.searchsorted(start, high, side="left")
-            rows = np.arange(first, last)
-            rows = rows[end[rows] > low]
-            label = names[rows]["name"].cast(pl.String)
-            for name in label.unique().sort():
-                of = rows[(label == name).to_numpy()]
-                ns = measure(np.maximum(start[of], low), np.minimum(end[of], high))
-                found.append((device, low, high, source, name, len(of), ns))
-        found.sort(key=lambda row: (-row[-1], row[4]))
-        return pl.DataFrame(found[:SHOWN], schema=SCHEMAS["gap_calls"], orient="row")
+        found = [(calls.source, *row) for calls in self._ready[thread] for row in calls.within(low, high)]
+        found.sort(key=lambda row: (-row[-1], row[1]))
+        return [(device, low, high, *row) for row in found[:SHOWN]]
 
-    def _sources(self, thread: Thread) -> list[tuple[str, Ints, Ints, Ints, pl.DataFrame]]:
-        on = (pl.col("pid") == thread[0]) & (pl.col("tid") == thread[1])
-        calls = self._work.calls.rows_of_thread.get(thread) if len(self._work.calls) else None
-        tables = [
-            ("cuda", self._work.trace.api[calls]) if calls is not None else ("cuda", self._work.trace.api.clear())
-        ]
-        tables.append(("os", self._work.trace.osrt.filter(on).sort("start_ns")))
-        out = []
-        for source, table in tables:
-            start, end = table["start_ns"].to_numpy(), table["end_ns"].to_numpy()
-            reach = np.maximum.accumulate(end) if len(end) else end
-            out.append((source, start, end, reach, table.select("name")))
-        return out
+    def _sources(self, thread: Thread) -> Iterator[_Calls]:
+        calls, trace = self._work.calls, self._work.trace
+        rows = calls.rows_of_thread.get(thread) if len(calls) else None
+        if rows is not None:
+            yield _Calls("cuda", calls.start_ns[rows], calls.end_ns[rows], trace.api["name"], rows)
+        if len(trace.osrt):
+            on = (pl.col("pid") == thread[0]) & (pl.col("tid") == thread[1])
+            table = trace.osrt.filter(on).sort("start_ns")
+            yield _Calls("os", table["start_ns"].to_numpy(), table["end_ns"].to_numpy(), table["name"], None)

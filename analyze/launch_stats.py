@@ -13,6 +13,7 @@ without a GPU launches nothing and has no rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -23,7 +24,7 @@ from .concurrency import ends_before
 from .intervals import Ints
 from .result import IDLE, SCHEMAS
 from .steps import NOTHING
-from .work import Rows, Work
+from .work import Rows, Span, Work
 
 SMALL_NS: Final = 10_000
 """Kernels shorter than this are small: about what one launch costs the host (2 to 10 us)."""
@@ -36,7 +37,7 @@ DEVICE_CAUSES: Final = ("queued", "graph_internal", "dependency")
 TOP: Final = 10
 """Kernels listed for each device, and half as many for each stage."""
 
-_KERNELS: Final = (KINDS.index("compute"), KINDS.index("comm"))
+_IS_KERNEL: Final = np.array([kind in ("compute", "comm") for kind in KINDS])
 
 
 Counts = dict[tuple[int, str | None], tuple[int | float | None, ...]]
@@ -44,15 +45,47 @@ Counts = dict[tuple[int, str | None], tuple[int | float | None, ...]]
 
 def launch_tables(work: Work) -> tuple[pl.DataFrame, Counts, pl.DataFrame]:
     """Tables ``launches`` and ``top_kernels``, and between them what `kernel_counts` needs."""
-    waits = [row for figure, value, rows in _waits(work) for row in _distributions(work, figure, value, rows)]
-    return pl.DataFrame(waits, schema=SCHEMAS["launches"], orient="row"), _counts(work), _top(work)
+    kernels = list(_kernels(work))
+    launches = pl.DataFrame(_distributions(work), schema=SCHEMAS["launches"], orient="row")
+    return launches, _counts(work, kernels), _top(work, kernels)
 
 
-def _waits(work: Work) -> Iterator[tuple[str, Ints, Rows]]:
-    """(figure, value of each op of the trace, rows of `work` that count)."""
+@dataclass(frozen=True, slots=True)
+class _Kernels:
+    """The kernels of one device, and by stage; `rows` are all its ops."""
+
+    span: Span
+    rows: Rows
+    kernels: Rows
+    by_stage: list[tuple[str, Rows]]
+
+
+def _kernels(work: Work) -> Iterator[_Kernels]:
+    for span, rows in work.devices():
+        if span.device not in work.host_devices:
+            kernels = rows[_IS_KERNEL[work.kind[rows]]]
+            yield _Kernels(span, rows, kernels, list(work.by_path(kernels)))
+
+
+def _distributions(work: Work) -> list[tuple[object, ...]]:
+    figures, counted = _waits(work)
+    device = work.device[counted]
+    out: dict[str, list[tuple[object, ...]]] = {figure: [] for figure in figures}
+    for span in work.spans:
+        rows = counted[device == span.device]
+        parts = [(None, rows), *work.by_path(rows)] if len(rows) else []
+        for stage, mine in parts:
+            at = work.row[mine]
+            for figure, value in figures.items():
+                out[figure].append((span.device, stage, figure, *_distribution(value[at])))
+    return [row for rows in out.values() for row in rows]
+
+
+def _waits(work: Work) -> tuple[dict[str, Ints], Rows]:
+    """(figure -> value of each op of the trace, rows of `work` that count)."""
     ops, launches, calls = work.trace.ops, work.launches, work.calls
     if len(calls) == 0 or len(work.ops) == 0:
-        return
+        return {}, np.empty(0, np.intp)
     start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
     first = np.full(len(calls), len(ops), np.int64)
     launched = np.flatnonzero(launches.call >= 0)[::-1]
@@ -63,23 +96,9 @@ def _waits(work: Work) -> Iterator[tuple[str, Ints, Rows]]:
     for span, rows in work.devices():
         low[rows] = span.start_ns
     counted = np.flatnonzero((call >= 0) & (first[np.maximum(call, 0)] == row) & (start[row] >= low))
-    if len(counted) == 0:
-        return
     of = np.maximum(launches.call, 0)
-    yield "latency", start - calls.start_ns[of], counted
     ready = np.maximum(calls.end_ns[of], ends_before(work.lane, end))
-    yield "queue_delay", np.maximum(start - ready, 0), counted
-
-
-def _distributions(work: Work, figure: str, value: Ints, counted: Rows) -> Iterator[tuple[object, ...]]:
-    device = work.device[counted]
-    for span in work.spans:
-        rows = counted[device == span.device]
-        if len(rows) == 0:
-            continue
-        yield (span.device, None, figure, *_distribution(value[work.row[rows]]))
-        for stage, mine in work.by_path(rows):
-            yield (span.device, stage, figure, *_distribution(value[work.row[mine]]))
+    return {"latency": start - calls.start_ns[of], "queue_delay": np.maximum(start - ready, 0)}, counted
 
 
 def _distribution(values: Ints) -> tuple[int, ...]:
@@ -90,17 +109,14 @@ def _distribution(values: Ints) -> tuple[int, ...]:
     return n, *(int(ordered[r]) for r in ranks)
 
 
-def _counts(work: Work) -> Counts:
-    found: Counts = {}
-    for span, rows in work.devices():
-        if span.device in work.host_devices:
-            continue
-        kernels = rows[np.isin(work.kind[rows], _KERNELS)]
-        iterations = len(np.unique(work.iteration[rows[work.iteration[rows] != NOTHING]]))
-        found[span.device, None] = _count(work, kernels, iterations)
-        for stage, mine in work.by_path(kernels):
-            found[span.device, stage] = _count(work, mine, iterations)
-    return found
+def _counts(work: Work, found: list[_Kernels]) -> Counts:
+    out: Counts = {}
+    for one in found:
+        iteration = work.iteration[one.rows]
+        iterations = len(np.unique(iteration[iteration != NOTHING]))
+        for stage, mine in [(None, one.kernels), *one.by_stage]:
+            out[one.span.device, stage] = _count(work, mine, iterations)
+    return out
 
 
 def kernel_counts(work: Work, found: Counts, ledger: pl.DataFrame) -> pl.DataFrame:
@@ -137,17 +153,14 @@ def _count(work: Work, kernels: Rows, iterations: int) -> tuple[int | float | No
     )
 
 
-def _top(work: Work) -> pl.DataFrame:
+def _top(work: Work, found: list[_Kernels]) -> pl.DataFrame:
     """The kernels with the longest total time. `share` is of the kernels of that stage or device."""
     names = distinct_values(work.ops["name"])
     name = work.ops["name"].to_physical().fill_null(0).to_numpy()
     rows_out: list[tuple[object, ...]] = []
-    for span, rows in work.devices():
-        if span.device in work.host_devices:
-            continue
-        kernels = rows[np.isin(work.kind[rows], _KERNELS)]
-        parts: list[tuple[str | None, Rows]] = [(None, kernels)] if len(kernels) else []
-        for stage, mine in [*parts, *work.by_path(kernels)]:
+    for one in found:
+        parts: list[tuple[str | None, Rows]] = [(None, one.kernels)] if len(one.kernels) else []
+        for stage, mine in [*parts, *one.by_stage]:
             length, code = work.end[mine] - work.start[mine], name[mine]
             # Sums below 2**53 ns (104 days) are exact in float64.
             total = np.bincount(code, weights=length, minlength=len(names)).astype(np.int64)
@@ -156,5 +169,5 @@ def _top(work: Work) -> pl.DataFrame:
             whole = int(total.sum())
             for c in used[np.argsort(-total[used], kind="stable")[: TOP if stage is None else TOP // 2]].tolist():
                 ns, n = int(total[c]), int(count[c])
-                rows_out.append((span.device, stage, names[c], n, ns, ns / n, ns / whole if whole else None))
+                rows_out.append((one.span.device, stage, names[c], n, ns, ns / n, ns / whole if whole else None))
     return pl.DataFrame(rows_out, schema=SCHEMAS["top_kernels"], orient="row")

@@ -26,7 +26,7 @@ The cells of one device sum to its window: the parts are disjoint by constructio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Final
@@ -152,6 +152,18 @@ class Gaps:
     cause: Ints
     opened_by: Ints
 
+    def largest(self, most: int) -> Gaps:
+        """The `most` longest of them, longest first; of equal ones the earlier."""
+        rows = np.argsort(self.start_ns - self.end_ns, kind="stable")[:most]
+        return Gaps(*(getattr(self, name)[rows] for name in self.__slots__))
+
+    @staticmethod
+    def joined(several: Sequence[Gaps]) -> Gaps:
+        """All of `several`, in their order."""
+        if not several:
+            return Gaps(*(np.empty(0, np.int64) for _ in Gaps.__slots__))
+        return Gaps(*(np.concatenate([getattr(g, name) for g in several]) for name in Gaps.__slots__))
+
 
 IDLE_CATEGORY: Final = len(KINDS)
 
@@ -185,6 +197,10 @@ def busy_cells(ops: DeviceOps, low: int, high: int) -> tuple[Cells, Cover]:
     return Cells(ops.stage[row], ops.iteration[row], ops.kind[row], cause, ns), above
 
 
+CHUNK: int = 500_000
+"""Gaps that are looked into at once, so that what is known of each needs no memory for all of them."""
+
+
 def idle_cells(
     ops: DeviceOps,
     busy: Cover,
@@ -194,10 +210,27 @@ def idle_cells(
     threads: Sequence[Thread],
     owner: Thread | None,
     on_host: bool,
-) -> tuple[Cells, Gaps]:
-    """Cells of the idle part of ``[low, high)``, and the gaps themselves. `owner` is the window's thread, if it has one;
-    `on_host` says that the device is the host itself."""
+) -> Iterator[tuple[Cells, Gaps]]:
+    """Cells of the idle part of ``[low, high)``, and the gaps themselves, in order of time and some at once. `owner` is the
+    window's thread, if it has one; `on_host` says that the device is the host itself."""
     g0, g1 = gaps(busy, low, high)
+    last = _last_to_end(ops.end_ns)
+    for first in range(0, len(g0), CHUNK):
+        some = slice(first, first + CHUNK)
+        yield _idle_cells(ops, last, g0[some], g1[some], high, hosts, threads, owner, on_host)
+
+
+def _idle_cells(
+    ops: DeviceOps,
+    last: npt.NDArray[np.integer],
+    g0: Ints,
+    g1: Ints,
+    high: int,
+    hosts: HostStates,
+    threads: Sequence[Thread],
+    owner: Thread | None,
+    on_host: bool,
+) -> tuple[Cells, Gaps]:
     n = len(g0)
     x = place_right(ops.start_ns, g1 - 1)
     has_next = (g1 < high) & (x < len(ops.start_ns))
@@ -217,7 +250,7 @@ def idle_cells(
 
     rows, xs, launched = rows[~orphan], xs[~orphan], launched.only(~orphan)
     returned = launched.call_end_ns <= g0[rows]
-    previous = _last_to_end(ops.end_ns)[np.maximum(xs - 1, 0)]
+    previous = last[np.maximum(xs - 1, 0)]
     same_launch = (xs > 0) & (ops.launched(previous).launch == launched.launch)
     r, q = rows[returned & same_launch], xs[returned & same_launch]
     parts.add(r, g0[r], g1[r], ops.stage[q], ops.iteration[q], "graph_internal")

@@ -119,14 +119,20 @@ def _stage_of(work: Work, events: pl.DataFrame, *, across: bool) -> Ints:
 
 
 def _counts(events: pl.DataFrame) -> dict[str, object]:
-    freed = events["is_free"].to_numpy()
-    nbytes = events["nbytes"].to_numpy()
-    return {
-        "allocations": int((~freed).sum()),
-        "frees": int(freed.sum()),
-        "allocated_bytes": int(nbytes[~freed].sum()),
-        "freed_bytes": int(nbytes[freed].sum()),
-    }
+    freed, nbytes = events["is_free"].to_numpy(), events["nbytes"].to_numpy()
+    return next(_counted(np.zeros(len(events), np.int64), freed, nbytes, 1))
+
+
+def _counted(group: Ints, freed: npt.NDArray[np.bool_], nbytes: Ints, groups: int) -> Iterator[dict[str, object]]:
+    """Allocations, frees and their bytes of each group of events."""
+    figures = []
+    for rows in (~freed, freed):
+        total = np.zeros(groups, np.int64)
+        np.add.at(total, group[rows], nbytes[rows])
+        figures += [np.bincount(group[rows], minlength=groups), total]
+    names = ("allocations", "allocated_bytes", "frees", "freed_bytes")
+    for row in zip(*(f.tolist() for f in figures), strict=True):
+        yield dict(zip(names, row, strict=True))
 
 
 def _per_stage(
@@ -150,9 +156,13 @@ def _per_stage(
         best = np.full(len(stages.paths), -1, np.int64)
         np.maximum.at(best, stages.path_id[listed], use.peaks(start, end))
         peak = {p: int(best[p]) for p in np.flatnonzero(best >= 0).tolist()}
-    for path in sorted(set(np.unique(own).tolist()) | set(peak), key=lambda p: work.names[p]):
-        mine = inside.filter(pl.Series(own == path))
-        yield {"stage": work.names[path], **_counts(mine), "peak_bytes": peak.get(path)}
+    codes, group = np.unique(own, return_inverse=True)
+    freed, nbytes = inside["is_free"].to_numpy(), inside["nbytes"].to_numpy()
+    found = _counted(group, freed, nbytes, len(codes))
+    counts = dict(zip(codes.tolist(), found, strict=True))
+    nothing = next(_counted(group[:0], freed[:0], nbytes[:0], 1))
+    for path in sorted(counts.keys() | peak.keys(), key=lambda p: work.names[p]):
+        yield {"stage": work.names[path], **counts.get(path, nothing), "peak_bytes": peak.get(path)}
 
 
 def concurrent_allocator(work: Work) -> pl.DataFrame:

@@ -23,7 +23,7 @@ from .steps import NOTHING
 
 
 def per_instance(ops: pl.DataFrame, stages: Stages, parts: Mapping[int, pl.DataFrame] | None = None) -> pl.DataFrame:
-    """(device, stage, ops, first_ns, last_ns): every range that ops belong to, nested ops included.
+    """(device, stage, ops, first_ns, last_ns, self_ops): every range that ops belong to, nested ops included but in `self_ops`.
 
     `ops` has columns device, stage (code), start_ns, end_ns; rows with a negative stage are ignored.
     """
@@ -38,6 +38,7 @@ def per_instance(ops: pl.DataFrame, stages: Stages, parts: Mapping[int, pl.DataF
             pl.len().cast(pl.Int64).alias("ops"),
             pl.col("start_ns").min().alias("first_ns"),
             pl.col("end_ns").max().alias("last_ns"),
+            pl.len().cast(pl.Int64).alias("self_ops"),
         )
     )
     parent = pl.DataFrame({"stage": np.arange(len(stages)), "parent": stages.parent})
@@ -49,20 +50,21 @@ def per_instance(ops: pl.DataFrame, stages: Stages, parts: Mapping[int, pl.DataF
             .filter(pl.col("parent") != NOTHING)
             .group_by("device", pl.col("parent").alias("stage"))
             .agg(pl.col("ops").sum(), pl.col("first_ns").min(), pl.col("last_ns").max())
+            .with_columns(pl.lit(0, pl.Int64).alias("self_ops"))
             .select(own.columns)
         )
         found.append(level)
     return (
         pl.concat(found)
         .group_by("device", "stage")
-        .agg(pl.col("ops").sum(), pl.col("first_ns").min(), pl.col("last_ns").max())
+        .agg(pl.col("ops").sum(), pl.col("first_ns").min(), pl.col("last_ns").max(), pl.col("self_ops").sum())
     )
 
 
 def _instances(fast: ModuleType, device: int, ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
     parent = stages.parent.astype(np.int32)
     stage, start, end = ops["stage"].to_numpy(), ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
-    count, first, last, _ = fast.project(stage.astype(np.int32, copy=False), start, end, parent)
+    count, first, last, own = fast.project(stage.astype(np.int32, copy=False), start, end, parent)
     used = np.flatnonzero(count)
     return pl.DataFrame(
         {
@@ -71,6 +73,7 @@ def _instances(fast: ModuleType, device: int, ops: pl.DataFrame, stages: Stages)
             "ops": count[used],
             "first_ns": first[used],
             "last_ns": last[used],
+            "self_ops": own[used],
         }
     )
 
@@ -181,7 +184,6 @@ def _kinds(fast: ModuleType, device: int, ops: pl.DataFrame, stages: Stages) -> 
 
 
 def stage_table(
-    ops: pl.DataFrame,
     stages: Stages,
     shown: Ints,
     unions: pl.DataFrame,
@@ -204,22 +206,15 @@ def stage_table(
     )
     chosen = np.zeros(len(stages), bool)
     chosen[shown] = True
-    kept = instances.filter(pl.Series(chosen[instances["stage"].to_numpy()], dtype=pl.Boolean))
-    device = (
-        kept.with_columns(
-            pl.Series("path_id", stages.path_id[kept["stage"].to_numpy()]),
-            (pl.col("last_ns") - pl.col("first_ns")).alias("projected_ns"),
-        )
-        .group_by("device", "path_id")
-        .agg(pl.col("projected_ns").sum(), pl.col("ops").sum())
+    instances = instances.with_columns(
+        pl.Series("path_id", stages.path_id[instances["stage"].to_numpy()], dtype=pl.Int64),
+        pl.Series("shown", chosen[instances["stage"].to_numpy()], dtype=pl.Boolean),
+        (pl.col("last_ns") - pl.col("first_ns")).alias("projected_ns"),
     )
-    own = ops.select("device", pl.col("stage").cast(pl.Int64)).filter(pl.col("stage") >= 0)
-    own = own.group_by("device", "stage").agg(pl.len().cast(pl.Int64).alias("self_ops"))
-    own = (
-        own.with_columns(pl.Series("path_id", stages.path_id[own["stage"].to_numpy()], dtype=pl.Int64))
-        .group_by("device", "path_id")
-        .agg(pl.col("self_ops").sum())
-    )
+    by_path = instances.group_by("device", "path_id")
+    own = by_path.agg(pl.col("self_ops").sum())  # also of ranges that are not listed, such as `measured` within a stage
+    device = by_path.agg(pl.col("projected_ns", "ops").filter("shown").sum(), pl.col("shown").any())
+    device = device.filter("shown").drop("shown")
     names = pl.DataFrame(
         {"path_id": np.arange(len(stages.paths)), "path": pl.Series(list(stages.paths), dtype=pl.String)}
     )

@@ -55,6 +55,8 @@ class Work:
     launches: Launches
     all_iterations: Ints
     host_devices: frozenset[int]
+    lane: npt.NDArray[np.integer]  # the stream of every op of the trace, as a position in `lanes`
+    lanes: Sequence[Lane]  # (device, pid, context, stream) of each
 
     @cached_property
     def row(self) -> Ints:
@@ -85,20 +87,6 @@ class Work:
         if len(self.stages) == 0:
             return stage.astype(np.int32)
         return np.where(stage >= 0, self.stages.path_id[np.maximum(stage, 0)], stage).astype(np.int32)
-
-    @cached_property
-    def _lanes(self) -> tuple[npt.NDArray[np.integer], list[Lane]]:
-        return lanes_of(self.trace.ops)
-
-    @cached_property
-    def lane(self) -> npt.NDArray[np.integer]:
-        """The stream of every op of the trace, as a position in `lanes`."""
-        return self._lanes[0]
-
-    @cached_property
-    def lanes(self) -> list[Lane]:
-        """(device, pid, context, stream) of each stream."""
-        return self._lanes[1]
 
     @cached_property
     def iteration(self) -> Ints:

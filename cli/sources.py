@@ -75,12 +75,14 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(_KEPT_BYTES))
         libc.mallopt(ctypes.c_int(_M_TRIM_THRESHOLD), ctypes.c_int(_KEPT_BYTES))
+        libc.mallopt(ctypes.c_int(_M_ARENA_MAX), ctypes.c_int(1))  # other arenas never keep large arrays
     except (OSError, AttributeError):
         return  # another C library: slower, but the same
 
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
 _KEPT_BYTES: Final = 1 << 30
 
 

@@ -96,6 +96,12 @@ def test_seeded_traces(first: int) -> None:
             raise AssertionError(f"seed {seed}: {case}") from error
 
 
+def test_gaps_looked_into_a_few_at_a_time_are_the_same_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aisp_trace.analyze.ledger.CHUNK", 2)
+    for seed in range(150):
+        check(seeded_case(seed))
+
+
 @given(cases())
 @settings(max_examples=100, deadline=None)
 def test_shrinking_traces(case: Case) -> None:
