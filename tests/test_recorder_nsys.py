@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 import stat
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
