@@ -76,7 +76,7 @@ def _record_all(
     variants = []
     for variant in run.plan.variants:
         recording = None if recorder is None else _record(run, recorder, variant.name, state, progress)
-        variants.append(Variant(variant.name, variant.description, recording))
+        variants.append(Variant(variant.name, variant.description, recording, variant.changes))
     return variants
 
 

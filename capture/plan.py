@@ -34,11 +34,15 @@ FOREIGN: Final = ("command", "pair")
 
 @dataclass(frozen=True, slots=True)
 class PlannedVariant:
-    """A variant by name, with the words the report shows for it; in a pair, with its own whole command."""
+    """A variant by name, with the words the report shows for it; in a pair, with its own whole command.
+
+    `changes` names the variant that an alternative is one change to; null for a rung, which changes the one before.
+    """
 
     name: str
     description: str
     program: Sequence[str] | None = None
+    changes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

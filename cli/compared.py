@@ -1,6 +1,7 @@
 """From the words of ``aisp-trace compare`` to its comparisons: what is held against what, read, matched and measured.
 
-RUN                       a ladder: each variant against the one before it, and the last against the first
+RUN                       a ladder: each rung against the one before it, and the last against the first; then every
+                          alternative against the variant it is one change to
 RUN:a RUN:b               two variants, of one run or of two
 RUN_A RUN_B               two occasions of one workload, each variant against its namesake
 TRACE_A TRACE_B           two recordings
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -68,7 +70,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two sides held against each other. `role` is pair, step or total (of a ladder), or occasion (two runs).
+    """Two sides held against each other. `role` is pair, step or total (of a ladder), alternative, or occasion (two runs).
 
     `objections` are reasons why the two must not be compared at all, `notes` what a reader should know.
     """
@@ -119,8 +121,7 @@ def compare(words: Sequence[str], choices: Choices) -> Compared:
             found = f"the recording of {names[0]}" if names else "no recording"
             raise UsageError(f"run {first.text} holds only {found}; name a second run or trace to compare it with")
         sides = _sides(first, names, window, choices)
-        steps = [("step", i - 1, i) for i in range(1, len(sides))] if len(sides) > 2 else []
-        return assembled("ladder" if steps else "pair", [*steps, ("total", 0, len(sides) - 1)], sides, choices)
+        return assembled(*_own_pairs(names, first.source), sides, choices)
     if first.several and second.several and len(operands) == 2:
         return _occasions(first, second, choices)
     left, right = single(first), single(second)
@@ -129,6 +130,19 @@ def compare(words: Sequence[str], choices: Choices) -> Compared:
         *_sides(right, [right.variant], against or window, choices),
     ]
     return assembled("pair", [("pair", 0, 1)], sides, choices)
+
+
+def _own_pairs(names: Sequence[str], source: Source) -> tuple[str, list[tuple[str, int, int]]]:
+    """What to compare of the variants `names` of one run: the rungs' ladder, and every alternative with what it changes."""
+    alternatives = {} if source.run is None else source.run.manifest.alternatives
+    rungs = [i for i, name in enumerate(names) if name not in alternatives] or list(range(len(names)))
+    pairs = [("step", i, j) for i, j in pairwise(rungs)] if len(rungs) > 2 else []
+    pairs += [("total", rungs[0], rungs[-1])] if len(rungs) > 1 else []
+    for i, name in enumerate(names):
+        of = alternatives.get(name)
+        if i not in rungs:
+            pairs.append(("alternative", names.index(of) if of in names else rungs[-1], i))
+    return "pair" if len(pairs) == 1 else "ladder", pairs
 
 
 def _occasions(first: Operand, second: Operand, choices: Choices) -> Compared:

@@ -23,7 +23,7 @@ def print_compared(found: Compared, top: int) -> None:
     say("\n".join(_heads(found)))
     if found.mode == "ladder":
         _print_ladder(found)
-        found_whole = [c for c in found.comparisons if c.role == "total"]
+        found_whole = [c for c in found.comparisons if c.role == "total"] or list(found.comparisons[:1])
     else:
         found_whole = list(found.comparisons)
     for comparison in found_whole:
@@ -46,6 +46,9 @@ def speed_words(timed: Untraced) -> str:
 def _heads(found: Compared) -> list[str]:
     n = len(found.sides)
     words = ["base", *[""] * (n - 2), "opt"]
+    if found.mode == "ladder":
+        last = next((c.opt for c in found.comparisons if c.role == "total"), found.sides[-1])
+        words = ["base" if i == 0 else "opt" if side is last else "" for i, side in enumerate(found.sides)]
     if found.mode == "occasions":
         words = ["base"] * (n // 2) + ["opt"] * (n // 2)
     width = terminal_width() - 4 - len(GAP)
@@ -71,23 +74,23 @@ def _title(comparison: Comparison) -> str:
 
 
 def _print_ladder(found: Compared) -> None:
-    """Each step's own gain; the steps sum to the total."""
-    total = next(c for c in found.comparisons if c.role == "total")
+    """Each step's own gain; the steps sum to the total. Alternatives follow, each against what it is one change to."""
+    whole = next((c.waterfall for c in found.comparisons if c.role == "total"), found.comparisons[0].waterfall)
     rows = []
     for c in found.comparisons:
         fall = c.waterfall
-        name = f"{c.base.name} -> {c.opt.name}" if c.role == "step" else "total"
+        name = "total" if c.role == "total" else f"{c.base.name} -> {c.opt.name}"
         ratio = None if fall.ratio is None else f"{fall.ratio:.2f}x"
         timed = None if c.untraced is None else f"{c.untraced.ratio.value:.2f}x"
-        share = _share(total.waterfall, fall.difference)
+        share = None if c.role == "alternative" else _share(whole, fall.difference)
         largest = by_stage(fall.terms)[0] if any(t.difference for t in fall.terms) else None
-        where = None if largest is None else f"{largest.stage} {_signed_ms(total.waterfall, largest.difference)}"
-        rows.append((name, _signed_ms(total.waterfall, fall.difference), share, ratio, timed, where))
+        where = None if largest is None else f"{largest.stage} {_signed_ms(whole, largest.difference)}"
+        rows.append((name, _signed_ms(whole, fall.difference), share, ratio, timed, where))
     columns = [Column("step", LEFT, shrink=True), Column("diff ms"), Column("share")]
     say("")
     say(table([*columns, Column("traced"), Column("untraced"), Column("most of it in", LEFT, shrink=True)], rows))
     for c in found.comparisons:
-        for sentence in c.objections if c.role == "step" else ():
+        for sentence in c.objections if c.role != "total" else ():
             _say_wrapped(f"NOT COMPARABLE, {c.base.name} -> {c.opt.name}: ", sentence)
 
 

@@ -111,10 +111,21 @@ def render(
     )
 
 
+def _rungs(sides: Sequence[Side], run: Run | None) -> list[Side]:
+    """The sides of the ladder; alternatives are compared with what they change, by ``compare``, not with the first."""
+    alternatives = run.manifest.alternatives if run else {}
+    return [side for side in sides if side.name not in alternatives] or list(sides)
+
+
+def _of_rungs(found: Sequence[Speedup], run: Run | None) -> list[Speedup]:
+    alternatives = run.manifest.alternatives if run else {}
+    return [one for one in found if one.variant not in alternatives] or list(found)
+
+
 def _analysed(sides: Sequence[Side], run: Run | None) -> list[Html | None]:
     """The sections that are read off the analyses, what matters most first."""
     return [
-        waterfall_section(sides),
+        waterfall_section(_rungs(sides, run)),
         ledger_section(sides),
         gaps_section(sides),
         overlap_section(sides),
@@ -183,9 +194,9 @@ def _header(
         "div",
         element("h1", title),
         element("p", facts, class_="subtitle"),
-        [headline(s) for s in found[-1:]],
+        [headline(s) for s in _of_rungs(found, run)[-1:]],
         summary(lines),
-        tiles(sides, medians, found),
+        tiles(_rungs(sides, run), medians, _of_rungs(found, run)),
     )
 
 

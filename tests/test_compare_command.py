@@ -164,6 +164,22 @@ def test_a_ladder_shows_each_rung_and_sums_to_the_total(compare: Compare, tmp_pa
     assert max(map(display_width, out.splitlines())) <= 80
 
 
+def test_an_alternative_is_held_against_what_it_changes_and_is_no_rung(compare: Compare, tmp_path: Path) -> None:
+    def with_alternative(manifest: dict[str, Any]) -> None:
+        with_rung(manifest)
+        first, middle, last = manifest["variants"]
+        manifest["variants"] = [first, last, {**middle, "changes": "baseline"}]
+
+    run = copy_of_run(tmp_path, "alternative", with_alternative)
+    found = json.loads(compare(run, "--json")[1])
+    sums(found)
+    names = [side["name"] for side in found["sides"]]
+    told = [(c["role"], names[c["base"]], names[c["opt"]]) for c in found["comparisons"]]
+    assert told == [("total", "baseline", "optimized"), ("alternative", "baseline", "pinned")]
+    out = compare(run)[1]
+    assert "== baseline -> optimized" in out and "baseline -> pinned" in out and "optimized -> pinned" not in out
+
+
 def test_a_rung_that_does_less_is_named_in_the_ladder(compare: Compare, tmp_path: Path) -> None:
     def lazy(manifest: dict[str, Any]) -> None:
         with_rung(manifest)

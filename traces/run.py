@@ -36,6 +36,9 @@ RUNS_DIR: Final = "aisp-runs"
 """Folder, below the current one, where `capture` puts runs and `analyze` looks for the newest."""
 
 MANIFEST: Final = "manifest.json"
+OPTIMIZED: Final = "optimized"
+"""The last rung of every workload's ladder; variants after it are alternatives."""
+
 PARTIAL: Final = ".partial-"
 
 
@@ -179,11 +182,15 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One variant of the run: its description and its recording (null under ``--profile none``)."""
+    """One variant of the run: its description and its recording (null under ``--profile none``).
+
+    `changes` names the variant that an alternative is one change to; null for a rung, which changes the one before it.
+    """
 
     name: str
     description: str
     recording: Recording | None
+    changes: str | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +235,16 @@ class Manifest:
     notes: Sequence[str] = ()
     commands: Sequence[CommandRound] = field(default=(), metadata=ADDED)
     timed: str | None = field(default=None, metadata=ADDED)
+
+    @property
+    def alternatives(self) -> dict[str, str]:
+        """The variants that are no rungs of the ladder, each with the variant that it is one change to.
+
+        What follows "optimized" is an alternative even where the manifest does not say to what; then it is one to that.
+        """
+        names = [variant.name for variant in self.variants]
+        after = names[names.index(OPTIMIZED) + 1 :] if OPTIMIZED in names and self.source != "pair" else []
+        return {v.name: v.changes or OPTIMIZED for v in self.variants if v.name in after or v.changes is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class Entry:
 
     `variants` are (name, description) in order: "baseline" first, then the rungs, each adding one change to the one
     before, up to "optimized", which all claims of the pair are made for. What follows it are alternatives: one change
-    each to a variant its description names. `variant_needs` maps variants that cannot run wherever the workload can to
+    each to the variant that `changes` names. `variant_needs` maps variants that cannot run wherever the workload can to
     one of `NEEDS`. `needs` and `proves` are for people. `process_per_variant` says that variants must not share a
     process (allocator cases: the first would leave its pool to the second). `gpus` is how many GPUs a run on "cuda" takes.
     """
@@ -43,6 +43,7 @@ class Entry:
     default_warmup: int = 3
     process_per_variant: bool = False
     variant_needs: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, str] = field(default_factory=dict)
     gpus: int = 1
 
     @property
@@ -81,6 +82,7 @@ CATALOG: Final[tuple[Entry, ...]] = (
         needs="any machine; real copies need a CUDA GPU",
         proves="copies of one microbatch hide under the compute of another, so that time falls to the longest stage",
         variant_needs={"cuda_graph": "cuda"},
+        changes={"cuda_graph": "optimized"},
     ),
     Entry(
         name="end_to_end_bandwidth",
@@ -108,6 +110,7 @@ CATALOG: Final[tuple[Entry, ...]] = (
         needs="any machine; pooled_peer needs two GPUs",
         proves="a cache that is not copied and steps that are not launched kernel by kernel make decoding faster",
         variant_needs={"pooled_peer": "2 gpus"},
+        changes={"paged": "preallocated", "pooled": "preallocated", "pooled_peer": "pooled"},
     ),
     Entry(
         name="multiple_unoptimized",
@@ -137,6 +140,7 @@ CATALOG: Final[tuple[Entry, ...]] = (
         proves="memory that is kept costs no allocator calls, and a fused kernel's time falls with its bytes",
         process_per_variant=True,
         variant_needs={"expandable": "cuda"},
+        changes={"expandable": "keep_cache"},
     ),
     Entry(
         name="training_single",
@@ -151,6 +155,7 @@ CATALOG: Final[tuple[Entry, ...]] = (
         needs="any machine; bf16 pays on a CUDA GPU; the compiled rung needs triton and a C compiler",
         proves="losses agree while precision, optimizer and loader change, and what each of them takes from a step",
         variant_needs={"compiled": "cuda"},
+        changes={"compiled": "optimized"},
     ),
     Entry(
         name="ddp_overlap",

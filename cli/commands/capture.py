@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Final
 
 import typer
@@ -179,6 +180,7 @@ def _builtin_plan(entry: catalog.Entry, options: _Options) -> Plan:
         iterations=entry.default_iterations,
         warmup=entry.default_warmup,
         process_per_variant=entry.process_per_variant,
+        changes=entry.changes,
     )
 
 
@@ -206,6 +208,7 @@ def _workload_plan(
     warmup: int = FILE_WARMUP,
     process_per_variant: bool = False,
     left_out: Sequence[str] = (),
+    changes: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     device = _settle_device(name, options.device, devices)
     recorder, notes = choose_recorder(
@@ -216,7 +219,7 @@ def _workload_plan(
         workload=name,
         source=source,
         program=program,
-        variants=[PlannedVariant(*variant) for variant in variants],
+        variants=[PlannedVariant(name, words, None, changes.get(name)) for name, words in variants],
         profile=options.profile,
         recorder=None if recorder is None else recorder.name,
         device=device,

@@ -78,6 +78,7 @@ def _facts(entry: Entry, gpus: int) -> dict[str, Any]:
         "default_warmup": entry.default_warmup,
         "process_per_variant": entry.process_per_variant,
         "variant_needs": dict(entry.variant_needs),
+        "changes": dict(entry.changes),
         "gpus": entry.gpus,
         "runs_here_on": _devices(entry, gpus),
         "module": entry.module,
