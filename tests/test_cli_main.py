@@ -228,3 +228,14 @@ def test_a_terminal_without_unicode_gets_escapes() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, check=True, env=environment)
     assert done.stdout.splitlines()[1] == rb"gr\xf6\xdfe \u5927"
+
+
+def test_a_process_ends_with_its_exit_code_and_all_its_output(tmp_path: Path) -> None:
+    """It leaves without taking the interpreter apart: nothing may be lost by that."""
+    for words, code in ((["list", "--json"], 0), (["analyze", str(tmp_path / "absent")], 2)):
+        done = subprocess.run([sys.executable, "-P", "-m", "aisp_trace.cli", *words], capture_output=True, text=True)
+        assert done.returncode == code
+        if code == 0:
+            assert json.loads(done.stdout)["schema"] == "aisp-trace/list/1"
+        else:
+            assert "absent" in done.stderr
