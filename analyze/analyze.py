@@ -207,6 +207,7 @@ class _Engine:
             overlap, exposed = overlaps()
             kinds = by_kind()
             unions = kinds.filter(pl.col("kind").is_null())
+            payload = self.trace.ranges.select("range_id", "nbytes").drop_nulls()
             return Analysis(
                 variant=variant,
                 meta=self.trace.meta,
@@ -214,7 +215,9 @@ class _Engine:
                 kinds=totals(),
                 overlap=overlap,
                 exposed=exposed,
-                stages=stage_table(self.stages, shown, unions, instances(), *limits).select(*SCHEMAS["stages"]),
+                stages=stage_table(self.stages, shown, unions, instances(), payload, *limits).select(
+                    *SCHEMAS["stages"]
+                ),
                 stage_kinds=kinds.filter(pl.col("kind").is_not_null()).select(*SCHEMAS["stage_kinds"]),
                 windows=pl.DataFrame(
                     [(w.device, w.start_ns, w.end_ns) for w in self.windows], schema=SCHEMAS["windows"], orient="row"
@@ -490,10 +493,14 @@ class _Engine:
         )
 
     def _launching_nothing(self) -> npt.NDArray[np.bool_]:
-        """Calls that rightly have no device row: they failed, or their thread was capturing a stream into a graph."""
+        """Calls that may rightly have no device row: they failed, their thread was capturing a stream into a graph, or they set
+        memory (of no bytes, as cuBLAS does: such calls return in 0.2 us, ten times as fast as one that launches)."""
         out: npt.NDArray[np.bool_] = self.trace.api["result"].fill_null(0).to_numpy() != 0
         names = self.trace.api["name"]
         words = distinct_values(names)
+        sets = np.array(["memset" in w.lower() for w in [*words, ""]])
+        if sets.any():
+            out |= sets[names.to_physical().fill_null(len(words)).to_numpy()]
         step = np.array([("StreamBeginCapture" in w) - ("StreamEndCapture" in w) for w in [*words, ""]], np.int32)
         if not step.any():
             return out

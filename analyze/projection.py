@@ -188,13 +188,14 @@ def stage_table(
     shown: Ints,
     unions: pl.DataFrame,
     instances: pl.DataFrame,
+    payload: pl.DataFrame,
     low: int | None,
     high: int | None,
 ) -> pl.DataFrame:
     """Table ``stages``: the stages `shown` (positions) by path and device; paths without ops have a null device.
 
-    `unions` are the rows of `stage_kinds` with a null kind, `instances` what `per_instance` says; ``host_ns`` counts only
-    what lies in ``[low, high)`` if given.
+    `unions` are the rows of `stage_kinds` with a null kind, `instances` what `per_instance` says, `payload` the bytes that
+    ranges carry (range_id, nbytes); ``host_ns`` counts only what lies in ``[low, high)`` if given.
     """
     start, end = stages.start_ns[shown], stages.end_ns[shown]
     if low is not None and high is not None:
@@ -204,6 +205,12 @@ def stage_table(
         .group_by("path_id")
         .agg(pl.len().cast(pl.Int64).alias("instances"), pl.col("host_ns").sum())
     )
+    if len(payload):  # few traces have any
+        said = pl.DataFrame({"path_id": stages.path_id[shown], "range_id": stages.range_id[shown]})
+        said = said.join(payload, on="range_id").group_by("path_id").agg(pl.col("nbytes").sum().alias("payload_bytes"))
+        host = host.join(said, on="path_id", how="left")
+    else:
+        host = host.with_columns(pl.lit(None, pl.Int64).alias("payload_bytes"))
     chosen = np.zeros(len(stages), bool)
     chosen[shown] = True
     instances = instances.with_columns(

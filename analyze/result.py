@@ -100,6 +100,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "ops": pl.Int64,
         "self_ops": pl.Int64,
         "busy_ns": pl.Int64,  # union of its ops
+        "payload_bytes": pl.Int64,  # what its ranges say they move, nested stages not included; null where none says
     },
     "stage_kinds": {
         "device": pl.Int32,

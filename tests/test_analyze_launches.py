@@ -136,3 +136,13 @@ def test_stages_add_up_to_the_device(case: Case) -> None:
     assert sorted(counted.rows()) == sorted(all_.rows())
     assert (found.launches["min_ns"] <= found.launches["p50_ns"]).all()
     assert (found.launches["p99_ns"] <= found.launches["max_ns"]).all()
+
+
+def test_a_memset_without_a_row_is_no_lost_launch_but_a_kernel_is() -> None:
+    """cuBLAS sets no bytes before some products: the call succeeds, and there is nothing to record."""
+    calls = [call("cudaLaunchKernel", 10 * i, 10 * i + 4, i) for i in range(1, 4)]
+    ops = [op("compute", 10 * i + 5, 10 * i + 8, i) for i in range(1, 4)]
+    for name, level in (("cudaMemsetAsync", "ok"), ("cudaLaunchKernel", "partial")):
+        trace = build(ranges=[span("work", 0, 100)], api=[*calls, call(name, 50, 51, 9)], ops=ops)
+        trust = {row["metric"]: row["level"] for row in analyze(trace).trust.to_dicts()}
+        assert trust["ledger"] == level

@@ -92,3 +92,23 @@ def test_json_has_the_details() -> None:
     assert document["memory"][0]["stages"][0]["allocations"] == 1  # the first came before the first op
     assert {c["metric"] for c in document["counters"]} == {"hbm_read", "sm_active"}
     assert document["gaps"][0]["calls"]
+
+
+def test_a_stage_says_the_bytes_of_its_own_ranges_in_the_window() -> None:
+    """Twice 100 and 20 in the window of 0 to 40, once 7 behind it; `inner` says nothing, `outer` counts none of its parts."""
+    ranges = [
+        span("measured", 0, 40),
+        *(span("part", at, at + 5, nbytes=100) for at in (1, 11)),
+        span("outer", 20, 30),
+        span("part", 21, 25, nbytes=20),
+        span("inner", 31, 39),
+        span("part", 50, 55, nbytes=7),
+    ]
+    trace = build(
+        ranges=ranges, ops=[op("compute", 2, 4, 1)], api=[call("cudaLaunchKernel", 1, 2, 1)], devices=[device(0)]
+    )
+    windowed = analyze(trace, window="measured").stages
+    said = dict(windowed.select("path", "payload_bytes").iter_rows())
+    assert said == {"part": 200, "outer": None, "outer/part": 20, "inner": None}
+    whole = dict(analyze(build(ranges=[span("part", 0, 9)])).stages.select("path", "payload_bytes").iter_rows())
+    assert whole == {"part": None}
