@@ -94,7 +94,7 @@ def _judge_time(claim: TimeClaim, blank: Verdict, evidence: Evidence) -> Iterato
         return
     base, other = ([r.times_ns[name] for r in rounds] for name in pair)
     ratios = paired_ratios(base, other)
-    doubts = [*concerns(ratios), *_order_concern(rounds, claim.baseline, claim.variant)]
+    doubts = [*concerns(ratios), *order_concern(rounds, claim.baseline, claim.variant)]
     yield _sampled(blank, claim.ratio, median_interval(ratios), doubts, band=True)
     for name, times in zip(pair, (base, other), strict=True):
         medians = [statistics.median(t) / 1e6 for t in times]
@@ -139,9 +139,11 @@ def _judge_mechanism(claim: MechanismClaim, blank: Verdict, evidence: Evidence) 
         analysis = evidence.variants[name].analysis
         if analysis is None:
             return replace(blank, status="inconclusive", reason=f"the run holds no trace of {name}")
+        reading = metric.read(analysis, claim.of, claim.stage)
+        if reading.unsampled:
+            return replace(blank, status="unrecorded", reason=f"the trace of {name} has {reading.unsampled}")
         if distrust := _distrust(metric, claim, analysis) or _slowdown(metric, evidence, name):
             return replace(blank, status="invalid", reason=f"{distrust} (trace of {name})")
-        reading = metric.read(analysis, claim.of, claim.stage)
         if reading.unavailable:
             return replace(blank, status="invalid", reason=f"{reading.unavailable} (trace of {name})")
         if reading.total is None:
@@ -207,7 +209,8 @@ def _slowdown(metric: Metric, evidence: Evidence, name: str) -> str:
     return f"tracing slowed it down {factor:.2f} times, too much for shares of time" if factor > SLOWDOWN_LIMIT else ""
 
 
-def _order_concern(rounds: Sequence[RoundTimes], baseline: str, variant: str) -> tuple[Concern, ...]:
+def order_concern(rounds: Sequence[RoundTimes], baseline: str, variant: str) -> tuple[Concern, ...]:
+    """A concern where one of the two ran first too often for drift within rounds to cancel. `rounds` timed both."""
     first = sum(r.order.index(baseline) < r.order.index(variant) for r in rounds)
     if min(first, len(rounds) - first) >= ORDER_SHARE * len(rounds):
         return ()

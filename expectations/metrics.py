@@ -106,6 +106,10 @@ METRICS: Final[Mapping[str, Metric]] = {
         "count", "how often a stage was entered per iteration",
         True, True, (), "required", (), "Stages", read_counts.instances,
     ),
+    "stage.bytes": Metric(
+        "bytes", "bytes that the ranges of a stage say they move, per iteration: a model, not a measurement",
+        True, True, (), "required", (), "Stages", read_counts.stage_bytes,
+    ),
     "stage.share": Metric(
         "fraction", "part of the window that a stage spent in a ledger category",
         False, False, _CATEGORIES, "required", ("ledger", "time"), "Ledger", read_shares.stage_share,
@@ -138,6 +142,10 @@ METRICS: Final[Mapping[str, Metric]] = {
     "hbm.bytes": Metric(
         "bytes", "device memory traffic per iteration, by sampled counters",
         False, False, tuple(read_rates.HBM), "optional", ("time",), "Hardware counters", read_rates.hbm_bytes,
+    ),
+    "hbm.model_ratio": Metric(
+        "ratio", "device memory traffic of a stage, read and written, of the bytes that its ranges say they move",
+        False, False, (), "required", ("ledger", "time"), "Hardware counters", read_rates.hbm_model_ratio,
     ),
     "counter.share": Metric(
         "fraction", "mean of a sampled counter over the window, or while a stage was busy",

@@ -53,6 +53,15 @@ def instances(analysis: Analysis, of: str | None, stage: str | None) -> Reading:
     return per_iteration(analysis, add_up(rows, "instances"))
 
 
+def stage_bytes(analysis: Analysis, of: str | None, stage: str | None) -> Reading:
+    """The bytes that the ranges of a stage say they move: their payloads, whatever a device did."""
+    rows = analysis.stages.filter(at(str(stage), "path")).group_by("path").agg(pl.col("payload_bytes").max())
+    rows = rows.drop_nulls("payload_bytes")
+    if rows.is_empty():
+        return nothing(analysis, f"no bytes that ranges of stage {stage!r} carry")
+    return per_iteration(analysis, add_up(rows, "payload_bytes"))
+
+
 def allocator_calls(analysis: Analysis, of: str | None, stage: str | None) -> Reading:
     """Calls of the driver's allocator (on a machine without a GPU: stages of kind ``alloc``), nested stages included."""
     if stage is not None and not has_stage(analysis, stage):

@@ -1,7 +1,7 @@
 """Metrics that are rates: bandwidths, shares of a link's peak, and what hardware counters said.
 
-Counters exist only where they were sampled (``--profile deep``); without them there is nothing to measure. A counter's own
-trust is per stage, so it is asked here rather than in the trust table.
+Counters exist only where they were sampled (``--profile deep``); without them a claim is for another recording. A counter's
+own trust is per stage, so it is asked here rather than in the trust table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Final
 import polars as pl
 
 from ..analyze.result import Analysis
-from .reading import Reading, add_up, at_or_whole, in_stage, nothing, per_iteration, total, unavailable
+from .read_counts import stage_bytes
+from .reading import Reading, add_up, at_or_whole, in_stage, nothing, per_iteration, total, unavailable, unsampled
 
 UNKNOWN_PEAK_SHARE: Final = 0.01
 """Up to this part of a direction's bytes may have been copied without a known peak (pageable scalars): a share of the
@@ -55,6 +56,19 @@ def hbm_bytes(analysis: Analysis, of: str | None, stage: str | None) -> Reading:
     return per_iteration(analysis, add_up(found, "nbytes"))
 
 
+def hbm_model_ratio(analysis: Analysis, of: str | None, stage: str | None) -> Reading:
+    """Device memory traffic of a stage, by sampled counters, over the bytes that its ranges say they move."""
+    counted = hbm_bytes(analysis, "both", stage)
+    model = stage_bytes(analysis, None, stage)
+    for found in (counted, model):
+        if found.total is None:
+            return found
+    assert counted.total is not None  # both were asked just above
+    if not model.total:
+        return nothing(analysis, f"no bytes{in_stage(stage)}")
+    return total(analysis, counted.total / model.total)
+
+
 def counter_share(analysis: Analysis, of: str | None, stage: str | None) -> Reading:
     """The mean of a counter over the window, or over the time a stage was busy, as a fraction."""
     found = _counters(analysis, (str(of),), stage)
@@ -68,9 +82,12 @@ def counter_share(analysis: Analysis, of: str | None, stage: str | None) -> Read
 
 def _counters(analysis: Analysis, metrics: tuple[str, ...], stage: str | None) -> pl.DataFrame | Reading:
     rows = analysis.counters.filter(pl.col("metric").is_in(metrics) & at_or_whole(stage))
+    sampled = analysis.counters["metric"].unique().to_list()
     missing = [m for m in metrics if m not in rows["metric"].to_list()]
+    if absent := [m for m in missing if m not in sampled]:
+        return unsampled(analysis, f"no counter {absent[0]}: capture with --profile deep")
     if missing:
-        return nothing(analysis, f"no counter {missing[0]}{in_stage(stage)}: capture with --profile deep")
+        return nothing(analysis, f"no counter {missing[0]}{in_stage(stage)}")
     weak = rows.filter(pl.col("trust") != "ok")
     if not weak.is_empty():
         name = weak["metric"].to_list()[0]

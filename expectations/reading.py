@@ -23,8 +23,8 @@ class Reading:
 
     `per_iteration` holds one value for each iteration that has any, null where the analysis does not attribute the
     quantity to iterations. `absent` says why there is nothing to measure ("no copies"): a claim about it cannot be
-    judged. `unavailable` says why the evidence does not carry the number: a claim on it is invalid. Both are empty where
-    `total` is a number.
+    judged. `unavailable` says why the evidence does not carry the number: a claim on it is invalid. `unsampled` says that the
+    recording did not ask for it: a claim on it is one for another recording. All are empty where `total` is a number.
     """
 
     total: float | None
@@ -32,6 +32,7 @@ class Reading:
     iterations: int
     absent: str = ""
     unavailable: str = ""
+    unsampled: str = ""
 
 
 Reader = Callable[[Analysis, str | None, str | None], Reading]
@@ -56,6 +57,11 @@ def nothing(analysis: Analysis, absent: str) -> Reading:
 def unavailable(analysis: Analysis, why: str) -> Reading:
     """The evidence does not carry the number: `why`."""
     return Reading(None, None, analysis.iterations.height, unavailable=why)
+
+
+def unsampled(analysis: Analysis, what: str) -> Reading:
+    """The recording does not hold what its profile does not ask for: `what`."""
+    return Reading(None, None, analysis.iterations.height, unsampled=what)
 
 
 def at(stage: str, column: str = "stage") -> pl.Expr:

@@ -29,6 +29,10 @@ def remeasure(claim: Claim, occasions: Sequence[Occasion]) -> Claim | Refusal | 
         evidence = occasion.evidence
         verdicts = judge([ExpectationFile(evidence.hardware_key, (_opened(claim),))], evidence)
         for verdict in verdicts:
+            if (
+                verdict.status == "unrecorded"
+            ):  # by a recording of another profile, which says nothing against the claim
+                return f"no bound for {claim.id} from {evidence.run_id}: {verdict.reason}"
             if verdict.status not in ("met", "exceeded"):
                 text = f"{evidence.run_id} carries no bound for {claim.id}, {verdict.quantity}: {verdict.reason}"
                 return Refusal(UNDECIDED, text)

@@ -5,7 +5,7 @@ exceeded      a speedup whose whole interval lies above its band: better than ex
 missed        the whole interval lies outside the bound
 inconclusive  the interval straddles the bound, rounds are too few, or drift, two modes or spread were found
 invalid       the evidence contradicts itself or is not trusted: outputs, work, moved bytes, trace
-unrecorded    nobody wrote down what this machine, or this size, should do
+unrecorded    nobody wrote down what this machine, or this size, should do, or the run did not sample what it is about
 """
 
 from __future__ import annotations

@@ -94,6 +94,17 @@ def test_a_machine_without_claims_gets_times_and_what_the_workload_wants(occasio
     assert {v.status for v in judge([accepted(proposal)], evidence())} == {"met"}
 
 
+def test_a_wish_about_counters_waits_for_a_run_that_sampled_them(occasion: Any) -> None:
+    """A run of the minimal profile gives the bounds it can give, and says which one it cannot."""
+    wish = mechanism("hbm.bytes", low=float("-inf"), of="both", unit="bytes", id="pipeline.traffic")
+    proposal = propose([occasion(evidence())], file(), wanted=[wish])
+    assert [c.id for c in accepted(proposal).claims] == ["pipeline.faster"]
+    (note,) = proposal.notes
+    assert note.startswith(
+        "no bound for pipeline.traffic from pipeline-1: the trace of optimized has no counter hbm_read"
+    )
+
+
 def test_each_rung_has_its_own_time_claim_and_one_without_gain_has_none(occasion: Any) -> None:
     def ladder(i: int, base: float, fast: float) -> Any:
         made = rounds([base], [fast])[0]
@@ -457,4 +468,4 @@ def test_the_packages_own_wishes_are_right_and_the_h200_has_them() -> None:
     wishes = load_wanted(PACKAGE_DIR)
     assert wishes and all(w.id.startswith(w.workload + ".") for w in wishes)
     measured = {c.id for c in load_file(PACKAGE_DIR / file_name("h200")).claims}
-    assert {w.id for w in wishes if w.workload == "pipeline_sequential"} <= measured
+    assert {w.id for w in wishes if (w.workload, w.variant) == ("pipeline_sequential", "optimized")} <= measured

@@ -138,7 +138,7 @@ def test_diff_of_two_files_says_which_way(aisp: Aisp, tmp_path: Path) -> None:
     code, out = aisp("diff", one, two)
     assert code == 0
     assert [line.split()[-1] for line in out.splitlines()[2:-1]] == ["tighter", "looser", "tighter", "new"]
-    assert out.splitlines()[-1] == "4 differences, 1 of them ask for less."
+    assert out.splitlines()[-1] == "4 differences, 1 of them asks for less."
     rows = json.loads(aisp("diff", one, two, "--json")[1])["differences"]
     assert rows[1] == {
         "hardware_key": "h100",
@@ -161,7 +161,7 @@ def test_diff_against_what_is_committed(aisp: Aisp, folder: Path, tmp_path: Path
     put(folder, "expectations_h100.json", text({**TIME, "ratio": {"min": 1.2}}))
     for path in (folder, folder / "expectations_h100.json"):
         code, out = aisp("diff", path)
-        assert code == 0 and "looser" in out and "1 differences, 1 of them ask for less." in out
+        assert code == 0 and "looser" in out and "1 difference, 1 of them asks for less." in out
     put(folder, "expectations_b200.json", text(TIME, key="b200"))
     assert "is not committed" in aisp("diff", folder / "expectations_b200.json")[1]
 

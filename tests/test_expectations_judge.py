@@ -368,6 +368,18 @@ def test_claims_against_another_variant() -> None:
     assert verdict(claim, shown).status == "inconclusive"
 
 
+def test_counters_that_the_recording_did_not_ask_for_leave_their_claim_unrecorded() -> None:
+    """It spoils no run that has judged claims; a run that sampled them is judged."""
+    claim = mechanism("hbm.bytes", low=500.0, of="both", unit="bytes")
+    bare = verdict(claim, evidence())
+    assert bare.status == "unrecorded"
+    assert bare.reason == "the trace of optimized has no counter hbm_read: capture with --profile deep"
+    for percent, status in (("ok", "met"), ("partial", "invalid")):
+        rows = [(0, None, m, 9, 9.0, 9.0, 3000, percent) for m in ("hbm_read", "hbm_write")]
+        assert verdict(claim, with_optimized(analysis=analysis(tables={"counters": rows}))).status == status
+    assert verdict(claim, with_optimized(analysis=analysis(), traced_ns=(90 * MS,))).status == "unrecorded"
+
+
 def test_without_a_trace_a_mechanism_is_unknown_and_a_time_is_not() -> None:
     shown = with_optimized(analysis=None)
     found = verdict(mechanism(low=0.5), shown)

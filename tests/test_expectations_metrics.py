@@ -149,13 +149,47 @@ def test_values(metric: str, of: str | None, stage: str | None, expected: float)
         ("kernels.small_share", None, "h2d", "no kernels in stage 'h2d'"),
         ("allocator.calls", None, "absent", "no stage 'absent'"),
         ("memory.peak_bytes", "pinned", None, "no pinned memory events"),
-        ("counter.share", "sm_active", None, "no counter sm_active: capture with --profile deep"),
-        ("hbm.bytes", "both", "compute", "no counter hbm_write in stage 'compute': capture with --profile deep"),
+        ("stage.bytes", None, "h2d", "no bytes that ranges of stage 'h2d' carry"),
+        ("hbm.bytes", "both", "compute", "no counter hbm_write in stage 'compute'"),
+        ("hbm.model_ratio", None, "compute", "no counter hbm_write in stage 'compute'"),
     ],
 )
 def test_nothing_to_measure_is_said_and_is_no_number(metric: str, of: str, stage: str | None, words: str) -> None:
     found = read(metric, of, stage)
     assert (found.total, found.absent) == (None, words)
+
+
+@pytest.mark.parametrize(
+    ("metric", "of", "stage", "counter"),
+    [
+        ("counter.share", "sm_active", None, "sm_active"),
+        ("hbm.bytes", "both", "compute", "hbm_read"),
+        ("hbm.model_ratio", None, "compute", "hbm_read"),
+    ],
+)
+def test_a_counter_that_was_not_sampled_is_for_another_recording(
+    metric: str, of: str | None, stage: str | None, counter: str
+) -> None:
+    found = read(metric, of, stage, analysis())
+    assert (found.total, found.absent, found.unavailable) == (None, "", "")
+    assert found.unsampled == f"no counter {counter}: capture with --profile deep"
+
+
+def said(*, counters: bool, payload: int | None = 8000) -> Analysis:
+    """Stage compute says 8,000 bytes; read and written were 4,000 and 2,000."""
+    rows = [
+        (0, "iteration/compute", m, 50, 2000.0, 40.0, n, "ok") for m, n in (("hbm_read", 4000), ("hbm_write", 2000))
+    ]
+    stages = [(d, "iteration/compute", 100, 9, 9, 9, 9, 9, payload) for d in (0, 1)]  # on two devices, said once
+    return analysis(tables={"counters": rows if counters else [], "stages": stages})
+
+
+def test_bytes_that_ranges_say_are_counted_once_and_held_against_the_counters() -> None:
+    assert read("stage.bytes", None, "compute", said(counters=True)).total == pytest.approx(800.0)
+    assert read("hbm.model_ratio", None, "compute", said(counters=True)).total == pytest.approx(6000 / 8000)
+    silent = said(counters=True, payload=None)
+    assert read("hbm.model_ratio", None, "compute", silent).absent == "no bytes that ranges of stage 'compute' carry"
+    assert read("hbm.model_ratio", None, "compute", said(counters=True, payload=0)).absent.startswith("no bytes")
 
 
 def test_where_copies_and_compute_share_no_device_nothing_can_overlap() -> None:
@@ -271,7 +305,7 @@ def test_no_metric_fails_on_an_empty_analysis(name: str) -> None:
     empty: Any = analysis(kinds={}, stages={}, iterations=0, tables={"windows": []})
     found = metric.read(empty, metric.choices[0] if metric.choices else None, None if metric.stage == "never" else "x")
     assert found.total in (None, 0.0)
-    assert found.total is not None or found.absent
+    assert found.total is not None or found.absent or found.unsampled
 
 
 def test_trust_follows_the_stage_and_the_kinds() -> None:
