@@ -1,0 +1,46 @@
+"""Make docs/results.md from recorded runs.
+
+python -P scripts/results.py RUN... [--output docs/results.md] [--expectations DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from aisp_trace.cli import console
+from aisp_trace.cli.evidence import analyses_of_run, judge_run
+from aisp_trace.cli.results import Result, page
+from aisp_trace.report.page import write
+from aisp_trace.traces.errors import AispTraceError
+from aisp_trace.traces.run import load_run
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Analyse and judge every run folder that is named, and print the page about them or write it."""
+    parser = argparse.ArgumentParser(description="Make the page of results from recorded runs.", allow_abbrev=False)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder made by `aisp-trace capture`")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where to write the page; default: standard output")
+    parser.add_argument("--expectations", type=Path, metavar="DIR", help="folder of expectations_*.json to judge by")
+    asked = parser.parse_args(arguments)
+    try:
+        made = page([_result(folder, asked.expectations) for folder in asked.runs])
+        if asked.output is None:
+            sys.stdout.write(made)
+        else:
+            write(asked.output, made)
+    except AispTraceError as error:
+        console.warn(str(error))
+        return error.exit_code
+    return 0
+
+
+def _result(folder: Path, expectations: Path | None) -> Result:
+    run = load_run(folder)
+    console.warn(f"reading {run.manifest.run_id} ...")
+    return Result(run.manifest, judge_run(run, analyses_of_run(run), expectations))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
