@@ -58,7 +58,9 @@ def pair_name(asked: str | None, variants: Sequence[PlannedVariant], taken: Sequ
     first, last = (_script(variants[i].program or ()) for i in (0, -1))
     name = asked if asked is not None else first if first == last else f"{first}_vs_{last}"
     if not NAME.fullmatch(name):
-        raise UsageError(f"--name is {name!r}; take 1 to 64 letters, digits, '_', '.' and '-', a letter or digit first")
+        raise UsageError(
+            f"--name is {name!r}; take 1 to 64 ASCII letters, digits, '_', '.' and '-', a letter or digit first"
+        )
     if name in taken:
         raise UsageError(
             f"{name!r} is a workload of aisp-trace, whose expectations are not the pair's; choose another --name"
@@ -79,10 +81,15 @@ def _words(option: str, command: str) -> tuple[str, ...]:
             f"{option} holds {shell[0]!r}, which only a shell understands, and commands are run without one; "
             f"write `bash -c '...'`, or give a script"
         )
-    if shutil.which(words[0]) is None:
-        hint = f"write `env {words[0]} ...`" if "=" in words[0] else "check its spelling and the PATH"
-        raise UsageError(f"{option}: the program {words[0]!r} was not found; {hint}")
+    require_program(words[0], f"{option}: ")
     return words
+
+
+def require_program(program: str, lead: str = "") -> None:
+    """Raises `UsageError`, its sentence led by `lead`, if no executable is called `program`."""
+    if shutil.which(program) is None:
+        hint = f"write `env {program} ...`" if "=" in program else "check its spelling and the PATH"
+        raise UsageError(f"{lead}the program {program!r} was not found; {hint}")
 
 
 def _script(words: Sequence[str]) -> str:

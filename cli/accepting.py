@@ -22,7 +22,7 @@ from ..expectations.write import file_text, write_file
 from ..traces.errors import UsageError
 from ..traces.run import Run
 from . import evidence as run_evidence
-from .console import Column, say, table, warn
+from .console import Column, say, say_wrapped, table, warn
 
 CHOSEN = {"option": "--expectations", "project": "the current project's", "package": "those of aisp-trace"}
 
@@ -85,9 +85,9 @@ def _show(proposal: Proposal, workload: str) -> None:
     if proposal.notes or proposal.refusals:
         say("")
     for note in proposal.notes:
-        say(f"note: {note}.")
+        say_wrapped(f"note: {note}.")
     for refusal in proposal.refusals:
-        say(f"refused: {refusal.text}.")
+        say_wrapped(f"refused: {refusal.text}.")
     if proposal.refusals:
         say("Nothing was written.")
 

@@ -99,7 +99,8 @@ def verify(file: Path) -> Verified:
     (where it was made by this very version) a page.
     """
     if not file.is_file():
-        raise InputError(f"{file} was to be verified, but there is no such file; name one made by `aisp-trace bundle`")
+        found = "it is a folder" if file.is_dir() else "there is no such file"
+        raise InputError(f"{file} was to be verified, but {found}; name a file made by `aisp-trace bundle`")
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as name:
         folder = Path(name)
         bundle = unpack(file, folder)

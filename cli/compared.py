@@ -118,8 +118,8 @@ def compare(words: Sequence[str], choices: Choices) -> Compared:
             )
         names = recorded(first.source)
         if len(names) < 2:
-            found = f"the recording of {names[0]}" if names else "no recording"
-            raise UsageError(f"run {first.text} holds only {found}; name a second run or trace to compare it with")
+            found = f"only the recording of {names[0]}" if names else "no recording"
+            raise UsageError(f"run {first.text} holds {found}; name a second run or trace to compare it with")
         sides = _sides(first, names, window, choices)
         return assembled(*_own_pairs(names, first.source), sides, choices)
     if first.several and second.several and len(operands) == 2:

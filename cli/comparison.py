@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -11,7 +10,8 @@ from ..analyze.changes import Change, launch_count, rest
 from ..analyze.waterfall import Term, Waterfall, by_stage, over_devices
 from ..expectations.between import Untraced
 from .compared import Compared, Comparison, Side
-from .console import GAP, Column, duration, escape, ms, percent, say, shorten, size, table, terminal_width
+from .comparison_notes import turned, unsure
+from .console import GAP, Column, duration, ms, percent, say, say_wrapped, shorten, size, table, terminal_width
 
 LEFT: Final = "left"
 STAGES: Final = 8
@@ -81,23 +81,31 @@ def _print_ladder(found: Compared) -> None:
         fall = c.waterfall
         name = "total" if c.role == "total" else f"{c.base.name} -> {c.opt.name}"
         ratio = None if fall.ratio is None else f"{fall.ratio:.2f}x"
-        timed = None if c.untraced is None else f"{c.untraced.ratio.value:.2f}x"
+        timed = None if c.untraced is None else f"{c.untraced.ratio.value:.2f}x{'?' if unsure(c.untraced) else ''}"
         share = None if c.role == "alternative" else _share(whole, fall.difference)
         largest = by_stage(fall.terms)[0] if any(t.difference for t in fall.terms) else None
         where = None if largest is None else f"{largest.stage} {_signed_ms(whole, largest.difference)}"
         rows.append((name, _signed_ms(whole, fall.difference), share, ratio, timed, where))
     columns = [Column("step", LEFT, shrink=True), Column("diff ms"), Column("share")]
     say("")
-    say(table([*columns, Column("traced"), Column("untraced"), Column("most of it in", LEFT, shrink=True)], rows))
+    say(table([*columns, Column("traced"), Column("untraced"), Column("largest change", LEFT, shrink=True)], rows))
+    if any(c.untraced is not None and unsure(c.untraced) for c in found.comparisons):
+        say("?: too few rounds, rounds that disagree, or an interval that holds 1")
     for c in found.comparisons:
         for sentence in c.objections if c.role != "total" else ():
-            _say_wrapped(f"NOT COMPARABLE, {c.base.name} -> {c.opt.name}: ", sentence)
+            say_wrapped(f"NOT COMPARABLE, {c.base.name} -> {c.opt.name}: {sentence}.")
+    for c in found.comparisons:
+        if c.role != "total" and c.untraced is not None and turned(c.waterfall.ratio, c.untraced.ratio):
+            say_wrapped(
+                f"note: {c.base.name} -> {c.opt.name}: traced and untraced times disagree on which is faster. Tracing slows "
+                "the two sides unequally, so the difference above is none of what the step gains."
+            )
 
 
 def _print_comparison(c: Comparison, top: int) -> None:
     fall = c.waterfall
     for sentence in c.objections:
-        _say_wrapped("NOT COMPARABLE, ", sentence)
+        say_wrapped(f"NOT COMPARABLE, {sentence}.")
     _print_windows(fall)
     if c.untraced is not None:
         say(f"untraced: {speed_words(c.untraced)}")
@@ -113,15 +121,7 @@ def _print_comparison(c: Comparison, top: int) -> None:
     if c.notes:
         say("")
     for note in c.notes:
-        _say_wrapped("note: ", note)
-
-
-def _say_wrapped(lead: str, sentence: str) -> None:
-    """One sentence in lines of the terminal's width; names in it are escaped before their length is counted."""
-    lines = textwrap.wrap(
-        escape(f"{lead}{sentence}."), terminal_width(), subsequent_indent="  ", break_long_words=False
-    )
-    say("\n".join(lines))
+        say_wrapped(f"note: {note}.")
 
 
 def _print_windows(fall: Waterfall) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 from ..analyze.changes import large_gaps
 from ..analyze.waterfall import Waterfall
 from ..expectations.between import Untraced
+from ..expectations.speedup import Estimate
 from .console import duration, percent, shorten
 
 if TYPE_CHECKING:
@@ -31,6 +32,19 @@ def notes_of(fall: Waterfall, base: Side, opt: Side, timed: Untraced | None, wor
         *_doubts(base, opt),
     ]
     return tuple(dict.fromkeys(found))
+
+
+def unsure(untraced: Untraced) -> bool:
+    """Whether the rounds do not carry that one side is faster: too few, in disagreement, or with 1 in their interval."""
+    low, high = untraced.ratio.low, untraced.ratio.high
+    return low is None or high is None or low <= 1 <= high or bool(untraced.concerns)
+
+
+def turned(traced: float | None, untraced: Estimate) -> bool:
+    """Whether tracing turns the answer round: faster traced where the untraced interval lies below 1, or the other way."""
+    if traced is None or untraced.low is None or untraced.high is None:
+        return False
+    return (untraced.low > 1 and traced < 1) or (untraced.high < 1 and traced > 1)
 
 
 def tracing(fall: Waterfall, base: Side, opt: Side, timed: Untraced | None) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,22 @@ class Column:
 def say(text: str = "") -> None:
     """Print `text` on stdout; its line breaks are kept, other control characters are escaped."""
     print(escape(text, keep="\n"))
+
+
+def say_wrapped(text: str, first: str = "", rest: str = "  ") -> None:
+    """Print one sentence in lines of the terminal's width, the first led by `first`, the others by `rest`.
+
+    Foreign names in it are escaped before their length is counted; a word that is longer than a line stays whole.
+    """
+    lines = textwrap.wrap(
+        escape(text),
+        terminal_width(),
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    print("\n".join(lines))
 
 
 def warn(sentence: str) -> None:

@@ -94,7 +94,7 @@ def _print_kernel_counts(row: dict[str, Any]) -> None:
             small += f" ({percent(row['small_ns'] / row['kernel_ns'])} of their time)"
         parts.append(small)
     if row["kernels_per_iteration"] is not None:
-        parts.append(f"{row['kernels_per_iteration']:g} per iteration")
+        parts.append(f"{row['kernels_per_iteration']:.4g} per iteration")
     for part in parts:
         say(part)
 

@@ -117,7 +117,8 @@ def _show(runs: Sequence[Path]) -> None:
             shown = path
         console.say(f"run: {shown}")
         if len(runs) == 1:
-            console.say(f"next: aisp-trace analyze {shown}")
+            recorded = any(v.recording is not None for v in load_run(path).manifest.variants)
+            console.say(f"next: aisp-trace {'analyze' if recorded else 'check'} {shown}")
     if len(runs) > 1:
         console.say("next: aisp-trace check RUN, for the verdict on each")
 

@@ -109,7 +109,8 @@ def difference_text(found: Differing) -> str:
         if changes:
             parts.append(f"{'any machine' if key == ANY else key}\n{differences_table(changes, None)}")
             less = sum(d.asks_less for d in changes)
-            parts.append(f"{len(changes)} differences, {less} of them ask for less.")
+            many = "1 difference" if len(changes) == 1 else f"{len(changes)} differences"
+            parts.append(f"{many}, {less} of them ask{'s' if less == 1 else ''} for less.")
     return "\n".join(parts) or "No claim differs."
 
 

@@ -19,6 +19,7 @@ from ..report.export_files import MARK, check_free, new_file, new_folder
 from ..report.export_perfetto import write_perfetto
 from ..report.export_tables import SCHEMA, write_tables
 from ..traces.errors import UsageError
+from ..traces.open import decompressed
 from ..traces.run import write_json
 from ..traces.scrub import scrub_sqlite
 from .console import say, size
@@ -56,8 +57,8 @@ def scrub_traces(source: Source, target: Path, *, force: bool) -> None:
     for to in targets.values():
         _check(to, source, force, folder=False)
     for name, path in traces.items():
-        with new_file(targets[name], force=force) as building:
-            scrub_sqlite(path, building)
+        with new_file(targets[name], force=force) as building, decompressed(path) as plain:
+            scrub_sqlite(plain, building)
         _report(targets[name])
 
 

@@ -2,7 +2,7 @@
 
 Only the module of the command that was called is imported, so that ``--help`` is instant and recording needs no
 analysis libraries. Exit codes: 0 done, and every judged claim met; 1 a claim missed; 2 usage or unreadable input;
-3 nothing could be judged; 70 a bug in aisp-trace, with its traceback; 130 interrupted; 141 the reader of a pipe left.
+3 something could not be judged; 70 a bug in aisp-trace, with its traceback; 130 interrupted; 141 the reader of a pipe left.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def help_text() -> str:
         f"  {'--version':<{width}}  Show the version.",
         "",
         "Exit codes: 0 done, and every judged claim met; 1 a claim missed; 2 usage or",
-        "unreadable input; 3 nothing could be judged.",
+        "unreadable input; 3 something, or everything, could not be judged.",
     ]
     return "\n".join(lines)
 

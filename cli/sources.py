@@ -172,8 +172,13 @@ def find_recorded(path: Path | None) -> Source:
     """As `find_source`, but raises `InputError` for a run in which nothing was traced (``--profile none``)."""
     source = find_source(path)
     if source.run is not None and all(v.recording is None for v in source.run.manifest.variants):
+        if source.run.manifest.profile == "none":
+            raise InputError(
+                f"run {source.path} has timings but no trace (profile none); capture it with --profile minimal"
+            )
         raise InputError(
-            f"run {source.path} has timings but no trace (profile none); capture it with --profile minimal"
+            f"run {source.path} has timings but no trace: its recordings held nothing to analyze; "
+            f"`aisp-trace check {source.path}` judges the times"
         )
     return source
 

@@ -7,10 +7,13 @@ from typing import Final
 import polars as pl
 
 from ..analyze.result import IDLE, Analysis
-from .console import Column, duration, ms, percent, rate, say, size, table
+from .console import Column, duration, ms, percent, rate, say, say_wrapped, shorten, size, table
 from .details import print_details, print_device_details, print_gap_calls
 
 LEFT: Final = "left"
+
+STAGE_WIDTH: Final = 52
+"""Columns for a stage in a sentence: a path may be megabytes long."""
 
 
 def print_analysis(analysis: Analysis) -> None:
@@ -84,9 +87,9 @@ def _print_gaps(analysis: Analysis, device: int, start: int, length: int) -> Non
     """Only gaps that matter by themselves: above 5 % of the window."""
     large = analysis.gaps.filter((pl.col("device") == device) & (pl.col("ns") > length // 20))
     for gap in large.head(5).iter_rows(named=True):
-        say(
+        say_wrapped(
             f"one gap of {duration(gap['ns'])} ({percent(gap['ns'] / length)}) at +{duration(gap['start_ns'] - start)}: "
-            f"{gap['cause']} in {gap['stage']}, opened by {gap['opened_by']}"
+            f"{gap['cause']} in {shorten(gap['stage'], STAGE_WIDTH)}, opened by {gap['opened_by']}"
         )
         print_gap_calls(analysis, device, gap["start_ns"])
 
@@ -134,24 +137,30 @@ def _tree_labels(paths: list[str]) -> dict[str, str]:
 
 
 def _print_bandwidth(analysis: Analysis) -> None:
+    """A table for each device that copied; its number stands above where there are several."""
+    several = analysis.bandwidth["device"].n_unique() > 1
+    for (device,), copies in analysis.bandwidth.group_by("device", maintain_order=True):
+        say(f"\ncopies of device {device}" if several else "")
+        _print_copies(copies)
+
+
+def _print_copies(copies: pl.DataFrame) -> None:
     rows = []
-    for r in analysis.bandwidth.iter_rows(named=True):
+    for r in copies.iter_rows(named=True):
         ends = f"{r['src_kind'] or '?'} to {r['dst_kind'] or '?'}"
         of_peak = "effective" if r["effective"] else percent(r["share"])
         rates = (rate(r["bytes_per_s"]), rate(r["expected_bytes_per_s"]))
         rows.append((r["kind"], ends, r["bucket"], r["ops"], size(r["nbytes"]), *rates, of_peak))
-    if rows:
-        columns = [Column("copies", LEFT), Column("memory", LEFT, shrink=True), Column("size", LEFT)]
-        say("")
-        figures = ("n", "bytes", "GB/s", "expected", "of peak")
-        say(table([*columns, *(Column(title) for title in figures)], rows))
-        for line in _peaks(analysis):
-            say(line)
+    columns = [Column("copies", LEFT), Column("memory", LEFT, shrink=True), Column("size", LEFT)]
+    figures = ("n", "bytes", "GB/s", "expected", "of peak")
+    say(table([*columns, *(Column(title) for title in figures)], rows))
+    for line in _peaks(copies):
+        say(line)
 
 
-def _peaks(analysis: Analysis) -> list[str]:
+def _peaks(copies: pl.DataFrame) -> list[str]:
     """Each peak that shares were taken of, with its source: ``peak h2d: 55.31 GB/s (calibration 2026-11-22)``."""
-    known = analysis.bandwidth.filter(pl.col("peak_bytes_per_s").is_not_null())
+    known = copies.filter(pl.col("peak_bytes_per_s").is_not_null())
     peaks = known.select("kind", "peak_bytes_per_s", "peak_source").unique(maintain_order=True)
     return [f"peak {kind}: {rate(peak)} GB/s ({source})" for kind, peak, source in peaks.iter_rows()]
 
@@ -182,4 +191,4 @@ def _print_trust(analysis: Analysis) -> None:
         by_reason.setdefault((row["level"], row["reason"]), []).append(row["metric"])
     say("")
     for (level, reason), metrics in by_reason.items():
-        say(f"{level}: {', '.join(metrics)} ({reason})")
+        say_wrapped(f"{level}: {', '.join(metrics)} ({reason})")

@@ -55,6 +55,15 @@ def test_the_fixed_keys_are_there(document: dict[str, Any]) -> None:
     assert set(ledger["cells"][0]) >= {"stage", "category", "cause", "ns"}
 
 
+def test_copies_of_several_devices_are_told_apart() -> None:
+    done = analyze(SAMPLES / "h200x2_ddp.sqlite.xz")
+    lines = done.stdout.splitlines()
+    heads = [lines.index(f"copies of device {device}") for device in (0, 1)]
+    for head in heads:
+        assert lines[head + 1].startswith("copies  memory")
+    assert max(map(len, lines)) <= 80, "reasons are broken at the width, tables fit it"
+
+
 def test_the_cells_sum_to_the_window_and_to_the_busy_time(document: dict[str, Any]) -> None:
     trace = document["traces"][0]
     ledger, device = trace["ledger"][0], trace["devices"][0]

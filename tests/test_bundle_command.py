@@ -192,7 +192,7 @@ def test_a_report_of_other_versions_is_not_compared_and_that_is_said(made: Path,
     pack(folder, tmp_path / "older.tar.gz", index.run_id, {**index.made_with, "plotly": "5.0"})
     code, out = call("verify", tmp_path / "older.tar.gz")
     assert code == 0
-    assert "note: report.html was not compared, since other versions made it (plotly 5.0, here" in out
+    assert "note: report.html was not compared, since other versions made it (plotly 5.0, here" in " ".join(out.split())
 
 
 @pytest.mark.parametrize("trace", ["../../../../etc/passwd", "/etc/passwd", "optimized/trace.nsys-rep"])
@@ -360,7 +360,8 @@ def test_a_bare_nsys_report_is_not_given_away(dirty: Path, tmp_path: Path, call:
         (("verify", "a", "-o", "b"), "takes one file"),
         (("a", "b"), "2 words were given"),
         (("verify", "missing.tar.gz"), "there is no such file"),
-        (("missing",), "is no run folder"),
+        (("verify", "."), "it is a folder"),
+        (("missing",), "does not exist"),
     ],
 )
 def test_usage(call: Call, words: tuple[str, ...], said: str) -> None:

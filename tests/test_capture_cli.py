@@ -63,6 +63,7 @@ def test_a_dry_run_of_the_torch_recorder_shows_its_variables(capsys: pytest.Capt
         (["absent.py"], "absent.py does not exist"),
         (["pipeline_sequential", "--", "true"], "both the workload 'pipeline_sequential' and a command were given"),
         (["--rounds", "3", "--", "true"], "--rounds was given with a command of your own"),
+        (["--", "no-such-program", "-x"], "the program 'no-such-program' was not found; check its spelling"),
         (["--profile", "none", "--", "true"], "profile none times workloads and cannot record a command"),
         (["--resume", "x", "--seed", "3"], "--seed was given together with --resume"),
         (["--resume", "x", "pipeline_sequential"], "workload was given together with --resume"),

@@ -17,7 +17,10 @@ from aisp_trace.cli import main as cli
 from aisp_trace.cli.compared import Choices, Side, assembled
 from aisp_trace.cli.comparison import print_compared
 from aisp_trace.cli.comparison_document import document
+from aisp_trace.cli.comparison_notes import turned, unsure
 from aisp_trace.cli.console import display_width
+from aisp_trace.expectations.between import Untraced
+from aisp_trace.expectations.speedup import Concern, Estimate
 from aisp_trace.tests.builders import pair
 from aisp_trace.traces.model import Trace
 
@@ -368,3 +371,29 @@ def test_a_recording_that_failed_is_no_evidence(compare: Compare, tmp_path: Path
     assert "NOT COMPARABLE, the recording of optimized ended with exit code 9 and is not believed" in " ".join(
         out.split()
     )
+
+
+@pytest.mark.parametrize(
+    ("traced", "low", "high", "answer"),
+    [
+        (0.82, 1.55, 1.70, True),
+        (1.20, 0.80, 0.95, True),
+        (0.99, 0.98, 1.02, False),  # the untraced rounds see no difference, so there is nothing to turn
+        (1.30, 1.55, 1.70, False),
+        (0.82, None, None, False),
+        (None, 1.55, 1.70, False),
+    ],
+)
+def test_tracing_that_turns_the_answer_round(
+    traced: float | None, low: float | None, high: float | None, answer: bool
+) -> None:
+    assert turned(traced, Estimate(1.0, low, high, 8, 0.99)) is answer
+
+
+def test_a_ratio_that_the_rounds_do_not_carry_is_unsure() -> None:
+    def of(low: float | None, high: float | None, *concerns: Concern) -> bool:
+        return unsure(Untraced(Estimate(1.6, low, high, 8, 0.99), 2.0, 1.0, True, "iteration", concerns))
+
+    assert not of(1.5, 1.7)
+    assert not of(0.5, 0.9)
+    assert of(0.92, 1.69) and of(None, None) and of(1.5, 1.7, Concern("spread", "32 %"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -126,6 +127,14 @@ def test_a_scrubbed_copy_says_nothing_of_the_environment(trace: Path, export: Ex
     assert b"hunter2" not in clean.read_bytes()
     with closing(sqlite3.connect(clean)) as database:
         assert database.execute("SELECT start, end FROM CUPTI_ACTIVITY_KIND_KERNEL").fetchall() == [(10, 20)]
+
+
+def test_a_compressed_export_is_scrubbed_as_well(trace: Path, export: Export, tmp_path: Path) -> None:
+    packed = tmp_path / "packed.sqlite.xz"
+    packed.write_bytes(lzma.compress(trace.read_bytes()))
+    assert export(trace, "--scrub", "-o", "plain.sqlite")[0] == 0
+    assert export(packed, "--scrub", "-o", "unpacked.sqlite")[0] == 0
+    assert (tmp_path / "unpacked.sqlite").read_bytes() == (tmp_path / "plain.sqlite").read_bytes()
 
 
 @pytest.mark.parametrize("form", ["perfetto", "json", "csv", "parquet", None])

@@ -147,7 +147,9 @@ def _reading(file: Path) -> Iterator[gzip.GzipFile]:
             yield stream
     except (OSError, EOFError, zlib.error) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
-        raise InputError(f"{file} was to be read as a bundle, but it is damaged or none ({reason})") from exc
+        raise InputError(
+            f"{file} was to be read as a bundle, but it is damaged or none ({reason}); copy it again"
+        ) from exc
 
 
 def _read_index(stream: gzip.GzipFile, file: Path) -> tuple[str, bytes]:
@@ -156,10 +158,14 @@ def _read_index(stream: gzip.GzipFile, file: Path) -> tuple[str, bytes]:
     try:
         info = tarfile.TarInfo.frombuf(block, "ascii", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError) as exc:
-        raise InputError(f"{file} was to be read as a bundle, but it does not begin with an index ({exc})") from exc
+        raise InputError(
+            f"{file} was to be read as a bundle, but it does not begin with an index ({exc}); copy it again"
+        ) from exc
     root, _, name = info.name.partition("/")
     if name != INDEX or not 0 < info.size <= MOST_INDEX_BYTES or not _PATH.fullmatch(root):
-        raise InputError(f"{file} was to be read as a bundle, but it does not begin with an {INDEX}")
+        raise InputError(
+            f"{file} was to be read as a bundle, but it does not begin with an {INDEX}; name a file made by `aisp-trace bundle`"
+        )
     if block != _header(info.name, info.size):
         raise InputError(f"{file} is no bundle as aisp-trace writes them: the header of its {INDEX} was changed")
     text = stream.read(info.size)

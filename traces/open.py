@@ -71,7 +71,7 @@ def open_trace(
 
 def _open(path: Path, kind_file: Path | None, export: Exporter | None, left_out: Collection[tuple[str, str]]) -> Trace:
     _require_file(path)
-    with _plain(path) as plain:
+    with decompressed(path) as plain:
         head = _head(plain)
         if head.startswith(NSYS_REPORT_MAGIC):
             with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
@@ -150,8 +150,11 @@ def _head(path: Path) -> bytes:
 
 
 @contextmanager
-def _plain(path: Path) -> Iterator[Path]:
-    """`path` itself, or its decompressed copy in a temporary folder that is gone afterwards."""
+def decompressed(path: Path) -> Iterator[Path]:
+    """`path` itself, or its decompressed copy in a temporary folder that is gone afterwards.
+
+    Raises `InputError` where the file cannot be read, or its gzip or xz stream is damaged.
+    """
     head = _head(path)
     if not head.startswith((GZIP_MAGIC, XZ_MAGIC)):
         yield path

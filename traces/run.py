@@ -278,6 +278,8 @@ def load_run(path: Path) -> Run:
             f"{folder} is an unfinished run and is not believed; finish it with `aisp-trace capture --resume {folder}`"
         )
     file = folder / MANIFEST
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a run folder made by `aisp-trace capture`")
     if not file.is_file():
         raise InputError(f"{folder} is no run folder (it has no {MANIFEST}); name one made by `aisp-trace capture`")
     return Run(path=folder, manifest=load_manifest(file))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..console import print_json, say, size, warn
+from ..console import print_json, say, say_wrapped, size, warn
 
 if TYPE_CHECKING:
     from ...traces.bundle import Bundle
@@ -72,7 +72,7 @@ def _make(source: Path | None, output: Path | None, expectations: Path | None, a
     say(f"bundle    {target} ({size(made.nbytes)}, {len(made.bundle.index.members)} files)")
     say(f"identity  sha256 {made.bundle.identity}")
     say(f"verdict   {_summary(made.judged)}")
-    say(
+    say_wrapped(
         "Write the identity down where it cannot be changed later, such as a commit or a message: it stands for every byte."
     )
     return 0
@@ -95,9 +95,9 @@ def _verify(file: Path, as_json: bool) -> int:
     if found.judged.verdicts:
         say(f"\n{verdict_table(found.judged.verdicts, found.judged.evidence.workload)}\n")
     for line in sentences(found.judged.verdicts):
-        say(line)
+        say_wrapped(line)
     for note in (*found.judged.notes, *found.notes):
-        say(f"note: {note}.")
+        say_wrapped(f"note: {note}.")
     say(f"{_summary(found.judged)}.")
     return code
 

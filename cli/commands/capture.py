@@ -14,6 +14,7 @@ import typer
 from ...capture import host
 from ...capture import plan as planning
 from ...capture.capture import resume
+from ...capture.pair import require_program
 from ...capture.plan import DEFAULT_ROUNDS, DEFAULT_TIMEOUT_S, Plan, PlannedVariant
 from ...capture.recorders import choose_recorder
 from ...traces.errors import UsageError
@@ -237,6 +238,7 @@ def _workload_plan(
 
 
 def _command_plan(command: Sequence[str], options: _Options) -> Plan:
+    require_program(command[0])
     device = _settle_device("a command", options.device, catalog.DEVICES)
     recorder, notes = choose_recorder(
         options.recorder, profile=options.profile, device=device, nsys_args=options.nsys_args, foreign=True

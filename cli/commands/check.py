@@ -9,7 +9,7 @@ import typer
 
 from ...traces.errors import UsageError
 from ...traces.run import RUNS_DIR, Run, load_run, newest_run
-from ..console import print_json, say
+from ..console import print_json, say, say_wrapped
 
 
 def run(
@@ -58,12 +58,14 @@ def run(
     say(f"expectations  {used.folder} ({_CHOSEN[used.chosen]})")
     if not judged.verdicts:
         say(f"\nNo claim is about {evidence.workload}, so nothing was judged.")
+        for note in judged.notes:
+            say_wrapped(f"note: {note}.")
         return exit_code(judged.verdicts)
     say(f"\n{verdict_table(judged.verdicts, evidence.workload)}\n")
     for line in sentences(judged.verdicts):
-        say(line)
+        say_wrapped(line)
     for note in judged.notes:
-        say(f"note: {note}.")
+        say_wrapped(f"note: {note}.")
     say(", ".join(f"{n} {status}" for status, n in counts(judged.verdicts).items() if n) + ".")
     return exit_code(judged.verdicts)
 

@@ -25,5 +25,6 @@ def run(
         for finding in diagnosis.findings:
             console.say(f"{finding.status:<7}  {finding.name:<{width}}  {finding.found}")
             if finding.remedy:
-                console.say(f"{'':<7}  {'':<{width}}  -> {finding.remedy}")
+                indent = " " * (7 + 2 + width + 2)
+                console.say_wrapped(finding.remedy, f"{indent}-> ", f"{indent}   ")
     return 0 if diagnosis.recorder is not None else 3

@@ -41,7 +41,7 @@ def validate(
     ] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> int:
-    """Read expectation files as strictly as `check` does, and say what is wrong with each."""
+    """Read expectation files as strictly as `check` does; say what is wrong."""
     from ..expectations import validations
 
     found = validations(paths)
@@ -62,7 +62,7 @@ def diff(
     ] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> int:
-    """Show what changes from A to B (or from what is committed to A), and whether it asks for more or for less."""
+    """Show what becomes tighter or looser from A (or its commit) to B."""
     from ..expectations import difference_document, difference_text, differing
 
     found = differing(old, new)
