@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from .. import expectations
-from ..capture import calibrate
 from ..traces.calibration import Calibration, Link
 from . import console
 
@@ -26,6 +25,8 @@ SMALL: Final = 64 << 10
 
 def run(output: Path | None, *, force: bool, timeout_s: float) -> int:
     """Calibrate this machine into folder `output`, by default where `analyze` looks first; returns the exit code."""
+    from ..capture import calibrate  # lazily: reading commands only ask where a calibration lies
+
     folder = folder_for_new(Path.cwd()) if output is None else output
     calibration = calibrate.measure(timeout_s, console.say)
     show(calibration)

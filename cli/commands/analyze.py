@@ -55,7 +55,6 @@ def run(
     from ...analyze.document import document
     from ...analyze.selection import Selection
     from ..sources import analyses_of
-    from ..tables import print_analysis
 
     chosen = Selection(stages=stages, depth=depth, below=below)
     analyses = [
@@ -68,6 +67,8 @@ def run(
     if as_json:
         print_json(document(analyses))
         return
+    from ..tables import print_analysis
+
     for analysis in analyses:
         print_analysis(analysis)
 
