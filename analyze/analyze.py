@@ -72,7 +72,7 @@ def analyze(
     peaks: Peaks | None = None,
     details: bool = True,
 ) -> Analysis:
-    """All numbers of `trace`; without `details` the tables of `detail.detail_tables` stay empty.
+    """All numbers of `trace`; without `details` the tables of `detail` stay empty.
 
     `window` limits the time: instants ``(start_ns, end_ns)`` or a range by name or path (``measured`` for our own runs).
     `attribution` is ``process`` (with the cross-thread rule) or ``thread`` (a range sees only its own thread's launches,

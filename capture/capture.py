@@ -136,7 +136,7 @@ def _traced_result(
             return None, ()
         return None, (f"the command ended with exit code {recorded.exit_code}; its trace was kept",)
     logs = sorted(folder.glob("*.stderr.log"), key=lambda log: log.name != "nsys-profile.stderr.log")
-    check_exit(plan, recorded.exit_code, logs[0] if logs else folder)
+    check_exit(plan.workload, recorded.exit_code, logs[0] if logs else folder)
     result = load_result(folder / "traced.json", plan, [name])
     ranks = result.facts.get("ranks", 1)
     if recorded.kind_file is not None and ranks != 1:  # only the torch recorder needs that file

@@ -20,9 +20,8 @@ from .answer import ANSWER, ANSWER_VARIABLE, read_answer
 from .folder import PartialRun, now_utc, portable
 from .nsys import Recorded
 from .plan import Plan, answer_file, order, workload_command
-from .processes import last_line, run_process
-from .progress import Progress, seconds
-from .rounds import untraced_environment
+from .progress import Progress
+from .rounds import check_exit, run_untraced, untraced_environment
 
 HASHED_BYTES: Final = 16 * 1024 * 1024
 """Files named in a command are compared by content up to this size; larger ones are data, not programs."""
@@ -81,7 +80,7 @@ _EMPTY: Final = "its recording held neither an NVTX range nor a CUDA launch and 
 def traced_answer(plan: Plan, name: str, folder: Path, recorded: Recorded) -> CommandAnswer:
     """What the recorded process of variant `name` wrote; raises `WorkloadError` if it failed."""
     who = f"the recorded {name} (`{shlex.join(workload_command(plan, [name], folder, traced=True))}`)"
-    check_command(who, recorded.exit_code, folder / "nsys-profile.stderr.log")
+    check_exit(who, recorded.exit_code, folder / "nsys-profile.stderr.log")
     return command_answer(plan, who, folder / ANSWER)
 
 
@@ -118,20 +117,9 @@ def _run_command(run: PartialRun, index: int, name: str, state: Mapping[str, Any
     progress.step(label)
     started = now_utc()
     answer = answer_file(folder, index, name)
-    answer.unlink(missing_ok=True)
-    out, err = answer.with_suffix(".stdout.log"), answer.with_suffix(".stderr.log")
     environment = {**untraced_environment(), ANSWER_VARIABLE: str(answer)}
     who = f"{name} (`{shlex.join(command)}`)"
-    try:
-        finished = run_process(command, stdout=out, stderr=err, timeout_s=plan.timeout_s, environment=environment)
-    except OSError as exc:
-        raise WorkloadError(f"{who} cannot be started: {exc}") from exc
-    if finished.timed_out:
-        raise WorkloadError(
-            f"{who} did not end within {seconds(plan.timeout_s)} and was stopped with all its processes; give it longer "
-            f"with --timeout, and see {err} for how far it came"
-        )
-    check_command(who, finished.exit_code, err)
+    finished = run_untraced(who, command, answer, timeout_s=plan.timeout_s, environment=environment)
     done = CommandRound(
         index=index,
         variant=name,
@@ -153,10 +141,3 @@ def command_answer(plan: Plan, who: str, file: Path) -> CommandAnswer:
             f"{who} timed no iteration; open aisp_trace.capture.stages.iteration() around each, or take --timing processes"
         )
     return answer
-
-
-def check_command(who: str, exit_code: int, log: Path) -> None:
-    """Raises `WorkloadError` for any exit code but 0, with the command's last words."""
-    if exit_code != 0:
-        how = f"ended with exit code {exit_code}" if exit_code > 0 else f"was ended by signal {-exit_code}"
-        raise WorkloadError(f"{who} {how} ({last_line(log) or 'without a word'}); see {log}")

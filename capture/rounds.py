@@ -11,7 +11,7 @@ from ..traces.errors import WorkloadError
 from ..traces.run import Round
 from .answer import ANSWER_VARIABLE
 from .folder import PartialRun, load_result, now_utc, portable
-from .plan import Plan, processes, round_file, workload_command
+from .plan import processes, round_file, workload_command
 from .processes import Finished, last_line, run_process
 from .progress import Progress, seconds
 from .stages import OUTPUT_VARIABLE, RECORDER_VARIABLE
@@ -46,7 +46,9 @@ def _run_round(
         return kept
     progress.step(label)
     started = now_utc()
-    finished = run_workload(plan, command, result_file, environment=untraced_environment())
+    finished = run_untraced(
+        plan.workload, command, result_file, timeout_s=plan.timeout_s, environment=untraced_environment()
+    )
     result = load_result(result_file, plan, variants)
     done = Round(
         index=index,
@@ -60,29 +62,33 @@ def _run_round(
     return done
 
 
-def run_workload(plan: Plan, command: Sequence[str], result_file: Path, *, environment: Mapping[str, str]) -> Finished:
-    """Run one untraced workload process; its output goes beside `result_file`. Raises `WorkloadError` if it fails."""
-    result_file.unlink(missing_ok=True)
-    out = result_file.with_suffix(".stdout.log")
-    err = result_file.with_suffix(".stderr.log")
+def run_untraced(
+    who: str, command: Sequence[str], answer: Path, *, timeout_s: float, environment: Mapping[str, str]
+) -> Finished:
+    """Run one untraced process, called `who` in errors. What it writes to `answer` is its own; its output goes beside that.
+
+    Raises `WorkloadError` if it cannot be started, does not end in time, or fails.
+    """
+    answer.unlink(missing_ok=True)
+    out, err = answer.with_suffix(".stdout.log"), answer.with_suffix(".stderr.log")
     try:
-        finished = run_process(command, stdout=out, stderr=err, timeout_s=plan.timeout_s, environment=environment)
+        finished = run_process(command, stdout=out, stderr=err, timeout_s=timeout_s, environment=environment)
     except OSError as exc:
-        raise WorkloadError(f"{plan.workload} cannot be started: {exc}") from exc
+        raise WorkloadError(f"{who} cannot be started: {exc}") from exc
     if finished.timed_out:
         raise WorkloadError(
-            f"{plan.workload} did not end within {seconds(plan.timeout_s)} and was stopped with all its processes; give it "
-            f"longer with --timeout, and see {err} for how far it came"
+            f"{who} did not end within {seconds(timeout_s)} and was stopped with all its processes; give it longer with "
+            f"--timeout, and see {err} for how far it came"
         )
-    check_exit(plan, finished.exit_code, err)
+    check_exit(who, finished.exit_code, err)
     return finished
 
 
-def check_exit(plan: Plan, exit_code: int, log: Path) -> None:
+def check_exit(who: str, exit_code: int, log: Path) -> None:
     """Raises `WorkloadError` for any exit code but 0, with the process's last words."""
     if exit_code != 0:
         how = f"ended with exit code {exit_code}" if exit_code > 0 else f"was ended by signal {-exit_code}"
-        raise WorkloadError(f"{plan.workload} {how} ({last_line(log) or 'without a word'}); see {log}")
+        raise WorkloadError(f"{who} {how} ({last_line(log) or 'without a word'}); see {log}")
 
 
 def untraced_environment() -> dict[str, str]:

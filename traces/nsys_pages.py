@@ -41,9 +41,6 @@ _CHUNK_PAGES: Final = 1 << 11
 _GAP_PAGES: Final = 8
 """Pages of other tables that are read along rather than skipped."""
 
-_PAD: Final = 32
-"""Spare bytes behind the last page; `pages_fast.PAD` says how many there must be."""
-
 _MOST_PAGES: Final = 1 << 31
 _THREADS: Final = 2
 
@@ -146,11 +143,10 @@ def _header(handle: int) -> _File | None:
     return _File(handle, size, size - head[20], os.fstat(handle).st_size // size)
 
 
-def _page(file: _File, number: int) -> Array:
+def _page(fast: ModuleType, file: _File, number: int) -> Array:
+    """One page and its padding; zeros, which are no page, where the file has ended."""
     data = os.pread(file.handle, file.page, (number - 1) * file.page)
-    return (
-        np.frombuffer(data + bytes(_PAD), np.uint8) if len(data) == file.page else np.zeros(file.page + _PAD, np.uint8)
-    )
+    return np.frombuffer((data if len(data) == file.page else bytes(file.page)) + bytes(fast.PAD), np.uint8)
 
 
 def _leaves(fast: ModuleType, file: _File, root: int) -> tuple[Array, Array] | None:
@@ -162,11 +158,11 @@ def _leaves(fast: ModuleType, file: _File, root: int) -> tuple[Array, Array] | N
     for _ in range(20):
         if len(level) > file.pages or level.min() < 2 or level.max() > min(file.pages, _MOST_PAGES):
             return None
-        if _page(file, int(level[0]))[0] == fast.LEAF:
+        if _page(fast, file, int(level[0]))[0] == fast.LEAF:
             return level, keys
         numbers, highest, total = [], [], 0
         for page, limit in zip(level.tolist(), keys.tolist(), strict=True):
-            n = fast.children(_page(file, page), file.usable, child, key)
+            n = fast.children(_page(fast, file, page), file.usable, child, key)
             total += n
             if n < 1 or total > file.pages:
                 return None
@@ -232,7 +228,7 @@ class _Table:
         first = np.r_[0, np.flatnonzero(np.diff(order) > _GAP_PAGES) + 1]
         begin, end = order[first], order[np.r_[first[1:] - 1, len(order) - 1]] + 1
         offset = np.cumsum(np.r_[0, end - begin]) * self.file.page
-        data = np.empty(int(offset[-1]) + _PAD, np.uint8)
+        data = np.empty(int(offset[-1]) + self.fast.PAD, np.uint8)
         for a, b, o in zip(begin.tolist(), end.tolist(), offset.tolist(), strict=False):
             size = (b - a) * self.file.page
             if os.preadv(self.file.handle, [data.data[o : o + size]], (a - 1) * self.file.page) != size:
