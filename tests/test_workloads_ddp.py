@@ -141,6 +141,33 @@ def test_every_size_has_buckets_to_overlap_and_parameters_to_join(device: str, s
     assert layer <= shape.bucket_bytes, "a bucket joins at least a weight and a bias"
 
 
+def test_no_rank_goes_on_while_the_recording_opens_or_closes() -> None:
+    order: list[str] = []
+
+    @contextmanager
+    def gate(rank: int) -> Iterator[None]:
+        order.append(f"{rank} opens")
+        time.sleep(0.05 * (rank == 0))  # what the other rank would do meanwhile would come between
+        order.append(f"{rank} open")
+        yield
+        order.append(f"{rank} closes")
+        time.sleep(0.05 * (rank == 0))
+        order.append(f"{rank} closed")
+
+    def body(problem: DataParallel) -> None:
+        rank = problem.ranks.rank
+        with problem.around(gate(rank)):
+            order.append(f"{rank} works")
+        order.append(f"{rank} goes on")
+
+    on_both(body)
+    assert order[:2] == ["0 opens", "0 open"]
+    closing = order.index("0 closes")
+    assert order[closing : closing + 2] == ["0 closes", "0 closed"]
+    assert sorted(order[closing + 2 :]) == ["0 goes on", "1 goes on"]
+    assert order.index("1 closed") < closing
+
+
 # -- stages --------------------------------------------------------------------------------------------------------
 
 

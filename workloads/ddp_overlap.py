@@ -15,12 +15,12 @@ Baseline. `average_gradients` of PyTorch's own tutorial on writing distributed a
 parameter in turn, ``dist.all_reduce(p.grad); p.grad /= world``. Hand-written data parallel training often looks like
 it.
 
-Rungs. `bucketed`: gradients are accumulated into views of flat buckets of 25 MiB (the default of
-DistributedDataParallel; Megatron-LM's contiguous gradient buffer works alike), and each bucket is reduced and divided
-at once. `optimized`: as soon as backward has filled a bucket, a hook of its last parameter begins its all-reduce, which
-runs beside the rest of backward; the buckets and the divisions stay what they were. On CUDA the hook enqueues it (NCCL
-has a stream of its own). gloo would do the work in threads of its own that no range could tell of, so on the CPU a
-thread of ours makes the blocking call inside the stage.
+Rungs. `bucketed`: gradients are accumulated into views of flat buckets (as DistributedDataParallel and Megatron-LM's
+contiguous gradient buffer do), and each bucket, about one layer, is reduced and divided at once. `optimized`: as soon as
+backward has filled a bucket, a hook of its last parameter begins its all-reduce, which runs beside the rest of backward;
+the buckets and the divisions stay what they were. On CUDA the hook enqueues it (NCCL has a stream of its own). gloo would
+do the work in threads of its own that no range could tell of, so on the CPU a thread of ours makes the blocking call
+inside the stage.
 
 Measurement. All ranks run the same iterations. Each begins with a barrier, outside of what is timed; the time is that
 of rank 0, whose optimizer cannot begin before the slowest rank has given its gradients. Compared with the float64
@@ -69,11 +69,12 @@ class Shape:
 
 
 SHAPES: Final[Mapping[tuple[str, str], Shape]] = {
-    # Two H100s or H200s: a layer takes 0.05 ms forward and 0.1 ms backward (1.8 and 3.6 GFLOP at some 36 TFLOP/s in fp32); its
-    # 9.4 MB of gradients take 0.05 ms over NVLink alone, its bias 0.015 ms for 6 KB, and both 0.03 ms in a bucket.
+    # Two H100s or H200s: a layer takes 0.2 ms forward and 0.4 ms backward (8.6 and 17 GFLOP at some 40 TFLOP/s in fp32); its
+    # 67 MB of gradients take 0.2 to 0.3 ms over NVLink. Layers are few and wide, because a host needs 0.1 to 0.2 ms to begin one
+    # collective: with 64 layers of 1,536 it could not keep up while it was traced, 1.5 times as long an iteration.
     ("cuda", "tiny"): Shape(rows=64, width=256, layers=6, bucket_bytes=512 << 10),
-    ("cuda", "default"): Shape(rows=384, width=1536, layers=64, bucket_bytes=25 << 20),
-    ("cuda", "large"): Shape(rows=384, width=1536, layers=192, bucket_bytes=25 << 20),
+    ("cuda", "default"): Shape(rows=256, width=4096, layers=16, bucket_bytes=72 << 20),
+    ("cuda", "large"): Shape(rows=256, width=4096, layers=48, bucket_bytes=72 << 20),
     # gloo moves about 1 GB/s over the loopback; few rows keep backward to a few times that.
     ("cpu", "tiny"): Shape(rows=32, width=64, layers=6, bucket_bytes=32 << 10),
     ("cpu", "default"): Shape(rows=256, width=256, layers=12, bucket_bytes=512 << 10),
@@ -87,9 +88,9 @@ class DataParallel(Problem):
     tolerance = Tolerance(
         bound=5e-5,
         reason=(
-            "a gradient is a chain of fp32 products through all layers; each rounds to about sqrt(1536) * 2^-24 = 2e-6 of its "
-            "length at worst, and the residual stream carries that through 64 layers as the square root of their number, "
-            "2e-5; TF32 would give 1e-3, and half of the batch left out, or summed and not averaged, more than 1e-1"
+            "a gradient is a chain of fp32 products through all layers; each rounds to about sqrt(4096) * 2^-24 = 4e-6 of its "
+            "length at worst, and the residual stream carries that through 48 layers as the square root of their number, "
+            "3e-5; TF32 would give 1e-3, and half of the batch left out, or summed and not averaged, more than 1e-1"
         ),
     )
 
@@ -116,7 +117,10 @@ class DataParallel(Problem):
         self.x, self.y = self.batch[mine], self.target[mine]
 
     def around(self, gate: AbstractContextManager[object]) -> AbstractContextManager[object]:
-        """Rank 0 opens the recording first and closes it last, so that it holds the ranges of all ranks whole."""
+        """Rank 0 opens the recording first and closes it last, so that it holds the ranges of all ranks whole.
+
+        No rank goes on before the recorder has stopped: one that launched work meanwhile was seen to hang in it.
+        """
         return self._in_turn(gate)
 
     @contextmanager
@@ -131,6 +135,7 @@ class DataParallel(Problem):
             with gate:
                 yield
             self.ranks.barrier()
+        self.ranks.barrier()
 
     def reference(self) -> Iterator[torch.Tensor]:
         """Gradients, then new weights, of the whole batch in float64; then no difference between ranks."""
