@@ -22,7 +22,8 @@ step before it runs; on a CPU it copies into a second buffer.
 compiled, an alternative: `optimized` with the model through `torch.compile`, for a GPU. Compiling belongs to `prepare`.
 
 Stages. `load`, `h2d`, `forward`, `loss`, `backward` and `optimizer` follow each other without a gap; a thread that waits
-for another, or wakes it, says so by the stage `handoff`. On CUDA they enclose the enqueueing of their work.
+for another, or wakes it, says so by the stage `handoff`. On CUDA they enclose the enqueueing of their work, and backward runs
+on the thread that asked for it, in every variant: two threads that open stages leave open whose a third one's kernels are.
 
 Outputs are the losses before every step and after the last. A step left out, or one made at another rate, changes all
 that follow it.
@@ -268,7 +269,8 @@ class Baseline(Variant):
                 loss = loss_of(logits, tokens[:, 1:])
                 self._losses[step] = loss.detach()
         if train:
-            with stage("backward", kind="compute"):
+            # On a GPU, autograd would launch from a thread of its own, whose kernels nobody could tell from the loader's.
+            with stage("backward", kind="compute"), torch.autograd.set_multithreading_enabled(False):
                 loss.backward()
             with stage("optimizer", kind="compute"):
                 self._optimizer.step()
