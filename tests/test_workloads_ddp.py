@@ -48,31 +48,16 @@ class Thread(ranks.Ranks):
 
     def __init__(self, rank: int, store: dist.Store) -> None:
         super().__init__(rank, WORLD, None)
-        self._gloo = dist.ProcessGroupGloo(store, rank, WORLD, timedelta(seconds=20))
+        self._group = dist.ProcessGroupGloo(store, rank, WORLD, timedelta(seconds=20))
 
     def all_reduce(self, tensor: torch.Tensor, op: Any = dist.ReduceOp.SUM) -> ranks.Pending:
         options = dist.AllreduceOptions()
         options.reduceOp = op
-        work: ranks.Pending = self._gloo.allreduce([tensor], options)
+        work: ranks.Pending = self._group.allreduce([tensor], options)
         return work
 
-    def limited(self, max_ctas: int) -> ranks.Ranks:
-        return Limited(self, max_ctas)
-
     def barrier(self) -> None:
-        self._gloo.barrier().wait()
-
-
-class Limited(ranks.Ranks):
-    """The communicator of `few_ctas`, which gloo has no like of: it counts what it was asked for."""
-
-    def __init__(self, whole: Thread, max_ctas: int) -> None:
-        super().__init__(whole.rank, whole.world, None)
-        self.whole, self.max_ctas, self.reduced = whole, max_ctas, 0
-
-    def all_reduce(self, tensor: torch.Tensor, op: Any = dist.ReduceOp.SUM) -> ranks.Pending:
-        self.reduced += 1
-        return self.whole.all_reduce(tensor, op)
+        self._group.barrier().wait()
 
 
 @pytest.fixture(autouse=True)
@@ -249,20 +234,6 @@ def test_every_gradient_is_communicated_once(name: str, monkeypatch: pytest.Monk
     communicated = sum(nbytes or 0 for name, _, nbytes, _ in stages.rows if name == "all_reduce")
     assert communicated == 6 * 64 * 65 * 4
     assert not [kind for _, kind, _, _ in stages.rows if kind in ("h2d", "d2h", "p2p")], "as predicted"
-
-
-def test_few_ctas_limits_the_collectives_of_gradients_and_no_others() -> None:
-    def body(problem: DataParallel) -> tuple[int, int]:
-        variant = VARIANTS["few_ctas"](problem)
-        assert isinstance(variant, ddp.FewCtas) and isinstance(variant.communicator, Limited)
-        variant.prepare()
-        variant.reset()
-        variant.iteration()
-        variant.outputs()  # its comparison of the ranks is not limited
-        variant.close()
-        return variant.communicator.max_ctas, variant.communicator.reduced
-
-    assert on_both(body) == [(ddp.MAX_CTAS, 6)] * 2
 
 
 def test_communication_begins_before_backward_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,13 +164,10 @@ CATALOG: Final[tuple[Entry, ...]] = (
             ("baseline", "after backward, one all-reduce for every parameter"),
             ("bucketed", "after backward, one all-reduce for every bucket of gradients"),
             ("optimized", "bucketed, each bucket's all-reduce begun as soon as backward has filled it"),
-            ("few_ctas", "optimized, with NCCL held to fewer thread blocks"),
         ),
         needs="two CUDA GPUs and NCCL, or two processes on the CPU and gloo",
         proves="communication hides under backward, and few large collectives cost less than many small ones",
         gpus=2,
-        variant_needs={"few_ctas": "cuda"},
-        changes={"few_ctas": "optimized"},
     ),
 )
 

@@ -5,13 +5,11 @@
     optimized   forward | backward          | optimizer
                            reduce bucket 0 | reduce bucket 1 | ...
 
-    few_ctas    the same, with a communicator that takes less of the GPU from backward
-
 What it proves: communication hides under backward, because the gradients of the last layers are complete long before
 those of the first; and few large collectives cost less than many small ones, each of which has a latency of its own.
 
 The model is a deep residual perceptron in fp32, x += gelu(x W + b), trained for one step of plain SGD from the same
-state in every iteration. `SHAPES` make communication about as long as half of backward.
+state in every iteration. `SHAPES` make communication about as long as backward.
 
 Baseline. `average_gradients` of PyTorch's own tutorial on writing distributed applications: after `backward`, for every
 parameter in turn, ``dist.all_reduce(p.grad); p.grad /= world``. Hand-written data parallel training often looks like
@@ -23,10 +21,6 @@ backward has filled a bucket, a hook of its last parameter begins its all-reduce
 the buckets and the divisions stay what they were. On CUDA the hook enqueues it (NCCL has a stream of its own). gloo would
 do the work in threads of its own that no range could tell of, so on the CPU a thread of ours makes the blocking call
 inside the stage.
-
-few_ctas, an alternative for GPUs: `optimized` with NCCL held to `MAX_CTAS` thread blocks (its ``max_ctas``). Collectives are
-kernels too: the multiprocessors they hold, waiting for the link, are lost to backward. With fewer of them a collective
-takes longer and backward is slowed less, which pays as long as backward is the longer of the two.
 
 Measurement. All ranks run the same iterations. Each begins with a barrier, outside of what is timed; the time is that
 of rank 0, whose optimizer cannot begin before the slowest rank has given its gradients. Compared with the float64
@@ -60,9 +54,6 @@ from .ranks import Pending, Ranks, join
 from .runner import main
 
 WORLD: Final = 2
-MAX_CTAS: Final = 8
-"""Thread blocks of a collective of `few_ctas`. By default NCCL takes 24 between two H200s (the grid of its kernels)."""
-
 LEARNING_RATE: Final = 0.5
 """Large enough that a step changes every weight visibly; one step from the same state needs no stability."""
 
@@ -78,13 +69,14 @@ class Shape:
 
 
 SHAPES: Final[Mapping[tuple[str, str], Shape]] = {
-    # Two H100s or H200s: a layer takes 0.4 ms forward and 0.8 ms backward (17 and 34 GFLOP at some 40 TFLOP/s in fp32); its
-    # 67 MB of gradients take 0.25 ms over NVLink, and two to three times that with `MAX_CTAS`. Layers are few and wide,
-    # because a host needs 0.1 to 0.2 ms to begin one collective: with 64 layers of 1,536 it could not keep up while it was
-    # traced, 1.5 times as long an iteration.
+    # Two H100s or H200s: a layer takes 0.35 ms forward and 0.7 ms backward (17 and 34 GFLOP at some 50 TFLOP/s in fp32); its
+    # 268 MB of gradients take 1 ms over NVLink. Layers are few and wide, because a host needs 0.1 to 0.2 ms to begin one
+    # collective: with 64 layers of 1,536 it could not keep up while it was traced, 1.5 times as long an iteration. Rows are few
+    # because overlap has a price: NCCL's 24 thread blocks hold as many multiprocessors, and the matrix products of backward,
+    # which fill all of them in one wave, then need two. With 512 rows that costs as much as it hides.
     ("cuda", "tiny"): Shape(rows=64, width=256, layers=6, bucket_bytes=512 << 10),
-    ("cuda", "default"): Shape(rows=512, width=4096, layers=16, bucket_bytes=72 << 20),
-    ("cuda", "large"): Shape(rows=512, width=4096, layers=48, bucket_bytes=72 << 20),
+    ("cuda", "default"): Shape(rows=128, width=8192, layers=8, bucket_bytes=257 << 20),
+    ("cuda", "large"): Shape(rows=128, width=8192, layers=16, bucket_bytes=257 << 20),
     # gloo moves about 1 GB/s over the loopback; few rows keep backward to a few times that.
     ("cpu", "tiny"): Shape(rows=32, width=64, layers=6, bucket_bytes=32 << 10),
     ("cpu", "default"): Shape(rows=256, width=256, layers=12, bucket_bytes=512 << 10),
@@ -98,9 +90,9 @@ class DataParallel(Problem):
     tolerance = Tolerance(
         bound=5e-5,
         reason=(
-            "a gradient is a chain of fp32 products through all layers; each rounds to about sqrt(4096) * 2^-24 = 4e-6 of its "
-            "length at worst, and the residual stream carries that through 48 layers as the square root of their number, "
-            "3e-5; TF32 would give 1e-3, and half of the batch left out, or summed and not averaged, more than 1e-1"
+            "a gradient is a chain of fp32 products through all layers; each rounds to about sqrt(8192) * 2^-24 = 5e-6 of its "
+            "length at worst, and the residual stream carries that through 16 layers as the square root of their number, "
+            "2e-5; TF32 would give 1e-3, and half of the batch left out, or summed and not averaged, more than 1e-1"
         ),
     )
 
@@ -189,8 +181,6 @@ class Baseline(Variant):
     def __init__(self, problem: DataParallel) -> None:
         self.problem = problem
         self.ranks = problem.ranks
-        self.communicator = problem.ranks
-        """Who sums the gradients."""
 
     def reset(self) -> None:
         """The weights as they were, and all ranks at one place."""
@@ -225,7 +215,7 @@ class Baseline(Variant):
 
     def _reduce(self, gradient: torch.Tensor) -> None:
         with stage("all_reduce", kind="comm", nbytes=gradient.nbytes):
-            self.communicator.all_reduce(gradient).wait()
+            self.ranks.all_reduce(gradient).wait()
 
     def _average(self, gradient: torch.Tensor) -> None:
         with stage("average", kind="compute"):
@@ -321,7 +311,7 @@ class Overlapped(Bucketed):
             self._pending[number] = _Blocking(self._communicator.submit(self._reduce, bucket))
             return
         with stage("all_reduce", kind="comm", nbytes=bucket.nbytes):
-            self._pending[number] = self.communicator.all_reduce(bucket)
+            self._pending[number] = self.ranks.all_reduce(bucket)
 
     def _zero(self) -> None:
         super()._zero()
@@ -341,14 +331,6 @@ class Overlapped(Bucketed):
         self._communicator.shutdown(wait=sys.exc_info()[0] is None, cancel_futures=True)
 
 
-class FewCtas(Overlapped):
-    """A communicator of its own, of `MAX_CTAS` thread blocks."""
-
-    def __init__(self, problem: DataParallel) -> None:
-        super().__init__(problem)
-        self.communicator = problem.ranks.limited(MAX_CTAS)
-
-
 @dataclass(frozen=True, slots=True)
 class _Blocking:
     """A collective that a thread of ours waits for."""
@@ -363,7 +345,6 @@ VARIANTS: Final[Mapping[str, Callable[[DataParallel], Variant]]] = {
     "baseline": Baseline,
     "bucketed": Bucketed,
     "optimized": Overlapped,
-    "few_ctas": FewCtas,
 }
 
 PROGRAM: Final = Program(entry=find("ddp_overlap"), setup=DataParallel, variants=VARIANTS)

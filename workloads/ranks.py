@@ -51,25 +51,15 @@ class Pending(Protocol):
 class Ranks:
     """This process's place among its peers."""
 
-    def __init__(
-        self, rank: int, world: int, host_group: dist.ProcessGroup | None, group: dist.ProcessGroup | None = None
-    ) -> None:
+    def __init__(self, rank: int, world: int, host_group: dist.ProcessGroup | None) -> None:
         self.rank = rank
         self.world = world
         self._host_group = host_group
-        self._group = group
 
     def all_reduce(self, tensor: torch.Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Pending:
         """Begin to combine `tensor` of all ranks, in place. All ranks begin the same collectives in the same order."""
-        work: Pending = dist.all_reduce(tensor, op, group=self._group, async_op=True)
+        work: Pending = dist.all_reduce(tensor, op, async_op=True)
         return work
-
-    def limited(self, max_ctas: int) -> Ranks:
-        """The same ranks with an NCCL communicator whose kernels have at most `max_ctas` thread blocks. All ranks ask for it."""
-        options = dist.ProcessGroupNCCL.Options()
-        options.config.max_ctas = max_ctas
-        group = dist.new_group(backend="nccl", timeout=_timeout(), pg_options=options)
-        return Ranks(self.rank, self.world, self._host_group, group)
 
     def barrier(self) -> None:
         """Return when all ranks are here. The hosts meet, not the devices: nothing is launched."""
