@@ -75,7 +75,7 @@ SHAPES: Final[Mapping[tuple[str, str], Shape]] = {
     # because overlap has a price: NCCL's 24 thread blocks hold as many multiprocessors, and the matrix products of backward,
     # which fill all of them in one wave, then need two. With 512 rows that costs as much as it hides.
     ("cuda", "tiny"): Shape(rows=64, width=256, layers=6, bucket_bytes=512 << 10),
-    ("cuda", "default"): Shape(rows=128, width=8192, layers=8, bucket_bytes=257 << 20),
+    ("cuda", "default"): Shape(rows=128, width=4096, layers=16, bucket_bytes=65 << 20),
     ("cuda", "large"): Shape(rows=128, width=8192, layers=16, bucket_bytes=257 << 20),
     # gloo moves about 1 GB/s over the loopback; few rows keep backward to a few times that.
     ("cpu", "tiny"): Shape(rows=32, width=64, layers=6, bucket_bytes=32 << 10),
