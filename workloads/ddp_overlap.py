@@ -69,11 +69,11 @@ class Shape:
 
 
 SHAPES: Final[Mapping[tuple[str, str], Shape]] = {
-    # Two H100s or H200s: a layer takes 0.35 ms forward and 0.7 ms backward (17 and 34 GFLOP at some 50 TFLOP/s in fp32); its
-    # 268 MB of gradients take 1 ms over NVLink. Layers are few and wide, because a host needs 0.1 to 0.2 ms to begin one
-    # collective: with 64 layers of 1,536 it could not keep up while it was traced, 1.5 times as long an iteration. Rows are few
-    # because overlap has a price: NCCL's 24 thread blocks hold as many multiprocessors, and the matrix products of backward,
-    # which fill all of them in one wave, then need two. With 512 rows that costs as much as it hides.
+    # Between two H200s a layer's 67 MB of gradients take 0.26 ms; the layer takes 0.14 ms forward and 0.21 ms backward. Layers
+    # are few and wide, because a host needs 0.1 to 0.2 ms to begin one collective: with 64 layers of 1,536 it could not keep up
+    # while it was traced, 1.5 times as long an iteration. Rows are few because overlap has a price: NCCL's 24 thread blocks
+    # hold as many multiprocessors, and a matrix product of backward, which fills all 132 in one wave, then needs two. With
+    # 256 rows 1.03 times as fast is left of it, with 512 nothing (0.99).
     ("cuda", "tiny"): Shape(rows=64, width=256, layers=6, bucket_bytes=512 << 10),
     ("cuda", "default"): Shape(rows=128, width=4096, layers=16, bucket_bytes=65 << 20),
     ("cuda", "large"): Shape(rows=128, width=8192, layers=16, bucket_bytes=257 << 20),
