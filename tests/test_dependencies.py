@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
@@ -159,3 +161,29 @@ def test_a_real_recording_names_each_awaited_record_once(tmp_path: Path) -> None
     waits = trace.syncs.join(trace.api.filter(name="cudaStreamWaitEvent"), on=["pid", "correlation"])
     assert waits.height == 280 and waits.join(trace.events, on=names).height == 210
     assert analyze(trace).ledger.filter(cause="dependency").is_empty()
+
+
+def test_a_real_wait_for_another_gpu_is_measured_to_the_nanosecond(tmp_path: Path) -> None:
+    """The i-th product on GPU 1 waits for the i-th peer copy from GPU 0; here from the rows of the export alone."""
+    file = unpack("h200x2_handoff", tmp_path)
+    db = sqlite3.connect(file)
+    copied = [
+        end for (end,) in db.execute("SELECT end FROM CUPTI_ACTIVITY_KIND_MEMCPY WHERE copyKind = 10 ORDER BY start")
+    ]
+    launched = dict(db.execute("SELECT correlationId, end FROM CUPTI_ACTIVITY_KIND_RUNTIME"))
+    kernels = db.execute(
+        "SELECT start, end, correlationId, value LIKE '%gemm%' FROM CUPTI_ACTIVITY_KIND_KERNEL JOIN StringIds "
+        "ON StringIds.id = shortName WHERE deviceId = 1 ORDER BY start"
+    ).fetchall()
+    db.close()
+    waited, products, busy_until = 0, 0, kernels[0][0]
+    for start, end, correlation, product in kernels:
+        if product:
+            done = copied[products]
+            products += 1
+            if launched[correlation] <= busy_until:  # all of the gap, up to the copy's end, was for the copy
+                waited += max(0, min(start, done) - busy_until)
+        busy_until = max(busy_until, end)
+    assert products == len(copied) == 32 and waited > 0
+    cells = analyze(open_trace(file)).ledger.filter(cause="dependency")
+    assert cells.group_by("device", "stage").agg(pl.col("ns").sum()).rows() == [(1, "iteration/consume", waited)]
