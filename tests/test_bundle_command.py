@@ -16,14 +16,14 @@ import pytest
 
 from aisp_trace.cli import bundle as cli_bundle
 from aisp_trace.cli.main import main
-from aisp_trace.tests.builders.samples import SAMPLES
+from aisp_trace.tests.builders.samples import SAMPLES, expectations_about
 from aisp_trace.tests.builders.samples import unpack as unpack_sample
 from aisp_trace.traces.bundle import Bundle, pack, unpack
 from aisp_trace.traces.run import PARTIAL
 from aisp_trace.traces.scrub_run import scrub_run
 
 RUN = SAMPLES / "h200_pipeline_sequential"
-EXPECTATIONS = Path(__file__).resolve().parents[1] / "expectations"
+EXPECTATIONS = expectations_about("baseline", "optimized")
 SECRET = "hunter2-AKIAIOSFODNN7EXAMPLE"
 
 Shown = tuple[int, str]

@@ -242,7 +242,7 @@ def test_the_recorded_run_gives_the_figures_of_the_readme(recorded: str) -> None
     assert rows(recorded, 1)["optimized"][:2] == ["12.38 ms", f"{middle} × ({low} to {high})"]
     assert rows(recorded, 2)["optimized"][0] == "92.4 %"
     assert rows(recorded, 2)["baseline"][0] == "0 %"
-    assert "- claims: 12 met; measured bounds were accepted from `pipeline_sequential-" in recorded
+    assert "- claims: 12 met, 3 inconclusive; measured bounds were accepted from `pipeline_sequential-" in recorded
     assert "driver 580.159.04, torch 2.11.0, nsys 2025.3.1.0; profile `minimal`; 12 rounds of 20 iterations" in recorded
 
 

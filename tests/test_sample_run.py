@@ -67,12 +67,15 @@ def analyses_hidden(analysis: Any) -> int:
     return int(analysis.overlap["both_ns"].sum())
 
 
-def test_every_claim_is_met_by_expectations_of_an_earlier_run() -> None:
+def test_every_claim_about_its_variants_is_met_by_expectations_of_an_earlier_run() -> None:
     run = load_run(SAMPLE)
     judged = judge_run(run, analyses_of_run(run), ROOT / "expectations")
-    assert {v.status for v in judged.verdicts} == {"met"}
-    assert len(judged.verdicts) == 12
-    measured = [v for v in judged.verdicts if v.source.kind == "measured"]
+    later = [v for v in judged.verdicts if v.variant == "cuda_graph"]  # a rung that came after the recording
+    about = [v for v in judged.verdicts if v not in later]
+    assert {v.status for v in later} == {"inconclusive"} and len(later) == 3
+    assert {v.status for v in about} == {"met"}
+    assert len(about) == 12
+    measured = [v for v in about if v.source.kind == "measured"]
     assert measured
     assert all(v.source.run != run.manifest.run_id for v in measured)
 
