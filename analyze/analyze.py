@@ -8,8 +8,8 @@ Nothing here touches a file or prints. The whole analysis is a function of the t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..traces.columns import gathered, series
 from ..traces.errors import UsageError
 from ..traces.model import COPY_KINDS, KIND_TYPE, KINDS, TABLES, Trace, distinct_values
 from .allocator import allocator_table
@@ -25,12 +26,12 @@ from .calls import OTHER
 from .dependencies import STREAM, Awaited, awaited
 from .detail import start_details, with_detail
 from .hosts import HostStates
-from .intervals import Ints, cover, grouped_measure
+from .intervals import Ints, grouped_measure, measure
 from .launches import Calls, Launches, find_launches, unrecorded_launches
 from .ledger import Cells, DeviceOps, Gaps, Launched, busy_cells, idle_cells, summed
-from .overlap import exposed_rows, group_covers, pair_rows, stage_covers
+from .overlap import exposed_rows, overlaps, pair_rows
 from .peaks import Peaks, with_peaks
-from .projection import by_device, kind_codes, per_instance, stage_kinds, stage_table
+from .projection import INSTANCES, kind_codes, per_instance, stage_kinds, stage_table
 from .result import AMBIGUOUS, CAUSES, IDLE, NONE, OPENED_BY, ORPHAN, OUTSIDE, SCHEMAS, Analysis, Choices
 from .selection import Selected, Selection, select
 from .side_by_side import side_by_side
@@ -54,8 +55,11 @@ SPECIAL: Final = {NO_STAGE: NONE, AMBIGUOUS_STAGE: AMBIGUOUS, ORPHAN_STAGE: ORPH
 
 ATTRIBUTION_RULES: Final = ("process", "thread")
 
-_PART_COLUMNS: Final = ("device", "stage", "kind", "start_ns", "end_ns", "nbytes")
+_PART_COLUMNS: Final = ("stage", "kind", "start_ns", "end_ns", "nbytes")
 _LAUNCH_COLUMNS: Final = ("pid", "correlation", "kind", "src_kind", "dst_kind")
+_SLICE: Final = 1 << 18
+"""Ops that are grouped at once."""
+
 _COPIES: Final = np.array([kind in COPY_KINDS for kind in KINDS])
 _MOVES: Final = np.array([kind in COPY_KINDS or kind == "comm" for kind in KINDS])
 
@@ -121,14 +125,14 @@ class _Engine:
         self.calls = Calls.of(trace)
         self.launches: Launches = find_launches(trace, self.calls, self.found, self.host_devices, across=across)
         self.inside = None if self.window.roots is None else self.found.within(self.window.roots)
-        self.ops = trace.ops.with_columns(pl.Series("stage", outside(self.launches.stage, self.inside)))
+        self.ops = trace.ops.with_columns(series("stage", outside(self.launches.stage, self.inside)))
         self.iteration: Ints = self._iterations()
         self.windows = self._windows()
         if isinstance(self.stages, Selected):
             excluded = self.ops["stage"].to_numpy() == OUTSIDE_STAGE
             self.launches = find_launches(trace, self.calls, self.stages, self.host_devices, across=across)
             stage = np.where(excluded, self.launches.stage.dtype.type(OUTSIDE_STAGE), self.launches.stage)
-            self.ops = trace.ops.with_columns(pl.Series("stage", stage))
+            self.ops = trace.ops.with_columns(series("stage", stage))
 
     def _iterations(self) -> Ints:
         """The iteration each op belongs to: the one open in its process when it was launched."""
@@ -136,16 +140,24 @@ class _Engine:
         pid = self.ops["pid"].to_numpy()
         for process, steps in self.stages.iteration_of.items():
             rows = np.flatnonzero(pid == process)
-            out[rows] = steps(self.launches.at_ns[rows])
+            out[rows] = steps(self.launches.at_ns(rows, self.ops, self.calls))
         return out
 
     def _windows(self) -> list[_DeviceWindow]:
         """The window of every device that has ops in it."""
         ops, out = self.ops, []
+        parts = (
+            part.group_by("device").agg(pl.col("start_ns").min(), pl.col("end_ns").max())
+            for part in ops.select("device", "start_ns", "end_ns").iter_slices(_SLICE)
+        )
+        hulls = pl.concat(parts) if len(ops) else ops.select("device", "start_ns", "end_ns")
+        hulls = hulls.group_by("device").agg(pl.col("start_ns").min(), pl.col("end_ns").max()).sort("device")
+        if self._whole:
+            return [_DeviceWindow(d, low, high, None) for d, low, high in hulls.iter_rows() if high > low]
         device = ops["device"].to_numpy()
         start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
         stage, pid = ops["stage"].to_numpy(), ops["pid"].to_numpy()
-        devices = ops["device"].unique().sort().to_list()
+        devices = hulls["device"].to_list()
         for d in devices:
             mine = device == d if len(devices) > 1 else np.ones(len(device), bool)
             owner: Thread | None = None
@@ -160,10 +172,9 @@ class _Engine:
                 high = max(int(self.found.end_ns[hull].max()), int(end[own].max()))
                 last = used[np.argmax(self.found.end_ns[used])]
                 owner = (int(self.found.pid[last]), int(self.found.tid[last]))
-            elif self.window.instants is not None:
-                low, high = self.window.instants
             else:
-                low, high = int(start[mine].min()), int(end[mine].max())
+                assert self.window.instants is not None
+                low, high = self.window.instants
             touching = (start < high) & ((end > low) | ((start == end) & (end >= low)))
             if high > low and (mine & touching).any():
                 out.append(_DeviceWindow(d, low, high, owner))
@@ -190,32 +201,27 @@ class _Engine:
         limits = (None, None) if self.window.instants is None else (low, high)
         shown = self._shown_stages(clipped, low, high)
         with side_by_side(len(self.ops)) as start:
-            accounts = [start(self._device, window, hosts, largest_gaps) for window in self.windows]
+            accounts = start(self._accounts, hosts, largest_gaps)
+            del hosts
+            measured = start(self._measured, clipped)
             work = self._work(clipped)
             found = start_details(start, work, shown, low, high, across=self.across) if details else None
-            parts = dict(by_device(clipped.select(_PART_COLUMNS)))
-            overlaps = start(self._overlap, parts)
-            by_kind = start(stage_kinds, clipped, self.stages, parts)
-            instances = start(per_instance, clipped, self.stages, parts)
             trust = start(lambda: trust_table(self.trace, self._facts(clipped)))
-            totals = start(self._kind_table, parts)
-            device_table = start(self._device_table, parts)
-            bandwidth = start(lambda: with_peaks(bandwidth_table(clipped), self.trace.devices, self.peaks))
-            ledger = pl.concat([pl.DataFrame(schema=SCHEMAS["ledger"]), *(one()[0] for one in accounts)])
-            gaps = pl.concat([pl.DataFrame(schema=SCHEMAS["gaps"]), *(one()[1] for one in accounts)])
+            bandwidth = start(lambda: with_peaks(bandwidth_table(_copies(clipped)), self.trace.devices, self.peaks))
+            ledger, gaps = accounts()
             detail: dict[str, Any] = {} if found is None else found(ledger, gaps)
-            overlap, exposed = overlaps()
-            kinds = by_kind()
+            measures = measured()
+            kinds = measures.stage_kinds.sort("path", "device", maintain_order=True)
             unions = kinds.filter(pl.col("kind").is_null())
             payload = self.trace.ranges.select("range_id", "nbytes").drop_nulls()
             return Analysis(
                 variant=variant,
                 meta=self.trace.meta,
-                devices=device_table(),
-                kinds=totals(),
-                overlap=overlap,
-                exposed=exposed,
-                stages=stage_table(self.stages, shown, unions, instances(), payload, *limits).select(
+                devices=measures.devices,
+                kinds=measures.kinds,
+                overlap=measures.overlap,
+                exposed=measures.exposed,
+                stages=stage_table(self.stages, shown, unions, measures.instances, payload, *limits).select(
                     *SCHEMAS["stages"]
                 ),
                 stage_kinds=kinds.filter(pl.col("kind").is_not_null()).select(*SCHEMAS["stage_kinds"]),
@@ -232,6 +238,12 @@ class _Engine:
                 trust=with_detail(trust(), detail) if detail else trust(),
                 **detail,
             )
+
+    def _accounts(self, hosts: HostStates, largest_gaps: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """(ledger, largest gaps), one device after the other: what is kept of each meanwhile is as large as its ops are."""
+        found = [self._device(window, hosts, largest_gaps) for window in self.windows]
+        ledger = pl.concat([pl.DataFrame(schema=SCHEMAS["ledger"]), *(one for one, _ in found)])
+        return ledger, pl.concat([pl.DataFrame(schema=SCHEMAS["gaps"]), *(one for _, one in found)])
 
     def _device(self, window: _DeviceWindow, hosts: HostStates, largest_gaps: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         """(ledger, largest gaps) of one device."""
@@ -276,32 +288,40 @@ class _Engine:
             return HostStates(self.trace, self.calls, view, across=self.across, inside=None)
         return HostStates(self.trace, self.calls, self.stages, across=self.across, inside=self.inside)
 
+    @property
+    def _whole(self) -> bool:
+        """Whether the windows are those of the whole recording, so that nothing is cut."""
+        return self.window.instants is None and self.window.roots is None
+
     def _clipped(self) -> pl.DataFrame:
         """The ops of every device's window, cut to it. Sorted by start, then op_id."""
         frames = []
-        if self.window.instants is None and self.window.roots is None:
+        if self._whole:
             return self.ops
+        ops = self.ops
+        if "op_id" not in ops.columns:  # of a large trace row numbers are left out
+            ops = ops.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("op_id"))
         for w in self.windows:
             touching = (pl.col("start_ns") < w.end_ns) & (
                 (pl.col("end_ns") > w.start_ns)
                 | ((pl.col("start_ns") == pl.col("end_ns")) & (pl.col("end_ns") >= w.start_ns))
             )
             frames.append(
-                self.ops.filter((pl.col("device") == w.device) & touching).with_columns(
+                ops.filter((pl.col("device") == w.device) & touching).with_columns(
                     pl.col("start_ns").clip(w.start_ns, w.end_ns), pl.col("end_ns").clip(w.start_ns, w.end_ns)
                 )
             )
         if not frames:
-            return self.ops.clear()
+            return ops.clear()
         return frames[0] if len(frames) == 1 else pl.concat(frames).sort("start_ns", "op_id")
 
     def _device_ops(self, device: int) -> DeviceOps:
         ops = self.ops
-        solid = (ops["device"].to_numpy() == device) & (ops["end_ns"].to_numpy() > ops["start_ns"].to_numpy())
         columns = [ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy(), kind_codes(ops), ops["stage"].to_numpy()]
         columns.append(self.iteration)
+        solid = (ops["device"].to_numpy() == device) & (columns[1] > columns[0])
         rows = None if solid.all() else np.flatnonzero(solid).astype(np.int32)
-        start, end, kind, stage, iteration = columns if rows is None else [c[rows] for c in columns]
+        start, end, kind, stage, iteration = columns if rows is None else [column[rows] for column in columns]
         return DeviceOps(
             start_ns=start,
             end_ns=end,
@@ -325,7 +345,7 @@ class _Engine:
 
     @cached_property
     def _waits(self) -> Awaited | None:
-        return awaited(self.trace, self.calls, self.launches, self._lanes[1])
+        return awaited(self.trace, self.calls, self.launches, *self._lanes)
 
     @cached_property
     def _lanes(self) -> tuple[npt.NDArray[np.integer], list[Lane]]:
@@ -340,7 +360,8 @@ class _Engine:
     def _launched(self, rows: npt.NDArray[np.integer]) -> Launched:
         """What is known of the launches of the ops `rows`."""
         table = self.ops.select(*_LAUNCH_COLUMNS)[rows]
-        call, at, calls = self.launches.call[rows], self.launches.at_ns[rows], self.calls
+        calls = self.calls
+        call, at = self.launches.call[rows], self.launches.at_ns(rows, self.ops, calls)
         known = call >= 0
         if len(calls):
             ends, kinds = np.where(known, calls.end_ns[call], at), np.where(known, calls.kind[call], OTHER)
@@ -349,7 +370,9 @@ class _Engine:
             ends, kinds, synchronous = at, np.full(len(rows), OTHER, np.int8), np.zeros(len(rows), bool)
         return Launched(
             call=call,
-            launch=table["pid"].to_numpy() * self._correlations + table["correlation"].fill_null(-1).to_numpy() + 1,
+            launch=table["pid"].to_numpy() * self._correlations
+            + table["correlation"].cast(pl.Int64).fill_null(-1).to_numpy()
+            + 1,
             thread=self.launches.thread[rows],
             call_start_ns=at,
             call_end_ns=ends,
@@ -392,57 +415,56 @@ class _Engine:
             schema=SCHEMAS["gaps"],
         )
 
-    def _device_table(self, parts: Mapping[int, pl.DataFrame]) -> pl.DataFrame:
-        known = {row["device"]: row for row in self.trace.devices.iter_rows(named=True)}
-        rows = []
-        for w in self.windows:
-            mine = parts[w.device]
-            start, end = mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()
-            span, busy = int(end.max() - start.min()), cover(start, end).total
-            info = known.get(w.device, {"name": f"device {w.device}", "type": "gpu"})
-            rows.append((w.device, info["name"] or f"device {w.device}", info["type"], span, busy, span - busy))
-        return pl.DataFrame(rows, schema=SCHEMAS["devices"], orient="row")
+    def _measured(self, clipped: pl.DataFrame) -> _Measures:
+        """What is measured of each device alone."""
+        devices = clipped["device"].unique().drop_nulls().sort().to_list()
+        return _Measures.joined([self._measured_of(device, clipped) for device in devices])
 
-    def _kind_table(self, parts: Mapping[int, pl.DataFrame]) -> pl.DataFrame:
-        frames = [pl.DataFrame(schema=SCHEMAS["kinds"])]
-        for w in self.windows:
-            mine = parts[w.device]
-            kind = kind_codes(mine)
-            union = grouped_measure(kind, mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy(), len(KINDS))
-            unions = pl.DataFrame({"kind": pl.Series(KINDS, dtype=KIND_TYPE), "union_ns": union})
-            frames.append(
-                mine.group_by("kind")
-                .agg(
-                    pl.len().cast(pl.Int64).alias("ops"),
-                    (pl.col("end_ns") - pl.col("start_ns")).sum().alias("sum_ns"),
-                    pl.col("nbytes").sum(),
-                )
-                .join(unions, on="kind")
-                .sort("kind")
-                .with_columns(pl.lit(w.device, pl.Int32).alias("device"))
-                .select(*SCHEMAS["kinds"])
-            )
-        return pl.concat(frames)
+    def _measured_of(self, device: int, clipped: pl.DataFrame) -> _Measures:
+        """What is measured of the ops of one device, all of it at once: of several devices they have to be copied."""
+        ops = clipped.select("device", *_PART_COLUMNS)
+        mine = clipped["device"].to_numpy() == device
+        if not mine.all():
+            chosen = np.flatnonzero(mine).astype(np.int32)
+            ops = pl.DataFrame([gathered(ops[name], chosen) for name in ops.columns])
+            del chosen
+        del mine
+        stages = {
+            "stage_kinds": stage_kinds(device, ops, self.stages),
+            "instances": per_instance(device, ops, self.stages),
+        }
+        if device not in {w.device for w in self.windows}:  # its ops take no time
+            return _Measures(**stages)
+        rows = {"devices": self._device_row(device, ops), "kinds": _kinds(device, ops)}
+        ops = ops.drop("device", "nbytes")
+        overlap, exposed = self._overlap(device, ops)
+        return _Measures(**rows, overlap=overlap, exposed=exposed, **stages)
 
-    def _overlap(self, parts: Mapping[int, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        pairs: list[dict[str, object]] = []
-        exposed: list[dict[str, object]] = []
-        for w in self.windows:
-            mine = parts[w.device]
-            kind = kind_codes(mine)
-            start, end = mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()
-            whole = group_covers(kind, start, end)
-            pairs += pair_rows(w.device, None, whole, whole)
-            exposed += exposed_rows(w.device, None, whole, whole)
-            stage = mine["stage"].to_numpy()
-            node = self.stages.node_of(stage)
-            moving = set(node[_MOVES[kind]].tolist())
-            for path, below in sorted(self.stages.nodes_below.items(), key=lambda item: self.stages.paths[item[0]]):
-                if moving.isdisjoint(below.tolist()):
-                    continue
-                own, other = stage_covers(kind, start, end, _members(below, len(self.stages.node_parent))[node], whole)
-                pairs += pair_rows(w.device, self.stages.paths[path], own, other)
-                exposed += exposed_rows(w.device, self.stages.paths[path], own, other)
+    def _device_row(self, device: int, ops: pl.DataFrame) -> pl.DataFrame:
+        """The row of table ``devices``."""
+        start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
+        span, busy = int(end.max() - start.min()), measure(start, end)
+        known = self.trace.devices.filter(pl.col("device") == device).select("name", "type").rows()
+        name, type_ = known[-1] if known else (None, "gpu")
+        row = (device, name or f"device {device}", type_, span, busy, span - busy)
+        return pl.DataFrame([row], schema=SCHEMAS["devices"], orient="row")
+
+    def _overlap(self, device: int, ops: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The rows of tables ``overlap`` and ``exposed``."""
+        kind = kind_codes(ops)
+        start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
+        node = self.stages.node_of(ops["stage"].to_numpy())
+        moving = set(node[_MOVES[kind]].tolist())
+        paths = sorted(self.stages.nodes_below, key=lambda path: self.stages.paths[path])
+        paths = [path for path in paths if not moving.isdisjoint(self.stages.nodes_below[path].tolist())]
+        nodes = len(self.stages.node_parent)
+        parts = (_members(self.stages.nodes_below[path], nodes)[node] for path in paths)
+        pairs, exposed = [], []
+        for stage, found in zip(
+            [None, *map(self.stages.paths.__getitem__, paths)], overlaps(kind, start, end, parts), strict=True
+        ):
+            pairs += pair_rows(device, stage, found)
+            exposed += exposed_rows(device, stage, found)
         return pl.DataFrame(pairs, schema=SCHEMAS["overlap"]), pl.DataFrame(exposed, schema=SCHEMAS["exposed"])
 
     def _shown_stages(self, ops: pl.DataFrame, low: int, high: int) -> npt.NDArray[np.intp]:
@@ -472,7 +494,7 @@ class _Engine:
         )
 
     def _facts(self, ops: pl.DataFrame) -> Facts:
-        copies = ops.select("kind", "nbytes").filter(pl.Series(_COPIES[kind_codes(ops)], dtype=pl.Boolean))
+        copies = _copies(ops.select("kind", "nbytes"))
         counts = np.bincount(kind_codes(ops), minlength=len(KINDS))
         missing, wanted = unrecorded_launches(self.calls, self.launches.call, self._launching_nothing())
         return Facts(
@@ -508,6 +530,52 @@ class _Engine:
         for rows in self.calls.rows_of_thread.values() if change.any() else ():
             out[rows] |= np.cumsum(change[rows]) > 0
         return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Measures:
+    """Tables of one device, or of all of them: ``devices``, ``kinds``, ``overlap`` and ``exposed`` as they are, and what
+    `stage_kinds` and `per_instance` say."""
+
+    devices: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMAS["devices"]))
+    kinds: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMAS["kinds"]))
+    overlap: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMAS["overlap"]))
+    exposed: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMAS["exposed"]))
+    stage_kinds: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMAS["stage_kinds"]))
+    instances: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=INSTANCES))
+
+    @classmethod
+    def joined(cls, parts: list[_Measures]) -> _Measures:
+        """The tables of several devices one below the other."""
+        return cls(*(pl.concat(getattr(part, f.name) for part in [cls(), *parts]) for f in fields(cls)))
+
+
+def _kinds(device: int, ops: pl.DataFrame) -> pl.DataFrame:
+    """The rows of table ``kinds``."""
+    union = grouped_measure(kind_codes(ops), ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy(), len(KINDS))
+    unions = pl.DataFrame({"kind": pl.Series(KINDS, dtype=KIND_TYPE), "union_ns": union})
+    # Some ops at a time: to group all of them at once, polars copies them.
+    sums = pl.concat(
+        part.group_by("kind").agg(
+            pl.len().cast(pl.Int64).alias("ops"),
+            (pl.col("end_ns") - pl.col("start_ns")).sum().alias("sum_ns"),
+            pl.col("nbytes").sum(),
+        )
+        for part in ops.iter_slices(_SLICE)
+    )
+    return (
+        sums.group_by("kind")
+        .agg(pl.all().sum())
+        .join(unions, on="kind")
+        .sort("kind")
+        .with_columns(pl.lit(device, pl.Int32).alias("device"))
+        .select(*SCHEMAS["kinds"])
+    )
+
+
+def _copies(ops: pl.DataFrame) -> pl.DataFrame:
+    """The ops that are copies: few of many, so their rows are chosen by number."""
+    return ops[np.flatnonzero(_COPIES[kind_codes(ops)])]
 
 
 def _pageable(ops: pl.DataFrame) -> npt.NDArray[np.bool_]:

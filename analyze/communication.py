@@ -23,7 +23,6 @@ import polars as pl
 from ..traces.model import KINDS, distinct_values
 from .intervals import Ints
 from .result import SCHEMAS
-from .steps import NOTHING
 from .work import Rows, Work, groups, lanes_of
 
 SPLIT: Final = re.compile(r"AllReduce|AllGather|ReduceScatter|all_reduce|all_gather|reduce_scatter")
@@ -39,11 +38,10 @@ def collective_table(work: Work) -> pl.DataFrame:
     comm = np.flatnonzero(work.kind == KINDS.index("comm"))
     if len(comm) == 0:
         return pl.DataFrame(schema=SCHEMAS["collectives"])
-    last, ranks = last_starts(work)
-    row = work.row[comm]
+    last, ranks = last_starts(work, work.in_trace(comm))
     start, end = work.start[comm], work.end[comm]
-    paired = ranks[row] > 0
-    wait = np.where(paired, np.clip(last[row], start, end) - start, 0)
+    paired = ranks > 0
+    wait = np.where(paired, np.clip(last, start, end) - start, 0)
     names = distinct_values(work.ops["name"])
     table = pl.DataFrame(
         {
@@ -51,7 +49,7 @@ def collective_table(work: Work) -> pl.DataFrame:
             "path": work.path[comm],
             "code": work.ops["name"].to_physical().fill_null(0).to_numpy()[comm],
             "paired": paired,
-            "ranks": ranks[row],
+            "ranks": ranks,
             "ns": end - start,
             "wait": wait,
         }
@@ -77,17 +75,21 @@ def collective_table(work: Work) -> pl.DataFrame:
     )
 
 
-def last_starts(work: Work) -> tuple[Ints, Ints]:
-    """For each op of the trace: when the last rank of its collective began, and the number of ranks (0: not paired)."""
+def last_starts(work: Work, comm: Rows) -> tuple[Ints, Ints]:
+    """For each of the ops `comm` of the trace: when the last rank of its collective began, and the number of ranks (0: not
+    paired)."""
     ops = work.trace.ops
-    last, ranks = np.full(len(ops), NOTHING, np.int64), np.zeros(len(ops), np.int64)
+    every = np.flatnonzero(ops["kind"].to_physical().to_numpy() == KINDS.index("comm"))
+    last, ranks = np.zeros(len(every), np.int64), np.zeros(len(every), np.int64)
     start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
     for streams in _alike(ops):
         for members in _together(streams, start, end):
             began = np.max([start[s.rows] for s in members], axis=0)
             for s in members:
-                last[s.rows], ranks[s.rows] = began, len(members)
-    return last, ranks
+                at = np.searchsorted(every, s.rows)
+                last[at], ranks[at] = began, len(members)
+    at = np.searchsorted(every, comm)
+    return last[at], ranks[at]
 
 
 @dataclass(frozen=True, slots=True)

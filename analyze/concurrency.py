@@ -9,13 +9,15 @@ A stream is (process, context, stream id); ops of one stream that overlap count 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from .intervals import Cover, Ints, cover
+from .acceleration import accelerated
+from .intervals import Cover, Ints, cover, grouped_measure
 from .result import SCHEMAS
 from .work import LANE, Work, groups
 
@@ -25,21 +27,40 @@ MOST: Final = 3
 
 def concurrency_tables(work: Work) -> dict[str, pl.DataFrame]:
     """Tables ``concurrency`` (classes 0 to `MOST` of every device, summing to its window) and ``streams``."""
-    lane = work.lane[work.row]
     levels: list[tuple[int, int, int]] = []
     streams: list[tuple[int, int | None, int | None, int | None, int, int]] = []
     for span, rows in work.devices():
-        covers = []
-        for code, at in groups(lane[rows]):
-            mine = rows[at]
-            covers.append(cover(work.start[mine], work.end[mine]))
-            streams.append((*work.lanes[code], len(mine), covers[-1].total))
-        length = span.end_ns - span.start_ns
-        levels += [(span.device, n, ns) for n, ns in enumerate(_levels(covers, length))]
+        busy = busy_levels(work.lane[work.in_trace(rows)], work.start[rows], work.end[rows], len(work.lanes))
+        streams += [(*work.lanes[code], ops, ns) for code, ops, ns in busy.streams]
+        idle = span.end_ns - span.start_ns - sum(busy.levels)
+        levels += [(span.device, n, ns) for n, ns in enumerate((idle, *busy.levels))]
     return {
         "concurrency": pl.DataFrame(levels, schema=SCHEMAS["concurrency"], orient="row"),
         "streams": pl.DataFrame(streams, schema=SCHEMAS["streams"], orient="row").sort(LANE, nulls_last=False),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """How long 1, 2, ... and at least `MOST` streams were busy, and (lane, ops, busy time) of each stream that has ops."""
+
+    levels: tuple[int, ...]
+    streams: list[tuple[int, int, int]]
+
+
+def busy_levels(lane: npt.NDArray[np.integer], start: Ints, end: Ints, lanes: int) -> Busy:
+    """What ops sorted by start, each of a lane 0..lanes-1, say of their streams."""
+    fast = accelerated(len(lane))
+    if fast is not None:
+        count = np.bincount(lane, minlength=lanes)
+        total = grouped_measure(lane, start, end, lanes).tolist()
+        levels = fast.levels(lane, start, end, lanes, MOST)[1:]
+        return Busy(
+            tuple(levels.tolist()), [(code, int(count[code]), total[code]) for code in np.flatnonzero(count).tolist()]
+        )
+    covers = {code: (len(rows), cover(start[rows], end[rows])) for code, rows in groups(lane)}
+    levels = _levels([whole for _, whole in covers.values()])
+    return Busy(tuple(levels), [(code, ops, whole.total) for code, (ops, whole) in covers.items()])
 
 
 def ends_before(lane: npt.NDArray[np.integer], end: Ints) -> Ints:
@@ -50,8 +71,8 @@ def ends_before(lane: npt.NDArray[np.integer], end: Ints) -> Ints:
     return out
 
 
-def _levels(covers: list[Cover], length: int) -> list[int]:
-    """Time with 0, 1, ... and at least `MOST` of the covers busy, within a window of `length` that holds them all."""
+def _levels(covers: list[Cover]) -> list[int]:
+    """Time with 1, 2, ... and at least `MOST` of the covers busy."""
     out = [0] * (MOST + 1)
     if len(covers) == 1:
         out[1] = covers[0].total
@@ -65,5 +86,4 @@ def _levels(covers: list[Cover], length: int) -> list[int]:
         for n in range(1, MOST):
             out[n] = int(lasting[depth == n].sum())
         out[MOST] = int(lasting[depth >= MOST].sum())
-    out[0] = length - sum(out)
-    return out
+    return out[1:]

@@ -23,8 +23,8 @@ import polars as pl
 
 from ..traces.model import Trace, distinct_values
 from .intervals import Ints
-from .launches import Calls, Launches
-from .work import LANE, Lane
+from .launches import Calls, Launches, grouped_rows
+from .work import LANE, Lane, groups
 
 STREAM = ("pid", "context", "stream")
 _PLACE = ("pid", "device", "context", "stream")
@@ -64,8 +64,11 @@ class Awaited:
         return out
 
 
-def awaited(trace: Trace, calls: Calls, launches: Launches, lanes: Sequence[Lane]) -> Awaited | None:
-    """The waits of `trace` for work of other devices; null where none is recorded. `lanes` are all streams that had work."""
+def awaited(
+    trace: Trace, calls: Calls, launches: Launches, lane: npt.NDArray[np.integer], lanes: Sequence[Lane]
+) -> Awaited | None:
+    """The waits of `trace` for work of other devices; null where none is recorded. `lanes` are all streams that had work,
+    `lane` the one of each op."""
     if trace.events.is_empty() or trace.syncs.is_empty():
         return None
     recorded = _called(trace.events, trace, ("EventRecord",), "recorded_ns").filter(pl.len().over(_EVENT) == 1)
@@ -84,8 +87,7 @@ def awaited(trace: Trace, calls: Calls, launches: Launches, lanes: Sequence[Lane
     needed = recorded.join(pairs.select(_EVENT).unique(), on=_EVENT, how="semi")
     if needed.is_empty():
         return None
-    ended = _done(trace, calls, launches, needed).select(*_EVENT, "done_ns")
-    found = pairs.join(ended, on=_EVENT).sort("done_ns")
+    found = pairs.join(_done(trace, calls, launches, lane, streams, needed), on=_EVENT).sort("done_ns")
     if found.is_empty():
         return None
     return Awaited(
@@ -98,35 +100,42 @@ def awaited(trace: Trace, calls: Calls, launches: Launches, lanes: Sequence[Lane
 
 def _called(rows: pl.DataFrame, trace: Trace, words: tuple[str, ...], name: str) -> pl.DataFrame:
     """`rows` with the start of the one call of that correlation whose name holds one of `words`; others are dropped."""
-    chosen = [value for value in distinct_values(trace.api["name"]) if any(word in value for word in words)]
-    calls = trace.api.filter(pl.col("name").is_in(chosen)).select("pid", "correlation", pl.col("start_ns").alias(name))
+    names = trace.api["name"]
+    chosen = [any(word in value for word in words) for value in distinct_values(names)]
+    called = np.flatnonzero(np.array([*chosen, False])[names.to_physical().fill_null(len(chosen)).to_numpy()])
+    calls = trace.api.select("pid", "correlation", pl.col("start_ns").alias(name))[called]
     once = calls.filter(pl.len().over("pid", "correlation") == 1)
     return rows.join(once, on=["pid", "correlation"])
 
 
-def _done(trace: Trace, calls: Calls, launches: Launches, recorded: pl.DataFrame) -> pl.DataFrame:
-    """(`_EVENT`, recorded_ns, device, done_ns) of each record: when what was launched to its stream before had ended."""
-    ops = trace.ops.select(*_PLACE, "end_ns", pl.Series("call", launches.call))
-    work = ops.filter(pl.col("call") >= 0).join(recorded.select(_PLACE).unique(), on=_PLACE, how="semi")
-    work = (
-        work.with_columns(pl.Series("launched_ns", calls.start_ns[work["call"].to_numpy()]))
-        .drop_nulls(_PLACE)
-        .sort("launched_ns", maintain_order=True)
-        .with_columns(pl.col("end_ns").cum_max().over(_PLACE).alias("done_ns"))
-    )
-    return (
+def _done(
+    trace: Trace,
+    calls: Calls,
+    launches: Launches,
+    lane: npt.NDArray[np.integer],
+    streams: pl.DataFrame,
+    recorded: pl.DataFrame,
+) -> pl.DataFrame:
+    """(`_EVENT`, done_ns) of each record: when what was launched to its stream before had ended."""
+    numbered = streams.with_columns(pl.int_range(pl.len(), dtype=pl.Int32).alias("lane"))
+    records = (
         recorded.select(*_EVENT, "device", "context", "stream", "recorded_ns")
         .drop_nulls()
-        .sort("recorded_ns")
-        .join_asof(
-            work.select(*_PLACE, "launched_ns", "done_ns"),
-            left_on="recorded_ns",
-            right_on="launched_ns",
-            by=list(_PLACE),
-            strategy="backward",
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
-        .drop_nulls("done_ns")
-        .select(*_EVENT, "recorded_ns", "device", "done_ns")
+        .join(numbered, on=LANE)
+        .sort("lane")
     )
+    number, at = records["lane"].to_numpy(), records["recorded_ns"].to_numpy()
+    order, bounds = grouped_rows(lane, len(streams))
+    end = trace.ops["end_ns"].to_numpy()
+    done: list[int | None] = []
+    for one, mine in groups(number):
+        rows = order[bounds[one] : bounds[one + 1]]
+        rows = rows[launches.call[rows] >= 0]
+        launched = calls.start_ns[launches.call[rows]]
+        if (launched[1:] < launched[:-1]).any():
+            later = np.argsort(launched, kind="stable")
+            rows, launched = rows[later], launched[later]
+        reach = np.maximum.accumulate(end[rows])
+        before = np.searchsorted(launched, at[mine], side="left") - 1
+        done += [int(reach[i]) if i >= 0 else None for i in before.tolist()]
+    return records.select(*_EVENT, pl.Series("done_ns", done, dtype=pl.Int64)).drop_nulls("done_ns")

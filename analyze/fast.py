@@ -5,7 +5,8 @@ absent; `tests/test_fast.py` compares the two. They are single passes over sorte
 their results, release the GIL, and are compiled once: numba keeps the machine code beside this file, in the user's cache
 folder, or, where neither can be written, in memory only.
 
-Arrays are C-contiguous and may be read-only. Times are int64 ns; kinds int8; positions int32.
+Arrays are C-contiguous and may be read-only. Times are int64 ns; kinds int8; positions int32. The largest
+arrays that are filled here are the caller's: numpy asks for pages of 2 MiB, of which far fewer have to be made.
 """
 
 # mypy: allow-untyped-defs
@@ -18,56 +19,73 @@ from numba import types
 from ..traces.compiled import array, compiled
 
 _T = array(types.int64)
+_OUT = array(types.int64, writable=True)
+_ROWS = array(types.int32, writable=True)
+_MASK = array(types.boolean, writable=True)
 _P = array(types.int32)
+_U = array(types.uint32)
 _K = array(types.int8)
-_B = array(types.boolean)
+_LANE = array(types.int16)
 
 
 @compiled((_T, _T))
-def owned_from(start, end):
-    """`intervals.owned_from`."""
-    out = np.empty(len(start), np.int64)
+def measure(start, end):
+    """`intervals.measure`."""
+    total = np.int64(0)
     reach = np.int64(-(2**63) + 1)
     for i in range(len(start)):
-        out[i] = max(start[i], reach)
-        reach = max(reach, end[i])
-    return out
+        begin = max(start[i], reach)
+        if end[i] > begin:
+            total += end[i] - begin
+            reach = end[i]
+    return total
 
 
 @compiled((_T, _T))
-def cover(start, end):
-    """(start, end) of `intervals.cover`."""
-    members = 0
+def members(start, end):
+    """How many members `intervals.cover` has."""
+    n = 0
     reach = np.int64(-(2**63) + 1)
     for i in range(len(start)):
         if end[i] > start[i]:
-            if members == 0 or start[i] > reach:
-                members += 1
-                reach = end[i]
-            elif end[i] > reach:
-                reach = end[i]
-    out_start, out_end = np.empty(members, np.int64), np.empty(members, np.int64)
+            n += start[i] > reach
+            reach = max(reach, end[i])
+    return n
+
+
+@compiled((_T, _T, _OUT, _OUT))
+def cover(start, end, out_start, out_end):
+    """(start, end) of `intervals.cover`, put into arrays of as many `members`."""
     last = -1
+    reach = np.int64(-(2**63) + 1)
     for i in range(len(start)):
         if end[i] > start[i]:
-            if last < 0 or start[i] > out_end[last]:
+            if start[i] > reach:
                 last += 1
-                out_start[last], out_end[last] = start[i], end[i]
-            elif end[i] > out_end[last]:
-                out_end[last] = end[i]
-    return out_start, out_end
+                out_start[last] = start[i]
+            reach = max(reach, end[i])
+            out_end[last] = reach
 
 
 @compiled((_T, _T, _T, _T))
 def common(a_start, a_end, b_start, b_end):
-    """`intervals.common` of two covers."""
+    """`intervals.common` of two covers, of which the second is the longer one."""
     total = np.int64(0)
-    i = j = 0
-    while i < len(a_start) and j < len(b_start):
-        total += max(min(a_end[i], b_end[j]) - max(a_start[i], b_start[j]), 0)
-        if a_end[i] <= b_end[j]:
-            i += 1
-        else:
+    j = 0
+    for i in range(len(a_start)):
+        # On to the first member of b that ends behind the start of this one: in steps that double, then halve.
+        step = 1
+        while j + step < len(b_end) and b_end[j + step - 1] <= a_start[i]:
+            j += step
+            step *= 2
+        while step > 0:
+            if j + step - 1 < len(b_end) and b_end[j + step - 1] <= a_start[i]:
+                j += step
+            step //= 2
+        while j < len(b_start) and b_start[j] < a_end[i]:
+            total += min(a_end[i], b_end[j]) - max(a_start[i], b_start[j])
+            if b_end[j] > a_end[i]:
+                break
             j += 1
     return total
 
@@ -75,23 +93,30 @@ def common(a_start, a_end, b_start, b_end):
 @compiled((_T, _T, _T, _T))
 def union(a_start, a_end, b_start, b_end):
     """(start, end) of `intervals.union` of two covers."""
-    out_start = np.empty(len(a_start) + len(b_start), np.int64)
-    out_end = np.empty(len(a_start) + len(b_start), np.int64)
-    i = j = 0
-    last = -1
-    while i < len(a_start) or j < len(b_start):
-        if j >= len(b_start) or (i < len(a_start) and a_start[i] <= b_start[j]):
-            s, e = a_start[i], a_end[i]
-            i += 1
-        else:
-            s, e = b_start[j], b_end[j]
-            j += 1
-        if last >= 0 and s <= out_end[last]:
-            out_end[last] = max(out_end[last], e)
-        else:
-            last += 1
-            out_start[last], out_end[last] = s, e
-    return out_start[: last + 1].copy(), out_end[: last + 1].copy()
+    out_start, out_end = np.empty(0, np.int64), np.empty(0, np.int64)
+    for counting in (True, False):  # first how many members there are, so that no larger array is ever made
+        i = j = 0
+        last = -1
+        reach = np.int64(0)
+        while i < len(a_start) or j < len(b_start):
+            if j >= len(b_start) or (i < len(a_start) and a_start[i] <= b_start[j]):
+                s, e = a_start[i], a_end[i]
+                i += 1
+            else:
+                s, e = b_start[j], b_end[j]
+                j += 1
+            if last >= 0 and s <= reach:
+                reach = max(reach, e)
+            else:
+                last += 1
+                reach = e
+                if not counting:
+                    out_start[last] = s
+            if not counting:
+                out_end[last] = reach
+        if counting:
+            out_start, out_end = np.empty(last + 1, np.int64), np.empty(last + 1, np.int64)
+    return out_start, out_end
 
 
 @compiled((_T, _T))
@@ -137,49 +162,47 @@ def grouped_measure(group, start, end, groups):
     return out
 
 
-@compiled((_K, _T, _T, _B, _P, types.int64))
-def split_covers(kind, start, end, mine, groups_of, groups):
-    """The covers of each group of kinds, of the ops `mine` and of the others: `overlap.stage_covers` in one pass.
+@compiled((_K, _T, _T, _K, _P, _P, types.int64, _P, _P, types.int64, types.int64, types.int64))
+def overlaps(kind, start, end, side, own_of, other_of, groups, pair_a, pair_b, copy, compute, comm):
+    """The lengths of `overlap.Overlap` in one pass.
 
-    Bit g of ``groups_of[kind]`` says that the kind belongs to group g. Returns (start, end, first): the cover of group g is
-    ``first[g]:first[g + 1]``, that of the others' group g lies at ``groups + g``.
+    Bit 0 of ``side[i]`` says that op i is one of the own, bit 1 that it is one of the others; bit g of ``own_of[kind]`` and
+    of ``other_of[kind]`` that the kind belongs to group g there. Returns the lengths of the own groups, of the others' groups,
+    of what each pair has in common, and of the own `copy` outside of the others' `compute` and `comm`.
+
+    What of a union lies behind the start of an op is, as long as only the ops up to it are known, one interval that begins there:
+    all that has to be kept of each union is how far it reaches.
     """
-    slots = 2 * groups
-    count = np.zeros(slots, np.int64)
-    reach = np.full(slots, -(2**63) + 1, np.int64)
-    for i in range(len(start)):
-        if end[i] <= start[i]:
+    own, other = np.zeros(groups, np.int64), np.zeros(groups, np.int64)
+    own_reach, other_reach = np.full(groups, -(2**63) + 1, np.int64), np.full(groups, -(2**63) + 1, np.int64)
+    shared = np.zeros(len(pair_a), np.int64)
+    exposed = np.int64(0)
+    moving = now = np.int64(-(2**63) + 1)  # no own group reaches further than `moving`
+    for i in range(len(start) + 1):
+        then = start[i] if i < len(start) else np.int64(2**63 - 1)
+        if moving > now and then > now:
+            for p in range(len(pair_a)):
+                until = min(own_reach[pair_a[p]], other_reach[pair_b[p]], then)
+                if until > now:
+                    shared[p] += until - now
+            begin, until = max(now, other_reach[compute], other_reach[comm]), min(own_reach[copy], then)
+            if until > begin:
+                exposed += until - begin
+        now = then
+        if i == len(start) or end[i] <= now:
             continue
-        mask = groups_of[kind[i]]
-        offset = 0 if mine[i] else groups
+        mask = own_of[kind[i]] if side[i] & 1 else 0
         for g in range(groups):
-            if mask >> g & 1:
-                slot = offset + g
-                if start[i] > reach[slot]:
-                    count[slot] += 1
-                    reach[slot] = end[i]
-                elif end[i] > reach[slot]:
-                    reach[slot] = end[i]
-    first = np.zeros(slots + 1, np.int64)
-    for slot in range(slots):
-        first[slot + 1] = first[slot] + count[slot]
-    out_start, out_end = np.empty(first[slots], np.int64), np.empty(first[slots], np.int64)
-    last = first[:slots] - 1
-    for i in range(len(start)):
-        if end[i] <= start[i]:
-            continue
-        mask = groups_of[kind[i]]
-        offset = 0 if mine[i] else groups
+            if mask >> g & 1 and end[i] > own_reach[g]:
+                own[g] += end[i] - max(now, own_reach[g])
+                own_reach[g] = end[i]
+                moving = max(moving, end[i])
+        mask = other_of[kind[i]] if side[i] & 2 else 0
         for g in range(groups):
-            if mask >> g & 1:
-                slot = offset + g
-                here = last[slot]
-                if here < first[slot] or start[i] > out_end[here]:
-                    last[slot] = here + 1
-                    out_start[here + 1], out_end[here + 1] = start[i], end[i]
-                elif end[i] > out_end[here]:
-                    out_end[here] = end[i]
-    return out_start, out_end, first
+            if mask >> g & 1 and end[i] > other_reach[g]:
+                other[g] += end[i] - max(now, other_reach[g])
+                other_reach[g] = end[i]
+    return own, other, shared, exposed
 
 
 @compiled((_K, _P, _T, _T, _T, _P, _P, types.int64, types.int64))
@@ -249,10 +272,10 @@ def project(stage, start, end, parent):
     return count, first, last, own
 
 
-@compiled((_P, _T, _P, _T, types.int64, types.int64, _P))
-def join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids):
-    """`launches.launching_calls` by a table of (process, correlation): (call of each op or -1, whether any key repeats)."""
-    table = np.full(len(pids) * width, -1, np.int32)
+@compiled((_P, _U, _P, _U, types.int64, types.int64, _P, _ROWS, _ROWS))
+def join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids, table, out):
+    """`launches.launching_calls` by a table of (process, correlation), all of it -1: puts the call of each op into `out`, -1
+    where there is none, and says whether any key repeats."""
     repeats = False
     p = 0
     for i in range(len(call_pid)):
@@ -261,9 +284,9 @@ def join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids):
         key = p * width + call_correlation[i] - low
         repeats |= table[key] >= 0
         table[key] = i
-    out = np.full(len(op_pid), -1, np.int32)
     p = 0
     for i in range(len(op_pid)):
+        out[i] = -1
         c = op_correlation[i]
         if c <= 0 or c < low or c >= low + width:
             continue
@@ -273,7 +296,7 @@ def join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids):
                 continue
             p = found
         out[i] = table[p * width + c - low]
-    return out, repeats
+    return repeats
 
 
 @compiled((_P, _P, types.int64))
@@ -305,21 +328,25 @@ def threads(pid, tid, most):
 
 
 @compiled((array(types.int16), types.int64), (_P, types.int64))
-def grouped_rows(group, groups):
-    """(rows ordered by group, stable; first of each group): a counting sort. Rows of a negative group are left out."""
+def group_bounds(group, groups):
+    """The second answer of `launches.grouped_rows`."""
     first = np.zeros(groups + 1, np.int64)
     for i in range(len(group)):
         if group[i] >= 0:
             first[group[i] + 1] += 1
     for g in range(groups):
         first[g + 1] += first[g]
-    out = np.empty(first[groups], np.int32)
+    return first
+
+
+@compiled((array(types.int16), _T, _ROWS), (_P, _T, _ROWS))
+def grouped_rows(group, first, out):
+    """The first answer of `launches.grouped_rows`, put into `out`: a counting sort."""
     cursor = first.copy()
     for i in range(len(group)):
         if group[i] >= 0:
             out[cursor[group[i]]] = i
             cursor[group[i]] += 1
-    return out, first
 
 
 @compiled((_T, _T))
@@ -473,3 +500,102 @@ def accumulate(key, amount, size):
     for i in range(len(key)):
         out[key[i]] += amount[i]
     return out
+
+
+@compiled((_P, _LANE, _T, _T, _T, types.int64, _OUT, _MASK), (_P, _P, _T, _T, _T, types.int64, _OUT, _MASK))
+def launch_waits(call, lane, start, end, call_end, lanes, delay, first):
+    """`launch_stats.op_waits` in one pass; `delay` and `first` are zeros."""
+    seen = np.zeros(len(call_end), np.bool_)
+    reach = np.full(lanes, -(2**63), np.int64)
+    for i in range(len(start)):
+        c, s = call[i], start[i]
+        if c >= 0:
+            first[i] = not seen[c]
+            seen[c] = True
+            delay[i] = max(s - max(call_end[c], reach[lane[i]]), 0)
+        reach[lane[i]] = max(reach[lane[i]], end[i])
+
+
+@compiled((_LANE, _T, _T, types.int64, types.int64), (_P, _T, _T, types.int64, types.int64))
+def levels(lane, start, end, lanes, most):
+    """How long 1, 2, ... and at least `most` lanes were busy at once (first answer 0): `concurrency.busy_levels` in one pass."""
+    out = np.zeros(most + 1, np.int64)
+    busy = np.empty(lanes, np.int64)  # the lanes that are busy at `now`, in no order
+    until = np.full(lanes, -(2**63), np.int64)
+    active = 0
+    now = np.int64(0)
+    for i in range(len(start) + 1):
+        more = i < len(start)
+        if more and end[i] <= start[i]:
+            continue
+        # Let the lanes that end up to this start go, the earliest first.
+        while active > 0:
+            soonest = 0
+            for k in range(1, active):
+                if until[busy[k]] < until[busy[soonest]]:
+                    soonest = k
+            t = until[busy[soonest]]
+            if more and t > start[i]:
+                break
+            out[min(active, most)] += t - now
+            now = t
+            active -= 1
+            busy[soonest] = busy[active]
+        if not more:
+            break
+        if active > 0:
+            out[min(active, most)] += start[i] - now
+        now = start[i]
+        g = lane[i]
+        if until[g] <= now:
+            busy[active] = g
+            active += 1
+            until[g] = end[i]
+        else:
+            until[g] = max(until[g], end[i])
+    return out
+
+
+@compiled((_K, _T, _T, types.int64, _OUT))
+def own(kind, start, end, kinds, ns):
+    """How long each op owns its device, added to `ns`: the lengths of `ledger.busy_cells`. `kinds` is their number.
+
+    Between the starts of two ops every kind covers one interval that begins at the first: the highest priority gets all of
+    its own, each other one what the higher ones do not reach. Within a kind the op in turn gets it, then the next one that ends
+    later.
+    """
+    reach = np.full(kinds, -(2**63) + 1, np.int64)
+    turn = np.zeros(kinds, np.int64)
+    used = np.zeros(kinds, np.int64)
+    for i in range(len(kind)):
+        used[kind[i]] = 1
+    order = np.flatnonzero(used)
+    now = np.int64(-(2**63) + 1)
+    for i in range(len(start) + 1):
+        then = start[i] if i < len(start) else np.int64(2**63 - 1)
+        if then > now:
+            free = now  # up to here higher priorities own
+            for k in order:
+                until = min(reach[k], then)
+                if until <= free:
+                    continue
+                op = turn[k]
+                while True:
+                    if end[op] > free:
+                        stop = min(end[op], until)
+                        ns[op] += stop - free
+                        free = stop
+                        if free == until:
+                            break
+                    limit = end[op]
+                    op += 1
+                    while kind[op] != k or end[op] <= limit:
+                        op += 1
+                turn[k] = op
+                if free == then:
+                    break
+            now = then
+        if i < len(start) and end[i] > now and end[i] > reach[kind[i]]:
+            if reach[kind[i]] <= now:
+                turn[kind[i]] = i
+            reach[kind[i]] = end[i]

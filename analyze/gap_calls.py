@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from ..traces.columns import parts
 from ..traces.model import distinct_values
 from .intervals import Ints, measure
 from .result import SCHEMAS
@@ -45,12 +46,21 @@ def waiting_for(work: Work, span: Span, gap_end: Ints) -> Ints:
     """The thread that each gap of a device waits for, as a position in ``work.launches.threads``, or `OWNER`, or `NOTHING`
     where the launch was not recorded."""
     start, end = work.trace.ops["start_ns"].to_numpy(), work.trace.ops["end_ns"].to_numpy()
-    solid = np.flatnonzero((work.trace.ops["device"].to_numpy() == span.device) & (end > start))
-    if len(solid) == 0:
+    device = work.trace.ops["device"].to_numpy()
+    at = np.searchsorted(start, gap_end)
+    follows = gap_end < span.end_ns
+    searched = np.flatnonzero(follows)
+    while len(
+        searched
+    ):  # on to the first op of this device that is not empty: a few steps, since it starts when the gap ends
+        searched = searched[at[searched] < len(start)]
+        found = at[searched]
+        searched = searched[(device[found] != span.device) | (end[found] <= start[found])]
+        at[searched] += 1
+    follows &= at < len(start)
+    if not follows.any():
         return np.full(len(gap_end), OWNER, np.int64)
-    at = np.searchsorted(start[solid], gap_end)
-    follows = (gap_end < span.end_ns) & (at < len(solid))
-    thread = work.launches.thread[solid[np.where(follows, at, 0)]]
+    thread = work.launches.thread[np.where(follows, at, 0)]
     return np.where(follows, thread, OWNER).astype(np.int64)
 
 
@@ -67,7 +77,8 @@ class _Calls:
     def __init__(self, source: str, start: Ints, end: Ints, names: pl.Series, rows: Ints | None) -> None:
         self.source, self.start, self.end = source, start, end
         self.reach = np.maximum.accumulate(end) if len(end) else end
-        self._names, self._rows = names, rows
+        self._words, self._rows = distinct_values(names), rows
+        self._code, self._unnamed = parts(names.to_physical())
 
     def within(self, low: int, high: int) -> Iterator[tuple[str, int, int]]:
         """(name, calls, union of what of them lies in ``[low, high)``) of every call that does."""
@@ -77,16 +88,18 @@ class _Calls:
         rows = rows[self.end[rows] > low]
         if len(rows) == 0:
             return
-        words = distinct_values(self._names)
-        named = self._names.gather(rows if self._rows is None else self._rows[rows])
-        code = named.to_physical().cast(pl.Int64).fill_null(NOTHING).to_numpy()
-        for c in sorted(set(code.tolist()) - {NOTHING}, key=lambda c: words[c]):
+        at = rows if self._rows is None else self._rows[rows]
+        if self._unnamed is not None:
+            named = ~self._unnamed[at]
+            rows, at = rows[named], at[named]
+        code = self._code[at]
+        for c in sorted(set(code.tolist()), key=self._words.__getitem__):
             of = rows[code == c]
-            yield words[c], len(of), measure(np.maximum(self.start[of], low), np.minimum(self.end[of], high))
+            yield self._words[c], len(of), measure(np.maximum(self.start[of], low), np.minimum(self.end[of], high))
 
 
 class _Sources:
-    """CUDA and operating-system calls by thread, made ready when first asked for."""
+    """CUDA and operating-system calls by thread; the latter are made ready when first asked for."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -95,16 +108,21 @@ class _Sources:
     def filling(self, device: int, thread: Thread, low: int, high: int) -> list[tuple[object, ...]]:
         """Rows of ``gap_calls`` for one gap."""
         if thread not in self._ready:
-            self._ready[thread] = list(self._sources(thread))
-        found = [(calls.source, *row) for calls in self._ready[thread] for row in calls.within(low, high)]
+            self._ready[thread] = list(self._os(thread))
+        parts = [*self._cuda(thread, low, high), *self._ready[thread]]
+        found = [(calls.source, *row) for calls in parts for row in calls.within(low, high)]
         found.sort(key=lambda row: (-row[-1], row[1]))
         return [(device, low, high, *row) for row in found[:SHOWN]]
 
-    def _sources(self, thread: Thread) -> Iterator[_Calls]:
-        calls, trace = self._work.calls, self._work.trace
-        rows = calls.rows_of_thread.get(thread) if len(calls) else None
-        if rows is not None:
-            yield _Calls("cuda", calls.start_ns[rows], calls.end_ns[rows], trace.api["name"], rows)
+    def _cuda(self, thread: Thread, low: int, high: int) -> Iterator[_Calls]:
+        """The CUDA calls of a thread, those at least that lie in ``[low, high)``."""
+        calls = self._work.calls
+        if len(calls) and thread in calls.rows_of_thread:
+            rows = calls.near(thread, low, high)
+            yield _Calls("cuda", calls.start_ns[rows], calls.end_ns[rows], self._work.trace.api["name"], rows)
+
+    def _os(self, thread: Thread) -> Iterator[_Calls]:
+        trace = self._work.trace
         if len(trace.osrt):
             on = (pl.col("pid") == thread[0]) & (pl.col("tid") == thread[1])
             table = trace.osrt.filter(on).sort("start_ns")

@@ -42,7 +42,6 @@ _CAUSE_TABLE: Final = np.array([CAUSES.index(_CAUSE_OF_CLASS[c]) for c in range(
 _WALK_CODES: Final = np.array(
     [CAUSES.index(c) for c in ("host_code", "other_api", "profiler", "driver_overhead")], np.int32
 )
-_BLOCK: Final = 1024
 _EVER: Final = int(np.iinfo(np.int64).min)
 _FOREVER: Final = int(np.iinfo(np.int64).max)
 _BLOCKED_TABLE: Final = np.full(len(CAUSES), BLOCKED.index("host"), np.int64)
@@ -82,7 +81,7 @@ class HostStates:
         self._trace, self._calls, self._stages = trace, calls, stages
         self._across, self._inside = across, inside
         self._made: dict[tuple[Thread, bool], State] = {}
-        self._blocked: dict[Thread, tuple[Ints, Ints]] = {}
+        self._beside: dict[Thread, list[Ints]] = {}
 
     def of(self, thread: Thread, on_host: bool) -> State:
         """The state of `thread` over the whole recording; `on_host`: as it keeps a host device waiting."""
@@ -98,15 +97,16 @@ class HostStates:
         fast = None if on_host or rows is None else accelerated(len(rows))
         if fast is None or len(start) == 0:
             return None
-        stage = self._stages.on_thread(thread, self._across)
-        steps = (
-            *(self._overhead(thread, source) for source in ("profiler", "driver")),
-            self._stages.iteration_of.get(thread[0], EMPTY),
-        )
-        others = [a for s in (stage, *steps) for a in (s.at, s.value.astype(np.int32, copy=False))]
+        if thread not in self._beside:
+            steps = (
+                self._stages.on_thread(thread, self._across),
+                *(self._overhead(thread, source) for source in ("profiler", "driver")),
+                self._stages.iteration_of.get(thread[0], EMPTY),
+            )
+            self._beside[thread] = [a for s in steps for a in (s.at, s.value.astype(np.int32, copy=False))]
         call = self._call_cause(thread, int(start[0]), int(end[-1]))
         which, begin, stop, code, iteration, cause, blocked = fast.host_pieces(
-            start, end, call.at, call.value.astype(np.int8, copy=False), *others, _WALK_CODES
+            start, end, call.at, call.value.astype(np.int8, copy=False), *self._beside[thread], _WALK_CODES
         )
         return which, begin, stop, outside(code, self._inside), iteration, cause, _BLOCKED_TABLE[blocked]
 
@@ -131,22 +131,12 @@ class HostStates:
         if rows is None:
             return EMPTY
         if low is not None and high is not None:
-            begins, reach = self._blocks(thread, rows)
-            first = np.searchsorted(reach, low, side="right")  # no call of an earlier block lasts until `low`
-            rows = rows[first * _BLOCK : np.searchsorted(begins, high, side="right") * _BLOCK]
+            rows = self._calls.near(thread, low, high)
         start, end = self._calls.start_ns[rows], self._calls.end_ns[rows]
         if ((start[1:] == start[:-1]) & (end[1:] > end[:-1])).any():
             order = np.lexsort((-end, start))
             rows, start, end = rows[order], start[order], end[order]
         return innermost(start, end, _CAUSE_TABLE[self._calls.kind[rows]])
-
-    def _blocks(self, thread: Thread, rows: Ints) -> tuple[Ints, Ints]:
-        """Of every `_BLOCK` calls of a thread: when the first begins, and the latest end of these and all before."""
-        if thread not in self._blocked:
-            begins = self._calls.start_ns[rows[::_BLOCK]]
-            ends = np.maximum.reduceat(self._calls.end_ns[rows], np.arange(0, len(rows), _BLOCK))
-            self._blocked[thread] = begins, np.maximum.accumulate(ends)
-        return self._blocked[thread]
 
     def _allocating(self, thread: Thread) -> Steps:
         """Where a stage of kind ``alloc`` is open on the thread."""

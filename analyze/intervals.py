@@ -10,6 +10,7 @@ interval means.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -35,10 +36,6 @@ def owned_from(start: Ints, end: Ints) -> Ints:
     """
     if len(start) == 0:
         return start
-    fast = accelerated(len(start))
-    if fast is not None:
-        compiled: Ints = fast.owned_from(start, end)
-        return compiled
     reach = np.maximum.accumulate(end)
     out = start.copy()
     np.maximum(start[1:], reach[:-1], out=out[1:])
@@ -49,6 +46,9 @@ def measure(start: Ints, end: Ints) -> int:
     """Length in ns of the union of a *sorted* set."""
     if len(start) == 0:
         return 0
+    fast = accelerated(len(start))
+    if fast is not None:
+        return int(fast.measure(start, end))
     return int(np.maximum(end - owned_from(start, end), 0).sum())
 
 
@@ -95,6 +95,8 @@ class Cover:
 
     def clip(self, low: int, high: int) -> Cover:
         """The part of the cover inside ``[low, high)``."""
+        if len(self.start) and self.start[0] >= low and self.end[-1] <= high:
+            return self
         start, end = np.maximum(self.start, low), np.minimum(self.end, high)
         keep = start < end
         return Cover(start[keep], end[keep])
@@ -104,7 +106,9 @@ def cover(start: Ints, end: Ints) -> Cover:
     """The union of a *sorted* set; members that touch are merged, empty ones vanish."""
     fast = accelerated(len(start))
     if fast is not None:
-        return Cover(*fast.cover(start, end))
+        made = Cover(*np.empty((2, fast.members(start, end)), np.int64))
+        fast.cover(start, end, made.start, made.end)
+        return made
     keep = end > start
     if not keep.all():
         start, end = start[keep], end[keep]
@@ -124,7 +128,7 @@ def common(a: Cover, b: Cover) -> int:
     if len(a.start) > len(b.start):
         a, b = b, a
     fast = accelerated(len(b.start))
-    if fast is not None and 8 * len(a.start) > len(b.start):
+    if fast is not None:
         return int(fast.common(a.start, a.end, b.start, b.end))
     return int(b.within(a.start, a.end).sum())
 
@@ -159,11 +163,21 @@ def minus(a: Cover, b: Cover) -> Cover:
 
 def gaps(busy: Cover, low: int, high: int) -> tuple[Ints, Ints]:
     """What of ``[low, high)`` the cover leaves free: a disjoint, sorted set of non-empty intervals."""
+    return next(gaps_in_turn(busy, low, high, len(busy.start) + 1))
+
+
+def gaps_in_turn(busy: Cover, low: int, high: int, most: int) -> Iterator[tuple[Ints, Ints]]:
+    """`gaps`, at most so many at once."""
     inside = busy.clip(low, high)
-    start = np.concatenate([np.array([low], np.int64), inside.end])
-    end = np.concatenate([inside.start, np.array([high], np.int64)])
-    keep = start < end
-    return start[keep], end[keep]
+    members = len(inside.start)
+    for first in range(0, members + 1, most):  # gap i lies before member i, the last one behind all
+        start, end = inside.end[max(first - 1, 0) : first + most - 1], inside.start[first : first + most]
+        if first == 0:
+            start = np.concatenate([np.array([low], np.int64), start])
+        if first + most > members:
+            end = np.concatenate([end, np.array([high], np.int64)])
+        keep = start < end
+        yield (start, end) if keep.all() else (start[keep], end[keep])
 
 
 def grouped_measure(group: npt.NDArray[np.integer], start: Ints, end: Ints, groups: int) -> Ints:

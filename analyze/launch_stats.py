@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ..traces.model import KINDS, distinct_values
+from .acceleration import accelerated
 from .concurrency import ends_before
 from .intervals import Ints
 from .result import IDLE, SCHEMAS
@@ -45,8 +47,8 @@ Counts = dict[tuple[int, str | None], tuple[int | float | None, ...]]
 
 def launch_tables(work: Work) -> tuple[pl.DataFrame, Counts, pl.DataFrame]:
     """Tables ``launches`` and ``top_kernels``, and between them what `kernel_counts` needs."""
-    kernels = list(_kernels(work))
     launches = pl.DataFrame(_distributions(work), schema=SCHEMAS["launches"], orient="row")
+    kernels = list(_kernels(work))  # as much as the numbers of all ops, so not before
     return launches, _counts(work, kernels), _top(work, kernels)
 
 
@@ -68,45 +70,53 @@ def _kernels(work: Work) -> Iterator[_Kernels]:
 
 
 def _distributions(work: Work) -> list[tuple[object, ...]]:
-    figures, counted = _waits(work)
-    device = work.device[counted]
-    out: dict[str, list[tuple[object, ...]]] = {figure: [] for figure in figures}
-    for span in work.spans:
-        rows = counted[device == span.device]
+    if len(work.calls) == 0 or len(work.ops) == 0:
+        return []
+    delay, first = op_waits(work)
+    start = work.trace.ops["start_ns"].to_numpy()
+    latencies: list[tuple[object, ...]] = []
+    delays: list[tuple[object, ...]] = []
+    for span, mine in work.devices():
+        at = work.in_trace(mine)
+        rows = mine[first[at] & (start[at] >= span.start_ns)]
         parts = [(None, rows), *work.by_path(rows)] if len(rows) else []
-        for stage, mine in parts:
-            at = work.row[mine]
-            for figure, value in figures.items():
-                out[figure].append((span.device, stage, figure, *_distribution(value[at])))
-    return [row for rows in out.values() for row in rows]
+        for stage, chosen in parts:
+            at = work.in_trace(chosen)
+            waited = start[at]
+            waited -= work.calls.start_ns[work.launches.call[at]]
+            latency = _distribution(waited)
+            del waited
+            latencies.append((span.device, stage, "latency", *latency))
+            delays.append((span.device, stage, "queue_delay", *_distribution(delay[at])))
+    return latencies + delays
 
 
-def _waits(work: Work) -> tuple[dict[str, Ints], Rows]:
-    """(figure -> value of each op of the trace, rows of `work` that count)."""
+def op_waits(work: Work) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """(queue delay of each op of the trace that has a call, which ops are the first of their call)."""
     ops, launches, calls = work.trace.ops, work.launches, work.calls
-    if len(calls) == 0 or len(work.ops) == 0:
-        return {}, np.empty(0, np.intp)
     start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
-    first = np.full(len(calls), len(ops), np.int64)
-    launched = np.flatnonzero(launches.call >= 0)[::-1]
-    first[launches.call[launched]] = launched  # the earliest op of a call is written last
-    row = work.row
-    call = launches.call[row]
-    low = np.zeros(len(row), np.int64)
-    for span, rows in work.devices():
-        low[rows] = span.start_ns
-    counted = np.flatnonzero((call >= 0) & (first[np.maximum(call, 0)] == row) & (start[row] >= low))
+    fast = accelerated(len(start))
+    if fast is not None:
+        call = launches.call.astype(np.int32, copy=False)
+        delay, first = np.zeros(len(start), np.int64), np.zeros(len(start), bool)
+        fast.launch_waits(call, work.lane, start, end, calls.end_ns, len(work.lanes), delay, first)
+        return delay, first
+    launched = launches.call >= 0
+    earliest = np.full(len(calls), len(ops), np.int64)
+    reverse = np.flatnonzero(launched)[::-1]
+    earliest[launches.call[reverse]] = reverse  # the earliest op of a call is written last
     of = np.maximum(launches.call, 0)
+    first = launched & (earliest[of] == np.arange(len(ops)))
     ready = np.maximum(calls.end_ns[of], ends_before(work.lane, end))
-    return {"latency": start - calls.start_ns[of], "queue_delay": np.maximum(start - ready, 0)}, counted
+    return np.where(launched, np.maximum(start - ready, 0), 0), first
 
 
 def _distribution(values: Ints) -> tuple[int, ...]:
-    """Count, minimum, the percentiles, maximum."""
+    """Count, minimum, the percentiles, maximum. Changes the order of `values`."""
     n = len(values)
     ranks = [0, *(-(-p * n // 100) - 1 for p in PERCENTILES), n - 1]
-    ordered = np.partition(values, sorted(set(ranks)))
-    return n, *(int(ordered[r]) for r in ranks)
+    values.partition(sorted(set(ranks)))
+    return n, *(int(values[r]) for r in ranks)
 
 
 def _counts(work: Work, found: list[_Kernels]) -> Counts:

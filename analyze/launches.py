@@ -7,7 +7,7 @@ On a host device an op *is* a stage range: its thread launched it when it began.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Final
 
@@ -31,7 +31,7 @@ class Calls:
     tid: Ints
     start_ns: Ints
     end_ns: Ints
-    correlation: Ints
+    correlation: npt.NDArray[np.uint32]
     kind: npt.NDArray[np.int8]
     synchronous: npt.NDArray[np.bool_]
 
@@ -73,9 +73,10 @@ class Calls:
         key = self.pid.astype(np.int64) << 32 | self.tid.astype(np.int64)
         if len(key) and (key == key[0]).all():
             return ([int(self.pid[0])], [int(self.tid[0])]), np.zeros(len(key), np.int16)
-        distinct, which = np.unique(key, return_inverse=True)
+        distinct = np.unique(key)  # a few, so that looking them up costs less than having them numbered, which sorts
         small = np.int16 if len(distinct) < 2**15 else np.int32
-        return ((distinct >> 32).tolist(), (distinct & 0xFFFFFFFF).tolist()), which.astype(small)
+        which = np.searchsorted(distinct, key).astype(small)
+        return ((distinct >> 32).tolist(), (distinct & 0xFFFFFFFF).tolist()), which
 
     @cached_property
     def rows_of_thread(self) -> dict[Thread, Ints]:
@@ -85,12 +86,38 @@ class Calls:
         order, bounds = grouped_rows(self.thread, len(self.threads))
         return {t: order[bounds[i] : bounds[i + 1]] for i, t in enumerate(self.threads)}
 
+    def near(self, thread: Thread, low: int, high: int) -> Ints:
+        """Those of `rows_of_thread` from the first that reaches behind `low` to the last that begins by `high`, and some beside
+        them: enough to tell what the thread called in between, without a look at all of its calls."""
+        rows = self.rows_of_thread[thread]
+        if thread not in self._blocks:
+            ends = []
+            for first in range(0, len(rows), _CHUNK):
+                some = self.end_ns[rows[first : first + _CHUNK]]
+                ends.append(np.maximum.reduceat(some, np.arange(0, len(some), _BLOCK)))
+            self._blocks[thread] = self.start_ns[rows[::_BLOCK]], np.maximum.accumulate(np.concatenate(ends))
+        begins, reach = self._blocks[thread]
+        first = int(np.searchsorted(reach, low, side="right"))  # no call of an earlier block lasts until `low`
+        return rows[first * _BLOCK : int(np.searchsorted(begins, high, side="right")) * _BLOCK]
+
+    @cached_property
+    def _blocks(self) -> dict[Thread, tuple[Ints, Ints]]:
+        """Of every `_BLOCK` calls of a thread: when the first begins, and the latest end of these and all before."""
+        return {}
+
 
 MOST_THREADS: Final = 4_096
 """With more threads than this that called CUDA they are told apart by sorting."""
 
 SPARSE: Final = 8
 """A table of (process, correlation) may have this many slots for each row; ids that are sparser are sorted."""
+
+FEW: Final = 16
+"""With this many calls for each op the calls of other correlation ids are put aside first."""
+
+_BLOCK: Final = 1 << 10
+_CHUNK: Final = 1 << 18
+"""Calls that are looked at together: what that needs meanwhile stays in the processor's cache."""
 
 
 def grouped_rows(group: npt.NDArray[np.integer], groups: int) -> tuple[npt.NDArray[np.integer], Ints]:
@@ -100,8 +127,10 @@ def grouped_rows(group: npt.NDArray[np.integer], groups: int) -> tuple[npt.NDArr
     """
     fast = accelerated(len(group))
     if fast is not None:
-        compiled: tuple[npt.NDArray[np.integer], Ints] = fast.grouped_rows(group, groups)
-        return compiled
+        bounds = fast.group_bounds(group, groups)
+        order = np.empty(bounds[-1], np.int32)
+        fast.grouped_rows(group, bounds, order)
+        return order, bounds
     order = np.argsort(group, kind="stable")
     bounds = np.searchsorted(group[order], np.arange(groups + 1))
     return order[bounds[0] :], bounds - bounds[0]
@@ -111,14 +140,42 @@ def launching_calls(ops: pl.DataFrame, calls: Calls) -> Ints:
     """For each op the position of its launching call, or `NOTHING`."""
     if len(calls) == 0 or len(ops) == 0:
         return np.full(len(ops), NOTHING, np.int64)
-    op_pid, op_corr = ops["pid"].to_numpy(), ops["correlation"].fill_null(0).to_numpy()
+    if len(ops) * FEW > len(calls):
+        return _joined(ops, calls)
+    rows = _with_correlation(calls, np.unique(ops["correlation"].fill_null(0).to_numpy()))
+    few = Calls(*(getattr(calls, field.name)[rows] for field in fields(calls)))
+    found = _joined(ops, few) if len(few) else np.full(len(ops), NOTHING, np.int64)
+    return np.where(found >= 0, np.append(rows, NOTHING)[found], NOTHING)
+
+
+def _with_correlation(calls: Calls, wanted: Ints) -> npt.NDArray[np.intp]:
+    """The calls that have one of the correlation ids `wanted` (distinct, ascending)."""
+    low, width = int(wanted[0]), int(wanted[-1]) - int(wanted[0]) + 1
+    if width > SPARSE * len(calls) + 1_000_000:
+        return np.flatnonzero(np.isin(calls.correlation, wanted))
+    is_wanted = np.zeros(width + 2, bool)  # the first and the last stand for all ids outside
+    is_wanted[wanted - low + 1] = True
+    found = []
+    for first in range(0, len(calls), _CHUNK):
+        some = calls.correlation[first : first + _CHUNK].astype(np.int64)
+        some = np.clip(some, low - 1, low + width) - (low - 1)
+        found.append(np.flatnonzero(is_wanted[some]) + first)
+    return np.concatenate(found)
+
+
+def _joined(ops: pl.DataFrame, calls: Calls) -> Ints:
+    """`launching_calls` of calls and ops of which there are some."""
+    op_pid, op_corr = ops["pid"].fill_null(NOTHING).to_numpy(), ops["correlation"].fill_null(0).to_numpy()
     low, high = int(calls.correlation.min()), int(calls.correlation.max())
     width = high - low + 1
     pids = np.array(sorted({p for p, _ in calls.threads}), np.int32)
     dense = width * len(pids) <= SPARSE * (len(calls) + len(ops)) + 1_000_000
-    fast = accelerated(len(ops)) if dense else None
+    fast = accelerated(len(calls)) if dense else None
     if fast is not None:
-        joined, repeats = fast.join(calls.pid, calls.correlation, op_pid, op_corr, low, width, pids)
+        joined: Ints = np.empty(len(ops), np.int32)
+        table = np.full(width * len(pids), NOTHING, np.int32)
+        repeats = fast.join(calls.pid, calls.correlation, op_pid, op_corr, low, width, pids, table, joined)
+        del table
         if repeats:
             call_key = np.searchsorted(pids, calls.pid) * width + (calls.correlation - low)
             joined = _not_after(joined, ops["start_ns"].to_numpy(), call_key, calls)
@@ -166,13 +223,16 @@ def _not_after(found: Ints, op_start: Ints, call_key: Ints, calls: Calls) -> Int
 
 @dataclass(frozen=True)
 class Launches:
-    """Per op: its launching call (or `NOTHING`), thread, instant and stage code."""
+    """Per op: its launching call (or `NOTHING`), thread and stage code."""
 
     call: Ints
     thread: npt.NDArray[np.integer]  # position in `threads`, or NOTHING
-    at_ns: Ints  # when the call began; on a host device, and for orphans, when the op began
     stage: Ints
     threads: list[Thread]
+
+    def at_ns(self, rows: npt.NDArray[np.integer], ops: pl.DataFrame, calls: Calls) -> Ints:
+        """When the launching calls of the ops `rows` began; on a host device, and for orphans, when the ops began."""
+        return _launched_at(self.call[rows], rows, ops["start_ns"].to_numpy(), calls)
 
 
 def find_launches(trace: Trace, calls: Calls, stages: Stages, host_devices: set[int], *, across: bool) -> Launches:
@@ -186,24 +246,35 @@ def find_launches(trace: Trace, calls: Calls, stages: Stages, host_devices: set[
     threads = list(calls.threads)
     if len(calls):
         thread = np.where(call >= 0, calls.thread[call], calls.thread.dtype.type(NOTHING))
-        at = np.where(call >= 0, calls.start_ns[call], start)
     else:
-        thread, at = np.full(len(ops), NOTHING, np.int32), start.copy()
+        thread = np.full(len(ops), NOTHING, np.int32)
     stage = np.where(call >= 0, np.int32(NO_STAGE), np.int32(ORPHAN_STAGE))
     order, bounds = grouped_rows(thread, len(threads))
     for i, who in enumerate(threads):
         rows = order[bounds[i] : bounds[i + 1]]
         if len(rows) == 0:
             continue
-        own = stages.own[who](at[rows]) if who in stages.own else np.full(len(rows), NO_STAGE, np.int32)
+        at = _launched_at(call[rows], rows, start, calls)
+        own = stages.own[who](at) if who in stages.own else np.full(len(rows), NO_STAGE, np.int32)
         if across and who[0] in stages.elsewhere:
             missing = own == NO_STAGE
-            other = stages.elsewhere[who[0]](at[rows[missing]])
-            own[missing] = other
+            own[missing] = stages.elsewhere[who[0]](at[missing])
         stage[rows] = own
     if host_devices:
         _attribute_host_ops(trace, stages, host, threads, thread, stage, across)
-    return Launches(call, thread, at, stage, threads)
+    return Launches(call, thread, stage, threads)
+
+
+def _launched_at(call: Ints, rows: npt.NDArray[np.integer], op_start: Ints, calls: Calls) -> Ints:
+    """`Launches.at_ns` of the ops `rows`, which have the launching calls `call`."""
+    if len(calls) == 0:
+        alone: Ints = op_start[rows]
+        return alone
+    at: Ints = calls.start_ns[call]
+    orphan = call < 0
+    if orphan.any():
+        at[orphan] = op_start[rows[orphan]]
+    return at
 
 
 def _attribute_host_ops(
@@ -218,7 +289,9 @@ def _attribute_host_ops(
     """Ops of a host device belong to the range they were made of (their correlation), on its thread."""
     position = stages.position_of_range
     index = {t: i for i, t in enumerate(threads)}
-    made_of = trace.ops.select("op_id", "start_ns", pl.col("correlation").alias("range_id")).filter(pl.Series(host))
+    made_of = trace.ops.select("op_id", "start_ns", pl.col("correlation").cast(pl.Int64).alias("range_id")).filter(
+        pl.Series(host)
+    )
     table = made_of.join(trace.ranges.select("range_id", "pid", "tid"), on="range_id")
     for op, start, range_id, pid, tid in table.iter_rows():
         who = (pid, tid)

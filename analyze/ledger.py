@@ -28,7 +28,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Final
 
 import numpy as np
@@ -39,7 +38,7 @@ from ..traces.model import KINDS
 from . import calls as api
 from .acceleration import accelerated
 from .hosts import BLOCKED, HostStates
-from .intervals import Cover, Ints, cover, gaps, owned_from, place_right, union
+from .intervals import Cover, Ints, cover, gaps_in_turn, owned_from, place_right, union
 from .result import CAUSES
 from .stages import NO_STAGE, Thread
 from .steps import NOTHING, pieces
@@ -100,11 +99,9 @@ class Cells:
 
 def summed(cells: Cells, path: npt.NDArray[np.integer]) -> pl.DataFrame:
     """(path, iteration, category, cause, ns): the cells summed over stages of one path (`path` replaces the stage code)."""
-    fast = accelerated(len(path))
-    if fast is not None and len(path):
-        table = _summed_by_table(fast, cells, path)
-        if table is not None:
-            return table
+    table = _summed_by_table(cells, path) if len(path) else None
+    if table is not None:
+        return table
     return (
         pl.DataFrame(
             {
@@ -121,19 +118,33 @@ def summed(cells: Cells, path: npt.NDArray[np.integer]) -> pl.DataFrame:
     )
 
 
-def _summed_by_table(fast: ModuleType, cells: Cells, path: npt.NDArray[np.integer]) -> pl.DataFrame | None:
+_SLICE: Final = 1 << 20
+"""Cells that are summed at once."""
+
+_TABLE: Final = 1 << 20
+"""Conceivable cells up to which a table of all of them is made."""
+
+
+def _summed_by_table(cells: Cells, path: npt.NDArray[np.integer]) -> pl.DataFrame | None:
     """`summed` through a table of all possible cells; null if there were too many of them."""
     names = ("path", "iteration", "category", "cause")
     columns = [path, cells.iteration, cells.category, cells.cause]
     lows = [int(c.min()) for c in columns]
     widths = [int(c.max()) - low + 1 for c, low in zip(columns, lows, strict=True)]
-    if math.prod(widths) > min(max(len(path), 1 << 16), 1 << 24):
+    if math.prod(widths) > _TABLE:
         return None
-    key = np.zeros(len(path), np.int32)
-    for column, low, width in zip(columns, lows, widths, strict=True):
-        key *= width
-        key += column - low
-    total = fast.accumulate(key, cells.ns, math.prod(widths))
+    total = np.zeros(math.prod(widths), np.int64)
+    fast = accelerated(len(path))
+    for first in range(0, len(path), _SLICE):  # the keys of some cells at a time
+        some = slice(first, first + _SLICE)
+        key = np.zeros(len(path[some]), np.int32)
+        for column, low, width in zip(columns, lows, widths, strict=True):
+            key *= width
+            key += column[some] - low
+        if fast is not None:
+            total += fast.accumulate(key, cells.ns[some], len(total))
+        else:
+            np.add.at(total, key, cells.ns[some])
     used = np.flatnonzero(total)
     rest, found = used, {}
     for name, low, width in reversed(list(zip(names, lows, widths, strict=True))):
@@ -154,7 +165,11 @@ class Gaps:
 
     def largest(self, most: int) -> Gaps:
         """The `most` longest of them, longest first; of equal ones the earlier."""
-        rows = np.argsort(self.start_ns - self.end_ns, kind="stable")[:most]
+        negative = self.start_ns - self.end_ns
+        rows = np.arange(len(negative))
+        if 0 < most < len(rows):  # sort only those no shorter than the last one wanted
+            rows = np.flatnonzero(negative <= np.partition(negative, most - 1)[most - 1])
+        rows = rows[np.argsort(negative[rows], kind="stable")[:most]]
         return Gaps(*(getattr(self, name)[rows] for name in self.__slots__))
 
     @staticmethod
@@ -173,6 +188,12 @@ def busy_cells(ops: DeviceOps, low: int, high: int) -> tuple[Cells, Cover]:
     start, end = ops.start_ns, ops.end_ns
     if len(start) and (start[0] < low or end.max() > high):
         start, end = np.clip(start, low, high), np.clip(end, low, high)
+    fast = accelerated(len(start))
+    if fast is not None:
+        kind = ops.kind.astype(np.int8, copy=False)
+        owned = np.zeros(len(start), np.int64)
+        fast.own(kind, start, end, len(KINDS), owned)
+        return Cells(ops.stage, ops.iteration, kind, np.full(len(start), BUSY, np.int8), owned), cover(start, end)
     above = cover(start[:0], end[:0])
     rows_out: list[Ints] = []
     length_out: list[Ints] = []
@@ -197,7 +218,7 @@ def busy_cells(ops: DeviceOps, low: int, high: int) -> tuple[Cells, Cover]:
     return Cells(ops.stage[row], ops.iteration[row], ops.kind[row], cause, ns), above
 
 
-CHUNK: int = 500_000
+CHUNK: int = 1 << 17
 """Gaps that are looked into at once, so that what is known of each needs no memory for all of them."""
 
 
@@ -213,11 +234,10 @@ def idle_cells(
 ) -> Iterator[tuple[Cells, Gaps]]:
     """Cells of the idle part of ``[low, high)``, and the gaps themselves, in order of time and some at once. `owner` is the
     window's thread, if it has one; `on_host` says that the device is the host itself."""
-    g0, g1 = gaps(busy, low, high)
     last = _last_to_end(ops.end_ns)
-    for first in range(0, len(g0), CHUNK):
-        some = slice(first, first + CHUNK)
-        yield _idle_cells(ops, last, g0[some], g1[some], high, hosts, threads, owner, on_host)
+    for g0, g1 in gaps_in_turn(busy, low, high, CHUNK):
+        if len(g0):
+            yield _idle_cells(ops, last, g0, g1, high, hosts, threads, owner, on_host)
 
 
 def _idle_cells(

@@ -11,7 +11,7 @@ the start, and the sum begins with the least that keeps it from falling below ze
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -20,12 +20,12 @@ import polars as pl
 
 from .calls import ALLOCATOR
 from .gap_calls import OWNER, thread_of, waiting_for
-from .intervals import Cover, Ints, cover, gaps
+from .intervals import Cover, Ints, cover, gaps_in_turn
 from .launches import launching_calls
 from .result import SCHEMAS
 from .stages import ORPHAN_STAGE, Thread
 from .steps import NOTHING
-from .work import Work
+from .work import Span, Work
 
 GROUPS: Final = {
     "device": "device",
@@ -178,7 +178,7 @@ def concurrent_allocator(work: Work) -> pl.DataFrame:
     for span, rows in work.devices():
         if span.device in work.host_devices or not covers:
             continue
-        low, high = gaps(cover(work.start[rows], work.end[rows]), span.start_ns, span.end_ns)
+        low, high = _idle_beside(covers.values(), cover(work.start[rows], work.end[rows]), span)
         waited = waiting_for(work, span, high)
         codes = [OWNER, *range(len(work.launches.threads))]
         known = {code: who for code in codes if (who := thread_of(work, span, code)) is not None}
@@ -188,6 +188,28 @@ def concurrent_allocator(work: Work) -> pl.DataFrame:
             if ns:
                 rows_out.append((span.device, *thread, ns))
     return pl.DataFrame(rows_out, schema=SCHEMAS["concurrent_allocator"], orient="row")
+
+
+def _idle_beside(covers: Collection[Cover], busy: Cover, span: Span) -> tuple[Ints, Ints]:
+    """The gaps of a device that some member of `covers` overlaps."""
+    found = [_touched(*some, covers) for some in gaps_in_turn(busy, span.start_ns, span.end_ns, _GAPS)]
+    return np.concatenate([low for low, _ in found]), np.concatenate([high for _, high in found])
+
+
+_GAPS: Final = 1 << 18
+"""Gaps that are looked at together: what that needs meanwhile stays in the processor's cache."""
+
+
+def _touched(low: Ints, high: Ints, covers: Iterable[Cover]) -> tuple[Ints, Ints]:
+    """Those of some gaps that a member of `covers` overlaps: few of many."""
+    ends = np.zeros(len(low) + 1, np.int32)  # +1 where a run of such gaps begins, -1 behind its end
+    for one in covers:
+        first, last = np.searchsorted(high, one.start, side="right"), np.searchsorted(low, one.end, side="left")
+        some = first < last
+        np.add.at(ends, first[some], 1)
+        np.add.at(ends, last[some], -1)
+    rows = np.flatnonzero(np.cumsum(ends[:-1]))
+    return low[rows], high[rows]
 
 
 def _allocating(work: Work) -> Iterator[tuple[Thread, Cover]]:

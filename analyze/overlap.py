@@ -9,8 +9,9 @@ comm is not under compute: the time they cost. Unlike ledger cells, unions of di
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import ModuleType
 from typing import Final
 
 import numpy as np
@@ -43,26 +44,90 @@ _GROUPS_OF: Final = np.array(
 )
 """For each kind, the groups it belongs to, as bits in the order of `GROUPS`."""
 
+_NUMBER: Final = {name: g for g, name in enumerate(GROUPS)}
+_MOVES, _BESIDE = ({pair[i] for pair in PAIRS} for i in range(2))
+"""The groups that give a, and those that give b."""
 
-def group_covers(kind: Ints, start: Ints, end: Ints) -> dict[str, Cover]:
-    """The union of each of `GROUPS`, from ops sorted by start (`kind` = positions in `KINDS`)."""
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Lengths in ns of the unions of some ops' groups (`own`, the first ones of `PAIRS`), of other ops' groups (`other`, the
+    second ones), of what each of `PAIRS` has in common, and of what is `exposed`, by kind."""
+
+    own: Mapping[str, int]
+    other: Mapping[str, int]
+    both: Mapping[tuple[str, str], int]
+    exposed: Mapping[str, int]
+
+
+def overlaps(kind: Ints, start: Ints, end: Ints, parts: Iterable[npt.NDArray[np.bool_]]) -> Iterator[Overlap]:
+    """All ops of a device beside all of its ops; then each of `parts`, as a mask, beside the ops that are not in it.
+
+    The ops are sorted by start; `kind` are positions in `KINDS`.
+    """
+    fast = accelerated(len(kind))
+    if fast is not None:
+        narrow = kind.astype(np.int8, copy=False)
+        yield _compiled(fast, narrow, start, end, np.full(len(kind), _OWN | _OTHER, np.int8))
+        for mine in parts:
+            yield _compiled(fast, narrow, start, end, np.where(mine, np.int8(_OWN), np.int8(_OTHER)))
+        return
+    whole = group_covers(kind, start, end)
+    yield _overlap(whole, whole)
+    for mine in parts:
+        yield _overlap(*stage_covers(kind, start, end, mine, whole))
+
+
+_OWN, _OTHER = 1, 2
+
+
+def _compiled(fast: ModuleType, kind: Ints, start: Ints, end: Ints, side: npt.NDArray[np.int8]) -> Overlap:
+    own_of, other_of = (_GROUPS_OF & np.int32(sum(1 << _NUMBER[name] for name in names)) for names in (_MOVES, _BESIDE))
+    first, second = (np.array([_NUMBER[pair[i]] for pair in PAIRS], np.int32) for i in range(2))
+    numbers = (_NUMBER[name] for name in ("copy", "compute", "comm"))
+    own, other, both, exposed = fast.overlaps(
+        kind, start, end, side, own_of, other_of, len(GROUPS), first, second, *numbers
+    )
+    shared = dict(zip(PAIRS, both.tolist(), strict=True))
+    return Overlap(
+        own={name: int(own[_NUMBER[name]]) for name in _MOVES},
+        other={name: int(other[_NUMBER[name]]) for name in _BESIDE},
+        both=shared,
+        exposed={"copy": int(exposed), "comm": int(own[_NUMBER["comm"]]) - shared["comm", "compute"]},
+    )
+
+
+def _overlap(own: Mapping[str, Cover], other: Mapping[str, Cover]) -> Overlap:
+    uncovered = minus(own["copy"], other["compute"])
+    return Overlap(
+        own={name: own[name].total for name in _MOVES},
+        other={name: other[name].total for name in _BESIDE},
+        both={(a, b): common(own[a], other[b]) for a, b in PAIRS},
+        exposed={
+            "copy": uncovered.total - common(uncovered, other["comm"]),
+            "comm": own["comm"].total - common(own["comm"], other["compute"]),
+        },
+    )
+
+
+def group_covers(kind: Ints, start: Ints, end: Ints, names: Collection[str] = tuple(GROUPS)) -> dict[str, Cover]:
+    """The unions of the groups `names`, from ops sorted by start (`kind` = positions in `KINDS`)."""
     out = {}
     groups = _GROUPS_OF[kind]
     for g, name in enumerate(GROUPS):
-        rows = np.flatnonzero(groups & 1 << g)
-        out[name] = cover(start[rows], end[rows])
+        if name in names:
+            rows = np.flatnonzero(groups & 1 << g)
+            out[name] = cover(start[rows], end[rows])
     return out
 
 
-def pair_rows(device: int, stage: str | None, own: Mapping[str, Cover], other: Mapping[str, Cover]) -> list[Row]:
-    """One row of table ``overlap`` a pair, `own` giving a and `other` giving b. Pairs without any a are left out
-    for stages, and have null ratios for a device."""
+def pair_rows(device: int, stage: str | None, found: Overlap) -> list[Row]:
+    """One row of table ``overlap`` a pair. Pairs without any a are left out for stages, and have null ratios for a device."""
     rows: list[Row] = []
     for a, b in PAIRS:
-        a_ns, b_ns = own[a].total, other[b].total
+        a_ns, b_ns, both = found.own[a], found.other[b], found.both[a, b]
         if stage is not None and a_ns == 0:
             continue
-        both = common(own[a], other[b])
         ideal = min(a_ns, b_ns)
         rows.append(
             {
@@ -80,12 +145,9 @@ def pair_rows(device: int, stage: str | None, own: Mapping[str, Cover], other: M
     return rows
 
 
-def exposed_rows(device: int, stage: str | None, own: Mapping[str, Cover], other: Mapping[str, Cover]) -> list[Row]:
+def exposed_rows(device: int, stage: str | None, found: Overlap) -> list[Row]:
     """Rows of table ``exposed``: copies under neither compute nor comm, and comm not under compute."""
-    uncovered = minus(own["copy"], other["compute"])
-    copy = uncovered.total - common(uncovered, other["comm"])
-    comm = own["comm"].total - common(own["comm"], other["compute"])
-    return [{"device": device, "stage": stage, "kind": k, "ns": ns} for k, ns in (("copy", copy), ("comm", comm))]
+    return [{"device": device, "stage": stage, "kind": k, "ns": ns} for k, ns in found.exposed.items()]
 
 
 def stage_covers(
@@ -93,16 +155,7 @@ def stage_covers(
 ) -> tuple[dict[str, Cover], dict[str, Cover]]:
     """(unions of the ops `mine`, unions of all other ops) of one device. `whole` are the unions of all, used where a group has
     no member among `mine`."""
-    fast = accelerated(len(kind))
-    if fast is not None:
-        narrow = kind.astype(np.int8, copy=False)
-        s, e, first = fast.split_covers(narrow, start, end, mine, _GROUPS_OF, len(GROUPS))
-        made = [Cover(s[a:b], e[a:b]) for a, b in pairwise(first.tolist())]
-        return dict(zip(GROUPS, made, strict=False)), dict(zip(GROUPS, made[len(GROUPS) :], strict=True))
     own = group_covers(kind[mine], start[mine], end[mine])
-    rest = ~mine
-    other = {
-        name: whole[name] if own[name].total == 0 else group_covers(kind[rest], start[rest], end[rest])[name]
-        for name in GROUPS
-    }
-    return own, other
+    rest = np.flatnonzero(~mine)
+    shared = [name for name in GROUPS if own[name].total]
+    return own, {**whole, **group_covers(kind[rest], start[rest], end[rest], shared)}

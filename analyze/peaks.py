@@ -17,14 +17,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
 
-from ..traces.calibration import Calibration, Link
 from .bandwidth import PEAK_COLUMNS
 from .result import SCHEMAS
+
+if TYPE_CHECKING:  # few machines are calibrated
+    from ..traces.calibration import Calibration, Link
 
 PCIE: Final = {4: 31.508e9, 5: 63.015e9}
 """Bytes per second and direction of 16 lanes: 16 or 32 GT/s, one bit each, times 128/130 for the coding (PCI Express base

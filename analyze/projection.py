@@ -7,8 +7,8 @@ tree of ranges from there, so that the cost is that of the ranges, not of ops ti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from types import ModuleType
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,55 +16,34 @@ import polars as pl
 
 from ..traces.model import KIND_TYPE, KINDS
 from .acceleration import accelerated
-from .intervals import Ints, grouped_measure, measure
+from .intervals import Ints, measure
 from .result import SCHEMAS
 from .stages import Stages
 from .steps import NOTHING
 
+INSTANCES: Final = {
+    "device": pl.Int32,
+    "stage": pl.Int64,
+    "ops": pl.Int64,
+    "first_ns": pl.Int64,
+    "last_ns": pl.Int64,
+    "self_ops": pl.Int64,
+}
+"""Columns of `per_instance`."""
 
-def per_instance(ops: pl.DataFrame, stages: Stages, parts: Mapping[int, pl.DataFrame] | None = None) -> pl.DataFrame:
+
+def per_instance(device: int, ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
     """(device, stage, ops, first_ns, last_ns, self_ops): every range that ops belong to, nested ops included but in `self_ops`.
 
-    `ops` has columns device, stage (code), start_ns, end_ns; rows with a negative stage are ignored.
+    `ops` are those of `device`, with columns stage (code), start_ns, end_ns; rows with a negative stage are ignored.
     """
-    fast = accelerated(len(ops))
-    if fast is not None and len(ops):
-        return pl.concat(_instances(fast, d, part, stages) for d, part in (parts or dict(by_device(ops))).items())
-    own = (
-        ops.filter(pl.col("stage") >= 0)
-        .with_columns(pl.col("stage").cast(pl.Int64))
-        .group_by("device", "stage")
-        .agg(
-            pl.len().cast(pl.Int64).alias("ops"),
-            pl.col("start_ns").min().alias("first_ns"),
-            pl.col("end_ns").max().alias("last_ns"),
-            pl.len().cast(pl.Int64).alias("self_ops"),
-        )
-    )
-    parent = pl.DataFrame({"stage": np.arange(len(stages)), "parent": stages.parent})
-    found = [own]
-    level = own
-    while len(level):
-        level = (
-            level.join(parent, on="stage")
-            .filter(pl.col("parent") != NOTHING)
-            .group_by("device", pl.col("parent").alias("stage"))
-            .agg(pl.col("ops").sum(), pl.col("first_ns").min(), pl.col("last_ns").max())
-            .with_columns(pl.lit(0, pl.Int64).alias("self_ops"))
-            .select(own.columns)
-        )
-        found.append(level)
-    return (
-        pl.concat(found)
-        .group_by("device", "stage")
-        .agg(pl.col("ops").sum(), pl.col("first_ns").min(), pl.col("last_ns").max(), pl.col("self_ops").sum())
-    )
-
-
-def _instances(fast: ModuleType, device: int, ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
-    parent = stages.parent.astype(np.int32)
     stage, start, end = ops["stage"].to_numpy(), ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
-    count, first, last, own = fast.project(stage.astype(np.int32, copy=False), start, end, parent)
+    fast = accelerated(len(ops))
+    if fast is not None:
+        parent = stages.parent.astype(np.int32)
+        count, first, last, own = fast.project(stage.astype(np.int32, copy=False), start, end, parent)
+    else:
+        count, first, last, own = _projected(stage, start, end, stages.parent)
     used = np.flatnonzero(count)
     return pl.DataFrame(
         {
@@ -78,90 +57,82 @@ def _instances(fast: ModuleType, device: int, ops: pl.DataFrame, stages: Stages)
     )
 
 
+def _projected(stage: Ints, start: Ints, end: Ints, parent: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """(ops, first start, last end, own ops) of each stage with nested ones rolled up; `fast.project` compiled."""
+    inside = np.flatnonzero(stage >= 0)
+    code = stage[inside]
+    own = np.bincount(code, minlength=len(parent))
+    limits = np.iinfo(np.int64)
+    first, last = np.full(len(parent), limits.max), np.full(len(parent), limits.min)
+    np.minimum.at(first, code, start[inside])
+    np.maximum.at(last, code, end[inside])
+    count, rising = own.copy(), own  # ops on their way up, one level a turn
+    while rising.any():
+        below = np.flatnonzero((rising > 0) & (parent != NOTHING))
+        above = parent[below]
+        np.minimum.at(first, above, first[below])
+        np.maximum.at(last, above, last[below])
+        step = np.zeros_like(rising)
+        np.add.at(step, above, rising[below])
+        count, rising = count + step, step
+    return count, first, last, own
+
+
 def kind_codes(ops: pl.DataFrame) -> npt.NDArray[np.int8]:
     """The kind of each op as a position in `KINDS`."""
     return np.asarray(ops["kind"].to_physical().to_numpy().astype(np.int8))
 
 
-def by_device(ops: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-    """The ops of each device, in their order. One device's are not copied."""
-    device = ops["device"]
-    if len(ops) and device.min() == device.max():
-        yield int(device[0]), ops
-        return
-    for d in device.unique().sort().to_list():
-        yield d, ops.filter(pl.col("device") == d)
+def stage_kinds(device: int, ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
+    """Table ``stage_kinds`` of `device`, and per path the union of all its ops (rows with a null kind).
 
-
-def stage_kinds(ops: pl.DataFrame, stages: Stages, parts: Mapping[int, pl.DataFrame] | None = None) -> pl.DataFrame:
-    """Table ``stage_kinds``, and per (device, path) the union of all its ops (rows with a null kind).
-
-    `ops` has columns device, stage, kind, start_ns, end_ns, nbytes and is sorted by start; times are already clipped. `parts` are
-    the ops of each device, where they are at hand.
+    `ops` are those of the device, with columns stage, kind, start_ns, end_ns, nbytes and sorted by start; times are already
+    clipped.
     """
+    node, kind = stages.node_of(ops["stage"].to_numpy()), kind_codes(ops)
+    start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
+    nbytes = ops["nbytes"].fill_null(0).to_numpy()
     fast = accelerated(len(ops))
     if fast is not None:
-        return pl.concat(
-            [
-                pl.DataFrame(schema=SCHEMAS["stage_kinds"]),
-                *(_kinds(fast, d, o, stages) for d, o in (parts or dict(by_device(ops))).items()),
-            ]
-        ).sort("path", "device", maintain_order=True)
-    mine = ops.filter(pl.col("stage") >= 0)
-    if len(mine) == 0:
-        return pl.DataFrame(schema=SCHEMAS["stage_kinds"])
-    stage = mine["stage"].to_numpy()
-    node = stages.node[stage]
-    kind = mine["kind"].to_physical().to_numpy().astype(np.int64)
-    device = mine["device"].to_numpy().astype(np.int64)
-    start, end = mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()
-    nbytes = mine["nbytes"].fill_null(0).to_numpy()
-    rows = []
-    for above, below in sorted(stages.nodes_below.items()):
-        chosen = np.flatnonzero(np.isin(node, below))
-        for d in np.unique(device[chosen]).tolist():
-            here = chosen[device[chosen] == d]
-            k, s, e = kind[here], start[here], end[here]
-            counts = np.bincount(k, minlength=len(KINDS))
-            unions = grouped_measure(k, s, e, len(KINDS))
-            for code in np.flatnonzero(counts).tolist():
-                of = k == code
-                rows.append(
-                    {
-                        "device": d,
-                        "path": stages.paths[above],
-                        "kind": KINDS[code],
-                        "ops": int(counts[code]),
-                        "sum_ns": int((e[of] - s[of]).sum()),
-                        "union_ns": int(unions[code]),
-                        "nbytes": int(nbytes[here][of].sum()),
-                    }
-                )
-            rows.append(
-                {
-                    "device": d,
-                    "path": stages.paths[above],
-                    "kind": None,
-                    "ops": len(here),
-                    "sum_ns": int((e - s).sum()),
-                    "union_ns": measure(s, e),
-                    "nbytes": int(nbytes[here].sum()),
-                }
-            )
-    return pl.DataFrame(rows, schema=SCHEMAS["stage_kinds"])
+        return _kinds(fast, device, stages, (kind, node, start, end, nbytes))
+    # A path's ops are those of its nodes, which are brought together once.
+    order = np.argsort(node.astype(np.min_scalar_type(-len(stages.node_parent) - 1)), kind="stable")
+    place = np.searchsorted(node[order], np.arange(len(stages.node_parent) + 1))
+    rows: list[tuple[int, str, str | None, int, int, int, int]] = []
+    for path, below in sorted(stages.nodes_below.items()):
+        parts = [order[place[n] : place[n + 1]] for n in below.tolist()]
+        chosen = parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))
+        if len(chosen):
+            found = _figures(*(column[chosen] for column in (kind, start, end, nbytes)))
+            rows += [(device, stages.paths[path], *row) for row in found]
+    return pl.DataFrame(rows, schema=SCHEMAS["stage_kinds"], orient="row")
 
 
-def _kinds(fast: ModuleType, device: int, ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
-    node = stages.node_of(ops["stage"].to_numpy())
+_Figures = tuple[int, int, int, int]
+"""Ops, sum of their times, union of them, bytes."""
+
+
+def _figures(kind: Ints, start: Ints, end: Ints, nbytes: Ints) -> list[tuple[str | None, int, int, int, int]]:
+    """(kind, ops, sum, union, bytes) of each kind among some ops sorted by start, then of all of them, with a null kind."""
+    whole = _sums(start, end, nbytes)
+    used = np.flatnonzero(np.bincount(kind)).tolist()
+    if len(used) == 1:
+        return [(KINDS[used[0]], *whole), (None, *whole)]
+    chosen = [np.flatnonzero(kind == code) for code in used]
+    parts = [_sums(start[rows], end[rows], nbytes[rows]) for rows in chosen]
+    return [*((KINDS[code], *part) for code, part in zip(used, parts, strict=True)), (None, *whole)]
+
+
+def _sums(start: Ints, end: Ints, nbytes: Ints) -> _Figures:
+    return len(start), int((end - start).sum()), measure(start, end), int(nbytes.sum())
+
+
+def _kinds(fast: ModuleType, device: int, stages: Stages, columns: tuple[Ints, ...]) -> pl.DataFrame:
     above = [sorted(paths) for paths in stages.paths_above]
     first = np.cumsum([0, *map(len, above)])
     width = len(KINDS) + 1
     figures = fast.by_path(
-        kind_codes(ops),
-        node,
-        ops["start_ns"].to_numpy(),
-        ops["end_ns"].to_numpy(),
-        ops["nbytes"].fill_null(0).to_numpy(),
+        *columns,
         first.astype(np.int32),
         np.array([p for paths in above for p in paths], np.int32),
         len(stages.paths),
@@ -200,38 +171,49 @@ def stage_table(
     start, end = stages.start_ns[shown], stages.end_ns[shown]
     if low is not None and high is not None:
         start, end = np.clip(start, low, high), np.clip(end, low, high)
-    host = (
-        pl.DataFrame({"path_id": stages.path_id[shown], "host_ns": end - start})
-        .group_by("path_id")
-        .agg(pl.len().cast(pl.Int64).alias("instances"), pl.col("host_ns").sum())
-    )
+    path_id = stages.path_id[shown]
+    count, host_ns = np.bincount(path_id, minlength=len(stages.paths)), np.zeros(len(stages.paths), np.int64)
+    np.add.at(host_ns, path_id, end - start)
+    listed = np.flatnonzero(count)
+    host = pl.DataFrame({"path_id": listed, "instances": count[listed], "host_ns": host_ns[listed]})
     if len(payload):  # few traces have any
-        said = pl.DataFrame({"path_id": stages.path_id[shown], "range_id": stages.range_id[shown]})
+        said = pl.DataFrame({"path_id": path_id, "range_id": stages.range_id[shown]})
         said = said.join(payload, on="range_id").group_by("path_id").agg(pl.col("nbytes").sum().alias("payload_bytes"))
         host = host.join(said, on="path_id", how="left")
     else:
         host = host.with_columns(pl.lit(None, pl.Int64).alias("payload_bytes"))
     chosen = np.zeros(len(stages), bool)
     chosen[shown] = True
-    instances = instances.with_columns(
-        pl.Series("path_id", stages.path_id[instances["stage"].to_numpy()], dtype=pl.Int64),
-        pl.Series("shown", chosen[instances["stage"].to_numpy()], dtype=pl.Boolean),
-        (pl.col("last_ns") - pl.col("first_ns")).alias("projected_ns"),
-    )
-    by_path = instances.group_by("device", "path_id")
-    own = by_path.agg(pl.col("self_ops").sum())  # also of ranges that are not listed, such as `measured` within a stage
-    device = by_path.agg(pl.col("projected_ns", "ops").filter("shown").sum(), pl.col("shown").any())
-    device = device.filter("shown").drop("shown")
     names = pl.DataFrame(
         {"path_id": np.arange(len(stages.paths)), "path": pl.Series(list(stages.paths), dtype=pl.String)}
     )
     busy = unions.select("device", "path", pl.col("union_ns").alias("busy_ns"))
     return (
-        host.join(device, on="path_id", how="left")
+        host.join(_by_path(instances, stages, chosen), on="path_id", how="left")
         .with_columns(pl.col("device").cast(pl.Int32))
-        .join(own, on=["device", "path_id"], how="left")
         .join(names, on="path_id")
         .join(busy, on=["device", "path"], how="left")
         .with_columns(pl.col("projected_ns", "ops", "self_ops", "busy_ns").fill_null(0))
         .sort("path", "device", nulls_last=False)
     )
+
+
+def _by_path(instances: pl.DataFrame, stages: Stages, chosen: npt.NDArray[np.bool_]) -> pl.DataFrame:
+    """(device, path_id, projected_ns, ops, self_ops) of the paths that have stages among `chosen`. All stages of the path count
+    for `self_ops`: also ranges that are not listed, such as `measured` within a stage."""
+    found = [pl.DataFrame(schema={"device": pl.Int32, "path_id": pl.Int64, **dict.fromkeys(_SUMMED, pl.Int64)})]
+    for device in instances["device"].unique().sort().to_list():
+        mine = instances.filter(pl.col("device") == device)
+        stage = mine["stage"].to_numpy()
+        path_id, listed = stages.path_id[stage], chosen[stage]
+        sums = {name: np.zeros(len(stages.paths), np.int64) for name in _SUMMED}
+        np.add.at(sums["projected_ns"], path_id[listed], (mine["last_ns"] - mine["first_ns"]).to_numpy()[listed])
+        np.add.at(sums["ops"], path_id[listed], mine["ops"].to_numpy()[listed])
+        np.add.at(sums["self_ops"], path_id, mine["self_ops"].to_numpy())
+        used = np.flatnonzero(np.bincount(path_id[listed], minlength=len(stages.paths)))
+        key = {"device": pl.repeat(device, len(used), dtype=pl.Int32, eager=True), "path_id": used}
+        found.append(pl.DataFrame({**key, **{name: column[used] for name, column in sums.items()}}))
+    return pl.concat(found)
+
+
+_SUMMED: Final = ("projected_ns", "ops", "self_ops")

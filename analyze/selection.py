@@ -27,7 +27,6 @@ import polars as pl
 
 from ..traces.errors import UsageError
 from ..traces.model import Trace, distinct_values
-from ..traces.run import nearest
 from .intervals import Ints
 from .stages import MEASURED, OUTSIDE_STAGE, WINDOW, Stages, Thread, outside, parents, rows_by_thread
 from .steps import NOTHING, Steps, innermost
@@ -159,6 +158,8 @@ def instances(found: Stages, name: str, trace: Trace) -> Ints:
             rows = rows[[number]]
         if len(rows):
             return rows.astype(np.int64)
+    from ..traces.run import nearest
+
     near = nearest(name, (n for n, _ in _count(found) if len(n) <= LONGEST_NAME))
     raise UsageError(f"{_where(found, trace)} has no range called {name!r}{near}; {_names(found)}")
 

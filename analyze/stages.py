@@ -36,6 +36,8 @@ NO_STAGE: Final = NOTHING
 AMBIGUOUS_STAGE: Final = -2
 ORPHAN_STAGE: Final = -3
 OUTSIDE_STAGE: Final = -4
+_CODES: Final = (OUTSIDE_STAGE, ORPHAN_STAGE, AMBIGUOUS_STAGE, NO_STAGE)
+"""Behind a table of all stages, each of these is found at its own, negative index."""
 
 Thread = tuple[int, int]
 """(pid, tid)."""
@@ -166,8 +168,16 @@ class Stages:
 
     def on_thread(self, thread: Thread, across: bool) -> Steps:
         """The stage that work of `thread` belongs to, as a function of time; `across` allows the cross-thread rule."""
-        own = self.own.get(thread, EMPTY)
-        return first_of(own, self.elsewhere.get(thread[0], EMPTY)) if across else own
+        if not across:
+            return self.own.get(thread, EMPTY)
+        if thread not in self._across:
+            self._across[thread] = first_of(self.own.get(thread, EMPTY), self.elsewhere.get(thread[0], EMPTY))
+        return self._across[thread]
+
+    @cached_property
+    def _across(self) -> dict[Thread, Steps]:
+        """What `on_thread` has said so far with the cross-thread rule."""
+        return {}
 
     @cached_property
     def iteration_of(self) -> dict[int, Steps]:
@@ -204,13 +214,15 @@ class Stages:
 
     def node_of(self, codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
         """The node of each stage code, `NOTHING` for the negative ones."""
-        nodes = np.append(self.node, NOTHING).astype(np.int32)
-        return nodes[np.where(codes >= 0, codes, -1)]
+        nodes: npt.NDArray[np.int32] = np.append(self.node, np.full(len(_CODES), NOTHING)).astype(np.int32)
+        out: npt.NDArray[np.int32] = nodes[codes]  # negative codes count from the end
+        return out
 
     def path_of_code(self, codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
         """The path id of each stage code; the negative ones stand for themselves."""
-        paths = self.path_id.astype(np.int32)
-        return np.where(codes >= 0, paths[np.maximum(codes, 0)] if len(paths) else np.int32(0), codes).astype(np.int32)
+        paths: npt.NDArray[np.int32] = np.append(self.path_id, _CODES).astype(np.int32)
+        out: npt.NDArray[np.int32] = paths[codes]  # negative codes count from the end
+        return out
 
     def path_of(self, codes: Ints, special: dict[int, str]) -> list[str]:
         """The path of each code, `special` naming the negative ones."""
@@ -359,9 +371,13 @@ def tree(names: pl.Series, parent: Ints) -> tuple[Ints, Ints, Ints, list[str]]:
     return node, np.array(node_parent, np.int64), np.array(node_path, np.int64), paths
 
 
+UNNAMED: Final = "(unnamed)"
+"""A range whose name is empty, in a path."""
+
+
 def _join(prefix: str, name: str) -> str:
     prefix = "" if prefix == WINDOW else prefix
     if name == MEASURED:
         return prefix or WINDOW
-    escaped = name.replace("\\", "\\\\").replace("/", "\\/")
+    escaped = name.replace("\\", "\\\\").replace("/", "\\/") or UNNAMED
     return f"{prefix}/{escaped}" if prefix else escaped

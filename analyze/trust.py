@@ -57,7 +57,7 @@ def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
         say(
             "unavailable",
             ("ledger", "causes", "overlap", "bandwidth", "bytes", "comm"),
-            "the trace has no device operations",
+            "the window has no device operations" if trace.ops.height else "the trace has no device operations",
         )
     if facts.stages == 0:
         say("unavailable", ("projection",), "the trace has no stage ranges")
@@ -102,6 +102,11 @@ def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
     for name, count in trace.meta.anomalies.items():
         if count and name.startswith(("ops", "api")):
             say("partial", ("ledger", "causes"), f"{count} rows could not be used ({name.replace('_', ' ')})")
+        elif count and name == "ranges_without_thread":
+            say("partial", ("projection",), f"{count} ranges do not say on which thread they were")
+        elif count and name == "copies_of_unknown_kind":
+            text = f"{count} copies do not say their direction and count by the memory they name, else as d2d"
+            say("partial", ("ledger", "overlap", "bandwidth", "bytes"), text)
     return pl.DataFrame([_worst(m, found[m]) for m in METRICS], schema=SCHEMAS["trust"], orient="row")
 
 

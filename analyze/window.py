@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..traces.errors import UsageError
-from ..traces.run import nearest
 from .intervals import Ints
 from .stages import MEASURED, WINDOW, Stages
 
@@ -72,6 +71,8 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
     if len(rows) == 0:
         rows = stages.named(wanted)
     if len(rows) == 0:
+        from ..traces.run import nearest
+
         known = sorted(set(stages.paths))
         raise UsageError(
             f"no range is called {wanted!r}{nearest(wanted, known)} (see `aisp-trace analyze` for the paths)"

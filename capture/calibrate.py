@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ..traces.calibration import SCHEMA, Calibration, Link, Measured, calibration_name, load_calibration, load_measured
+from ..traces.calibration import SCHEMA, Calibration, Link, Measured, load_calibration, load_measured
 from ..traces.errors import InputError, UsageError, WorkloadError
+from ..traces.hardware_key import calibration_name
 from ..traces.run import write_json
 from . import host
 from .folder import now_utc, portable

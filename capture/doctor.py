@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ..traces.errors import RecorderError
+from ..traces.hardware_key import hardware_key
 from . import host
 from .nsight import INSTALL, Nsys, find_nsys
 from .nsys import NsysRecorder
@@ -63,7 +64,7 @@ def diagnose(record: Callable[[Nsys], str | None] | None = None) -> Diagnosis:
     torch = _torch_answer()
     gpus = host.visible_gpus()
     usable = "nsys" if nsys is not None else "torch" if torch is not None else None
-    key = host.hardware_key([gpu["name"] for gpu in gpus], host.cpu_model())
+    key = hardware_key([gpu["name"] for gpu in gpus], host.cpu_model())
     findings = [
         _recorder_finding(usable),
         *nsys_findings,

@@ -9,11 +9,12 @@ import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ..traces.run import Hardware, slug
+from ..traces.hardware_key import hardware_key
+from ..traces.run import Hardware
 from .processes import ask
 
 PACKAGES: Final = ("aisp-trace", "torch", "nvtx", "triton", "numpy", "typer")
@@ -35,16 +36,6 @@ def hardware(device: str) -> Hardware:
         cores=os.cpu_count() or 1,
         clocks={"before": clocks()} if rows else {},
     )
-
-
-def hardware_key(gpus: Sequence[str], cpu: str) -> str:
-    """``h200``, ``2x_h200``, ``a100_and_h200``, or ``cpu_<model>`` where there is no GPU."""
-    if not gpus:
-        return f"cpu_{slug(cpu)}"
-    kinds = sorted({slug(name) for name in gpus})
-    if len(kinds) > 1:
-        return "_and_".join(kinds)
-    return kinds[0] if len(gpus) == 1 else f"{len(gpus)}x_{kinds[0]}"
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from ..traces.errors import UsageError
-from ..traces.run import slug
+from ..traces.hardware_key import slug
 from .plan import PlannedVariant
 
 SHELL_WORDS: Final = ("|", "||", "&&", "&", ">", ">>", "<", ";")

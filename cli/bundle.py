@@ -26,8 +26,8 @@ from ..expectations.load import PATTERN
 from ..expectations.verdict import Verdict
 from ..report.page import render
 from ..traces.bundle import INDEX, Bundle, pack, unpack
-from ..traces.calibration import calibration_name
 from ..traces.errors import InputError
+from ..traces.hardware_key import calibration_name
 from ..traces.run import Run, load_run, write_json
 from ..traces.scrub_run import clean_document, scrub_run
 from .calibration import folders

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .. import expectations
-from ..traces.calibration import Calibration, Link
 from . import console
+
+if TYPE_CHECKING:
+    from ..traces.calibration import Calibration, Link
 
 PROJECT_DIR: Final = "expectations"
 PACKAGE_DIR: Final = Path(expectations.__path__[0]).resolve()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from ..traces.errors import AispTraceError, UsageError
-from . import console
+from . import analysis, console
 
 BUG: Final = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -123,11 +123,11 @@ def run(args: list[str]) -> int:
 
 def find(word: str) -> Command:
     """The command called `word`; raises `UsageError` naming the nearest one."""
-    from ..traces.run import nearest
-
     for command in COMMANDS:
         if command.name == word:
             return command
+    from ..traces.run import nearest
+
     if word.startswith("-"):
         hint = nearest(word, ("--help", "--version")) or "; options follow the command, see `aisp-trace --help`"
         raise UsageError(f"no option is called {word!r}{hint}")
@@ -144,6 +144,9 @@ def run_command(command: Command, args: list[str]) -> int:
         if not foreign:
             raise UsageError(f"`aisp-trace {command.name} --` names no command; write it after the two dashes")
 
+    if command.name == "analyze" and (options := analysis.understood(args)) is not None:
+        analysis.show(**options)
+        return 0
     module = importlib.import_module(f".commands.{command.module}", __package__)
     if hasattr(module, "SUBCOMMANDS"):
         return _run_subcommand(command, module.SUBCOMMANDS, args)

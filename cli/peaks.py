@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ..analyze.peaks import Peaks
-from ..capture.host import hardware_key
-from ..traces.calibration import calibration_name, load_calibration
+from ..traces.hardware_key import calibration_name, hardware_key
 from ..traces.model import Trace
-from ..traces.run import Run
 from .calibration import folders
+
+if TYPE_CHECKING:
+    from ..traces.run import Run
 
 
 def peaks_for(run: Run | None, trace: Trace, project: Path, only: Sequence[Path] | None = None) -> Peaks | None:
@@ -25,6 +27,8 @@ def peaks_for(run: Run | None, trace: Trace, project: Path, only: Sequence[Path]
         for folder in folders(project) if only is None else only:
             file = folder / calibration_name(key)
             if file.is_file():
+                from ..traces.calibration import load_calibration
+
                 return Peaks(load_calibration(file))
     return None
 

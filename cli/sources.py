@@ -10,20 +10,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..analyze import acceleration
-from ..analyze.analyze import analyze
-from ..analyze.result import Analysis
-from ..analyze.selection import Selection
-from ..analyze.stages import MEASURED
-from ..analyze.window import WindowSpec, parse_window
 from ..traces.errors import InputError
 from ..traces.model import Trace
 from ..traces.open import open_trace
-from ..traces.run import RUNS_DIR, Run, load_run, newest_run
 from .console import size, warn
-from .peaks import peaks_for
+
+if TYPE_CHECKING:  # imported when a trace has been read, or not at all
+    from ..analyze.result import Analysis
+    from ..analyze.selection import Selection
+    from ..analyze.window import WindowSpec
+    from ..traces.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,8 @@ class Opened:
 LARGE_BYTES: Final = 64 << 20
 """From this size on a trace is cached, its reading is announced, and the compiled primitives are loaded meanwhile."""
 
-UNREAD: Final = (("ops", "graph_node"),)
-"""Columns that no analysis reads."""
+UNREAD: Final = (("ops", "op_id"), ("ops", "graph_id"), ("ops", "graph_node"), ("api", "call_id"))
+"""Columns that no analysis reads. A row's number is its position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +53,10 @@ class Quick:
     cache: bool
 
     def read(self, file: Path, kind_file: Path | None) -> Trace:
-        """The trace in `file`. Of a large one progress is told on stderr and `UNREAD` columns are missing."""
+        """The trace in `file` without the `UNREAD` columns. Of a large one progress is told on stderr."""
         large = file.is_file() and file.stat().st_size >= LARGE_BYTES
         if not large:
-            return open_trace(file, kind_file=kind_file)
+            return open_trace(file, kind_file=kind_file, left_out=UNREAD)
         keep_freed_memory()
         threading.Thread(target=acceleration.prepare, args=(_progress,), daemon=True).start()
         _progress(f"reading {file.name}, {size(file.stat().st_size)}")
@@ -73,7 +72,7 @@ def keep_freed_memory() -> None:
     """
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(_KEPT_BYTES))
+        libc.mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(_LARGEST_KEPT))
         libc.mallopt(ctypes.c_int(_M_TRIM_THRESHOLD), ctypes.c_int(_KEPT_BYTES))
         libc.mallopt(ctypes.c_int(_M_ARENA_MAX), ctypes.c_int(1))  # other arenas never keep large arrays
     except (OSError, AttributeError):
@@ -84,6 +83,8 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 _KEPT_BYTES: Final = 1 << 30
+_LARGEST_KEPT: Final = 32 << 20
+"""A freed array larger than this would leave a hole that few others fill, and a large trace several of them."""
 
 
 def _progress(text: str) -> None:
@@ -111,11 +112,15 @@ class Source:
         """Read and analyse the traces one by one, in the order of the variants.
 
         A variant's window is its `measured` range unless `window` says otherwise; a foreign command of the user's has none.
-        With `quick` a large trace comes without the columns that no analysis reads. `calibrations` are the folders to
+        With `quick` a trace comes without the columns that no analysis reads. `calibrations` are the folders to
         look for the machine's calibration in, instead of those that apply in the current folder.
         """
         for variant, file, kind_file in self._files():
             trace = quick.read(file, kind_file) if quick else open_trace(file, kind_file=kind_file)
+            from ..analyze.analyze import analyze
+            from ..analyze.window import parse_window
+            from .peaks import peaks_for
+
             trace = self._with_version(trace, variant)
             chosen = parse_window(window) if window is not None else self._own_window(variant, trace)
             analysis = analyze(
@@ -148,6 +153,8 @@ class Source:
         return replace(trace, meta=replace(trace.meta, recorder_version=recording.recorder_version))
 
     def _own_window(self, variant: str | None, trace: Trace) -> WindowSpec:
+        from ..analyze.stages import MEASURED
+
         ours = variant is not None and self.run is not None and self.run.manifest.source != "command"
         return MEASURED if ours and (trace.ranges["name"] == MEASURED).any() else None
 
@@ -157,15 +164,14 @@ def find_source(path: Path | None) -> Source:
 
     Raises `InputError` if it does not exist, is an unfinished run, or holds neither.
     """
-    if path is None:
-        run = newest_run(Path(RUNS_DIR))
-        return Source(run, run.path)
-    if not path.exists():
+    if path is not None and not path.exists():
         raise InputError(f"{path} does not exist; give a run folder or a trace file")
-    if path.is_dir() or path.name == "manifest.json":
-        run = load_run(path)
-        return Source(run, run.path)
-    return Source(None, path)
+    if path is not None and not path.is_dir() and path.name != "manifest.json":
+        return Source(None, path)
+    from ..traces.run import RUNS_DIR, load_run, newest_run
+
+    run = newest_run(Path(RUNS_DIR)) if path is None else load_run(path)
+    return Source(run, run.path)
 
 
 def find_recorded(path: Path | None) -> Source:
@@ -190,11 +196,18 @@ def analyses_of(
     attribution: str,
     domain: str | None,
     gaps: int,
-    selection: Selection | None = None,
+    stages: str | None = None,
+    depth: int | None = None,
+    below: str | None = None,
     cache: bool = False,
 ) -> Iterator[Analysis]:
     """The analyses of everything `path` names (see `find_recorded`)."""
     source = find_recorded(path)
+    selection = None
+    if (stages, depth, below) != (None, None, None):
+        from ..analyze.selection import Selection
+
+        selection = Selection(stages, depth, below)
     for opened in source.open(
         window=window, attribution=attribution, domain=domain, gaps=gaps, selection=selection, quick=Quick(cache)
     ):

@@ -24,7 +24,8 @@ def print_analysis(analysis: Analysis) -> None:
     for row in analysis.devices.iter_rows(named=True):
         _print_device(analysis, row["device"], row["name"])
     if analysis.devices.is_empty():
-        say("No device operations were recorded: only host times are known.")
+        found = "were recorded" if analysis.choices.window is None else "lie in this window"
+        say(f"No device operations {found}: only host times are known.")
     _print_stages(analysis)
     _print_bandwidth(analysis)
     _print_allocator(analysis)

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 
 from ..traces.errors import UsageError
-from ..traces.run import nearest, slug
+from ..traces.hardware_key import slug
+from ..traces.run import nearest
 from .diff import LOOSER, REWORDED, Difference, differences
 from .evidence import Evidence
 from .judge import judge

@@ -25,7 +25,7 @@ from aisp_trace.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
-LIGHT = ("traces.run", "traces.errors", "traces.scrub", "traces.calibration")
+LIGHT = ("traces.run", "traces.errors", "traces.scrub", "traces.calibration", "traces.hardware_key")
 """What a GPU host without the analysis libraries may use."""
 
 ARROWS = {

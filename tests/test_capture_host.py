@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aisp_trace.capture import host
+from aisp_trace.traces.hardware_key import hardware_key
 
 TWO = """0, GPU-aaa-1, 580.95.05, NVIDIA H200
 1, GPU-bbb-2, 580.95.05, NVIDIA H200
@@ -25,7 +26,7 @@ TWO = """0, GPU-aaa-1, 580.95.05, NVIDIA H200
     ],
 )
 def test_hardware_keys(gpus: list[str], key: str) -> None:
-    assert host.hardware_key(gpus, "AMD EPYC") == key
+    assert hardware_key(gpus, "AMD EPYC") == key
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aisp_trace.analyze import acceleration
+from aisp_trace.analyze import acceleration, launches
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.concurrency import busy_levels
 from aisp_trace.analyze.document import document
-from aisp_trace.analyze.intervals import common, cover, grouped_measure, minus, owned_from, place_right, union
+from aisp_trace.analyze.intervals import common, cover, grouped_measure, measure, minus, place_right, union
 from aisp_trace.analyze.launches import Calls, grouped_rows
-from aisp_trace.analyze.ledger import Cells, _last_to_end, summed
-from aisp_trace.analyze.overlap import group_covers, stage_covers
+from aisp_trace.analyze.ledger import Cells, DeviceOps, Gaps, _last_to_end, busy_cells, summed
+from aisp_trace.analyze.overlap import overlaps
 from aisp_trace.analyze.steps import innermost, nesting
 from aisp_trace.tests.oracle.strategies import seeded_case
 from aisp_trace.tests.test_oracle import check
@@ -62,7 +63,7 @@ def test_unions(a: list[tuple[int, int]], b: list[tuple[int, int]], labels: list
         first, second = cover(start, end), cover(*other)
         whole, rest = union(first, second), minus(first, second)
         return [
-            owned_from(start, end),
+            measure(start, end),
             grouped_measure(group, start, end, 5),
             *(x for c in (first, second, whole, rest) for x in (c.start, c.end, c.total)),
             common(first, second),
@@ -93,14 +94,27 @@ def test_steps(spans: list[tuple[int, int]], times: list[int]) -> None:
 
 @given(INTERVALS, st.lists(st.integers(0, len(KINDS) - 1), min_size=25, max_size=25), LABELS)
 @settings(max_examples=200, deadline=None)
-def test_covers_of_a_stage_and_of_the_others(spans: list[tuple[int, int]], kinds: list[int], labels: list[int]) -> None:
+def test_overlap_of_a_stage_and_the_others(spans: list[tuple[int, int]], kinds: list[int], labels: list[int]) -> None:
     start, end = in_order(spans)
     kind, mine = np.array(kinds[: len(start)], np.int8), np.array(labels[: len(start)]) > 1
 
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        compiled, plain = both(monkeypatch, lambda: list(overlaps(kind, start, end, [mine, ~mine])))
+    assert compiled == plain
+
+
+@given(INTERVALS, st.lists(st.integers(0, len(KINDS) - 1), min_size=25, max_size=25))
+@settings(max_examples=300, deadline=None)
+def test_owned_time(spans: list[tuple[int, int]], kinds: list[int]) -> None:
+    start, end = in_order(spans)
+    kind, row = np.array(kinds[: len(start)], np.int8), np.arange(len(start))
+
     def compute() -> list[Any]:
-        own, other = stage_covers(kind, start, end, mine, group_covers(kind, start, end))
-        used = [name for name in own if own[name].total]  # the others are the whole's where a group is not used
-        return [*(x for name in used for c in (own[name], other[name]) for x in (c.start, c.end))]
+        ops = DeviceOps(start, end, kind, row, row, launched=lambda _: pytest.fail("not asked for"))
+        cells, busy = busy_cells(ops, 5, 50)
+        owned = np.zeros(len(start), np.int64)
+        owned[cells.stage] = cells.ns
+        return [owned, busy.start, busy.end]
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         same(both(monkeypatch, compute))
@@ -126,12 +140,60 @@ def test_threads_and_their_rows(rows: list[tuple[int, int]]) -> None:
     none = np.zeros(len(rows), np.int64)
 
     def compute() -> list[Any]:
-        calls = Calls(pid, tid, none, none, none, none.astype(np.int8), none.astype(bool))
+        calls = Calls(pid, tid, none, none, none.astype(np.uint32), none.astype(np.int8), none.astype(bool))
         order, first = grouped_rows(calls.thread, len(calls.threads))
         return [calls.threads, calls.thread, order, first]
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         same(both(monkeypatch, compute))
+
+
+@given(INTERVALS, st.lists(st.integers(0, 4), min_size=25, max_size=25))
+@settings(max_examples=200, deadline=None)
+def test_busy_streams(spans: list[tuple[int, int]], lanes: list[int]) -> None:
+    start, end = in_order(spans)
+    lane = np.array(lanes[: len(start)], np.int16)
+
+    def compute() -> list[Any]:
+        busy = busy_levels(lane, start, end, 5)
+        return [busy.levels, busy.streams]
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        same(both(monkeypatch, compute))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 2), st.integers(0, 12), st.integers(0, 40)), max_size=30),
+    st.lists(st.tuples(st.integers(1, 3), st.integers(0, 14), st.integers(0, 40)), max_size=10),
+    st.sampled_from([1, 1 << 24]),
+)
+@settings(max_examples=300, deadline=None)
+def test_calls_of_few_ops(calls: list[tuple[int, int, int]], ops: list[tuple[int, int, int]], spread: int) -> None:
+    pid, correlation, start = (np.array([c[i] for c in sorted(calls, key=lambda c: c[2])], np.int64) for i in range(3))
+    none = np.zeros(len(calls), np.int64)
+    ids = (correlation * spread).astype(np.uint32)
+    made = Calls(pid.astype(np.int32), none, start, start, ids, none.astype(np.int8), none > 0)
+    table = pl.DataFrame(
+        [(p, c * spread, s) for p, c, s in ops],
+        schema={"pid": pl.Int32, "correlation": pl.UInt32, "start_ns": pl.Int64},
+        orient="row",
+    )
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        found = []
+        for few in (0, NEVER):  # as if there were few ops, and as if there were many
+            monkeypatch.setattr(launches, "FEW", few)
+            found.append(launches.launching_calls(table, made).tolist())
+    assert found[0] == found[1]
+
+
+@given(st.lists(st.integers(1, 6), max_size=30), st.integers(1, 12))
+def test_largest_gaps(lengths: list[int], most: int) -> None:
+    start = np.arange(len(lengths)) * 10
+    end = start + np.array(lengths, np.int64)
+    found = Gaps(start, end, start, start, start).largest(most)
+    assert found.start_ns.tolist() == [
+        10 * i for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))[:most]
+    ]
 
 
 @pytest.mark.parametrize("first", range(0, 400, 100))

@@ -204,13 +204,15 @@ def test_hostile_names(tmp_path: Path) -> None:
 
 
 def test_half_a_character_and_numbers_that_fit_nowhere(tmp_path: Path) -> None:
-    events = [event("kernel", "\ud800", 1, 1, device=2**40, stream=2**70), event("cuda_runtime", "\udfff", 1, 1, 2**50)]
+    events = [event("kernel", "\ud800", 1, 1, device=0, stream=2**70), event("cuda_runtime", "\udfff", 1, 1, 2**50)]
+    events.append(event("kernel", "nowhere", 1, 1, device=2**40))
     names = [{"ph": "M", "name": n, "pid": 2**50, "args": {"name": "\ud800"}} for n in ("process_name", "thread_name")]
     devices = [{"id": 2**40, "name": "far"}, {"id": 1, "name": "\ud800", "numSms": 2**40}]
     trace = read_kineto(written(tmp_path, [*events, *names], deviceProperties=devices))
-    assert trace.devices.select("device", "name", "sm_count").rows() == [(1, "?", None)]
-    assert trace.ops.select("name", "device", "stream").rows() == [("?", None, None)]
-    assert trace.api.select("name", "pid").rows() == [("?", None)]
+    assert trace.devices.select("device", "name", "sm_count").rows() == [(0, "GPU 0", None), (1, "?", None)]
+    assert trace.ops.select("name", "device", "stream").rows() == [("?", 0, None)]
+    assert trace.meta.anomalies == {"ops_without_device": 1}
+    assert trace.api["name"].to_list() == ["?"] and 0 <= trace.api["pid"].item() < 2**24
 
 
 @pytest.mark.parametrize(

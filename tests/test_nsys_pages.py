@@ -6,7 +6,9 @@ import lzma
 import random
 import shutil
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +216,20 @@ def test_a_missing_decoder_is_no_answer(tmp_path: Path, monkeypatch: pytest.Monk
     write(path, PLAIN)
     monkeypatch.setattr(nsys_pages, "_loaded", [None])
     assert decoded(path, "x", TYPES) is None
+
+
+def test_two_threads_that_meet_their_first_nulls_together_note_them_in_one_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nobody: Any = None
+    table = nsys_pages._Table(nobody, nobody, [0], [pl.Int64], (1, 10))
+    zeros = np.zeros
+
+    def slow(*args: Any) -> Any:
+        time.sleep(0.05)
+        return zeros(*args)
+
+    monkeypatch.setattr(np, "zeros", slow)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(table._nulls, (0, 0))
+    assert one is other is table.absent[0]

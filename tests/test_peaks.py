@@ -17,8 +17,9 @@ from aisp_trace.cli.peaks import keys, peaks_for
 from aisp_trace.cli.tables import print_analysis
 from aisp_trace.expectations import load
 from aisp_trace.tests.oracle.build import build, call, device, op
-from aisp_trace.traces.calibration import SCHEMA, CalibratedDevice, Calibration, Link, Rate, calibration_name
+from aisp_trace.traces.calibration import SCHEMA, CalibratedDevice, Calibration, Link, Rate
 from aisp_trace.traces.errors import InputError
+from aisp_trace.traces.hardware_key import calibration_name
 from aisp_trace.traces.model import Trace
 from aisp_trace.traces.run import Hardware, write_json
 

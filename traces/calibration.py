@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .errors import InputError
+from .hardware_key import calibration_name
 from .run import Hardware, from_json, read_document
 
 SCHEMA: Final = "aisp-trace/calibration/1"
@@ -104,11 +105,6 @@ class Calibration:
     def date(self) -> str:
         """The day it was made, ``2026-11-22``."""
         return self.created_utc[:10]
-
-
-def calibration_name(hardware_key: str) -> str:
-    """The name of the file that holds the calibration of `hardware_key`."""
-    return f"calibration_{hardware_key}.json"
 
 
 def load_calibration(file: Path) -> Calibration:

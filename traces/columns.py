@@ -5,7 +5,8 @@ A column is an array of values and, where it has nulls, an array that says which
 
 from __future__ import annotations
 
-from typing import Any
+import mmap
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,13 @@ Array = npt.NDArray[Any]
 
 
 def series(name: str, values: Array, absent: npt.NDArray[np.bool_] | None = None) -> pl.Series:
-    """A column over the memory of `values` (contiguous integers, not changed afterwards); null where `absent`."""
+    """A column over the memory of `values` (contiguous integers, not changed afterwards); null where `absent`.
+
+    A small one is a copy: loading pyarrow takes longer.
+    """
+    if len(values) < _SLICE:
+        column = pl.Series(name, values)
+        return column if absent is None or not absent.any() else column.set(pl.Series(absent), None)
     import pyarrow as pa
 
     valid = None if absent is None or not absent.any() else pa.py_buffer(np.packbits(~absent, bitorder="little"))
@@ -30,6 +37,40 @@ def parts(column: pl.Series) -> tuple[Array, npt.NDArray[np.bool_] | None]:
     return column.fill_null(0).to_numpy(), column.is_null().to_numpy()
 
 
+def gathered(column: pl.Series, rows: Array) -> pl.Series:
+    """`rows` (ascending) of a column of integers or of few words without nulls, in memory of numpy's, which is used again
+    when it is free; polars allocates on its own."""
+    if not column.null_count():
+        found = series(column.name, column.to_physical().to_numpy()[rows])
+        return found.cat.to(column.dtype) if isinstance(column.dtype, pl.Enum) else found
+    values, absent = np.empty(len(rows), column.clear().to_numpy().dtype), np.empty(len(rows), bool)
+    for first in range(0, len(rows), _SLICE):
+        some = rows[first : first + _SLICE]
+        part = column.slice(int(some[0]), int(some[-1] - some[0]) + 1)
+        values[first : first + _SLICE] = part.fill_null(0).to_numpy()[some - some[0]]
+        absent[first : first + _SLICE] = part.is_null().to_numpy()[some - some[0]]
+    return series(column.name, values, absent)
+
+
+def in_slices(frame: pl.DataFrame, expression: pl.Expr) -> pl.Series:
+    """`expression`, a column of Int32, worked out for some rows of `frame` at a time.
+
+    At once, polars would make a new column of all rows for every step of it, and new memory is dearer than the arithmetic.
+    """
+    values, absent = np.empty(frame.height, np.int32), None
+    name = frame.clear().select(expression).columns[0]
+    for first in range(0, frame.height, _SLICE):
+        found, missing = parts(frame.slice(first, _SLICE).select(expression).to_series())
+        values[first : first + _SLICE] = found
+        if missing is not None:
+            absent = np.zeros(frame.height, bool) if absent is None else absent
+            absent[first : first + _SLICE] = missing
+    return series(name, values, absent)
+
+
+_SLICE: Final = 1 << 18
+
+
 def places(large: Array, small: Array) -> Array:
     """Where the rows of sorted `small` go when it is merged into sorted `large`; of equal keys the large one's come first."""
     return np.searchsorted(large, small, side="right") + np.arange(len(small))
@@ -42,19 +83,26 @@ def merged(name: str, large: pl.Series | None, small: pl.Series | None, at: Arra
     """
     if large is None and small is None:
         return pl.repeat(None, rows, dtype=dtype, eager=True).alias(name)
-    kind = np.int64 if dtype == pl.Int64 else np.int32
-    values = np.zeros(rows, kind) if large is None else np.empty(rows, kind)
+    kind = pl.Series([], dtype=dtype).to_numpy().dtype
+    values = _zeros(rows, kind) if large is None else np.empty(rows, kind)
     elsewhere = np.ones(rows, bool)
     elsewhere[at] = False
     absent = None
     for column, where in ((large, elsewhere), (small, at)):
         found, missing = (None, None) if column is None else parts(column)
-        if found is not None:
+        if found is not None and large is None and missing is not None:
+            values[at[~missing]] = found[~missing]
+        elif found is not None:
             values[where] = found
         if column is None or missing is not None:
             absent = np.zeros(rows, bool) if absent is None else absent
             absent[where] = True if missing is None else missing
     return series(name, values, absent)
+
+
+def _zeros(rows: int, kind: np.dtype[Any]) -> Array:
+    """Zeros of which only pages that are written to need memory; numpy's own ask for pages of 2 MiB."""
+    return np.frombuffer(mmap.mmap(-1, max(rows, 1) * kind.itemsize), kind, rows)
 
 
 MOST_LATE = 10_000

@@ -22,15 +22,24 @@ import polars as pl
 
 from .errors import InputError
 from .kernel_names import call_name, collectives
-from .kineto_columns import arguments, thread_id, timed_frame, usable
+from .kineto_columns import arguments, below, process_id, text, thread_id, timed_frame, usable
 from .kineto_facts import read_devices, read_names
-from .model import Meta, Trace, make_trace
+from .kineto_processes import DeviceNumbers, launchers, main_process, stated_device
+from .model import MOST_BYTES, MOST_CORRELATIONS, Meta, Trace, make_trace
 from .stages_file import StageFacts, read_stages
 
 _OPS: Final = ("kernel", "gpu_memcpy", "gpu_memset")
-_CALLS: Final = ("cuda_runtime", "cuda_driver")
+_CALLS: Final = ("cuda_runtime", "cuda_driver", "xpu_runtime", "privateuse1_runtime", "privateuse1_driver")
+_EARLIER: Final = {
+    "Kernel": "kernel",
+    "Memcpy": "gpu_memcpy",
+    "Memset": "gpu_memset",
+    "Runtime": "cuda_runtime",
+    "Operator": "cpu_op",
+}
+"""What PyTorch before 1.12 called the categories."""
 
-# Kineto's words for a copy's direction and for memory (libkineto's CuptiActivity output).
+# Kineto's words for a copy's direction and for memory: for NVIDIA's devices, for Intel's (M is the host's memory), for AMD's.
 _COPIES: Final = {
     "HtoD": "h2d",
     "DtoH": "d2h",
@@ -39,6 +48,17 @@ _COPIES: Final = {
     "PtoP": "p2p",
     "HtoA": "h2d",
     "AtoH": "d2h",
+    "DtoA": "d2d",
+    "AtoD": "d2d",
+    "AtoA": "d2d",
+    "M2D": "h2d",
+    "D2M": "d2h",
+    "D2D": "d2d",
+    "M2M": "h2h",
+    "HostToDevice": "h2d",
+    "DeviceToHost": "d2h",
+    "DeviceToDevice": "d2d",
+    "HostToHost": "h2h",
 }
 _MEMORIES: Final = {
     "Pageable": "pageable",
@@ -49,7 +69,7 @@ _MEMORIES: Final = {
     "Device Static": "device_static",
     "Managed Static": "managed_static",
 }
-_COPY: Final = re.compile(r"Memcpy (\w+)(?: \((.+?) -> (.+?)\))?")
+_COPY: Final = re.compile(r"Memcpy (\w+)(?: \((.+?) -> (.+?)\))?|Copy(\w+?)(?:2D)?$")
 _MEMSET: Final = re.compile(r"Memset(?: \((.+?)\))?")
 STAGE_PREFIX: Final = "aisp::"
 """How the torch recorder names its ranges; torch's fast ranges are exported among the operators."""
@@ -64,15 +84,18 @@ def read_kineto(path: Path, kind_file: Path | None = None) -> Trace:
     """
     document = _load(path)
     events = [e for e in document["traceEvents"] if isinstance(e, dict) and e.get("ph") == "X"]
-    by_category: dict[Any, list[dict[str, Any]]] = {}
+    by_category: dict[str, list[dict[str, Any]]] = {}
     for event in events:
-        by_category.setdefault(event.get("cat"), []).append(event)
+        word = event.get("cat")
+        if isinstance(word, str):
+            by_category.setdefault(_EARLIER.get(word, word), []).append(event)
     odd: Counter[str] = Counter()
-    pid = _process(by_category)
+    calls = [e for c in _CALLS for e in by_category.get(c, [])]
+    pid = main_process([*calls, *by_category.get("user_annotation", []), *by_category.get("cpu_op", [])])
     facts = None if kind_file is None else read_stages(kind_file)
     tables = {
-        "ops": _ops([e for c in _OPS for e in by_category.get(c, [])], pid, odd),
-        "api": _api([e for c in _CALLS for e in by_category.get(c, [])], pid, odd),
+        "ops": _ops({c: by_category.get(c, []) for c in _OPS}, calls, pid, odd),
+        "api": _api(calls, pid, odd),
         "ranges": _ranges(_range_events(by_category), pid, facts, odd),
         "syncs": _syncs(by_category.get("cuda_sync", []), pid, odd),
         "overhead": _overhead(by_category.get("overhead", []), pid, odd),
@@ -83,9 +106,9 @@ def read_kineto(path: Path, kind_file: Path | None = None) -> Trace:
     meta = Meta(
         file=path.name,
         recorder="torch",
-        recorder_version=str(document.get("torch_version", "unknown")),
-        export_schema=None if document.get("schemaVersion") is None else str(document["schemaVersion"]),
-        tables=tuple(sorted(str(c) for c in by_category if isinstance(c, str))),
+        recorder_version=text(str(document.get("torch_version", "unknown"))),
+        export_schema=None if document.get("schemaVersion") is None else text(str(document["schemaVersion"])),
+        tables=tuple(sorted(map(text, by_category))),
         capture={k: str(document[k]) for k in _SETTINGS if isinstance(document.get(k), int)},
         anomalies={k: v for k, v in sorted(odd.items()) if v},
     )
@@ -113,18 +136,16 @@ def _load(path: Path) -> dict[str, Any]:
     return document
 
 
-def _process(by_category: dict[Any, list[dict[str, Any]]]) -> int:
-    """The id of the process traced: that of most of its host events."""
-    host = (*_CALLS, "user_annotation", "cpu_op")
-    found = (e.get("pid") for c in host for e in by_category.get(c, []))
-    pids = Counter(p for p in found if isinstance(p, int) and 0 <= p < 2**31)
-    return pids.most_common(1)[0][0] if pids else 0
-
-
-def _ops(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
+def _ops(by_category: dict[str, list[dict[str, Any]]], calls: list[dict[str, Any]], pid: int, odd: Counter[str]) -> Any:
+    found = [(category, e) for category, events in by_category.items() for e in events]
+    whole = [(category, e) for category, e in found if stated_device(e) is not None]
+    odd["ops_without_device"] += len(found) - len(whole)
+    events = [e for _, e in whole]
+    numbers = DeviceNumbers(events)
+    devices = [numbers.of(e, stated_device(e)) or 0 for e in events]
     args = [arguments(e) for e in events]
     names = [str(e.get("name", "")) for e in events]
-    moves = [_move(e.get("cat"), n) for e, n in zip(events, names, strict=True)]
+    moves = [_move(category, n, odd) for (category, _), n in zip(whole, names, strict=True)]
     comm = collectives(set(names))
     kinds = [m[0] if m else "comm" if n in comm else "compute" for n, m in zip(names, moves, strict=True)]
     plain = [n if k in ("compute", "comm") else _plain_name(k) for n, k in zip(names, kinds, strict=True)]
@@ -132,17 +153,17 @@ def _ops(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFr
         events,
         {
             "kind": kinds,
-            "device": [a.get("device") for a in args],
+            "device": devices,
             "context": [a.get("context") for a in args],
             "stream": [a.get("stream") for a in args],
-            "pid": [pid] * len(events),
-            "correlation": [a.get("correlation") for a in args],
+            "pid": launchers(events, devices, calls, pid),
+            "correlation": [below(a.get("correlation"), MOST_CORRELATIONS) for a in args],
             "name": plain,
-            "nbytes": [a.get("bytes") for a in args],
+            "nbytes": [below(a.get("bytes"), MOST_BYTES) for a in args],
             "src_kind": [m[1] if m else None for m in moves],
             "dst_kind": [m[2] if m else None for m in moves],
-            "src_device": [a.get("fromDevice") for a in args],
-            "dst_device": [a.get("toDevice") for a in args],
+            "src_device": [numbers.of(e, a.get("fromDevice")) for e, a in zip(events, args, strict=True)],
+            "dst_device": [numbers.of(e, a.get("toDevice")) for e, a in zip(events, args, strict=True)],
             "graph_id": [None] * len(events),
             "graph_node": [a.get("graph node id") or None for a in args],
         },
@@ -150,17 +171,28 @@ def _ops(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFr
     return usable(frame, "ops", odd)
 
 
-def _move(category: Any, name: str) -> tuple[str, str | None, str | None] | None:
+def _move(category: str, name: str, odd: Counter[str]) -> tuple[str, str | None, str | None] | None:
     """(kind, source memory, target memory) that the name of a copy or memset tells; null for a kernel."""
     if category == "gpu_memset":
         to = _MEMSET.match(name)
         return "memset", None, _MEMORIES.get(to[1] or "") if to else None
     if category == "gpu_memcpy":
         copy = _COPY.match(name)
-        if copy is None:
-            return "d2d", None, None
-        return _COPIES.get(copy[1], "d2d"), _MEMORIES.get(copy[2] or ""), _MEMORIES.get(copy[3] or "")
+        kind = _COPIES.get(copy[1] or copy[4]) if copy else None
+        odd["copies_of_unknown_kind"] += kind is None
+        memories = (_MEMORIES.get(copy[2] or ""), _MEMORIES.get(copy[3] or "")) if copy else (None, None)
+        return kind or _kind_by_memory(*memories), *memories
     return None
+
+
+def _kind_by_memory(source: str | None, target: str | None) -> str:
+    """The direction of a copy whose name does not say it: between devices unless it names the host's memory."""
+    return {(True, True): "h2h", (True, False): "h2d", (False, True): "d2h"}.get(
+        (source in _HOST, target in _HOST), "d2d"
+    )
+
+
+_HOST: Final = ("pageable", "pinned")
 
 
 def _plain_name(kind: str) -> str:
@@ -172,9 +204,9 @@ def _api(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFr
     frame = timed_frame(
         events,
         {
-            "pid": [e.get("pid", pid) for e in events],
+            "pid": [process_id(e, pid) for e in events],
             "tid": [thread_id(e) for e in events],
-            "correlation": [arguments(e).get("correlation") for e in events],
+            "correlation": [below(arguments(e).get("correlation"), MOST_CORRELATIONS) for e in events],
             "name": [names[str(e.get("name", ""))] for e in events],
             "result": [0] * len(events),  # Kineto does not export what a call returned
         },
@@ -182,7 +214,7 @@ def _api(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFr
     return usable(frame, "api", odd)
 
 
-def _range_events(by_category: dict[Any, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _range_events(by_category: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Annotations, and the operators that are our recorder's ranges (`STAGE_PREFIX`)."""
     ours = [e for e in by_category.get("cpu_op", []) if str(e.get("name", "")).startswith(STAGE_PREFIX)]
     return by_category.get("user_annotation", []) + ours
@@ -192,7 +224,7 @@ def _ranges(events: list[dict[str, Any]], pid: int, facts: StageFacts | None, od
     frame = timed_frame(
         events,
         {
-            "pid": [e.get("pid", pid) for e in events],
+            "pid": [process_id(e, pid) for e in events],
             "tid": [thread_id(e) for e in events],
             "raw_tid": [e.get("tid") for e in events],
             "name": [str(e.get("name", "")).removeprefix(STAGE_PREFIX) for e in events],
@@ -223,7 +255,7 @@ def _syncs(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.Data
             "device": [a.get("device") for a in args],
             "context": [None] * len(events),
             "stream": [a.get("stream") for a in args],
-            "correlation": [a.get("correlation") for a in args],
+            "correlation": [below(a.get("correlation"), MOST_CORRELATIONS) for a in args],
             "event_id": [a.get("wait_on_cuda_event_id") for a in args],
             "event_sync_id": [None] * len(events),
         },

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Any, Final
 
 import polars as pl
@@ -32,12 +33,12 @@ def _texts(name: str, values: list[str | None]) -> pl.Series:
     try:
         return pl.Series(name, values, dtype=pl.String)
     except UnicodeEncodeError:  # JSON may escape half a character, which is no text
-        return pl.Series(name, [text(v) for v in values], dtype=pl.String)
+        return pl.Series(name, [None if v is None else text(v) for v in values], dtype=pl.String)
 
 
-def text(value: Any) -> str | None:
-    """A text with only whole characters in it; null for anything else."""
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else None
+def text(value: str) -> str:
+    """`value` with only whole characters in it."""
+    return value.encode("utf-8", "replace").decode("utf-8")
 
 
 def integer(value: Any, bits: int = 64) -> int | None:
@@ -48,6 +49,12 @@ def integer(value: Any, bits: int = 64) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and -limit <= value < limit else None
 
 
+def below(value: Any, limit: int) -> int | None:
+    """A whole number from 0 on below `limit`; null for anything else."""
+    number = integer(value)
+    return number if number is not None and 0 <= number < limit else None
+
+
 def nanoseconds(microseconds: Sequence[Any]) -> pl.Series:
     """Microseconds (integers, or decimals as text) in whole nanoseconds; null for anything else."""
 
@@ -56,8 +63,8 @@ def nanoseconds(microseconds: Sequence[Any]) -> pl.Series:
             return None
         try:
             number = Decimal(value) * 1000
-        except InvalidOperation:
-            return None
+        except DecimalException:
+            return None  # no number, or one with an exponent that no clock shows
         return int(number.to_integral_value()) if number.is_finite() and abs(number) < 2**61 else None
 
     return pl.Series("ns", [exact(v) for v in microseconds], dtype=pl.Int64)
@@ -78,7 +85,23 @@ def arguments(event: dict[str, Any]) -> dict[str, Any]:
     return args if isinstance(args, dict) else {}
 
 
-def thread_id(event: dict[str, Any]) -> int | None:
-    """A thread id that fits the model: native ids as they are, pthread addresses by their low 31 bits."""
+def thread_id(event: dict[str, Any]) -> int:
+    """A thread id that fits the model: native ids as they are, pthread addresses by their low 31 bits, labels by a hash."""
     tid = integer(event.get("tid"))
-    return None if tid is None else tid & 0x7FFFFFFF
+    return (_hashed(event.get("tid")) if tid is None else tid) & 0x7FFFFFFF
+
+
+def process_id(event: dict[str, Any], default: int) -> int:
+    """A process id that fits the model; `default` where the event names none.
+
+    Programs that merge the traces of several ranks write labels ("rank 3: 4711") or numbers of more bits than a process id
+    has, to keep the ranks apart; such a process has a hash of its label as its id.
+    """
+    if event.get("pid") is None:
+        return default
+    pid = integer(event["pid"], 32)
+    return pid if pid is not None and pid >= 0 else _hashed(event["pid"]) & 0xFFFFFF
+
+
+def _hashed(label: Any) -> int:
+    return zlib.crc32(str(label).encode("utf-8", "replace"))

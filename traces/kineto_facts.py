@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from .kineto_columns import arguments, integer, text, thread_id
+from .kineto_columns import arguments, integer, process_id, text, thread_id
 
 
 def read_devices(properties: Any, seen: Iterable[int]) -> pl.DataFrame:
@@ -18,7 +18,7 @@ def read_devices(properties: Any, seen: Iterable[int]) -> pl.DataFrame:
             major, minor = p.get("computeMajor"), p.get("computeMinor")
             capability = f"{major}.{minor}" if isinstance(major, int) and isinstance(minor, int) else None
             memory, sms = integer(p.get("totalGlobalMem")), integer(p.get("numSms"), 32)
-            rows[number] = (text(p.get("name")), memory, sms, capability)
+            rows[number] = (_text(p.get("name")), memory, sms, capability)
     for device in seen:
         rows.setdefault(device, (f"GPU {device}", None, None, None))
     table = [(d, "gpu", name, None, memory, None, sms, cap) for d, (name, memory, sms, cap) in sorted(rows.items())]
@@ -31,15 +31,15 @@ def read_names(events: list[Any], pid: int, tables: dict[str, pl.DataFrame]) -> 
     """The tables `processes` and `threads`: the traced process, and its threads that called or annotated."""
     process, threads = None, {}
     for event in events:
-        if isinstance(event, dict) and event.get("ph") == "M" and event.get("pid") == pid:
+        if isinstance(event, dict) and event.get("ph") == "M" and process_id(event, -1) == pid:
             if event.get("name") == "process_name":
                 process = arguments(event).get("name")
             elif event.get("name") == "thread_name":
                 threads[thread_id(event)] = arguments(event).get("name")
-    name = text(process.rsplit("/", 1)[-1]) if isinstance(process, str) else None
+    name = _text(process.rsplit("/", 1)[-1]) if isinstance(process, str) else None
     used = {t for n in ("api", "ranges") for t in tables[n].get_column("tid").drop_nulls().unique().to_list()}
     busy = used or tables["ops"].height
-    rows = [(pid, t, text(threads.get(t))) for t in sorted(used)]
+    rows = [(pid, t, _text(threads.get(t))) for t in sorted(used)]
     return (
         pl.DataFrame(
             [(pid, 0, pid, name)] if busy else [],
@@ -48,3 +48,7 @@ def read_names(events: list[Any], pid: int, tables: dict[str, pl.DataFrame]) -> 
         ),
         pl.DataFrame(rows, schema={"pid": pl.Int32, "tid": pl.Int32, "name": pl.String}, orient="row"),
     )
+
+
+def _text(value: Any) -> str | None:
+    return text(value) if isinstance(value, str) else None

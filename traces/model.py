@@ -40,6 +40,12 @@ MEMORY_KINDS: Final = (
 )
 """CUPTI's CUpti_ActivityMemoryKind, in the order of nsys's ENUM_CUDA_MEM_KIND (0 = pageable, 1 = pinned)."""
 
+MOST_BYTES: Final = 1 << 50
+"""A byte count from here on (1 PiB) is none: no device has as much memory, and 8,000 such counts have to fit a sum."""
+
+MOST_CORRELATIONS: Final = 1 << 32
+"""A correlation id from here on is none: CUPTI's are of 32 bits."""
+
 RANGE_STYLES: Final = ("push_pop", "start_end")
 
 STAGE_KINDS: Final = ("compute", "h2d", "d2h", "d2d", "p2p", "comm", "alloc", "host")
@@ -60,7 +66,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "pid": pl.Int32,  # the process that launched it
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,  # >= start_ns; rows that were not are counted in Meta.anomalies
-        "correlation": pl.Int64,  # joins api.correlation within one pid; on a host device: the range_id
+        "correlation": pl.UInt32,  # joins api.correlation within one pid; on a host device: the range_id
         "name": TEXT,  # demangled kernel name, or the copy's direction
         "nbytes": pl.Int64,  # null for kernels and graphs
         "src_kind": MEMORY_TYPE,  # copies only; for memsets `dst_kind` alone
@@ -77,7 +83,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "tid": pl.Int32,
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
-        "correlation": pl.Int64,
+        "correlation": pl.UInt32,
         "name": TEXT,  # without the ABI suffix: cudaLaunchKernel, not cudaLaunchKernel_v7000
         "result": pl.Int32,  # 0 = success
     },
@@ -103,7 +109,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "stream": pl.Int64,
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
-        "correlation": pl.Int64,
+        "correlation": pl.UInt32,
         "event_id": pl.Int64,  # null where none
         "event_sync_id": pl.Int64,
     },
@@ -113,7 +119,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "device": pl.Int32,
         "context": pl.Int32,
         "stream": pl.Int64,
-        "correlation": pl.Int64,
+        "correlation": pl.UInt32,
         "event_id": pl.Int64,
         "event_sync_id": pl.Int64,  # with pid and event_id: which record a row of `syncs` waited for
     },
@@ -134,7 +140,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "nbytes": pl.Int64,
         "kind": MEMORY_TYPE,
         "is_free": pl.Boolean,
-        "correlation": pl.Int64,  # 0: not by a call (module statics)
+        "correlation": pl.UInt32,  # 0: not by a call (module statics)
     },
     # Hardware counters, sampled; `time_ns` is the START of the sample's interval, `value` an integer percent or count.
     "gpu_metrics": {
@@ -239,14 +245,20 @@ def text_column(name: str, codes: Any, values: Iterable[str]) -> pl.Series:
 
     codes = np.asarray(codes)
     dtype = pl.Enum(list(values))
-    absent = codes < 0
-    series = pl.Series(name, np.where(absent, 0, codes).astype(np.uint32))
     if len(dtype.categories) == 0:
         return pl.Series(name, [None] * len(codes), dtype=dtype)
-    out = series.cat.to(dtype)
-    if absent.any():
-        out = out.set(pl.Series(absent), None)
-    return out
+    stored = np.empty(len(codes), pl.Series([], dtype=dtype).to_physical().to_numpy().dtype)
+    nulls = False
+    for first in range(0, len(codes), _SLICE):
+        part = codes[first : first + _SLICE]
+        nulls |= bool(part.min() < 0)
+        np.maximum(part, 0, out=stored[first : first + _SLICE], casting="unsafe")
+    out = pl.Series(name, stored).cat.to(dtype)
+    return out.set(pl.Series(codes < 0), None) if nulls else out
+
+
+_SLICE: Final = 1 << 18
+"""Rows that are encoded at once: what that needs meanwhile stays in the processor's cache."""
 
 
 def make_trace(meta: Meta, **tables: pl.DataFrame) -> Trace:

@@ -93,12 +93,12 @@ def _read(source: Source, left_out: Collection[tuple[str, str]]) -> Trace:
     if overhead.height:
         tables["overhead"] = overhead
     tables["api"] = read_api(source, raw, hosts, odd)
-    ops = read_ops(source, raw, hosts, devices, odd)
+    ops = read_ops(source, raw, hosts, devices, odd, [column for table, column in left_out if table == "ops"])
     if ops is not None:
         tables["ops"] = _with_process(ops, tables["api"], odd)
         used = ops.get_column("device")
         if _EVENT_RECORDS in source.tables and used.min() != used.max():
-            tables["events"] = read_events(integers(source, _EVENT_RECORDS, RECORD_COLUMNS), hosts, devices)
+            tables["events"] = read_events(integers(source, _EVENT_RECORDS, RECORD_COLUMNS), hosts, devices, odd)
     tables["diagnostics"] = read_diagnostics(source)
     tables["devices"] = read_devices(source, hosts, _distinct(tables, ["device"], ("ops", "syncs", "memory")))
     tables["processes"] = read_processes(source, hosts, _distinct(tables, ["pid"], ("ops", "api", "ranges", "osrt")))
@@ -123,13 +123,15 @@ def _distinct(tables: dict[str, pl.DataFrame], columns: list[str], names: tuple[
     found: set[Any] = set()
     for name in names:
         if name in tables:
-            frame = tables[name].select(columns)
-            packed = frame.select(_packed(columns)).to_series()  # one integer hashes faster than two columns
-            distinct: list[int] = (
-                packed.drop_nulls().head(1) if packed.min() == packed.max() else packed.unique()
-            ).to_list()
-            found.update((p >> 32, p & 0xFFFFFFFF) if len(columns) == 2 else (p,) for p in distinct if p is not None)
+            for part in tables[name].select(columns).iter_slices(_SLICE):
+                packed = part.select(_packed(columns)).to_series()  # one integer hashes faster than two columns
+                distinct: list[int] = packed.drop_nulls().unique().to_list()
+                found.update((p >> 32, p & 0xFFFFFFFF) if len(columns) == 2 else (p,) for p in distinct)
     return {row[0] for row in found} if len(columns) == 1 else found
+
+
+_SLICE: Final = 1 << 18
+"""Rows that are looked at together: what that needs meanwhile stays in the processor's cache."""
 
 
 def _packed(columns: list[str]) -> pl.Expr:

@@ -19,14 +19,15 @@ from .nsys_sqlite import Source, quoted
 PAGES_ROWS: Final = 400_000
 """From this many rows on decoding a table's pages is worth loading the compiled decoder; see `nsys_pages`."""
 
-PARALLEL_ROWS: Final = 200_000
+PARALLEL_ROWS: Final = 50_000
 """From this many rows on a table is read in two threads."""
 
 ADBC_ROWS: Final = 5_000
 """Below this many rows `sqlite3` is as fast as ADBC, and cheaper to start."""
 
 _CHUNK_ROWS: Final = 1 << 18
-_BATCH_ROWS: Final = "65536"
+_BATCH_ROWS: Final = str(_CHUNK_ROWS)
+"""A chunk is one batch: SQLite works on the first batch of an answer without the interpreter's lock, on others with it."""
 
 
 def integers(source: Source, table: str, columns: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
@@ -34,7 +35,8 @@ def integers(source: Source, table: str, columns: Mapping[str, pl.DataType | typ
 
     ``rowid`` may be asked for like a column.
 
-    Values that do not fit the type, and cells that are text, real or blob, become null; the latter are counted.
+    Values that do not fit the type, and cells that are text, real or blob, become null; the latter are counted. Only where
+    UInt32 is asked for, and some value does not fit, the column stays Int64: `nsys_usable` tells what such values are.
     An absent table gives no rows.
     """
     if table not in source.tables:
@@ -84,7 +86,12 @@ def _read_plain(source: Source, table: str, present: list[str], types: Mapping[s
         if "decode" not in str(exc):
             raise
         raw = _read_hostile(source, table, present)  # text in a number's place, and not even text
-    return pl.DataFrame([s.cast(types[s.name], strict=False) for s in raw])
+    return pl.DataFrame([_typed(s, types[s.name]) for s in raw])
+
+
+def _typed(column: pl.Series, dtype: Any) -> pl.Series:
+    found = column.cast(dtype, strict=False)
+    return column if dtype == pl.UInt32 and found.null_count() > column.null_count() else found
 
 
 def _read_hostile(source: Source, table: str, present: list[str]) -> list[pl.Series]:
@@ -104,8 +111,10 @@ def _read_adbc(
 
     columns = ", ".join(map(quoted, present))
     low, high = bounds
-    sparse = (high - low) // _CHUNK_ROWS > 4_096
-    step = (high - low + 1) if sparse else _CHUNK_ROWS
+    rows = high - low + 1
+    sparse = rows // _CHUNK_ROWS > 4_096
+    threads = 2 if rows >= PARALLEL_ROWS and not sparse else 1
+    step = rows if sparse else min(_CHUNK_ROWS, -(-rows // threads))
     chunks = [(a, min(a + step - 1, high)) for a in range(low, high + 1, step)]
 
     def read(part: list[tuple[int, int]]) -> list[pl.DataFrame]:
@@ -121,11 +130,11 @@ def _read_adbc(
                     raw = pl.DataFrame(query.execute_query()[0])
                 if raw.height and any(t != pl.Int64 for t in raw.dtypes):
                     raise _ForeignCell
-                frames.append(raw.select(pl.col(c).cast(types[c], strict=False) for c in present))
+                frames.append(pl.DataFrame([_typed(raw.get_column(c), types[c]) for c in present]))
         return frames
 
     half = (len(chunks) + 1) // 2
-    parts = [chunks[:half], chunks[half:]] if high - low >= PARALLEL_ROWS and len(chunks) > 1 else [chunks]
+    parts = [chunks] if threads == 1 else [chunks[:half], chunks[half:]]
     try:
         if len(parts) == 1:
             frames = read(parts[0])
@@ -134,7 +143,7 @@ def _read_adbc(
                 frames = [f for part in pool.map(read, parts) for f in part]
     except (_ForeignCell, adbc.Error, pl.exceptions.PolarsError):
         return None  # a cell of another type, or damage: the plain reader tells which
-    return pl.concat(frames)
+    return pl.concat(frames, how="vertical_relaxed")
 
 
 class _ForeignCell(Exception):

@@ -9,17 +9,19 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from .columns import in_slices
 from .kernel_names import call_name
-from .model import MEMORY_KINDS, RANGE_STYLES, text_column
+from .model import MEMORY_KINDS, MOST_BYTES, RANGE_STYLES, text_column
 from .nsys_ids import UNNAMED, DeviceMap, Hosts, coded, enum_numbers, memory_codes, name_codes, name_column
-from .nsys_ops import I32, I64, LATEST_NS, timed
+from .nsys_ops import I32, I64, U32
 from .nsys_sqlite import Source
+from .nsys_usable import LATEST_NS, known, sane, timed
 
 _CALL: Final[Mapping[str, Any]] = {"start": I64, "end": I64, "globalTid": I64, "nameId": I64}
 
 HOST_TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "CUPTI_ACTIVITY_KIND_RUNTIME": {**_CALL, "correlationId": I64, "returnValue": I32},
-    "CUPTI_ACTIVITY_KIND_DRIVER": {**_CALL, "correlationId": I64, "returnValue": I32},
+    "CUPTI_ACTIVITY_KIND_RUNTIME": {**_CALL, "correlationId": U32, "returnValue": I32},
+    "CUPTI_ACTIVITY_KIND_DRIVER": {**_CALL, "correlationId": U32, "returnValue": I32},
     "NVTX_EVENTS": {
         "rowid": I64,
         "start": I64,
@@ -42,7 +44,7 @@ HOST_TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
         "deviceId": I32,
         "contextId": I32,
         "streamId": I64,
-        "correlationId": I64,
+        "correlationId": U32,
         "globalPid": I64,
         "eventId": I64,
         "eventSyncId": I64,
@@ -55,7 +57,7 @@ HOST_TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
         "bytes": I64,
         "memKind": I32,
         "memoryOperationType": I32,
-        "correlationId": I64,
+        "correlationId": U32,
     },
     "PROFILER_OVERHEAD": _CALL,
     "CUPTI_ACTIVITY_KIND_OVERHEAD": {**_CALL, "overheadType": I32},
@@ -66,7 +68,7 @@ RECORD_COLUMNS: Final[Mapping[str, Any]] = {
     "deviceId": I32,
     "contextId": I32,
     "streamId": I64,
-    "correlationId": I64,
+    "correlationId": U32,
     "globalPid": I64,
     "eventId": I64,
     "eventSyncId": I64,
@@ -106,15 +108,20 @@ _DRIVER_OVERHEAD: Final = (
 def read_api(source: Source, raw: dict[str, pl.DataFrame], hosts: Hosts, odd: Counter[str]) -> pl.DataFrame:
     """The table `api`: runtime and driver calls, without the suffixes of their ABI versions."""
     tables = [raw.pop(t) for t in ("CUPTI_ACTIVITY_KIND_RUNTIME", "CUPTI_ACTIVITY_KIND_DRIVER") if t in raw]
-    frame = timed(pl.concat(tables), "api", odd) if tables else pl.DataFrame(schema=dict(HOST_TABLES[_RUNTIME]))
+    frame = (
+        timed(pl.concat(tables, how="vertical_relaxed"), "api", odd)
+        if tables
+        else pl.DataFrame(schema=dict(HOST_TABLES[_RUNTIME]))
+    )
+    frame = sane(known(frame, "globalTid", "api_without_thread", odd), "api", odd)
     names, missing = name_column(source, "name", frame.get_column("nameId"), call_name)
     odd["names_missing"] += missing
     table = frame.select(
-        hosts.pid("globalTid"),
-        hosts.tid("globalTid"),
+        in_slices(frame, hosts.pid("globalTid")),
+        in_slices(frame, hosts.tid("globalTid")),
         pl.col("start").alias("start_ns"),
         pl.col("end").alias("end_ns"),
-        pl.col("correlationId").alias("correlation"),
+        pl.col("correlationId").cast(U32).alias("correlation"),
         names,
         *([pl.col("returnValue").alias("result")] if "returnValue" in frame.columns else []),
     )
@@ -142,7 +149,7 @@ def read_ranges(source: Source, events: pl.DataFrame, hosts: Hosts, odd: Counter
     categories = _named(
         source, events.filter(pl.col("eventType") == numbers["NvtxCategory"]), texts, ["domainId", "category"]
     )
-    frame = events.filter(pl.col("eventType").is_in(list(styles)))
+    frame = known(events.filter(pl.col("eventType").is_in(list(styles))), "globalTid", "ranges_without_thread", odd)
     backwards = (pl.col("end") < pl.col("start")).fill_null(False)
     strange = (pl.col("start") <= -LATEST_NS) | (pl.max_horizontal("start", "end") >= LATEST_NS)
     lost = pl.col("start").is_null() | strange.fill_null(False)
@@ -163,7 +170,7 @@ def read_ranges(source: Source, events: pl.DataFrame, hosts: Hosts, odd: Counter
         _keyed("domain", frame, domains, ["pid", "domainId"], lambda key: "" if key[1] == 0 else f"domain {key[1]}"),
         _range_names(source, frame, texts, odd),
         _keyed("category", frame, categories, ["pid", "domainId", "category"], lambda key: str(key[2] or "")),
-        pl.when(payload >= 0).then(payload).alias("nbytes"),
+        pl.when((payload >= 0) & (payload < MOST_BYTES)).then(payload).alias("nbytes"),  # others count something else
         pl.col("start").alias("start_ns"),
         pl.col("end").alias("end_ns"),
         coded("style", frame.get_column("eventType").cast(I64).replace_strict(styles, return_dtype=I32), RANGE_STYLES),
@@ -210,7 +217,7 @@ def _keyed(column: str, frame: pl.DataFrame, names: Mapping[Any, str], key: list
 
 def read_osrt(source: Source, raw: pl.DataFrame, hosts: Hosts, odd: Counter[str]) -> pl.DataFrame:
     """The table `osrt`."""
-    frame = timed(raw, "osrt", odd)
+    frame = known(timed(raw, "osrt", odd), "globalTid", "osrt_without_thread", odd)
     names, missing = name_column(source, "name", frame.get_column("nameId"))
     odd["names_missing"] += missing
     return frame.select(
@@ -224,28 +231,28 @@ def read_osrt(source: Source, raw: pl.DataFrame, hosts: Hosts, odd: Counter[str]
 
 def read_syncs(raw: pl.DataFrame, hosts: Hosts, devices: DeviceMap, odd: Counter[str]) -> pl.DataFrame:
     """The table `syncs`. What a row waited for is told by the API call it joins, not by its type number."""
-    frame = timed(raw, "syncs", odd).select(
+    frame = sane(timed(raw, "syncs", odd), "syncs", odd).select(
         hosts.pid("globalPid"),
         pl.col("deviceId").alias("device"),
         pl.col("contextId").alias("context"),
         _unless_none("streamId").alias("stream"),
         pl.col("start").alias("start_ns"),
         pl.col("end").alias("end_ns"),
-        pl.col("correlationId").alias("correlation"),
+        pl.col("correlationId").cast(U32).alias("correlation"),
         _unless_none("eventId").alias("event_id"),
         _unless_none("eventSyncId").alias("event_sync_id"),
     )
     return devices.apply(frame, ["device"])
 
 
-def read_events(raw: pl.DataFrame, hosts: Hosts, devices: DeviceMap) -> pl.DataFrame:
+def read_events(raw: pl.DataFrame, hosts: Hosts, devices: DeviceMap, odd: Counter[str]) -> pl.DataFrame:
     """The table `events`: rows without a process, an event or the call that recorded it are of no use and left out."""
-    frame = raw.select(
+    frame = sane(raw, "events", odd).select(
         hosts.pid("globalPid"),
         pl.col("deviceId").alias("device"),
         pl.col("contextId").alias("context"),
         pl.col("streamId").alias("stream"),
-        pl.col("correlationId").alias("correlation"),
+        pl.col("correlationId").cast(U32).alias("correlation"),
         _unless_none("eventId").alias("event_id"),
         _unless_none("eventSyncId").alias("event_sync_id"),
     )
@@ -261,8 +268,8 @@ def read_memory(source: Source, raw: pl.DataFrame, hosts: Hosts, devices: Device
     freed = enum_numbers(source, "ENUM_CUDA_DEV_MEM_EVENT_OPER", {"CUDA_DEV_MEM_EVENT_OPR_DEALLOCATION": 1})[
         "CUDA_DEV_MEM_EVENT_OPR_DEALLOCATION"
     ]
-    odd["memory_without_time"] += raw.get_column("start").null_count()
-    raw = raw.filter(pl.col("start").is_not_null())
+    raw = sane(known(raw, "start", "memory_without_time", odd, least=-LATEST_NS), "memory", odd)
+    raw = known(raw, "memoryOperationType", "memory_without_operation", odd)
     frame = raw.select(
         hosts.pid("globalPid"),
         pl.col("deviceId").alias("device"),
@@ -271,7 +278,7 @@ def read_memory(source: Source, raw: pl.DataFrame, hosts: Hosts, devices: Device
         pl.col("bytes").alias("nbytes"),
         coded("kind", memory_codes(source, raw.get_column("memKind")), MEMORY_KINDS),
         (pl.col("memoryOperationType") == freed).alias("is_free"),
-        pl.col("correlationId").fill_null(0).alias("correlation"),
+        pl.col("correlationId").cast(U32).fill_null(0).alias("correlation"),
     )
     return devices.apply(frame, ["device"])
 

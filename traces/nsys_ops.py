@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
-from .columns import merged, places
+from .columns import in_slices, merged, places
 from .kernel_names import collectives
 from .model import KINDS, MEMORY_KINDS, text_column
 from .nsys_ids import DeviceMap, Hosts, coded, enum_numbers, memory_codes, name_codes
 from .nsys_sqlite import Source
+from .nsys_usable import known, sane, timed
 
 I32: Final = pl.Int32
 I64: Final = pl.Int64
-
-LATEST_NS: Final = 1 << 61
-"""73 years: times are counted from the start of a recording, or from 1970. Sums of these still fit 64 bits."""
+U32: Final = pl.UInt32
 
 _COMMON: Final[Mapping[str, Any]] = {
     "start": I64,
@@ -27,7 +26,7 @@ _COMMON: Final[Mapping[str, Any]] = {
     "deviceId": I32,
     "contextId": I32,
     "streamId": I64,
-    "correlationId": I64,
+    "correlationId": U32,
     "globalPid": I64,
 }
 
@@ -68,21 +67,31 @@ _COPY_LETTERS: Final = {"HTOD": "h2d", "DTOH": "d2h", "HTOA": "h2d", "ATOH": "d2
 _HOST_MEMORY: Final = ("pageable", "pinned")
 
 
-def read_ops(source: Source, raw: dict[str, pl.DataFrame], hosts: Hosts, devices: DeviceMap, odd: Counter[str]) -> Any:
-    """The table `ops`, sorted by start, from the raw tables in `raw` (taken out of it to free memory).
+def read_ops(
+    source: Source,
+    raw: dict[str, pl.DataFrame],
+    hosts: Hosts,
+    devices: DeviceMap,
+    odd: Counter[str],
+    left_out: Collection[str] = (),
+) -> Any:
+    """The table `ops` but its columns `left_out`, sorted by start, from the raw tables in `raw` (taken out of it to free memory).
 
-    Rows without a usable interval are dropped and counted in `odd`.
+    Rows without a usable interval or a device are dropped and counted in `odd`.
     """
     names: list[str] = []
     parts = []
     for table, build in _BUILDERS.items():
         frame = timed(raw.pop(table, pl.DataFrame(schema=dict(OP_TABLES[table]))), "ops", odd)
+        frame = known(frame, "deviceId", "ops_without_device", odd, least=0)
+        frame = sane(frame, "ops", odd)
         if frame.height:
             parts.append(_shared(frame, hosts).with_columns(build(source, frame, names, odd)))
     if not parts:
         return None
-    frame = _joined(parts)
+    frame = _joined(parts, {name: dtype for name, dtype in _PARTIAL.items() if name not in left_out})
     frame = devices.apply(frame, ("device", "src_device", "dst_device"))
+    frame = known(frame, "device", "ops_without_device", odd)  # of several hosts, a row without a process is on none
     return frame.with_columns(
         coded("kind", frame.get_column("kind"), KINDS),
         _name_column(frame.get_column("name").to_numpy(), names),
@@ -91,15 +100,15 @@ def read_ops(source: Source, raw: dict[str, pl.DataFrame], hosts: Hosts, devices
     )
 
 
-def _joined(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    """The rows of all `parts`, sorted by start. Column by column, each taken out of its parts, to hold no table twice."""
+def _joined(parts: list[pl.DataFrame], types: Mapping[str, Any]) -> pl.DataFrame:
+    """The columns `types` of all `parts`, sorted by start. Each is taken out of its parts, to hold no table twice."""
     first, rest = parts[0], parts[1:]
     if first.get_column("start_ns").is_sorted() and sum(p.height for p in rest) <= first.height // 4:
-        return _merged(first, rest)
+        return _merged(first, rest, types)
     order = _order(pl.concat([p.get_column("start_ns") for p in parts]))
     heights = [p.height for p in parts]
     columns = []
-    for name, dtype in _PARTIAL.items():
+    for name, dtype in types.items():
         pieces = [
             p.drop_in_place(name) if name in p.columns else pl.repeat(None, height, dtype=dtype, eager=True)
             for p, height in zip(parts, heights, strict=True)
@@ -109,14 +118,14 @@ def _joined(parts: list[pl.DataFrame]) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
-def _merged(large: pl.DataFrame, rest: list[pl.DataFrame]) -> pl.DataFrame:
+def _merged(large: pl.DataFrame, rest: list[pl.DataFrame], types: Mapping[str, Any]) -> pl.DataFrame:
     """`large`, which is sorted, with the few rows of `rest` put where they belong."""
     if not rest:
-        types = {name: dtype for name, dtype in _PARTIAL.items() if name in large.columns}
-        return large.cast(types).with_columns(  # type: ignore[arg-type]
-            pl.lit(None, dtype).alias(name) for name, dtype in _PARTIAL.items() if name not in large.columns
+        return large.select(
+            (pl.col(name).cast(dtype) if name in large.columns else pl.lit(None, dtype)).alias(name)
+            for name, dtype in types.items()
         )
-    small = _joined(rest)
+    small = _joined(rest, types)
     rows = large.height + small.height
     at = places(large.get_column("start_ns").to_numpy(), small.get_column("start_ns").to_numpy())
     return pl.DataFrame(
@@ -129,30 +138,9 @@ def _merged(large: pl.DataFrame, rest: list[pl.DataFrame]) -> pl.DataFrame:
                 rows,
                 dtype,
             )
-            for name, dtype in _PARTIAL.items()
+            for name, dtype in types.items()
         ]
     )
-
-
-def timed(frame: pl.DataFrame, what: str, odd: Counter[str]) -> pl.DataFrame:
-    """`frame` without rows that have no end (null or 0), no start, an end before the start, or times no clock shows.
-
-    They are counted in `odd` by `what`.
-    """
-    if not frame.height:
-        return frame
-    start, end = pl.col("start"), pl.col("end")
-    open_ = end.is_null() | (end == 0)
-    sane = (start > -LATEST_NS) & (end < LATEST_NS)
-    counts = frame.select(
-        without_end=open_.sum(),
-        without_start=(start.is_null() & ~open_).sum(),
-        end_before_start=((end < start) & ~open_).sum(),
-        out_of_range=((end >= start) & ~open_ & ~sane).sum(),
-    ).row(0, named=True)
-    for why, count in counts.items():
-        odd[f"{what}_{why}"] += count
-    return frame.filter(~open_ & (end >= start) & sane) if sum(counts.values()) else frame
 
 
 _PARTIAL: Final = {
@@ -163,7 +151,7 @@ _PARTIAL: Final = {
     "pid": pl.Int32,
     "start_ns": pl.Int64,
     "end_ns": pl.Int64,
-    "correlation": pl.Int64,
+    "correlation": pl.UInt32,
     "name": pl.Int32,
     "nbytes": pl.Int64,
     "src_kind": pl.Int32,
@@ -180,10 +168,10 @@ def _shared(frame: pl.DataFrame, hosts: Hosts) -> pl.DataFrame:
         pl.col("deviceId").alias("device"),
         pl.col("contextId").alias("context"),
         pl.col("streamId").alias("stream"),
-        hosts.pid("globalPid"),
+        in_slices(frame, hosts.pid("globalPid")),
         pl.col("start").alias("start_ns"),
         pl.col("end").alias("end_ns"),
-        pl.col("correlationId").alias("correlation"),
+        pl.col("correlationId").cast(U32).alias("correlation"),
     )
 
 

@@ -42,7 +42,15 @@ _GAP_PAGES: Final = 8
 """Pages of other tables that are read along rather than skipped."""
 
 _MOST_PAGES: Final = 1 << 31
+_LEAST_ROW: Final = 5
+"""Bytes of a row: its place in the page's index (2), payload size, rowid, and a header of one byte at least."""
+
 _THREADS: Final = 2
+
+_STORED: Final[Mapping[Any, Any]] = {pl.Int32: np.int32, pl.UInt32: np.uint32, pl.Int64: np.int64}
+
+_UNSIGNED: Final = (1 << 63) - 1
+"""The bits of a value that are not its sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +83,8 @@ def page_columns(
     try:
         file = _header(handle)
         leaves = None if file is None else _leaves(fast, file, root)
-        if file is None or leaves is None:
-            return None
+        if file is None or leaves is None or bounds[1] - bounds[0] >= file.pages * file.page // _LEAST_ROW:
+            return None  # more rowids than rows can be: memory is taken for what exists only
         rows = _Table(fast, file, [positions[c] for c in wanted], [types[c] for c in wanted], bounds)
         if not rows.read(*leaves):
             return None
@@ -182,9 +190,9 @@ class _Table:
         self.fast, self.file, self.bounds = fast, file, bounds
         self.height = bounds[1] - bounds[0] + 1
         self.positions = np.array(positions, np.int64)
-        dtypes = [np.dtype("i4") if t == pl.Int32 else np.dtype("i8") for t in types]
-        self.columns = [np.empty(self.height, d) for d in dtypes]
+        self.columns = [np.empty(self.height, _STORED[t]) for t in types]
         self.absent: list[Array | None] = [None] * len(types)
+        self._making = threading.Lock()
 
     def read(self, leaves: Array, keys: Array) -> bool:
         """Fill the columns; false if some page is strange."""
@@ -238,16 +246,25 @@ class _Table:
 
     def _keep(self, out: Array, at: int, n: int, bits: Array, nulls: Array) -> bool:
         for w, column in enumerate(self.columns):
-            if column.dtype.itemsize == 4 and bits[w] >> 31:
+            if column.dtype.kind == "u":
+                if bits[w] >> 32:
+                    return False
+            elif column.dtype.itemsize == 4 and (bits[w] & _UNSIGNED) >> 31:
                 return False
             if nulls[w]:
-                if self.absent[w] is None:
-                    self.absent[w] = np.zeros(self.height, bool)
                 absent = out[w, :n] == self.fast.NULL
-                self.absent[w][at : at + n] = absent  # type: ignore[index]
+                self._nulls(w)[at : at + n] = absent
                 out[w, :n][absent] = 0
             column[at : at + n] = out[w, :n]
         return True
+
+    def _nulls(self, w: int) -> Array:
+        """Which rows of column `w` are null, made at the first one. Both threads may find their first one now."""
+        with self._making:
+            made = self.absent[w]
+            if made is None:
+                made = self.absent[w] = np.zeros(self.height, bool)
+            return made
 
     def sort(self, w: int) -> None:
         """Put the rows in order of column `w` if almost all of them are, and none is null."""

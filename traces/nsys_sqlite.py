@@ -113,7 +113,7 @@ class Source:
         """What `action` returns; damage that SQLite finds meanwhile becomes an `InputError`."""
         try:
             return action()
-        except sqlite3.DatabaseError as exc:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:  # the latter where SQLite quotes a damaged name
             raise InputError(
                 f"{self.path} was to be read as an nsys export, but SQLite finds it damaged ({exc}); export it again"
             ) from exc
@@ -148,6 +148,25 @@ def check_header(path: Path) -> None:
             f"{path} was to be read as an nsys export, but it is truncated ({size} of {page * pages} bytes); "
             "copy or export it again"
         )
+    for kind, header in _UNWRITTEN.items():
+        beside = path.with_name(path.name + kind)
+        if _starts_with(beside, header):
+            raise InputError(
+                f"{path} was to be read as an nsys export, but {beside.name} says that changes to it are unfinished; let the "
+                f"program that writes it end, or have SQLite finish them: sqlite3 {path.name} 'PRAGMA wal_checkpoint(TRUNCATE)'"
+            )
+
+
+_UNWRITTEN: Final = {"-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"), "-journal": (b"\xd9\xd5\x05\xf9",)}
+"""Files beside a database that hold a part of its content, and what they begin with while they do."""
+
+
+def _starts_with(path: Path, heads: tuple[bytes, ...]) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in heads
+    except OSError:
+        return False  # usually there is none
 
 
 def quoted(word: str) -> str:

@@ -92,9 +92,12 @@ def _open(path: Path, kind_file: Path | None, export: Exporter | None, left_out:
             )
     trace = replace(trace, meta=replace(trace.meta, file=path.name))
     if not (trace.ops.height or trace.api.height or trace.ranges.height):
+        odd = ", ".join(f"{n} {why.replace('_', ' ')}" for why, n in trace.meta.anomalies.items())
+        check = "with `-t cuda,nvtx`" if trace.meta.recorder == "nsys" else "with CUDA activity, or `record_function`"
         raise EmptyTraceError(
-            f"{path} is a trace of {trace.meta.recorder}, but nothing happened in it (no device operation, no CUDA "
-            "call, no range); check that the recorder traced the right process with `-t cuda,nvtx`"
+            f"{path} is a trace of {trace.meta.recorder}, but nothing happened in it (no device operation, no CUDA call, no "
+            f"range{'; rows that cannot be used: ' + odd if odd else ''}); check that the recorder traced the right "
+            f"process {check}"
         )
     return with_host_ops(trace)
 

@@ -86,7 +86,7 @@ def rows(pages, leaves, usable, rowid, wanted, out, bits, nulls):
     """Decode the columns `wanted` (ascending positions in the record) of leaf pages into the rows of `out`.
 
     `leaves` are the pages' offsets in `pages`, `rowid` that of the first row; rowids must be consecutive. ``bits[w]`` gathers
-    the bits that column w's values use beyond their sign, ``nulls[w]`` counts its nulls.
+    the bits that column w's values use (the zeros, of negative ones) and their signs, ``nulls[w]`` counts its nulls.
     Returns (status, leaves decoded, rows decoded); stops before a page whose rows `out` has no room for.
     """
     room = out.shape[1]
@@ -152,7 +152,7 @@ def rows(pages, leaves, usable, rowid, wanted, out, bits, nulls):
                             value = value << 8 | np.int64(pages[body + b])
                         if value == NULL:
                             return STRANGE, i, row
-                        bits[w] |= value ^ value >> 63
+                        bits[w] |= value ^ value >> 63 | value & NULL
                     out[w, row] = value
                     w += 1
                 body += length

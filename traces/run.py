@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -380,9 +379,3 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
 
     close = difflib.get_close_matches(word, sorted(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def slug(text: str) -> str:
-    """`text` as a key: ``NVIDIA H100 80GB HBM3`` -> ``h100_80gb_hbm3``."""
-    words = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
-    return re.sub(r"^nvidia_", "", words)

@@ -26,7 +26,7 @@ import polars as pl
 from .errors import InputError
 from .model import TABLES, Meta, Trace, make_partial_trace
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised whenever the model, a reader, or this layout changes what a cached trace would hold."""
 
 SAMPLE_BYTES: Final = 1 << 16
@@ -61,13 +61,22 @@ def load(path: Path, key: Key, left_out: Collection[tuple[str, str]] = ()) -> Tr
                 continue
             facts = dict(stored["meta"])
             meta = Meta(**{**facts, "tables": tuple(facts["tables"])})
-            present = {n: pl.read_parquet(folder / f"{n}.parquet") for n in stored["rows"]}
+            present = {n: _table(folder / f"{n}.parquet") for n in stored["rows"]}
             if {n: present[n].height for n in present} != stored["rows"]:
                 continue
             return make_partial_trace(meta, present, left_out)
         except (OSError, ValueError, TypeError, KeyError, InputError, pl.exceptions.PolarsError):
             continue  # damaged: as good as absent
     return None
+
+
+def _table(file: Path) -> pl.DataFrame:
+    """The table in `file`, each column in one piece: of several pieces every look at a column would make a copy of it.
+
+    Column by column, so that only one of them is held twice meanwhile.
+    """
+    columns = pl.read_parquet_schema(file)
+    return pl.DataFrame([pl.read_parquet(file, columns=[name]).to_series().rechunk() for name in columns])
 
 
 def save(path: Path, key: Key, trace: Trace) -> Path | None:

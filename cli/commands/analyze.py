@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..console import print_json
+from ..analysis import show
 
 
 def run(
@@ -52,26 +51,15 @@ def run(
     For each trace: where the device's time went (busy by kind, idle by cause), what each stage launched, which copies were
     hidden under compute, bandwidth per direction, and what the allocator cost. The cells of the ledger add up exactly.
     """
-    from ...analyze.document import document
-    from ...analyze.selection import Selection
-    from ..sources import analyses_of
-
-    chosen = Selection(stages=stages, depth=depth, below=below)
-    analyses = [
-        analysis
-        for source in _given(sources)
-        for analysis in analyses_of(
-            source, window=window, attribution=attribution, domain=domain, gaps=gaps, selection=chosen, cache=cache
-        )
-    ]
-    if as_json:
-        print_json(document(analyses))
-        return
-    from ..tables import print_analysis
-
-    for analysis in analyses:
-        print_analysis(analysis)
-
-
-def _given(sources: Sequence[Path] | None) -> Sequence[Path | None]:
-    return sources if sources else [None]
+    show(
+        sources,
+        window=window,
+        attribution=attribution,
+        domain=domain,
+        stages=stages,
+        depth=depth,
+        below=below,
+        gaps=gaps,
+        cache=cache,
+        as_json=as_json,
+    )
