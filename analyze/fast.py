@@ -25,6 +25,7 @@ _MASK = array(types.boolean, writable=True)
 _P = array(types.int32)
 _U = array(types.uint32)
 _K = array(types.int8)
+_B = array(types.boolean)
 _LANE = array(types.int16)
 
 
@@ -514,6 +515,27 @@ def launch_waits(call, lane, start, end, call_end, lanes, delay, first):
             seen[c] = True
             delay[i] = max(s - max(call_end[c], reach[lane[i]]), 0)
         reach[lane[i]] = max(reach[lane[i]], end[i])
+
+
+@compiled(
+    (
+        *(_P, types.int64, _B, _P, _P, _P, _T, _T, types.int64),
+        *(array(types.int64, 2, writable=True), array(types.int64, 2, writable=True), _OUT, _OUT, _OUT),
+    )
+)
+def kernel_sums(
+    device, wanted, chosen, stage, name, iteration, start, end, limit, count, total, small, small_ns, inside
+):
+    """Of `launch_stats`: adds the `chosen` ops of a device to the figures of their stages and names."""
+    for i in range(len(start)):
+        if chosen[i] and device[i] == wanted:
+            s, length = stage[i], end[i] - start[i]
+            count[s, name[i]] += 1
+            total[s, name[i]] += length
+            if length < limit:
+                small[s] += 1
+                small_ns[s] += length
+            inside[s] += iteration[i] >= 0
 
 
 @compiled((_LANE, _T, _T, types.int64, types.int64), (_P, _T, _T, types.int64, types.int64))

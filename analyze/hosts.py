@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -160,9 +161,20 @@ class HostStates:
         return innermost(rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy(), value)
 
     def _overhead(self, thread: Thread, source: str) -> Steps:
-        rows = self._trace.overhead.filter(_on(thread) & (pl.col("source") == source))
-        rows = rows.sort(["start_ns", "end_ns"], descending=[False, True])
-        return innermost(rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy())
+        words = distinct_values(self._trace.overhead["source"])
+        pid, tid, code, start, end = self._overheads
+        rows = np.flatnonzero((pid == thread[0]) & (tid == thread[1]) & (code == words.index(source)))
+        rows = rows[np.lexsort((-end[rows], start[rows]))]
+        return innermost(start[rows], end[rows])
+
+    @cached_property
+    def _overheads(self) -> tuple[Ints, ...]:
+        """Process, thread, source code, start and end of each row of table ``overhead``."""
+        table = self._trace.overhead
+        columns = table.with_columns(pl.col("source").to_physical()).select(
+            "pid", "tid", "source", "start_ns", "end_ns"
+        )
+        return tuple(column.to_numpy() for column in columns)
 
 
 def _on(thread: Thread) -> pl.Expr:

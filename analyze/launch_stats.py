@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Final
 
 import numpy as np
@@ -48,25 +49,105 @@ Counts = dict[tuple[int, str | None], tuple[int | float | None, ...]]
 def launch_tables(work: Work) -> tuple[pl.DataFrame, Counts, pl.DataFrame]:
     """Tables ``launches`` and ``top_kernels``, and between them what `kernel_counts` needs."""
     launches = pl.DataFrame(_distributions(work), schema=SCHEMAS["launches"], orient="row")
-    kernels = list(_kernels(work))  # as much as the numbers of all ops, so not before
-    return launches, _counts(work, kernels), _top(work, kernels)
+    sums = [_sums(work, *one) for one in work.devices() if one[0].device not in work.host_devices]
+    return launches, _counts(sums), _top(work, sums)
 
 
 @dataclass(frozen=True, slots=True)
-class _Kernels:
-    """The kernels of one device, and by stage; `rows` are all its ops."""
+class _Stage:
+    """The kernels of one stage, or of all of a device (null): how many of each name and for how long, how many small ones and for
+    how long, and how many of all within an iteration."""
 
-    span: Span
-    rows: Rows
-    kernels: Rows
-    by_stage: list[tuple[str, Rows]]
+    stage: str | None
+    count: Ints
+    total_ns: Ints
+    small: int
+    small_ns: int
+    inside: int
 
 
-def _kernels(work: Work) -> Iterator[_Kernels]:
-    for span, rows in work.devices():
-        if span.device not in work.host_devices:
-            kernels = rows[_IS_KERNEL[work.kind[rows]]]
-            yield _Kernels(span, rows, kernels, list(work.by_path(kernels)))
+@dataclass(frozen=True, slots=True)
+class _Device:
+    device: int
+    iterations: int
+    stages: list[_Stage]
+
+
+def _sums(work: Work, span: Span, rows: Rows) -> _Device:
+    """What is counted of the kernels among the ops `rows` of a device."""
+    names = len(distinct_values(work.ops["name"])) or 1
+    low, high = min(work.names), max(work.names)
+    fast = accelerated(len(rows)) if (high - low + 2) * names <= _TABLE else None
+    stages = list(_by_stage(work, rows, names) if fast is None else _compiled(fast, work, span, names, low, high))
+    return _Device(span.device, _distinct(work.iteration[rows]), stages)
+
+
+_TABLE: Final = 1 << 21
+"""Pairs of a stage and a name up to which a table of all of them is made."""
+
+
+def _distinct(iteration: Ints) -> int:
+    """How many iterations there are in `iteration`."""
+    if len(iteration) == 0:
+        return 0
+    width = int(iteration.max()) + 1
+    if width > len(iteration):
+        return len(np.unique(iteration[iteration != NOTHING]))
+    seen = np.zeros(width + 1, bool)
+    seen[iteration] = True  # the last one stands for `NOTHING`
+    return int(seen[:-1].sum())
+
+
+def _by_stage(work: Work, rows: Rows, names: int) -> Iterator[_Stage]:
+    kernels = rows[_IS_KERNEL[work.kind[rows]]]
+    name = work.ops["name"].to_physical().fill_null(0).to_numpy()
+    for stage, mine in [(None, kernels), *work.by_path(kernels)]:
+        length = work.end[mine] - work.start[mine]
+        small = length < SMALL_NS
+        # Sums below 2**53 ns (104 days) are exact in float64.
+        total = np.bincount(name[mine], weights=length, minlength=names).astype(np.int64)
+        yield _Stage(
+            stage,
+            np.bincount(name[mine], minlength=names),
+            total,
+            int(small.sum()),
+            int(length[small].sum()),
+            int((work.iteration[mine] != NOTHING).sum()),
+        )
+
+
+def _compiled(fast: ModuleType, work: Work, span: Span, names: int, low: int, high: int) -> Iterator[_Stage]:
+    """`_by_stage` in one pass. The first row of each table is the whole device."""
+    count, total = (np.zeros((high - low + 2, names), np.int64) for _ in range(2))
+    small, small_ns, inside = (np.zeros(high - low + 2, np.int64) for _ in range(3))
+    name = work.ops["name"].to_physical().fill_null(0).to_numpy()
+    for first in range(0, len(name), _CHUNK):
+        some = slice(first, first + _CHUNK)
+        fast.kernel_sums(
+            work.device[some],
+            span.device,
+            _IS_KERNEL[work.kind[some]],
+            work.path[some] - np.int32(low - 1),
+            name[some].astype(np.int32),
+            work.iteration[some].astype(np.int32, copy=False),
+            work.start[some],
+            work.end[some],
+            SMALL_NS,
+            count,
+            total,
+            small,
+            small_ns,
+            inside,
+        )
+    for column in (count, total, small, small_ns, inside):
+        column[0] = column[1:].sum(axis=0)
+    used = np.flatnonzero(count[1:].sum(axis=1)).tolist()
+    for stage, i in [(None, 0), *sorted((work.names[i + low], i + 1) for i in used)]:
+        yield _Stage(stage, count[i], total[i], int(small[i]), int(small_ns[i]), int(inside[i]))
+
+
+_CHUNK: Final = 1 << 18
+"""Ops that are counted together: what that needs meanwhile stays in the processor's cache."""
 
 
 def _distributions(work: Work) -> list[tuple[object, ...]]:
@@ -82,13 +163,20 @@ def _distributions(work: Work) -> list[tuple[object, ...]]:
         parts = [(None, rows), *work.by_path(rows)] if len(rows) else []
         for stage, chosen in parts:
             at = work.in_trace(chosen)
-            waited = start[at]
-            waited -= work.calls.start_ns[work.launches.call[at]]
-            latency = _distribution(waited)
-            del waited
+            latency = _distribution(_latency(work, at))
             latencies.append((span.device, stage, "latency", *latency))
             delays.append((span.device, stage, "queue_delay", *_distribution(delay[at])))
     return latencies + delays
+
+
+def _latency(work: Work, rows: Rows) -> Ints:
+    """The latency of the ops `rows` of the trace."""
+    out = np.empty(len(rows), np.int64)
+    start = work.trace.ops["start_ns"].to_numpy()
+    for first in range(0, len(rows), _CHUNK):
+        some = rows[first : first + _CHUNK]
+        np.subtract(start[some], work.calls.start_ns[work.launches.call[some]], out=out[first : first + _CHUNK])
+    return out
 
 
 def op_waits(work: Work) -> tuple[Ints, npt.NDArray[np.bool_]]:
@@ -119,14 +207,18 @@ def _distribution(values: Ints) -> tuple[int, ...]:
     return n, *(int(values[r]) for r in ranks)
 
 
-def _counts(work: Work, found: list[_Kernels]) -> Counts:
-    out: Counts = {}
-    for one in found:
-        iteration = work.iteration[one.rows]
-        iterations = len(np.unique(iteration[iteration != NOTHING]))
-        for stage, mine in [(None, one.kernels), *one.by_stage]:
-            out[one.span.device, stage] = _count(work, mine, iterations)
-    return out
+def _counts(found: list[_Device]) -> Counts:
+    return {
+        (one.device, of.stage): (
+            int(of.count.sum()),
+            int(of.total_ns.sum()),
+            of.small,
+            of.small_ns,
+            of.inside / one.iterations if one.iterations else None,
+        )
+        for one in found
+        for of in one.stages
+    }
 
 
 def kernel_counts(work: Work, found: Counts, ledger: pl.DataFrame) -> pl.DataFrame:
@@ -150,34 +242,16 @@ def kernel_counts(work: Work, found: Counts, ledger: pl.DataFrame) -> pl.DataFra
     return pl.DataFrame(rows_out, schema=SCHEMAS["kernel_counts"], orient="row")
 
 
-def _count(work: Work, kernels: Rows, iterations: int) -> tuple[int | float | None, ...]:
-    length = work.end[kernels] - work.start[kernels]
-    small = length < SMALL_NS
-    inside = int((work.iteration[kernels] != NOTHING).sum())
-    return (
-        len(kernels),
-        int(length.sum()),
-        int(small.sum()),
-        int(length[small].sum()),
-        inside / iterations if iterations else None,
-    )
-
-
-def _top(work: Work, found: list[_Kernels]) -> pl.DataFrame:
+def _top(work: Work, found: list[_Device]) -> pl.DataFrame:
     """The kernels with the longest total time. `share` is of the kernels of that stage or device."""
     names = distinct_values(work.ops["name"])
-    name = work.ops["name"].to_physical().fill_null(0).to_numpy()
     rows_out: list[tuple[object, ...]] = []
     for one in found:
-        parts: list[tuple[str | None, Rows]] = [(None, one.kernels)] if len(one.kernels) else []
-        for stage, mine in [*parts, *one.by_stage]:
-            length, code = work.end[mine] - work.start[mine], name[mine]
-            # Sums below 2**53 ns (104 days) are exact in float64.
-            total = np.bincount(code, weights=length, minlength=len(names)).astype(np.int64)
-            count = np.bincount(code, minlength=len(names))
-            used = np.flatnonzero(count)
-            whole = int(total.sum())
-            for c in used[np.argsort(-total[used], kind="stable")[: TOP if stage is None else TOP // 2]].tolist():
-                ns, n = int(total[c]), int(count[c])
-                rows_out.append((one.span.device, stage, names[c], n, ns, ns / n, ns / whole if whole else None))
+        for of in one.stages:
+            used = np.flatnonzero(of.count)
+            whole = int(of.total_ns.sum())
+            longest = used[np.argsort(-of.total_ns[used], kind="stable")[: TOP if of.stage is None else TOP // 2]]
+            for c in longest.tolist():
+                ns, n = int(of.total_ns[c]), int(of.count[c])
+                rows_out.append((one.device, of.stage, names[c], n, ns, ns / n, ns / whole if whole else None))
     return pl.DataFrame(rows_out, schema=SCHEMAS["top_kernels"], orient="row")

@@ -9,7 +9,7 @@ comm is not under compute: the time they cost. Unlike ledger cells, unions of di
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Final
@@ -110,15 +110,16 @@ def _overlap(own: Mapping[str, Cover], other: Mapping[str, Cover]) -> Overlap:
     )
 
 
-def group_covers(kind: Ints, start: Ints, end: Ints, names: Collection[str] = tuple(GROUPS)) -> dict[str, Cover]:
-    """The unions of the groups `names`, from ops sorted by start (`kind` = positions in `KINDS`)."""
-    out = {}
+def group_covers(kind: Ints, start: Ints, end: Ints) -> dict[str, Cover]:
+    """The union of each of `GROUPS`, from ops sorted by start (`kind` = positions in `KINDS`)."""
     groups = _GROUPS_OF[kind]
-    for g, name in enumerate(GROUPS):
-        if name in names:
-            rows = np.flatnonzero(groups & 1 << g)
-            out[name] = cover(start[rows], end[rows])
-    return out
+    return {name: _group_cover(name, groups, start, end) for name in GROUPS}
+
+
+def _group_cover(name: str, groups: Ints, start: Ints, end: Ints) -> Cover:
+    """The union of the ops that belong to `name`, by the bits of each op's groups."""
+    rows = np.flatnonzero(groups & 1 << _NUMBER[name])
+    return cover(start[rows], end[rows])
 
 
 def pair_rows(device: int, stage: str | None, found: Overlap) -> list[Row]:
@@ -153,9 +154,17 @@ def exposed_rows(device: int, stage: str | None, found: Overlap) -> list[Row]:
 def stage_covers(
     kind: Ints, start: Ints, end: Ints, mine: npt.NDArray[np.bool_], whole: Mapping[str, Cover]
 ) -> tuple[dict[str, Cover], dict[str, Cover]]:
-    """(unions of the ops `mine`, unions of all other ops) of one device. `whole` are the unions of all, used where a group has
-    no member among `mine`."""
-    own = group_covers(kind[mine], start[mine], end[mine])
-    rest = np.flatnonzero(~mine)
-    shared = [name for name in GROUPS if own[name].total]
-    return own, {**whole, **group_covers(kind[rest], start[rest], end[rest], shared)}
+    """(unions of the ops `mine`, for the groups that give a; unions of all other ops, for those that give b) of one device.
+
+    `whole` are the unions of all, used where a group has no member among `mine`.
+    """
+    groups = _GROUPS_OF[kind]
+    inside, beside = np.where(mine, groups, 0), np.where(mine, 0, groups)
+    touched = int(np.bitwise_or.reduce(inside))
+    return (
+        {name: _group_cover(name, inside, start, end) for name in _MOVES},
+        {
+            name: _group_cover(name, beside, start, end) if touched >> _NUMBER[name] & 1 else whole[name]
+            for name in _BESIDE
+        },
+    )

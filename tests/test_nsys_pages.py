@@ -23,7 +23,7 @@ pytest.importorskip("numba")
 from aisp_trace.traces import nsys_pages
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.nsys import _COLUMNS
-from aisp_trace.traces.nsys_columns import _rowid_bounds
+from aisp_trace.traces.nsys_columns import _rowid_bounds, integers
 from aisp_trace.traces.nsys_pages import page_columns
 from aisp_trace.traces.nsys_sqlite import Source, quoted
 
@@ -209,6 +209,23 @@ def test_no_offset_leaves_the_buffer(tmp_path: Path) -> None:
         bits, nulls = np.zeros(3, np.int64), np.zeros(3, np.int64)
         status, used, rows = fast.rows.py_func(page, np.array([0]), 512, 1, wanted, out, bits, nulls)
         assert status in (fast.DONE, fast.STRANGE) and used <= 1 and rows <= 300
+
+
+@pytest.mark.parametrize("odd", [None, 0, 2**32 - 1, 2**32, -1, -(2**40), 2**63 - 1])
+def test_numbers_of_32_bits_without_sign_are_left_to_sqlite_if_one_does_not_fit(
+    tmp_path: Path, odd: int | None
+) -> None:
+    path = tmp_path / "x.sqlite"
+    write(path, [(i, "t", i, odd if i == 300 else i) for i in range(600)])
+    found = decoded(path, "x", {"a": pl.Int64, "c": pl.UInt32})
+    if odd is None or 0 <= odd < 2**32:
+        assert found == by_sqlite(path, "x", ["a", "c"])
+    else:
+        assert found is None
+    with Source(path) as source:
+        column = integers(source, "x", {"c": pl.UInt32}).get_column("c")
+    assert column.dtype == (pl.UInt32 if found else pl.Int64)
+    assert column[300] == odd
 
 
 def test_a_missing_decoder_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,23 +114,42 @@ def repairs(key: Array) -> list[tuple[int, Array]] | None:
 
     Recorders write rows when they end up in a buffer, so a few of millions lie out of order. Null where that is no longer so.
     """
-    reach = np.maximum.accumulate(key)
-    late = np.flatnonzero(key < reach)
+    carried, ends, found = np.iinfo(np.int64).min, [], []
+    for first in range(0, len(key), _SLICE):
+        reach = _reach(key, first, carried)
+        found.append(np.flatnonzero(key[first : first + _SLICE] < reach) + first)
+        carried = reach[-1]
+        ends.append(carried)
+    late = np.concatenate(found) if found else np.empty(0, np.int64)
     if len(late) > MOST_LATE:
         return None
-    begin = np.searchsorted(reach, key[late], side="right")
-    low = high = -1
+    begin = _begins(key, np.array(ends), late)
     stretches: list[tuple[int, int]] = []
     for first, last in zip(begin.tolist(), (late + 1).tolist(), strict=True):
-        if stretches and first < high:
-            low, high = min(low, first), last
-            stretches[-1] = (low, high)
-        else:
-            low, high = first, last
-            stretches.append((low, high))
+        while stretches and first < stretches[-1][1]:  # a key that is late by far may reach back over several
+            first = min(first, stretches.pop()[0])
+        stretches.append((first, last))
     if sum(b - a for a, b in stretches) > max(len(key) // 8, 1_000):
         return None
     return [(a, np.argsort(key[a:b], kind="stable")) for a, b in stretches]
+
+
+def _reach(key: Array, first: int, carried: Any) -> Array:
+    """The running maximum of a slice of `key`; `carried` is that of all before."""
+    reach: Array = np.maximum.accumulate(key[first : first + _SLICE])
+    np.maximum(reach, carried, out=reach)
+    return reach
+
+
+def _begins(key: Array, ends: Array, late: Array) -> Array:
+    """For each of the rows `late` the first row that has a larger key. `ends` is the running maximum behind each slice."""
+    out = np.empty(len(late), np.int64)
+    slices = np.searchsorted(ends, key[late], side="right")
+    for one in np.unique(slices).tolist():
+        mine = slices == one
+        reach = _reach(key, one * _SLICE, ends[one - 1] if one else np.iinfo(np.int64).min)
+        out[mine] = np.searchsorted(reach, key[late[mine]], side="right") + one * _SLICE
+    return out
 
 
 def repair(values: Array, stretches: list[tuple[int, Array]]) -> None:

@@ -19,15 +19,14 @@ from .nsys_sqlite import Source, quoted
 PAGES_ROWS: Final = 400_000
 """From this many rows on decoding a table's pages is worth loading the compiled decoder; see `nsys_pages`."""
 
-PARALLEL_ROWS: Final = 50_000
+PARALLEL_ROWS: Final = 200_000
 """From this many rows on a table is read in two threads."""
 
 ADBC_ROWS: Final = 5_000
 """Below this many rows `sqlite3` is as fast as ADBC, and cheaper to start."""
 
 _CHUNK_ROWS: Final = 1 << 18
-_BATCH_ROWS: Final = str(_CHUNK_ROWS)
-"""A chunk is one batch: SQLite works on the first batch of an answer without the interpreter's lock, on others with it."""
+_BATCH_ROWS: Final = "65536"
 
 
 def integers(source: Source, table: str, columns: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
@@ -111,10 +110,8 @@ def _read_adbc(
 
     columns = ", ".join(map(quoted, present))
     low, high = bounds
-    rows = high - low + 1
-    sparse = rows // _CHUNK_ROWS > 4_096
-    threads = 2 if rows >= PARALLEL_ROWS and not sparse else 1
-    step = rows if sparse else min(_CHUNK_ROWS, -(-rows // threads))
+    sparse = (high - low) // _CHUNK_ROWS > 4_096
+    step = (high - low + 1) if sparse else _CHUNK_ROWS
     chunks = [(a, min(a + step - 1, high)) for a in range(low, high + 1, step)]
 
     def read(part: list[tuple[int, int]]) -> list[pl.DataFrame]:
@@ -134,7 +131,7 @@ def _read_adbc(
         return frames
 
     half = (len(chunks) + 1) // 2
-    parts = [chunks] if threads == 1 else [chunks[:half], chunks[half:]]
+    parts = [chunks[:half], chunks[half:]] if high - low >= PARALLEL_ROWS and len(chunks) > 1 else [chunks]
     try:
         if len(parts) == 1:
             frames = read(parts[0])
