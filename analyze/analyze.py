@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..traces.columns import gathered, series
+from ..traces.columns import SLICE, gathered, series
 from ..traces.errors import UsageError
 from ..traces.model import COPY_KINDS, KIND_TYPE, KINDS, TABLES, Trace, distinct_values
 from .allocator import allocator_table
@@ -57,8 +57,6 @@ ATTRIBUTION_RULES: Final = ("process", "thread")
 
 _PART_COLUMNS: Final = ("stage", "kind", "start_ns", "end_ns", "nbytes")
 _LAUNCH_COLUMNS: Final = ("pid", "correlation", "kind", "src_kind", "dst_kind")
-_SLICE: Final = 1 << 18
-"""Ops that are grouped at once."""
 
 _COPIES: Final = np.array([kind in COPY_KINDS for kind in KINDS])
 _MOVES: Final = np.array([kind in COPY_KINDS or kind == "comm" for kind in KINDS])
@@ -146,12 +144,9 @@ class _Engine:
     def _windows(self) -> list[_DeviceWindow]:
         """The window of every device that has ops in it."""
         ops, out = self.ops, []
-        parts = (
-            part.group_by("device").agg(pl.col("start_ns").min(), pl.col("end_ns").max())
-            for part in ops.select("device", "start_ns", "end_ns").iter_slices(_SLICE)
-        )
-        hulls = pl.concat(parts) if len(ops) else ops.select("device", "start_ns", "end_ns")
-        hulls = hulls.group_by("device").agg(pl.col("start_ns").min(), pl.col("end_ns").max()).sort("device")
+        times = ops.select("device", "start_ns", "end_ns")
+        hulls = pl.concat([times.clear(), *(_hulls(part) for part in times.iter_slices(SLICE))])
+        hulls = _hulls(hulls).sort("device")
         if self._whole:
             return [_DeviceWindow(d, low, high, None) for d, low, high in hulls.iter_rows() if high > low]
         device = ops["device"].to_numpy()
@@ -561,7 +556,7 @@ def _kinds(device: int, ops: pl.DataFrame) -> pl.DataFrame:
             (pl.col("end_ns") - pl.col("start_ns")).sum().alias("sum_ns"),
             pl.col("nbytes").sum(),
         )
-        for part in ops.iter_slices(_SLICE)
+        for part in ops.iter_slices(SLICE)
     )
     return (
         sums.group_by("kind")
@@ -571,6 +566,11 @@ def _kinds(device: int, ops: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.lit(device, pl.Int32).alias("device"))
         .select(*SCHEMAS["kinds"])
     )
+
+
+def _hulls(times: pl.DataFrame) -> pl.DataFrame:
+    """The first start and the last end of each device."""
+    return times.group_by("device").agg(pl.col("start_ns").min(), pl.col("end_ns").max())
 
 
 def _copies(ops: pl.DataFrame) -> pl.DataFrame:

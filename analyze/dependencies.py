@@ -27,7 +27,6 @@ from .launches import Calls, Launches, grouped_rows
 from .work import LANE, Lane, groups
 
 STREAM = ("pid", "context", "stream")
-_PLACE = ("pid", "device", "context", "stream")
 _EVENT = ("pid", "event_id", "event_sync_id")
 
 

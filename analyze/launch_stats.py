@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..traces.columns import SLICE
 from ..traces.model import KINDS, distinct_values
 from .acceleration import accelerated
 from .concurrency import ends_before
@@ -121,8 +122,8 @@ def _compiled(fast: ModuleType, work: Work, span: Span, names: int, low: int, hi
     count, total = (np.zeros((high - low + 2, names), np.int64) for _ in range(2))
     small, small_ns, inside = (np.zeros(high - low + 2, np.int64) for _ in range(3))
     name = work.ops["name"].to_physical().fill_null(0).to_numpy()
-    for first in range(0, len(name), _CHUNK):
-        some = slice(first, first + _CHUNK)
+    for first in range(0, len(name), SLICE):
+        some = slice(first, first + SLICE)
         fast.kernel_sums(
             work.device[some],
             span.device,
@@ -144,10 +145,6 @@ def _compiled(fast: ModuleType, work: Work, span: Span, names: int, low: int, hi
     used = np.flatnonzero(count[1:].sum(axis=1)).tolist()
     for stage, i in [(None, 0), *sorted((work.names[i + low], i + 1) for i in used)]:
         yield _Stage(stage, count[i], total[i], int(small[i]), int(small_ns[i]), int(inside[i]))
-
-
-_CHUNK: Final = 1 << 18
-"""Ops that are counted together: what that needs meanwhile stays in the processor's cache."""
 
 
 def _distributions(work: Work) -> list[tuple[object, ...]]:
@@ -173,9 +170,9 @@ def _latency(work: Work, rows: Rows) -> Ints:
     """The latency of the ops `rows` of the trace."""
     out = np.empty(len(rows), np.int64)
     start = work.trace.ops["start_ns"].to_numpy()
-    for first in range(0, len(rows), _CHUNK):
-        some = rows[first : first + _CHUNK]
-        np.subtract(start[some], work.calls.start_ns[work.launches.call[some]], out=out[first : first + _CHUNK])
+    for first in range(0, len(rows), SLICE):
+        some = rows[first : first + SLICE]
+        np.subtract(start[some], work.calls.start_ns[work.launches.call[some]], out=out[first : first + SLICE])
     return out
 
 

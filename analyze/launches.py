@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..traces.columns import SLICE
 from ..traces.model import Trace
 from .acceleration import accelerated
 from .calls import COPY, LAUNCH, classes_of, synchronous_copies
@@ -92,8 +93,8 @@ class Calls:
         rows = self.rows_of_thread[thread]
         if thread not in self._blocks:
             ends = []
-            for first in range(0, len(rows), _CHUNK):
-                some = self.end_ns[rows[first : first + _CHUNK]]
+            for first in range(0, len(rows), SLICE):
+                some = self.end_ns[rows[first : first + SLICE]]
                 ends.append(np.maximum.reduceat(some, np.arange(0, len(some), _BLOCK)))
             self._blocks[thread] = self.start_ns[rows[::_BLOCK]], np.maximum.accumulate(np.concatenate(ends))
         begins, reach = self._blocks[thread]
@@ -116,8 +117,6 @@ FEW: Final = 16
 """With this many calls for each op the calls of other correlation ids are put aside first."""
 
 _BLOCK: Final = 1 << 10
-_CHUNK: Final = 1 << 18
-"""Calls that are looked at together: what that needs meanwhile stays in the processor's cache."""
 
 
 def grouped_rows(group: npt.NDArray[np.integer], groups: int) -> tuple[npt.NDArray[np.integer], Ints]:
@@ -156,8 +155,8 @@ def _with_correlation(calls: Calls, wanted: Ints) -> npt.NDArray[np.intp]:
     is_wanted = np.zeros(width + 2, bool)  # the first and the last stand for all ids outside
     is_wanted[wanted - low + 1] = True
     found = []
-    for first in range(0, len(calls), _CHUNK):
-        some = calls.correlation[first : first + _CHUNK].astype(np.int64)
+    for first in range(0, len(calls), SLICE):
+        some = calls.correlation[first : first + SLICE].astype(np.int64)
         some = np.clip(some, low - 1, low + width) - (low - 1)
         found.append(np.flatnonzero(is_wanted[some]) + first)
     return np.concatenate(found)

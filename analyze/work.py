@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..traces.columns import SLICE
 from ..traces.model import Trace
 from .intervals import Ints
 from .launches import Calls, Launches, grouped_rows
@@ -31,9 +32,6 @@ Lane = tuple[int, int | None, int | None, int | None]
 
 _TABLE: Final = 2**22
 """Entries up to which a table of all conceivable streams is made."""
-
-_CHUNK: Final = 2**18
-"""Ops whose streams are numbered at once: what that needs meanwhile stays in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +125,9 @@ def lanes_of(ops: pl.DataFrame) -> tuple[npt.NDArray[np.integer], list[Lane]]:
     # Every column becomes a digit of one small number, and that number the row's place in a table: no hashing of all ops.
     place = np.empty(len(ops), np.int32)
     used = np.zeros(size, bool)
-    for first in range(0, len(ops), _CHUNK):
-        here = place[first : first + _CHUNK]
-        here[:] = _places(ops.slice(first, _CHUNK), digits)
+    for first in range(0, len(ops), SLICE):
+        here = place[first : first + SLICE]
+        here[:] = _places(ops.slice(first, SLICE), digits)
         used[here] = True
     codes = np.flatnonzero(used)
     number: npt.NDArray[np.integer] = np.zeros(size, np.int16 if len(codes) < 2**15 else np.int32)

@@ -23,7 +23,7 @@ def test_repairs_put_any_keys_in_stable_order_whatever_the_slices(keys: list[int
     if nearly and len(key) > 4:
         key[1], key[4] = key[4], key[1]
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(columns, "_SLICE", size)
+        monkeypatch.setattr(columns, "SLICE", size)
         found = repairs(key)
     assert found is not None
     row = np.arange(len(key))
@@ -54,7 +54,7 @@ def test_calls_near_an_interval_are_all_that_reach_into_it(spans: list[tuple[int
     calls = Calls(one, one, start, end, one.astype(np.uint32), one.astype(np.int8), one > 1)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(launches, "_BLOCK", 4)
-        monkeypatch.setattr(launches, "_CHUNK", 8)
+        monkeypatch.setattr(launches, "SLICE", 8)
         near = calls.near((1, 1), low, low + 5).tolist()
     assert near == list(range(near[0], near[-1] + 1)) if near else True
     assert set(np.flatnonzero((end > low) & (start < low + 5)).tolist()) <= set(near)

@@ -14,13 +14,16 @@ import polars as pl
 
 Array = npt.NDArray[Any]
 
+SLICE: Final = 1 << 18
+"""Rows that are worked on together: what that needs meanwhile stays in the processor's cache."""
+
 
 def series(name: str, values: Array, absent: npt.NDArray[np.bool_] | None = None) -> pl.Series:
     """A column over the memory of `values` (contiguous integers, not changed afterwards); null where `absent`.
 
     A small one is a copy: loading pyarrow takes longer.
     """
-    if len(values) < _SLICE:
+    if len(values) < SLICE:
         column = pl.Series(name, values)
         return column if absent is None or not absent.any() else column.set(pl.Series(absent), None)
     import pyarrow as pa
@@ -44,11 +47,11 @@ def gathered(column: pl.Series, rows: Array) -> pl.Series:
         found = series(column.name, column.to_physical().to_numpy()[rows])
         return found.cat.to(column.dtype) if isinstance(column.dtype, pl.Enum) else found
     values, absent = np.empty(len(rows), column.clear().to_numpy().dtype), np.empty(len(rows), bool)
-    for first in range(0, len(rows), _SLICE):
-        some = rows[first : first + _SLICE]
+    for first in range(0, len(rows), SLICE):
+        some = rows[first : first + SLICE]
         part = column.slice(int(some[0]), int(some[-1] - some[0]) + 1)
-        values[first : first + _SLICE] = part.fill_null(0).to_numpy()[some - some[0]]
-        absent[first : first + _SLICE] = part.is_null().to_numpy()[some - some[0]]
+        values[first : first + SLICE] = part.fill_null(0).to_numpy()[some - some[0]]
+        absent[first : first + SLICE] = part.is_null().to_numpy()[some - some[0]]
     return series(column.name, values, absent)
 
 
@@ -59,16 +62,13 @@ def in_slices(frame: pl.DataFrame, expression: pl.Expr) -> pl.Series:
     """
     values, absent = np.empty(frame.height, np.int32), None
     name = frame.clear().select(expression).columns[0]
-    for first in range(0, frame.height, _SLICE):
-        found, missing = parts(frame.slice(first, _SLICE).select(expression).to_series())
-        values[first : first + _SLICE] = found
+    for first in range(0, frame.height, SLICE):
+        found, missing = parts(frame.slice(first, SLICE).select(expression).to_series())
+        values[first : first + SLICE] = found
         if missing is not None:
             absent = np.zeros(frame.height, bool) if absent is None else absent
-            absent[first : first + _SLICE] = missing
+            absent[first : first + SLICE] = missing
     return series(name, values, absent)
-
-
-_SLICE: Final = 1 << 18
 
 
 def places(large: Array, small: Array) -> Array:
@@ -115,9 +115,9 @@ def repairs(key: Array) -> list[tuple[int, Array]] | None:
     Recorders write rows when they end up in a buffer, so a few of millions lie out of order. Null where that is no longer so.
     """
     carried, ends, found = np.iinfo(np.int64).min, [], []
-    for first in range(0, len(key), _SLICE):
+    for first in range(0, len(key), SLICE):
         reach = _reach(key, first, carried)
-        found.append(np.flatnonzero(key[first : first + _SLICE] < reach) + first)
+        found.append(np.flatnonzero(key[first : first + SLICE] < reach) + first)
         carried = reach[-1]
         ends.append(carried)
     late = np.concatenate(found) if found else np.empty(0, np.int64)
@@ -136,7 +136,7 @@ def repairs(key: Array) -> list[tuple[int, Array]] | None:
 
 def _reach(key: Array, first: int, carried: Any) -> Array:
     """The running maximum of a slice of `key`; `carried` is that of all before."""
-    reach: Array = np.maximum.accumulate(key[first : first + _SLICE])
+    reach: Array = np.maximum.accumulate(key[first : first + SLICE])
     np.maximum(reach, carried, out=reach)
     return reach
 
@@ -147,8 +147,8 @@ def _begins(key: Array, ends: Array, late: Array) -> Array:
     slices = np.searchsorted(ends, key[late], side="right")
     for one in np.unique(slices).tolist():
         mine = slices == one
-        reach = _reach(key, one * _SLICE, ends[one - 1] if one else np.iinfo(np.int64).min)
-        out[mine] = np.searchsorted(reach, key[late[mine]], side="right") + one * _SLICE
+        reach = _reach(key, one * SLICE, ends[one - 1] if one else np.iinfo(np.int64).min)
+        out[mine] = np.searchsorted(reach, key[late[mine]], side="right") + one * SLICE
     return out
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from .columns import SLICE
 from .errors import InputError
 
 TEXT: Final = "text"
@@ -249,16 +250,12 @@ def text_column(name: str, codes: Any, values: Iterable[str]) -> pl.Series:
         return pl.Series(name, [None] * len(codes), dtype=dtype)
     stored = np.empty(len(codes), pl.Series([], dtype=dtype).to_physical().to_numpy().dtype)
     nulls = False
-    for first in range(0, len(codes), _SLICE):
-        part = codes[first : first + _SLICE]
+    for first in range(0, len(codes), SLICE):
+        part = codes[first : first + SLICE]
         nulls |= bool(part.min() < 0)
-        np.maximum(part, 0, out=stored[first : first + _SLICE], casting="unsafe")
+        np.maximum(part, 0, out=stored[first : first + SLICE], casting="unsafe")
     out = pl.Series(name, stored).cat.to(dtype)
     return out.set(pl.Series(codes < 0), None) if nulls else out
-
-
-_SLICE: Final = 1 << 18
-"""Rows that are encoded at once: what that needs meanwhile stays in the processor's cache."""
 
 
 def make_trace(meta: Meta, **tables: pl.DataFrame) -> Trace:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from .columns import SLICE
 from .errors import InputError
 from .model import Meta, Trace, make_partial_trace
 from .nsys_columns import integers
@@ -123,15 +124,11 @@ def _distinct(tables: dict[str, pl.DataFrame], columns: list[str], names: tuple[
     found: set[Any] = set()
     for name in names:
         if name in tables:
-            for part in tables[name].select(columns).iter_slices(_SLICE):
+            for part in tables[name].select(columns).iter_slices(SLICE):
                 packed = part.select(_packed(columns)).to_series()  # one integer hashes faster than two columns
                 distinct: list[int] = packed.drop_nulls().unique().to_list()
                 found.update((p >> 32, p & 0xFFFFFFFF) if len(columns) == 2 else (p,) for p in distinct)
     return {row[0] for row in found} if len(columns) == 1 else found
-
-
-_SLICE: Final = 1 << 18
-"""Rows that are looked at together: what that needs meanwhile stays in the processor's cache."""
 
 
 def _packed(columns: list[str]) -> pl.Expr:
