@@ -20,9 +20,10 @@ from ..analyze.overlap import PAIRS
 from ..analyze.result import CAUSES, IDLE
 from ..traces.model import COPY_KINDS, KINDS
 from . import read_counts, read_rates, read_shares
+from .model import Bound
 from .reading import Reader, Reading
 
-__all__ = ["METRICS", "Metric", "Reading"]
+__all__ = ["METRICS", "Metric", "Reading", "cannot_fail", "greatest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +153,21 @@ METRICS: Final[Mapping[str, Metric]] = {
         False, False, tuple(COUNTERS), "optional", ("time",), "Hardware counters", read_rates.counter_share,
     ),
 }  # fmt: skip
+
+_MAY_EXCEED_THE_WHOLE: Final = ("bandwidth.peak_share",)
+"""A link may turn out faster than the peak it is held against."""
+
+
+def greatest(name: str, unit: str) -> float | None:
+    """The greatest value that metric `name` can have in a claim's `unit`; null where there is none.
+
+    No fraction is more than the whole. A quotient of two variants knows no such end.
+    """
+    return 1.0 if unit == "fraction" and name not in _MAY_EXCEED_THE_WHOLE else None
+
+
+def cannot_fail(name: str, bound: Bound, unit: str) -> bool:
+    """Whether every value that metric `name` can have lies inside `bound`, so that nothing is claimed."""
+    most = greatest(name, unit)
+    below = bound.minimum is None or bound.minimum <= 0  # no metric is negative
+    return below and (bound.maximum is None or (most is not None and bound.maximum >= most))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ..traces.errors import InputError
 from ..traces.run import nearest
-from .metrics import METRICS, Metric
+from .metrics import METRICS, Metric, cannot_fail
 from .model import (
     ANY,
     SCHEMA,
@@ -118,6 +118,9 @@ def _mechanism_claim(fields: Fields, key: str) -> MechanismClaim:
     right = metric.unit if against is None else "ratio"
     if unit != right:
         raise InputError(f"{where}: unit is {unit!r}, but this claim is in {right!r}")
+    bound = _bound(fields, "bound")
+    if cannot_fail(name, bound, unit):
+        raise InputError(f"{where}.bound: every value of {name} is {bound}; give a bound that can be missed")
     source = _source(fields)
     return MechanismClaim(
         id=fields.identifier("id"),
@@ -128,7 +131,7 @@ def _mechanism_claim(fields: Fields, key: str) -> MechanismClaim:
         stage=stage,
         against=against,
         size=fields.optional_text("size"),
-        bound=_bound(fields, "bound"),
+        bound=bound,
         unit=unit,
         why=fields.text("why"),
         source=source,

@@ -14,7 +14,7 @@ from typing import Final
 from .derive import Measured, band, exact, fraction, least, limit, measured
 from .evidence import Evidence
 from .judge import judge
-from .metrics import METRICS
+from .metrics import METRICS, cannot_fail
 from .model import Bound, Claim, ExpectationFile, MechanismClaim, Provenance, Source, TimeClaim
 from .occasions import UNDECIDED, Occasion, Refusal
 from .verdict import Verdict
@@ -101,6 +101,9 @@ def _derive_mechanism(
     bound = Bound(
         None if claim.bound.minimum is None else found.minimum, None if claim.bound.maximum is None else found.maximum
     )
+    if cannot_fail(claim.metric, bound, claim.unit):
+        text = f"the runs carry no bound for {claim.id} that a run could miss: they show {_shown(readings)}"
+        return Refusal(UNDECIDED, text, claim.id) if claim.source.kind == "measured" else text
     pair = (claim.variant,)
     rounds = [_round_medians(o.evidence, claim.variant, pair) for o in occasions]
     return replace(
@@ -125,12 +128,20 @@ def _round_medians(evidence: Evidence, name: str, needed: Collection[str]) -> li
     return [statistics.median(times[name]) / 1e6 for times in rounds]
 
 
+def _shown(readings: Sequence[Measured]) -> str:
+    return "; ".join(_reading(m) for m in readings)
+
+
+def _reading(m: Measured) -> str:
+    ends = "" if m.low == m.high else f" ({m.low:.4g} to {m.high:.4g})"
+    return f"{m.value:.6g}{ends} over {m.n} {m.sample}"
+
+
 def _source(occasions: Sequence[Occasion], readings: Sequence[Measured]) -> Source:
     said = []
     for occasion, m in list(zip(occasions, readings, strict=True))[-3:]:
-        ends = "" if m.low == m.high else f" ({m.low:.4g} to {m.high:.4g})"
         earlier = "" if occasion is occasions[-1] else f" in {occasion.evidence.run_id[:80]}"
-        said.append(f"{m.value:.6g}{ends} over {m.n} {m.sample}{earlier}")
+        said.append(f"{_reading(m)}{earlier}")
     more = len(occasions) - len(said)
     text = "; ".join([*said, *([f"and {more} earlier runs"] if more else [])])
     earlier_runs = tuple(o.evidence.run_id for o in occasions[:-1])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .metrics import METRICS, Metric
+from .metrics import METRICS, Metric, greatest
 from .model import ANY, SCHEMA, SOURCE_KINDS
 from .strict import ID, LONGEST_TEXT
 
@@ -69,6 +69,8 @@ def _definitions() -> dict[str, Any]:
             **_object({"min": _or_null(_NUMBER), "max": _or_null(_NUMBER)}, ()),
             "anyOf": [{"properties": {end: _NUMBER}, "required": [end]} for end in ("min", "max")],
         },
+        "can_fail": _can_fail(_NUMBER),
+        "can_fail_as_a_fraction": _can_fail({"type": "number", "exclusiveMaximum": 1}),
         "source": {
             **_object(
                 {
@@ -135,12 +137,12 @@ def _mechanism() -> dict[str, Any]:
         "of": _or_null(_TEXT),
         "stage": _or_null(_TEXT),
         "against": _or_null(_TEXT),
-        "bound": {"$ref": "#/$defs/bound"},
+        "bound": {"allOf": [{"$ref": "#/$defs/bound"}, {"$ref": "#/$defs/can_fail"}]},
         "unit": _TEXT,
     }
     required = ("type", "id", "workload", "variant", "why", "source", "metric", "bound", "unit")
     rules = [
-        {"if": {"properties": {"metric": {"const": name}}}, "then": _rules_of(metric)}
+        {"if": {"properties": {"metric": {"const": name}}}, "then": _rules_of(name, metric)}
         for name, metric in METRICS.items()
     ]
     relative = {
@@ -150,7 +152,13 @@ def _mechanism() -> dict[str, Any]:
     return _object(properties, required) | _measured_needs_provenance() | {"allOf": [*rules, relative]}
 
 
-def _rules_of(metric: Metric) -> dict[str, Any]:
+def _can_fail(upper: dict[str, Any]) -> dict[str, Any]:
+    """Of a bound: it has a least value above 0, which no metric is below of itself, or a greatest one like `upper`."""
+    ends = {"min": _POSITIVE, "max": upper}
+    return {"anyOf": [{"properties": {end: rule}, "required": [end]} for end, rule in ends.items()]}
+
+
+def _rules_of(name: str, metric: Metric) -> dict[str, Any]:
     """What a claim on `metric` has to look like."""
     properties: dict[str, Any] = {"unit": {"enum": [metric.unit, "ratio"]}}
     required = []
@@ -165,7 +173,10 @@ def _rules_of(metric: Metric) -> dict[str, Any]:
     if metric.stage == "never":
         properties["stage"] = {"type": "null"}
     alone = {"not": {"properties": {"against": _TEXT}, "required": ["against"]}}
-    absolute = {"if": alone, "then": {"properties": {"unit": {"const": metric.unit}}}}
+    own: dict[str, Any] = {"unit": {"const": metric.unit}}
+    if greatest(name, metric.unit) is not None:
+        own["bound"] = {"$ref": "#/$defs/can_fail_as_a_fraction"}
+    absolute = {"if": alone, "then": {"properties": own}}
     return {"properties": properties, **({"required": required} if required else {}), **absolute}
 
 

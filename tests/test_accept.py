@@ -16,6 +16,7 @@ from aisp_trace.expectations.diff import differences
 from aisp_trace.expectations.evidence import Evidence
 from aisp_trace.expectations.judge import judge
 from aisp_trace.expectations.load import PACKAGE_DIR, file_name, load_file
+from aisp_trace.expectations.metrics import cannot_fail
 from aisp_trace.expectations.model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, TimeClaim
 from aisp_trace.expectations.occasions import Occasion, exit_code
 from aisp_trace.expectations.wanted import load_wanted, parse_wanted
@@ -103,6 +104,39 @@ def test_a_wish_about_counters_waits_for_a_run_that_sampled_them(occasion: Any) 
     assert note.startswith(
         "no bound for pipeline.traffic from pipeline-1: the trace of optimized has no counter hbm_read"
     )
+
+
+def test_a_wish_that_the_runs_do_not_show_gets_no_bound(occasion: Any) -> None:
+    """`>= 0` would be met by every run: written down, it would be a check that cannot fail."""
+    none_hidden = analysis(overlap={"copy|compute": (1000, 1000, 0)})
+    shown = occasion(evidence(variants={**evidence().variants, "optimized": variant("optimized", none_hidden)}))
+    wish = mechanism("overlap.hidden", low=float("-inf"), id="pipeline.hidden")
+    proposal = propose([shown], file(), wanted=[wish])
+    assert [c.id for c in accepted(proposal).claims] == ["pipeline.faster"]
+    assert proposal.notes == (
+        "the runs carry no bound for pipeline.hidden that a run could miss: they show 0 over 10 iterations",
+    )
+    standing = mechanism("overlap.hidden", low=0.2, id="pipeline.hidden", source=SOURCE)
+    proposal = propose([shown], file(standing), allow_loosen=True)
+    assert "no bound for pipeline.hidden that a run could miss" in texts(proposal)
+
+
+@pytest.mark.parametrize(
+    ("name", "bound", "unit", "expected"),
+    [
+        ("idle.share", Bound(0.0, None), "fraction", True),
+        ("idle.share", Bound(None, 1.0), "fraction", True),
+        ("idle.share", Bound(0.0, 1.0), "fraction", True),
+        ("idle.share", Bound(0.01, 1.0), "fraction", False),
+        ("idle.share", Bound(None, 0.99), "fraction", False),
+        ("idle.share", Bound(None, 1.0), "ratio", False),  # of another variant's
+        ("copies.count", Bound(0.0, None), "count", True),
+        ("copies.count", Bound(None, 0.0), "count", False),
+        ("bandwidth.peak_share", Bound(None, 1.0), "fraction", False),  # a link may beat its peak
+    ],
+)
+def test_bounds_that_cannot_fail_are_known(name: str, bound: Bound, unit: str, expected: bool) -> None:
+    assert cannot_fail(name, bound, unit) is expected
 
 
 def test_each_rung_has_its_own_time_claim_and_one_without_gain_has_none(occasion: Any) -> None:

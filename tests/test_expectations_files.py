@@ -92,6 +92,8 @@ REFUSED: list[tuple[dict[str, Any], str, Any, str]] = [
     (MECHANISM, "against", "optimized", "'optimized' is compared with itself"),
     (MECHANISM, "bound", {}, "bounds nothing"),
     (MECHANISM, "bound", {"min": None, "max": None}, "bounds nothing"),
+    (MECHANISM, "bound", {"min": 0.0}, "every value of overlap.efficiency is >= 0; give a bound that can be missed"),
+    (MECHANISM, "bound", {"max": 1}, "every value of overlap.efficiency is <= 1; give a bound that can be missed"),
     (MECHANISM, "bound", {"min": 2, "max": 1}, "min 2 is above max 1"),
     (MECHANISM, "bound", 0.5, "expected an object, found a number"),
     (MECHANISM, "bound", {"min": True}, "'min' must be a number, found true or false"),

@@ -91,6 +91,7 @@ _KEYWORDS: dict[str, Any] = {
     "maxLength": lambda i, v, r: not isinstance(i, str) or len(i) <= v,
     "minimum": lambda i, v, r: not _is_number(i) or i >= v,
     "exclusiveMinimum": lambda i, v, r: not _is_number(i) or i > v,
+    "exclusiveMaximum": lambda i, v, r: not _is_number(i) or i < v,
     "minProperties": lambda i, v, r: not isinstance(i, dict) or len(i) >= v,
     "maxProperties": lambda i, v, r: not isinstance(i, dict) or len(i) <= v,
 }
