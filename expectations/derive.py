@@ -10,7 +10,8 @@ A confidence interval says where this occasion's median lies, not where the next
 what that costs. `allowance` stands in for what a single occasion cannot show, the spread between occasions, and is zero
 from the second one on:
 
-    times, rates, bytes     OCCASION of the value
+    times, rates, bytes     OCCASION of the value; so a share of a link's peak, which is a rate: the peak was measured
+                            on an occasion of its own, and may be exceeded
     fractions               half of the smaller of the fraction and what is missing from all, at most OCCASION; a
                             share that is near 0 or 1 is so for a reason, and may not move far
 

@@ -14,7 +14,7 @@ from typing import Final
 from .derive import Measured, band, exact, fraction, least, limit, measured
 from .evidence import Evidence
 from .judge import judge
-from .metrics import METRICS, cannot_fail
+from .metrics import METRICS, cannot_fail, greatest
 from .model import Bound, Claim, ExpectationFile, MechanismClaim, Provenance, Source, TimeClaim
 from .occasions import UNDECIDED, Occasion, Refusal
 from .verdict import Verdict
@@ -97,7 +97,8 @@ def _derive_mechanism(
             values = ", ".join(f"{r.value:.6g}" for r in readings)
             return Refusal(UNDECIDED, f"{claim.id}: the runs count differently ({values}), so no count is exact")
     else:
-        found = fraction(readings) if claim.unit == "fraction" else band(readings)
+        whole = greatest(claim.metric, claim.unit) is not None
+        found = fraction(readings) if whole else band(readings)
     bound = Bound(
         None if claim.bound.minimum is None else found.minimum, None if claim.bound.maximum is None else found.maximum
     )

@@ -121,6 +121,35 @@ def test_a_wish_that_the_runs_do_not_show_gets_no_bound(occasion: Any) -> None:
     assert "no bound for pipeline.hidden that a run could miss" in texts(proposal)
 
 
+def test_a_share_of_a_peak_is_bounded_as_the_rate_it_is(occasion: Any) -> None:
+    """Near 1 it says nothing of the next host's link, so 5 % of it are left, not half of what is missing from all."""
+    link = (
+        0,
+        "h2d",
+        "pinned",
+        "device",
+        None,
+        0,
+        ">=1MiB",
+        10,
+        10**9,
+        10**8,
+        10**8,
+        10.0,
+        10.0,
+        False,
+        10.0,
+        "x",
+        0.99,
+    )
+    copied = analysis(tables={"bandwidth": [link]})
+    shown = occasion(evidence(variants={**evidence().variants, "optimized": variant("optimized", copied)}))
+    wish = mechanism("bandwidth.peak_share", low=float("-inf"), of="h2d", id="pipeline.link")
+    found = {c.id: c for c in accepted(propose([shown], file(), wanted=[wish])).claims}["pipeline.link"]
+    assert isinstance(found, MechanismClaim)
+    assert found.bound == Bound(0.94, None)
+
+
 @pytest.mark.parametrize(
     ("name", "bound", "unit", "expected"),
     [
