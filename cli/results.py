@@ -63,7 +63,8 @@ def page(results: Sequence[Result]) -> str:
         groups.setdefault((result.manifest.workload, result.manifest.hardware.key), []).append(result)
     shown = [(_shown(group), group) for group in groups.values()]
     sections = [line for main, group in shown for line in _section(main, group)]
-    return "\n".join([*_HEAD, *_overview([main for main, _ in shown]), "", *_READING, "", *sections]).rstrip() + "\n"
+    overview = _overview([(main, _judged_most(group)) for main, group in shown])
+    return "\n".join([*_HEAD, *overview, "", *_READING, "", *sections]).rstrip() + "\n"
 
 
 def pays(gain: Gain | None) -> str:
@@ -95,6 +96,11 @@ def _shown(group: Sequence[Result]) -> Result:
     return (minimal or list(group))[-1]
 
 
+def _judged_most(group: Sequence[Result]) -> Result:
+    """The newest of the runs that the most bounds could be held against: none judges the run it came from."""
+    return max(reversed(group), key=lambda r: sum(v.status != "unrecorded" for v in r.judged.verdicts))
+
+
 _HEAD: Final = (
     "# Results",
     "",
@@ -116,15 +122,18 @@ _READING: Final = (
     "  share of the window.",
     "- **idle** is the device's; *idle, host* is what of it the host is to blame for (docs/definitions.md).",
     "- **busiest kind** takes so much of an iteration: no arrangement of the same operations is faster than it alone.",
+    "- **claims** are held against bounds that were written down (docs/verdicts.md). A bound is *unrecorded* for the run it",
+    "  was measured in; the first table counts them as the run judged by most of them has them.",
     f"- `{text.ABSENT}` was not measured in that run, or cannot be told: then a line below the tables says why. It never",
     "  means 0.",
 )
 
 
-def _overview(shown: Sequence[Result]) -> list[str]:
+def _overview(shown: Sequence[tuple[Result, Result]]) -> list[str]:
+    """A row for each pair: figures of the first run, claims of the second."""
     heads = ("workload", "hardware", "baseline → optimized", "gain", "hidden", "allocator stall", "steps", "claims")
     out = [_line(heads), _line(["---", "---", "--:", "--:", "--:", "--:", "---", "---"])]
-    for result in shown:
+    for result, judged in shown:
         rows = {row.variant: row for row in result.rows}
         first = next(iter(rows.values()))
         best = rows.get("optimized", list(rows.values())[-1])
@@ -136,7 +145,7 @@ def _overview(shown: Sequence[Result]) -> list[str]:
             _change(first, best, _hidden),
             _change(first, best, lambda spent: text.share(spent.allocator)),
             _steps(list(rows.values())),
-            _verdict(result.judged.verdicts),
+            _verdict(judged.judged.verdicts),
         )
         out.append(_line(cells))
     return out
@@ -271,7 +280,9 @@ def _verdicts(result: Result) -> list[str]:
     runs = list(dict.fromkeys(run for v in found if v.status in ("met", "exceeded", "missed") for run in v.source.runs))
     judged = ", ".join(_name(run) for run in runs)
     by = f"; measured bounds were accepted from {judged}" if judged else ""
-    lines = [f"claims: {_verdict(found)}{by}."]
+    own = sum(v.status == "unrecorded" and result.manifest.run_id in v.source.runs for v in found)
+    source = f"; {text.count(own, 'bound')} came from this very run, and another has to judge them" if own else ""
+    lines = [f"claims: {_verdict(found)}{by}{source}."]
     different = [v for v in found if v.status not in ("met", "exceeded", "unrecorded")]
     return lines + [f"{v.status}: {plain(v.claim)}, {plain(v.quantity)}: {plain(v.reason)}." for v in different]
 

@@ -194,6 +194,17 @@ def test_claims_are_counted_and_what_is_not_met_is_explained(tmp_path: Path) -> 
     assert "- missed: pipeline.faster, speedup of optimized over baseline: the interval lies somewhere." in text
 
 
+def test_claims_of_the_overview_are_those_of_the_run_that_could_be_judged(tmp_path: Path) -> None:
+    """A run that its bounds were measured in says nothing about them, however new it is."""
+    own = replace(verdict("unrecorded"), source=replace(verdict("met").source, run="run-1"))
+    old, new = result(tmp_path / "run-1", [own]), result(tmp_path / "run-2", [verdict("missed")])
+    new = replace(new, manifest=replace(new.manifest, created_utc="2025-01-01T00:00:00Z", profile="deep"))
+    text = page([old, new])
+    assert rows(text, 0)["pipeline"][-1] == "1 missed"
+    assert "- claims: 1 unrecorded; 1 bound came from this very run, and another has to judge them." in text
+    assert "- another run: `run-2`, profile `deep`, 8 rounds" in text
+
+
 STORED = HOSTILE.replace("\ud800", "")
 """What of it a table can hold."""
 
