@@ -156,7 +156,7 @@ def _machine() -> list[str]:
     nsys = shutil.which("nsys")
     version = subprocess.run([nsys, "--version"], capture_output=True, text=True).stdout.split() if nsys else []
     return [
-        f"{len(os.sched_getaffinity(0))} cores of {cpu}, {memory:.0f} GiB, page cache warm",
+        f"{len(os.sched_getaffinity(0))} cores of {cpu}, {memory:.0f} GiB, page cache and bytecode warm",
         f"Python {platform.python_version()}, {packages}, SQLite {sqlite3.sqlite_version} (scan)",
         f"nsys {next((v for v in version if v[0].isdigit()), 'of unknown version')}" if nsys else "no nsys here",
         "scan: `count(*), sum(end - start)` over the kernel, memcpy, memset, runtime, synchronization and NVTX tables",

@@ -41,6 +41,9 @@ RECORDERS: Final = (
 )
 """Variables by which a recorder would switch stages on."""
 
+NO_BYTECODE: Final = "PYTHONDONTWRITEBYTECODE"
+"""An installed package has its bytecode: where this is set, every process would compile all modules again."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure aisp-trace against a bare scan and against nsys.")
@@ -55,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--sizes takes numbers separated by commas, not {given.sizes!r}")
     if given.repeat < 1:
         parser.error("--repeat takes a number of at least 1")
-    environment = {k: v for k, v in os.environ.items() if k not in RECORDERS}
+    environment = {k: v for k, v in os.environ.items() if k not in (*RECORDERS, NO_BYTECODE)}
     traces = {size: path for size in sizes if (path := _trace(given.traces, size, environment)) is not None}
     series = _plan(traces, environment)
     stages = _measure(series, given.repeat, environment)

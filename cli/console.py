@@ -19,6 +19,9 @@ from typing import Any, Final, Literal
 NOTHING: Final = "-"
 """What is shown where a figure does not exist."""
 
+_CONTAINERS: Final = (dict, list, tuple)
+_encode: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=True).encode
+
 GAP: Final = "  "
 """Between two columns of a table."""
 
@@ -60,7 +63,36 @@ def warn(sentence: str) -> None:
 
 def print_json(document: Any) -> None:
     """Print `document` as ASCII JSON, keys in their own order. NaN and infinity raise `ValueError`: JSON has none."""
-    print(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=True))
+    print(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """`document` as ASCII JSON in lines: each list or object of plain values, such as a table's row, takes one.
+
+    So a row is found by `grep` and a difference shows whole rows, and the encoder of the standard library, which is in C
+    only for one line, writes most of it: a quarter of the time of ``indent=1``.
+    """
+    lines: list[str] = []
+    _write(document, "", lines)
+    return "".join(lines)
+
+
+def _write(value: Any, margin: str, out: list[str]) -> None:
+    """Append the text of `value`, which begins in a line whose indentation is `margin`."""
+    members = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, _CONTAINERS) or not any(isinstance(m, _CONTAINERS) for m in members):
+        out.append(_encode(value))
+        return
+    inner = f"{margin} "
+    brackets = "{}" if isinstance(value, dict) else "[]"
+    lead = f"{brackets[0]}\n{inner}"
+    for key, member in value.items() if isinstance(value, dict) else enumerate(value):
+        out.append(lead)
+        if isinstance(value, dict):
+            out.append(f"{_encode(str(key))}: ")
+        _write(member, inner, out)
+        lead = f",\n{inner}"
+    out.append(f"\n{margin}{brackets[1]}")
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], width: int | None = None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import sys
 import time
@@ -22,7 +21,7 @@ from ..traces.errors import UsageError
 from ..traces.open import decompressed
 from ..traces.run import write_json
 from ..traces.scrub import scrub_sqlite
-from .console import say, size
+from .console import json_text, say, size
 from .sources import Opened, Source
 
 GZIP_LEVEL: Final = 5
@@ -92,7 +91,7 @@ def _json(source: Source, job: Job) -> None:
     _check(job.target, source, job.force, folder=False)
     analyses = [opened.analysis for opened in _opened(source, job)]
     with new_file(job.target, force=job.force) as building:
-        building.write_text(json.dumps(document(analyses), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        building.write_text(json_text(document(analyses)) + "\n", encoding="utf-8")
     _report(job.target)
 
 

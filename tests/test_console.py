@@ -14,6 +14,7 @@ from aisp_trace.cli.console import (
     display_width,
     duration,
     escape,
+    json_text,
     ms,
     percent,
     print_json,
@@ -115,6 +116,42 @@ def test_json_is_ascii_and_has_no_nan(capsys: pytest.CaptureFixture[str]) -> Non
     assert json.loads(out) == {"name": "\x1b大\u202e"}
     with pytest.raises(ValueError, match="not JSON compliant"):
         print_json({"ratio": float("nan")})
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(VALUES)
+def test_json_in_lines_says_what_the_library_says(value: object) -> None:
+    text = json_text(value)
+    assert json.loads(text) == json.loads(json.dumps(value))
+    assert text.isascii()
+
+
+def test_a_row_of_a_table_takes_one_line() -> None:
+    document = {"schema": "x", "rows": [{"a": 1, "b": None}, {"a": 2, "b": [1, 2]}], "none": []}
+    assert json_text(document).splitlines() == [
+        "{",
+        ' "schema": "x",',
+        ' "rows": [',
+        '  {"a": 1, "b": null},',
+        "  {",
+        '   "a": 2,',
+        '   "b": [1, 2]',
+        "  }",
+        " ],",
+        ' "none": []',
+        "}",
+    ]
+
+
+@pytest.mark.parametrize("document", [{"rows": [{"x": float("nan")}]}, {"rows": [[float("inf")], 1]}, [[], {1}]])
+def test_what_json_does_not_have_is_refused_at_any_depth(document: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        json_text(document)
 
 
 def test_figures() -> None:
