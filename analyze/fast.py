@@ -2,11 +2,11 @@
 
 Each has a numpy version with the same answer (named in its docstring), which is used on small inputs and where numba is
 absent; `tests/test_fast.py` compares the two. They are single passes over sorted arrays that allocate little more than
-their results, release the GIL, and are compiled once: numba keeps the machine code beside this file, in the user's cache
-folder, or, where neither can be written, in memory only.
+their results, release the GIL, and are compiled once (`traces/compiled.py`). What they fill and what they
+need meanwhile is made by numpy, in a function beside the compiled one: it asks for pages of 2 MiB, of which far fewer
+have to be made.
 
-Arrays are C-contiguous and may be read-only. Times are int64 ns; kinds int8; positions int32. The largest
-arrays that are filled here are the caller's: numpy asks for pages of 2 MiB, of which far fewer have to be made.
+Arrays are C-contiguous and may be read-only. Times are int64 ns; kinds int8; positions int32.
 """
 
 # mypy: allow-untyped-defs
@@ -14,26 +14,32 @@ arrays that are filled here are the caller's: numpy asks for pages of 2 MiB, of 
 from __future__ import annotations
 
 import numpy as np
-from numba import types
 
-from ..traces.compiled import array, compiled
+from ..traces.compiled import INT64, NOTHING, Unit, array
 
-_T = array(types.int64)
-_OUT = array(types.int64, writable=True)
-_ROWS = array(types.int32, writable=True)
-_MASK = array(types.boolean, writable=True)
-_P = array(types.int32)
-_U = array(types.uint32)
-_K = array(types.int8)
-_B = array(types.boolean)
-_LANE = array(types.int16)
+UNIT = Unit(__name__, __file__)
+
+_NEVER = -(2**63) + 1
+"""Before every instant."""
+
+_T = array("int64")
+_OUT = array("int64", writable=True)
+_ROWS = array("int32", writable=True)
+_BYTES = array("int8", writable=True)
+_MASK = array("bool", writable=True)
+_TABLE = array("int64", 2, writable=True)
+_P = array("int32")
+_U = array("uint32")
+_K = array("int8")
+_B = array("bool")
+_LANE = array("int16")
 
 
-@compiled((_T, _T))
+@UNIT.primitive(INT64, (_T, _T))
 def measure(start, end):
     """`intervals.measure`."""
     total = np.int64(0)
-    reach = np.int64(-(2**63) + 1)
+    reach = np.int64(_NEVER)
     for i in range(len(start)):
         begin = max(start[i], reach)
         if end[i] > begin:
@@ -42,11 +48,11 @@ def measure(start, end):
     return total
 
 
-@compiled((_T, _T))
+@UNIT.primitive(INT64, (_T, _T))
 def members(start, end):
     """How many members `intervals.cover` has."""
     n = 0
-    reach = np.int64(-(2**63) + 1)
+    reach = np.int64(_NEVER)
     for i in range(len(start)):
         if end[i] > start[i]:
             n += start[i] > reach
@@ -54,11 +60,11 @@ def members(start, end):
     return n
 
 
-@compiled((_T, _T, _OUT, _OUT))
+@UNIT.primitive(NOTHING, (_T, _T, _OUT, _OUT))
 def cover(start, end, out_start, out_end):
     """(start, end) of `intervals.cover`, put into arrays of as many `members`."""
     last = -1
-    reach = np.int64(-(2**63) + 1)
+    reach = np.int64(_NEVER)
     for i in range(len(start)):
         if end[i] > start[i]:
             if start[i] > reach:
@@ -68,7 +74,7 @@ def cover(start, end, out_start, out_end):
             out_end[last] = reach
 
 
-@compiled((_T, _T, _T, _T))
+@UNIT.primitive(INT64, (_T, _T, _T, _T))
 def common(a_start, a_end, b_start, b_end):
     """`intervals.common` of two covers, of which the second is the longer one."""
     total = np.int64(0)
@@ -91,39 +97,51 @@ def common(a_start, a_end, b_start, b_end):
     return total
 
 
-@compiled((_T, _T, _T, _T))
 def union(a_start, a_end, b_start, b_end):
     """(start, end) of `intervals.union` of two covers."""
-    out_start, out_end = np.empty(0, np.int64), np.empty(0, np.int64)
-    for counting in (True, False):  # first how many members there are, so that no larger array is ever made
-        i = j = 0
-        last = -1
-        reach = np.int64(0)
-        while i < len(a_start) or j < len(b_start):
-            if j >= len(b_start) or (i < len(a_start) and a_start[i] <= b_start[j]):
-                s, e = a_start[i], a_end[i]
-                i += 1
-            else:
-                s, e = b_start[j], b_end[j]
-                j += 1
-            if last >= 0 and s <= reach:
-                reach = max(reach, e)
-            else:
-                last += 1
-                reach = e
-                if not counting:
-                    out_start[last] = s
+    none = np.empty(0, np.int64)
+    members = _union(a_start, a_end, b_start, b_end, none, none)  # counted first: no larger array is ever made
+    start, end = np.empty((2, members), np.int64)
+    if members:
+        _union(a_start, a_end, b_start, b_end, start, end)
+    return start, end
+
+
+@UNIT.primitive(INT64, (_T, _T, _T, _T, _OUT, _OUT))
+def _union(a_start, a_end, b_start, b_end, out_start, out_end):
+    """How many members the union has; puts them into the outputs where these have room."""
+    counting = len(out_start) == 0
+    i = j = 0
+    last = -1
+    reach = np.int64(0)
+    while i < len(a_start) or j < len(b_start):
+        if j >= len(b_start) or (i < len(a_start) and a_start[i] <= b_start[j]):
+            s, e = a_start[i], a_end[i]
+            i += 1
+        else:
+            s, e = b_start[j], b_end[j]
+            j += 1
+        if last >= 0 and s <= reach:
+            reach = max(reach, e)
+        else:
+            last += 1
+            reach = e
             if not counting:
-                out_end[last] = reach
-        if counting:
-            out_start, out_end = np.empty(last + 1, np.int64), np.empty(last + 1, np.int64)
-    return out_start, out_end
+                out_start[last] = s
+        if not counting:
+            out_end[last] = reach
+    return last + 1
 
 
-@compiled((_T, _T))
 def place_right(at, time):
     """``numpy.searchsorted(at, time, "right")``; linear where `time` is nearly in order."""
     out = np.empty(len(time), np.int32)
+    _place_right(at, time, out)
+    return out
+
+
+@UNIT.primitive(NOTHING, (_T, _T, _ROWS))
+def _place_right(at, time, out):
     n = len(at)
     i = 0
     for k in range(len(time)):
@@ -145,14 +163,17 @@ def place_right(at, time):
                     high = middle
             i = low
         out[k] = i
+
+
+def grouped_measure(group, start, end, groups):
+    """`intervals.grouped_measure`."""
+    out, reach = np.zeros(groups, np.int64), np.full(groups, _NEVER)
+    _grouped_measure(group, start, end, out, reach)
     return out
 
 
-@compiled((_K, _T, _T, types.int64), (_P, _T, _T, types.int64))
-def grouped_measure(group, start, end, groups):
-    """`intervals.grouped_measure`."""
-    out = np.zeros(groups, np.int64)
-    reach = np.full(groups, -(2**63) + 1, np.int64)
+@UNIT.primitive(NOTHING, (_K, _T, _T, _OUT, _OUT), (_P, _T, _T, _OUT, _OUT))
+def _grouped_measure(group, start, end, out, reach):
     for i in range(len(start)):
         g = group[i]
         if g >= 0:
@@ -160,10 +181,8 @@ def grouped_measure(group, start, end, groups):
             if end[i] > s:
                 out[g] += end[i] - s
                 reach[g] = end[i]
-    return out
 
 
-@compiled((_K, _T, _T, _K, _P, _P, types.int64, _P, _P, types.int64, types.int64, types.int64))
 def overlaps(kind, start, end, side, own_of, other_of, groups, pair_a, pair_b, copy, compute, comm):
     """The lengths of `overlap.Overlap` in one pass.
 
@@ -174,11 +193,37 @@ def overlaps(kind, start, end, side, own_of, other_of, groups, pair_a, pair_b, c
     What of a union lies behind the start of an op is, as long as only the ops up to it are known, one interval that begins there:
     all that has to be kept of each union is how far it reaches.
     """
-    own, other = np.zeros(groups, np.int64), np.zeros(groups, np.int64)
-    own_reach, other_reach = np.full(groups, -(2**63) + 1, np.int64), np.full(groups, -(2**63) + 1, np.int64)
+    own, other = np.zeros((2, groups), np.int64)
+    reach = np.full((2, groups), _NEVER)
     shared = np.zeros(len(pair_a), np.int64)
+    exposed = _overlaps(
+        kind, start, end, side, own_of, other_of, pair_a, pair_b, copy, compute, comm, own, other, shared, *reach
+    )
+    return own, other, shared, exposed
+
+
+@UNIT.primitive(INT64, (_K, _T, _T, _K, _P, _P, _P, _P, INT64, INT64, INT64, _OUT, _OUT, _OUT, _OUT, _OUT))
+def _overlaps(
+    kind,
+    start,
+    end,
+    side,
+    own_of,
+    other_of,
+    pair_a,
+    pair_b,
+    copy,
+    compute,
+    comm,
+    own,
+    other,
+    shared,
+    own_reach,
+    other_reach,
+):
+    groups = len(own)
     exposed = np.int64(0)
-    moving = now = np.int64(-(2**63) + 1)  # no own group reaches further than `moving`
+    moving = now = np.int64(_NEVER)  # no own group reaches further than `moving`
     for i in range(len(start) + 1):
         then = start[i] if i < len(start) else np.int64(2**63 - 1)
         if moving > now and then > now:
@@ -203,22 +248,24 @@ def overlaps(kind, start, end, side, own_of, other_of, groups, pair_a, pair_b, c
             if mask >> g & 1 and end[i] > other_reach[g]:
                 other[g] += end[i] - max(now, other_reach[g])
                 other_reach[g] = end[i]
-    return own, other, shared, exposed
+    return exposed
 
 
-@compiled((_K, _P, _T, _T, _T, _P, _P, types.int64, types.int64))
 def by_path(kind, node, start, end, nbytes, above_first, above, paths, kinds):
     """Figures of every (path, kind), nested stages included: `projection.stage_kinds` in one pass.
 
     The paths at or above node n are ``above[above_first[n]:above_first[n + 1]]``. Returns count, sum, bytes and union as
     arrays of ``paths * (kinds + 1)``; the last of each path's kinds is all of them. Ops of a negative node are ignored.
     """
+    count, total, size, union_ns = np.zeros((4, paths * (kinds + 1)), np.int64)
+    reach = np.full(len(count), _NEVER)
+    _by_path(kind, node, start, end, nbytes, above_first, above, paths, kinds, count, total, size, union_ns, reach)
+    return count, total, size, union_ns
+
+
+@UNIT.primitive(NOTHING, (_K, _P, _T, _T, _T, _P, _P, INT64, INT64, _OUT, _OUT, _OUT, _OUT, _OUT))
+def _by_path(kind, node, start, end, nbytes, above_first, above, paths, kinds, count, total, size, union_ns, reach):
     width = kinds + 1
-    count = np.zeros(paths * width, np.int64)
-    total = np.zeros(paths * width, np.int64)
-    size = np.zeros(paths * width, np.int64)
-    union_ns = np.zeros(paths * width, np.int64)
-    reach = np.full(paths * width, -(2**63) + 1, np.int64)
     for i in range(len(start)):
         n = node[i]
         if n < 0:
@@ -244,18 +291,22 @@ def by_path(kind, node, start, end, nbytes, above_first, above, paths, kinds):
             count[p * width + kinds] += count[p * width + k]
             total[p * width + kinds] += total[p * width + k]
             size[p * width + kinds] += size[p * width + k]
-    return count, total, size, union_ns
 
 
-@compiled((_P, _T, _T, _P))
 def project(stage, start, end, parent):
     """(ops, first start, last end, own ops) of each stage with nested ones rolled up: `projection.per_instance`.
 
     Parents precede their children.
     """
+    count, own = np.zeros((2, len(parent)), np.int64)
+    first, last = np.full(len(parent), 2**63 - 1), np.full(len(parent), _NEVER)
+    _project(stage, start, end, parent, count, first, last, own)
+    return count, first, last, own
+
+
+@UNIT.primitive(NOTHING, (_P, _T, _T, _P, _OUT, _OUT, _OUT, _OUT))
+def _project(stage, start, end, parent, count, first, last, own):
     n = len(parent)
-    count, own = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    first, last = np.full(n, 2**63 - 1, np.int64), np.full(n, -(2**63) + 1, np.int64)
     for i in range(len(stage)):
         s = stage[i]
         if s >= 0:
@@ -270,20 +321,28 @@ def project(stage, start, end, parent):
             count[p] += count[s]
             first[p] = min(first[p], first[s])
             last[p] = max(last[p], last[s])
-    return count, first, last, own
 
 
-@compiled((_P, _U, _P, _U, types.int64, types.int64, _P, _ROWS, _ROWS))
+@UNIT.helper
+def _position(pids, pid):
+    """Where `pid` is among the few `pids`, else their number."""
+    p = 0
+    while p < len(pids) and pids[p] != pid:
+        p += 1
+    return p
+
+
+@UNIT.primitive(INT64, (_P, _U, _P, _U, INT64, INT64, _P, _ROWS, _ROWS))
 def join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids, table, out):
     """`launches.launching_calls` by a table of (process, correlation), all of it -1: puts the call of each op into `out`, -1
     where there is none, and says whether any key repeats."""
-    repeats = False
+    repeats = np.int64(0)
     p = 0
     for i in range(len(call_pid)):
         if pids[p] != call_pid[i]:
-            p = np.searchsorted(pids, call_pid[i])
+            p = _position(pids, call_pid[i])
         key = p * width + call_correlation[i] - low
-        repeats |= table[key] >= 0
+        repeats |= np.int64(table[key] >= 0)
         table[key] = i
     p = 0
     for i in range(len(op_pid)):
@@ -292,24 +351,29 @@ def join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids, t
         if c <= 0 or c < low or c >= low + width:
             continue
         if pids[p] != op_pid[i]:
-            found = np.searchsorted(pids, op_pid[i])
-            if found >= len(pids) or pids[found] != op_pid[i]:
+            found = _position(pids, op_pid[i])
+            if found == len(pids):
                 continue
             p = found
         out[i] = table[p * width + c - low]
     return repeats
 
 
-@compiled((_P, _P, types.int64))
 def threads(pid, tid, most):
     """(distinct keys ``pid << 32 | tid``, which of them each row has), in order of appearance; at most `most` distinct.
 
     With more, the second answer is empty.
     """
-    keys = np.empty(most, np.int64)
+    keys, recent, which = np.empty(most, np.int64), np.full(64, -1), np.empty(len(pid), np.int16)
+    n = _threads(pid, tid, keys, recent, which)
+    return (keys[:n].copy(), which) if n >= 0 else (keys, which[:0])
+
+
+@UNIT.primitive(INT64, (_P, _P, _OUT, _OUT, array("int16", writable=True)))
+def _threads(pid, tid, keys, recent, which):
+    """How many distinct keys there are, -1 if more than `keys` has room for."""
+    most = len(keys)
     n = 0
-    which = np.empty(len(pid), np.int16)
-    recent = np.full(64, -1, np.int64)
     for i in range(len(pid)):
         key = np.int64(pid[i]) << 32 | np.int64(tid[i])
         slot = tid[i] & 63
@@ -320,43 +384,55 @@ def threads(pid, tid, most):
                 k += 1
             if k == n:
                 if n == most:
-                    return keys, np.empty(0, np.int16)
+                    return -1
                 keys[n] = key
                 n += 1
             recent[slot] = k
         which[i] = k
-    return keys[:n].copy(), which
+    return n
 
 
-@compiled((array(types.int16), types.int64), (_P, types.int64))
 def group_bounds(group, groups):
     """The second answer of `launches.grouped_rows`."""
     first = np.zeros(groups + 1, np.int64)
-    for i in range(len(group)):
-        if group[i] >= 0:
-            first[group[i] + 1] += 1
-    for g in range(groups):
-        first[g + 1] += first[g]
+    _group_bounds(group, first)
     return first
 
 
-@compiled((array(types.int16), _T, _ROWS), (_P, _T, _ROWS))
+@UNIT.primitive(NOTHING, (_LANE, _OUT), (_P, _OUT))
+def _group_bounds(group, first):
+    for i in range(len(group)):
+        if group[i] >= 0:
+            first[group[i] + 1] += 1
+    for g in range(len(first) - 1):
+        first[g + 1] += first[g]
+
+
 def grouped_rows(group, first, out):
     """The first answer of `launches.grouped_rows`, put into `out`: a counting sort."""
-    cursor = first.copy()
+    _grouped_rows(group, first.copy(), out)
+
+
+@UNIT.primitive(NOTHING, (_LANE, _OUT, _ROWS), (_P, _OUT, _ROWS))
+def _grouped_rows(group, cursor, out):
     for i in range(len(group)):
         if group[i] >= 0:
             out[cursor[group[i]]] = i
             cursor[group[i]] += 1
 
 
-@compiled((_T, _T))
 def nesting(start, end):
     """`steps.nesting`: the innermost interval that holds each one, and whether all nest properly."""
-    parent = np.full(len(start), -1, np.int64)
-    stack = np.empty(len(start), np.int64)
+    parent = np.full(len(start), -1)
+    crossing = _nesting(start, end, parent, np.empty(len(start), np.int64))
+    return parent, not crossing
+
+
+@UNIT.primitive(INT64, (_T, _T, _OUT, _OUT))
+def _nesting(start, end, parent, stack):
+    """How many intervals cross another one."""
     top = 0
-    proper = True
+    crossing = 0
     for i in range(len(start)):
         solid = end[i] > start[i]
         while top > 0 and end[stack[top - 1]] <= start[i]:
@@ -365,7 +441,7 @@ def nesting(start, end):
             parent[i] = stack[top - 1]
         elif top > 0:
             # It crosses the innermost open one: look further out, and drop what ended below it meanwhile.
-            proper = False
+            crossing += 1
             kept = 0
             for k in range(top):
                 if end[stack[k]] > start[i]:
@@ -379,15 +455,22 @@ def nesting(start, end):
         if solid:
             stack[top] = i
             top += 1
-    return parent, proper
+    return crossing
 
 
-@compiled((_T, _T, _T), (_T, _T, _P), (_T, _T, _K))
 def innermost(start, end, value):
     """(at, value) of `steps.innermost`: the value of the last started interval still open, -1 where none is."""
     at = np.empty(2 * len(start), np.int64)
     out = np.empty(2 * len(start), value.dtype)
-    stack = np.empty(len(start), np.int32)
+    n = _innermost(start, end, value, at, out, np.empty(len(start), np.int32))
+    return at[:n], out[:n]
+
+
+@UNIT.primitive(
+    INT64, (_T, _T, _T, _OUT, _OUT, _ROWS), (_T, _T, _P, _OUT, _ROWS, _ROWS), (_T, _T, _K, _OUT, _BYTES, _ROWS)
+)
+def _innermost(start, end, value, at, out, stack):
+    """How many steps were put into (`at`, `out`)."""
     top = 0
     n = 0
     for i in range(len(start) + 1):
@@ -413,22 +496,25 @@ def innermost(start, end, value):
             if (n == 0 and value[i] != -1) or (n > 0 and out[n - 1] != value[i]):
                 at[n], out[n] = start[i], value[i]
                 n += 1
-    return at[:n], out[:n]
+    return n
 
 
-@compiled((_T,))
 def last_to_end(end):
     """`ledger._last_to_end`."""
     out = np.empty(len(end), np.int32)
+    _last_to_end(end, out)
+    return out
+
+
+@UNIT.primitive(NOTHING, (_T, _ROWS))
+def _last_to_end(end, out):
     best = 0
     for i in range(len(end)):
         if end[i] >= end[best]:
             best = i
         out[i] = best
-    return out
 
 
-@compiled((_T, _T, _T, _K, _T, _P, _T, _P, _T, _P, _T, _P, _P))
 def host_pieces(
     start, end, call_at, call, stage_at, stage, prof_at, prof, driver_at, driver, iter_at, iteration, codes
 ):
@@ -438,10 +524,31 @@ def host_pieces(
     iteration, cause), and per interval the cause at its start.
     """
     room = 2 * len(start) + 16
-    which = np.empty(room, np.int32)
-    begin, stop = np.empty(room, np.int64), np.empty(room, np.int64)
-    out_stage, out_iter, out_cause = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int8)
     first = np.empty(len(start), np.int8)
+    steps = (call_at, call, stage_at, stage, prof_at, prof, driver_at, driver, iter_at, iteration, codes)
+    while True:
+        begin, stop = np.empty((2, room), np.int64)
+        which, out_stage, out_iter = np.empty((3, room), np.int32)
+        out_cause = np.empty(room, np.int8)
+        n = _host_pieces(start, end, *steps, which, begin, stop, out_stage, out_iter, out_cause, first)
+        if n <= room:
+            return which[:n], begin[:n], stop[:n], out_stage[:n], out_iter[:n], out_cause[:n], first
+        room = n
+
+
+@UNIT.primitive(
+    INT64,
+    (
+        *(_T, _T, _T, _K, _T, _P, _T, _P, _T, _P, _T, _P, _P),
+        *(_ROWS, _OUT, _OUT, _ROWS, _ROWS, _BYTES, _BYTES),
+    ),
+)
+def _host_pieces(
+    start, end, call_at, call, stage_at, stage, prof_at, prof, driver_at, driver, iter_at, iteration, codes,
+    which, begin, stop, out_stage, out_iter, out_cause, first,
+):  # fmt: skip
+    """How many pieces there are, of which those that the outputs have room for are put there."""
+    room = len(which)
     forever = np.int64(2**63 - 1)
     n = 0
     c = s = p = d = i = 0  # steps that lie not after the instant
@@ -478,36 +585,38 @@ def host_pieces(
             until = min(until, prof_at[p] if p < len(prof_at) else forever)
             until = min(until, driver_at[d] if d < len(driver_at) else forever)
             until = min(until, iter_at[i] if i < len(iter_at) else forever)
-            if n == room:
-                room *= 2
-                which = np.concatenate((which, np.empty(n, np.int32)))
-                begin = np.concatenate((begin, np.empty(n, np.int64)))
-                stop = np.concatenate((stop, np.empty(n, np.int64)))
-                out_stage = np.concatenate((out_stage, np.empty(n, np.int32)))
-                out_iter = np.concatenate((out_iter, np.empty(n, np.int32)))
-                out_cause = np.concatenate((out_cause, np.empty(n, np.int8)))
-            which[n], begin[n], stop[n], out_cause[n] = g, t, until, cause
-            out_stage[n] = stage[s - 1] if s > 0 else -1
-            out_iter[n] = iteration[i - 1] if i > 0 else -1
+            if n < room:
+                which[n], begin[n], stop[n], out_cause[n] = g, t, until, cause
+                out_stage[n] = stage[s - 1] if s > 0 else -1
+                out_iter[n] = iteration[i - 1] if i > 0 else -1
             n += 1
             t = until
-    return which[:n], begin[:n], stop[:n], out_stage[:n], out_iter[:n], out_cause[:n], first
+    return n
 
 
-@compiled((_P, _T, types.int64))
 def accumulate(key, amount, size):
     """Sum of `amount` for each key 0..size-1."""
     out = np.zeros(size, np.int64)
-    for i in range(len(key)):
-        out[key[i]] += amount[i]
+    _accumulate(key, amount, out)
     return out
 
 
-@compiled((_P, _LANE, _T, _T, _T, types.int64, _OUT, _MASK), (_P, _P, _T, _T, _T, types.int64, _OUT, _MASK))
+@UNIT.primitive(NOTHING, (_P, _T, _OUT))
+def _accumulate(key, amount, out):
+    for i in range(len(key)):
+        out[key[i]] += amount[i]
+
+
 def launch_waits(call, lane, start, end, call_end, lanes, delay, first):
     """`launch_stats.op_waits` in one pass; `delay` and `first` are zeros."""
-    seen = np.zeros(len(call_end), np.bool_)
-    reach = np.full(lanes, -(2**63), np.int64)
+    seen, reach = np.zeros(len(call_end), np.bool_), np.full(lanes, -(2**63))
+    _launch_waits(call, lane, start, end, call_end, delay, first, seen, reach)
+
+
+@UNIT.primitive(
+    NOTHING, (_P, _LANE, _T, _T, _T, _OUT, _MASK, _MASK, _OUT), (_P, _P, _T, _T, _T, _OUT, _MASK, _MASK, _OUT)
+)
+def _launch_waits(call, lane, start, end, call_end, delay, first, seen, reach):
     for i in range(len(start)):
         c, s = call[i], start[i]
         if c >= 0:
@@ -517,12 +626,7 @@ def launch_waits(call, lane, start, end, call_end, lanes, delay, first):
         reach[lane[i]] = max(reach[lane[i]], end[i])
 
 
-@compiled(
-    (
-        *(_P, types.int64, _B, _P, _P, _P, _T, _T, types.int64),
-        *(array(types.int64, 2, writable=True), array(types.int64, 2, writable=True), _OUT, _OUT, _OUT),
-    )
-)
+@UNIT.primitive(NOTHING, (*(_P, INT64, _B, _P, _P, _P, _T, _T, INT64), *(_TABLE, _TABLE, _OUT, _OUT, _OUT)))
 def kernel_sums(
     device, wanted, chosen, stage, name, iteration, start, end, limit, count, total, small, small_ns, inside
 ):
@@ -538,12 +642,16 @@ def kernel_sums(
             inside[s] += iteration[i] >= 0
 
 
-@compiled((_LANE, _T, _T, types.int64, types.int64), (_P, _T, _T, types.int64, types.int64))
 def levels(lane, start, end, lanes, most):
     """How long 1, 2, ... and at least `most` lanes were busy at once (first answer 0): `concurrency.busy_levels` in one pass."""
-    out = np.zeros(most + 1, np.int64)
-    busy = np.empty(lanes, np.int64)  # the lanes that are busy at `now`, in no order
-    until = np.full(lanes, -(2**63), np.int64)
+    out, busy, until = np.zeros(most + 1, np.int64), np.empty(lanes, np.int64), np.full(lanes, -(2**63))
+    _levels(lane, start, end, most, out, busy, until)
+    return out
+
+
+@UNIT.primitive(NOTHING, (_LANE, _T, _T, INT64, _OUT, _OUT, _OUT), (_P, _T, _T, INT64, _OUT, _OUT, _OUT))
+def _levels(lane, start, end, most, out, busy, until):
+    """The first `active` of `busy` are the lanes that are busy at `now`, in no order."""
     active = 0
     now = np.int64(0)
     for i in range(len(start) + 1):
@@ -575,10 +683,8 @@ def levels(lane, start, end, lanes, most):
             until[g] = end[i]
         else:
             until[g] = max(until[g], end[i])
-    return out
 
 
-@compiled((_K, _T, _T, types.int64, _OUT))
 def own(kind, start, end, kinds, ns):
     """How long each op owns its device, added to `ns`: the lengths of `ledger.busy_cells`. `kinds` is their number.
 
@@ -586,13 +692,21 @@ def own(kind, start, end, kinds, ns):
     its own, each other one what the higher ones do not reach. Within a kind the op in turn gets it, then the next one that ends
     later.
     """
-    reach = np.full(kinds, -(2**63) + 1, np.int64)
-    turn = np.zeros(kinds, np.int64)
     used = np.zeros(kinds, np.int64)
+    _kinds(kind, used)
+    _own(kind, start, end, np.flatnonzero(used), ns, np.full(kinds, _NEVER), np.zeros(kinds, np.int64))
+
+
+@UNIT.primitive(NOTHING, (_K, _OUT))
+def _kinds(kind, used):
+    """Mark the kinds that occur."""
     for i in range(len(kind)):
         used[kind[i]] = 1
-    order = np.flatnonzero(used)
-    now = np.int64(-(2**63) + 1)
+
+
+@UNIT.primitive(NOTHING, (_K, _T, _T, _T, _OUT, _OUT, _OUT))
+def _own(kind, start, end, order, ns, reach, turn):
+    now = np.int64(_NEVER)
     for i in range(len(start) + 1):
         then = start[i] if i < len(start) else np.int64(2**63 - 1)
         if then > now:
@@ -621,3 +735,6 @@ def own(kind, start, end, kinds, ns):
             if reach[kind[i]] <= now:
                 turn[kind[i]] = i
             reach[kind[i]] = end[i]
+
+
+UNIT.load()

@@ -5,7 +5,10 @@ A column is an array of values and, where it has nulls, an array that says which
 
 from __future__ import annotations
 
+import importlib
 import mmap
+from functools import cache
+from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -85,9 +88,11 @@ def merged(name: str, large: pl.Series | None, small: pl.Series | None, at: Arra
         return pl.repeat(None, rows, dtype=dtype, eager=True).alias(name)
     kind = pl.Series([], dtype=dtype).to_numpy().dtype
     values = _zeros(rows, kind) if large is None else np.empty(rows, kind)
+    absent = None
+    if large is not None and small is not None and _interleaved(large, small, at, values):
+        return series(name, values)
     elsewhere = np.ones(rows, bool)
     elsewhere[at] = False
-    absent = None
     for column, where in ((large, elsewhere), (small, at)):
         found, missing = (None, None) if column is None else parts(column)
         if found is not None and large is None and missing is not None:
@@ -98,6 +103,31 @@ def merged(name: str, large: pl.Series | None, small: pl.Series | None, at: Arra
             absent = np.zeros(rows, bool) if absent is None else absent
             absent[where] = True if missing is None else missing
     return series(name, values, absent)
+
+
+def _interleaved(large: pl.Series, small: pl.Series, at: Array, out: Array) -> bool:
+    """Fill `out` with both columns in one compiled pass; false where that does not pay or is not possible."""
+    if len(out) < COMPILED_FROM or large.null_count() or small.null_count():
+        return False
+    fast = _compiled()
+    words = {8: np.int64, 4: np.int32}.get(out.itemsize)
+    given = [column.to_numpy() for column in (large, small)]
+    if fast is None or words is None or any(a.dtype != out.dtype for a in given):
+        return False
+    fast.interleave(*(np.ascontiguousarray(a).view(words) for a in given), at, out.view(words))
+    return True
+
+
+COMPILED_FROM: int = 200_000
+"""Rows from which loading compiled code pays."""
+
+
+@cache
+def _compiled() -> ModuleType | None:
+    try:
+        return importlib.import_module(".columns_fast", __package__)
+    except ImportError:
+        return None  # numba is optional
 
 
 def _zeros(rows: int, kind: np.dtype[Any]) -> Array:

@@ -30,14 +30,11 @@ import polars as pl
 from .columns import Array, repair, repairs, series
 from .nsys_sqlite import Source, quoted
 
-OFF: Final = "AISP_TRACE_NO_NUMBA"
-"""Environment variable that switches compiled code off."""
-
 _lock = threading.Lock()
 _loaded: list[ModuleType | None] = []
 
-_CHUNK_ROWS: Final = 1 << 17
-_CHUNK_PAGES: Final = 1 << 11
+_CHUNK_ROWS: Final = 1 << 15
+_CHUNK_PAGES: Final = 1 << 9
 _GAP_PAGES: Final = 8
 """Pages of other tables that are read along rather than skipped."""
 
@@ -104,7 +101,7 @@ def decoder() -> ModuleType | None:
     """The compiled decoder, loaded at the first call; null where numba is absent or switched off."""
     with _lock:
         if not _loaded:
-            _loaded.append(None if os.environ.get(OFF) else _import())
+            _loaded.append(_import())
         return _loaded[0]
 
 
@@ -212,6 +209,7 @@ class _Table:
     def _part(self, leaves: Array, first: int, last: int) -> bool:
         """Decode `leaves`, which hold the rowids `first` to `last`, into their place. False if that is not so."""
         out = np.empty((len(self.positions), _CHUNK_ROWS), np.int64)
+        decoded = np.zeros(2, np.int64)
         rowid, at = first, 0
         while at < len(leaves):
             chosen = leaves[at : at + _CHUNK_PAGES]
@@ -219,9 +217,10 @@ class _Table:
             done = 0
             while done < len(chosen):
                 bits, nulls = np.zeros(len(self.positions), np.int64), np.zeros(len(self.positions), np.int64)
-                status, used, n = self.fast.rows(
-                    pages, starts[done:], self.file.usable, rowid, self.positions, out, bits, nulls
+                status = self.fast.rows(
+                    pages, starts[done:], self.file.usable, rowid, self.positions, out, bits, nulls, decoded
                 )
+                used, n = decoded.tolist()
                 if status != self.fast.DONE or used == 0 or rowid + n - 1 > last:
                     return False
                 if not self._keep(out, rowid - self.bounds[0], n, bits, nulls):
