@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,6 +80,51 @@ def _read(source: Source, left_out: Collection[tuple[str, str]]) -> Trace:
     ids = ("globalTid", "globalPid")
     hosts = Hosts.of(frame.get_column(c) for frame in raw.values() for c in ids if c in frame.columns)
     devices = DeviceMap.of(source, hosts)
+    without = [column for table, column in left_out if table == "ops"]
+    mine = {t: raw.pop(t) for t in OP_TABLES if t in raw}
+    many = sum(frame.height for frame in mine.values()) >= _MANY
+    with ThreadPoolExecutor(1) as beside:
+        later = beside.submit(_ops_of, source.path, mine, hosts, devices, without) if many else None
+        tables = _host_tables(source, raw, hosts, devices, odd)
+        found, strange = later.result() if later else _ops(source, mine, hosts, devices, without)
+    odd.update(strange)
+    if found is not None:
+        tables["ops"] = _with_process(found, tables["api"], odd)
+        used = tables["ops"].get_column("device")
+        if _EVENT_RECORDS in source.tables and used.min() != used.max():
+            tables["events"] = read_events(integers(source, _EVENT_RECORDS, RECORD_COLUMNS), hosts, devices, odd)
+    tables["diagnostics"] = read_diagnostics(source)
+    tables["devices"] = read_devices(source, hosts, _distinct(tables, ["device"], ("ops", "syncs", "memory")))
+    tables["processes"] = read_processes(source, hosts, _distinct(tables, ["pid"], ("ops", "api", "ranges", "osrt")))
+    tables["threads"] = read_threads(source, hosts, _distinct(tables, ["pid", "tid"], ("api", "ranges", "osrt")))
+    odd["cells_of_wrong_type"] += source.foreign_cells
+    meta: Meta = read_meta(source, odd, (*EVENT_TABLES, *FACT_TABLES))
+    return make_partial_trace(meta, tables, left_out)
+
+
+_MANY: Final = 200_000
+"""From this many operations on they are worked on in a thread and with a connection of their own."""
+
+
+def _ops_of(
+    path: Path, raw: dict[str, pl.DataFrame], hosts: Hosts, devices: DeviceMap, without: Collection[str]
+) -> tuple[Any, Counter[str]]:
+    with Source(path) as source:
+        return _ops(source, raw, hosts, devices, without)
+
+
+def _ops(
+    source: Source, raw: dict[str, pl.DataFrame], hosts: Hosts, devices: DeviceMap, without: Collection[str]
+) -> tuple[Any, Counter[str]]:
+    """The table `ops` (null without any), and what was odd."""
+    odd: Counter[str] = Counter()
+    return read_ops(source, raw, hosts, devices, odd, without), odd
+
+
+def _host_tables(
+    source: Source, raw: dict[str, pl.DataFrame], hosts: Hosts, devices: DeviceMap, odd: Counter[str]
+) -> dict[str, pl.DataFrame]:
+    """Every table of events but `ops` and `events`."""
     tables: dict[str, pl.DataFrame] = {}
     if "NVTX_EVENTS" in raw:
         tables["ranges"] = read_ranges(source, raw.pop("NVTX_EVENTS"), hosts, odd)
@@ -94,19 +140,7 @@ def _read(source: Source, left_out: Collection[tuple[str, str]]) -> Trace:
     if overhead.height:
         tables["overhead"] = overhead
     tables["api"] = read_api(source, raw, hosts, odd)
-    ops = read_ops(source, raw, hosts, devices, odd, [column for table, column in left_out if table == "ops"])
-    if ops is not None:
-        tables["ops"] = _with_process(ops, tables["api"], odd)
-        used = ops.get_column("device")
-        if _EVENT_RECORDS in source.tables and used.min() != used.max():
-            tables["events"] = read_events(integers(source, _EVENT_RECORDS, RECORD_COLUMNS), hosts, devices, odd)
-    tables["diagnostics"] = read_diagnostics(source)
-    tables["devices"] = read_devices(source, hosts, _distinct(tables, ["device"], ("ops", "syncs", "memory")))
-    tables["processes"] = read_processes(source, hosts, _distinct(tables, ["pid"], ("ops", "api", "ranges", "osrt")))
-    tables["threads"] = read_threads(source, hosts, _distinct(tables, ["pid", "tid"], ("api", "ranges", "osrt")))
-    odd["cells_of_wrong_type"] += source.foreign_cells
-    meta: Meta = read_meta(source, odd, (*EVENT_TABLES, *FACT_TABLES))
-    return make_partial_trace(meta, tables, left_out)
+    return tables
 
 
 def _with_process(ops: pl.DataFrame, api: pl.DataFrame, odd: Counter[str]) -> pl.DataFrame:

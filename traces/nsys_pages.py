@@ -33,8 +33,8 @@ from .nsys_sqlite import Source, quoted
 _lock = threading.Lock()
 _loaded: list[ModuleType | None] = []
 
-_CHUNK_ROWS: Final = 1 << 15
-_CHUNK_PAGES: Final = 1 << 9
+_CHUNK_ROWS: Final = 1 << 17
+_CHUNK_PAGES: Final = 1 << 11
 _GAP_PAGES: Final = 8
 """Pages of other tables that are read along rather than skipped."""
 
