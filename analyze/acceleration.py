@@ -1,32 +1,36 @@
 """Whether the compiled primitives of `fast` are used: on large inputs, where numba is installed.
 
-Loading numba and its cached machine code takes a good part of a second, so small traces never pay for it. Every primitive
-has a numpy version that gives the same answer; this module only chooses.
+Compiling takes seconds, so small traces never pay for it; code that an earlier process has left is used by smaller ones, too.
+Every primitive has a numpy version that gives the same answer; this module only chooses.
 """
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections.abc import Callable
 from types import ModuleType
 from typing import Final
 
-from ..traces.nsys_pages import decoder
+from ..traces.compiled import Loader
 
 THRESHOLD: int = 200_000
-"""From this many elements on a primitive runs compiled. Tests set it to 0 or to a very large number."""
+"""From this many elements on a primitive runs compiled, even if it has to be compiled first. Tests set it to 0 or to a very
+large number."""
+
+KEPT_SHARE: Final = 10
+"""Where the machine code of an earlier process is kept, a primitive runs compiled from this part of the threshold on."""
 
 SLOW_LOAD_S: Final = 2.0
-"""Loading cached machine code takes less than this; what takes longer is compiling."""
+"""Loading kept machine code takes less than this; what takes longer is compiling."""
 
-_lock = threading.Lock()
-_loaded: list[ModuleType | None] = []
+FAST: Final = Loader(".fast", __package__)
 
 
 def accelerated(size: int) -> ModuleType | None:
     """The module `fast` if it should be used on `size` elements, else null."""
-    return _load() if size >= THRESHOLD else None
+    if size * KEPT_SHARE < THRESHOLD:
+        return None
+    return FAST.get(compiling=size >= THRESHOLD)
 
 
 def prepare(say: Callable[[str], None]) -> None:
@@ -35,20 +39,6 @@ def prepare(say: Callable[[str], None]) -> None:
     timer.daemon = True
     timer.start()
     try:
-        _load()
+        FAST.get()
     finally:
         timer.cancel()
-
-
-def _load() -> ModuleType | None:
-    with _lock:
-        if not _loaded:
-            _loaded.append(_import() if decoder() is not None else None)
-        return _loaded[0]
-
-
-def _import() -> ModuleType | None:
-    try:
-        return importlib.import_module(".fast", __package__)
-    except ImportError:
-        return None  # numba is optional

@@ -200,3 +200,26 @@ def test_compiled_code_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv(compiled.OFF, "1")
     with pytest.raises(ImportError, match=compiled.OFF):
         load(tmp_path)
+
+
+def test_a_loader_that_may_not_compile_takes_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "kept_or_not.py").write_text(SOURCE)
+    tried: list[bool] = []
+
+    class Counting(compiled.Loader):
+        def _import(self, *, only_kept: bool) -> ModuleType | None:
+            tried.append(only_kept)
+            return super()._import(only_kept=only_kept)
+
+    loader = Counting("kept_or_not", None)
+    assert loader.get(compiling=False) is None
+    assert loader.get(compiling=False) is None
+    assert tried == [True]  # looked for once
+    assert kept(tmp_path) == []
+    made = loader.get()
+    assert made is not None and answers(made) == EXPECTED
+    assert loader.get(compiling=False) is made
+    monkeypatch.delitem(sys.modules, "kept_or_not")
+    again = compiled.Loader("kept_or_not", None).get(compiling=False)
+    assert again is not None and again is not made and answers(again) == EXPECTED

@@ -22,6 +22,7 @@ from aisp_trace.analyze.overlap import overlaps
 from aisp_trace.analyze.steps import innermost, nesting
 from aisp_trace.tests.oracle.strategies import seeded_case
 from aisp_trace.tests.test_oracle import check
+from aisp_trace.traces.compiled import Loader
 from aisp_trace.traces.model import KINDS
 
 pytest.importorskip("numba")
@@ -219,9 +220,19 @@ def test_whole_documents_are_equal() -> None:
         assert compiled == plain
 
 
+def test_small_inputs_take_what_is_kept_and_never_wait_for_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    loader = Loader(".absent", "aisp_trace.analyze")
+    monkeypatch.setattr(loader, "get", lambda compiling: asked.append(compiling))
+    monkeypatch.setattr(acceleration, "FAST", loader)
+    for size in (1, 19_999, 20_000, 199_999, 200_000):
+        acceleration.accelerated(size)
+    assert asked == [False, False, True]
+
+
 def test_absent_numba_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceleration, "THRESHOLD", 0)
-    monkeypatch.setattr(acceleration, "_loaded", [None])
+    monkeypatch.setattr(acceleration, "FAST", Loader(".absent", "aisp_trace.analyze"))
     assert acceleration.accelerated(1) is None
     check(seeded_case(1))
 
@@ -231,8 +242,9 @@ def test_compiling_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     said: list[str] = []
     monkeypatch.setattr(acceleration, "SLOW_LOAD_S", 0.01)
-    monkeypatch.setattr(acceleration, "_loaded", [])
-    monkeypatch.setattr(acceleration, "_import", lambda: time.sleep(0.2))
+    slow = Loader(".absent", "aisp_trace.analyze")
+    monkeypatch.setattr(slow, "_import", lambda only_kept: time.sleep(0.2))
+    monkeypatch.setattr(acceleration, "FAST", slow)
     acceleration.prepare(said.append)
     acceleration.prepare(said.append)
     assert said == ["compiling the fast primitives, once"]

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 pytest.importorskip("numba")
 
 from aisp_trace.traces import nsys_pages
+from aisp_trace.traces.compiled import Loader
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.nsys import _COLUMNS
 from aisp_trace.traces.nsys_columns import _rowid_bounds, integers
@@ -233,7 +234,7 @@ def test_numbers_of_32_bits_without_sign_are_left_to_sqlite_if_one_does_not_fit(
 def test_a_missing_decoder_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.sqlite"
     write(path, PLAIN)
-    monkeypatch.setattr(nsys_pages, "_loaded", [None])
+    monkeypatch.setattr(nsys_pages, "_DECODER", Loader(".absent", "aisp_trace.traces"))
     assert decoded(path, "x", TYPES) is None
 
 

@@ -5,15 +5,14 @@ A column is an array of values and, where it has nulls, an array that says which
 
 from __future__ import annotations
 
-import importlib
 import mmap
-from functools import cache
-from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+from .compiled import Loader
 
 Array = npt.NDArray[Any]
 
@@ -109,7 +108,7 @@ def _interleaved(large: pl.Series, small: pl.Series, at: Array, out: Array) -> b
     """Fill `out` with both columns in one compiled pass; false where that does not pay or is not possible."""
     if len(out) < COMPILED_FROM or large.null_count() or small.null_count():
         return False
-    fast = _compiled()
+    fast = _FAST.get()
     words = {8: np.int64, 4: np.int32}.get(out.itemsize)
     given = [column.to_numpy() for column in (large, small)]
     if fast is None or words is None or any(a.dtype != out.dtype for a in given):
@@ -118,16 +117,10 @@ def _interleaved(large: pl.Series, small: pl.Series, at: Array, out: Array) -> b
     return True
 
 
+_FAST: Final = Loader(".columns_fast", __package__)
+
 COMPILED_FROM: int = 200_000
 """Rows from which loading compiled code pays."""
-
-
-@cache
-def _compiled() -> ModuleType | None:
-    try:
-        return importlib.import_module(".columns_fast", __package__)
-    except ImportError:
-        return None  # numba is optional
 
 
 def _zeros(rows: int, kind: np.dtype[Any]) -> Array:

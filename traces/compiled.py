@@ -28,16 +28,18 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import stat
 import tempfile
+import threading
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -50,6 +52,8 @@ INT64: Final = "int64"
 
 NOTHING: Final = None
 """The type of no answer."""
+
+_meanwhile = threading.local()
 
 _engines: list[Any] = []
 """What holds the machine code; never freed, for functions point into it."""
@@ -130,6 +134,8 @@ class Unit:
         name = f"{self.file.stem}.{self._key()}.code"
         code = next((c for folder in _folders(self.file) if (c := _kept(folder / name)) is not None), None)
         if code is None:
+            if getattr(_meanwhile, "only_kept", False):
+                raise ImportError(f"no code of {self.module} is kept")
             try:
                 code = self._compile()
             except _UnlikeExpected:
@@ -203,6 +209,36 @@ class Unit:
 
 
 Code = tuple[list[str], bytes]
+
+
+class Loader:
+    """A module of primitives that is imported when it is first asked for."""
+
+    def __init__(self, name: str, package: str | None) -> None:
+        self.name, self.package = name, package
+        self._lock = threading.Lock()
+        self._found: list[ModuleType | None] = []
+        self._kept = True
+
+    def get(self, *, compiling: bool = True) -> ModuleType | None:
+        """The module; null without numba or, unless `compiling`, where it has not been compiled before. Compiling takes
+        seconds, loading what is kept some milliseconds."""
+        with self._lock:
+            if not self._found and (compiling or self._kept):
+                made = self._import(only_kept=not compiling)
+                if made is not None or compiling:
+                    self._found.append(made)
+                self._kept = made is not None
+            return self._found[0] if self._found else None
+
+    def _import(self, *, only_kept: bool) -> ModuleType | None:
+        _meanwhile.only_kept = only_kept
+        try:
+            return importlib.import_module(self.name, self.package)
+        except ImportError:
+            return None  # numba is optional
+        finally:
+            _meanwhile.only_kept = False
 
 
 class _UnlikeExpected(Exception):

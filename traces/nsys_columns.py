@@ -1,6 +1,7 @@
 """Whole columns of integers out of an SQLite table, as fast as SQLite gives them.
 
-Big tables are decoded to Arrow by ADBC in two threads, small ones by `sqlite3`. Cells that are not integers become
+Big tables are decoded from their pages or, where those are not plain, to Arrow by ADBC in two threads; small ones by
+`sqlite3`. Cells that are not integers become
 null and are counted in `Source.foreign_cells`.
 """
 
@@ -17,7 +18,8 @@ from . import nsys_pages
 from .nsys_sqlite import Source, quoted
 
 PAGES_ROWS: Final = 400_000
-"""From this many rows on decoding a table's pages is worth loading the compiled decoder; see `nsys_pages`."""
+"""From this many rows on decoding a table's pages (see `nsys_pages`) is worth compiling the decoder; where its code is kept,
+`ADBC_ROWS` are enough."""
 
 PARALLEL_ROWS: Final = 200_000
 """From this many rows on a table is read in two threads."""
@@ -54,12 +56,12 @@ def _count(source: Source, table: str) -> int:
 
 def _read(source: Source, table: str, present: list[str], types: Mapping[str, Any]) -> pl.DataFrame:
     bounds = _rowid_bounds(source, table)
-    span = None if bounds is None else bounds[1] - bounds[0] + 1
     frame = None
-    if bounds is not None and span is not None and (span >= PAGES_ROWS or (span >= ADBC_ROWS and nsys_pages.ready())):
-        frame = nsys_pages.page_columns(source, table, present, types, bounds)
-    if frame is None and bounds is not None and span is not None and span >= ADBC_ROWS:
-        frame = _read_adbc(source.uri, table, present, types, bounds)
+    if bounds is not None and (span := bounds[1] - bounds[0] + 1) >= ADBC_ROWS:
+        if nsys_pages.decoder(compiling=span >= PAGES_ROWS) is not None:
+            frame = nsys_pages.page_columns(source, table, present, types, bounds)
+        if frame is None:
+            frame = _read_adbc(source.uri, table, present, types, bounds)
     if frame is None:
         frame = _read_plain(source, table, present, types)
     return frame

@@ -14,7 +14,6 @@ Pages are read with ``pread``, never mapped: a file that shrinks meanwhile is an
 
 from __future__ import annotations
 
-import importlib
 import os
 import sqlite3
 import threading
@@ -28,10 +27,10 @@ import numpy as np
 import polars as pl
 
 from .columns import Array, repair, repairs, series
+from .compiled import Loader
 from .nsys_sqlite import Source, quoted
 
-_lock = threading.Lock()
-_loaded: list[ModuleType | None] = []
+_DECODER: Final = Loader(".pages_fast", __package__)
 
 _CHUNK_ROWS: Final = 1 << 17
 _CHUNK_PAGES: Final = 1 << 11
@@ -97,24 +96,9 @@ def page_columns(
     return pl.DataFrame([found[c] for c in present])
 
 
-def decoder() -> ModuleType | None:
-    """The compiled decoder, loaded at the first call; null where numba is absent or switched off."""
-    with _lock:
-        if not _loaded:
-            _loaded.append(_import())
-        return _loaded[0]
-
-
-def ready() -> bool:
-    """Whether the decoder is loaded already, so that small tables may use it too."""
-    return bool(_loaded and _loaded[0])
-
-
-def _import() -> ModuleType | None:
-    try:
-        return importlib.import_module(".pages_fast", __package__)
-    except ImportError:
-        return None  # numba is optional
+def decoder(*, compiling: bool = True) -> ModuleType | None:
+    """The compiled decoder, loaded at the first call; null where numba is absent, or, unless `compiling`, nothing is kept."""
+    return _DECODER.get(compiling=compiling)
 
 
 def _root(source: Source, table: str) -> int | None:
