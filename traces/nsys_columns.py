@@ -1,8 +1,7 @@
 """Whole columns of integers out of an SQLite table, as fast as SQLite gives them.
 
-Big tables are decoded from their pages or, where those are not plain, to Arrow by ADBC in two threads; small ones by
-`sqlite3`. Cells that are not integers become
-null and are counted in `Source.foreign_cells`.
+Big tables are decoded from their pages or, where those are not plain, to Arrow by ADBC in two threads; small ones are read
+by `sqlite3`. Cells that are not integers become null and are counted in `Source.foreign_cells`.
 """
 
 from __future__ import annotations
