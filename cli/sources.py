@@ -5,7 +5,6 @@ Every command that reads goes through here, so that `analyze`, `check` and `repo
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..analyze import acceleration
 from ..traces.errors import InputError
+from ..traces.heap import keep_freed_memory
 from ..traces.model import Trace
 from ..traces.open import open_trace
 from .console import size, warn
@@ -42,6 +42,9 @@ class Opened:
 LARGE_BYTES: Final = 64 << 20
 """From this size on a trace is cached, its reading is announced, and the compiled primitives are loaded meanwhile."""
 
+_KEPT_BYTES: Final = 1 << 30
+"""How much of the heap's top stays when freed: temporary arrays together are seldom larger."""
+
 UNREAD: Final = (("ops", "op_id"), ("ops", "graph_id"), ("ops", "graph_node"), ("api", "call_id"))
 """Columns that no analysis reads. A row's number is its position."""
 
@@ -57,34 +60,12 @@ class Quick:
         large = file.is_file() and file.stat().st_size >= LARGE_BYTES
         if not large:
             return open_trace(file, kind_file=kind_file, left_out=UNREAD)
-        keep_freed_memory()
+        keep_freed_memory(_KEPT_BYTES, one_arena=True)
         threading.Thread(target=acceleration.prepare, args=(_progress,), daemon=True).start()
         _progress(f"reading {file.name}, {size(file.stat().st_size)}")
         trace = open_trace(file, kind_file=kind_file, cache=self.cache, in_background=True, left_out=UNREAD)
         _progress(f"accounting for {trace.ops.height:,} device operations and {trace.api.height:,} calls")
         return trace
-
-
-def keep_freed_memory() -> None:
-    """Let the C library reuse freed arrays instead of giving their pages back, where it is glibc.
-
-    Otherwise every large temporary array is made of new pages, and clearing those costs as much as the work on them.
-    """
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(_LARGEST_KEPT))
-        libc.mallopt(ctypes.c_int(_M_TRIM_THRESHOLD), ctypes.c_int(_KEPT_BYTES))
-        libc.mallopt(ctypes.c_int(_M_ARENA_MAX), ctypes.c_int(1))  # other arenas never keep large arrays
-    except (OSError, AttributeError):
-        return  # another C library: slower, but the same
-
-
-_M_TRIM_THRESHOLD: Final = -1
-_M_MMAP_THRESHOLD: Final = -3
-_M_ARENA_MAX: Final = -8
-_KEPT_BYTES: Final = 1 << 30
-_LARGEST_KEPT: Final = 32 << 20
-"""A freed array larger than this would leave a hole that few others fill, and a large trace several of them."""
 
 
 def _progress(text: str) -> None:

@@ -3,7 +3,7 @@
 traces        none of ours
 kernels       none of ours
 capture       the modules of traces that need only the standard library: run, errors, scrub, calibration
-workloads     kernels, capture.stages, traces.run, traces.errors, traces.calibration
+workloads     kernels, capture.stages, traces.run, traces.errors, traces.calibration, traces.heap
 analyze       traces
 expectations  traces, analyze
 report        traces, analyze, expectations
@@ -32,7 +32,7 @@ ARROWS = {
     "traces": (),
     "kernels": (),
     "capture": LIGHT,
-    "workloads": ("kernels", "capture.stages", "traces.run", "traces.errors", "traces.calibration"),
+    "workloads": ("kernels", "capture.stages", "traces.run", "traces.errors", "traces.calibration", "traces.heap"),
     "analyze": ("traces",),
     "expectations": ("traces", "analyze"),
     "report": ("traces", "analyze", "expectations"),

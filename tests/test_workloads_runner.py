@@ -47,7 +47,7 @@ def test_the_result_file_is_the_schema_s(tmp_path: Path, capsys: pytest.CaptureF
         assert variant.output.ok
         assert variant.allocator.reserved_bytes_after is None, "the CPU allocator has no counters"
     assert result.variants[0].work == result.variants[1].work
-    assert set(result.facts) == {"python", "torch", "cuda", "device_name", "host_threads"}
+    assert set(result.facts) == {"python", "torch", "cuda", "device_name", "host_threads", "freed_host_memory"}
     assert result.facts["torch"] == torch.__version__
     assert result.facts["device_name"]
     said = capsys.readouterr()

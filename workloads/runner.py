@@ -6,6 +6,9 @@
 Without --result a person is reading: a few lines are printed instead, and a wrong output is an error. With it the
 answer, right or wrong, goes to FILE as a `ProcessResult` ("aisp-trace/result/1") and nothing is printed.
 
+The heap of the host is that of a process which has run for long: freed memory is kept (traces/heap.py). Otherwise variants
+that make host tensors would be timed with page faults that come and go by accident.
+
 Started by torchrun, every rank takes the GPU of its LOCAL_RANK, and rank 0 alone answers.
 """
 
@@ -25,6 +28,7 @@ import torch
 
 from ..capture.stages import INJECTED, RECORDER_VARIABLE
 from ..traces.errors import AispTraceError, UsageError, WorkloadError
+from ..traces.heap import keep_freed_memory
 from ..traces.run import ProcessResult, VariantResult, write_json
 from .interface import Program
 from .measure import measure
@@ -64,6 +68,7 @@ def execute(program: Program[Any], options: argparse.Namespace) -> ProcessResult
 
     Raises `UsageError` where the device is not there; whatever the workload raises passes through.
     """
+    kept = keep_freed_memory()
     device = _device(program, options.device)
     names = _able(program, options.variants, device)
     problem = program.setup(device, options.size, options.seed)
@@ -81,7 +86,7 @@ def execute(program: Program[Any], options: argparse.Namespace) -> ProcessResult
         size=options.size,
         seed=options.seed,
         variants=variants,
-        facts=_facts(device),
+        facts=_facts(device) | {"freed_host_memory": "kept" if kept else "left to the C library"},
     )
 
 
