@@ -16,14 +16,14 @@ import pytest
 
 from aisp_trace.cli import bundle as cli_bundle
 from aisp_trace.cli.main import main
-from aisp_trace.tests.builders.samples import SAMPLES, expectations_about
+from aisp_trace.tests.builders.samples import ROOT, SAMPLES
 from aisp_trace.tests.builders.samples import unpack as unpack_sample
 from aisp_trace.traces.bundle import Bundle, pack, unpack
 from aisp_trace.traces.run import PARTIAL
 from aisp_trace.traces.scrub_run import scrub_run
 
 RUN = SAMPLES / "h200_pipeline_sequential"
-EXPECTATIONS = expectations_about("baseline", "optimized")
+EXPECTATIONS = ROOT / "expectations"
 SECRET = "hunter2-AKIAIOSFODNN7EXAMPLE"
 
 Shown = tuple[int, str]
@@ -77,7 +77,7 @@ def test_a_bundle_is_verified_with_the_verdicts_exit_code(made: Path, call: Call
     assert code == 0
     assert "every checksum right" in out
     assert "derived anew from its traces, timings and expectations: the same as stored" in out
-    assert out.rstrip().endswith("12 met.")
+    assert out.rstrip().endswith("17 met.")
     code, out = call("verify", made, "--json")
     found = json.loads(out)
     assert (code, found["exit_code"], found["done"]) == (0, 0, "verified")
@@ -94,6 +94,7 @@ def test_it_holds_the_whole_proof_and_nothing_else(made: Path, tmp_path: Path) -
         *(f"expectations/{f.name}" for f in sorted(EXPECTATIONS.glob("expectations_*.json"))),
         "report.html",
         "run/baseline/trace.sqlite",
+        "run/cuda_graph/trace.sqlite",
         "run/manifest.json",
         "run/optimized/trace.sqlite",
         "verdict.json",
@@ -103,7 +104,7 @@ def test_it_holds_the_whole_proof_and_nothing_else(made: Path, tmp_path: Path) -
         assert (tmp_path / "x" / "expectations" / file.name).read_bytes() == file.read_bytes()
     verdict = json.loads((tmp_path / "x" / "verdict.json").read_text())
     assert verdict["schema"] == "aisp-trace/check/1"
-    assert verdict["counts"]["met"] == 12
+    assert verdict["counts"]["met"] == 17
 
 
 def test_it_is_the_same_bytes_again(made: Path, tmp_path: Path, call: Call) -> None:
@@ -134,7 +135,7 @@ def test_another_verdict(made: Path, tmp_path: Path, call: Call) -> None:
 
     code, out = call("verify", changed(made, tmp_path, lambda f: edit(f / "verdict.json", lie)))
     assert code == 2
-    assert "verdicts[5] (speedup of optimized over baseline).value is stored as 19.9, but follows as 9.93" in out
+    assert "verdicts[5] (speedup of optimized over baseline).value is stored as 19.9, but follows as 8.41976" in out
 
 
 def test_the_stored_verdict_is_never_the_source(made: Path, tmp_path: Path, call: Call) -> None:
@@ -178,7 +179,7 @@ def test_another_trace(made: Path, tmp_path: Path, call: Call) -> None:
 def test_another_report(made: Path, tmp_path: Path, call: Call) -> None:
     def praise(folder: Path) -> None:
         page = folder / "report.html"
-        page.write_text(page.read_text(encoding="utf-8").replace("9.93", "99.3"), encoding="utf-8")
+        page.write_text(page.read_text(encoding="utf-8").replace("8.42", "84.2"), encoding="utf-8")
 
     code, out = call("verify", changed(made, tmp_path, praise))
     assert code == 2
@@ -251,7 +252,7 @@ def dirty(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / SECRET / "run"
     shutil.copytree(RUN, folder)
     edit(folder / "manifest.json", plant)
-    for variant in ("baseline", "optimized"):
+    for variant in ("baseline", "optimized", "cuda_graph"):
         (folder / variant / "nsys.log").write_text(SECRET)
         (folder / variant / "trace.nsys-rep").write_text(SECRET)
         file = unpack_sample(f"h200_pipeline_sequential/{variant}/trace", folder_of(tmp_path, variant))

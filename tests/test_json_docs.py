@@ -11,7 +11,6 @@ from typing import Any, Final
 import pytest
 
 from aisp_trace.cli.main import main
-from aisp_trace.tests.builders.samples import expectations_about
 
 ROOT: Final = Path(__file__).parent.parent
 SAMPLES: Final = ROOT / "traces" / "samples"
@@ -54,7 +53,7 @@ def test_keys_are_found_where_they_are() -> None:
         ("list",),
         ("analyze", SAMPLES / "h200x2_ddp.sqlite.xz"),
         ("compare", RUN),
-        ("check", RUN, "--expectations", expectations_about("baseline", "optimized")),
+        ("check", RUN, "--expectations", ROOT / "expectations"),
         ("expectations", "validate"),
     ],
     ids=lambda words: str(words[0]),
