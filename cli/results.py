@@ -43,6 +43,7 @@ class Result:
         return rows_of(self.judged.evidence, {**self.manifest.alternatives, **known, **said})
 
 
+DECIDED: Final = ("met", "exceeded", "missed")
 PAYS: Final = "pays"
 DOES_NOT: Final = "**does not pay**"
 
@@ -50,8 +51,9 @@ DOES_NOT: Final = "**does not pay**"
 def page(results: Sequence[Result]) -> str:
     """The whole page: how to read it, all pairs in one table, then a section for each workload and machine.
 
-    Of several runs of one workload on one machine the newest of profile minimal has the tables (the newest of all where
-    there is none), and the others a line each. Raises `UsageError` for no run, or one that is given twice.
+    Of several runs of one workload on one machine one of profile minimal has the tables (of any where there is none): the
+    one with the most gains that its rounds agree on, whatever they are, and the newest of equals. The others have a line
+    each. Raises `UsageError` for no run, or one that is given twice.
     """
     if not results:
         raise UsageError("no run was given; name the run folders whose results are to be shown")
@@ -63,7 +65,7 @@ def page(results: Sequence[Result]) -> str:
         groups.setdefault((result.manifest.workload, result.manifest.hardware.key), []).append(result)
     shown = [(_shown(group), group) for group in groups.values()]
     sections = [line for main, group in shown for line in _section(main, group)]
-    overview = _overview([(main, _judged_most(group)) for main, group in shown])
+    overview = _overview([(main, _decided_most(group)) for main, group in shown])
     return "\n".join([*_HEAD, *overview, "", *_READING, "", *sections]).rstrip() + "\n"
 
 
@@ -93,12 +95,16 @@ def _place(result: Result) -> tuple[int, str, str, str, str]:
 
 def _shown(group: Sequence[Result]) -> Result:
     minimal = [r for r in group if r.manifest.profile == "minimal"]
-    return (minimal or list(group))[-1]
+    gains = {r.manifest.run_id: [row.overall for row in r.rows if row.overall is not None] for r in group}
+    return max(
+        reversed(minimal or group),
+        key=lambda r: sum(not (gain.concerns or gain.objections) for gain in gains[r.manifest.run_id]),
+    )
 
 
-def _judged_most(group: Sequence[Result]) -> Result:
-    """The newest of the runs that the most bounds could be held against: none judges the run it came from."""
-    return max(reversed(group), key=lambda r: sum(v.status != "unrecorded" for v in r.judged.verdicts))
+def _decided_most(group: Sequence[Result]) -> Result:
+    """The newest of the runs that decided the most bounds, for or against; none judges the run it came from."""
+    return max(reversed(group), key=lambda r: sum(v.status in DECIDED for v in r.judged.verdicts))
 
 
 _HEAD: Final = (
@@ -123,7 +129,9 @@ _READING: Final = (
     "- **idle** is the device's; *idle, host* is what of it the host is to blame for (docs/definitions.md).",
     "- **busiest kind** takes so much of an iteration: no arrangement of the same operations is faster than it alone.",
     "- **claims** are held against bounds that were written down (docs/verdicts.md). A bound is *unrecorded* for the run it",
-    "  was measured in; the first table counts them as the run judged by most of them has them.",
+    "  was measured in; the first table has the counts of the run that decided most, for or against.",
+    "- Of several runs of a case on one machine the tables show the one with the most gains that its rounds agree on, whatever",
+    "  they are, the newest of equals, and of profile `minimal` where there is one. The others have a line each.",
     f"- `{text.ABSENT}` was not measured in that run, or cannot be told: then a line below the tables says why. It never",
     "  means 0.",
 )
@@ -277,7 +285,7 @@ def _verdicts(result: Result) -> list[str]:
     found = result.judged.verdicts
     if not found:
         return ["claims: none is written down for this workload."]
-    runs = list(dict.fromkeys(run for v in found if v.status in ("met", "exceeded", "missed") for run in v.source.runs))
+    runs = list(dict.fromkeys(run for v in found if v.status in DECIDED for run in v.source.runs))
     judged = ", ".join(_name(run) for run in runs)
     by = f"; measured bounds were accepted from {judged}" if judged else ""
     own = sum(v.status == "unrecorded" and result.manifest.run_id in v.source.runs for v in found)

@@ -188,6 +188,17 @@ def test_other_runs_of_a_workload_get_a_line_and_the_newest_minimal_one_the_tabl
     assert "- another run: `run-3`, profile `deep`" in text
 
 
+def test_a_newer_run_whose_rounds_disagree_gets_a_line(tmp_path: Path) -> None:
+    same = tuple(replace(r, order=("baseline", "optimized")) for r in evidence().rounds)
+    quiet, restless = result(tmp_path / "run-1"), result(tmp_path / "run-2", rounds=same)
+    restless = replace(restless, manifest=replace(restless.manifest, created_utc="2099-01-02T00:00:00Z"))
+    text = page([restless, quiet])
+    assert "Run `run-1`;" in text and "- another run: `run-2`," in text
+    slower = result(tmp_path / "run-3", rounds=rounds(baseline=8, optimized=9))
+    slower = replace(slower, manifest=replace(slower.manifest, created_utc="2099-01-01T00:00:00Z"))
+    assert "Run `run-3`;" in page([restless, quiet, slower]), "the newest of the quiet ones, whatever it found"
+
+
 def test_claims_are_counted_and_what_is_not_met_is_explained(tmp_path: Path) -> None:
     text = page([result(tmp_path / "run-1", [verdict("met"), verdict("missed")])])
     assert "- claims: 1 met, 1 missed; measured bounds were accepted from `pipeline-0`." in text
