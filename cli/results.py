@@ -52,7 +52,7 @@ def page(results: Sequence[Result]) -> str:
     """The whole page: how to read it, all pairs in one table, then a section for each workload and machine.
 
     Of several runs of one workload on one machine one of profile minimal has the tables (of any where there is none): the
-    one with the most steps that its rounds agree on, whatever they are, and the newest of equals. The others have a line
+    one with the most gains and steps that its rounds agree on, whatever they are, and the newest of equals. The others have a line
     each. Raises `UsageError` for no run, or one that is given twice.
     """
     if not results:
@@ -95,11 +95,13 @@ def _place(result: Result) -> tuple[int, str, str, str, str]:
 
 def _shown(group: Sequence[Result]) -> Result:
     minimal = [r for r in group if r.manifest.profile == "minimal"]
-    steps = {r.manifest.run_id: [row.step for row in r.rows if row.step is not None] for r in group}
-    return max(
-        reversed(minimal or group),
-        key=lambda r: sum(not (step.concerns or step.objections) for step in steps[r.manifest.run_id]),
-    )
+    return max(reversed(minimal or group), key=_agreed)
+
+
+def _agreed(result: Result) -> int:
+    """How many gains and steps of a run its rounds agree on."""
+    gains = [gain for row in result.rows for gain in (row.overall, row.step) if gain is not None]
+    return sum(not (gain.concerns or gain.objections) for gain in gains)
 
 
 def _decided_most(group: Sequence[Result]) -> Result:
@@ -130,7 +132,7 @@ _READING: Final = (
     "- **busiest kind** takes so much of an iteration: no arrangement of the same operations is faster than it alone.",
     "- **claims** are held against bounds that were written down (docs/verdicts.md). A bound is *unrecorded* for the run it",
     "  was measured in; the first table has the counts of the run that decided most, for or against.",
-    "- Of several runs of a case on one machine the tables show the one with the most steps that its rounds agree on, whatever",
+    "- Of several runs of a case on one machine the tables show the one with the most gains and steps that its rounds agree on, whatever",
     "  they are, the newest of equals, and of profile `minimal` where there is one. The others have a line each.",
     f"- `{text.ABSENT}` was not measured in that run, or cannot be told: then a line below the tables says why. It never",
     "  means 0.",
