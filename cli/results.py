@@ -51,8 +51,8 @@ DOES_NOT: Final = "**does not pay**"
 def page(results: Sequence[Result]) -> str:
     """The whole page: how to read it, all pairs in one table, then a section for each workload and machine.
 
-    Of several runs of one workload on one machine one of profile minimal has the tables (of any where there is none): the
-    one with the most gains and steps that its rounds agree on, whatever they are, and the newest of equals. The others have a line
+    Of several runs of one workload on one machine the tables show the one with the most variants, then with the most gains
+    and steps that its rounds agree on, whatever they are, then of profile minimal, then the newest. The others have a line
     each. Raises `UsageError` for no run, or one that is given twice.
     """
     if not results:
@@ -94,8 +94,7 @@ def _place(result: Result) -> tuple[int, str, str, str, str]:
 
 
 def _shown(group: Sequence[Result]) -> Result:
-    minimal = [r for r in group if r.manifest.profile == "minimal"]
-    return max(reversed(minimal or group), key=_agreed)
+    return max(reversed(group), key=lambda r: (len(r.rows), _agreed(r), r.manifest.profile == "minimal"))
 
 
 def _agreed(result: Result) -> int:
@@ -132,8 +131,8 @@ _READING: Final = (
     "- **busiest kind** takes so much of an iteration: no arrangement of the same operations is faster than it alone.",
     "- **claims** are held against bounds that were written down (docs/verdicts.md). A bound is *unrecorded* for the run it",
     "  was measured in; the first table has the counts of the run that decided most, for or against.",
-    "- Of several runs of a case on one machine the tables show the one with the most gains and steps that its rounds agree on, whatever",
-    "  they are, the newest of equals, and of profile `minimal` where there is one. The others have a line each.",
+    "- Of several runs of a case on one machine the tables show the one with the most variants, then with the most gains and",
+    "  steps that its rounds agree on, whatever they are, then of profile `minimal`, then the newest. The others have a line each.",
     f"- `{text.ABSENT}` was not measured in that run, or cannot be told: then a line below the tables says why. It never",
     "  means 0.",
 )

@@ -197,6 +197,13 @@ def test_a_newer_run_whose_rounds_disagree_gets_a_line(tmp_path: Path) -> None:
     slower = result(tmp_path / "run-3", rounds=rounds(baseline=8, optimized=9))
     slower = replace(slower, manifest=replace(slower.manifest, created_utc="2099-01-01T00:00:00Z"))
     assert "Run `run-3`;" in page([restless, quiet, slower]), "the newest of the quiet ones, whatever it found"
+    three = ladder(baseline=SERIAL, rung=None, optimized=HIDDEN)
+    more = result(
+        tmp_path / "run-4",
+        variants=three,
+        rounds=tuple(replace(r, order=tuple(three)) for r in rounds(baseline=8, rung=4, optimized=2)),
+    )
+    assert "Run `run-4`;" in page([more, restless, quiet, slower]), "no rung is dropped because its rounds disagree"
 
 
 def test_claims_are_counted_and_what_is_not_met_is_explained(tmp_path: Path) -> None:
