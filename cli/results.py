@@ -132,7 +132,7 @@ _READING: Final = (
     "- **claims** are held against bounds that were written down (docs/verdicts.md). A bound is *unrecorded* for the run it",
     "  was measured in; the first table has the counts of the run that decided most, for or against.",
     "- Of several runs of a case on one machine the tables show the one with the most variants, then with the most gains and",
-    "  steps that its rounds agree on, whatever they are, then of profile `minimal`, then the newest. The others have a line each.",
+    "  steps that its rounds agree on, whatever they are, then of profile `minimal`, then the newest. Others have a line each.",
     f"- `{text.ABSENT}` was not measured in that run, or cannot be told: then a line below the tables says why. It never",
     "  means 0.",
 )
