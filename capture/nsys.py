@@ -44,6 +44,10 @@ LOGS: Final = ("stdout", "stderr")
 STARTUP_FAILURE: Final = "Connection reset by peer"
 """All that nsys 2022.4 says, rarely and under heavy load, when its own agent did not come up: nothing has run then."""
 
+WAITER_FAILURE: Final = ("QuadDCommon::ProcessWaiter::", "] = sem_open")
+"""Parts of all that nsys 2022.4 says, as rarely, when a semaphore by which its processes wait for each other is gone. Whether
+the program had been started by then it does not say: only a workload of ours may be started again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
@@ -105,7 +109,7 @@ class NsysRecorder:
         for leftover in (TRACE, REPORT, STREAM):
             (folder / leftover).unlink(missing_ok=True)
         done = self._profile(target, folder, gated, timeout_s)
-        if done.exit_code != 0 and _never_started(folder):
+        if done.exit_code != 0 and _failed_itself(folder, gated):
             done = self._profile(target, folder, gated, timeout_s)
         if gated and done.exit_code != 0:
             return Recorded(done.exit_code, done.wall_ns, TRACE, None, ())
@@ -213,12 +217,15 @@ def profile_options(nsys: Nsys, profile: str, device: str, *, nodes: bool = Fals
     return options
 
 
-def _never_started(folder: Path) -> bool:
-    """Whether nsys failed before it ran anything, and said so with nothing else in its logs."""
-    said = [
+def _failed_itself(folder: Path, gated: bool) -> bool:
+    """Whether nsys failed while it started, said so with nothing else in its logs, and the program may be run again."""
+    said = "".join(
         (folder / f"nsys-profile.{name}.log").read_text(encoding="utf-8", errors="replace").strip() for name in LOGS
-    ]
-    return "".join(said) == STARTUP_FAILURE
+    )
+    if said == STARTUP_FAILURE:
+        return True
+    own_words = said.startswith("/") and said.endswith(WAITER_FAILURE[1]) and WAITER_FAILURE[0] in said
+    return own_words and gated and not (folder / REPORT).exists() and not (folder / STREAM).exists()
 
 
 def _step(command: Sequence[str], logs: Path, name: str, environment: Mapping[str, str]) -> Finished:

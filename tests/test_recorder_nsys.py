@@ -322,13 +322,36 @@ def test_a_recorder_that_cannot_be_started_is_named(tmp_path: Path) -> None:
         recorder.record(["true"], tmp_path, gated=True, timeout_s=30)
 
 
-@pytest.mark.parametrize(("words", "starts"), [("Connection reset by peer", 2), ("Traceback: my own fault", 1)])
-def test_nsys_is_started_once_more_when_it_never_got_to_the_program(words: str, starts: int, tmp_path: Path) -> None:
+WAITER = """\
+/build/QuadD/Common/ProcessWaiter/Src/POSIX/ProcessWaiterImpl.cpp(166): Throw in function QuadDCommon::ProcessWaiter::X
+std::exception::what: SystemException
+[boost::errinfo_errno_*] = 2, \\"No such file or directory\\"
+[boost::errinfo_api_function_*] = sem_open"""
+
+
+@pytest.mark.parametrize(
+    ("words", "gated", "starts"),
+    [
+        ("Connection reset by peer", True, 2),
+        ("Connection reset by peer", False, 2),
+        (WAITER, True, 2),
+        (WAITER, False, 1),  # a program of the user's may have begun
+        ("Traceback: my own fault", True, 1),
+        (f"loaded\n{WAITER}", True, 1),  # the program has spoken
+    ],
+)
+def test_nsys_is_started_once_more_when_it_failed_by_itself(
+    words: str, gated: bool, starts: int, tmp_path: Path
+) -> None:
     fails = tmp_path / "nsys"
     fails.write_text(f'#!/bin/sh\necho x >>"{tmp_path}/starts"\necho "{words}" >&2\nexit 1\n', encoding="utf-8")
     fails.chmod(0o755)
-    done = NsysRecorder(bare(path=fails), "minimal", "cpu").record(["true"], tmp_path, gated=True, timeout_s=30)
-    assert done.exit_code == 1
+    recorder = NsysRecorder(bare(path=fails), "minimal", "cpu")
+    if gated:
+        assert recorder.record(["true"], tmp_path, gated=True, timeout_s=30).exit_code == 1
+    else:
+        with pytest.raises(RecorderError, match="nsys recorded nothing"):
+            recorder.record(["true"], tmp_path, gated=False, timeout_s=30)
     assert len((tmp_path / "starts").read_text(encoding="utf-8").split()) == starts
 
 
