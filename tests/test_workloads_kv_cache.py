@@ -217,6 +217,17 @@ class NoPrefetch(Pooled):
         self.buffers[layer % kv_caches.BUFFERS].zero_()
 
 
+class FetchesOnce(Pooled):
+    """Copies each layer once in the life of the process, and from then on opens the stage alone."""
+
+    done: tuple[int, ...] = ()
+
+    def _fetch(self, layer: int) -> None:
+        if layer not in self.done:
+            super()._fetch(layer)
+            self.done = (*self.done, layer)
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -226,8 +237,9 @@ class NoPrefetch(Pooled):
         lambda p: KeepsLittle(p.prompt, 64),
         lambda p: WrongPages(p.prompt, 64),
         lambda p: NoPrefetch(p.prompt, 64, p.shape.cold),
+        lambda p: FetchesOnce(p.prompt, 64, p.shape.cold),
     ],
-    ids=["forgets", "one less", "window", "bf16", "wrong pages", "no prefetch"],
+    ids=["forgets", "one less", "window", "bf16", "wrong pages", "no prefetch", "fetches once"],
 )
 def test_a_wrong_cache_is_caught(make: Callable[[Decoder], Cache]) -> None:
     assert not result_of(lambda p: Decode(p, make)).output.ok

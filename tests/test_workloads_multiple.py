@@ -19,7 +19,7 @@ from aisp_trace.expectations.validity import objections
 from aisp_trace.traces.run import ProcessResult, VariantResult, Work
 from aisp_trace.workloads import multiple_unoptimized as multiple
 from aisp_trace.workloads import runner
-from aisp_trace.workloads.interface import Variant
+from aisp_trace.workloads.interface import Tolerance, Variant
 from aisp_trace.workloads.measure import measure
 from aisp_trace.workloads.multiple_unoptimized import RUNGS, SHAPES, Residual, Rung, Stack
 
@@ -179,6 +179,22 @@ WRONG = (SkipsALayer, RepeatsALayer, ForgetsABias, TooFewBits, LogsNothingOfTheL
 @pytest.mark.parametrize("name", ["baseline", "optimized"])
 def test_a_wrong_output_is_caught(name: str, wrong: type[Stack]) -> None:
     assert not result_of(name, lambda problem: wrong(problem, RUNGS[name])).output.ok
+
+
+class Halved(Stack):
+    """A rung of fp32 that computes in bf16."""
+
+    def __init__(self, problem: Residual, rung: Rung) -> None:
+        super().__init__(problem, rung)
+        self.rung = dataclasses.replace(rung, bf16=True)
+
+    @property
+    def tolerance(self) -> Tolerance | None:
+        return Stack(self.problem, RUNGS["in_place"]).tolerance
+
+
+def test_a_rung_of_fp32_may_not_round_to_bf16() -> None:
+    assert not result_of("in_place", lambda problem: Halved(problem, RUNGS["in_place"])).output.ok
 
 
 def test_what_was_never_written_is_found_by_the_poison() -> None:

@@ -307,7 +307,19 @@ class Bf16Losses(Baseline):
         self._losses.copy_(self._losses.bfloat16())
 
 
-@pytest.mark.parametrize("variant", [OtherRate, SkipsTheLastStep, SameBatch, NoBackward, KeepsLearning, Bf16Losses])
+class FreezesVectors(Baseline):
+    """Less work: biases and norms do not learn."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        for weight, _ in self._weights:
+            weight.requires_grad_(weight.dim() > 1)
+
+
+WRONG = [OtherRate, SkipsTheLastStep, SameBatch, NoBackward, KeepsLearning, Bf16Losses, FreezesVectors]
+
+
+@pytest.mark.parametrize("variant", WRONG)
 def test_a_changed_training_is_caught(variant: type[Baseline], problem: Training) -> None:
     output = result_of(variant, problem).output
     assert output.error is not None

@@ -147,6 +147,9 @@ class Decoder(Problem):
         yield from self._reference[0]
         yield self._reference[1]
 
+    def scratch(self) -> Sequence[torch.Tensor]:
+        return () if self.cache is None else self.cache.scratch()
+
     def work(self) -> Work:
         """All required work; no copy crosses a link."""
         s = self.shape
@@ -211,6 +214,9 @@ class Decode(Variant):
 
     def outputs(self) -> Sequence[torch.Tensor]:
         return [*self.logits, self.tokens]
+
+    def scratch(self) -> Sequence[torch.Tensor]:
+        return () if self.cache is None else self.cache.scratch()
 
     def work(self) -> Work:
         work = self.problem.work()

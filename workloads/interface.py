@@ -44,6 +44,7 @@ class Problem(ABC):
     """The inputs of one process, made once by `setup` and shared, unchanged, by all its variants."""
 
     tolerance: Tolerance
+    """For every variant that has none of its own."""
 
     @abstractmethod
     def reference(self) -> Iterable[torch.Tensor]:
@@ -60,6 +61,11 @@ class Problem(ABC):
 
 class Variant(ABC):
     """One way of doing the required work. Constructed with the `Problem`; `prepare` is called before anything else."""
+
+    @property
+    def tolerance(self) -> Tolerance | None:
+        """A tighter tolerance than the problem's, where this variant rounds less than others; null: the problem's."""
+        return None
 
     def prepare(self) -> None:  # noqa: B027  (nothing to prepare is a complete answer)
         """Everything that a real program would do once, before its first iteration."""

@@ -58,6 +58,10 @@ class Cache(ABC):
     def used(self, layer: int) -> None:  # noqa: B027
         """All work that reads `parts(layer)` has been enqueued."""
 
+    def scratch(self) -> Sequence[torch.Tensor]:
+        """Buffers that hold nothing after `reset`, and are filled anew before they are read."""
+        return ()
+
     @property
     def moved_bytes_per_token(self) -> dict[str, int]:
         """Bytes that one token of all lanes makes cross a link, all layers together."""
@@ -186,6 +190,9 @@ class Pooled(Slab):
     def moved_bytes_per_token(self) -> dict[str, int]:
         moved = {"h2d": 0, "d2h": 0}
         return {**moved, self._kind: self.layers * self.cold_bytes}
+
+    def scratch(self) -> Sequence[torch.Tensor]:
+        return self.buffers
 
     def ahead(self, layer: int) -> None:
         slot = layer % BUFFERS

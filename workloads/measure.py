@@ -33,6 +33,7 @@ def measure(
     A wrong output is part of the result; whatever the variant raises is passed on after its `close`.
     """
     variant = program.variants[name](problem)
+    tolerance = variant.tolerance or problem.tolerance
     try:
         variant.prepare()
         measurement = _Measurement(variant, device, program.flush_l2)
@@ -43,11 +44,11 @@ def measure(
         with problem.around(measured() if traced else nullcontext()):
             times = [measurement.once() for _ in range(iterations)]
         allocator = counters.since()
-        output = compare(variant.outputs(), problem.reference(), problem.tolerance)
+        output = compare(variant.outputs(), problem.reference(), tolerance)
         poison(variant.outputs())
         poison(variant.scratch())
         measurement.once()
-        output = worse(output, compare(variant.outputs(), problem.reference(), problem.tolerance))
+        output = worse(output, compare(variant.outputs(), problem.reference(), tolerance))
         work = variant.work()
     finally:
         variant.close()
