@@ -49,7 +49,7 @@ from .stages import (
 from .steps import NOTHING
 from .trust import Facts, trust_table
 from .window import Window, WindowSpec, resolve
-from .work import Lane, Span, Work, lanes_of
+from .work import CUT, Lane, Span, Work, lanes_of
 
 SPECIAL: Final = {NO_STAGE: NONE, AMBIGUOUS_STAGE: AMBIGUOUS, ORPHAN_STAGE: ORPHAN, OUTSIDE_STAGE: OUTSIDE}
 
@@ -289,7 +289,11 @@ class _Engine:
         return self.window.instants is None and self.window.roots is None
 
     def _clipped(self) -> pl.DataFrame:
-        """The ops of every device's window, cut to it. Sorted by start, then op_id."""
+        """The ops of every device's window, cut to it. Sorted by start, then op_id.
+
+        Where anything can be cut a column ``cut`` says of which ops, and bytes are null of them: how many of its bytes a copy
+        had moved by then is not known.
+        """
         frames = []
         if self._whole:
             return self.ops
@@ -301,13 +305,17 @@ class _Engine:
                 (pl.col("end_ns") > w.start_ns)
                 | ((pl.col("start_ns") == pl.col("end_ns")) & (pl.col("end_ns") >= w.start_ns))
             )
+            cut = (pl.col("start_ns") < w.start_ns) | (pl.col("end_ns") > w.end_ns)
             frames.append(
                 ops.filter((pl.col("device") == w.device) & touching).with_columns(
-                    pl.col("start_ns").clip(w.start_ns, w.end_ns), pl.col("end_ns").clip(w.start_ns, w.end_ns)
+                    pl.col("start_ns").clip(w.start_ns, w.end_ns),
+                    pl.col("end_ns").clip(w.start_ns, w.end_ns),
+                    pl.when(~cut).then(pl.col("nbytes")).alias("nbytes"),
+                    cut.alias(CUT),
                 )
             )
         if not frames:
-            return ops.clear()
+            return ops.clear().with_columns(pl.lit(False).alias(CUT))
         return frames[0] if len(frames) == 1 else pl.concat(frames).sort("start_ns", "op_id")
 
     def _device_ops(self, device: int) -> DeviceOps:
@@ -489,7 +497,8 @@ class _Engine:
         )
 
     def _facts(self, ops: pl.DataFrame) -> Facts:
-        copies = _copies(ops.select("kind", "nbytes"))
+        copies = _copies(ops.select("kind", "nbytes", *([CUT] if CUT in ops.columns else [])))
+        cut = int(copies[CUT].sum()) if CUT in copies.columns else 0
         counts = np.bincount(kind_codes(ops), minlength=len(KINDS))
         missing, wanted = unrecorded_launches(self.calls, self.launches.call, self._launching_nothing())
         return Facts(
@@ -505,7 +514,8 @@ class _Engine:
             graphs=int(counts[KINDS.index("graph")]),
             comm_ops=int(counts[KINDS.index("comm")]),
             copies=len(copies),
-            copies_without_bytes=copies["nbytes"].null_count(),
+            copies_without_bytes=copies["nbytes"].null_count() - cut,
+            copies_cut=cut,
             host_devices=bool(self.host_devices),
         )
 

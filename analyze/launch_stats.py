@@ -5,8 +5,9 @@
                                                  queue delay  = start of Y - max(end of L, end of X), at least 0
 
 Latency includes the time inside the call; the queue delay is what neither the host nor the stream's own earlier work explains.
-Only the first op of a launch counts (a graph launch starts many), and only ops that start inside the window. Percentiles are
-nearest-rank: values that occurred. Everything is by innermost stage; a null stage is the whole device. A machine
+Only the first op of a launch counts (a graph launch starts many), and only ops that start inside the window. Kernels count
+if they lie in it whole: the length of one that the window cuts would say more of the window than of the kernel. Percentiles
+are nearest-rank: values that occurred. Everything is by innermost stage; a null stage is the whole device. A machine
 without a GPU launches nothing and has no rows.
 """
 
@@ -101,6 +102,8 @@ def _distinct(iteration: Ints) -> int:
 
 def _by_stage(work: Work, rows: Rows, names: int) -> Iterator[_Stage]:
     kernels = rows[_IS_KERNEL[work.kind[rows]]]
+    if work.whole is not None:
+        kernels = kernels[work.whole[kernels]]
     name = work.ops["name"].to_physical().fill_null(0).to_numpy()
     for stage, mine in [(None, kernels), *work.by_path(kernels)]:
         length = work.end[mine] - work.start[mine]
@@ -127,7 +130,7 @@ def _compiled(fast: ModuleType, work: Work, span: Span, names: int, low: int, hi
         fast.kernel_sums(
             work.device[some],
             span.device,
-            _IS_KERNEL[work.kind[some]],
+            _IS_KERNEL[work.kind[some]] if work.whole is None else _IS_KERNEL[work.kind[some]] & work.whole[some],
             work.path[some] - np.int32(low - 1),
             name[some].astype(np.int32),
             work.iteration[some].astype(np.int32, copy=False),

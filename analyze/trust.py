@@ -42,6 +42,7 @@ class Facts:
     comm_ops: int
     copies: int
     copies_without_bytes: int
+    copies_cut: int
     host_devices: bool
 
 
@@ -92,6 +93,9 @@ def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
             ("bandwidth", "bytes"),
             f"{facts.copies_without_bytes} of {facts.copies} copies have no byte count",
         )
+    if facts.copies_cut:
+        text = f"{facts.copies_cut} of {facts.copies} copies are cut by the window: how many bytes they moved in it is unknown"
+        say("partial", ("bandwidth", "bytes"), text)
     if facts.ops and not facts.host_devices and trace.memory.is_empty():
         say("partial", ("allocator",), "memory events were not recorded, only the time inside allocator calls is known")
     losses = [

@@ -1,7 +1,8 @@
 """The time that is accounted for.
 
 Without a window each device is accounted from its first op's start to its last op's end. ``START:END`` gives instants on the
-trace's own clock. A range (``measured``, a stage path, or one of several instances as ``path#2``) gives, per device,
+trace's own clock. A range (``measured``, a stage path, or the third of several instances as ``path#2``, counted in each process
+by itself) gives, per device,
 ``[range start, max(range end, end of the last op that belongs to it))``: device work outlives the range that launched it.
 The window ``measured`` is trimmed to the iterations in it, since opening and closing a recording takes time within it.
 """
@@ -35,7 +36,7 @@ class Window:
 
 def parse_window(text: str) -> WindowSpec:
     """``START:END`` (ns, or with a unit: ``1.5ms:20ms``) as instants, anything else as a range's name."""
-    match = re.fullmatch(r"([\d.]+)(ns|us|ms|s)?:([\d.]+)(ns|us|ms|s)?", text)
+    match = re.fullmatch(r"(-?[\d.]+)(ns|us|ms|s)?:(-?[\d.]+)(ns|us|ms|s)?", text)
     if not match:
         return text
     unit = {None: 1, "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
@@ -56,6 +57,10 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
     if spec is None:
         return Window()
     if isinstance(spec, tuple):
+        if spec[1] <= spec[0]:
+            raise UsageError(
+                f"the window {spec[0]}:{spec[1]} ends before it starts; give (start, end) with start < end"
+            )
         return Window(instants=spec)
     if isinstance(spec, int):
         found = np.flatnonzero(stages.range_id == spec)
@@ -78,9 +83,13 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
             f"no range is called {wanted!r}{nearest(wanted, known)} (see `aisp-trace analyze` for the paths)"
         )
     if number:
-        if int(number) >= len(rows):
-            raise UsageError(f"range {wanted!r} has {len(rows)} instances, so there is no #{number}; count from 0")
-        rows = rows[[int(number)]]
+        rows = rows[np.argsort(stages.start_ns[rows], kind="stable")]
+        ones = [rows[stages.pid[rows] == pid] for pid in np.unique(stages.pid[rows])]
+        most = max(len(one) for one in ones)
+        if int(number) >= most:
+            where = " in one process at most" if len(ones) > 1 else ""
+            raise UsageError(f"range {wanted!r} has {most} instances{where}, so there is no #{number}; count from 0")
+        rows = np.sort(np.concatenate([one[[int(number)]] for one in ones if len(one) > int(number)]))
     if len(np.unique(stages.pid[rows])) < len(rows):
         raise UsageError(f"range {wanted!r} has {len(rows)} instances; choose one, e.g. --window '{wanted}#0'")
     return Window(roots=rows, trimmed=spec == MEASURED)

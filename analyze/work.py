@@ -30,6 +30,9 @@ LANE: Final = ("device", "pid", "context", "stream")
 
 Lane = tuple[int, int | None, int | None, int | None]
 
+CUT: Final = "cut"
+"""Column of ops that the window may cut: whether it did."""
+
 _TABLE: Final = 2**22
 """Entries up to which a table of all conceivable streams is made."""
 
@@ -88,6 +91,11 @@ class Work:
     @cached_property
     def end(self) -> Ints:
         return self.ops["end_ns"].to_numpy()
+
+    @cached_property
+    def whole(self) -> npt.NDArray[np.bool_] | None:
+        """Which ops lie in their window whole; null: all."""
+        return ~self.ops[CUT].to_numpy() if CUT in self.ops.columns else None
 
     @cached_property
     def path(self) -> npt.NDArray[np.int32]:

@@ -147,9 +147,6 @@ class Decoder(Problem):
         yield from self._reference[0]
         yield self._reference[1]
 
-    def scratch(self) -> Sequence[torch.Tensor]:
-        return () if self.cache is None else self.cache.scratch()
-
     def work(self) -> Work:
         """All required work; no copy crosses a link."""
         s = self.shape

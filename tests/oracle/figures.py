@@ -50,8 +50,14 @@ def meets(op: Row, start: int, end: int) -> bool:
 
 
 def clip(op: Row, start: int, end: int) -> Row:
-    """The op's part within the window; its bytes stay whole."""
-    return {**op, "start_ns": max(start, op["start_ns"]), "end_ns": min(end, op["end_ns"])}
+    """The op's part within the window; how many of its bytes that were is unknown."""
+    cut = op["start_ns"] < start or op["end_ns"] > end
+    return {
+        **op,
+        "start_ns": max(start, op["start_ns"]),
+        "end_ns": min(end, op["end_ns"]),
+        "nbytes": None if cut else op["nbytes"],
+    }
 
 
 def span_ns(ops: list[Row]) -> int:

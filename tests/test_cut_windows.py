@@ -1,0 +1,90 @@
+"""What a window cuts: rates, sizes and lengths are those of whole operations, whatever part of them lies in the window."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.result import Analysis
+from aisp_trace.analyze.window import parse_window
+from aisp_trace.tests.builders.samples import SAMPLES
+from aisp_trace.traces.errors import UsageError
+from aisp_trace.traces.model import Trace
+from aisp_trace.traces.open import open_trace
+
+
+@pytest.fixture(scope="module")
+def decode() -> Trace:
+    return open_trace(SAMPLES / "h100_pipeline_decode.sqlite.xz")
+
+
+def cut(trace: Trace, low: int, high: int) -> Analysis:
+    return analyze(trace, window=(low, high))
+
+
+def test_no_window_lifts_a_copys_rate(decode: Trace) -> None:
+    """Windows of every length from 10 us on across a pipeline of 1.2 ms copies: no rate above that of the fastest copy."""
+    copies = decode.ops.filter(pl.col("kind") == "h2d", pl.col("nbytes") > 1 << 20)
+    rate = (copies["nbytes"] / (copies["end_ns"] - copies["start_ns"])).max()
+    assert isinstance(rate, float)
+    low = int(copies["start_ns"].sort()[-8]) + 1000
+    seen = 0
+    for length in (10_000, 100_000, 1_000_000, 3_000_000, 10_000_000):
+        found = cut(decode, low, low + length)
+        table = found.bandwidth.filter(pl.col("kind") == "h2d", pl.col("bucket").is_in(["1-16MiB", "16-256MiB"]))
+        assert (table["bytes_per_s"] <= rate * 1e9).all()
+        inside = copies.filter(pl.col("start_ns") >= low, pl.col("end_ns") <= low + length)
+        assert table["nbytes"].sum() == inside["nbytes"].sum()
+        assert table["ops"].sum() == inside.height
+        seen += inside.height
+        trust = {row["metric"]: row for row in found.trust.iter_rows(named=True)}
+        assert trust["bandwidth"]["level"] == trust["bytes"]["level"] == "partial"
+        assert "cut by the window" in trust["bytes"]["reason"]
+    assert seen > 0
+
+
+def test_a_kernel_that_the_window_cuts_is_not_small(decode: Trace) -> None:
+    kernel = (
+        decode.ops.filter(pl.col("kind") == "compute").sort(pl.col("end_ns") - pl.col("start_ns")).row(-1, named=True)
+    )
+    middle = (kernel["start_ns"] + kernel["end_ns"]) // 2
+    found = cut(decode, middle, middle + 5_000)
+    total = found.kernel_counts.filter(pl.col("stage").is_null())
+    assert total["small_kernels"].sum() == total["kernels"].sum() == 0
+    assert found.kinds.filter(pl.col("kind") == "compute")["sum_ns"].sum() == 5_000  # the time is the window's
+    assert found.ledger["ns"].sum() == 5_000
+
+
+def test_bytes_of_a_partition_are_those_of_the_whole_less_what_is_cut(decode: Trace) -> None:
+    copies = decode.ops.filter(pl.col("nbytes").is_not_null())
+    low, high = int(copies["start_ns"].to_numpy().min()), int(copies["end_ns"].to_numpy().max()) + 1
+    middle = int(copies["start_ns"].sort()[copies.height // 2]) + 1
+    astride = copies.filter(pl.col("start_ns") < middle, pl.col("end_ns") > middle)
+    whole, left, right = (
+        int(cut(decode, *ends).kinds["nbytes"].sum()) for ends in ((low, high), (low, middle), (middle, high))
+    )
+    assert astride.height
+    assert left + right == whole - int(astride["nbytes"].sum())
+
+
+@pytest.mark.parametrize("ends", [(100, 50), (100, 100)])
+def test_a_window_that_ends_before_it_starts_is_refused(decode: Trace, ends: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="ends before it starts"):
+        analyze(decode, window=ends)
+
+
+def test_instants_may_be_negative() -> None:
+    assert parse_window("-5:100") == (-5, 100)
+    assert parse_window("-1.5ms:-2us") == (-1_500_000, -2_000)
+
+
+def test_an_instance_is_counted_in_each_process() -> None:
+    """Two ranks whose iterations interleave: #1 is the second of both."""
+    trace = open_trace(SAMPLES / "h200x2_ddp.sqlite.xz")
+    found = analyze(trace, window="iteration#1")
+    ranges = trace.ranges.filter(pl.col("name") == "iteration").sort("start_ns")
+    second = [ranges.filter(pl.col("pid") == pid).row(1, named=True) for pid in ranges["pid"].unique().sort()]
+    assert sorted(found.windows["start_ns"].to_list()) == sorted(row["start_ns"] for row in second)
+    with pytest.raises(UsageError, match="in one process at most, so there is no #99"):
+        analyze(trace, window="iteration#99")
