@@ -133,12 +133,17 @@ class _Engine:
             self.ops = trace.ops.with_columns(series("stage", stage))
 
     def _iterations(self) -> Ints:
-        """The iteration each op belongs to: the one open in its process when it was launched."""
+        """The iteration each op belongs to: the one open when it was launched on its launching thread, else in its process."""
         out = np.full(len(self.ops), NOTHING, np.int32)
         pid = self.ops["pid"].to_numpy()
         for process, steps in self.stages.iteration_of.items():
             rows = np.flatnonzero(pid == process)
             out[rows] = steps(self.launches.at_ns(rows, self.ops, self.calls))
+        for thread, steps in self.stages.iterations_by_thread.items():
+            if thread in self.launches.threads:
+                rows = np.flatnonzero(self.launches.thread == self.launches.threads.index(thread))
+                own = steps(self.launches.at_ns(rows, self.ops, self.calls))
+                out[rows[own >= 0]] = own[own >= 0]
         return out
 
     def _windows(self) -> list[_DeviceWindow]:

@@ -102,7 +102,7 @@ class HostStates:
             steps = (
                 self._stages.on_thread(thread, self._across),
                 *(self._overhead(thread, source) for source in ("profiler", "driver")),
-                self._stages.iteration_of.get(thread[0], EMPTY),
+                self._stages.iteration_on(thread),
             )
             self._beside[thread] = [a for s in steps for a in (s.at, s.value.astype(np.int32, copy=False))]
         call = self._call_cause(thread, int(start[0]), int(end[-1]))
@@ -117,7 +117,7 @@ class HostStates:
         if on_host:
             call = first_of(self._allocating(thread), first_of(self._waiting(thread), call))
         profiler, driver = (self._overhead(thread, source) for source in ("profiler", "driver"))
-        iteration = self._stages.iteration_of.get(thread[0], EMPTY)
+        iteration = self._stages.iteration_on(thread)
         at = instants(np.array([_EVER]), *(f.at for f in (stage, call, profiler, driver, iteration)))
         cause = call(at)
         weak = (cause == NOTHING) | (cause == CAUSES.index("other_api"))

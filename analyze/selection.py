@@ -93,6 +93,11 @@ class Selected(Stages):
         return self.whole.iteration_of
 
     @cached_property
+    def iterations_by_thread(self) -> dict[Thread, Steps]:
+        """As of all ranges, too."""
+        return self.whole.iterations_by_thread
+
+    @cached_property
     def position_of_range(self) -> dict[int, int]:
         """The stage of each selected range by its `range_id`; that of a folded range is its ancestor."""
         return dict(zip(self.unfolded.range_id.tolist(), self.target.tolist(), strict=True))

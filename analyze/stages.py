@@ -189,6 +189,27 @@ class Stages:
             out[pid] = innermost(self.start_ns[mine], self.end_ns[mine])
         return out
 
+    def iteration_on(self, thread: Thread) -> Steps:
+        """The number of the ``iteration`` range open on `thread`, else in its process: replicas that are threads of one
+        process each have their own."""
+        process = self.iteration_of.get(thread[0], EMPTY)
+        own = self.iterations_by_thread.get(thread)
+        return process if own is None else first_of(own, process)
+
+    @cached_property
+    def iterations_by_thread(self) -> dict[Thread, Steps]:
+        """What is open on each thread by itself; only of processes in which several threads have such ranges."""
+        rows = self.named(ITERATION)
+        out: dict[Thread, Steps] = {}
+        for pid in np.unique(self.pid[rows]).tolist():
+            mine = rows[self.pid[rows] == pid]
+            tids = np.unique(self.tid[mine])
+            for tid in tids.tolist() if len(tids) > 1 else ():
+                number = np.flatnonzero(self.tid[mine] == tid)
+                steps = innermost(self.start_ns[mine[number]], self.end_ns[mine[number]])
+                out[pid, tid] = Steps(steps.at, np.where(steps.value >= 0, number[steps.value], NOTHING))
+        return out
+
     def within(self, roots: Ints) -> npt.NDArray[np.bool_]:
         """Which stages belong to the ranges `roots`: they and what nests in them, and also the outermost stages that
         other threads of the same process open while a root is open (a pipeline's workers)."""

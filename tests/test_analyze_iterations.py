@@ -57,6 +57,40 @@ def test_an_iteration_hides_its_copies_under_its_own_work_only() -> None:
     assert copies.rows() == [(0, 0, "copy", 10), (0, 1, "copy", 20)]
 
 
+def test_replicas_that_are_threads_have_iterations_of_their_own() -> None:
+    """Two threads of one process, a GPU each, in step; a third without iterations launches within that of its process.
+
+    thread 10   |-- 0 --|-- 2 --|          kernels on device 0
+    thread 11    |-- 1 --|-- 3 --|         kernels on device 1
+                0       50      100
+    """
+    trace = build(
+        ranges=[
+            span("iteration", 0, 50, tid=10),
+            span("iteration", 2, 52, tid=11),
+            span("iteration", 50, 100, tid=10),
+            span("iteration", 52, 102, tid=11),
+        ],
+        api=[
+            call("cudaLaunchKernel", 10, 12, 1, tid=10),
+            call("cudaLaunchKernel", 10, 12, 2, tid=11),
+            call("cudaLaunchKernel", 60, 62, 3, tid=10),
+            call("cudaLaunchKernel", 60, 62, 4, tid=11),
+        ],
+        ops=[
+            op("compute", 20, 30, 1, device=0),
+            op("compute", 20, 30, 2, device=1),
+            op("compute", 70, 80, 3, device=0),
+            op("compute", 70, 80, 4, device=1),
+        ],
+    )
+    found = analyze(trace)
+    where = found.iteration_kinds.select("device", "iteration", "ops").sort("device", "iteration").rows()
+    assert where == [(0, 0, 1), (0, 2, 1), (1, 1, 1), (1, 3, 1)]
+    idle = found.ledger.filter(pl.col("category") == "idle").group_by("device").agg(pl.col("iteration").unique().sort())
+    assert dict(idle.rows()) == {0: [0, 2], 1: [1, 3]}
+
+
 def test_pairs_without_a_first_are_left_out() -> None:
     found = analyze(two_iterations()).iteration_overlap
     assert set(found["a"]) == {"copy", "h2d"}
