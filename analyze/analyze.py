@@ -476,7 +476,7 @@ class _Engine:
         return pl.DataFrame(pairs, schema=SCHEMAS["overlap"]), pl.DataFrame(exposed, schema=SCHEMAS["exposed"])
 
     def _shown_stages(self, ops: pl.DataFrame, low: int, high: int) -> npt.NDArray[np.intp]:
-        """The stages to list: those of the window's range, or those that touch its instants."""
+        """The stages to list: those of the window's range, or those that touch its instants or have work in them."""
         if self.inside is not None and isinstance(self.stages, Selected):
             shown = self.inside[self.stages.source]
             used = ops["stage"].unique().to_numpy()  # also ranges that enclose the window, if they were selected
@@ -487,6 +487,12 @@ class _Engine:
             shown = np.ones(len(self.stages), bool)
         else:
             shown = (self.stages.start_ns < high) & (self.stages.end_ns > low)
+            busy = np.unique(ops["stage"].to_numpy())
+            busy = busy[busy >= 0]
+            while len(busy):  # device work outlives its range, and all that it is nested in
+                shown[busy] = True
+                busy = np.unique(self.stages.parent[busy])
+                busy = busy[busy >= 0]
         return np.flatnonzero(shown & ~self.stages.is_measured)
 
     def _iteration_table(self, low: int, high: int) -> pl.DataFrame:

@@ -88,3 +88,13 @@ def test_an_instance_is_counted_in_each_process() -> None:
     assert sorted(found.windows["start_ns"].to_list()) == sorted(row["start_ns"] for row in second)
     with pytest.raises(UsageError, match="in one process at most, so there is no #99"):
         analyze(trace, window="iteration#99")
+
+
+def test_a_stage_whose_range_is_over_is_listed_with_its_work(decode: Trace) -> None:
+    """Of 131 us the copy of a range that ended before has 100: the ledger and the table of stages tell of the same stages."""
+    found = cut(decode, 10_042_269_000, 10_042_400_000)
+    busy = found.ledger.filter(pl.col("category") != "idle", ~pl.col("stage").str.starts_with("("))
+    assert busy.height
+    listed = found.stages.filter(pl.col("ops") > 0)
+    assert set(busy["stage"]) <= set(listed["path"])
+    assert (listed["host_ns"] >= 0).all()
