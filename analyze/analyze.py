@@ -527,6 +527,7 @@ class _Engine:
             copies=len(copies),
             copies_without_bytes=copies["nbytes"].null_count() - cut,
             copies_cut=cut,
+            peer_copies=int(counts[KINDS.index("p2p")]),
             host_devices=bool(self.host_devices),
         )
 

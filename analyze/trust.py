@@ -43,6 +43,7 @@ class Facts:
     copies: int
     copies_without_bytes: int
     copies_cut: int
+    peer_copies: int
     host_devices: bool
 
 
@@ -93,6 +94,12 @@ def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
             ("bandwidth", "bytes"),
             f"{facts.copies_without_bytes} of {facts.copies} copies have no byte count",
         )
+    if facts.peer_copies:
+        text = (
+            f"{facts.peer_copies} copies between devices are held against the work of the one they are recorded under; "
+            "what the other one computed meanwhile is not counted"
+        )
+        say("partial", ("overlap",), text)
     if facts.copies_cut:
         text = f"{facts.copies_cut} of {facts.copies} copies are cut by the window: how many bytes they moved in it is unknown"
         say("partial", ("bandwidth", "bytes"), text)

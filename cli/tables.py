@@ -38,7 +38,7 @@ def _print_device(analysis: Analysis, device: int, name: str) -> None:
     here = pl.col("device") == device
     window = analysis.windows.filter(here).row(0, named=True)
     length = window["end_ns"] - window["start_ns"]
-    say(f"\ndevice {device} {name}: window {duration(length)}")
+    say(f"\ndevice {device} {name}: window {duration(length)} from {window['start_ns']} ns")
     cells = (
         analysis.ledger.filter(here).group_by("category", "cause").agg(pl.col("ns").sum()).sort("ns", descending=True)
     )

@@ -68,10 +68,9 @@ def test_bytes_of_a_partition_are_those_of_the_whole_less_what_is_cut(decode: Tr
     assert left + right == whole - int(astride["nbytes"].sum())
 
 
-@pytest.mark.parametrize("ends", [(100, 50), (100, 100)])
-def test_a_window_that_ends_before_it_starts_is_refused(decode: Trace, ends: tuple[int, int]) -> None:
+def test_a_window_that_ends_before_it_starts_is_refused(decode: Trace) -> None:
     with pytest.raises(UsageError, match="ends before it starts"):
-        analyze(decode, window=ends)
+        analyze(decode, window=(100, 50))
 
 
 def test_instants_may_be_negative() -> None:
