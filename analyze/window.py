@@ -57,9 +57,9 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
     if spec is None:
         return Window()
     if isinstance(spec, tuple):
-        if spec[1] <= spec[0]:
+        if spec[1] < spec[0]:
             raise UsageError(
-                f"the window {spec[0]}:{spec[1]} ends before it starts; give (start, end) with start < end"
+                f"the window {spec[0]}:{spec[1]} ends before it starts; give (start, end) in this order"
             )
         return Window(instants=spec)
     if isinstance(spec, int):
