@@ -58,9 +58,7 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
         return Window()
     if isinstance(spec, tuple):
         if spec[1] < spec[0]:
-            raise UsageError(
-                f"the window {spec[0]}:{spec[1]} ends before it starts; give (start, end) in this order"
-            )
+            raise UsageError(f"the window {spec[0]}:{spec[1]} ends before it starts; give (start, end) in this order")
         return Window(instants=spec)
     if isinstance(spec, int):
         found = np.flatnonzero(stages.range_id == spec)

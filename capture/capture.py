@@ -37,9 +37,17 @@ def capture(plan: Plan, output: Path, progress: Callable[[str, int], Progress] =
     return _carry_out(begin(plan, output), recorder, progress)
 
 
-def resume(folder: Path, progress: Callable[[str, int], Progress] = Progress) -> Path:
-    """Finish the unfinished run in `folder`; returns the complete run's folder. Raises as `capture` does."""
+def resume(
+    folder: Path, progress: Callable[[str, int], Progress] = Progress, *, timeout_s: float | None = None
+) -> Path:
+    """Finish the unfinished run in `folder`; returns the complete run's folder. Raises as `capture` does.
+
+    `timeout_s` replaces the plan's: it is no part of what is measured, and a process that ran out of it would do so again.
+    """
     run = reopen(folder)
+    if timeout_s is not None:
+        plan = check_plan(dataclasses.replace(run.plan, timeout_s=timeout_s))
+        run = dataclasses.replace(run, plan=plan)
     pair_rounds.check_folder(run.plan)
     return _carry_out(run, recorder_for(run.plan), progress)
 

@@ -160,6 +160,18 @@ def test_resume_redoes_a_damaged_step(damage: str, tmp_path: Path, log: Path, mo
     assert lines(log) == ["baseline", "optimized", "baseline", "optimized"]
 
 
+def test_what_ran_out_of_time_is_resumed_with_more_of_it(tmp_path: Path, log: Path) -> None:
+    output = tmp_path / "runs"
+    with pytest.raises(WorkloadError, match=r"did not end within 0\.01 s"):
+        capturing.capture(make_plan(rounds=1, timeout_s=0.01), output, quiet)
+    partial = only_partial(output)
+    with pytest.raises(WorkloadError, match=r"did not end within 0\.01 s"):
+        capturing.resume(partial, quiet)
+    with pytest.raises(UsageError, match="must be above 0"):
+        capturing.resume(partial, quiet, timeout_s=0)
+    assert len(load_run(capturing.resume(partial, quiet, timeout_s=60)).manifest.rounds) == 1
+
+
 def test_only_an_unfinished_run_can_be_resumed(tmp_path: Path) -> None:
     complete = capturing.capture(make_plan(rounds=1), tmp_path, quiet)
     with pytest.raises(InputError, match="is a complete run"):

@@ -100,7 +100,7 @@ CATALOG: Final[tuple[Entry, ...]] = (
             ("optimized", "batched, with one stream (on a CPU: one thread) per stage and double buffers"),
         ),
         needs="any machine; a real link needs a CUDA GPU",
-        proves="large page-locked copies in both directions at once bring requests through at the link's speed",
+        proves="large page-locked copies run at the link's speed, and in both directions at once they hide under compute",
     ),
     Entry(
         name="integrated_kv_cache",
@@ -173,7 +173,7 @@ CATALOG: Final[tuple[Entry, ...]] = (
             ("optimized", "bucketed, each bucket's all-reduce begun as soon as backward has filled it"),
         ),
         needs="two CUDA GPUs and NCCL, or two processes on the CPU and gloo",
-        proves="communication hides under backward, and few large collectives cost less than many small ones",
+        proves="communication hides under backward, once few large collectives have taken the place of many small ones",
         gpus=2,
     ),
 )

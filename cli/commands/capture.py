@@ -85,8 +85,8 @@ def run(
     if force:
         raise UsageError("--force replaces a calibration and was given without --calibrate; leave it out")
     if resume_folder is not None:
-        _refuse_others(ctx, ("resume_folder",), "--resume takes everything from the unfinished run")
-        return every.show_runs([resume(resume_folder)])
+        _refuse_others(ctx, ("resume_folder", "timeout"), "--resume takes everything else from the unfinished run")
+        return every.show_runs([resume(resume_folder, timeout_s=timeout if _given(ctx, "timeout") else None)])
     foreign = tuple(ctx.args)
     options = _Options(
         profile, iterations, rounds, tuple(variant or ()), size, device, recorder, timeout, seed, warmup, nsys_arg or ()
