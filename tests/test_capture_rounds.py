@@ -162,10 +162,10 @@ def test_resume_redoes_a_damaged_step(damage: str, tmp_path: Path, log: Path, mo
 
 def test_what_ran_out_of_time_is_resumed_with_more_of_it(tmp_path: Path, log: Path) -> None:
     output = tmp_path / "runs"
-    with pytest.raises(WorkloadError, match=r"did not end within 0\.01 s"):
+    with pytest.raises(WorkloadError, match="did not end within"):
         capturing.capture(make_plan(rounds=1, timeout_s=0.01), output, quiet)
     partial = only_partial(output)
-    with pytest.raises(WorkloadError, match=r"did not end within 0\.01 s"):
+    with pytest.raises(WorkloadError, match="did not end within"):
         capturing.resume(partial, quiet)
     with pytest.raises(UsageError, match="must be above 0"):
         capturing.resume(partial, quiet, timeout_s=0)
