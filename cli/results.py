@@ -24,7 +24,7 @@ from ..traces.run import Manifest
 from ..workloads.catalog import CATALOG, Entry
 from .evidence import Judged
 from .markdown import plain
-from .results_rows import Gain, Row, Spent, rows_of
+from .results_rows import Gain, Rate, Row, Spent, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +124,12 @@ _READING: Final = (
     "  99 % from 8 rounds on. `step` is against the variant named in its cell, of which the rung is one change.",
     "- **pays**: the step's interval lies above 1. **does not pay**: at or below 1. *no difference shown*: 1 lies inside.",
     "  *rounds disagree*: they drift, spread or fall into two groups, so that no step is said to pay, whatever the interval.",
-    "- **Shares** are of the traced window, all devices summed; recording costs time of its own (`traced / untraced`).",
+    "- **Shares** are medians over the traced iterations, all devices summed, as claims have them; what lies between two",
+    "  iterations (a reset of weights or caches) is in none. Recording costs time of its own (`traced / untraced`).",
     "- **hidden** is the part of all copy time under kernels, or of communication under compute; *exposed* is the rest, as a",
-    "  share of the window.",
+    "  share of the iteration.",
+    "- **rate** is all bytes of a direction over the sum of its copies' durations, and as a share of the calibrated link;",
+    "  through pageable memory it is *effective*, and says nothing of the link.",
     "- **idle** is the device's; *idle, host* is what of it the host is to blame for (docs/definitions.md).",
     "- **busiest kind** takes so much of an iteration: no arrangement of the same operations is faster than it alone.",
     "- **claims** are held against bounds that were written down (docs/verdicts.md). A bound is *unrecorded* for the run it",
@@ -232,6 +235,7 @@ def _spent(rows: Sequence[Row]) -> list[str]:
         "variant",
         "copies hidden",
         "copies exposed",
+        "copies' rate",
         *(["comm hidden", "comm exposed"] if comm else []),
         "allocator stall",
     ]
@@ -240,7 +244,7 @@ def _spent(rows: Sequence[Row]) -> list[str]:
         "idle, host",
         "largest idle cause",
         "busiest kind",
-        "largest part of the window",
+        "largest part of the iterations",
         "traced / untraced",
     ]
     out = [_line(heads), _line(["---", *["--:"] * (len(heads) - 5), "---", "---", "---", "--:"])]
@@ -252,9 +256,11 @@ def _spent(rows: Sequence[Row]) -> list[str]:
 
 
 def _cells(s: Spent, comm: bool) -> list[str]:
-    copies = (
-        ["no copies", text.ABSENT] if s.copies is False else [text.share(s.hidden_copies), text.share(s.exposed_copies)]
-    )
+    hidden = ["no copies", text.ABSENT]
+    copies = [
+        *(hidden if s.copies is False else [text.share(s.hidden_copies), text.share(s.exposed_copies)]),
+        "; ".join(_rate(rate) for rate in s.rates) or text.ABSENT,
+    ]
     none = s.comm is False
     talk = ["no comm", text.ABSENT] if none else [text.share(s.hidden_comm), text.share(s.exposed_comm)]
     part = s.largest
@@ -276,6 +282,12 @@ def _cells(s: Spent, comm: bool) -> list[str]:
         busiest or text.ABSENT,
         where,
     ]
+
+
+def _rate(rate: Rate) -> str:
+    """``h2d 51.5 GB/s, 93.0 % of the link``."""
+    of = f", {text.share(rate.share)} of the link" if rate.share is not None else ""
+    return f"{rate.kind} {rate.gb_per_s:.3g} GB/s{of}{' (effective)' if rate.effective else ''}"
 
 
 def _described(m: Manifest) -> list[str]:

@@ -15,14 +15,13 @@ from statistics import median
 import polars as pl
 
 from ..analyze.bound import Bound, bounds
-from ..analyze.launch_stats import DEVICE_CAUSES
 from ..analyze.result import IDLE, Analysis
 from ..expectations.evidence import Evidence
 from ..expectations.judge import order_concern
+from ..expectations.metrics import METRICS
 from ..expectations.speedup import Concern, Estimate, concerns, median_interval, paired_ratios
 from ..expectations.validity import objections, timer_objection
 from ..report.allocator import stall_ns
-from ..report.copies import copy_time, exposed_copy_ns, hidden_share
 from ..report.sides import STAGE, Side, device_name
 from ..report.speed import round_medians
 
@@ -43,7 +42,7 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The largest part of a window: its stage, its category and, of idle time, its cause, as a share of the window."""
+    """The largest part of all iterations: its stage, its category and, of idle time, its cause, as a share of them."""
 
     stage: str
     category: str
@@ -52,8 +51,20 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """What copies in a direction reached in GB/s, all bytes over all durations, and as a share of the link's peak where that
+    is known; `effective` where pageable memory was involved, so that the link is not what it tells of."""
+
+    kind: str
+    gb_per_s: float
+    share: float | None
+    effective: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
-    """Where the traced window of a variant went, all its devices summed; shares are of that window.
+    """Where the traced iterations of a variant went, all its devices summed: each share is the median over the iterations, as
+    claims have it, and of the window where nothing marks iterations. What lies between two iterations (a reset) is in none.
 
     `hidden_copies` are the part of all copy time under kernels, `hidden_comm` of all communication under compute.
     `copies` and `comm` say whether there were any: if not, there was nothing to hide. `busiest` has an entry a device, with
@@ -71,6 +82,7 @@ class Spent:
     idle_host: float | None
     idle_cause: str | None
     largest: Cell | None
+    rates: tuple[Rate, ...]
     busiest: tuple[tuple[str, Bound], ...]
     doubts: tuple[tuple[str, str, str], ...]
     """(metric, level, reason) of all that is not fully trusted."""
@@ -133,50 +145,66 @@ def gain(evidence: Evidence, over: str, name: str) -> Gain | None:
 
 
 def spent(analysis: Analysis) -> Spent:
-    """Where the window of `analysis` went."""
+    """Where the iterations of `analysis` went."""
     side = Side("", analysis)
-    window = int(analysis.ledger["ns"].sum())
-    known = bool(window) and side.cannot_tell("ledger") is None
+    inside = analysis.ledger.drop_nulls("iteration")
+    ledger = analysis.ledger if inside.is_empty() else inside
+    known = bool(ledger["ns"].sum()) and side.cannot_tell("ledger") is None
+    causes = known and side.cannot_tell("causes") is None
     overlaps = side.cannot_tell("overlap") is None
-    comm_ns, comm_hidden = _communication(analysis)
-    idle = analysis.ledger.filter(pl.col("category") == IDLE)
-    causes = _largest(idle, ["cause"]) if side.cannot_tell("causes") is None else None
-    own = int(idle.filter(pl.col("cause").is_in(DEVICE_CAUSES))["ns"].sum())
-    stall = stall_ns(side)
+    comm = bool(_pair(analysis, "comm")["a_ns"].sum())
+    idle = _largest(ledger.filter(pl.col("category") == IDLE), ["cause"]) if causes else None
     level = analysis.trust.filter(pl.col("level") != "ok")
     return Spent(
-        copies=any(stage is None for _, stage in copy_time(side)) if overlaps else None,
-        hidden_copies=hidden_share(side),
-        exposed_copies=_share(exposed_copy_ns(side), window),
-        comm=bool(comm_ns) if overlaps else None,
-        hidden_comm=comm_hidden / comm_ns if comm_ns and overlaps else None,
-        exposed_comm=_share(_exposed_comm(analysis), window) if comm_ns and overlaps else None,
-        allocator=_share(stall, window) if known else None,
-        idle=int(idle["ns"].sum()) / window if known else None,
-        idle_host=(int(idle["ns"].sum()) - own) / window if known and side.cannot_tell("causes") is None else None,
-        idle_cause=None if causes is None or not causes["ns"] else str(causes["cause"]),
-        largest=_cell(analysis, window) if known else None,
+        copies=bool(_pair(analysis, "copy")["a_ns"].sum()) if overlaps else None,
+        hidden_copies=_read(analysis, "overlap.hidden", "copy|compute") if overlaps else None,
+        exposed_copies=_read(analysis, "exposed.share", "copy") if overlaps else None,
+        comm=comm if overlaps else None,
+        hidden_comm=_read(analysis, "overlap.hidden", "comm|compute") if comm and overlaps else None,
+        exposed_comm=_read(analysis, "exposed.share", "comm") if comm and overlaps else None,
+        allocator=_read(analysis, "allocator.stall_share", None) if causes and stall_ns(side) is not None else None,
+        idle=_read(analysis, "idle.share", "all") if known else None,
+        idle_host=_read(analysis, "idle.share", "host") if causes else None,
+        idle_cause=None if idle is None or not idle["ns"] else str(idle["cause"]),
+        largest=_cell(ledger) if known else None,
+        rates=_rates(analysis.bandwidth) if side.cannot_tell("bandwidth") is None else (),
         busiest=tuple((device_name(side, b.device), b) for b in bounds(analysis)),
         doubts=tuple(level.select("metric", "level", "reason").rows()),
     )
 
 
-def _communication(analysis: Analysis) -> tuple[int, int]:
-    """Time of all communication, and the part of it under compute."""
-    rows = analysis.overlap.filter(pl.col("stage").is_null(), pl.col("a") == "comm", pl.col("b") == "compute")
-    return int(rows["a_ns"].sum()), int(rows["both_ns"].sum())
+def _read(analysis: Analysis, metric: str, of: str | None) -> float | None:
+    """What `check` measures: the median over iterations, else that of the window."""
+    found = METRICS[metric].read(analysis, of, None)
+    return median(found.per_iteration) if found.per_iteration else found.total
 
 
-def _exposed_comm(analysis: Analysis) -> int:
-    return int(analysis.exposed.filter(pl.col("stage").is_null(), pl.col("kind") == "comm")["ns"].sum())
+def _rates(bandwidth: pl.DataFrame) -> tuple[Rate, ...]:
+    """To the device and back, over all sizes; peaks of several devices are taken for one if they are equal."""
+    out = []
+    for kind in ("h2d", "d2h"):
+        rows = bandwidth.filter(pl.col("kind") == kind)
+        ns = int(rows["sum_ns"].sum())
+        if not ns:
+            continue
+        rate, peaks = int(rows["nbytes"].sum()) / ns, rows["peak_bytes_per_s"].unique()
+        peak = peaks[0] if len(peaks) == 1 else None
+        out.append(Rate(kind, rate, rate * 1e9 / peak if peak else None, bool(rows["effective"].any())))
+    return tuple(out)
 
 
-def _cell(analysis: Analysis, window: int) -> Cell | None:
-    found = _largest(analysis.ledger, ["stage", "category", "cause"])
+def _pair(analysis: Analysis, kind: str) -> pl.DataFrame:
+    """What is known of `kind` beside compute, a row a device."""
+    return analysis.overlap.filter(pl.col("stage").is_null(), pl.col("a") == kind, pl.col("b") == "compute")
+
+
+def _cell(ledger: pl.DataFrame) -> Cell | None:
+    found = _largest(ledger, ["stage", "category", "cause"])
     if found is None:
         return None
     cause = None if found["cause"] is None else str(found["cause"])
-    return Cell(str(found["stage"]), str(found["category"]), cause, int(str(found["ns"])) / window)
+    share = int(str(found["ns"])) / int(ledger["ns"].sum())
+    return Cell(str(found["stage"]), str(found["category"]), cause, share)
 
 
 def _largest(ledger: pl.DataFrame, keys: Sequence[str]) -> dict[str, object] | None:
@@ -184,7 +212,3 @@ def _largest(ledger: pl.DataFrame, keys: Sequence[str]) -> dict[str, object] | N
     summed = ledger.with_columns(STAGE).group_by(keys).agg(pl.col("ns").sum())
     ordered = summed.sort("ns", *keys, descending=[True, *(False for _ in keys)], nulls_last=True)
     return ordered.row(0, named=True) if ordered.height else None
-
-
-def _share(ns: int | None, window: int) -> float | None:
-    return None if ns is None or not window else ns / window

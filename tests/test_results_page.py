@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from aisp_trace.analyze.result import Analysis
+from aisp_trace.analyze.result import SCHEMAS, Analysis
 from aisp_trace.cli.evidence import Judged, analyses_of_run, judge_run
 from aisp_trace.cli.results import Result, page, pays
-from aisp_trace.cli.results_rows import Gain, rows_of, spent
+from aisp_trace.cli.results_rows import Gain, Rate, rows_of, spent
 from aisp_trace.expectations.evidence import RoundTimes, VariantEvidence
 from aisp_trace.expectations.model import Expectations
 from aisp_trace.expectations.speedup import concerns, median_interval
@@ -112,7 +112,10 @@ def test_where_the_window_went() -> None:
         analysis(
             ledger=LEDGER,
             overlap={"copy|compute": (100, 500, 25), "comm|compute": (80, 500, 60)},
-            tables={"exposed": [(0, None, "copy", 75), (0, None, "comm", 20), (0, "iteration/h2d", "copy", 75)]},
+            tables={
+                "windows": [(0, 0, 1000)],
+                "exposed": [(0, None, "copy", 75), (0, None, "comm", 20), (0, "iteration/h2d", "copy", 75)],
+            },
         )
     )
     assert (found.copies, found.hidden_copies, found.exposed_copies) == (True, 0.25, 0.075)
@@ -120,6 +123,47 @@ def test_where_the_window_went() -> None:
     assert (found.allocator, found.idle, found.idle_host, found.idle_cause) == (0.25, 0.4, 0.25, "allocator")
     assert found.largest is not None
     assert (found.largest.stage, found.largest.category, found.largest.share) == ("compute", "compute", 0.5)
+
+
+def test_what_lies_between_iterations_is_in_no_share() -> None:
+    """A reset of 600 ns between two iterations of 200 ns, each idle for 50."""
+    cells = [("iteration/step", i, *part) for i in (0, 1) for part in PARTS]
+    found = spent(analysis(ledger=[*cells, ("reset", None, "d2d", None, 600)]))
+    assert (found.idle, found.idle_host, found.idle_cause) == (0.25, 0.25, "sync")
+    assert found.largest is not None
+    assert (found.largest.stage, found.largest.category, found.largest.share) == ("step", "compute", 0.75)
+
+
+PARTS = (("compute", None, 150), ("idle", "sync", 50))
+
+
+def test_the_rate_of_copies_is_told_with_what_it_is_of() -> None:
+    row = dict.fromkeys(SCHEMAS["bandwidth"])
+    rows = [
+        {
+            **row,
+            "device": 0,
+            "kind": "h2d",
+            "ops": 1,
+            "nbytes": 900,
+            "sum_ns": 20,
+            "peak_bytes_per_s": 50e9,
+            "effective": False,
+        },
+        {
+            **row,
+            "device": 0,
+            "kind": "h2d",
+            "ops": 1,
+            "nbytes": 100,
+            "sum_ns": 5,
+            "peak_bytes_per_s": 50e9,
+            "effective": False,
+        },
+        {**row, "device": 0, "kind": "d2h", "ops": 1, "nbytes": 80, "sum_ns": 10, "effective": True},
+    ]
+    found = spent(analysis(ledger=LEDGER, tables={"bandwidth": [tuple(r.values()) for r in rows]})).rates
+    assert found == (Rate("h2d", 40.0, 0.8, False), Rate("d2h", 8.0, None, True))
 
 
 def test_the_busiest_kind_is_that_of_each_device_by_its_name() -> None:
@@ -249,7 +293,7 @@ def test_hostile_names_stay_in_their_cell(tmp_path: Path) -> None:
         hardware=replace(made.manifest.hardware, key=HOSTILE, gpus=[HOSTILE], driver=HOSTILE),
     )
     text = page([Result(manifest, replace(made.judged, evidence=bad))])
-    for found, wide in ((0, 9), (1, 6), (2, 11)):
+    for found, wide in ((0, 9), (1, 6), (2, 12)):
         block = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)[found]
         assert {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()} == {wide}
     assert not re.search(r"<(?!!-- -->)", text), "no element but the empty comment"
