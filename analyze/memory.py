@@ -1,8 +1,8 @@
 """Memory taken from and given back to the driver: in use over time, per stage, and who allocated while a device waited.
 
 Events are instants, apart for `device` memory, `pinned` host memory and module `static`s. In use is the running sum of what was
-taken minus what was given back. A trace that begins late frees what it never saw allocated; so much must have been there from
-the start, and the sum begins with the least that keeps it from falling below zero.
+taken minus what was given back. A trace that begins late frees what it never saw allocated, as the addresses tell: so much must
+have been there from the start, and the sum begins with it, or with more if that is what keeps it from falling below zero.
 
     events       +64   +64      -64   +128
     in use    0   64    128      64    192          peak of a stage: the most in use at any instant of any of its ranges
@@ -88,7 +88,7 @@ class _InUse:
         change = np.where(events["is_free"].to_numpy(), -1, 1) * events["nbytes"].to_numpy()
         running = np.cumsum(change)
         last = np.r_[np.flatnonzero(np.diff(time)), len(time) - 1]
-        self.before = max(0, -int(running[last].min()))
+        self.before = max(_unseen_bytes(events), -int(running[last].min()))
         self.time: Ints = time[last]
         self.after: Ints = running[last] + self.before
 
@@ -103,6 +103,13 @@ class _InUse:
         first = np.searchsorted(self.time, start, side="right")
         stop = np.maximum(np.searchsorted(self.time, end, side="left") + 1, first + 1)
         return np.asarray(np.maximum.reduceat(level, np.column_stack([first, stop]).ravel())[::2])
+
+
+def _unseen_bytes(events: pl.DataFrame) -> int:
+    """Bytes that are freed at addresses (of a process) at which nothing is known to have been allocated before."""
+    earlier = pl.col("is_free").shift(1).over("pid", "address")
+    unseen = pl.col("is_free") & earlier.fill_null(True) & pl.col("address").is_not_null()
+    return int(events.select(pl.col("nbytes").filter(unseen).sum()).item())
 
 
 def _stage_of(work: Work, events: pl.DataFrame, *, across: bool) -> Ints:

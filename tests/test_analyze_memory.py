@@ -20,7 +20,7 @@ def event(time: int, nbytes: int, correlation: int = 0, **other: Any) -> Row:
         "pid": 1,
         "device": 0,
         "time_ns": time,
-        "address": 4096,
+        "address": None,
         "nbytes": abs(nbytes),
         "kind": "device",
         "is_free": nbytes < 0,
@@ -76,6 +76,24 @@ def test_what_is_freed_must_have_been_there() -> None:
     trace = build(ops=[op("compute", 0, 50)], memory=[event(10, 30), event(20, -100), event(30, 5)])
     assert analyze(trace).memory_timeline["in_use_bytes"].to_list() == [100, 0, 5]
     assert analyze(trace).memory["start_bytes"].to_list() == [70]
+
+
+def test_addresses_tell_what_was_there_before() -> None:
+    """A is taken, and B, of the same size, given back: B was there all the time.
+
+    in use   100 (B)     200 (A, B)    100 (A)
+                  10 +100 A     30 -100 B     50 -100 A, then +40 there    the address of another process is another one
+    """
+    memory = [
+        event(10, 100, address=1),
+        event(30, -100, address=2),
+        event(50, -100, address=1),
+        event(60, 40, address=1),
+        event(70, -8, address=1, pid=2),
+    ]
+    found = analyze(build(ops=[op("compute", 0, 100)], memory=memory))
+    assert found.memory_timeline["in_use_bytes"].to_list() == [208, 108, 8, 48, 40]
+    assert found.memory.select("start_bytes", "peak_bytes", "end_bytes").row(0) == (108, 208, 40)
 
 
 def test_pinned_memory_and_statics_are_apart() -> None:
