@@ -29,7 +29,7 @@ from .hosts import HostStates
 from .intervals import Ints, grouped_measure, measure
 from .launches import Calls, Launches, find_launches, unrecorded_launches
 from .ledger import Cells, DeviceOps, Gaps, Launched, busy_cells, idle_cells, summed
-from .overlap import exposed_rows, overlaps, pair_rows
+from .overlap import Part, exposed_rows, near_rows, overlaps, pair_rows
 from .peaks import Peaks, with_peaks
 from .projection import INSTANCES, kind_codes, per_instance, stage_kinds, stage_table
 from .result import AMBIGUOUS, CAUSES, IDLE, NONE, OPENED_BY, ORPHAN, OUTSIDE, SCHEMAS, Analysis, Choices
@@ -54,6 +54,9 @@ from .work import CUT, Lane, Span, Work, lanes_of
 SPECIAL: Final = {NO_STAGE: NONE, AMBIGUOUS_STAGE: AMBIGUOUS, ORPHAN_STAGE: ORPHAN, OUTSIDE_STAGE: OUTSIDE}
 
 ATTRIBUTION_RULES: Final = ("process", "thread")
+
+_FEW_PATHS: Final = 16
+"""Up to so many stages each is held against all ops of a device, beyond only against those that run beside its own."""
 
 _PART_COLUMNS: Final = ("stage", "kind", "start_ns", "end_ns", "nbytes")
 _LAUNCH_COLUMNS: Final = ("pid", "correlation", "kind", "src_kind", "dst_kind")
@@ -465,8 +468,7 @@ class _Engine:
         moving = set(node[_MOVES[kind]].tolist())
         paths = sorted(self.stages.nodes_below, key=lambda path: self.stages.paths[path])
         paths = [path for path in paths if not moving.isdisjoint(self.stages.nodes_below[path].tolist())]
-        nodes = len(self.stages.node_parent)
-        parts = (_members(self.stages.nodes_below[path], nodes)[node] for path in paths)
+        parts = self._parts(paths, node, start, end)
         pairs, exposed = [], []
         for stage, found in zip(
             [None, *map(self.stages.paths.__getitem__, paths)], overlaps(kind, start, end, parts), strict=True
@@ -474,6 +476,26 @@ class _Engine:
             pairs += pair_rows(device, stage, found)
             exposed += exposed_rows(device, stage, found)
         return pl.DataFrame(pairs, schema=SCHEMAS["overlap"]), pl.DataFrame(exposed, schema=SCHEMAS["exposed"])
+
+    def _parts(self, paths: list[int], node: Ints, start: Ints, end: Ints) -> Iterator[Part]:
+        """The ops of each of `paths` and those around them; of few paths all ops, since those fill most of the time anyway."""
+        nodes = len(self.stages.node_parent)
+        everything = slice(0, len(node))
+        near = None
+        if len(paths) > _FEW_PATHS:
+            near = near_rows(start, end)
+            low, high = np.full(nodes + 1, np.iinfo(np.int64).max), np.full(nodes + 1, np.iinfo(np.int64).min)
+            np.minimum.at(low, node, start)
+            np.maximum.at(high, node, end)
+        member = np.zeros(nodes + 1, bool)  # the last answer, for `NOTHING`, stays no
+        for path in paths:
+            below = self.stages.nodes_below[path]
+            rows = everything if near is None else near(int(low[below].min()), int(high[below].max()))
+            if rows.stop - rows.start > len(node) // 2:
+                rows = everything
+            member[below] = True
+            yield rows, member[node[rows]]
+            member[below] = False
 
     def _shown_stages(self, ops: pl.DataFrame, low: int, high: int) -> npt.NDArray[np.intp]:
         """The stages to list: those of the window's range, or those that touch its instants or have work in them."""
@@ -604,13 +626,6 @@ def _pageable(ops: pl.DataFrame) -> npt.NDArray[np.bool_]:
     touches = (pl.col("src_kind") == "pageable") | (pl.col("dst_kind") == "pageable")
     touched: npt.NDArray[np.bool_] = ops.select(touches.fill_null(False).alias("p"))["p"].to_numpy()
     return np.asarray(touched & _COPIES[kind_codes(ops)])
-
-
-def _members(nodes: npt.NDArray[np.integer], count: int) -> npt.NDArray[np.bool_]:
-    """Whether each of the nodes 0..count-1 is among `nodes`; the last answer, for `NOTHING`, is no."""
-    out = np.zeros(count + 1, bool)
-    out[nodes] = True
-    return out
 
 
 def _last_instant(trace: Trace) -> int:

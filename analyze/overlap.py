@@ -9,8 +9,8 @@ comm is not under compute: the time they cost. Unlike ledger cells, unions of di
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Final
 
@@ -60,22 +60,53 @@ class Overlap:
     exposed: Mapping[str, int]
 
 
-def overlaps(kind: Ints, start: Ints, end: Ints, parts: Iterable[npt.NDArray[np.bool_]]) -> Iterator[Overlap]:
-    """All ops of a device beside all of its ops; then each of `parts`, as a mask, beside the ops that are not in it.
+Part = tuple[slice, npt.NDArray[np.bool_]]
+"""Rows that hold all ops of a stage and all that run beside any of them, and which of these rows are the stage's."""
+
+
+def overlaps(kind: Ints, start: Ints, end: Ints, parts: Iterable[Part]) -> Iterator[Overlap]:
+    """All ops of a device beside all of its ops; then each of `parts` beside the ops that are not in it.
 
     The ops are sorted by start; `kind` are positions in `KINDS`.
     """
     fast = accelerated(len(kind))
+    narrow = kind.astype(np.int8, copy=False)
+    whole = _all_beside_all(fast, narrow, start, end)
+    yield whole
+    for near, mine in parts:
+        ops = narrow[near], start[near], end[near]
+        found = _apart(fast, *ops, mine)
+        if len(mine) == len(kind):
+            yield found
+            continue
+        # What a stage covers alone is missing from the union of the others, and all of that lies near it.
+        around = _all_beside_all(fast, *ops)
+        other = {name: ns - around.other[name] + found.other[name] for name, ns in whole.other.items()}
+        yield replace(found, other=other)
+
+
+def near_rows(start: Ints, end: Ints) -> Callable[[int, int], slice]:
+    """For ops sorted by start: the rows that hold all ops which run at some time in ``[low, high)``."""
+    reach = np.maximum.accumulate(end)
+
+    def near(low: int, high: int) -> slice:
+        first = int(np.searchsorted(reach, low, side="right"))
+        return slice(first, max(first, int(np.searchsorted(start, high, side="left"))))
+
+    return near
+
+
+def _all_beside_all(fast: ModuleType | None, kind: Ints, start: Ints, end: Ints) -> Overlap:
     if fast is not None:
-        narrow = kind.astype(np.int8, copy=False)
-        yield _compiled(fast, narrow, start, end, np.full(len(kind), _OWN | _OTHER, np.int8))
-        for mine in parts:
-            yield _compiled(fast, narrow, start, end, np.where(mine, np.int8(_OWN), np.int8(_OTHER)))
-        return
+        return _compiled(fast, kind, start, end, np.full(len(kind), _OWN | _OTHER, np.int8))
     whole = group_covers(kind, start, end)
-    yield _overlap(whole, whole)
-    for mine in parts:
-        yield _overlap(*stage_covers(kind, start, end, mine, whole))
+    return _overlap(whole, whole)
+
+
+def _apart(fast: ModuleType | None, kind: Ints, start: Ints, end: Ints, mine: npt.NDArray[np.bool_]) -> Overlap:
+    if fast is not None:
+        return _compiled(fast, kind, start, end, np.where(mine, np.int8(_OWN), np.int8(_OTHER)))
+    return _overlap(*stage_covers(kind, start, end, mine))
 
 
 _OWN, _OTHER = 1, 2
@@ -152,19 +183,12 @@ def exposed_rows(device: int, stage: str | None, found: Overlap) -> list[Row]:
 
 
 def stage_covers(
-    kind: Ints, start: Ints, end: Ints, mine: npt.NDArray[np.bool_], whole: Mapping[str, Cover]
+    kind: Ints, start: Ints, end: Ints, mine: npt.NDArray[np.bool_]
 ) -> tuple[dict[str, Cover], dict[str, Cover]]:
-    """(unions of the ops `mine`, for the groups that give a; unions of all other ops, for those that give b) of one device.
-
-    `whole` are the unions of all, used where a group has no member among `mine`.
-    """
+    """(unions of the ops `mine`, for the groups that give a; unions of all other ops, for those that give b)."""
     groups = _GROUPS_OF[kind]
     inside, beside = np.where(mine, groups, 0), np.where(mine, 0, groups)
-    touched = int(np.bitwise_or.reduce(inside))
     return (
         {name: _group_cover(name, inside, start, end) for name in _MOVES},
-        {
-            name: _group_cover(name, beside, start, end) if touched >> _NUMBER[name] & 1 else whole[name]
-            for name in _BESIDE
-        },
+        {name: _group_cover(name, beside, start, end) for name in _BESIDE},
     )

@@ -18,7 +18,7 @@ from aisp_trace.analyze.document import document
 from aisp_trace.analyze.intervals import common, cover, grouped_measure, measure, minus, place_right, union
 from aisp_trace.analyze.launches import Calls, grouped_rows
 from aisp_trace.analyze.ledger import Cells, DeviceOps, Gaps, _last_to_end, busy_cells, summed
-from aisp_trace.analyze.overlap import overlaps
+from aisp_trace.analyze.overlap import near_rows, overlaps
 from aisp_trace.analyze.steps import innermost, nesting
 from aisp_trace.tests.oracle.strategies import seeded_case
 from aisp_trace.tests.test_oracle import check
@@ -100,8 +100,25 @@ def test_overlap_of_a_stage_and_the_others(spans: list[tuple[int, int]], kinds: 
     kind, mine = np.array(kinds[: len(start)], np.int8), np.array(labels[: len(start)]) > 1
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        compiled, plain = both(monkeypatch, lambda: list(overlaps(kind, start, end, [mine, ~mine])))
+        rows = slice(0, len(start))
+        compiled, plain = both(monkeypatch, lambda: list(overlaps(kind, start, end, [(rows, mine), (rows, ~mine)])))
     assert compiled == plain
+
+
+@given(INTERVALS, st.lists(st.integers(0, len(KINDS) - 1), min_size=25, max_size=25), LABELS)
+@settings(max_examples=300, deadline=None)
+def test_what_runs_beside_a_stage_lies_near_it(
+    spans: list[tuple[int, int]], kinds: list[int], labels: list[int]
+) -> None:
+    start, end = in_order(spans)
+    kind, mine = np.array(kinds[: len(start)], np.int8), np.array(labels[: len(start)]) > 1
+    if not mine.any():
+        return
+    near = near_rows(start, end)(int(start[mine].min()), int(end[mine].max()))
+    solid = mine & (end > start)
+    assert mine[near].sum() >= solid.sum()
+    _, found, wanted = overlaps(kind, start, end, [(near, mine[near]), (slice(0, len(start)), mine)])
+    assert found == wanted
 
 
 @given(INTERVALS, st.lists(st.integers(0, len(KINDS) - 1), min_size=25, max_size=25))
