@@ -237,7 +237,7 @@ def idle_cells(
     last = _last_to_end(ops.end_ns)
     for g0, g1 in gaps_in_turn(busy, low, high, CHUNK):
         if len(g0):
-            yield _idle_cells(ops, last, g0, g1, high, hosts, threads, owner, on_host)
+            yield _idle_cells(ops, last, g0, g1, low, high, hosts, threads, owner, on_host)
 
 
 def _idle_cells(
@@ -245,6 +245,7 @@ def _idle_cells(
     last: npt.NDArray[np.integer],
     g0: Ints,
     g1: Ints,
+    low: int,
     high: int,
     hosts: HostStates,
     threads: Sequence[Thread],
@@ -269,7 +270,12 @@ def _idle_cells(
     )
 
     rows, xs, launched = rows[~orphan], xs[~orphan], launched.only(~orphan)
-    returned = launched.call_end_ns <= g0[rows]
+    began = g0
+    if n and g0[0] == low:  # the device may have been idle before the window, and causes are those of the whole gap
+        earlier = int(np.searchsorted(ops.start_ns, low, side="left"))
+        began = g0.copy()
+        began[0] = ops.end_ns[last[earlier - 1]] if earlier else np.iinfo(np.int64).min
+    returned = launched.call_end_ns <= began[rows]
     previous = last[np.maximum(xs - 1, 0)]
     same_launch = (xs > 0) & (ops.launched(previous).launch == launched.launch)
     r, q = rows[returned & same_launch], xs[returned & same_launch]

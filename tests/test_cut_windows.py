@@ -97,3 +97,29 @@ def test_a_stage_whose_range_is_over_is_listed_with_its_work(decode: Trace) -> N
     listed = found.stages.filter(pl.col("ops") > 0)
     assert set(busy["stage"]) <= set(listed["path"])
     assert (listed["host_ns"] >= 0).all()
+
+
+def test_causes_do_not_depend_on_where_a_window_is_split(decode: Trace) -> None:
+    """Of two windows that share an instant, the causes add up to those of both together: what no op of the left one follows
+    is its tail (all of it, where it has no op at all), and known causes of as many nanoseconds are missing."""
+    low, high = 9_657_000_000, 9_658_000_000
+
+    def causes(a: int, b: int) -> dict[str, int]:
+        idle = cut(decode, a, b).ledger.filter(pl.col("category") == "idle").group_by("cause").agg(pl.col("ns").sum())
+        return dict(idle.rows())
+
+    whole = causes(low, high)
+    for middle in range(low + 1, high, 97_001):
+        left, right = causes(low, middle), causes(middle, high)
+        tail = left.get("tail", 0) if left else middle - low
+        missing = {
+            cause: ns - left.get(cause, 0) - right.get(cause, 0) for cause, ns in whole.items() if cause != "tail"
+        }
+        assert all(ns >= 0 for ns in missing.values()), (middle, missing)
+        assert sum(missing.values()) == tail, (middle, missing)
+
+
+def test_a_gap_that_began_before_the_window_keeps_its_cause(decode: Trace) -> None:
+    for low in (9_657_154_015, 9_657_156_223):
+        idle = cut(decode, low, 9_657_158_831).ledger.filter(pl.col("category") == "idle")
+        assert "launch_latency" in set(idle["cause"]) <= {"launch_api", "launch_latency"}

@@ -374,8 +374,8 @@ def test_a_window_of_numbers_ends_in_a_tail() -> None:
         ("s", "compute", None): 4,
         ("(none)", "idle", "tail"): 10,
     }
-    # A window inside a gap: its start counts as the gap's start.
-    assert cells(trace, window=(5, 7)) == {("s", "idle", "queued"): 1, ("s", "compute", None): 1}
+    # A window that begins inside a gap: the gap began where it did, before the launching call returned.
+    assert cells(trace, window=(5, 7)) == {("s", "idle", "launch_latency"): 1, ("s", "compute", None): 1}
 
 
 def test_a_window_of_a_range_is_prolonged_by_its_own_ops_and_names_the_others_outside() -> None:

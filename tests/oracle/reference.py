@@ -7,6 +7,7 @@ times of the trace nothing changes, so one instant per such step is judged (`eve
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -259,7 +260,9 @@ class World:
 
     def idle(self, device: int, ops: list[Row], time: int, start: int, end: int) -> tuple[StageRef, str]:
         """Stage and cause of an instant in which the device has nothing to do."""
-        gap_start, gap_end = gap_around(ops, time, start, end)
+        _, gap_end = gap_around(ops, time, start, end)
+        # The device may have been idle before the window began; before its first op it always was.
+        gap_start = max((op["end_ns"] for op in ops if op["start_ns"] < op["end_ns"] <= time), default=-math.inf)
         on_host = device in self.host_devices
         if gap_end == end:  # nothing follows in the window
             if self.window_range is None:
@@ -308,7 +311,7 @@ class World:
         found = [call for call in self.calls_of.get((row["pid"], row["correlation"]), []) if word in call["name"]]
         return found[0] if len(found) == 1 else None
 
-    def continues_graph(self, op: Row, ops: list[Row], gap_start: int) -> bool:
+    def continues_graph(self, op: Row, ops: list[Row], gap_start: float) -> bool:
         """Whether the op that ended last before the gap came of the same launch."""
         ended = [o for o in ops if o["start_ns"] < o["end_ns"] <= gap_start]
         if not ended:
