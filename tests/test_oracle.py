@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import partial
+from random import Random
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aisp_trace.analyze.analyze import analyze as analyze_all
 from aisp_trace.analyze.calls import CLASSES, LAZY_LOAD_NS, classify
@@ -177,3 +179,46 @@ def test_a_split_stream_changes_nothing(seed: int) -> None:
     split = make_trace(case.trace.meta, **tables)
     window = case.window if not isinstance(case.window, tuple) or case.window[0] < case.window[1] else None
     assert ledger(analyze(split, window=window)) == ledger(analyze(whole, window=window))
+
+
+def cells_of(trace: Trace, low: int, high: int) -> Counter[tuple[int, str, str, str | None]]:
+    """Nanoseconds by (device, stage, category, cause) of a window of instants."""
+    cells: Counter[tuple[int, str, str, str | None]] = Counter()
+    for device, stage, category, cause, ns in ledger(analyze(trace, window=(low, high))):
+        cells[device, stage, category, cause] += ns
+    return cells
+
+
+def check_split(trace: Trace, low: int, middle: int, high: int) -> None:
+    """The two windows hold what the whole one holds, cell by cell, but for the `tail` of the left one.
+
+    That is the idle time of a device before `middle`, where `middle` cuts a gap whose op lies in the right window. By the
+    length of it the other cells of the device fall short, and none exceeds the whole.
+    """
+    whole, left, right = (cells_of(trace, *ends) for ends in ((low, high), (low, middle), (middle, high)))
+    solid = trace.ops.filter(pl.col("end_ns") > pl.col("start_ns"))
+    for device in set.intersection(*({key[0] for key in part} for part in (whole, left, right))):  # has work in both
+        mine = solid.filter(pl.col("device") == device)
+        start, end = mine["start_ns"], mine["end_ns"]
+        cut = 0
+        busy = ((start < middle) & (end >= middle)).any()  # an op that ends there leaves nothing idle before
+        if not busy and ((start >= middle) & (start < high)).any():
+            cut = middle - max([low, *end.filter(end < middle).to_list()])
+        keys = [key for key in whole.keys() | left.keys() | right.keys() if key[0] == device]
+        short = {key: whole[key] - left[key] - right[key] for key in keys}
+        tail = (device, "(none)", "idle", "tail")
+        assert short.pop(tail, 0) == -cut
+        assert sum(short.values()) == cut
+        assert all(ns >= 0 for ns in short.values()), short
+        assert cut or not any(short.values())
+
+
+@given(cases(), st.integers(0, 2**32))
+@settings(max_examples=150, deadline=None)
+def test_two_windows_are_the_whole_one_but_for_the_tail(case: Case, seed: int) -> None:
+    times = case.trace.ops.filter(pl.col("device").is_not_null())
+    if times.is_empty():
+        return
+    first, last = int(times["start_ns"].to_numpy().min()), int(times["end_ns"].to_numpy().max())
+    low, middle, high = sorted(Random(seed).sample(range(first - 20, last + 20), 3))
+    check_split(case.trace, low, middle, high)
