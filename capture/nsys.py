@@ -44,6 +44,10 @@ LOGS: Final = ("stdout", "stderr")
 STARTUP_FAILURE: Final = "Connection reset by peer"
 """All that nsys 2022.4 says, rarely and under heavy load, when its own agent did not come up: nothing has run then."""
 
+AGENT_FAILURE: Final = "Connection to the Agent lost."
+"""All that nsys 2022.4 says, once or twice and with exit code 0, when its agent was lost before anything was recorded. Whether
+the program had been started by then it does not say either."""
+
 WAITER_FAILURE: Final = ("QuadDCommon::ProcessWaiter::", "] = sem_open")
 """Parts of all that nsys 2022.4 says, as rarely, when a semaphore by which its processes wait for each other is gone. Whether
 the program had been started by then it does not say: only a workload of ours may be started again."""
@@ -109,7 +113,7 @@ class NsysRecorder:
         for leftover in (TRACE, REPORT, STREAM):
             (folder / leftover).unlink(missing_ok=True)
         done = self._profile(target, folder, gated, timeout_s)
-        if done.exit_code != 0 and _failed_itself(folder, gated):
+        if _failed_itself(folder, done, gated):
             done = self._profile(target, folder, gated, timeout_s)
         if gated and done.exit_code != 0:
             return Recorded(done.exit_code, done.wall_ns, TRACE, None, ())
@@ -217,15 +221,19 @@ def profile_options(nsys: Nsys, profile: str, device: str, *, nodes: bool = Fals
     return options
 
 
-def _failed_itself(folder: Path, gated: bool) -> bool:
+def _failed_itself(folder: Path, done: Finished, gated: bool) -> bool:
     """Whether nsys failed while it started, said so with nothing else in its logs, and the program may be run again."""
     said = "".join(
         (folder / f"nsys-profile.{name}.log").read_text(encoding="utf-8", errors="replace").strip() for name in LOGS
     )
     if said == STARTUP_FAILURE:
+        return done.exit_code != 0
+    if not gated or (folder / REPORT).exists() or (folder / STREAM).exists():
+        return False
+    if said and not said.replace(AGENT_FAILURE, "").strip():
         return True
-    own_words = said.startswith("/") and said.endswith(WAITER_FAILURE[1]) and WAITER_FAILURE[0] in said
-    return own_words and gated and not (folder / REPORT).exists() and not (folder / STREAM).exists()
+    waiter = said.startswith("/") and said.endswith(WAITER_FAILURE[1]) and WAITER_FAILURE[0] in said
+    return waiter and done.exit_code != 0
 
 
 def _step(command: Sequence[str], logs: Path, name: str, environment: Mapping[str, str]) -> Finished:

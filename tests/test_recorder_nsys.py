@@ -329,25 +329,35 @@ std::exception::what: SystemException
 [boost::errinfo_api_function_*] = sem_open"""
 
 
+AGENT = "Connection to the Agent lost.\nConnection to the Agent lost."
+
+
 @pytest.mark.parametrize(
-    ("words", "gated", "starts"),
+    ("words", "code", "gated", "starts"),
     [
-        ("Connection reset by peer", True, 2),
-        ("Connection reset by peer", False, 2),
-        (WAITER, True, 2),
-        (WAITER, False, 1),  # a program of the user's may have begun
-        ("Traceback: my own fault", True, 1),
-        (f"loaded\n{WAITER}", True, 1),  # the program has spoken
+        ("Connection reset by peer", 1, True, 2),
+        ("Connection reset by peer", 1, False, 2),
+        (WAITER, 1, True, 2),
+        (WAITER, 1, False, 1),  # a program of the user's may have begun
+        (AGENT, 0, True, 2),
+        (AGENT, 0, False, 1),
+        ("Traceback: my own fault", 1, True, 1),
+        (f"loaded\n{WAITER}", 1, True, 1),  # the program has spoken
+        (f"loaded\n{AGENT}", 0, True, 1),
+        ("", 0, True, 1),
     ],
 )
 def test_nsys_is_started_once_more_when_it_failed_by_itself(
-    words: str, gated: bool, starts: int, tmp_path: Path
+    words: str, code: int, gated: bool, starts: int, tmp_path: Path
 ) -> None:
     fails = tmp_path / "nsys"
-    fails.write_text(f'#!/bin/sh\necho x >>"{tmp_path}/starts"\necho "{words}" >&2\nexit 1\n', encoding="utf-8")
+    fails.write_text(f'#!/bin/sh\necho x >>"{tmp_path}/starts"\necho "{words}" >&2\nexit {code}\n', encoding="utf-8")
     fails.chmod(0o755)
     recorder = NsysRecorder(bare(path=fails), "minimal", "cpu")
-    if gated:
+    if gated and code == 0:
+        with pytest.raises(RecorderError, match="recorded no ranges"):
+            recorder.record(["true"], tmp_path, gated=True, timeout_s=30)
+    elif gated:
         assert recorder.record(["true"], tmp_path, gated=True, timeout_s=30).exit_code == 1
     else:
         with pytest.raises(RecorderError, match="nsys recorded nothing"):
