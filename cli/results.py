@@ -194,7 +194,7 @@ def _section(main: Result, group: Sequence[Result]) -> list[str]:
     out += [f"Proves that {entry.proves}.", ""] if entry else []
     out += [_provenance(m), ""]
     out += [*_speed(rows), "", *_spent(rows), ""]
-    out += [f"- {line}" for line in (*_described(m), *_verdicts(main), *_cautions(rows))]
+    out += [f"- {line}" for line in (*_described(m), *_held(m), *_verdicts(main), *_cautions(rows))]
     out += [f"- note: {plain(note)}." for note in (*m.notes, *main.judged.evidence.notes)]
     out += [f"- another run: {_other(result)}" for result in group if result is not main]
     return [*out, ""]
@@ -292,6 +292,16 @@ def _rate(rate: Rate) -> str:
 
 def _described(m: Manifest) -> list[str]:
     return [f"{_name(v.name)}: {plain(clip(v.description, 300))}." for v in m.variants if v.description]
+
+
+def _held(m: Manifest) -> list[str]:
+    """What torch's allocator held of the device's memory after the measured iterations of a round, the most of any round."""
+    most: dict[str, int] = {}
+    for found in m.rounds:
+        for v in found.result.variants:
+            most[v.name] = max(most.get(v.name, 0), v.allocator.reserved_bytes_after or 0)
+    held = ", ".join(f"{_name(v.name)} {text.size(most[v.name])}" for v in m.variants if most.get(v.name))
+    return [f"device memory that torch held after the iterations: {held}."] if held else []
 
 
 def _verdicts(result: Result) -> list[str]:

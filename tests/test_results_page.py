@@ -316,6 +316,7 @@ def test_the_recorded_run_gives_the_figures_of_the_readme(recorded: str) -> None
     assert rows(recorded, 2)["optimized"][0] == "92.7 %"
     assert rows(recorded, 2)["baseline"][0] == "0 %"
     assert "- claims: 17 met; measured bounds were accepted from `pipeline_sequential-" in recorded
+    assert re.search(r"^- device memory that torch held after the iterations: `baseline` [\d.]+ MB, ", recorded, re.M)
     assert "driver 580.159.04, torch 2.11.0, nsys 2025.3.1.0; profile `minimal`; 12 rounds of 10 iterations" in recorded
 
 
