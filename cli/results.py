@@ -295,12 +295,14 @@ def _described(m: Manifest) -> list[str]:
 
 
 def _held(m: Manifest) -> list[str]:
-    """What torch's allocator held of the device's memory after the measured iterations of a round, the most of any round."""
-    most: dict[str, int] = {}
-    for found in m.rounds:
-        for v in found.result.variants:
-            most[v.name] = max(most.get(v.name, 0), v.allocator.reserved_bytes_after or 0)
-    held = ", ".join(f"{_name(v.name)} {text.size(most[v.name])}" for v in m.variants if most.get(v.name))
+    """What torch's allocator held of the device's memory after the measured iterations.
+
+    The least of any round: the first variant of a process may have been left some by what made the inputs.
+    """
+    found: dict[str, list[int]] = {}
+    for v in (v for r in m.rounds for v in r.result.variants if v.allocator.reserved_bytes_after):
+        found.setdefault(v.name, []).append(int(v.allocator.reserved_bytes_after or 0))
+    held = ", ".join(f"{_name(v.name)} {text.size(min(found[v.name]))}" for v in m.variants if v.name in found)
     return [f"device memory that torch held after the iterations: {held}."] if held else []
 
 

@@ -74,11 +74,11 @@ def execute(program: Program[Any], options: argparse.Namespace) -> ProcessResult
     problem = program.setup(device, options.size, options.seed)
     variants: list[VariantResult] = []
     for name in names:
-        variants.append(measure(program, problem, name, device, options.iterations, options.warmup, options.trace))
-        # The next variant finds the pool as a fresh process would.
+        # Every variant finds the pool empty, whatever the setup or the variant before it left there.
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
+        variants.append(measure(program, problem, name, device, options.iterations, options.warmup, options.trace))
     return ProcessResult(
         schema=SCHEMA,
         workload=program.entry.name,
