@@ -63,17 +63,22 @@ def start_details(
 
 
 def with_detail(trust: pl.DataFrame, detail: dict[str, pl.DataFrame]) -> pl.DataFrame:
-    """Table ``trust`` with what the details say: `comm` is ok where every collective was paired, and a row for `hbm`."""
+    """Table ``trust`` with what the details say: `comm` is ok where every collective was paired beyond doubt, and a row for
+    `hbm`."""
     collectives = detail["collectives"]
     unpaired = int((collectives["ops"] - collectives["paired"]).sum())
+    in_doubt = int(collectives["in_doubt"].sum())
     rows = [row for row in trust.rows() if row[0] != "hbm"]
     if len(collectives):
         total = int(collectives["ops"].sum())
-        text = "a collective's time includes waiting for the slowest rank"
-        doubt = ("comm", "partial", f"{text}: {unpaired} of {total} have no other rank in the trace or cannot be split")
-        rows = [
-            (doubt if unpaired else ("comm", "ok", "")) if row[0] == "comm" and row[1] == "partial" else row
-            for row in rows
-        ]
+        reasons = []
+        if unpaired:
+            text = "a collective's time includes waiting for the slowest rank"
+            reasons.append(f"{text}: {unpaired} of {total} have no other rank in the trace or cannot be split")
+        if in_doubt:
+            text = "collectives may be those of several communicators that ran in step, and wait for fewer ranks"
+            reasons.append(f"{in_doubt} of {total} {text}")
+        said = ("comm", "partial" if reasons else "ok", "; ".join(reasons))
+        rows = [said if row[0] == "comm" and row[1] == "partial" else row for row in rows]
     hbm = counter_trust(detail["counters"])
     return pl.DataFrame([*rows, *([hbm] if hbm else [])], schema=SCHEMAS["trust"], orient="row")

@@ -217,6 +217,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "ops": pl.Int64,
         "sum_ns": pl.Int64,
         "paired": pl.Int64,  # ops whose other ranks were found
+        "in_doubt": pl.Int64,  # of the paired: those whose ranks may be of several communicators in step
         "ranks": pl.Int32,  # 0: none paired
         "comm_wait_ns": pl.Int64,  # before the last rank began
         "comm_ns": pl.Int64,

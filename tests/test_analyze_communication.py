@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.tests.oracle.build import Row, build, op
@@ -97,3 +103,104 @@ def test_clocks_of_two_hosts_are_not_compared() -> None:
 def test_a_window_counts_its_part_and_keeps_the_pairing() -> None:
     found = analyze(build(ops=rank(0, (0, 50), (100, 120)) + rank(1, (30, 50), (90, 120))), window=(20, 60))
     assert split(found) == [(0, 1, 2, 10, 20), (1, 1, 2, 0, 20)]
+
+
+def in_doubt(found: Analysis) -> list[int]:
+    return found.collectives["in_doubt"].to_list()
+
+
+def ranks_of(found: Analysis) -> list[int]:
+    return found.collectives["ranks"].to_list()
+
+
+def in_step(groups: list[list[int]], starts: np.ndarray, *, clock: int = 0) -> list[Row]:
+    """Collectives of `groups` of ranks; `starts` [rank, collective]. Each group ends 60 us after its own last start, give or take
+    the steps of a ring; the clock of rank 0 is `clock` ahead."""
+    rows = []
+    for group in groups:
+        for r in group:
+            ends = starts[group].max(axis=0) + 60_000 + 700 * r
+            ahead = clock * (r == 0)
+            spans = np.stack([starts[r], ends], axis=1) + ahead
+            rows += rank(r, *[(int(s), int(e)) for s, e in spans])
+    return rows
+
+
+def varied(ranks: int, collectives: int, spread: int, seed: int = 0) -> np.ndarray:
+    """Starts every 500 us, each rank up to `spread` late."""
+    random = np.random.default_rng(seed)
+    return 500_000 * np.arange(collectives) + random.integers(0, spread, (ranks, collectives))
+
+
+@pytest.mark.parametrize("clock", [0, 20_000])
+@pytest.mark.parametrize(
+    "groups", [[[0, 1], [2, 3]], [[0, 2], [1, 3]], [[0, 1, 2, 3]], [[0, 1, 5], [2, 3, 4, 6]], [list(range(8))]]
+)
+def test_communicators_that_run_in_step_are_told_apart_by_what_ends_follow(groups: list[list[int]], clock: int) -> None:
+    """Every collective of one overlaps its like of the other: starts lie at most 58 us apart, and each lasts 60 and more."""
+    starts = varied(sum(map(len, groups)), 50, 58_000)
+    found = analyze(build(ops=in_step(groups, starts, clock=clock)))
+    size = {r: len(group) for group in groups for r in group}
+    assert ranks_of(found) == [size[r] for r in sorted(size)]
+    assert in_doubt(found) == [0] * len(size)
+    assert trust(found) == "ok"
+    if clock == 0:
+        waits = [int((starts[g].max(axis=0) - starts[r]).sum()) for r in sorted(size) for g in groups if r in g]
+        assert found.collectives["comm_wait_ns"].to_list() == waits
+
+
+def test_ranks_whose_partners_are_elsewhere_are_not_each_others() -> None:
+    """Two ranks of one host in step, each in a communicator with a rank of another host, whose trace this is not."""
+    found = analyze(build(ops=in_step([[0, 2], [1, 3]], varied(4, 20, 50_000))))
+    assert ranks_of(found) == [2] * 4
+    alone = [row for row in in_step([[0, 2], [1, 3]], varied(4, 20, 50_000)) if row["device"] < 2]
+    found = analyze(build(ops=alone))
+    assert ranks_of(found) == [0, 0]
+    assert trust(found) == "partial"
+
+
+def test_a_constant_lateness_may_be_the_clocks_and_is_told_as_doubt() -> None:
+    """
+    ranks 0, 1   |0 ========== 60|        ten times alike: two communicators, or one and a clock 40 us behind
+    ranks 2, 3             |40 ========== 100|
+    """
+    starts = 500_000 * np.arange(10) + np.array([[0], [0], [40_000], [40_000]])
+    found = analyze(build(ops=in_step([[0, 1], [2, 3]], starts)))
+    assert ranks_of(found) == [4] * 4
+    assert in_doubt(found) == [10] * 4
+    reason = found.trust.filter(pl.col("metric") == "comm")["reason"].item()
+    assert reason.startswith("40 of 40 collectives may be those of several communicators")
+    assert trust(found) == "partial"
+
+
+def test_where_starts_hardly_differ_it_does_not_matter() -> None:
+    found = analyze(build(ops=in_step([[0, 1, 2, 3]], varied(4, 10, 1_000))))
+    assert in_doubt(found) == [0] * 4
+    assert trust(found) == "ok"
+
+
+def test_a_few_collectives_are_no_evidence() -> None:
+    found = analyze(build(ops=in_step([[0, 1], [2, 3]], varied(4, 4, 50_000))))
+    assert ranks_of(found) == [4] * 4
+    assert trust(found) == "partial"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    groups=st.sampled_from([[[0, 1], [2, 3]], [[0, 2, 4], [1, 3, 5]], [[0, 3], [1, 2], [4, 5]], [[0, 1, 2, 3]]]),
+    collectives=st.integers(1, 40),
+    spread=st.integers(100, 58_000),
+    seed=st.integers(0, 999),
+)
+def test_whoever_is_paired_wrongly_is_in_doubt_or_it_does_not_matter(
+    groups: list[list[int]], collectives: int, spread: int, seed: int
+) -> None:
+    starts = varied(sum(map(len, groups)), collectives, spread, seed)
+    found = analyze(build(ops=in_step(groups, starts)))
+    size = {r: len(group) for group in groups for r in group}
+    if ranks_of(found) == [size[r] for r in sorted(size)]:
+        return
+    assert all(ranks_of(found)), "all that belong together stay together"
+    truth = [int((starts[g].max(axis=0) - starts[r]).sum()) for r in sorted(size) for g in groups if r in g]
+    wrong = np.abs(found.collectives["comm_wait_ns"].to_numpy() - truth).sum()
+    assert sum(in_doubt(found)) or wrong <= 0.1 * sum(found.collectives["sum_ns"].to_list())
