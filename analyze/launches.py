@@ -255,9 +255,10 @@ def find_launches(trace: Trace, calls: Calls, stages: Stages, host_devices: set[
             continue
         at = _launched_at(call[rows], rows, start, calls)
         own = stages.own[who](at) if who in stages.own else np.full(len(rows), NO_STAGE, np.int32)
-        if across and who[0] in stages.elsewhere:
-            missing = own == NO_STAGE
-            own[missing] = stages.elsewhere[who[0]](at[missing])
+        for others in (stages.handed.get(who), stages.elsewhere.get(who[0])) if across else ():
+            if others is not None:
+                missing = own == NO_STAGE
+                own[missing] = others(at[missing])
         stage[rows] = own
     if host_devices:
         _attribute_host_ops(trace, stages, host, threads, thread, stage, across)

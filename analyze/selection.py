@@ -71,9 +71,16 @@ class Selected(Stages):
     @cached_property
     def own(self) -> dict[Thread, Steps]:
         """The innermost stage of each thread, as a function of time; a folded range stands for its ancestor."""
-        before = self.unfolded
-        target = self.target.astype(np.int32)
-        return {t: innermost(before.start_ns[r], before.end_ns[r], target[r]) for t, r in before.threads.items()}
+        return {thread: self._folded(steps) for thread, steps in self.unfolded.own.items()}
+
+    @cached_property
+    def handed(self) -> dict[Thread, Steps]:
+        """As `own`, of the ranges that each thread ends and another began."""
+        return {thread: self._folded(steps) for thread, steps in self.unfolded.handed.items()}
+
+    def _folded(self, steps: Steps) -> Steps:
+        target = np.append(self.target, NOTHING).astype(np.int32)  # NOTHING is the last
+        return Steps(steps.at, target[steps.value])
 
     def on_thread(self, thread: Thread, across: bool) -> Steps:
         """As `Stages.on_thread`, and `OUTSIDE_STAGE` where the window, settled by all ranges, excludes the thread."""
@@ -222,6 +229,7 @@ def _rebuilt(stages: Stages, rows: npt.NDArray[np.intp], parent: Ints, unclosed:
         range_id=stages.range_id[rows],
         pid=stages.pid[rows],
         tid=stages.tid[rows],
+        end_tid=stages.end_tid[rows],
         start_ns=stages.start_ns[rows],
         end_ns=stages.end_ns[rows],
         parent=parent,

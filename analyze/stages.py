@@ -5,8 +5,13 @@ asked for by name. Stages nest per thread. A path joins their names with ``/`` (
 ``measured`` ranges are left out of paths, so that what they hold directly has the path `WINDOW`.
 
 Autograd, data-loader and other worker threads launch work while the stage is open on the thread that waits for them. Where
-the launching thread has no stage open, the stage of the one other thread of its process that has one is meant; with
-several candidates it is `AMBIGUOUS`.
+the launching thread has no stage open, the one that another thread began and this one ends is meant (a request that is handed
+to a worker); without such, the stage of the other threads of its process, `AMBIGUOUS` if there are several.
+
+    dispatcher  begins r1 |--- begins r2 |----------
+    worker 1        launch: r1     ends r1 |
+    worker 2                           launch: r2       ends r2 |
+    autograd        launch: r1   launch: (ambiguous)      launch: r2
 """
 
 from __future__ import annotations
@@ -54,6 +59,7 @@ class Stages:
     range_id: Ints
     pid: Ints
     tid: Ints
+    end_tid: Ints  # who ended it; `tid` where nobody did
     start_ns: Ints
     end_ns: Ints
     parent: Ints
@@ -72,6 +78,7 @@ class Stages:
         range_id: Ints,
         pid: Ints,
         tid: Ints,
+        end_tid: Ints,
         start_ns: Ints,
         end_ns: Ints,
         parent: Ints,
@@ -86,6 +93,7 @@ class Stages:
             range_id=range_id,
             pid=pid,
             tid=tid,
+            end_tid=end_tid,
             start_ns=start_ns,
             end_ns=end_ns,
             parent=parent,
@@ -156,14 +164,25 @@ class Stages:
     @cached_property
     def own(self) -> dict[Thread, Steps]:
         """The innermost stage of each thread, as a function of time."""
-        return {t: innermost(self.start_ns[r], self.end_ns[r], r.astype(np.int32)) for t, r in self.threads.items()}
+        return {t: self._innermost(r) for t, r in self.threads.items()}
+
+    @cached_property
+    def handed(self) -> dict[Thread, Steps]:
+        """The innermost stage that each thread ends and another began, as a function of time."""
+        rows = np.flatnonzero(self.end_tid != self.tid)
+        threads = rows_by_thread(self.pid[rows], self.end_tid[rows].astype(np.int64))
+        return {t: self._innermost(rows[mine]) for t, mine in threads.items()}
+
+    def _innermost(self, rows: npt.NDArray[np.intp]) -> Steps:
+        return innermost(self.start_ns[rows], self.end_ns[rows], rows.astype(np.int32))
 
     @cached_property
     def elsewhere(self) -> dict[int, Steps]:
-        """Per process: the stage of the one thread that has one open, else `AMBIGUOUS_STAGE`."""
+        """Per process: the one stage that threads have open or were handed, `AMBIGUOUS_STAGE` if they are several."""
         by_process: dict[int, list[Steps]] = {}
-        for (pid, _), steps in self.own.items():
-            by_process.setdefault(pid, []).append(steps)
+        for functions in (self.own, self.handed):
+            for (pid, _), steps in functions.items():
+                by_process.setdefault(pid, []).append(steps)
         return {pid: only_one(functions, AMBIGUOUS_STAGE) for pid, functions in by_process.items()}
 
     def on_thread(self, thread: Thread, across: bool) -> Steps:
@@ -171,7 +190,8 @@ class Stages:
         if not across:
             return self.own.get(thread, EMPTY)
         if thread not in self._across:
-            self._across[thread] = first_of(self.own.get(thread, EMPTY), self.elsewhere.get(thread[0], EMPTY))
+            mine = first_of(self.own.get(thread, EMPTY), self.handed.get(thread, EMPTY))
+            self._across[thread] = first_of(mine, self.elsewhere.get(thread[0], EMPTY))
         return self._across[thread]
 
     @cached_property
@@ -294,7 +314,10 @@ def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
     chosen = choose_domain(trace, domain)
     table = trace.ranges.filter(pl.Series(is_word(trace.ranges["domain"], chosen)))
     closed = table.get_column("end_ns")
-    table = table.with_columns(pl.col("end_ns").fill_null(max(end_ns, 0)))
+    table = table.with_columns(
+        pl.col("end_ns").fill_null(max(end_ns, 0)),
+        pl.when(pl.col("end_ns").is_null()).then("tid").otherwise(pl.coalesce("end_tid", "tid")).alias("end_tid"),
+    )
     table = table.with_columns(pl.max_horizontal("start_ns", "end_ns").alias("end_ns"))
     if not _in_order(table):
         table = table.sort(["start_ns", "end_ns", "range_id"], descending=[False, True, False])
@@ -305,6 +328,7 @@ def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
         range_id=table["range_id"].to_numpy(),
         pid=pid,
         tid=tid,
+        end_tid=table["end_tid"].to_numpy(),
         start_ns=start,
         end_ns=end,
         parent=parent,

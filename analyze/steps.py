@@ -189,21 +189,21 @@ def _tidy(at: Ints, value: Ints) -> Steps:
 
 
 def only_one(functions: list[Steps], several: int) -> Steps:
-    """The value of the one function that has one; `NOTHING` where none has, `several` where more than one has."""
+    """The one value that any function has; `NOTHING` where none has one, `several` where they have different ones."""
     functions = [f for f in functions if len(f.at)]
     if not functions:
         return EMPTY
     if len(functions) == 1:
         return functions[0]
     at = instants(*(f.at for f in functions))
-    count = np.zeros(len(at), np.int64)
+    differ = np.zeros(len(at), bool)
     value = np.full(len(at), NOTHING, np.int64)
     for f in functions:
         here = f(at)
         has = here != NOTHING
-        count += has
+        differ |= has & (value != NOTHING) & (value != here)
         value = np.where(has, here, value)
-    return _tidy(at, np.where(count > 1, several, value))
+    return _tidy(at, np.where(differ, several, value))
 
 
 def first_of(primary: Steps, fallback: Steps) -> Steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import Any
 
 import polars as pl
@@ -264,6 +265,32 @@ def test_a_worker_without_a_stage_borrows_the_one_other_threads() -> None:
         ("(ambiguous)", "idle", "launch_api"): 1,
         ("(none)", "idle", "launch_api"): 1,
     }
+
+
+def test_a_request_handed_to_a_worker_is_the_workers_until_it_ends_it() -> None:
+    # thread 10   [ r1 ------------------------ ended by 11 ]
+    #                   [ r2 ------------------------- ended by 12 ]
+    #                                  L6
+    # thread 11      L1         L2
+    # thread 12                     L3                 L4       L7
+    # thread 20      L0                        L5
+    #             0  2  4       10  12  14     16    20  22  30 40
+    #             L0 has one stage to choose from, L5 has r1 and r2; L7 comes after all.
+    launched = {0: (2, 20), 1: (2, 11), 2: (10, 11), 3: (12, 12), 4: (22, 12), 5: (16, 20), 6: (14, 10), 7: (40, 12)}
+    trace = build(
+        ranges=[
+            span("r1", 0, 20, style="start_end", end_tid=11),
+            span("r2", 4, 30, style="start_end", end_tid=12),
+        ],
+        api=[call(LAUNCH, t, t, i + 1, tid=tid) for i, (t, tid) in launched.items()],
+        ops=[op("compute", 50 + 2 * i, 51 + 2 * i, i + 1) for i in launched],
+    )
+    stages = {0: "r1", 1: "r1", 2: "r1", 3: "r2", 4: "r2", 5: "(ambiguous)", 6: "r2", 7: "(none)"}
+    assert reference(trace).op_stage == stages
+    found = analyze(trace).ledger.filter(pl.col("category") == "compute")
+    assert {row["stage"]: row["ns"] for row in found.to_dicts()} == Counter(stages.values())
+    own = reference(trace, attribution="thread").op_stage
+    assert [i for i, stage in own.items() if stage != "(none)"] == [6], "only thread 10 has ranges of its own"
 
 
 def test_the_innermost_stage_is_the_one_that_started_last_even_where_ranges_cross() -> None:

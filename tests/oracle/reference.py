@@ -134,7 +134,8 @@ class World:
         last = self.times[-1] if self.times else 0
         rows = trace.ranges.to_dicts()
         for row in rows:
-            row["end_ns"] = last if row["end_ns"] is None else row["end_ns"]
+            if row["end_ns"] is None:  # nobody ended it
+                row["end_ns"], row["end_tid"] = last, row["tid"]
         self.ranges = {row["range_id"]: row for row in rows}
         if domain is None:
             domain = "aisp" if any(row["domain"] == "aisp" for row in rows) else ""
@@ -188,17 +189,30 @@ class World:
         return top in line or (worker and window["start_ns"] <= outermost["start_ns"] < window["end_ns"])
 
     def stage_at(self, thread: Thread, time: int) -> StageRef:
-        """The innermost stage open on the thread, else the innermost on the one other thread that has one."""
+        """The innermost stage open on the thread, else the innermost that it ends and another began, else that of others."""
         own = innermost(self.stages_on[thread], "range_id", time)
         if own is not None:
             return int(own["range_id"])
         if self.attribution == "thread":
             return NONE
-        others = [t for t in self.stages_on if t[0] == thread[0] and t != thread]
-        found = [r["range_id"] for t in others if (r := innermost(self.stages_on[t], "range_id", time)) is not None]
+        handed = innermost(self.handed_to(thread), "range_id", time)
+        if handed is not None:
+            return int(handed["range_id"])
+        others = {
+            (r["pid"], t) for r in self.stages.values() if r["pid"] == thread[0] for t in (r["tid"], r["end_tid"])
+        }
+        found = set()
+        for other in others:
+            for ranges in (self.stages_on[other], self.handed_to(other)):
+                if (r := innermost(ranges, "range_id", time)) is not None:
+                    found.add(int(r["range_id"]))
         if len(found) > 1:
             return AMBIGUOUS
-        return int(found[0]) if found else NONE
+        return found.pop() if found else NONE
+
+    def handed_to(self, thread: Thread) -> list[Row]:
+        """Stages that another thread of the process began and this one ends."""
+        return [r for r in self.stages.values() if (r["pid"], r["end_tid"]) == thread and r["tid"] != r["end_tid"]]
 
     # Launches
 
