@@ -150,7 +150,7 @@ class _Engine:
         return out
 
     def _windows(self) -> list[_DeviceWindow]:
-        """The window of every device that has ops in it."""
+        """The window of every device that has ops: of a range, in it; of instants, at any time, since idling is to be told."""
         ops, out = self.ops, []
         times = ops.select("device", "start_ns", "end_ns")
         hulls = pl.concat([times.clear(), *(_hulls(part) for part in times.iter_slices(SLICE))])
@@ -158,7 +158,7 @@ class _Engine:
         if self._whole:
             return [_DeviceWindow(d, low, high, None) for d, low, high in hulls.iter_rows() if high > low]
         device = ops["device"].to_numpy()
-        start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
+        end = ops["end_ns"].to_numpy()
         stage, pid = ops["stage"].to_numpy(), ops["pid"].to_numpy()
         devices = hulls["device"].to_list()
         for d in devices:
@@ -178,8 +178,7 @@ class _Engine:
             else:
                 assert self.window.instants is not None
                 low, high = self.window.instants
-            touching = (start < high) & ((end > low) | ((start == end) & (end >= low)))
-            if high > low and (mine & touching).any():
+            if high > low:
                 out.append(_DeviceWindow(d, low, high, owner))
         return out
 
@@ -428,8 +427,8 @@ class _Engine:
 
     def _measured(self, clipped: pl.DataFrame) -> _Measures:
         """What is measured of each device alone."""
-        devices = clipped["device"].unique().drop_nulls().sort().to_list()
-        return _Measures.joined([self._measured_of(device, clipped) for device in devices])
+        devices = {*clipped["device"].unique().drop_nulls().to_list(), *(w.device for w in self.windows)}
+        return _Measures.joined([self._measured_of(device, clipped) for device in sorted(devices)])
 
     def _measured_of(self, device: int, clipped: pl.DataFrame) -> _Measures:
         """What is measured of the ops of one device, all of it at once: of several devices they have to be copied."""
@@ -454,7 +453,7 @@ class _Engine:
     def _device_row(self, device: int, ops: pl.DataFrame) -> pl.DataFrame:
         """The row of table ``devices``."""
         start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
-        span, busy = int(end.max() - start.min()), measure(start, end)
+        span, busy = int(end.max() - start.min()) if len(start) else 0, measure(start, end)
         known = self.trace.devices.filter(pl.col("device") == device).select("name", "type").rows()
         name, type_ = known[-1] if known else (None, "gpu")
         row = (device, name or f"device {device}", type_, span, busy, span - busy)
@@ -535,6 +534,7 @@ class _Engine:
         counts = np.bincount(kind_codes(ops), minlength=len(KINDS))
         missing, wanted = unrecorded_launches(self.calls, self.launches.call, self._launching_nothing())
         return Facts(
+            windows=len(self.windows),
             ops=len(ops),
             orphans=int((ops["stage"] == ORPHAN_STAGE).sum()),
             ambiguous=int((ops["stage"] == AMBIGUOUS_STAGE).sum()),
@@ -600,7 +600,7 @@ def _kinds(device: int, ops: pl.DataFrame) -> pl.DataFrame:
             (pl.col("end_ns") - pl.col("start_ns")).sum().alias("sum_ns"),
             pl.col("nbytes").sum(),
         )
-        for part in ops.iter_slices(SLICE)
+        for part in (ops.iter_slices(SLICE) if len(ops) else [ops])
     )
     return (
         sums.group_by("kind")

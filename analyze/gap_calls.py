@@ -1,6 +1,7 @@
 """What the host did during the largest gaps: the calls of the thread that the device waited for.
 
-The thread is the one whose call launched the op that ended the gap; after the last op, the one that owns the window. A call
+The thread is the one whose call launched the op that ended the gap, also behind a window of instants; after the last op, the
+one that owns the window. A call
 counts with what of it lies in the gap, as the union over all calls of that name; a call inside another one counts for both.
 Operating-system calls are listed beside CUDA calls where the recorder has them.
 """
@@ -57,6 +58,11 @@ def waiting_for(work: Work, span: Span, gap_end: Ints) -> Ints:
         found = at[searched]
         searched = searched[(device[found] != span.device) | (end[found] <= start[found])]
         at[searched] += 1
+    if span.owner is None and not follows.all():  # instants end a gap wherever they are, and its op may be far
+        last = int(np.searchsorted(start, span.end_ns))
+        later = np.flatnonzero((device[last:] == span.device) & (end[last:] > start[last:]))
+        at[~follows] = last + later[0] if len(later) else len(start)
+        follows[:] = True
     follows &= at < len(start)
     if not follows.any():
         return np.full(len(gap_end), OWNER, np.int64)

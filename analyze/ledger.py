@@ -18,7 +18,9 @@ Idle instants are the gaps of the union. A gap ends where an op X starts; X was 
 If L had returned before the gap, X was waiting on the device: `queued`, `graph_internal` between two ops of one launch, or
 `dependency` while work that its stream had been told to wait for still ran on another device.
 Pieces before L are cut wherever T's stage, call or the iteration changes, and carry T's stage at that instant; all other
-pieces carry X's stage. After the last op T is the thread that owns the window.
+pieces carry X's stage. A gap that the window cuts has, in its part inside, the stages and causes that it has as a whole: X may
+lie behind a window of instants, and the device may have run dry before it. After the last op, or the last of a range's window,
+T is the thread that owns the window.
 
 The cells of one device sum to its window: the parts are disjoint by construction, and `analyze` asserts the sum.
 """
@@ -253,12 +255,15 @@ def _idle_cells(
     on_host: bool,
 ) -> tuple[Cells, Gaps]:
     n = len(g0)
+    cut = g1
     x = place_right(ops.start_ns, g1 - 1)
-    has_next = (g1 < high) & (x < len(ops.start_ns))
+    has_next = x < len(ops.start_ns)
+    if owner is not None:
+        has_next &= g1 < high
     x = np.where(has_next, x, 0)
-    if len(ops.start_ns) == 0:
-        has_next = np.zeros(n, bool)
-    parts = _Parts()
+    if has_next.any():
+        g1 = np.where(has_next, ops.start_ns[x], g1)  # the same but for a gap that the window ends
+    parts = _Parts(high)
     opened = np.full(n, BLOCKED.index("unknown"), np.int64)
 
     rows = np.flatnonzero(has_next)
@@ -307,7 +312,7 @@ def _idle_cells(
         parts.add(rows, g0[rows], g1[rows], nothing, nothing, "tail")
     else:
         _host_pieces(parts, opened, rows, g0[rows], g1[rows], hosts, owner, on_host)
-    return parts.cells(), parts.gaps(g0, g1, opened)
+    return parts.cells(), parts.gaps(g0, cut, opened)
 
 
 def _inside_launch(launched: Launched) -> Ints:
@@ -358,13 +363,15 @@ def _last_to_end(end: Ints) -> npt.NDArray[np.integer]:
 
 
 class _Parts:
-    """Collects pieces of gaps as arrays; empty pieces are dropped."""
+    """Collects pieces of gaps as arrays, cut at `high`; empty pieces are dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, high: int) -> None:
+        self._high = high
         self._columns: list[tuple[Ints, Ints, Ints, Ints, Ints]] = []
 
     def add(self, gap: Ints, start: Ints, end: Ints, stage: Ints, iteration: Ints, cause: str | Ints) -> None:
         causes = np.full(len(gap), CAUSE[cause], np.int64) if isinstance(cause, str) else cause
+        end = np.minimum(end, self._high)
         keep = end > start
         self._columns.append((gap[keep], (end - start)[keep], stage[keep], iteration[keep], causes[keep]))
 

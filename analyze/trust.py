@@ -29,6 +29,7 @@ _LOSS: Final = re.compile(r"dropped|lost|discarded|overflow|not collected|incomp
 class Facts:
     """What the analysis counted on its way; shares are of ops or of launch calls."""
 
+    windows: int
     ops: int
     orphans: int
     ambiguous: int
@@ -58,7 +59,7 @@ def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
     if facts.ops == 0:
         say(
             "unavailable",
-            ("ledger", "causes", "overlap", "bandwidth", "bytes", "comm"),
+            (*(() if facts.windows else ("ledger", "causes")), "overlap", "bandwidth", "bytes", "comm"),
             "the window has no device operations" if trace.ops.height else "the trace has no device operations",
         )
     if facts.stages == 0:

@@ -9,6 +9,7 @@ from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.analyze.window import parse_window
 from aisp_trace.tests.builders.samples import SAMPLES
+from aisp_trace.tests.oracle.build import build, call, op
 from aisp_trace.traces.errors import UsageError
 from aisp_trace.traces.model import Trace
 from aisp_trace.traces.open import open_trace
@@ -123,3 +124,32 @@ def test_a_gap_that_began_before_the_window_keeps_its_cause(decode: Trace) -> No
     for low in (9_657_154_015, 9_657_156_223):
         idle = cut(decode, low, 9_657_158_831).ledger.filter(pl.col("category") == "idle")
         assert "launch_latency" in set(idle["cause"]) <= {"launch_api", "launch_latency"}
+
+
+def test_a_device_that_idles_all_through_a_window_is_told_with_its_causes() -> None:
+    """
+    thread 10                       |launch|          window [100, 400)
+                                   300    310
+    device 0    | 50 - 90 |                                | 500 - 600 |
+    device 1         | 90 ----- 200 |
+    """
+    ops = [op("compute", 50, 90, 1), op("compute", 90, 200, 2, device=1), op("compute", 500, 600, 3)]
+    calls = [
+        call("cudaLaunchKernel", start, end, i) for i, (start, end) in enumerate([(10, 15), (20, 25), (300, 310)], 1)
+    ]
+    found = analyze(build(ops=ops, api=calls), window=(100, 400))
+    ns = {
+        (device, cause or kind): ns
+        for device, kind, cause, ns in found.ledger.select("device", "category", "cause", "ns").rows()
+    }
+    assert ns == {
+        (0, "host_code"): 200,
+        (0, "launch_api"): 10,
+        (0, "launch_latency"): 90,
+        (1, "compute"): 100,
+        (1, "tail"): 200,
+    }
+    assert found.devices.select("device", "ops_span_ns", "busy_ns").rows() == [(0, 0, 0), (1, 100, 100)]
+    gaps = found.gaps.select("device", "start_ns", "end_ns", "cause").rows()
+    assert gaps == [(0, 100, 400, "host_code"), (1, 200, 400, "tail")]
+    assert found.gap_calls.select("device", "name", "ns").rows() == [(0, "cudaLaunchKernel", 10)]

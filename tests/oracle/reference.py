@@ -278,9 +278,12 @@ class World:
         # The device may have been idle before the window began; before its first op it always was.
         gap_start = max((op["end_ns"] for op in ops if op["start_ns"] < op["end_ns"] <= time), default=-math.inf)
         on_host = device in self.host_devices
-        if gap_end == end:  # nothing follows in the window
-            if self.window_range is None:
+        if self.window_range is None:  # the op that ends the gap may lie behind the window, too
+            later = [op["start_ns"] for op in ops if time < op["start_ns"] < op["end_ns"]]
+            if not later:
                 return NONE, "tail"
+            gap_end = min(later)
+        elif gap_end == end:  # nothing follows in the window
             owner = self.stages[self.window_range]
             thread = (owner["pid"], owner["tid"])
             return self.stage_at(thread, time), self.thread_state(thread, time, on_host)
