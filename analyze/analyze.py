@@ -529,7 +529,8 @@ class _Engine:
         )
 
     def _facts(self, ops: pl.DataFrame) -> Facts:
-        copies = _copies(ops.select("kind", "nbytes", *([CUT] if CUT in ops.columns else [])))
+        columns = ("kind", "nbytes", "stage", "correlation", "src_kind", "dst_kind")
+        copies = _copies(ops.select(*columns, *([CUT] if CUT in ops.columns else [])))
         cut = int(copies[CUT].sum()) if CUT in copies.columns else 0
         counts = np.bincount(kind_codes(ops), minlength=len(KINDS))
         missing, wanted = unrecorded_launches(self.calls, self.launches.call, self._launching_nothing())
@@ -537,6 +538,7 @@ class _Engine:
             windows=len(self.windows),
             ops=len(ops),
             orphans=int((ops["stage"] == ORPHAN_STAGE).sum()),
+            migrations=_migrations(copies),
             ambiguous=int((ops["stage"] == AMBIGUOUS_STAGE).sum()),
             launch_calls=wanted,
             unrecorded=missing,
@@ -620,6 +622,13 @@ def _hulls(times: pl.DataFrame) -> pl.DataFrame:
 def _copies(ops: pl.DataFrame) -> pl.DataFrame:
     """The ops that are copies: few of many, so their rows are chosen by number."""
     return ops[np.flatnonzero(_COPIES[kind_codes(ops)])]
+
+
+def _migrations(copies: pl.DataFrame) -> int:
+    """How many of the orphans among `copies` moved pages of unified memory, which the driver does by itself."""
+    managed = (pl.col("src_kind") == "managed") | (pl.col("dst_kind") == "managed")
+    alone = (pl.col("stage") == ORPHAN_STAGE) & (pl.col("correlation").fill_null(0) == 0)
+    return copies.filter(alone & managed.fill_null(False)).height
 
 
 def _pageable(ops: pl.DataFrame) -> npt.NDArray[np.bool_]:

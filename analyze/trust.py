@@ -32,6 +32,7 @@ class Facts:
     windows: int
     ops: int
     orphans: int
+    migrations: int
     ambiguous: int
     launch_calls: int
     unrecorded: int
@@ -66,8 +67,12 @@ def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
         say("unavailable", ("projection",), "the trace has no stage ranges")
     if facts.ops and not facts.calls and not facts.host_devices:
         say("unavailable", ("causes", "projection", "allocator"), "the trace has no API calls, so no launch is known")
-    if facts.ops and facts.orphans > TOLERATED_SHARE * facts.ops and facts.calls:
-        text = f"{facts.orphans} of {facts.ops} operations have no launching call (recording began late or lost calls)"
+    lost = facts.orphans - facts.migrations
+    if facts.ops and lost > TOLERATED_SHARE * facts.ops and facts.calls:
+        text = f"{lost} of {facts.ops} operations have no launching call (recording began late or lost calls)"
+        say("partial", ("causes", "projection"), text)
+    if facts.ops and facts.migrations > TOLERATED_SHARE * facts.ops and facts.calls:
+        text = f"{facts.migrations} of {facts.ops} operations are migrations of unified memory, which no call launches"
         say("partial", ("causes", "projection"), text)
     if facts.unrecorded > max(TOLERATED_SHARE * facts.launch_calls, 0):
         text = f"{facts.unrecorded} of {facts.launch_calls} launches have no device row: operations were lost"

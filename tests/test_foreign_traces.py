@@ -532,6 +532,18 @@ def test_a_window_without_operations_does_not_say_that_none_were_recorded(
     assert "unavailable: overlap, bandwidth, comm, bytes (the window has no device operations)" in shown
 
 
+@pytest.mark.parametrize(("memory", "words"), [(4, "1 of 3 operations are migrations"), (1, "have no launching call")])
+def test_pages_that_the_driver_moves_by_itself_are_no_lost_launches(tmp_path: Path, memory: int, words: str) -> None:
+    #  A migration of unified memory (kind 11) names neither call nor stream; a copy without its call is a loss.
+    export = recording().copy(
+        300, 350, 11 if memory == 4 else 1, 65536, srcKind=memory, dstKind=memory, correlationId=0
+    )
+    found = analyze(open_trace(export.write(tmp_path / "t.sqlite")))
+    assert found.bandwidth.select("kind", "ops", "nbytes").rows() == [("h2d", 1, 65536)]
+    reasons = dict(found.trust.select("metric", "reason").rows())
+    assert words in reasons["projection"] and reasons["projection"] == reasons["causes"]
+
+
 def test_damage_that_sqlite_quotes_is_damage(tmp_path: Path) -> None:
     #  SQLite's message quotes the damaged schema, which is no text
     path = recording().write(tmp_path / "t.sqlite")
