@@ -16,6 +16,9 @@ from .console import Column, duration, ms, percent, say, shorten, size, table
 
 LEFT: Final = "left"
 
+ROWS_SHOWN: Final = 60
+"""Rows of a table that has one for each stage; the JSON document has all."""
+
 KERNELS_SHOWN: Final = 5
 CALLS_SHOWN: Final = 3
 
@@ -113,7 +116,9 @@ def _print_kernels(analysis: Analysis, device: int) -> None:
 def _print_counters(analysis: Analysis) -> None:
     """Shares in bytes for memory traffic, means for activity; a figure that is only partly to be believed ends in ``~``."""
     rows = []
-    for device, stage in analysis.counters.select("device", "stage").unique(maintain_order=True).iter_rows():
+    busiest = analysis.counters.group_by("device", "stage", maintain_order=True).agg(pl.col("ns").max())
+    most = busiest.with_row_index("row").sort("ns", descending=True, maintain_order=True).head(ROWS_SHOWN).sort("row")
+    for device, stage in most.select("device", "stage").iter_rows():
         here = (pl.col("device") == device) & pl.col("stage").eq_missing(pl.lit(stage))
         found = {row["metric"]: row for row in analysis.counters.filter(here).iter_rows(named=True)}
         cells = [_counter(found.get(metric)) for metric in ("hbm_read", "hbm_write", "tensor", "sm_active")]
@@ -122,6 +127,8 @@ def _print_counters(analysis: Analysis) -> None:
         say("")
         titles = ("dev", "HBM read", "HBM write", "tensor", "SM active")
         say(table([Column("counters", LEFT, shrink=True), *(Column(t) for t in titles)], rows))
+        if left := len(busiest) - len(most):
+            say(f"and {left:,} stages that were busy for less")
         if (analysis.counters["trust"] != "ok").any():
             say("~ weak: below 3 %, shared with other stages, or not sampled throughout")
 
@@ -139,7 +146,8 @@ def _counter(row: dict[str, Any] | None) -> str | None:
 
 def _print_collectives(analysis: Analysis) -> None:
     rows = []
-    for row in analysis.collectives.iter_rows(named=True):
+    longest = analysis.collectives.with_row_index("row").sort("sum_ns", descending=True, maintain_order=True)
+    for row in longest.head(ROWS_SHOWN).sort("row").iter_rows(named=True):
         waits = (ms(row["comm_wait_ns"]), ms(row["comm_ns"])) if row["paired"] else (None, None)
         rows.append(
             (
@@ -156,6 +164,8 @@ def _print_collectives(analysis: Analysis) -> None:
         say("")
         columns = [Column("collective", LEFT, shrink=True), Column("stage", LEFT, shrink=True)]
         say(table([*columns, *(Column(t) for t in ("dev", "n", "paired", "ms", "wait", "comm"))], rows))
+        if left := len(longest) - len(rows):
+            say(f"and {left:,} that took less")
 
 
 def _print_memory(analysis: Analysis) -> None:

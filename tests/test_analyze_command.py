@@ -12,6 +12,11 @@ from typing import Any
 
 import pytest
 
+from aisp_trace.analyze.analyze import analyze as analysis_of
+from aisp_trace.analyze.document import trace_document
+from aisp_trace.cli.tables import print_analysis
+from aisp_trace.tests.oracle.build import build, call, op, span
+
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "traces" / "samples"
 H100 = SAMPLES / "h100_pipeline_decode.sqlite.xz"
@@ -172,3 +177,24 @@ def test_a_sample_analysed_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     copy = tmp_path / H100.name
     shutil.copy(H100, copy)
     assert analyze(H100, "--json").stdout == analyze(copy, "--json").stdout
+
+
+def test_of_many_stages_the_longest_are_shown_and_the_rest_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """A hundred stages in a row of 10 us each, the last of which is the longest; all below one."""
+    ranges = [
+        span("all", 0, 2_000_000),
+        *(span(f"step {i:03}", 10_000 * i, 10_000 * i + 9_000 + i) for i in range(100)),
+    ]
+    calls = [call("cudaLaunchKernel", 10_000 * i, 10_000 * i + 5, i + 1) for i in range(100)]
+    calls += [call("cudaMalloc", 10_000 * i + 10, 10_000 * i + 20) for i in range(100)]
+    ops = [op("compute", 10_000 * i + 100, 10_000 * i + 200, i + 1) for i in range(100)]
+    found = analysis_of(build(ranges=ranges, api=calls, ops=ops))
+    assert found.stages.height == 101
+    print_analysis(found)
+    lines = capsys.readouterr().out.splitlines()
+    top = next(i for i, line in enumerate(lines) if line.startswith("stage (ms)"))
+    names = [line.split("  0  ")[0].rstrip() for line in lines[top + 1 : top + 61]]
+    assert names == ["all", *(f"  step {i:03}" for i in range(41, 100))]
+    assert lines[top + 61] == "and 41 shorter ones; --depth and --stages choose, --json shows all"
+    assert "and 39 stages that stalled less" in lines, "the first call lies before the first kernel"
+    assert len(trace_document(found)["stages"]) == 101
