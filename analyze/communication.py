@@ -17,7 +17,8 @@ apart is how starts and ends vary from one collective to the next:
 
 Every way to cut the ranks in two where their ends lie apart is tried, and the cut made if the ends of both sides are
 independent. Where starts vary too little to tell, ranks stay paired, but the pairing is `in_doubt` if it matters. Constant
-differences say nothing: the clocks of two devices may differ by as much.
+differences say nothing: the clocks of two devices may differ by as much. Nor do the ends of threads, which the operating system
+may let run late, so that ranks on a CPU are left together.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ TOGETHER: Final = 0.25
 OWN_STEPS: Final = 0.2
 """Ends of one communicator vary by the steps of its ring: by 0.3 to 8 % of the time after the last start, for 19 pairs of
 ranks on two H200s. Only ends that vary by more than this can be those of several."""
+
+NOISE_NS: Final = 5_000
+"""And by more than this on average: kernels end and their ends are recorded some microseconds apart."""
 
 IMMATERIAL: Final = 0.05
 """Starts of two sides that differ by no more than this share of that time: paired or apart, the waits are the same."""
@@ -122,7 +126,8 @@ def paired_ops(work: Work, comm: Rows) -> Pairing:
     start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
     for streams in _alike(ops):
         for fitting in _together(streams, start, end):
-            for members, doubtful in _communicators(fitting, start, end):
+            on_host = not work.host_devices.isdisjoint(s.device for s in fitting)
+            for members, doubtful in [(fitting, False)] if on_host else _communicators(fitting, start, end):
                 began = np.max([start[s.rows] for s in members], axis=0)
                 for s in members:
                     at = np.searchsorted(every, s.rows)
@@ -230,7 +235,7 @@ def _apart(
     ends_vary = float(np.abs(ends - np.median(ends)).sum())
     if len(starts) >= FEWEST and ends_vary < TOGETHER * starts_vary:
         return False
-    if len(starts) >= FEWEST and ends_vary > OWN_STEPS * own:
+    if len(starts) >= FEWEST and ends_vary > max(OWN_STEPS * own, NOISE_NS * len(starts)):
         return True
     return False if np.abs(starts).sum() <= IMMATERIAL * own else None
 

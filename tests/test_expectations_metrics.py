@@ -54,7 +54,7 @@ SAMPLE = analysis(
         "allocator": [("iteration/compute", 20, 9, 9), ("iteration/compute/inner", 10, 9, 9), ("(none)", 1, 9, 9)],
         "memory": [(0, "device", 1, 1, 9, 9, 0, 700, 0), (1, "device", 1, 1, 9, 9, 0, 900, 0)],
         "stage_memory": [(0, "device", "iteration/compute", 1, 1, 9, 9, 300)],
-        "collectives": [(0, "iteration/d2h", "AllReduce", 4, 400, 4, 2, 100, 300)],
+        "collectives": [(0, "iteration/d2h", "AllReduce", 4, 400, 4, 0, 2, 100, 300)],
         "kernel_counts": [
             (0, None, 50, 9, 20, 9, 5.0, 9, 9),
             (0, "iteration/compute", 10, 9, 10, 9, 1.0, 9, 9),
@@ -231,7 +231,7 @@ def test_counters_that_are_not_trusted_are_unavailable(metric: str, of: str, wor
 
 def test_collectives_without_their_other_ranks_have_no_waiting_time() -> None:
     found = read(
-        "comm.wait_share", sample=analysis(tables={"collectives": [(0, "x", "AllReduce", 4, 400, 3, 2, 1, 1)]})
+        "comm.wait_share", sample=analysis(tables={"collectives": [(0, "x", "AllReduce", 4, 400, 3, 0, 2, 1, 1)]})
     )
     assert (found.total, found.unavailable[:13]) == (None, "1 collectives")
 

@@ -55,8 +55,8 @@ def compare_ledgers(found: Analysis, expected: ReferenceResult, window: WindowSp
     for row in found.ledger.iter_rows(named=True):
         cells[row["device"]][row["stage"], row["category"], row["cause"]] += row["ns"]
     windows = {r["device"]: (r["start_ns"], r["end_ns"]) for r in found.windows.iter_rows(named=True)}
-    for device, window in windows.items():
-        assert expected.windows[device] == window
+    for device, ends in windows.items():
+        assert expected.windows[device] == ends
         assert dict(cells[device]) == {cell: ns for cell, ns in expected.cells[device].items() if ns}
     # A device without work of its own in a range's window has no ledger; in a window of instants all have one.
     if isinstance(window, tuple):

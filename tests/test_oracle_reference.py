@@ -387,20 +387,25 @@ def test_an_op_without_length_occupies_nothing_and_ends_no_gap() -> None:
     assert reference(trace, window=(4, 5)).devices[0]["by_kind"] == {}
 
 
-def test_a_window_of_numbers_ends_in_a_tail() -> None:
+def test_a_gap_that_a_window_of_numbers_cuts_keeps_its_causes() -> None:
+    # range    [ s ------------------------------------------------- 90 ]
+    # thread        L1                                L2
+    # device            [ k1 ------ ]                    [ k2 ------ ]
+    #          0    4 5 6         10                  30 31        40
     trace = build(
         ranges=[span("s", 0, 90)],
         api=[call(LAUNCH, 4, 5, 1), call(LAUNCH, 30, 31, 2)],
         ops=[op("compute", 6, 10, 1), op("compute", 31, 40, 2)],
     )
-    # The op at 31 begins after the window and so does not explain its end, although the host worked towards it.
+    # The op at 31 begins after the window: what the host did for it until 20 was its own code.
     assert cells(trace, window=(2, 20)) == {
-        ("s", "idle", "host_code"): 2,
+        ("s", "idle", "host_code"): 2 + 10,
         ("s", "idle", "launch_api"): 1,
         ("s", "idle", "launch_latency"): 1,
         ("s", "compute", None): 4,
-        ("(none)", "idle", "tail"): 10,
     }
+    # After the last op of all nothing is known to wait for.
+    assert cells(trace, window=(35, 50)) == {("s", "compute", None): 5, ("(none)", "idle", "tail"): 10}
     # A window that begins inside a gap: the gap began where it did, before the launching call returned.
     assert cells(trace, window=(5, 7)) == {("s", "idle", "launch_latency"): 1, ("s", "compute", None): 1}
 
