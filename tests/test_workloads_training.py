@@ -21,7 +21,18 @@ from aisp_trace.traces.run import VariantResult, Work
 from aisp_trace.workloads import training_single as training
 from aisp_trace.workloads.interface import Variant
 from aisp_trace.workloads.measure import measure
-from aisp_trace.workloads.training_single import SHAPES, Baseline, Bf16, Compiled, FusedAdamw, Prefetch, Training
+from aisp_trace.workloads.training_single import (
+    FP32,
+    PROGRESS,
+    PROGRESS_FP32,
+    SHAPES,
+    Baseline,
+    Bf16,
+    Compiled,
+    FusedAdamw,
+    Prefetch,
+    Training,
+)
 
 CPU = torch.device("cpu")
 TINY = SHAPES["cpu", "tiny"]
@@ -52,13 +63,30 @@ def test_a_right_variant_is_verified(variant: Callable[[Training], Variant], pro
     assert output.ok
     assert output.error is not None
     assert 0 < output.error < output.tolerance / 4
-    assert (output.error < 1e-6) == (variant is Baseline), "fp32 and bf16 are told apart"
+    assert (output.tolerance in (FP32.bound, PROGRESS_FP32.bound)) == (variant is Baseline), "fp32 has tighter ones"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_progress_is_that_of_the_reference_by_far(seed: int) -> None:
+    problem = Training(CPU, "tiny", seed)
+    for variant, bound in ((Baseline, PROGRESS_FP32.bound), (FusedAdamw, PROGRESS.bound)):
+        made = variant(problem)
+        made.prepare()
+        made.reset()
+        made.iteration()
+        *_, expected = problem.reference()
+        *_, found = made.outputs()
+        assert float((found - expected).norm() / expected.norm()) < bound / 4
+        assert float(found[:-1].min()) > 0 and float(found[:-1].max()) < 1.1, "no element moves by more than the rate"
+        assert -3 < float(found[-1]) < -0.5, "weight decay is told from what the gradients do along the weights"
 
 
 def test_the_losses_fall_far_enough_to_tell_steps_apart(problem: Training) -> None:
-    losses = [float(loss) for loss in problem.reference()]
+    *losses, progress = problem.reference()
+    falling = [float(loss) for loss in losses]
     assert len(losses) == TINY.steps + 1
-    falls = [(a - b) / a for a, b in itertools.pairwise(losses)]
+    assert len(progress) == len(problem.weights) - TINY.layers + 1
+    falls = [(a - b) / a for a, b in itertools.pairwise(falling)]
     assert min(falls) > 5 * problem.tolerance.bound
 
 
@@ -312,11 +340,39 @@ class FreezesVectors(Baseline):
 
     def prepare(self) -> None:
         super().prepare()
-        for weight, _ in self._weights:
+        for weight in self._weights.values():
             weight.requires_grad_(weight.dim() > 1)
 
 
-WRONG = [OtherRate, SkipsTheLastStep, SameBatch, NoBackward, KeepsLearning, Bf16Losses, FreezesVectors]
+class FreezesVectorsInBf16(FreezesVectors, Bf16):
+    """Of a rung whose losses are allowed to differ by more than this makes."""
+
+
+class FreezesOneBias(Bf16):
+    def prepare(self) -> None:
+        super().prepare()
+        self._weights["blocks.1.down.bias"].requires_grad_(False)
+
+
+class NoDecay(FusedAdamw):
+    def prepare(self) -> None:
+        super().prepare()
+        for group in self._optimizer.param_groups:
+            group["weight_decay"] = 0.0
+
+
+WRONG = [
+    OtherRate,
+    SkipsTheLastStep,
+    SameBatch,
+    NoBackward,
+    KeepsLearning,
+    Bf16Losses,
+    FreezesVectors,
+    FreezesVectorsInBf16,
+    FreezesOneBias,
+    NoDecay,
+]
 
 
 @pytest.mark.parametrize("variant", WRONG)

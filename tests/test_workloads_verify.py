@@ -35,8 +35,25 @@ def test_the_error_is_the_worst_tensors_own_not_the_average() -> None:
     assert not output.ok
 
 
+def test_with_a_tolerance_for_each_the_one_that_uses_most_of_its_own_is_told() -> None:
+    outputs = [r.clone() for r in reference()]
+    outputs[0] *= 1.01
+    outputs[2] *= 1.0001
+    loose, tight, exact = (Tolerance(bound, word) for bound, word in ((0.1, "loose"), (1e-5, "tight"), (0.0, "exact")))
+    output = compare(outputs, reference(), [loose, exact, tight])
+    assert output.error == pytest.approx(1e-4)
+    assert (output.tolerance, output.ok) == (1e-5, False)
+    assert output.reference.endswith("tolerance: tight")
+    output = compare(outputs, reference(), [loose, exact, loose])
+    assert output.error == pytest.approx(1e-2)
+    assert (output.tolerance, output.ok) == (0.1, True)
+    with pytest.raises(ValueError, match="2 tolerances and more outputs"):
+        compare(outputs, reference(), [loose, exact])
+
+
+@pytest.mark.parametrize("tolerance", [TOLERANCE, [TOLERANCE] * 3])
 @pytest.mark.parametrize("defect", ["missing", "surplus", "misshapen", "nan", "inf"])
-def test_a_defect_that_has_no_size_gives_a_null_error(defect: str) -> None:
+def test_a_defect_that_has_no_size_gives_a_null_error(defect: str, tolerance: Tolerance | list[Tolerance]) -> None:
     outputs = [r.float() for r in reference()]
     if defect == "missing":
         del outputs[-1]
@@ -46,7 +63,7 @@ def test_a_defect_that_has_no_size_gives_a_null_error(defect: str) -> None:
         outputs[1] = outputs[1].T
     else:
         outputs[1][0, 0] = float(defect)
-    output = compare(outputs, reference(), TOLERANCE)
+    output = compare(outputs, reference(), tolerance)
     assert (output.error, output.poisoned, output.ok) == (None, 0, False)
 
 

@@ -63,8 +63,9 @@ class Variant(ABC):
     """One way of doing the required work. Constructed with the `Problem`; `prepare` is called before anything else."""
 
     @property
-    def tolerance(self) -> Tolerance | None:
-        """A tighter tolerance than the problem's, where this variant rounds less than others; null: the problem's."""
+    def tolerance(self) -> Tolerance | Sequence[Tolerance] | None:
+        """A tighter tolerance than the problem's, where this variant rounds less than others, or one for each output; null: the
+        problem's."""
         return None
 
     def prepare(self) -> None:  # noqa: B027  (nothing to prepare is a complete answer)

@@ -25,8 +25,8 @@ Stages. `load`, `h2d`, `forward`, `loss`, `backward` and `optimizer` follow each
 for another, or wakes it, says so by the stage `handoff`. On CUDA they enclose the enqueueing of their work, and backward runs
 on the thread that asked for it, in every variant: two threads that open stages leave open whose a third one's kernels are.
 
-Outputs are the losses before every step and after the last. A step left out, or one made at another rate, changes all
-that follow it.
+Outputs are the losses before every step and after the last, and what became of the weights (`progress`). A step left out, or one
+made at another rate, changes all losses that follow it; a tensor that is left as it was hardly changes any.
 """
 
 from __future__ import annotations
@@ -144,7 +144,19 @@ FP32: Final = Tolerance(
         "learn, TF32 and bf16 move a loss by 6e-5 and more"
     ),
 )
-"""Of what trains in fp32."""
+"""Of the losses of what trains in fp32."""
+
+PROGRESS: Final = Tolerance(
+    bound=2e-2,
+    reason=(
+        "of how far each tensor of weights moved; bf16 turns the direction of some elements but not their number (seen: 2e-3), "
+        "while one tensor of 80 that does not learn makes 0.1, and no weight decay as much"
+    ),
+)
+
+PROGRESS_FP32: Final = Tolerance(
+    bound=1e-3, reason="of how far each tensor of weights moved, in fp32 products and an fp32 optimizer (seen: 5e-5)"
+)
 
 
 class Training(Problem):
@@ -192,7 +204,7 @@ class Training(Problem):
         return torch.stack(windows, out=out)
 
     def reference(self) -> list[torch.Tensor]:
-        """The losses in float64, by the plainest optimizer; computed once a process."""
+        """The losses and the progress in float64, by the plainest optimizer; computed once a process."""
         if not self._reference:
             model = Model(self.shape).to(self.device, torch.float64)
             model.load_state_dict(self.weights)
@@ -203,10 +215,34 @@ class Training(Problem):
                 tokens = self.batch(step).to(self.device)
                 loss = loss_of(model(tokens[:, :-1]), tokens[:, 1:])
                 self._reference.append(loss.detach())
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                if step < self.shape.steps:
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+            self._reference.append(self.progress(model.state_dict()))
         return self._reference
+
+    def progress(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """[tensors + 1] of float64: how far each tensor moved from its first weights, as the root mean square of its elements
+        in units of all steps at full rate, and by how much all of them shrank, in units of the weight decay.
+
+        Biases of queries, keys and values are left out: a key's has no gradient (it moves all scores of a query alike), so
+        that it follows rounding alone.
+        """
+        shape = self.shape
+        moved = []
+        along, size = (torch.zeros((), dtype=torch.float64, device=self.device) for _ in range(2))
+        with torch.no_grad():
+            for name, first in self.weights.items():
+                if name.endswith("qkv.bias"):
+                    continue
+                start = first.double()
+                change = weights[name].double() - start
+                moved.append(change.square().mean().sqrt() / (shape.rate * shape.steps))
+                along += (change * start).sum()
+                size += start.square().sum()
+            decay = shape.rate * OPTIMIZER["weight_decay"] * shape.steps
+            return torch.stack([*moved, along / (size * decay)])
 
     def work(self) -> Work:
         """The same for all variants: every batch crosses once; losses stay on the device."""
@@ -241,13 +277,16 @@ class Baseline(Variant):
         self.problem = problem
 
     @property
-    def tolerance(self) -> Tolerance | None:
-        return None if self.bf16 else FP32
+    def tolerance(self) -> Sequence[Tolerance]:
+        losses = self.problem.shape.steps + 1
+        if self.bf16:
+            return [self.problem.tolerance] * losses + [PROGRESS]
+        return [FP32] * losses + [PROGRESS_FP32]
 
     def prepare(self) -> None:
         problem = self.problem
         model = Model(problem.shape).to(problem.device)
-        self._weights = [(weight, problem.weights[name]) for name, weight in model.state_dict(keep_vars=True).items()]
+        self._weights = dict(model.state_dict(keep_vars=True))
         self._model: Callable[[torch.Tensor], torch.Tensor] = model
         # Null is also the default of `foreach`: left alone, torch uses lists of tensors on a GPU and a loop elsewhere.
         self._optimizer = torch.optim.AdamW(model.parameters(), lr=problem.shape.rate, fused=self.fused, **OPTIMIZER)
@@ -256,8 +295,8 @@ class Baseline(Variant):
     def reset(self) -> None:
         """The first weights and an optimizer that has seen nothing, in the same memory."""
         with torch.no_grad():
-            for weight, first in self._weights:
-                weight.copy_(first)
+            for name, weight in self._weights.items():
+                weight.copy_(self.problem.weights[name])
         self._optimizer.zero_grad()
         for state in self._optimizer.state.values():
             for value in state.values():
@@ -293,7 +332,7 @@ class Baseline(Variant):
         return torch.autocast(self.problem.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def outputs(self) -> Sequence[torch.Tensor]:
-        return list(self._losses.unbind())
+        return [*self._losses.unbind(), self.problem.progress(self._weights)]
 
     def work(self) -> Work:
         return self.problem.work()

@@ -47,30 +47,37 @@ def _pattern(tensor: torch.Tensor) -> tuple[torch.dtype, int]:
     return _POISON[size]
 
 
-def compare(outputs: Sequence[torch.Tensor], reference: Iterable[torch.Tensor], tolerance: Tolerance) -> Output:
+def compare(
+    outputs: Sequence[torch.Tensor], reference: Iterable[torch.Tensor], tolerance: Tolerance | Sequence[Tolerance]
+) -> Output:
     """How far `outputs` lie from `reference`: the largest ||out - ref|| / ||ref|| of any tensor, in float64.
 
-    The largest, not the whole's, because one wrong microbatch among many would vanish in a common norm. Missing,
-    surplus or misshapen tensors, no tensors at all, and NaN or inf anywhere give a null error and are not ok.
+    The largest, not the whole's, because one wrong microbatch among many would vanish in a common norm. With a tolerance for
+    each tensor, the error is that of the tensor that uses most of its own. Missing, surplus or misshapen tensors, no
+    tensors at all, and NaN or inf anywhere give a null error and are not ok. Raises `ValueError` for too few tolerances.
     """
-    worst: float = 0.0
-    unwritten = compared = 0
+    each = [tolerance] if isinstance(tolerance, Tolerance) else list(tolerance)
+    found: list[tuple[float, float, Tolerance]] = []
+    unwritten = 0
     where = "no tensor"
-    for output, expected in zip_longest(outputs, reference):
+    for number, (output, expected) in enumerate(zip_longest(outputs, reference)):
         if output is not None:
             unwritten += poisoned(output)
-        compared += 1
-        worst = max(worst, _relative_error(output, expected))
+        if number >= len(each) > 1 and output is not None and expected is not None:
+            raise ValueError(f"there are {len(each)} tolerances and more outputs; give one for each")
+        allowed = each[min(number, len(each) - 1)]
+        error = _relative_error(output, expected)
+        found.append((error / allowed.bound if allowed.bound else math.inf if error else 0.0, error, allowed))
         if expected is not None:
             where = f"{str(expected.dtype).removeprefix('torch.')} on {expected.device.type}"
-    if compared == 0:
-        worst = math.inf
+    found = found or [(math.inf, math.inf, each[0])]
+    _, worst, allowed = max(found, key=lambda one: one[:2])
     return Output(
         error=worst if math.isfinite(worst) else None,
-        tolerance=tolerance.bound,
-        reference=f"{where}, from the same inputs; tolerance: {tolerance.reason}",
+        tolerance=allowed.bound,
+        reference=f"{where}, from the same inputs; tolerance: {allowed.reason}",
         poisoned=unwritten,
-        ok=worst <= tolerance.bound and unwritten == 0,
+        ok=worst <= allowed.bound and unwritten == 0,
     )
 
 
@@ -84,7 +91,9 @@ def _relative_error(output: torch.Tensor | None, expected: torch.Tensor | None) 
         return math.inf
     if expected.dtype != torch.float64:
         raise TypeError(f"a reference must be float64, not {expected.dtype}")
-    difference = output.detach().to(expected.device).to(torch.float64).sub_(expected)
+    difference = (
+        output.detach().to(expected.device).to(torch.float64) - expected
+    )  # in place, it would change a float64 output
     size = float(torch.linalg.vector_norm(expected))
     error = float(torch.linalg.vector_norm(difference))
     if not math.isfinite(error) or not math.isfinite(size):
