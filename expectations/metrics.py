@@ -115,6 +115,12 @@ METRICS: Final[Mapping[str, Metric]] = {
         "fraction", "part of the window that a stage spent in a ledger category",
         False, False, _CATEGORIES, "required", ("ledger", "time"), "Ledger", read_shares.stage_share,
     ),
+    "stage.busy_share": Metric(
+        "fraction",
+        "part of a device's time in a category, or at work, that belongs to a stage; idle time has no part in it, so that a "
+        "host which recording slows down does not change it",
+        False, False, _COUNTED, "required", ("ledger",), "Ledger", read_shares.stage_busy_share,
+    ),
     "idle.share": Metric(
         "fraction", "part of the window in which the device idled for a cause; host: any the host is to blame for",
         False, False, (*CAUSES, "host", "all"), "optional", ("ledger", "causes", "time"), "Ledger",

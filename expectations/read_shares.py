@@ -60,8 +60,20 @@ def exposed_share(analysis: Analysis, of: str | None, stage: str | None) -> Read
 
 def stage_share(analysis: Analysis, of: str | None, stage: str | None) -> Reading:
     """A stage's ledger cells of a category (``copy``: all kinds of copies), nested stages included, over the window."""
-    category = pl.lit(True) if of == "all" else pl.col("category").is_in(COPY_KINDS if of == "copy" else (str(of),))
+    category = pl.lit(True) if of == "all" else _category(of)
     return _ledger_share(analysis, under(str(stage)) & category, pl.lit(True), stage)
+
+
+def stage_busy_share(analysis: Analysis, of: str | None, stage: str | None) -> Reading:
+    """A stage's ledger cells of a category (``all``: all that are not idle), nested stages included, over all such cells."""
+    category = pl.col("category") != IDLE if of == "all" else _category(of)
+    if analysis.ledger.filter(category).is_empty():
+        return nothing(analysis, f"no {'work' if of == 'all' else of} on the device")
+    return _ledger_share(analysis, under(str(stage)) & category, category, stage)
+
+
+def _category(of: str | None) -> pl.Expr:
+    return pl.col("category").is_in(COPY_KINDS if of == "copy" else (str(of),))
 
 
 def idle_share(analysis: Analysis, of: str | None, stage: str | None) -> Reading:
