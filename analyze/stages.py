@@ -2,7 +2,9 @@
 
 A stage is a range of NVTX domain ``aisp`` or, where a trace has none, of the default domain; other domains count only when
 asked for by name. Stages nest per thread. A path joins their names with ``/`` (a name's own slash is written ``\\/``);
-``measured`` ranges are left out of paths, so that what they hold directly has the path `WINDOW`.
+``measured`` ranges are left out of paths, so that what they hold directly has the path `WINDOW`. Start/end ranges need not
+nest: two requests in flight are side by side, even if one happens to hold the other, so that none is nested in one of its
+own name, and nothing in one that another thread ends.
 
 Autograd, data-loader and other worker threads launch work while the stage is open on the thread that waits for them. Where
 the launching thread has no stage open, the one that another thread began and this one ends is meant (a request that is handed
@@ -33,6 +35,8 @@ from .steps import EMPTY, NOTHING, Steps, first_of, innermost, nesting, only_one
 OWN_DOMAIN: Final = "aisp"
 MEASURED: Final = "measured"
 ITERATION: Final = "iteration"
+START_END: Final = "start_end"
+"""Style of ranges that any thread may end, in any order."""
 WINDOW: Final = "(window)"
 """Path of the ``measured`` range itself."""
 
@@ -63,6 +67,7 @@ class Stages:
     start_ns: Ints
     end_ns: Ints
     parent: Ints
+    start_end: npt.NDArray[np.bool_]  # not push/pop
     names: pl.Series  # dictionary-encoded
     node: Ints
     node_parent: Ints
@@ -82,6 +87,7 @@ class Stages:
         start_ns: Ints,
         end_ns: Ints,
         parent: Ints,
+        start_end: npt.NDArray[np.bool_],
         names: pl.Series,
         unclosed: int,
         crossing: bool,
@@ -97,6 +103,7 @@ class Stages:
             start_ns=start_ns,
             end_ns=end_ns,
             parent=parent,
+            start_end=start_end,
             names=names,
             node=node,
             node_parent=node_parent,
@@ -323,16 +330,19 @@ def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
         table = table.sort(["start_ns", "end_ns", "range_id"], descending=[False, True, False])
     start, end = table["start_ns"].to_numpy(), table["end_ns"].to_numpy()
     pid, tid = table["pid"].to_numpy().astype(np.int64), table["tid"].to_numpy().astype(np.int64)
+    end_tid, names = table["end_tid"].to_numpy(), _without_nulls(table["name"])
+    start_end = is_word(table["style"], START_END)
     parent, crossing = parents(pid, tid, start, end)
     return Stages.of(
         range_id=table["range_id"].to_numpy(),
         pid=pid,
         tid=tid,
-        end_tid=table["end_tid"].to_numpy(),
+        end_tid=end_tid,
         start_ns=start,
         end_ns=end,
-        parent=parent,
-        names=_without_nulls(table["name"]),
+        parent=beside(parent, start_end, end_tid != tid, names),
+        start_end=start_end,
+        names=names,
         unclosed=closed.null_count(),
         crossing=crossing,
         domain=chosen,
@@ -351,6 +361,23 @@ def parents(pid: Ints, tid: Ints, start_ns: Ints, end_ns: Ints) -> tuple[Ints, b
         parent[rows] = np.where(found >= 0, rows[found], NOTHING)
         crossing |= not proper
     return parent, crossing
+
+
+def beside(parent: Ints, start_end: npt.NDArray[np.bool_], handed: npt.NDArray[np.bool_], names: pl.Series) -> Ints:
+    """`parent` with the next ancestor that may be one where a range lies in a start/end range that it is not nested in: one
+    that another thread ends (`handed`), or, for a start/end range, one of the same name."""
+    if not start_end.any():
+        return parent
+    code = names.to_physical().to_numpy()
+    out = parent.copy()
+    rows = np.flatnonzero(out != NOTHING)
+    while len(rows):
+        above = out[rows]
+        refused = handed[above] | (start_end[above] & start_end[rows] & (code[above] == code[rows]))
+        rows = rows[refused]
+        out[rows] = parent[above[refused]]
+        rows = rows[out[rows] != NOTHING]
+    return out
 
 
 def is_word(column: pl.Series, word: str) -> npt.NDArray[np.bool_]:

@@ -293,6 +293,35 @@ def test_a_request_handed_to_a_worker_is_the_workers_until_it_ends_it() -> None:
     assert [i for i, stage in own.items() if stage != "(none)"] == [6], "only thread 10 has ranges of its own"
 
 
+def test_requests_in_flight_are_side_by_side_even_where_one_holds_another() -> None:
+    # push/pop    [ serve --------------------------------------------------- ]
+    # start/end     [ req, ended by 11 ------------------------------- ]
+    # start/end        [ req, ended by 12 ------------- ]   [ req ended by 10 ]     the last crosses the first
+    # start/end                [ phase ------ ]
+    # start/end                   [ phase ]
+    # push/pop                    [ work ]
+    #             0 2  4       8  10       14 16        30  32        40 50   60
+    trace = build(
+        ranges=[
+            span("serve", 0, 60),
+            span("req", 2, 40, style="start_end", end_tid=11),
+            span("req", 4, 30, style="start_end", end_tid=12),
+            span("phase", 8, 16, style="start_end"),
+            span("phase", 10, 14, style="start_end"),
+            span("work", 10, 14),
+            span("req", 32, 50, style="start_end"),
+        ],
+        api=[call(LAUNCH, t, t, i, tid=tid) for i, (t, tid) in enumerate([(11, 10), (20, 11), (33, 10), (20, 12)], 1)],
+        ops=[op("compute", 60 + 2 * i, 61 + 2 * i, i) for i in (1, 2, 3, 4)],
+    )
+    expected = {0: "serve/phase/work", 1: "serve/req", 2: "serve/req", 3: "serve/req"}
+    assert reference(trace).op_stage == expected
+    found = analyze(trace)
+    instances = dict(found.stages.select("path", "instances").rows())
+    assert instances == {"serve": 1, "serve/req": 3, "serve/phase": 2, "serve/phase/work": 1}
+    assert dict(found.stages.select("path", "self_ops").rows())["serve/req"] == 3
+
+
 def test_the_innermost_stage_is_the_one_that_started_last_even_where_ranges_cross() -> None:
     # push/pop    [ a ------------------- ]
     # start/end         [ b ------------------------- ]     starts in a and outlives it

@@ -153,12 +153,21 @@ class World:
     # Stages
 
     def find_parent(self, row: Row) -> int | None:
+        """Of the ranges that hold this one, innermost first, the first that it is nested in."""
+        holds = self.find_holder(row)
+        while holds is not None:
+            alike = holds["style"] == row["style"] == "start_end" and (holds["name"] or "") == (row["name"] or "")
+            if holds["tid"] == holds["end_tid"] and not alike:
+                return int(holds["range_id"])
+            holds = self.find_holder(holds)
+        return None
+
+    def find_holder(self, row: Row) -> Row | None:
         """The innermost stage range of the same thread that is open where this one starts and holds all of it."""
         elder = [r for r in self.stages_on[row["pid"], row["tid"]] if r["range_id"] < row["range_id"]]
         if row["start_ns"] < row["end_ns"]:
             elder = [r for r in elder if r["end_ns"] >= row["end_ns"]]
-        found = innermost(elder, "range_id", row["start_ns"])
-        return None if found is None else found["range_id"]
+        return innermost(elder, "range_id", row["start_ns"])
 
     def lineage(self, range_id: int) -> list[int]:
         """The range, its parent, its parent's parent ..."""
