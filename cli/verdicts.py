@@ -38,7 +38,8 @@ def cells(verdict: Verdict) -> Cells:
 
 
 def verdict_table(verdicts: Iterable[Verdict], workload: str, width: int | None = None) -> str:
-    """Two lines a verdict: the claim and what was judged, then its figures under their titles.
+    """Two lines a verdict: the claim and what was judged, then its figures under their titles; one where nothing was measured
+    because the bound is for another machine, another size or this very run.
 
     One line would hold the figures of the widest claims only on a terminal of 130 columns. A claim's id loses the
     `workload` it starts with, and what was judged its middle, until the line fits.
@@ -50,15 +51,27 @@ def verdict_table(verdicts: Iterable[Verdict], workload: str, width: int | None 
         unit = "" if verdict.unit in ("ratio", "fraction", "count") else f" [{verdict.unit}]"
         quantity = shorten(escape(verdict.quantity + unit), max(limit - display_width(head), 16))
         lines.append(shorten(head + quantity, limit))
-        lines.append(_figures("", cells(verdict)))
+        if verdict.status != "unrecorded" or verdict.value is not None:
+            lines.append(_figures("", cells(verdict)))
     return "\n".join(lines)
 
 
 def sentences(verdicts: Iterable[Verdict]) -> list[str]:
-    """One sentence for each verdict that is neither met nor exceeded."""
-    return [
-        f"{v.status}: {v.claim}, {v.quantity}: {v.reason}." for v in verdicts if v.status not in ("met", "exceeded")
-    ]
+    """One sentence for each verdict that is neither met nor exceeded; one for all claims of the same verdict and reason."""
+    found: dict[tuple[str, str], list[Verdict]] = {}
+    for v in verdicts:
+        if v.status not in ("met", "exceeded"):
+            found.setdefault((v.status, v.reason), []).append(v)
+    return [f"{status}: {_about(alike)}: {reason}." for (status, reason), alike in found.items()]
+
+
+def _about(alike: Sequence[Verdict]) -> str:
+    """``pipeline.faster, speedup of b over a``; of several the ids alone, without the workload but for the first."""
+    claims = list(dict.fromkeys(v.claim for v in alike))
+    if len(claims) == 1:
+        return f"{claims[0]}, {' and '.join(v.quantity for v in alike)}"
+    workload = claims[0].partition(".")[0]
+    return ", ".join([claims[0], *(claim.removeprefix(f"{workload}.") for claim in claims[1:])])
 
 
 def document(judged: Judged) -> dict[str, Any]:

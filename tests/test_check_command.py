@@ -13,7 +13,9 @@ from aisp_trace.analyze.result import Analysis
 from aisp_trace.cli import evidence as cli_evidence
 from aisp_trace.cli.console import display_width
 from aisp_trace.cli.main import main
+from aisp_trace.cli.verdicts import sentences, verdict_table
 from aisp_trace.tests.judging.build import HIDDEN, SERIAL, analysis, run_folder
+from aisp_trace.tests.test_check_junit import verdict
 from aisp_trace.tests.test_expectations_files import MECHANISM, TIME, put, text
 
 Check = Callable[..., tuple[int, str]]
@@ -180,3 +182,29 @@ def test_hostile_names_do_not_reach_the_terminal(check: Check, tmp_path: Path) -
 def flowed(text: str) -> str:
     """`text` as one line: sentences are broken at the terminal's width."""
     return " ".join(text.split())
+
+
+def test_claims_of_one_verdict_and_reason_share_a_sentence() -> None:
+    nowhere: dict[str, Any] = {
+        "value": None,
+        "low": None,
+        "high": None,
+        "margin": None,
+        "n": 0,
+        "reason": "recorded for h100",
+    }
+    found = [
+        verdict("met"),
+        verdict("unrecorded", **nowhere),
+        verdict("missed", claim="pipeline.busy", quantity="idle of b"),
+        verdict("unrecorded", **nowhere, claim="pipeline.hidden", quantity="overlap of b"),
+        verdict("unrecorded", **nowhere | {"reason": "another size"}, claim="pipeline.share"),
+    ]
+    assert sentences(found) == [
+        "unrecorded: pipeline.faster, hidden: recorded for h100.",
+        "missed: pipeline.busy, idle of b: the interval lies somewhere.",
+        "unrecorded: pipeline.share, speedup of optimized over baseline: another size.",
+    ]
+    lines = verdict_table(found, "pipeline", 80).splitlines()
+    assert len(lines) == 1 + 2 * 2 + 3, "nothing was measured for three of them"
+    assert lines[3] == "unrecorded    faster: speedup of optimized over baseline"
