@@ -1,4 +1,5 @@
-"""The verdict: one row a claim, with its working shown, and the sentence at the top of the page."""
+"""The verdict: one row a claim, with its working shown, and the sentence at the top of the page. Claims that were not judged,
+because they are for other machines or came from this very run, are folded away."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Final
 from ..expectations.verdict import Verdict
 from . import text
 from .markup import Html, element, join
-from .tables import section, table
+from .tables import folded, section, table
 
 WORDS: Final = {
     "met": ("✓", "good", "the bound is met"),
@@ -105,9 +106,23 @@ def verdict_section(lines: Sequence[Line] | None) -> Html | None:
     if not lines:
         words = element("p", "No expectation covers this workload on this hardware, so nothing was judged.")
         return section("verdict", "Verdict", words)
+    unseen = [line for line in lines if line.verdict == "unrecorded"]
+    judged = [line for line in lines if line.verdict != "unrecorded"]
+    if not judged or not unseen:
+        return section("verdict", "Verdict", _table("verdict on each claim", lines))
+    count = text.count(len(unseen), "claim")
+    return section(
+        "verdict",
+        "Verdict",
+        _table("verdict on each claim", judged),
+        folded(f"{count} unrecorded: {WORDS['unrecorded'][2]}", _table("claims that were not judged", unseen)),
+    )
+
+
+def _table(caption: str, lines: Sequence[Line]) -> Html:
     rows = [
         [
-            join([element("b", line.claim), element("br"), element("span", line.about, class_="note")]),
+            join([_claim(line.claim), element("br"), element("span", line.about, class_="note")]),
             chip(line.verdict),
             line.value or text.ABSENT,
             line.bound or text.ABSENT,
@@ -119,7 +134,13 @@ def verdict_section(lines: Sequence[Line] | None) -> Html | None:
     ]
     heads = ["claim", "verdict", "value", "bound", "margin", "interval", "n"]
     under = [join([element("b", "why: "), line.reason, element("b", " bound: "), line.source]) for line in lines]
-    return section("verdict", "Verdict", table("verdict on each claim", heads, rows, (2, 3, 4, 5, 6), under))
+    return table(caption, heads, rows, (2, 3, 4, 5, 6), under)
+
+
+def _claim(name: str) -> Html:
+    """The id, which a line may end behind its workload of."""
+    workload, dot, rest = name.partition(".")
+    return element("b", workload, dot, element("wbr") if rest else None, rest)
 
 
 def chip(verdict: str) -> Html:

@@ -78,6 +78,7 @@ class _Shape(HTMLParser):
         self.targets: list[str] = []
         self.tags: list[str] = []
         self.words: list[str] = []
+        self.in_word = False
         self.scripts: list[str] = []
         self.feed(page)
         self.close()
@@ -85,6 +86,7 @@ class _Shape(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.in_word = tag == "wbr"  # a line may end there, a word does not
         for key, value in attrs:
             if key == "id":
                 self.ids.append(str(value))
@@ -100,8 +102,11 @@ class _Shape(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open[-1:] == ["script"]:
             self.scripts.append(data)
+        elif self.open[-1:] != ["style"] and self.in_word:
+            self.words[-1] += data
         elif self.open[-1:] != ["style"]:
             self.words.append(data)
+        self.in_word = False
 
 
 def test_the_page_is_well_formed_and_points_only_into_itself(tmp_path: Path) -> None:
@@ -178,6 +183,15 @@ def test_a_verdict_shows_its_working(tmp_path: Path, status: str) -> None:
 def test_what_needs_attention_comes_first(tmp_path: Path) -> None:
     said = _Shape(_page(tmp_path, [_verdict("met"), _verdict("missed"), _verdict("unrecorded")])).text
     assert said.index("pair.missed") < said.index("pair.met") < said.index("pair.unrecorded")
+
+
+def test_claims_that_were_not_judged_are_folded_away_unless_all_are(tmp_path: Path) -> None:
+    folding = "1 claim unrecorded: nobody has written down what to expect here"
+    both = _page(tmp_path, [_verdict("met"), _verdict("unrecorded")])
+    opened = both.index("<details", both.index("Verdict</h2>"))
+    assert both.index("pair.<wbr>met") < opened < both.index(folding) < both.index("pair.<wbr>unrecorded")
+    assert folding not in _page(tmp_path, [_verdict("unrecorded")])
+    assert folding not in _page(tmp_path, [_verdict("met")])
 
 
 def test_a_verdict_without_value_shows_no_number(tmp_path: Path) -> None:
