@@ -534,8 +534,14 @@ class _Engine:
         cut = int(copies[CUT].sum()) if CUT in copies.columns else 0
         counts = np.bincount(kind_codes(ops), minlength=len(KINDS))
         missing, wanted = unrecorded_launches(self.calls, self.launches.call, self._launching_nothing())
+        unseen = 0
+        if self.window.instants is not None:
+            low, high = self.window.instants
+            first, last = _first_instant(self.trace), _last_instant(self.trace)
+            unseen = high - low - max(min(high, last) - max(low, first), 0)
         return Facts(
             windows=len(self.windows),
+            unseen_ns=unseen,
             ops=len(ops),
             orphans=int((ops["stage"] == ORPHAN_STAGE).sum()),
             migrations=_migrations(copies),

@@ -30,6 +30,7 @@ class Facts:
     """What the analysis counted on its way; shares are of ops or of launch calls."""
 
     windows: int
+    unseen_ns: int
     ops: int
     orphans: int
     migrations: int
@@ -63,6 +64,9 @@ def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
             (*(() if facts.windows else ("ledger", "causes")), "overlap", "bandwidth", "bytes", "comm"),
             "the window has no device operations" if trace.ops.height else "the trace has no device operations",
         )
+    if facts.windows and facts.unseen_ns:
+        text = f"{facts.unseen_ns} ns of the window lie before the first recorded event or after the last: nobody knows what ran"
+        say("partial", ("ledger", "causes"), text)
     if facts.stages == 0:
         say("unavailable", ("projection",), "the trace has no stage ranges")
     if facts.ops and not facts.calls and not facts.host_devices:

@@ -153,3 +153,18 @@ def test_a_device_that_idles_all_through_a_window_is_told_with_its_causes() -> N
     gaps = found.gaps.select("device", "start_ns", "end_ns", "cause").rows()
     assert gaps == [(0, 100, 400, "host_code"), (1, 200, 400, "tail")]
     assert found.gap_calls.select("device", "name", "ns").rows() == [(0, "cudaLaunchKernel", 10)]
+
+
+@pytest.mark.parametrize(("window", "unseen"), [((10, 600), 0), ((0, 600), 10), ((20, 700), 100), ((700, 800), 100)])
+def test_what_lies_outside_of_the_recording_is_not_said_to_be_idle_for_sure(
+    window: tuple[int, int], unseen: int
+) -> None:
+    """Recorded is from 10, where the first call begins, to 600, where the last kernel ends."""
+    trace = build(ops=[op("compute", 50, 90, 1), op("compute", 500, 600, 2)], api=[call("cudaLaunchKernel", 10, 15, 1)])
+    found = analyze(trace, window=window)
+    said = {metric: (level, reason) for metric, level, reason in found.trust.rows()}
+    for metric in ("ledger", "causes"):
+        level, reason = said[metric]
+        assert (f"{unseen} ns of the window lie before the first recorded event" in reason) == bool(unseen)
+        assert level == "partial" or not unseen
+    assert found.ledger["ns"].sum() == window[1] - window[0]
