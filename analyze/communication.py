@@ -58,6 +58,9 @@ NOISE_NS: Final = 5_000
 IMMATERIAL: Final = 0.05
 """Starts of two sides that differ by no more than this share of that time: paired or apart, the waits are the same."""
 
+MOST: Final = 1 << 14
+"""Collectives, evenly spread, that are looked at to tell communicators apart."""
+
 FEWEST: Final = 5
 """Collectives below which variation is no evidence."""
 
@@ -180,8 +183,9 @@ def _together(streams: list[_Stream], start: Ints, end: Ints) -> list[list[_Stre
 def _communicators(streams: list[_Stream], start: Ints, end: Ints) -> list[tuple[list[_Stream], bool]]:
     """The communicators of `streams` that fit each other, and whether each may really be several; a rank that turns out to be
     alone is in none."""
-    started = np.array([start[s.rows] for s in streams])
-    ended = np.array([end[s.rows] for s in streams])
+    every = slice(None, None, -(-len(streams[0].rows) // MOST))
+    started = np.array([start[s.rows[every]] for s in streams])
+    ended = np.array([end[s.rows[every]] for s in streams])
     found: list[tuple[list[_Stream], bool]] = []
     left = [list(range(len(streams)))]
     while left:
@@ -204,9 +208,12 @@ def _communicators(streams: list[_Stream], start: Ints, end: Ints) -> list[tuple
 def _cuts(ended: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.bool_]]:
     """Ways to cut ranks in two where their ends, [rank, collective], lie apart: without each edge of a shortest tree through
     them. Farthest apart first; by what varies, then by all."""
-    difference = ended[:, None] - ended[None]
-    for lies in (difference - np.median(difference, axis=2, keepdims=True), difference):
-        apart = np.abs(lies).sum(axis=2)
+    varying, all_of_it = np.zeros((2, len(ended), len(ended)))
+    for i, row in enumerate(ended):
+        difference = ended - row
+        all_of_it[i] = np.abs(difference).sum(axis=1)
+        varying[i] = np.abs(difference - np.median(difference, axis=1, keepdims=True)).sum(axis=1)
+    for apart in (varying, all_of_it):
         inside, edges = [0], list[tuple[float, int, int]]()
         while len(inside) < len(ended):
             outside = [j for j in range(len(ended)) if j not in inside]
