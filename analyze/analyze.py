@@ -552,6 +552,7 @@ class _Engine:
             stages=len(self.stages),
             unclosed=self.stages.unclosed,
             crossing=self.stages.crossing,
+            guessed=self._guessed(),
             graphs=int(counts[KINDS.index("graph")]),
             comm_ops=int(counts[KINDS.index("comm")]),
             copies=len(copies),
@@ -560,6 +561,25 @@ class _Engine:
             peer_copies=int(counts[KINDS.index("p2p")]),
             host_devices=bool(self.host_devices),
         )
+
+    def _guessed(self) -> int:
+        """Ops that belong to a range which one thread began for another to end, where it is the latest of several: launched by a
+        thread that began, or was handed, several at a time."""
+        stages, threads = self.stages, self.launches.threads
+        handed = stages.end_tid != stages.tid
+        if not handed.any():
+            return 0
+        stage = self.ops["stage"].to_numpy()
+        rows = np.flatnonzero((stage >= 0) & (self.launches.thread >= 0))
+        rows = rows[handed[stage[rows]]]
+        who = self.launches.thread[rows]
+        guess = np.zeros(len(rows), bool)
+        for whose in (stages.tid, stages.end_tid):
+            in_turn = stages.in_turn(whose)
+            several = np.array([not in_turn.get(thread, True) for thread in threads], bool)
+            mine = np.array([tid for _, tid in threads], np.int64)[who] == whose[stage[rows]]
+            guess |= mine & several[who]
+        return int(guess.sum())
 
     def _launching_nothing(self) -> npt.NDArray[np.bool_]:
         """Calls that may rightly have no device row: they failed, their thread was capturing a stream into a graph, or they set

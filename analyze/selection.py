@@ -219,8 +219,8 @@ def _named(found: Stages, pattern: str) -> npt.NDArray[np.bool_]:
 
 def _subset(found: Stages, trace: Trace, rows: npt.NDArray[np.intp]) -> Stages:
     """The ranges `rows` of `found` as if there were no others: nested anew, per thread."""
-    parent, crossing = parents(found.pid[rows], found.tid[rows], found.start_ns[rows], found.end_ns[rows])
     handed = found.end_tid[rows] != found.tid[rows]
+    parent, crossing = parents(found.pid[rows], found.tid[rows], found.start_ns[rows], found.end_ns[rows], handed)
     parent = beside(parent, found.start_end[rows], handed, found.names.gather(rows))
     still_open = trace.ranges.filter(pl.col("end_ns").is_null())["range_id"].to_numpy()
     return _rebuilt(found, rows, parent, int(np.isin(found.range_id[rows], still_open).sum()), crossing)

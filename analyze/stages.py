@@ -180,6 +180,16 @@ class Stages:
         threads = rows_by_thread(self.pid[rows], self.end_tid[rows].astype(np.int64))
         return {t: self._innermost(rows[mine]) for t, mine in threads.items()}
 
+    def in_turn(self, whose: Ints) -> dict[Thread, bool]:
+        """Of the stages that one thread began and another ends, by the threads `whose` (`tid` or `end_tid`): whether they follow
+        each other, so that the thread has one at a time."""
+        rows = np.flatnonzero(self.end_tid != self.tid)
+        out = {}
+        for thread, mine in rows_by_thread(self.pid[rows], whose[rows].astype(np.int64)).items():
+            start, end = self.start_ns[rows[mine]], self.end_ns[rows[mine]]
+            out[thread] = bool((start[1:] >= np.maximum.accumulate(end)[:-1]).all())
+        return out
+
     def _innermost(self, rows: npt.NDArray[np.intp]) -> Steps:
         return innermost(self.start_ns[rows], self.end_ns[rows], rows.astype(np.int32))
 
@@ -332,7 +342,7 @@ def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
     pid, tid = table["pid"].to_numpy().astype(np.int64), table["tid"].to_numpy().astype(np.int64)
     end_tid, names = table["end_tid"].to_numpy(), _without_nulls(table["name"])
     start_end = is_word(table["style"], START_END)
-    parent, crossing = parents(pid, tid, start, end)
+    parent, crossing = parents(pid, tid, start, end, end_tid != tid)
     return Stages.of(
         range_id=table["range_id"].to_numpy(),
         pid=pid,
@@ -349,16 +359,19 @@ def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
     )
 
 
-def parents(pid: Ints, tid: Ints, start_ns: Ints, end_ns: Ints) -> tuple[Ints, bool]:
+def parents(pid: Ints, tid: Ints, start_ns: Ints, end_ns: Ints, handed: npt.NDArray[np.bool_]) -> tuple[Ints, bool]:
     """(position of the range that each range nests in, or `NOTHING`; whether any two of a thread cross).
 
-    Ranges are sorted by start, longest first.
+    Ranges are sorted by start, longest first. Those that are `handed` to another thread may cross any.
     """
     parent = np.full(len(pid), NOTHING, np.int64)
     crossing = False
     for rows in rows_by_thread(pid, tid).values():
         found, proper = nesting(start_ns[rows], end_ns[rows])
         parent[rows] = np.where(found >= 0, rows[found], NOTHING)
+        if not proper and handed[rows].any():
+            kept = rows[~handed[rows]]
+            _, proper = nesting(start_ns[kept], end_ns[kept])
         crossing |= not proper
     return parent, crossing
 

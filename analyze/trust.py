@@ -41,6 +41,7 @@ class Facts:
     stages: int
     unclosed: int
     crossing: bool
+    guessed: int
     graphs: int
     comm_ops: int
     copies: int
@@ -90,6 +91,9 @@ def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
         say("partial", ("projection",), f"{facts.ambiguous} of {facts.ops} operations fit several threads' stages")
     if facts.unclosed:
         say("partial", ("projection",), f"{facts.unclosed} stage ranges were still open when recording stopped")
+    if facts.guessed > TOLERATED_SHARE * max(facts.ops, 1):
+        text = f"{facts.guessed} operations fit several ranges that were handed from thread to thread, and count for the latest"
+        say("partial", ("projection",), text)
     if facts.crossing:
         say("partial", ("projection",), "stage ranges of one thread cross each other")
     if facts.graphs:

@@ -291,6 +291,29 @@ def test_a_request_handed_to_a_worker_is_the_workers_until_it_ends_it() -> None:
     assert {row["stage"]: row["ns"] for row in found.to_dicts()} == Counter(stages.values())
     own = reference(trace, attribution="thread").op_stage
     assert [i for i, stage in own.items() if stage != "(none)"] == [6], "only thread 10 has ranges of its own"
+    reason = analyze(trace).trust.filter(pl.col("metric") == "projection")["reason"].item()
+    assert reason == (
+        "1 of 8 operations fit several threads' stages; "
+        "1 operations fit several ranges that were handed from thread to thread, and count for the latest"
+    ), "L6: thread 10 has begun both; no thread was handed two at a time"
+
+
+@pytest.mark.parametrize(("second", "guessed"), [(20, 0), (15, 2)])
+def test_ranges_that_a_thread_is_handed_one_at_a_time_are_no_guess(second: int, guessed: int) -> None:
+    # thread 10   [ r1 ------- ended by 11 ]
+    #                      [ r2 ------- ended by 11 ]     at 20, where r1 ends, or before
+    trace = build(
+        ranges=[
+            span("r1", 0, 20, style="start_end", end_tid=11),
+            span("r2", second, 40, style="start_end", end_tid=11),
+        ],
+        api=[call(LAUNCH, t, t, i, tid=11) for i, t in ((1, 5), (2, 25))],
+        ops=[op("compute", 50, 51, 1), op("compute", 52, 53, 2)],
+    )
+    assert reference(trace).op_stage == {0: "r1", 1: "r2"}
+    trust = dict(analyze(trace).trust.select("metric", "reason").rows())
+    assert (f"{guessed} operations fit several ranges" in trust["projection"]) == bool(guessed)
+    assert "cross each other" not in trust["projection"]
 
 
 def test_requests_in_flight_are_side_by_side_even_where_one_holds_another() -> None:
