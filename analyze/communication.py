@@ -49,7 +49,7 @@ TOGETHER: Final = 0.25
 """Ends are said to be those of one communicator where they vary by no more than this share of what the starts vary."""
 
 OWN_STEPS: Final = 0.2
-"""Ends of one communicator vary by the steps of its ring: by 0.3 to 8 % of the time after the last start, for 19 pairs of
+"""Ends of one communicator vary by the steps of its ring: by 0.3 to 8 % of the time after the last start, for 17 pairs of
 ranks on two H200s. Only ends that vary by more than this can be those of several."""
 
 NOISE_NS: Final = 5_000
