@@ -26,10 +26,10 @@ from .calls import OTHER
 from .dependencies import STREAM, Awaited, awaited
 from .detail import start_details, with_detail
 from .hosts import HostStates
-from .intervals import Ints, grouped_measure, measure
+from .intervals import Ints, grouped_measure, measure, near_rows
 from .launches import Calls, Launches, find_launches, unrecorded_launches
 from .ledger import Cells, DeviceOps, Gaps, Launched, busy_cells, idle_cells, summed
-from .overlap import Part, exposed_rows, near_rows, overlaps, pair_rows
+from .overlap import Part, exposed_rows, overlaps, pair_rows
 from .peaks import Peaks, with_peaks
 from .projection import INSTANCES, kind_codes, per_instance, stage_kinds, stage_table
 from .result import AMBIGUOUS, CAUSES, IDLE, NONE, OPENED_BY, ORPHAN, OUTSIDE, SCHEMAS, Analysis, Choices
@@ -157,28 +157,28 @@ class _Engine:
         hulls = _hulls(hulls).sort("device")
         if self._whole:
             return [_DeviceWindow(d, low, high, None) for d, low, high in hulls.iter_rows() if high > low]
+        devices = hulls["device"].to_list()
+        if self.window.instants is not None:
+            low, high = self.window.instants
+            return [_DeviceWindow(d, low, high, None) for d in devices if high > low]
+        roots = self.window.roots
+        assert roots is not None
         device = ops["device"].to_numpy()
         end = ops["end_ns"].to_numpy()
         stage, pid = ops["stage"].to_numpy(), ops["pid"].to_numpy()
-        devices = hulls["device"].to_list()
         for d in devices:
-            mine = device == d if len(devices) > 1 else np.ones(len(device), bool)
-            owner: Thread | None = None
-            if self.window.roots is not None:
-                own = mine & (stage >= 0)
-                roots = self.window.roots
-                used = roots[np.isin(self.found.pid[roots], pid[own])] if own.any() else roots[:0]
-                if len(used) == 0:
-                    continue
-                hull = self._hull(used)
-                low = int(self.found.start_ns[hull].min())
-                high = max(int(self.found.end_ns[hull].max()), int(end[own].max()))
-                last = used[np.argmax(self.found.end_ns[used])]
-                owner = (int(self.found.pid[last]), int(self.found.tid[last]))
-            else:
-                assert self.window.instants is not None
-                low, high = self.window.instants
+            own = stage >= 0
+            if len(devices) > 1:
+                own &= device == d
+            used = roots[np.isin(self.found.pid[roots], pid[own])] if own.any() else roots[:0]
+            if len(used) == 0:
+                continue
+            hull = self._hull(used)
+            low = int(self.found.start_ns[hull].min())
+            high = max(int(self.found.end_ns[hull].max()), int(end[own].max()))
+            last = used[np.argmax(self.found.end_ns[used])]
             if high > low:
+                owner = (int(self.found.pid[last]), int(self.found.tid[last]))
                 out.append(_DeviceWindow(d, low, high, owner))
         return out
 
@@ -566,19 +566,18 @@ class _Engine:
         """Ops that belong to a range which one thread began for another to end, where it is the latest of several: launched by a
         thread that began, or was handed, several at a time."""
         stages, threads = self.stages, self.launches.threads
-        handed = stages.end_tid != stages.tid
-        if not handed.any():
+        if not stages.is_handed.any():
             return 0
         stage = self.ops["stage"].to_numpy()
         rows = np.flatnonzero((stage >= 0) & (self.launches.thread >= 0))
-        rows = rows[handed[stage[rows]]]
+        rows = rows[stages.is_handed[stage[rows]]]
         who = self.launches.thread[rows]
+        launched_by = np.array([tid for _, tid in threads], np.int64)[who]
         guess = np.zeros(len(rows), bool)
         for whose in (stages.tid, stages.end_tid):
             in_turn = stages.in_turn(whose)
             several = np.array([not in_turn.get(thread, True) for thread in threads], bool)
-            mine = np.array([tid for _, tid in threads], np.int64)[who] == whose[stage[rows]]
-            guess |= mine & several[who]
+            guess |= (launched_by == whose[stage[rows]]) & several[who]
         return int(guess.sum())
 
     def _launching_nothing(self) -> npt.NDArray[np.bool_]:

@@ -1,9 +1,8 @@
 """What the host did during the largest gaps: the calls of the thread that the device waited for.
 
 The thread is the one whose call launched the op that ended the gap, also behind a window of instants; after the last op, the
-one that owns the window. A call
-counts with what of it lies in the gap, as the union over all calls of that name; a call inside another one counts for both.
-Operating-system calls are listed beside CUDA calls where the recorder has them.
+one that owns the window. A call counts with what of it lies in the gap, as the union over all calls of that name; a call inside
+another one counts for both. Operating-system calls are listed beside CUDA calls where the recorder has them.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import polars as pl
 
 from ..traces.columns import parts
 from ..traces.model import distinct_values
-from .intervals import Ints, measure
+from .intervals import Ints, measure, near_rows
 from .result import SCHEMAS
 from .stages import Thread
 from .steps import NOTHING
@@ -78,19 +77,18 @@ def thread_of(work: Work, span: Span, code: int) -> Thread | None:
 
 
 class _Calls:
-    """The calls of one kind on one thread, by start. `reach` is the running maximum of their ends."""
+    """The calls of one kind on one thread, by start."""
 
     def __init__(self, source: str, start: Ints, end: Ints, names: pl.Series, rows: Ints | None) -> None:
         self.source, self.start, self.end = source, start, end
-        self.reach = np.maximum.accumulate(end) if len(end) else end
+        self._near = near_rows(start, end)
         self._words, self._rows = distinct_values(names), rows
         self._code, self._unnamed = parts(names.to_physical())
 
     def within(self, low: int, high: int) -> Iterator[tuple[str, int, int]]:
         """(name, calls, union of what of them lies in ``[low, high)``) of every call that does."""
-        # Nothing before the first row whose running maximum of ends passes `low` can reach into it.
-        first, last = np.searchsorted(self.reach, low, side="right"), np.searchsorted(self.start, high, side="left")
-        rows = np.arange(first, last)
+        near = self._near(low, high)
+        rows = np.arange(near.start, near.stop)
         rows = rows[self.end[rows] > low]
         if len(rows) == 0:
             return

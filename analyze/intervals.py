@@ -10,7 +10,7 @@ interval means.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -40,6 +40,20 @@ def owned_from(start: Ints, end: Ints) -> Ints:
     out = start.copy()
     np.maximum(start[1:], reach[:-1], out=out[1:])
     return out
+
+
+def near_rows(start: Ints, end: Ints) -> Callable[[int, int], slice]:
+    """For intervals sorted by start: what gives the rows that hold all of those which meet ``[low, high)``.
+
+    Nothing before the first row whose running maximum of ends passes `low` can reach into it.
+    """
+    reach = np.maximum.accumulate(end)
+
+    def near(low: int, high: int) -> slice:
+        first = int(np.searchsorted(reach, low, side="right"))
+        return slice(first, max(first, int(np.searchsorted(start, high, side="left"))))
+
+    return near
 
 
 def measure(start: Ints, end: Ints) -> int:

@@ -255,8 +255,8 @@ def find_launches(trace: Trace, calls: Calls, stages: Stages, host_devices: set[
             continue
         at = _launched_at(call[rows], rows, start, calls)
         own = stages.own[who](at) if who in stages.own else np.full(len(rows), NO_STAGE, np.int32)
-        for others in (stages.handed.get(who), stages.elsewhere.get(who[0])) if across else ():
-            if others is not None:
+        for others in stages.others(who) if across else ():
+            if len(others.at):
                 missing = own == NO_STAGE
                 own[missing] = others(at[missing])
         stage[rows] = own

@@ -9,7 +9,7 @@ comm is not under compute: the time they cost. Unlike ledger cells, unions of di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Final
@@ -83,17 +83,6 @@ def overlaps(kind: Ints, start: Ints, end: Ints, parts: Iterable[Part]) -> Itera
         around = _all_beside_all(fast, *ops)
         other = {name: ns - around.other[name] + found.other[name] for name, ns in whole.other.items()}
         yield replace(found, other=other)
-
-
-def near_rows(start: Ints, end: Ints) -> Callable[[int, int], slice]:
-    """For ops sorted by start: the rows that hold all ops which run at some time in ``[low, high)``."""
-    reach = np.maximum.accumulate(end)
-
-    def near(low: int, high: int) -> slice:
-        first = int(np.searchsorted(reach, low, side="right"))
-        return slice(first, max(first, int(np.searchsorted(start, high, side="left"))))
-
-    return near
 
 
 def _all_beside_all(fast: ModuleType | None, kind: Ints, start: Ints, end: Ints) -> Overlap:

@@ -28,7 +28,7 @@ import polars as pl
 from ..traces.errors import UsageError
 from ..traces.model import Trace, distinct_values
 from .intervals import Ints
-from .stages import MEASURED, OUTSIDE_STAGE, WINDOW, Stages, Thread, beside, outside, parents, rows_by_thread
+from .stages import MEASURED, OUTSIDE_STAGE, WINDOW, Stages, Thread, outside, parents, rows_by_thread
 from .steps import NOTHING, Steps, innermost
 
 NAMES_SHOWN: Final = 8
@@ -219,9 +219,10 @@ def _named(found: Stages, pattern: str) -> npt.NDArray[np.bool_]:
 
 def _subset(found: Stages, trace: Trace, rows: npt.NDArray[np.intp]) -> Stages:
     """The ranges `rows` of `found` as if there were no others: nested anew, per thread."""
-    handed = found.end_tid[rows] != found.tid[rows]
-    parent, crossing = parents(found.pid[rows], found.tid[rows], found.start_ns[rows], found.end_ns[rows], handed)
-    parent = beside(parent, found.start_end[rows], handed, found.names.gather(rows))
+    pid, tid, end_tid, start, end = (
+        column[rows] for column in (found.pid, found.tid, found.end_tid, found.start_ns, found.end_ns)
+    )
+    parent, crossing = parents(pid, tid, end_tid, start, end, found.start_end[rows], found.names.gather(rows))
     still_open = trace.ranges.filter(pl.col("end_ns").is_null())["range_id"].to_numpy()
     return _rebuilt(found, rows, parent, int(np.isin(found.range_id[rows], still_open).sum()), crossing)
 

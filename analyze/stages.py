@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Final
 
 import numpy as np
@@ -29,7 +29,7 @@ import polars as pl
 
 from ..traces.errors import UsageError
 from ..traces.model import Trace, distinct_values
-from .intervals import Ints
+from .intervals import Ints, owned_from
 from .steps import EMPTY, NOTHING, Steps, first_of, innermost, nesting, only_one
 
 OWN_DOMAIN: Final = "aisp"
@@ -176,19 +176,24 @@ class Stages:
     @cached_property
     def handed(self) -> dict[Thread, Steps]:
         """The innermost stage that each thread ends and another began, as a function of time."""
-        rows = np.flatnonzero(self.end_tid != self.tid)
-        threads = rows_by_thread(self.pid[rows], self.end_tid[rows].astype(np.int64))
-        return {t: self._innermost(rows[mine]) for t, mine in threads.items()}
+        return {t: self._innermost(rows) for t, rows in self._handed_by(self.end_tid).items()}
 
     def in_turn(self, whose: Ints) -> dict[Thread, bool]:
         """Of the stages that one thread began and another ends, by the threads `whose` (`tid` or `end_tid`): whether they follow
         each other, so that the thread has one at a time."""
-        rows = np.flatnonzero(self.end_tid != self.tid)
-        out = {}
-        for thread, mine in rows_by_thread(self.pid[rows], whose[rows].astype(np.int64)).items():
-            start, end = self.start_ns[rows[mine]], self.end_ns[rows[mine]]
-            out[thread] = bool((start[1:] >= np.maximum.accumulate(end)[:-1]).all())
-        return out
+        found = self._handed_by(whose).items()
+        return {t: bool((owned_from(self.start_ns[r], self.end_ns[r]) == self.start_ns[r]).all()) for t, r in found}
+
+    @cached_property
+    def is_handed(self) -> npt.NDArray[np.bool_]:
+        """Which ranges another thread ends than began them."""
+        return np.asarray(self.end_tid != self.tid)
+
+    def _handed_by(self, whose: Ints) -> dict[Thread, npt.NDArray[np.intp]]:
+        """Positions of the stages that one thread began and another ends, by the threads `whose`."""
+        rows = np.flatnonzero(self.is_handed)
+        threads = rows_by_thread(self.pid[rows], whose[rows].astype(np.int64))
+        return {thread: rows[mine] for thread, mine in threads.items()}
 
     def _innermost(self, rows: npt.NDArray[np.intp]) -> Steps:
         return innermost(self.start_ns[rows], self.end_ns[rows], rows.astype(np.int32))
@@ -207,9 +212,13 @@ class Stages:
         if not across:
             return self.own.get(thread, EMPTY)
         if thread not in self._across:
-            mine = first_of(self.own.get(thread, EMPTY), self.handed.get(thread, EMPTY))
-            self._across[thread] = first_of(mine, self.elsewhere.get(thread[0], EMPTY))
+            self._across[thread] = reduce(first_of, self.others(thread), self.own.get(thread, EMPTY))
         return self._across[thread]
+
+    def others(self, thread: Thread) -> list[Steps]:
+        """The stages that work of `thread` belongs to by the cross-thread rule where it has none of its own, the first that has
+        an answer before the next."""
+        return [self.handed.get(thread, EMPTY), self.elsewhere.get(thread[0], EMPTY)]
 
     @cached_property
     def _across(self) -> dict[Thread, Steps]:
@@ -219,12 +228,13 @@ class Stages:
     @cached_property
     def iteration_of(self) -> dict[int, Steps]:
         """Per process: the number of the ``iteration`` range open at an instant (0-based, in order of start)."""
+        return {pid: innermost(self.start_ns[rows], self.end_ns[rows]) for pid, rows in self._iterations.items()}
+
+    @cached_property
+    def _iterations(self) -> dict[int, npt.NDArray[np.intp]]:
+        """Per process: positions of its ``iteration`` ranges, in order of start."""
         rows = self.named(ITERATION)
-        out: dict[int, Steps] = {}
-        for pid in np.unique(self.pid[rows]).tolist():
-            mine = rows[self.pid[rows] == pid]
-            out[pid] = innermost(self.start_ns[mine], self.end_ns[mine])
-        return out
+        return {pid: rows[self.pid[rows] == pid] for pid in np.unique(self.pid[rows]).tolist()}
 
     def iteration_on(self, thread: Thread) -> Steps:
         """The number of the ``iteration`` range open on `thread`, else in its process: replicas that are threads of one
@@ -236,15 +246,12 @@ class Stages:
     @cached_property
     def iterations_by_thread(self) -> dict[Thread, Steps]:
         """What is open on each thread by itself; only of processes in which several threads have such ranges."""
-        rows = self.named(ITERATION)
         out: dict[Thread, Steps] = {}
-        for pid in np.unique(self.pid[rows]).tolist():
-            mine = rows[self.pid[rows] == pid]
-            tids = np.unique(self.tid[mine])
-            for tid in tids.tolist() if len(tids) > 1 else ():
-                number = np.flatnonzero(self.tid[mine] == tid)
-                steps = innermost(self.start_ns[mine[number]], self.end_ns[mine[number]])
-                out[pid, tid] = Steps(steps.at, np.where(steps.value >= 0, number[steps.value], NOTHING))
+        for rows in self._iterations.values():
+            threads = rows_by_thread(self.pid[rows], self.tid[rows])
+            for thread, number in threads.items() if len(threads) > 1 else ():
+                mine = rows[number]
+                out[thread] = innermost(self.start_ns[mine], self.end_ns[mine], number.astype(np.int32))
         return out
 
     def within(self, roots: Ints) -> npt.NDArray[np.bool_]:
@@ -342,7 +349,7 @@ def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
     pid, tid = table["pid"].to_numpy().astype(np.int64), table["tid"].to_numpy().astype(np.int64)
     end_tid, names = table["end_tid"].to_numpy(), _without_nulls(table["name"])
     start_end = is_word(table["style"], START_END)
-    parent, crossing = parents(pid, tid, start, end, end_tid != tid)
+    parent, crossing = parents(pid, tid, end_tid, start, end, start_end, names)
     return Stages.of(
         range_id=table["range_id"].to_numpy(),
         pid=pid,
@@ -350,7 +357,7 @@ def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
         end_tid=end_tid,
         start_ns=start,
         end_ns=end,
-        parent=beside(parent, start_end, end_tid != tid, names),
+        parent=parent,
         start_end=start_end,
         names=names,
         unclosed=closed.null_count(),
@@ -359,11 +366,20 @@ def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
     )
 
 
-def parents(pid: Ints, tid: Ints, start_ns: Ints, end_ns: Ints, handed: npt.NDArray[np.bool_]) -> tuple[Ints, bool]:
+def parents(
+    pid: Ints,
+    tid: Ints,
+    end_tid: Ints,
+    start_ns: Ints,
+    end_ns: Ints,
+    start_end: npt.NDArray[np.bool_],
+    names: pl.Series,
+) -> tuple[Ints, bool]:
     """(position of the range that each range nests in, or `NOTHING`; whether any two of a thread cross).
 
-    Ranges are sorted by start, longest first. Those that are `handed` to another thread may cross any.
+    Ranges are sorted by start, longest first. Those that another thread ends may cross any.
     """
+    handed = end_tid != tid
     parent = np.full(len(pid), NOTHING, np.int64)
     crossing = False
     for rows in rows_by_thread(pid, tid).values():
@@ -373,10 +389,10 @@ def parents(pid: Ints, tid: Ints, start_ns: Ints, end_ns: Ints, handed: npt.NDAr
             kept = rows[~handed[rows]]
             _, proper = nesting(start_ns[kept], end_ns[kept])
         crossing |= not proper
-    return parent, crossing
+    return _beside(parent, start_end, handed, names), crossing
 
 
-def beside(parent: Ints, start_end: npt.NDArray[np.bool_], handed: npt.NDArray[np.bool_], names: pl.Series) -> Ints:
+def _beside(parent: Ints, start_end: npt.NDArray[np.bool_], handed: npt.NDArray[np.bool_], names: pl.Series) -> Ints:
     """`parent` with the next ancestor that may be one where a range lies in a start/end range that it is not nested in: one
     that another thread ends (`handed`), or, for a start/end range, one of the same name."""
     if not start_end.any():

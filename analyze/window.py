@@ -2,8 +2,8 @@
 
 Without a window each device is accounted from its first op's start to its last op's end. ``START:END`` gives instants on the
 trace's own clock. A range (``measured``, a stage path, or the third of several instances as ``path#2``, counted in each process
-by itself) gives, per device,
-``[range start, max(range end, end of the last op that belongs to it))``: device work outlives the range that launched it.
+by itself) gives, per device, ``[range start, max(range end, end of the last op that belongs to it))``: device work outlives the
+range that launched it.
 The window ``measured`` is trimmed to the iterations in it, since opening and closing a recording takes time within it.
 """
 

@@ -23,6 +23,12 @@ KERNELS_SHOWN: Final = 5
 CALLS_SHOWN: Final = 3
 
 
+def longest(table: pl.DataFrame, *by: str | pl.Expr) -> pl.DataFrame:
+    """The `ROWS_SHOWN` rows of `table` that have the most of `by`, in their own order."""
+    most = table.with_row_index("row").sort(*by, descending=True, maintain_order=True).head(ROWS_SHOWN)
+    return most.sort("row").drop("row")
+
+
 def print_gap_calls(analysis: Analysis, device: int, start: int) -> None:
     """The calls that fill the gap that starts at `start`, below its line."""
     rows = analysis.gap_calls.filter((pl.col("device") == device) & (pl.col("start_ns") == start))
@@ -117,7 +123,7 @@ def _print_counters(analysis: Analysis) -> None:
     """Shares in bytes for memory traffic, means for activity; a figure that is only partly to be believed ends in ``~``."""
     rows = []
     busiest = analysis.counters.group_by("device", "stage", maintain_order=True).agg(pl.col("ns").max())
-    most = busiest.with_row_index("row").sort("ns", descending=True, maintain_order=True).head(ROWS_SHOWN).sort("row")
+    most = longest(busiest, "ns")
     for device, stage in most.select("device", "stage").iter_rows():
         here = (pl.col("device") == device) & pl.col("stage").eq_missing(pl.lit(stage))
         found = {row["metric"]: row for row in analysis.counters.filter(here).iter_rows(named=True)}
@@ -146,8 +152,7 @@ def _counter(row: dict[str, Any] | None) -> str | None:
 
 def _print_collectives(analysis: Analysis) -> None:
     rows = []
-    longest = analysis.collectives.with_row_index("row").sort("sum_ns", descending=True, maintain_order=True)
-    for row in longest.head(ROWS_SHOWN).sort("row").iter_rows(named=True):
+    for row in longest(analysis.collectives, "sum_ns").iter_rows(named=True):
         waits = (ms(row["comm_wait_ns"]), ms(row["comm_ns"])) if row["paired"] else (None, None)
         rows.append(
             (
@@ -164,7 +169,7 @@ def _print_collectives(analysis: Analysis) -> None:
         say("")
         columns = [Column("collective", LEFT, shrink=True), Column("stage", LEFT, shrink=True)]
         say(table([*columns, *(Column(t) for t in ("dev", "n", "paired", "ms", "wait", "comm"))], rows))
-        if left := len(longest) - len(rows):
+        if left := len(analysis.collectives) - len(rows):
             say(f"and {left:,} that took less")
 
 

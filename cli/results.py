@@ -300,10 +300,11 @@ def _held(m: Manifest) -> list[str]:
     The least of any round: the first variant of a process may have been left some by what made the inputs.
     """
     found: dict[str, list[int]] = {}
-    for v in (v for r in m.rounds for v in r.result.variants if v.allocator.reserved_bytes_after):
-        found.setdefault(v.name, []).append(int(v.allocator.reserved_bytes_after or 0))
-    held = ", ".join(f"{_name(v.name)} {text.size(min(found[v.name]))}" for v in m.variants if v.name in found)
-    return [f"device memory that torch held after the iterations: {held}."] if held else []
+    for v in (v for r in m.rounds for v in r.result.variants):
+        if held := v.allocator.reserved_bytes_after:
+            found.setdefault(v.name, []).append(held)
+    sizes = ", ".join(f"{_name(v.name)} {text.size(min(found[v.name]))}" for v in m.variants if v.name in found)
+    return [f"device memory that torch held after the iterations: {sizes}."] if sizes else []
 
 
 def _verdicts(result: Result) -> list[str]:

@@ -167,7 +167,7 @@ def spent(analysis: Analysis) -> Spent:
         idle_host=_read(analysis, "idle.share", "host") if causes else None,
         idle_cause=None if idle is None or not idle["ns"] else str(idle["cause"]),
         largest=_cell(ledger) if known else None,
-        rates=_rates(analysis.bandwidth) if side.cannot_tell("bandwidth") is None else (),
+        rates=_rates(analysis) if side.cannot_tell("bandwidth") is None else (),
         busiest=tuple((device_name(side, b.device), b) for b in bounds(analysis)),
         doubts=tuple(level.select("metric", "level", "reason").rows()),
     )
@@ -179,15 +179,15 @@ def _read(analysis: Analysis, metric: str, of: str | None) -> float | None:
     return median(found.per_iteration) if found.per_iteration else found.total
 
 
-def _rates(bandwidth: pl.DataFrame) -> tuple[Rate, ...]:
+def _rates(analysis: Analysis) -> tuple[Rate, ...]:
     """To the device and back, over all sizes; peaks of several devices are taken for one if they are equal."""
     out = []
     for kind in ("h2d", "d2h"):
-        rows = bandwidth.filter(pl.col("kind") == kind)
-        ns = int(rows["sum_ns"].sum())
-        if not ns:
+        rate = _read(analysis, "bandwidth.gb_per_s", kind)
+        if rate is None:
             continue
-        rate, peaks = int(rows["nbytes"].sum()) / ns, rows["peak_bytes_per_s"].unique()
+        rows = analysis.bandwidth.filter(pl.col("kind") == kind)
+        peaks = rows["peak_bytes_per_s"].unique()
         peak = peaks[0] if len(peaks) == 1 else None
         out.append(Rate(kind, rate, rate * 1e9 / peak if peak else None, bool(rows["effective"].any())))
     return tuple(out)

@@ -8,7 +8,7 @@ import polars as pl
 
 from ..analyze.result import IDLE, Analysis
 from .console import Column, duration, ms, percent, rate, say, say_wrapped, shorten, size, table
-from .details import ROWS_SHOWN, print_details, print_device_details, print_gap_calls
+from .details import longest, print_details, print_device_details, print_gap_calls
 
 LEFT: Final = "left"
 
@@ -100,7 +100,7 @@ def _print_stages(analysis: Analysis) -> None:
     if analysis.stages.is_empty():
         return
     idle = analysis.ledger.filter(pl.col("category") == IDLE)
-    stages = _longest(analysis.stages)
+    stages = longest(analysis.stages, pl.max_horizontal(pl.col("projected_ns").fill_null(0), pl.col("host_ns")))
     labels = _tree_labels(stages["path"].to_list())
     rows = []
     for row in stages.iter_rows(named=True):
@@ -123,15 +123,6 @@ def _print_stages(analysis: Analysis) -> None:
     say(table([Column("stage (ms)", LEFT, shrink=True), *(Column(t) for t in titles)], rows))
     if left := len(analysis.stages) - len(stages):
         say(f"and {left:,} shorter ones; --depth and --stages choose, --json shows all")
-
-
-def _longest(stages: pl.DataFrame) -> pl.DataFrame:
-    """The stages that take the longest, on a device or the host, in their own order."""
-    if len(stages) <= ROWS_SHOWN:
-        return stages
-    time = pl.max_horizontal(pl.col("projected_ns").fill_null(0), pl.col("host_ns"))
-    most = stages.with_row_index("row").sort(time, descending=True, maintain_order=True).head(ROWS_SHOWN)
-    return most.sort("row").drop("row")
 
 
 def _tree_labels(paths: list[str]) -> dict[str, str]:
@@ -180,10 +171,8 @@ def _peaks(copies: pl.DataFrame) -> list[str]:
 
 def _print_allocator(analysis: Analysis) -> None:
     used = analysis.allocator.filter((pl.col("calls") > 0) | (pl.col("stall_ns") > 0))
-    most = used.with_row_index("row").sort("stall_ns", "host_ns", descending=True, maintain_order=True).head(ROWS_SHOWN)
-    rows = [
-        (r["stage"], r["calls"], ms(r["host_ns"]), ms(r["stall_ns"])) for r in most.sort("row").iter_rows(named=True)
-    ]
+    most = longest(used, "stall_ns", "host_ns")
+    rows = [(r["stage"], r["calls"], ms(r["host_ns"]), ms(r["stall_ns"])) for r in most.iter_rows(named=True)]
     if rows:
         say("")
         columns = [

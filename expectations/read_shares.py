@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import polars as pl
 
+from ..analyze.launch_stats import DEVICE_CAUSES
 from ..analyze.result import IDLE, Analysis
 from ..traces.model import COPY_KINDS
 from .reading import Reader, Reading, add_up, at_or_whole, has_stage, in_stage, nothing, total, under
-
-NOT_THE_HOST = ("queued", "graph_internal", "dependency")
-"""Idle causes that are the device's own; all others the host is to blame for (as ``host_bound_ns`` of the analysis)."""
 
 
 def overlap(column: str) -> Reader:
@@ -80,7 +78,7 @@ def idle_share(analysis: Analysis, of: str | None, stage: str | None) -> Reading
     """Idle cells of a cause (``host``: every cause the host is to blame for), over the window."""
     idle = pl.col("category") == IDLE
     if of == "host":
-        idle &= ~pl.col("cause").is_in(NOT_THE_HOST)
+        idle &= ~pl.col("cause").is_in(DEVICE_CAUSES)
     elif of != "all":
         idle &= pl.col("cause") == of
     return _ledger_share(analysis, idle & (pl.lit(True) if stage is None else under(stage)), pl.lit(True), stage)

@@ -15,10 +15,10 @@ from aisp_trace.analyze import acceleration, launches
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.concurrency import busy_levels
 from aisp_trace.analyze.document import document
-from aisp_trace.analyze.intervals import common, cover, grouped_measure, measure, minus, place_right, union
+from aisp_trace.analyze.intervals import common, cover, grouped_measure, measure, minus, near_rows, place_right, union
 from aisp_trace.analyze.launches import Calls, grouped_rows
 from aisp_trace.analyze.ledger import Cells, DeviceOps, Gaps, _last_to_end, busy_cells, summed
-from aisp_trace.analyze.overlap import near_rows, overlaps
+from aisp_trace.analyze.overlap import overlaps
 from aisp_trace.analyze.steps import innermost, nesting
 from aisp_trace.tests.oracle.strategies import seeded_case
 from aisp_trace.tests.test_oracle import check

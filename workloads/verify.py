@@ -91,9 +91,8 @@ def _relative_error(output: torch.Tensor | None, expected: torch.Tensor | None) 
         return math.inf
     if expected.dtype != torch.float64:
         raise TypeError(f"a reference must be float64, not {expected.dtype}")
-    difference = (
-        output.detach().to(expected.device).to(torch.float64) - expected
-    )  # in place, it would change a float64 output
+    # Not in place, which would change an output that is float64 itself.
+    difference = output.detach().to(expected.device).to(torch.float64) - expected
     size = float(torch.linalg.vector_norm(expected))
     error = float(torch.linalg.vector_norm(difference))
     if not math.isfinite(error) or not math.isfinite(size):
