@@ -24,7 +24,7 @@ from aisp_trace.traces import nsys_pages
 from aisp_trace.traces.compiled import Loader
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.nsys import _COLUMNS
-from aisp_trace.traces.nsys_columns import _rowid_bounds, integers
+from aisp_trace.traces.nsys_columns import integers
 from aisp_trace.traces.nsys_pages import page_columns
 from aisp_trace.traces.nsys_sqlite import Source, quoted
 
@@ -42,7 +42,7 @@ def by_sqlite(path: Path, table: str, columns: list[str]) -> Rows:
 
 def decoded(path: Path, table: str, types: Mapping[str, Any]) -> Rows | None:
     with Source(path) as source:
-        bounds = _rowid_bounds(source, table)
+        bounds = source.rowid_bounds(table)
         frame = None if bounds is None else page_columns(source, table, list(types), types, bounds)
     if frame is not None:
         assert frame.schema == pl.Schema(types)
@@ -70,7 +70,7 @@ def test_every_table_of_every_sample_is_read_alike(packed: Path, tmp_path: Path)
     agreed = 0
     with Source(path) as source:
         for table, types in _COLUMNS.items():
-            bounds = _rowid_bounds(source, table) if table in source.tables else None
+            bounds = source.rowid_bounds(table) if table in source.tables else None
             if bounds is None:
                 continue
             present = [c for c in types if c == "rowid" or c in source.tables[table]]

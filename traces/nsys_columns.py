@@ -1,7 +1,9 @@
-"""Whole columns of integers out of an SQLite table, as fast as SQLite gives them.
+"""Whole columns of integers out of an SQLite table, as fast as SQLite gives them, and all of their rows.
 
 Big tables are decoded from their pages or, where those are not plain, to Arrow by ADBC in two threads; small ones are read
-by `sqlite3`. Cells that are not integers become null and are counted in `Source.foreign_cells`.
+by `sqlite3`. Whichever way, a cell is the same: an integer, or a real that is a whole number (`_CELL`), as it is; anything
+else is null and counted in `Source.foreign_cells`. ADBC's driver drops errors that SQLite reports in the middle of a table
+about every second time, so no way of reading is trusted to say that it ended early: `Source.require_all` counts.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any, Final
 import polars as pl
 
 from . import nsys_pages
-from .nsys_sqlite import Source, quoted
+from .nsys_sqlite import PRAGMAS, Source, quoted
 
 PAGES_ROWS: Final = 400_000
 """From this many rows on decoding a table's pages (see `nsys_pages`) is worth compiling the decoder; where its code is kept,
@@ -35,44 +37,35 @@ def integers(source: Source, table: str, columns: Mapping[str, pl.DataType | typ
 
     ``rowid`` may be asked for like a column.
 
-    Values that do not fit the type, and cells that are text, real or blob, become null; the latter are counted. Only where
+    Values that do not fit the type, and cells that are text, blob or a fraction, become null; the latter are counted. Only where
     UInt32 is asked for, and some value does not fit, the column stays Int64: `nsys_usable` tells what such values are.
-    An absent table gives no rows.
+    An absent table gives no rows. Raises `InputError` if the table is damaged, or if not all of its rows can be read.
     """
     if table not in source.tables:
         return pl.DataFrame(schema=dict(columns))
     present = [c for c in columns if c == "rowid" or c in source.tables[table]]
-    frame = source.guard(lambda: _read(source, table, present, columns)) if present else pl.DataFrame()
-    height = frame.height if present else source.guard(lambda: _count(source, table))
+    if present:
+        frame, decoded = source.guard(lambda: _read(source, table, present, columns))
+        height = frame.height
+    else:
+        frame, decoded, height = pl.DataFrame(), False, source.count(table)
+    source.require_all(table, height, decoded=decoded)
     absent = [pl.repeat(None, height, dtype=columns[c], eager=True).alias(c) for c in columns if c not in present]
     return pl.DataFrame([*frame.get_columns(), *absent]).select(list(columns)) if columns else frame
 
 
-def _count(source: Source, table: str) -> int:
-    count: int = source.db.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()[0]
-    return count
-
-
-def _read(source: Source, table: str, present: list[str], types: Mapping[str, Any]) -> pl.DataFrame:
-    bounds = _rowid_bounds(source, table)
-    frame = None
+def _read(source: Source, table: str, present: list[str], types: Mapping[str, Any]) -> tuple[pl.DataFrame, bool]:
+    """The columns, and whether they were decoded from the pages."""
+    bounds = source.rowid_bounds(table)
     if bounds is not None and (span := bounds[1] - bounds[0] + 1) >= ADBC_ROWS:
         if nsys_pages.decoder(compiling=span >= PAGES_ROWS) is not None:
             frame = nsys_pages.page_columns(source, table, present, types, bounds)
-        if frame is None:
-            frame = _read_adbc(source.uri, table, present, types, bounds)
-    if frame is None:
-        frame = _read_plain(source, table, present, types)
-    return frame
-
-
-def _rowid_bounds(source: Source, table: str) -> tuple[int, int] | None:
-    try:
-        ends = (f"(SELECT {end}(rowid) FROM {quoted(table)})" for end in ("min", "max"))  # two seeks, no scan
-        low, high = source.db.execute(f"SELECT {', '.join(ends)}").fetchone()
-    except sqlite3.OperationalError:
-        return None  # WITHOUT ROWID
-    return (low, high) if isinstance(low, int) and isinstance(high, int) else None
+            if frame is not None:
+                return frame, True
+        frame = _read_adbc(source.uri, table, present, types, bounds)
+        if frame is not None:
+            return frame, False
+    return _read_plain(source, table, present, types), False
 
 
 def _read_plain(source: Source, table: str, present: list[str], types: Mapping[str, Any]) -> pl.DataFrame:
@@ -94,11 +87,19 @@ def _typed(column: pl.Series, dtype: Any) -> pl.Series:
     return column if dtype == pl.UInt32 and found.null_count() > column.null_count() else found
 
 
+_CELL: Final = (
+    "CASE typeof({c}) WHEN 'integer' THEN {c} WHEN 'real' THEN "
+    "CASE WHEN abs({c}) <= 9007199254740992 AND {c} = CAST({c} AS INTEGER) THEN CAST({c} AS INTEGER) END END"
+)
+"""A real that is a whole number counts as that integer: data frames that write tables back store columns with nulls so.
+Beyond 2**53 a real may be another integer than the one that was meant."""
+
+
 def _read_hostile(source: Source, table: str, present: list[str]) -> list[pl.Series]:
-    wanted = ", ".join(f"CASE typeof({quoted(c)}) WHEN 'integer' THEN {quoted(c)} END" for c in present)
-    odd = " + ".join(f"(typeof({quoted(c)}) NOT IN ('integer', 'null'))" for c in present)
+    wanted = {c: _CELL.format(c=c) for c in map(quoted, present)}
+    odd = " + ".join(f"({c} IS NOT NULL AND {cell} IS NULL)" for c, cell in wanted.items())
     source.foreign_cells += int(source.db.execute(f"SELECT total({odd}) FROM {quoted(table)}").fetchone()[0])
-    rows = source.db.execute(f"SELECT {wanted} FROM {quoted(table)}").fetchall()
+    rows = source.db.execute(f"SELECT {', '.join(wanted.values())} FROM {quoted(table)}").fetchall()
     return [pl.Series(c, v, dtype=pl.Int64) for c, v in zip(present, zip(*rows, strict=True), strict=True)]
 
 
@@ -118,9 +119,10 @@ def _read_adbc(
     def read(part: list[tuple[int, int]]) -> list[pl.DataFrame]:
         frames = []
         with adbc.AdbcDatabase(driver=adbc_driver_sqlite._driver_path(), uri=uri) as db, adbc.AdbcConnection(db) as con:
-            with adbc.AdbcStatement(con) as pragma:
-                pragma.set_sql_query("PRAGMA trusted_schema=OFF")
-                pragma.execute_update()
+            for text in PRAGMAS:
+                with adbc.AdbcStatement(con) as pragma:
+                    pragma.set_sql_query(text)
+                    pragma.execute_update()
             for a, b in part:
                 with adbc.AdbcStatement(con) as query:
                     query.set_options(**{"adbc.sqlite.query.batch_rows": _BATCH_ROWS})

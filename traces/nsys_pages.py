@@ -74,6 +74,8 @@ def page_columns(
     wanted = [c for c in present if c != "rowid"]
     if fast is None or root is None or positions is None or any(c not in positions for c in wanted):
         return None
+    if any(_stores_reals(source.tables[table][c]) for c in wanted):
+        return None  # their integers lie in the pages as integers, but SQLite answers with reals
     wanted.sort(key=positions.__getitem__)
     handle = os.open(source.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
@@ -119,6 +121,12 @@ def _positions(source: Source, table: str) -> dict[str, int] | None:
     if any(hidden or key for *_, key, hidden in rows):
         return None
     return {name: cid for cid, name, *_ in rows}
+
+
+def _stores_reals(declared: str) -> bool:
+    """Whether a column declared so has REAL affinity (sqlite.org/datatype3.html, 3.1)."""
+    earlier = ("INT", "CHAR", "CLOB", "TEXT", "BLOB")
+    return any(w in declared for w in ("REAL", "FLOA", "DOUB")) and not any(w in declared for w in earlier)
 
 
 def _header(handle: int) -> _File | None:

@@ -3,6 +3,9 @@
 `Source` opens a database read-only, immutable and with ``trusted_schema=OFF``; it answers for real tables only
 (views, triggers and virtual tables are never touched) and for stored columns only. Whole columns of numbers are read
 by ``nsys_columns``; this module needs the standard library alone, so that a GPU host can scrub what it recorded.
+
+No read may come up short: every read of a whole table ends in `Source.require_all`, which compares the rows it got with
+a count made apart from it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,13 @@ from .errors import InputError
 
 SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 
+PRAGMAS: Final = (
+    "PRAGMA trusted_schema=OFF",
+    "PRAGMA ignore_check_constraints=ON",  # a check of a table's pages would evaluate them
+    "PRAGMA cell_size_check=ON",  # a row's place outside of its page is damage, not a row
+)
+"""What every connection to an untrusted file begins with."""
+
 _PARAMETERS: Final = 500
 _LOOKUPS: Final = 20_000  # more strings than this are found faster by reading them all
 
@@ -26,8 +36,9 @@ _LOOKUPS: Final = 20_000  # more strings than this are found faster by reading t
 class Source:
     """An open SQLite file. Use as a context manager.
 
-    `tables` maps each real table to its columns and their declared types, `uri` and `db` are the way in, and
-    `foreign_cells` counts cells that held something else than a number where one belongs.
+    `tables` maps each real table to its columns and their declared types, `uri` and `db` are the way in, `foreign_cells`
+    counts cells that held something else than a number where one belongs, and `reads` maps each table that was read
+    whole to (rows expected, rows read).
 
     Raises `InputError` when the file is missing, is no SQLite database, or is shorter than its header says.
     Every method raises `InputError` if the database turns out to be corrupt.
@@ -36,10 +47,12 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.foreign_cells = 0
+        self.reads: dict[str, tuple[int, int]] = {}
         check_header(path)
         self.uri = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
         self.db: sqlite3.Connection = self.guard(lambda: sqlite3.connect(self.uri, uri=True, isolation_level=None))
-        self.db.execute("PRAGMA trusted_schema=OFF")
+        for pragma in PRAGMAS:
+            self.db.execute(pragma)
         self.tables: Mapping[str, Mapping[str, str]] = self.guard(self._list_tables)
 
     def __enter__(self) -> Source:
@@ -58,24 +71,29 @@ class Source:
         """Integer `key` -> text `column` of the rows that hold a text there (``rowid`` is a valid key)."""
         if not self.has(table, column) or (key != "rowid" and not self.has(table, key)):
             return {}
-        where = f"typeof({quoted(column)}) = 'text' AND typeof({quoted(key)}) = 'integer'"
-        rows = self.rows(f"SELECT {quoted(key)}, {quoted(column)} FROM {quoted(table)} WHERE {where}")
-        return dict(rows)
+        # A blob that is no UTF-8 is none of these texts, and must not spoil the others: only texts are decoded.
+        cells = ", ".join(
+            f"CASE WHEN typeof({quoted(c)}) = '{kind}' THEN {quoted(c)} END"
+            for c, kind in ((key, "integer"), (column, "text"))
+        )
+        rows = self.rows(f"SELECT {cells} FROM {quoted(table)}")
+        self.require_all(table, len(rows))
+        return {number: text for number, text in rows if number is not None and text is not None}
 
     def strings(self, ids: Collection[int]) -> dict[int, str]:
         """StringIds of `ids`: id -> value; ids that do not exist are missing from the answer."""
         if not ids or not self.has("StringIds", "id", "value"):
             return {}
         wanted = sorted(ids)
-        if len(wanted) > _LOOKUPS:
-            whole = self.texts("StringIds", "id", "value")
-            return {i: whole[i] for i in wanted if i in whole}
         found: dict[int, str] = {}
-        for first in range(0, len(wanted), _PARAMETERS):
+        for first in range(0, len(wanted) if len(wanted) <= _LOOKUPS else 0, _PARAMETERS):
             part = wanted[first : first + _PARAMETERS]
             marks = ",".join("?" * len(part))
             text = f"SELECT id, value FROM StringIds WHERE id IN ({marks}) AND typeof(value) = 'text'"
             found.update(self.rows(text, part))
+        if len(found) < len(wanted):  # too many to look up, or damage hides some from a search
+            whole = self.texts("StringIds", "id", "value")
+            found = {i: whole[i] for i in wanted if i in whole}
         return found
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -96,18 +114,68 @@ class Source:
         found: list[tuple[Any, ...]] = self.guard(fetch)
         return found
 
-    def stream(self, sql: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query of numbers one by one, for tables too large to hold."""
-        cursor: sqlite3.Cursor = self.guard(lambda: self.db.execute(sql))
+    def stream(self, table: str, cells: str) -> Iterator[tuple[Any, ...]]:
+        """The expressions `cells` of every row of `table` in order of rowid, one row at a time."""
+        cursor: sqlite3.Cursor = self.guard(
+            lambda: self.db.execute(f"SELECT {cells} FROM {quoted(table)} ORDER BY rowid")
+        )
+        read = 0
         while (row := self.guard(cursor.fetchone)) is not None:
             yield row
+            read += 1
+        self.require_all(table, read)
 
     def table_rows(self, table: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
         """`columns` of a small `table` as Python rows, null for a column it lacks; no table gives no rows."""
         if table not in self.tables:
             return []
         wanted = ", ".join(quoted(c) if c in self.tables[table] else "NULL" for c in columns)
-        return self.rows(f"SELECT {wanted} FROM {quoted(table)}")
+        rows = self.rows(f"SELECT {wanted} FROM {quoted(table)}")
+        self.require_all(table, len(rows))
+        return rows
+
+    def count(self, table: str) -> int:
+        """The rows of `table`, by the counts in its pages' headers: no row is looked at."""
+        return int(self.rows(f"SELECT count(*) FROM {quoted(table)}")[0][0])
+
+    def rowid_bounds(self, table: str) -> tuple[int, int] | None:
+        """The lowest and highest rowid of `table` by two searches; null where it is empty or has no rowids."""
+        ends = (f"(SELECT {end}(rowid) FROM {quoted(table)})" for end in ("min", "max"))
+        try:
+            low, high = self.db.execute(f"SELECT {', '.join(ends)}").fetchone()
+        except sqlite3.OperationalError:
+            return None  # WITHOUT ROWID
+        return (low, high) if isinstance(low, int) and isinstance(high, int) else None
+
+    def require_all(self, table: str, read: int, *, decoded: bool = False) -> None:
+        """Raises `InputError` unless `read` rows are all that `table` holds.
+
+        nsys numbers the rows of a table without gaps, so the ids and the count check each other; where they disagree, as
+        they do after somebody deleted rows, SQLite checks the table's pages once. Rows `decoded` from the pages were not read
+        by SQLite: its lowest and highest id are count enough.
+        """
+        if table in self.reads and self.reads[table] == (read, read):
+            return
+        bounds = self.guard(lambda: self.rowid_bounds(table))
+        span = 0 if bounds is None else bounds[1] - bounds[0] + 1
+        expected = span if decoded else self.count(table)
+        if read == expected and expected != span:
+            damage = self._damage(table)
+        else:
+            damage = f"{read:,} of {expected:,} rows could be read" if read != expected else None
+        if damage:
+            raise InputError(
+                f"{self.path} was to be read as an nsys export, but its table {table} is damaged ({damage}); export it again"
+            )
+        self.reads[table] = (expected, read)
+
+    def _damage(self, table: str) -> str | None:
+        """What SQLite finds wrong with the pages of `table`; null where nothing is. Costs a scan of the table."""
+        found = [str(text) for (text,) in self.rows(f"PRAGMA quick_check({quoted(table)})")]
+        wrong = [
+            text for text in found if text != "ok" and " value in " not in text
+        ]  # of cells the reader judges itself
+        return wrong[0].splitlines()[-1] if wrong else None
 
     def guard(self, action: Callable[[], Any]) -> Any:
         """What `action` returns; damage that SQLite finds meanwhile becomes an `InputError`."""

@@ -146,7 +146,7 @@ def _copy_numbers(source: Source, target: sqlite3.Connection, table: str) -> set
     cells = ", ".join(f"CASE WHEN typeof(\"{c}\") IN ('integer', 'real') THEN \"{c}\" END" for c in numeric)
     columns = {**numeric, "text": "TEXT"} if table == "NVTX_EVENTS" else numeric
     blank = ", NULL" if table == "NVTX_EVENTS" else ""
-    _create(target, table, columns, source.stream(f'SELECT {cells}{blank} FROM "{table}" ORDER BY rowid'))
+    _create(target, table, columns, source.stream(table, cells + blank))
     used: set[int] = set()
     for column in _STRING_COLUMNS:
         if column in numeric:

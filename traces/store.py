@@ -26,7 +26,7 @@ import polars as pl
 from .errors import InputError
 from .model import TABLES, Meta, Trace, make_partial_trace
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Raised whenever the model, a reader, or this layout changes what a cached trace would hold."""
 
 SAMPLE_BYTES: Final = 1 << 16
