@@ -185,7 +185,7 @@ def test_a_few_collectives_are_no_evidence() -> None:
     assert trust(found) == "partial"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     groups=st.sampled_from([[[0, 1], [2, 3]], [[0, 2, 4], [1, 3, 5]], [[0, 3], [1, 2], [4, 5]], [[0, 1, 2, 3]]]),
     collectives=st.integers(1, 40),

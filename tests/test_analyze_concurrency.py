@@ -54,7 +54,7 @@ def test_a_device_has_streams_of_its_own() -> None:
 
 
 @given(cases())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_levels_equal_counting_at_every_instant(case: Case) -> None:
     if case.domain is not None or (isinstance(case.window, tuple) and case.window[0] >= case.window[1]):
         return

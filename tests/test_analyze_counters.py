@@ -99,7 +99,7 @@ SPANS = st.lists(st.tuples(st.integers(0, 380), st.integers(1, 90)), min_size=1,
 
 
 @given(SPANS, st.lists(st.integers(0, 100), min_size=2, max_size=40), st.integers(3, 30))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_stages_and_idle_add_up_to_the_whole(spans: list[tuple[int, int]], values: list[int], period: int) -> None:
     stages = [(f"s{i}", start, start + length) for i, (start, length) in enumerate(spans)]
     found = analyze(traced([sample(i * period, v) for i, v in enumerate(values)], *stages, end=480))

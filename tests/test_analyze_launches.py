@@ -119,7 +119,7 @@ def test_a_machine_without_a_gpu_launches_nothing() -> None:
 
 
 @given(cases())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_stages_add_up_to_the_device(case: Case) -> None:
     if case.domain is not None or (isinstance(case.window, tuple) and case.window[0] >= case.window[1]):
         return

@@ -19,7 +19,7 @@ from aisp_trace.traces.model import Trace
 
 
 @given(cases())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_tables_have_their_schemas_and_become_json(case: Case) -> None:
     if case.domain is not None or (isinstance(case.window, tuple) and case.window[0] >= case.window[1]):
         return

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from aisp_trace.cli.main import COMMANDS
+from aisp_trace.tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -169,7 +170,7 @@ def loaded_by(statement: str) -> set[str]:
     """Top-level modules in a fresh interpreter after `statement`."""
     program = f"{statement}\nimport sys\nprint(*sorted({{m.partition('.')[0] for m in sys.modules}}))"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=60, env=dict(os.environ)
+        [sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=PATIENCE_S, env=dict(os.environ)
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from aisp_trace.cli.main import main
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.run import load_run
 
 FAKE = Path(__file__).with_name("fake_workload.py")
@@ -120,5 +121,7 @@ def test_the_command_imports_nothing_heavy() -> None:
         "import sys, aisp_trace.cli.commands.capture, aisp_trace.cli.commands.doctor\n"
         "print([m for m in ('torch', 'polars', 'plotly', 'numpy', 'nvtx', 'pandas') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
     assert done.stdout.strip() == "[]"

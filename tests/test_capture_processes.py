@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from aisp_trace.capture.processes import last_line, marked, run_process
+from aisp_trace.tests.patience import PATIENCE_S, text_of, timed_out_when_up, wait_until
 from aisp_trace.traces.run import load_run
 
 FAKE = Path(__file__).with_name("fake_workload.py")
@@ -30,13 +30,9 @@ def start_cli(*args: str, **variables: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(file: Path, seconds: float = 30.0) -> list[int]:
+def wait_for(file: Path) -> list[int]:
     """The process ids in `file`, once it exists."""
-    deadline = time.monotonic() + seconds
-    while not file.is_file():
-        assert time.monotonic() < deadline, f"{file.name} never appeared"
-        time.sleep(0.02)
-    return [int(word) for word in file.read_text(encoding="utf-8").split()]
+    return [int(word) for word in text_of(file).split()]
 
 
 def alive(pid: int) -> bool:
@@ -49,19 +45,18 @@ def alive(pid: int) -> bool:
 
 
 def test_a_timeout_ends_the_process_and_a_child_in_another_session(tmp_path: Path) -> None:
-    process = start_cli(
-        *CAPTURE,
-        "--timeout",
-        "2",
-        "--output",
-        str(tmp_path / "runs"),
-        FAKE_HANG="baseline",
-        FAKE_PIDS=str(tmp_path / "p"),
-    )
-    pids = wait_for(tmp_path / "p")
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 2
-    assert "did not end within 2.0 s and was stopped with all its processes" in err
+    pids_file = tmp_path / "pids"
+    hang = {"FAKE_HANG": "baseline", "FAKE_PIDS": str(pids_file)}
+
+    def run(timeout_s: float) -> tuple[float, int, str]:
+        process = start_cli(*CAPTURE, "--timeout", str(timeout_s), "--output", str(tmp_path / "runs"), **hang)
+        _, err = process.communicate(timeout=2 * PATIENCE_S)
+        return timeout_s, process.returncode, err
+
+    timeout_s, code, err = timed_out_when_up(run, pids_file)
+    pids = wait_for(pids_file)
+    assert code == 2
+    assert f"did not end within {timeout_s} s and was stopped with all its processes" in err
     assert not any(alive(pid) for pid in pids)
 
 
@@ -72,7 +67,7 @@ def test_an_interrupt_ends_everything_and_the_run_can_be_resumed(number: signal.
     process = start_cli(*CAPTURE, "--output", str(runs), FAKE_HANG="optimized", FAKE_PIDS=str(pids_file))
     pids = wait_for(pids_file)
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "interrupted; go on with `aisp-trace capture --resume " in err
     assert not any(alive(pid) for pid in pids)
@@ -80,7 +75,7 @@ def test_an_interrupt_ends_everything_and_the_run_can_be_resumed(number: signal.
     assert partial.name.startswith(".partial-")
 
     resumed = start_cli("capture", "--resume", str(partial))
-    out, err = resumed.communicate(timeout=60)
+    out, err = resumed.communicate(timeout=PATIENCE_S)
     assert resumed.returncode == 0, err
     (run,) = runs.iterdir()
     assert f"run: {run}" in out
@@ -89,10 +84,16 @@ def test_an_interrupt_ends_everything_and_the_run_can_be_resumed(number: signal.
 
 def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aisp_trace.capture.processes.GRACE_S", 0.3)
+    ready = tmp_path / "ready"
     code = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+        "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); "
+        "pathlib.Path(sys.argv[1]).touch(); time.sleep(1000)"
     )
-    done = run_process([sys.executable, "-c", code], stdout=tmp_path / "out", stderr=tmp_path / "err", timeout_s=1.0)
+    command = [sys.executable, "-c", code, str(ready)]
+    done = timed_out_when_up(
+        lambda timeout_s: run_process(command, stdout=tmp_path / "out", stderr=tmp_path / "err", timeout_s=timeout_s),
+        ready,
+    )
     assert (done.timed_out, done.exit_code) == (True, -signal.SIGKILL)
     assert (tmp_path / "out").read_text(encoding="utf-8") == "ready\n"
 
@@ -100,21 +101,22 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: p
 def test_a_child_does_not_outlive_a_process_that_ends_well(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'], start_new_session=True)\n"
         "print(child.pid)"
     )
-    done = run_process([sys.executable, "-c", code], stdout=tmp_path / "out", stderr=tmp_path / "err", timeout_s=30.0)
+    done = run_process(
+        [sys.executable, "-c", code], stdout=tmp_path / "out", stderr=tmp_path / "err", timeout_s=PATIENCE_S
+    )
     assert done.exit_code == 0
     child = int((tmp_path / "out").read_text(encoding="utf-8"))
-    deadline = time.monotonic() + 5  # a killed process is gone when the system gets to it; it would have lived for 60 s
-    while alive(child) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not alive(child)
+    wait_until(lambda: not alive(child), "the child's end, who would live longer than that")
 
 
 def test_a_process_reads_nothing_and_keeps_its_exit_code(tmp_path: Path) -> None:
     code = "import sys; assert sys.stdin.read() == ''; print('x', file=sys.stderr); sys.exit(3)"
-    done = run_process([sys.executable, "-c", code], stdout=tmp_path / "out", stderr=tmp_path / "err", timeout_s=30.0)
+    done = run_process(
+        [sys.executable, "-c", code], stdout=tmp_path / "out", stderr=tmp_path / "err", timeout_s=PATIENCE_S
+    )
     assert (done.exit_code, done.timed_out) == (3, False)
     assert done.wall_ns > 0
     assert last_line(tmp_path / "err") == "x"
@@ -122,7 +124,7 @@ def test_a_process_reads_nothing_and_keeps_its_exit_code(tmp_path: Path) -> None
 
 def test_sigterm_is_handled_as_before_once_the_process_has_ended(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    run_process([sys.executable, "-c", ""], stdout=tmp_path / "out", stderr=tmp_path / "err", timeout_s=30.0)
+    run_process([sys.executable, "-c", ""], stdout=tmp_path / "out", stderr=tmp_path / "err", timeout_s=PATIENCE_S)
     assert signal.getsignal(signal.SIGTERM) is before
 
 

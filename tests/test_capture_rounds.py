@@ -13,6 +13,7 @@ import pytest
 from aisp_trace.capture import capture as capturing
 from aisp_trace.capture.plan import SCHEMA, Plan, PlannedVariant, file_program
 from aisp_trace.capture.progress import Progress
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.errors import InputError, UsageError, WorkloadError
 from aisp_trace.traces.run import Manifest, load_run
 
@@ -36,7 +37,7 @@ def make_plan(**changes: Any) -> Plan:
         "seed": 7,
         "rounds": 2,
         "process_per_variant": False,
-        "timeout_s": 60.0,
+        "timeout_s": PATIENCE_S,
         "nsys_args": (),
         "command_line": ("aisp-trace", "capture", "fake_workload.py"),
     }
@@ -169,7 +170,7 @@ def test_what_ran_out_of_time_is_resumed_with_more_of_it(tmp_path: Path, log: Pa
         capturing.resume(partial, quiet)
     with pytest.raises(UsageError, match="must be above 0"):
         capturing.resume(partial, quiet, timeout_s=0)
-    assert len(load_run(capturing.resume(partial, quiet, timeout_s=60)).manifest.rounds) == 1
+    assert len(load_run(capturing.resume(partial, quiet, timeout_s=PATIENCE_S)).manifest.rounds) == 1
 
 
 def test_only_an_unfinished_run_can_be_resumed(tmp_path: Path) -> None:

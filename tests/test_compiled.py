@@ -11,9 +11,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from aisp_trace.traces import compiled, nsys_pages
+from aisp_trace.tests.optional import needs_numba
+from aisp_trace.traces import compiled
 
-pytestmark = pytest.mark.skipif(nsys_pages.decoder() is None, reason="numba is not installed")
+pytestmark = needs_numba
 
 SOURCE = '''
 import numpy as np

@@ -18,6 +18,7 @@ from aisp_trace.capture.answer import ANSWER_VARIABLE, read_answer
 from aisp_trace.capture.stages import INJECTED, RECORDER_VARIABLE
 from aisp_trace.cli.main import find, main
 from aisp_trace.expectations.load import load_expectations
+from aisp_trace.tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -99,7 +100,7 @@ def test_the_pair_states_the_same_work(tmp_path: Path) -> None:
     for name in ("slow", "fast"):
         file = tmp_path / f"{name}.jsonl"
         script = [sys.executable, str(EXAMPLES / "pair" / f"{name}.py")]
-        subprocess.run(script, env={**environment, ANSWER_VARIABLE: str(file)}, check=True, timeout=60)
+        subprocess.run(script, env={**environment, ANSWER_VARIABLE: str(file)}, check=True, timeout=PATIENCE_S)
         answers.append(read_answer(file, name))
     slow, fast = answers
     assert len(slow.iterations_ns) == len(fast.iterations_ns) == 10

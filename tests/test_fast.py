@@ -20,12 +20,12 @@ from aisp_trace.analyze.launches import Calls, grouped_rows
 from aisp_trace.analyze.ledger import Cells, DeviceOps, Gaps, _last_to_end, busy_cells, summed
 from aisp_trace.analyze.overlap import overlaps
 from aisp_trace.analyze.steps import innermost, nesting
+from aisp_trace.tests.optional import needs_numba
+from aisp_trace.tests.oracle.campaigns import seeds
 from aisp_trace.tests.oracle.strategies import seeded_case
 from aisp_trace.tests.test_oracle import check
 from aisp_trace.traces.compiled import Loader
 from aisp_trace.traces.model import KINDS
-
-pytest.importorskip("numba")
 
 NEVER = 1 << 62
 
@@ -53,8 +53,9 @@ def same(pair: tuple[Any, Any]) -> None:
     assert [np.asarray(a).tolist() for a in pair[0]] == [np.asarray(b).tolist() for b in pair[1]]
 
 
+@needs_numba
 @given(INTERVALS, INTERVALS, LABELS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_unions(a: list[tuple[int, int]], b: list[tuple[int, int]], labels: list[int]) -> None:
     start, end = in_order(a)
     other = in_order(b)
@@ -79,8 +80,9 @@ def test_unions(a: list[tuple[int, int]], b: list[tuple[int, int]], labels: list
     assert minus(first, second).total == first.total - common(first, second)
 
 
+@needs_numba
 @given(INTERVALS, st.lists(st.integers(-3, 60), max_size=30))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_steps(spans: list[tuple[int, int]], times: list[int]) -> None:
     start, end = in_order(spans)
     time = np.array(times, np.int64)
@@ -93,8 +95,9 @@ def test_steps(spans: list[tuple[int, int]], times: list[int]) -> None:
         same(both(monkeypatch, compute))
 
 
+@needs_numba
 @given(INTERVALS, st.lists(st.integers(0, len(KINDS) - 1), min_size=25, max_size=25), LABELS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_overlap_of_a_stage_and_the_others(spans: list[tuple[int, int]], kinds: list[int], labels: list[int]) -> None:
     start, end = in_order(spans)
     kind, mine = np.array(kinds[: len(start)], np.int8), np.array(labels[: len(start)]) > 1
@@ -105,8 +108,9 @@ def test_overlap_of_a_stage_and_the_others(spans: list[tuple[int, int]], kinds: 
     assert compiled == plain
 
 
+@needs_numba
 @given(INTERVALS, st.lists(st.integers(0, len(KINDS) - 1), min_size=25, max_size=25), LABELS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_runs_beside_a_stage_lies_near_it(
     spans: list[tuple[int, int]], kinds: list[int], labels: list[int]
 ) -> None:
@@ -121,8 +125,9 @@ def test_what_runs_beside_a_stage_lies_near_it(
     assert found == wanted
 
 
+@needs_numba
 @given(INTERVALS, st.lists(st.integers(0, len(KINDS) - 1), min_size=25, max_size=25))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_owned_time(spans: list[tuple[int, int]], kinds: list[int]) -> None:
     start, end = in_order(spans)
     kind, row = np.array(kinds[: len(start)], np.int8), np.arange(len(start))
@@ -138,8 +143,9 @@ def test_owned_time(spans: list[tuple[int, int]], kinds: list[int]) -> None:
         same(both(monkeypatch, compute))
 
 
+@needs_numba
 @given(st.lists(st.tuples(*[st.integers(-1, 3)] * 4, st.integers(0, 9)), max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_sums_of_cells(rows: list[tuple[int, ...]]) -> None:
     stage, iteration, category, cause, ns = (np.array([r[i] for r in rows], np.int64) for i in range(5))
 
@@ -151,8 +157,9 @@ def test_sums_of_cells(rows: list[tuple[int, ...]]) -> None:
     assert compiled == plain
 
 
+@needs_numba
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 200)), max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_threads_and_their_rows(rows: list[tuple[int, int]]) -> None:
     pid, tid = (np.array([r[i] for r in rows], np.int32) for i in range(2))
     none = np.zeros(len(rows), np.int64)
@@ -166,8 +173,9 @@ def test_threads_and_their_rows(rows: list[tuple[int, int]]) -> None:
         same(both(monkeypatch, compute))
 
 
+@needs_numba
 @given(INTERVALS, st.lists(st.integers(0, 4), min_size=25, max_size=25))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_busy_streams(spans: list[tuple[int, int]], lanes: list[int]) -> None:
     start, end = in_order(spans)
     lane = np.array(lanes[: len(start)], np.int16)
@@ -185,7 +193,7 @@ def test_busy_streams(spans: list[tuple[int, int]], lanes: list[int]) -> None:
     st.lists(st.tuples(st.integers(1, 3), st.integers(0, 14), st.integers(0, 40)), max_size=10),
     st.sampled_from([1, 1 << 24]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_calls_of_few_ops(calls: list[tuple[int, int, int]], ops: list[tuple[int, int, int]], spread: int) -> None:
     pid, correlation, start = (np.array([c[i] for c in sorted(calls, key=lambda c: c[2])], np.int64) for i in range(3))
     none = np.zeros(len(calls), np.int64)
@@ -214,15 +222,18 @@ def test_largest_gaps(lengths: list[int], most: int) -> None:
     ]
 
 
-@pytest.mark.parametrize("first", range(0, 400, 100))
-def test_definitions_hold_when_forced_on(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_numba
+@pytest.mark.parametrize("tried", seeds(100, 400, 100))
+def test_definitions_hold_when_forced_on(tried: range, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceleration, "THRESHOLD", 0)
-    for seed in range(first, first + 100):
+    for seed in tried:
         check(seeded_case(seed))
 
 
-def test_whole_documents_are_equal() -> None:
-    for seed in range(60):
+@needs_numba
+@pytest.mark.parametrize("tried", seeds(30, 60, 30))
+def test_whole_documents_are_equal(tried: range) -> None:
+    for seed in tried:
         case = seeded_case(seed)
         if isinstance(case.window, tuple) and case.window[1] <= case.window[0]:
             continue

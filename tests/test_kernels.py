@@ -6,7 +6,6 @@ import ctypes
 import os
 import shutil
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from aisp_trace.kernels import build
 from aisp_trace.kernels.build import SOURCES, KernelError
 from aisp_trace.kernels.clamped_swiglu import ClampedSwiglu
+from aisp_trace.tests.patience import PATIENCE_S
 
 try:
     build.find_nvcc()
@@ -99,13 +99,11 @@ def test_a_library_that_cannot_be_loaded_is_named(tmp_path: Path, fake: Path, mo
 
 def test_a_compiler_that_hangs_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = tmp_path / "nvcc"
-    slow.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    slow.write_text("#!/bin/sh\nexec sleep 1000\n", encoding="utf-8")
     slow.chmod(0o755)
     monkeypatch.setattr(build, "TIMEOUT_S", 0.2)
-    began = time.monotonic()
     with pytest.raises(KernelError, match="did not end within"):
         build.build(SOURCES / "test.cu", (9, 0), slow, tmp_path)
-    assert time.monotonic() - began < 30
 
 
 def test_where_nvcc_is_looked_for(tmp_path: Path, fake: Path) -> None:
@@ -157,7 +155,7 @@ def saxpy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kernels")
     for name in ("Makefile", "test.cu"):
         shutil.copy(SOURCES / name, folder)
-    done = subprocess.run(["make", "-C", folder], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(["make", "-C", folder], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "build" / "test"
 
@@ -172,7 +170,7 @@ def saxpy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_saxpy_checks_itself(saxpy: Path, words: list[str], code: int, says: str) -> None:
-    done = subprocess.run([saxpy, *words], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([saxpy, *words], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == code
     assert says in done.stdout + done.stderr
 
@@ -180,7 +178,7 @@ def test_saxpy_checks_itself(saxpy: Path, words: list[str], code: int, says: str
 def test_saxpy_says_that_a_gpu_is_missing(saxpy: Path) -> None:
     """The driver is told to show no device, so that this holds on a machine with a GPU too."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([saxpy], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([saxpy], env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("saxpy: a CUDA GPU is needed and none was found (")
 

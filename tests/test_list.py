@@ -11,6 +11,7 @@ import pytest
 
 from aisp_trace.cli.commands import list as command
 from aisp_trace.cli.every import usable_gpus
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.workloads.catalog import CATALOG, Entry
 
 LONG = Entry(
@@ -84,5 +85,7 @@ def test_listing_imports_no_torch_and_no_polars() -> None:
         "import sys; from aisp_trace.cli.commands.list import run; run(); "
         "sys.exit(', '.join({'torch', 'polars', 'numpy', 'plotly'} & set(sys.modules)) or 0)"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")

@@ -18,8 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("numba")
-
+from aisp_trace.tests.optional import needs_numba
 from aisp_trace.traces import nsys_pages
 from aisp_trace.traces.compiled import Loader
 from aisp_trace.traces.errors import InputError
@@ -62,6 +61,7 @@ def write(path: Path, rows: Rows, *, page_size: int = 4096, declared: str = "a I
     db.close()
 
 
+@needs_numba
 @pytest.mark.parametrize("packed", SAMPLES, ids=lambda p: p.name)
 def test_every_table_of_every_sample_is_read_alike(packed: Path, tmp_path: Path) -> None:
     path = tmp_path / "trace.sqlite"
@@ -89,7 +89,8 @@ cells = st.one_of(
 small = st.one_of(st.none(), st.integers(-(2**31), 2**31 - 1))
 
 
-@settings(max_examples=60, deadline=None)
+@needs_numba
+@settings(max_examples=60)
 @given(
     rows=st.lists(st.tuples(cells, st.text(max_size=150) | st.none(), small, cells), min_size=1, max_size=60),
     page_size=st.sampled_from([512, 1024, 4096, 65536]),
@@ -112,6 +113,7 @@ def test_any_integers_beside_text_are_read_alike(
 PLAIN = [(i * 10**9, "name", i % 7, None if i % 3 else -i) for i in range(3_000)]
 
 
+@needs_numba
 @pytest.mark.parametrize(
     "change",
     [
@@ -134,6 +136,7 @@ def test_what_is_not_plain_is_left_to_sqlite(tmp_path: Path, change: str) -> Non
     assert decoded(path, "x", TYPES) is None
 
 
+@needs_numba
 @pytest.mark.parametrize(
     "declared", ["a INTEGER PRIMARY KEY, t, b, c", "a, t, b, c, g AS (a + 1)", "a PRIMARY KEY, t, b, c", "a, t, b"]
 )
@@ -148,6 +151,7 @@ def test_keys_generated_and_later_columns_are_left_to_sqlite(tmp_path: Path, dec
     assert decoded(path, "x", TYPES) is None
 
 
+@needs_numba
 def test_an_updated_table_in_its_new_order_is_read_alike(tmp_path: Path) -> None:
     path = tmp_path / "x.sqlite"
     write(path, PLAIN)
@@ -157,6 +161,7 @@ def test_an_updated_table_in_its_new_order_is_read_alike(tmp_path: Path) -> None
     assert decoded(path, "x", TYPES) == [(a, b, c) for a, _, b, c in PLAIN]
 
 
+@needs_numba
 def test_damage_is_never_believed_where_sqlite_refuses_and_never_differs_where_it_reads(tmp_path: Path) -> None:
     path = tmp_path / "x.sqlite"
     write(path, PLAIN, page_size=512)
@@ -188,6 +193,7 @@ def test_damage_is_never_believed_where_sqlite_refuses_and_never_differs_where_i
     assert refused > 20
 
 
+@needs_numba
 def test_no_offset_leaves_the_buffer(tmp_path: Path) -> None:
     """The decoder, interpreted: numpy raises where compiled code would read on."""
     fast = nsys_pages.decoder()
@@ -214,6 +220,7 @@ def test_no_offset_leaves_the_buffer(tmp_path: Path) -> None:
         assert status in (fast.DONE, fast.STRANGE) and used <= 1 and rows <= 300
 
 
+@needs_numba
 @pytest.mark.parametrize("odd", [None, 0, 2**32 - 1, 2**32, -1, -(2**40), 2**63 - 1])
 def test_numbers_of_32_bits_without_sign_are_left_to_sqlite_if_one_does_not_fit(
     tmp_path: Path, odd: int | None

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.tests.oracle.build import build, call, device, op, osrt, overhead, span, span_id
@@ -638,7 +638,7 @@ def ask(case: Case, **how: Any) -> Any:
     return reference(case.trace, domain=case.domain, window=case.window, attribution=case.attribution, **how)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(cases())
 def test_every_instant_is_counted_once(case: Case) -> None:
     found = ask(case)

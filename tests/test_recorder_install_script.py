@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from aisp_trace.tests.patience import PATIENCE_S
+
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "install-nsys-debian.sh"
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash is installed")
@@ -51,7 +53,7 @@ def edit(tmp_path: Path, system: str, name: str, text: str) -> subprocess.Comple
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=False,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sqlite3
 import stat
@@ -21,6 +22,7 @@ from aisp_trace.capture.nsight import Importer, Nsys, find_nsys
 from aisp_trace.capture.nsys import NsysRecorder, profile_options
 from aisp_trace.capture.plan import SCHEMA, Plan, PlannedVariant, file_program
 from aisp_trace.capture.progress import Progress
+from aisp_trace.tests.patience import PATIENCE_S, timed_out_when_up
 from aisp_trace.traces.errors import RecorderError, WorkloadError
 from aisp_trace.traces.run import load_run
 
@@ -58,7 +60,9 @@ def ranges(trace: Path) -> list[tuple[str, str | None, int | None]]:
 @needs_nsys
 @pytest.mark.parametrize("profile", ["minimal", "deep"])
 def test_a_gated_recording_holds_the_measured_ranges_of_all_threads(profile: str, tmp_path: Path) -> None:
-    recorded = real_recorder(profile).record(fake_target("baseline", tmp_path), tmp_path, gated=True, timeout_s=120)
+    recorded = real_recorder(profile).record(
+        fake_target("baseline", tmp_path), tmp_path, gated=True, timeout_s=PATIENCE_S
+    )
     assert (recorded.exit_code, recorded.trace, recorded.notes) == (0, "trace.sqlite", ())
     assert ranges(tmp_path / recorded.trace) == [
         ("measured", None, None),
@@ -74,7 +78,7 @@ def test_a_gated_recording_holds_the_measured_ranges_of_all_threads(profile: str
 @needs_nsys
 def test_the_kept_export_holds_nothing_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_TOKEN", "a-secret-nobody-may-read")
-    real_recorder().record(fake_target("baseline", tmp_path), tmp_path, gated=True, timeout_s=120)
+    real_recorder().record(fake_target("baseline", tmp_path), tmp_path, gated=True, timeout_s=PATIENCE_S)
     assert b"a-secret-nobody-may-read" not in (tmp_path / "trace.sqlite").read_bytes()
     assert not list(tmp_path.glob("unscrubbed*"))
 
@@ -85,7 +89,7 @@ def test_a_workload_without_ranges_is_an_error_that_names_the_packages(
 ) -> None:
     monkeypatch.setenv("FAKE_SILENT", "1")
     with pytest.raises(RecorderError, match=r"recorded no ranges of domain 'aisp'.*nvtx==0\.2\.11"):
-        real_recorder().record(fake_target("baseline", tmp_path), tmp_path, gated=True, timeout_s=120)
+        real_recorder().record(fake_target("baseline", tmp_path), tmp_path, gated=True, timeout_s=PATIENCE_S)
 
 
 @needs_nsys
@@ -94,10 +98,13 @@ def test_a_timeout_ends_nsys_its_agent_and_the_program(tmp_path: Path, monkeypat
     monkeypatch.setattr(processes, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=marker)))
     monkeypatch.setenv("FAKE_HANG", "baseline")
     monkeypatch.setenv("FAKE_PIDS", str(tmp_path / "pids"))
-    with pytest.raises(RecorderError, match="did not end within 4 s and was stopped"):
-        real_recorder().record(fake_target("baseline", tmp_path), tmp_path, gated=True, timeout_s=4)
-    pids = [int(word) for word in (tmp_path / "pids").read_text(encoding="utf-8").split()]
-    assert len(pids) == 2
+
+    def record(timeout_s: float) -> None:
+        with pytest.raises(RecorderError, match=f"did not end within {timeout_s:g} s and was stopped"):
+            real_recorder().record(fake_target("baseline", tmp_path), tmp_path, gated=True, timeout_s=timeout_s)
+
+    timed_out_when_up(record, tmp_path / "pids")
+    assert len((tmp_path / "pids").read_text(encoding="utf-8").split()) == 2
     assert processes.marked(marker) == []
 
 
@@ -118,7 +125,7 @@ def make_plan(source: str, program: Sequence[str], variants: Sequence[str]) -> P
         seed=0 if workload else None,
         rounds=0,
         process_per_variant=False,
-        timeout_s=120,
+        timeout_s=PATIENCE_S,
         nsys_args=(),
         command_line=("aisp-trace", "capture"),
     )
@@ -174,7 +181,9 @@ def test_a_command_of_the_users_is_recorded_once_and_its_failure_noted(code: int
 @needs_nsys
 def test_a_command_that_fails_before_anything_happens_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecorderError, match="exit code 3 before anything was recorded"):
-        real_recorder().record((sys.executable, "-c", "raise SystemExit(3)"), tmp_path, gated=False, timeout_s=120)
+        real_recorder().record(
+            (sys.executable, "-c", "raise SystemExit(3)"), tmp_path, gated=False, timeout_s=PATIENCE_S
+        )
     assert (tmp_path / "nsys-profile.stderr.log").is_file()
 
 
@@ -197,7 +206,7 @@ def test_a_bare_stream_is_imported_with_the_importer_nsys_did_not_find(tmp_path:
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
     fake = Nsys(hiding, INSTALLED.version, INSTALLED.options, Importer(importer, None), linked=False)
     NsysRecorder(fake, "minimal", "cpu").record(
-        fake_target("baseline", tmp_path), stream.parent, gated=True, timeout_s=120
+        fake_target("baseline", tmp_path), stream.parent, gated=True, timeout_s=PATIENCE_S
     )
     assert (stream.parent / "trace.sqlite").is_file()
     assert not stream.exists()
@@ -215,7 +224,7 @@ def test_a_bare_stream_without_an_importer_names_the_remedy(tmp_path: Path) -> N
     for importer, words in ((None, "has no QdstrmImporter beside it"), (lacking, "needs the shared library libdw")):
         recorder = NsysRecorder(bare(importer=importer, path=leaves_stream), "minimal", "cpu")
         with pytest.raises(RecorderError, match=words):
-            recorder.record(["true"], tmp_path, gated=True, timeout_s=30)
+            recorder.record(["true"], tmp_path, gated=True, timeout_s=PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -284,9 +293,9 @@ def test_rows_are_counted_per_process_and_domain(tmp_path: Path) -> None:
 def test_counting_does_not_compare_every_launch_with_every_row(tmp_path: Path) -> None:
     """Compared one by one, 40,000 launches took minutes."""
     export = export_with(tmp_path / "many", 40_000, 39_000, "aisp", 1)
-    began = time.monotonic()
+    before = time.process_time()
     assert count_rows(export) == Counts(1, 1, 40_000, 1_000)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - before < 20
 
 
 def test_an_export_without_tables_counts_nothing(tmp_path: Path) -> None:
@@ -319,7 +328,7 @@ def test_lost_device_rows_are_noted(counts: Counts, device: str, words: str | No
 def test_a_recorder_that_cannot_be_started_is_named(tmp_path: Path) -> None:
     recorder = NsysRecorder(bare(path=tmp_path / "absent"), "minimal", "cpu")
     with pytest.raises(RecorderError, match="cannot be started"):
-        recorder.record(["true"], tmp_path, gated=True, timeout_s=30)
+        recorder.record(["true"], tmp_path, gated=True, timeout_s=PATIENCE_S)
 
 
 WAITER = """\
@@ -335,34 +344,56 @@ AGENT = "Connection to the Agent lost.\nConnection to the Agent lost."
 @pytest.mark.parametrize(
     ("words", "code", "gated", "starts"),
     [
-        ("Connection reset by peer", 1, True, 2),
-        ("Connection reset by peer", 1, False, 2),
-        (WAITER, 1, True, 2),
-        (WAITER, 1, False, 1),  # a program of the user's may have begun
-        (AGENT, 0, True, 2),
-        (AGENT, 0, False, 1),
+        ("Connection reset by peer", 1, True, nsys.STARTS),
+        ("Connection reset by peer", 1, False, nsys.STARTS),
+        (WAITER, 1, True, nsys.STARTS),
+        (WAITER, 1, False, nsys.STARTS),
+        (AGENT, 0, True, nsys.STARTS),
+        (AGENT, 0, False, 1),  # a program of the user's may have begun
         ("Traceback: my own fault", 1, True, 1),
         (f"loaded\n{WAITER}", 1, True, 1),  # the program has spoken
+        (f"loaded\n{WAITER}", 1, False, 1),
         (f"loaded\n{AGENT}", 0, True, 1),
         ("", 0, True, 1),
     ],
 )
-def test_nsys_is_started_once_more_when_it_failed_by_itself(
+def test_nsys_is_started_again_when_it_failed_by_itself(
     words: str, code: int, gated: bool, starts: int, tmp_path: Path
 ) -> None:
-    fails = tmp_path / "nsys"
-    fails.write_text(f'#!/bin/sh\necho x >>"{tmp_path}/starts"\necho "{words}" >&2\nexit {code}\n', encoding="utf-8")
-    fails.chmod(0o755)
-    recorder = NsysRecorder(bare(path=fails), "minimal", "cpu")
+    recorder = NsysRecorder(bare(path=failing(tmp_path, words, code)), "minimal", "cpu")
     if gated and code == 0:
         with pytest.raises(RecorderError, match="recorded no ranges"):
-            recorder.record(["true"], tmp_path, gated=True, timeout_s=30)
+            recorder.record(["true"], tmp_path, gated=True, timeout_s=PATIENCE_S)
     elif gated:
-        assert recorder.record(["true"], tmp_path, gated=True, timeout_s=30).exit_code == 1
+        assert recorder.record(["true"], tmp_path, gated=True, timeout_s=PATIENCE_S).exit_code == 1
     else:
         with pytest.raises(RecorderError, match="nsys recorded nothing"):
-            recorder.record(["true"], tmp_path, gated=False, timeout_s=30)
+            recorder.record(["true"], tmp_path, gated=False, timeout_s=PATIENCE_S)
     assert len((tmp_path / "starts").read_text(encoding="utf-8").split()) == starts
+
+
+def failing(folder: Path, words: str, code: int, then: str = "true", times: int = 99) -> Path:
+    """An nsys that says `words` and leaves with `code`, `times` times; afterwards it does `then`."""
+    made = folder / "nsys"
+    made.write_text(
+        f'#!/bin/sh\n[ "$1" = profile ] && echo x >>"{folder}/starts"\n'
+        f'[ "$(wc -l <"{folder}/starts")" -gt {times} ] && {then}\necho "{words}" >&2\nexit {code}\n',
+        encoding="utf-8",
+    )
+    made.chmod(0o755)
+    return made
+
+
+@needs_nsys
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_recording_survives_an_nsys_that_fails_several_times_in_a_row(gated: bool, tmp_path: Path) -> None:
+    """One start in eight fails beside others on a busy machine, so that two in a row are met every day."""
+    assert INSTALLED is not None
+    unlucky = failing(tmp_path, WAITER, 1, f'exec "{INSTALLED.path}" "$@"', nsys.STARTS - 1)
+    recorder = NsysRecorder(dataclasses.replace(INSTALLED, path=unlucky), "minimal", "cpu")
+    target = fake_target("baseline", tmp_path)
+    assert recorder.record(target, tmp_path, gated=gated, timeout_s=PATIENCE_S).exit_code == 0
+    assert ("compute", "compute", None) in ranges(tmp_path / "trace.sqlite")
 
 
 # Finding nsys: folders as the packages lay them out, with scripts for programs.

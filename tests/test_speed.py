@@ -10,11 +10,13 @@ import pytest
 
 from aisp_trace.analyze import acceleration
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.tests.optional import needs_numba
 from aisp_trace.traces.model import Meta, Trace, make_trace
 
 LAUNCHES = 150_000
-SECONDS = 15.0
-"""Some ten times what it takes on two slow cores; the quadratic version of any step would need minutes."""
+SECONDS = 60.0
+"""Of processor time, which a busy machine hardly changes: thirty times what it takes on slow cores; the quadratic version of any
+step would need many minutes."""
 
 
 def large_trace(launches: int, *, crossing: bool) -> Trace:
@@ -51,13 +53,13 @@ def large_trace(launches: int, *, crossing: bool) -> Trace:
 
 
 @pytest.mark.parametrize("crossing", [False, True])
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_numba)])
 def test_many_ranges_and_launches(crossing: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceleration, "THRESHOLD", 0 if compiled else 1 << 62)
     trace = large_trace(LAUNCHES, crossing=crossing)
     acceleration.prepare(lambda text: None)  # compiling is not what is measured
-    began = time.perf_counter()
+    began = time.process_time()
     found = analyze(trace)
-    assert time.perf_counter() - began < SECONDS
+    assert time.process_time() - began < SECONDS
     assert found.ledger["ns"].sum() == (LAUNCHES - 1) * 1_000 + 500
     assert found.stages["ops"].sum() >= LAUNCHES

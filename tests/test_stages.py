@@ -17,6 +17,7 @@ from typing import Any, Literal
 import pytest
 
 from aisp_trace.capture import stages
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.errors import UsageError
 from aisp_trace.traces.model import STAGE_KINDS
 
@@ -31,7 +32,7 @@ def run_python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
         env={**environment, **variables},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -64,16 +65,28 @@ def test_an_unknown_recorder_in_the_environment_is_refused() -> None:
     assert "AISP_TRACE_RECORDER is 'perf'; it may be nsys or torch" in done.stderr
 
 
-def test_a_stage_without_a_recorder_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The promise is under 1 us; ten times that is allowed here for busy machines. The least of many is the cost."""
+def one_stage() -> None:
+    with stages.stage("load", "h2d", 4096):
+        pass
+
+
+def test_a_stage_without_a_recorder_calls_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What makes it cheap on any machine: it opens what does nothing, whatever it is called with."""
     monkeypatch.setattr(stages, "_emit", None)
+    called: list[str] = []
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        one_stage()
+    finally:
+        sys.setprofile(None)
+    assert called == ["one_stage", "stage", "__enter__", "__exit__"]
 
-    def one() -> None:
-        with stages.stage("load", "h2d", 4096):
-            pass
 
-    per_call_s = min(timeit.repeat(one, number=2000, repeat=20)) / 2000
-    assert per_call_s < 10e-6
+@pytest.mark.nightly
+def test_a_stage_without_a_recorder_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The promise is under 1 us; ten times that is allowed here for slow machines. The least of many is the cost."""
+    monkeypatch.setattr(stages, "_emit", None)
+    assert min(timeit.repeat(one_stage, number=2000, repeat=20)) / 2000 < 10e-6
 
 
 class FakeNvtx(ModuleType):

@@ -19,7 +19,7 @@ from aisp_trace.analyze.stage_match import OWN, labels, split, stage_key
 from aisp_trace.analyze.waterfall import Waterfall, by_stage, layout, over_devices, spread_of, waterfall
 from aisp_trace.tests.builders import pair
 from aisp_trace.tests.oracle.build import Row, build, call, device, op, span
-from aisp_trace.tests.oracle.strategies import Case, cases
+from aisp_trace.tests.oracle.strategies import Case, cases, seeded_case
 from aisp_trace.traces.model import Trace
 from aisp_trace.traces.open import open_trace
 
@@ -82,9 +82,19 @@ def test_a_path_splits_into_the_names_it_was_made_of(names: list[str]) -> None:
 # --- conservation
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20)
 @given(cases(), cases(), st.booleans())
 def test_terms_sum_to_the_difference_of_the_windows(first: Case, second: Case, exact: bool) -> None:
+    check_sum(first, second, exact)
+
+
+@pytest.mark.nightly
+def test_terms_sum_to_the_difference_of_the_windows_in_many_traces() -> None:
+    for seed in range(0, 200, 2):
+        check_sum(seeded_case(seed), seeded_case(seed + 1), seed % 4 == 0)
+
+
+def check_sum(first: Case, second: Case, exact: bool) -> None:
     one, other = (analyze(c.trace, window=c.window, attribution=c.attribution, details=False) for c in (first, second))
     found = between(one, other, exact=exact)
     windows = [int((a.windows["end_ns"] - a.windows["start_ns"]).sum()) for a in (one, other)]
@@ -100,9 +110,19 @@ def test_terms_sum_to_the_difference_of_the_windows(first: Case, second: Case, e
             assert sum(t.difference for t in found.terms if t.device == position) == window.difference
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6)
 @given(st.lists(cases(), min_size=3, max_size=4))
 def test_the_steps_of_a_ladder_sum_to_its_total_term_by_term(ladder: list[Case]) -> None:
+    check_ladder(ladder)
+
+
+@pytest.mark.nightly
+def test_the_steps_of_many_ladders_sum_to_their_totals_term_by_term() -> None:
+    for seed in range(0, 100, 4):
+        check_ladder([seeded_case(seed + i) for i in range(3 + seed % 8 // 4)])
+
+
+def check_ladder(ladder: list[Case]) -> None:
     analyses = [analyze(c.trace, window=c.window, attribution=c.attribution, details=False) for c in ladder]
     plan = layout([account(a, str(i)) for i, a in enumerate(analyses)])
     steps = [waterfall(plan, i, i + 1) for i in range(len(ladder) - 1)]
@@ -116,7 +136,7 @@ def test_the_steps_of_a_ladder_sum_to_its_total_term_by_term(ladder: list[Case])
     assert sum(s.difference for s in steps) == whole.difference
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10)
 @given(cases())
 def test_nothing_differs_from_itself(case: Case) -> None:
     analysis = analyze(case.trace, window=case.window, attribution=case.attribution, details=False)

@@ -31,6 +31,7 @@ import torch.distributed as dist
 from aisp_trace.capture.processes import marked, run_process
 from aisp_trace.expectations.evidence import Answer, Evidence, VariantEvidence
 from aisp_trace.expectations.validity import objections
+from aisp_trace.tests.patience import PATIENCE_S, wait_until
 from aisp_trace.traces.errors import UsageError
 from aisp_trace.traces.run import VariantResult, Work
 from aisp_trace.workloads import ddp_overlap as ddp
@@ -250,7 +251,7 @@ def test_communication_begins_before_backward_ends(monkeypatch: pytest.MonkeyPat
 
             def filled(parameter: torch.Tensor) -> None:
                 if parameter is self.problem.parameters[0]:
-                    assert reduced[self.ranks.rank].wait(20)
+                    assert reduced[self.ranks.rank].wait(PATIENCE_S)
                 count(parameter)
 
             return filled
@@ -386,7 +387,7 @@ ALONE = [sys.executable, "-P", "-m", ddp.PROGRAM.entry.module, "--size", "tiny",
 
 def test_alone_it_starts_the_other_rank_itself() -> None:
     command = [*ALONE, "--variant", "optimized", "--trace"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("median") == 1, "rank 0 alone answers"
     assert "Stages were not recorded" in done.stdout
@@ -408,7 +409,7 @@ def test_a_rank_that_dies_ends_the_run_and_is_named(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     command = [sys.executable, "-P", str(program), *ALONE[4:], "--variant", "baseline"]
-    done = run_process(command, stdout=tmp_path / "out", stderr=tmp_path / "err", timeout_s=100)
+    done = run_process(command, stdout=tmp_path / "out", stderr=tmp_path / "err", timeout_s=PATIENCE_S)
     assert done.exit_code != 0
     assert not done.timed_out
     said = (tmp_path / "err").read_text(encoding="utf-8")
@@ -420,16 +421,10 @@ def test_an_interrupt_leaves_no_rank_behind(tmp_path: Path) -> None:
     command = [*ALONE, "--variant", "optimized", "--iterations", "1000000"]
     environment = {**os.environ, "AISP_TRACE_PROCESS": marker}
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        deadline = time.monotonic() + 60
-        while len(marked(marker)) < WORLD and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert len(marked(marker)) == WORLD
+        wait_until(lambda: len(marked(marker)) == WORLD, "both ranks")
         process.send_signal(signal.SIGKILL)  # the least polite way: nothing of ours runs any more
-        process.wait(30)
-    deadline = time.monotonic() + 30
-    while marked(marker) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert marked(marker) == []
+        process.wait(PATIENCE_S)
+    wait_until(lambda: not marked(marker), "the end of both ranks")
 
 
 def test_too_few_gpus_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.run import VariantResult, Work
 from aisp_trace.workloads import pipeline_sequential as pipeline
 from aisp_trace.workloads.interface import Program, Variant
@@ -160,7 +161,7 @@ def test_threads_overlap_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     def stage(name: str, kind: str | None = None, nbytes: int | None = None) -> Iterator[None]:
         entered[name] += 1
         if entered[name] == turn.get(name):
-            met.wait(timeout=20)  # raises if one of the three cannot come while the others are inside
+            met.wait(timeout=PATIENCE_S)  # raises if one of the three cannot come while the others are inside
         yield
 
     variant = Threads(problem)

@@ -17,6 +17,7 @@ pytest.importorskip("torch")
 import torch
 
 from aisp_trace.capture.stages import INJECTED, OUTPUT_VARIABLE, RECORDER_VARIABLE
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.run import ProcessResult, from_json
 from aisp_trace.workloads import pipeline_sequential as pipeline
 from aisp_trace.workloads import runner
@@ -174,7 +175,7 @@ def test_the_program_runs_alone_and_under_the_embedded_recorder(tmp_path: Path) 
     command = [sys.executable, "-P", "-m", pipeline.PROGRAM.entry.module, *TINY]
     command += ["--variant", "optimized", "--trace", "--result", str(file)]
     environment = os.environ | {RECORDER_VARIABLE: "torch", OUTPUT_VARIABLE: str(tmp_path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert answer(file).variants[0].output.ok
     ranges = json.loads((tmp_path / "stages.json").read_text(encoding="utf-8"))["ranges"]

@@ -1,0 +1,15 @@
+"""Which seeds of `strategies.seeded_case` a test tries by default, and which in the nightly set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+def seeds(few: int, many: int, chunk: int) -> list[Any]:
+    """Parameters, each a range of `chunk` seeds: those below `few` by default, the rest of `many` in the nightly set."""
+    return [
+        pytest.param(range(first, first + chunk), id=str(first), marks=() if first < few else pytest.mark.nightly)
+        for first in range(0, many, chunk)
+    ]

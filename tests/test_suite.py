@@ -1,0 +1,131 @@
+"""The tests themselves depend on neither load, neighbours, the user's folders nor an optional package."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from aisp_trace.capture.processes import MARKER, marked
+from aisp_trace.tests.patience import PATIENCE_S, wait_until
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+
+CLOCKS = ("monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
+
+
+def races(source: str) -> Iterator[str]:
+    """Where a test looks at a wall clock, or gives something that should happen a fixed number of seconds.
+
+    Less than a second is no wait but a timeout that is meant to strike.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        owner = (
+            node.func.value.id if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) else ""
+        )
+        if owner == "time" and called in CLOCKS:
+            yield f"line {node.lineno}: time.{called}()"
+        waits = [k.value for k in node.keywords if k.arg in ("timeout", "timeout_s", "deadline")]
+        waits += node.args[:1] if called in ("wait", "join", "communicate") else []
+        for value in waits:
+            if isinstance(value, ast.Constant) and isinstance(value.value, int | float) and value.value >= 1:
+                yield f"line {node.lineno}: {ast.unparse(node)[:60]}"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("time.monotonic()", 1),
+        ("run(x, timeout=30)", 1),
+        ("record(x, timeout_s=4.0)", 1),
+        ("event.wait(20)", 1),
+        ("settings(deadline=500)", 1),
+        ("run(x, timeout=PATIENCE_S, deadline=None)", 0),
+        ("run(x, timeout_s=0.01)", 0),
+        ("time.process_time(); event.wait()", 0),
+    ],
+)
+def test_a_race_with_the_clock_is_told_from_a_wait(source: str, found: int) -> None:
+    assert len(list(races(source))) == found
+
+
+def test_no_test_races_a_clock() -> None:
+    files = {p.relative_to(TESTS).as_posix(): p for p in TESTS.rglob("*.py")}
+    del files["patience.py"]
+    assert len(files) > 100
+    assert {name: found for name, p in files.items() if (found := list(races(p.read_text(encoding="utf-8"))))} == {}
+
+
+def test_generated_examples_have_no_deadline_and_are_the_same_every_time_in_ci() -> None:
+    assert settings.default is not None
+    assert settings.default.deadline is None
+    assert settings.default.derandomize == bool(os.environ.get("CI"))
+
+
+def test_nothing_of_the_users_folders_is_read() -> None:
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+        assert Path.home() / ".cache" not in Path(os.environ[name]).parents
+        assert "aisp-trace-tests-" in os.environ[name]
+
+
+def without_numba() -> dict[str, str]:
+    paths = [str(TESTS / "without_numba"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def test_without_numba_holds_in_child_processes_and_finds_no_kept_code() -> None:
+    asks = (
+        "from aisp_trace.analyze import acceleration; from aisp_trace.traces import nsys_pages;"
+        "print(nsys_pages.decoder(), acceleration.accelerated(10**9))"
+    )
+    warm = [sys.executable, "-P", "-c", asks]
+    subprocess.run(warm, capture_output=True, check=True)  # keeps code where numba is installed
+    nested = f"import subprocess, sys; sys.exit(subprocess.run({warm!r}).returncode)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", nested], env=without_numba(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "None None\n"
+
+
+def test_hostile_loops_end_with_the_script_even_if_it_is_killed() -> None:
+    marker = f"test-hostile-{os.getpid()}"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    script = subprocess.Popen(
+        [ROOT / "scripts" / "test-hostile.sh", "--collect-only", "--quiet", "tests/test_bound.py"],
+        env={**os.environ, "PATH": path, MARKER: marker},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: len(marked(marker)) > (os.cpu_count() or 1), "the loops")
+    script.send_signal(signal.SIGKILL)
+    script.wait(PATIENCE_S)
+    wait_until(lambda: not marked(marker), "the end of the loops")
+
+
+def test_what_the_hostile_pass_leaves_out_is_there_and_is_no_workload() -> None:
+    text = (ROOT / "scripts" / "test-hostile.sh").read_text(encoding="utf-8")
+    patterns = re.findall(r"--ignore(?:-glob)?='?([\w./*]+)", text)
+    left_out = {p.name for pattern in patterns for p in TESTS.glob(Path(pattern).name)}
+    assert len(patterns) == 3
+    assert all(any(TESTS.glob(Path(pattern).name)) for pattern in patterns)
+    assert not {name for name in left_out if re.match(r"test_(workloads|fast|nsys|capture|recorder|compiled)", name)}
+
+
+def test_make_help_names_every_target_for_people() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    shown = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    for target in ("demo", "test", "test-hostile", "nightly", "bench"):
+        assert re.search(rf"^{target}:", text, re.M)
+        assert re.search(rf"^#   make {target}\b", shown, re.M)
