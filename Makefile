@@ -4,7 +4,12 @@
 #   make test    formatting, lint, types and tests
 #   make bench   speed against a bare SQLite scan, into benchmarks/results.md (BENCH_ARGS='--sizes 100000')
 #
-# Both create .venv with pinned versions (constraints.txt) the first time, and again when those change. Variables
+# More tests, for those who change the project:
+#
+#   make test-hostile   the tests without numba, on the plainest processor's kernels, beside a busy loop on every core
+#   make nightly        what takes long (thousands of random traces) or times something, and needs a quiet machine
+#
+# All create .venv with pinned versions (constraints.txt) the first time, and again when those change. Variables
 # (PYTHON and TORCH_INDEX count when .venv is made; `make clean` first to change them):
 #   PYTHON=python3.12   the Python to build .venv with (default: python3 if new enough, else python3.12 or 3.11)
 #   TORCH_INDEX=URL     one more package index to take torch from, such as PyTorch's own index of CPU builds, which are
@@ -19,7 +24,7 @@ export PYTHON TORCH_INDEX DEMO_ARGS
 # Named after the folder: an environment copied along with its checkout would still import the old one.
 STAMP := .venv/.installed-$(shell printf %s '$(CURDIR)' | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test bench check format clean
+.PHONY: help demo test test-hostile nightly bench check format clean
 help:
 	@sed -n '3,$$ { /^#/!q; s/^# \{0,1\}//p }' Makefile
 
@@ -28,6 +33,12 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@scripts/check.sh --tests
+
+test-hostile: $(STAMP)
+	@scripts/test-hostile.sh
+
+nightly: $(STAMP)
+	@scripts/test.sh --dist=worksteal -m nightly
 
 bench: $(STAMP)
 	@.venv/bin/python -P benchmarks/run.py $(BENCH_ARGS)

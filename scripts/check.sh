@@ -20,7 +20,7 @@ step ruff check .
 step mypy
 if [ "${1:-}" = --tests ]; then
     shift
-    step python -P -m pytest --numprocesses=2 --dist=loadfile "$@"
+    step scripts/test.sh "$@"
 elif [ $# -gt 0 ]; then
     printf 'check: unknown argument %s; only --tests is known.\n' "$1" >&2
     exit 2
