@@ -281,7 +281,8 @@ def test_a_process_is_measured_alone() -> None:
     cost = measure([sys.executable, "-c", program], {})
     assert cost.exit_code == 3
     assert cost.output == "done\n"
-    assert cost.wall_s >= 0.2 > cost.cpu_s - 0.2
+    assert cost.wall_s >= 0.2
+    assert 0 < cost.cpu_s < cost.wall_s, "it slept"
     assert cost.peak_bytes > 150_000_000
     assert measure([sys.executable, "-c", "import time; time.sleep(1000)"], {}, timeout_s=0.1).exit_code == -9
 

@@ -15,7 +15,7 @@ from aisp_trace.traces.model import Meta, Trace, make_trace
 
 LAUNCHES = 150_000
 SECONDS = 60.0
-"""Of processor time, which a busy machine hardly changes: thirty times what it takes on slow cores; the quadratic version of any
+"""Of processor time, which a busy machine hardly changes: forty times what it takes on slow cores; the quadratic version of any
 step would need many minutes."""
 
 

@@ -21,15 +21,13 @@ from aisp_trace.cli.main import main
 from aisp_trace.expectations.load import PACKAGE_DIR, load_file
 from aisp_trace.expectations.model import MechanismClaim
 from aisp_trace.tests.broken_workloads import answer
-from aisp_trace.traces.run import MANIFEST, PARTIAL, ProcessResult, VariantResult, load_run, write_json
+from aisp_trace.traces.run import MANIFEST, ProcessResult, VariantResult, load_run, write_json
 from aisp_trace.workloads.catalog import CATALOG
 
 CLAIMS = [c for c in load_file(PACKAGE_DIR / "expectations_any.json").claims if isinstance(c, MechanismClaim)]
 SIZE = "tiny"
 ITERATIONS = "10"
 """As many as a fraction is judged on."""
-
-ATTEMPTS = 3
 
 BROKEN = {
     "wrong output": "differs from the float64",
@@ -63,19 +61,12 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def capture(workload: str, output: Path) -> Path:
-    """A run as a person makes one. What a failed attempt says to do is done: two recordings that nsys 2022.4 ends at the
-    same moment, for two tests, can take each other's semaphores away."""
+    """A run as a person makes one."""
     named = {name for c in CLAIMS if c.workload == workload for name in ("baseline", c.variant, c.against)}
     variants = next(e.variant_names for e in CATALOG if e.name == workload)
     options = [word for name in variants if name in named for word in ("--variant", name)]
     options += ["--size", SIZE, "--device", "cpu", "--rounds", "1", "--iterations", ITERATIONS, "--output", str(output)]
-    code = main(["capture", workload, *options])
-    for _ in range(ATTEMPTS - 1):
-        if code == 0:
-            break
-        (partial,) = output.glob(f"{PARTIAL}*")
-        code = main(["capture", "--resume", str(partial)])
-    assert code == 0
+    assert main(["capture", workload, *options]) == 0
     (folder,) = output.iterdir()
     return folder
 
