@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 
 from aisp_trace.tests.builders.nsys_export import NsysExport
+from aisp_trace.tests.optional import needs_numba
 from aisp_trace.traces import nsys, nsys_columns, nsys_pages
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.nsys import read_nsys
@@ -29,13 +30,11 @@ PAGE = 512
 ROWS = 3_000
 TYPES: Mapping[str, Any] = {"a": pl.Int64, "b": pl.Int32, "c": pl.Int64}
 
-WAYS = ("sqlite3", "adbc", "pages")
+WAYS = ("sqlite3", "adbc", pytest.param("pages", marks=needs_numba))
 
 
 def only(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read every table in this one way."""
-    if way == "pages":
-        pytest.importorskip("numba")
     monkeypatch.setattr(nsys_columns, "ADBC_ROWS", 10**9 if way == "sqlite3" else 1)
     monkeypatch.setattr(nsys_columns, "PAGES_ROWS", 1)
     if way != "pages":
