@@ -98,6 +98,8 @@ def check_plan(plan: Plan) -> Plan:
     twice = sorted({name for name in plan.names if plan.names.count(name) > 1})
     if twice:
         raise UsageError(f"variant {twice[0]!r} was asked for twice; name each once")
+    if odd := [name for name in plan.names if not name or Path(name).name != name or name == ".."]:
+        raise UsageError(f"variant {odd[0]!r} cannot name its folder in the run; take a name without '/'")
     if plan.timeout_s <= 0:
         raise UsageError(f"--timeout is {plan.timeout_s:g} s; it must be above 0")
     if plan.source == "command":
