@@ -16,6 +16,7 @@ from typing import Final
 from ..traces.calibration import SCHEMA, Calibration, Link, Measured, load_calibration, load_measured
 from ..traces.errors import InputError, UsageError, WorkloadError
 from ..traces.hardware_key import calibration_name
+from ..traces.output import Kind, Output, check_container, make_container
 from ..traces.run import write_json
 from . import host
 from .folder import now_utc, portable
@@ -24,6 +25,7 @@ from .progress import seconds
 from .rounds import untraced_environment
 
 PROGRAM: Final = "aisp_trace.workloads.calibration"
+CALIBRATION: Final = Kind("calibration")
 
 
 def measure(timeout_s: float, say: Callable[[str], None]) -> Calibration:
@@ -65,12 +67,16 @@ def measure(timeout_s: float, say: Callable[[str], None]) -> Calibration:
 
 
 def store(calibration: Calibration, folder: Path, *, force: bool, say: Callable[[str], None]) -> Path:
-    """Write `calibration` into `folder` (made if need be), atomically; returns the file.
+    """Write `calibration` into `folder` (made if need be); returns the file.
 
     Where the file exists, `say` hears what differs, and without `force` a `UsageError` is raised and nothing written.
-    Raises `InputError` if nothing can be written there.
+    Raises `InputError` or `UsageError` if nothing can be written there.
     """
     file = folder / calibration_name(calibration.hardware_key)
+    output = Output(file, CALIBRATION, force=True)  # `store` asks itself, once it has said what differs
+    check_container(folder, "--output")
+    if folder.is_dir():
+        output.check()
     if file.exists():
         try:
             old = load_calibration(file)
@@ -83,13 +89,9 @@ def store(calibration: Calibration, folder: Path, *, force: bool, say: Callable[
             raise UsageError(
                 f"{file} exists and was kept; replace it with --force, or choose another folder with --output"
             )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(file, calibration)
-    except OSError as exc:
-        raise InputError(
-            f"the calibration cannot be written to {file}: {exc}; name another folder with --output"
-        ) from exc
+    make_container(folder, "--output")
+    with output.file() as building:
+        write_json(building, calibration)
     return file
 
 

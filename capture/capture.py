@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..traces.errors import RecorderError, WorkloadError
+from ..traces.errors import InputError, RecorderError, WorkloadError
+from ..traces.output import is_disk_error, reason
 from ..traces.run import SCHEMA, Hardware, Manifest, ProcessResult, Recording, Round, Variant
 from . import host, pair_rounds
 from .answer import ANSWER
@@ -69,6 +70,13 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
         path = run.finish(manifest)
     except (RecorderError, WorkloadError) as exc:
         raise type(exc)(f"{exc}; then go on with `aisp-trace capture --resume {run.path}`") from exc
+    except OSError as exc:
+        if not is_disk_error(exc):
+            raise
+        raise InputError(
+            f"the run cannot be written to {run.path}: {reason(exc)}; make room, then go on with "
+            f"`aisp-trace capture --resume {run.path}`"
+        ) from exc
     except KeyboardInterrupt:
         shown.say(f"interrupted; go on with `aisp-trace capture --resume {run.path}`")
         raise

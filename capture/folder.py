@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ..traces.errors import InputError, WorkloadError
+from ..traces.output import make_container, reason
 from ..traces.run import MANIFEST, PARTIAL, Manifest, ProcessResult, from_json, to_json, write_json
 from .plan import PLAN, Plan, load_plan
 
@@ -70,19 +71,19 @@ class PartialRun:
 
 
 def begin(plan: Plan, output: Path) -> PartialRun:
-    """A new unfinished run under `output`; raises `InputError` if it cannot be made there."""
+    """A new unfinished run under `output`, which is made if need be; `UsageError` or `InputError` if it cannot be there."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     base = name = f"{plan.workload}-{stamp}"
     number = 2
+    make_container(output, "--output")
     try:
-        output.mkdir(parents=True, exist_ok=True)
         while (output / name).exists() or (output / f"{PARTIAL}{name}").exists():
             name, number = f"{base}-{number}", number + 1
         path = output.resolve() / f"{PARTIAL}{name}"
         path.mkdir()
         write_json(path / PLAN, plan)
     except OSError as exc:
-        raise InputError(f"no run folder can be made in {output}: {exc}; name another with --output") from exc
+        raise InputError(f"no run folder can be made in {output}: {reason(exc)}; name another with --output") from exc
     return PartialRun(path, plan)
 
 

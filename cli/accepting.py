@@ -18,7 +18,7 @@ from ..expectations.model import ExpectationFile
 from ..expectations.occasions import Occasion, exit_code
 from ..expectations.strict import read_text
 from ..expectations.wanted import load_wanted
-from ..expectations.write import file_text, write_file
+from ..expectations.write import file_text, output, write_file
 from ..traces.errors import UsageError
 from ..traces.run import Run
 from . import evidence as run_evidence
@@ -47,6 +47,7 @@ def accept(runs: Sequence[Run], asked: Path | None, answers: Answers) -> int:
         raise UsageError("no run was named to accept")
     key = occasions[0].evidence.hardware_key
     path, chosen, target, others = _target(asked, key)
+    output(path).check()
     before = read_text(path) if path.is_file() else None
     wanted = load_wanted(path.parent)
     proposal = propose(occasions, target, others, wanted, only=answers.only, allow_loosen=answers.allow_loosen)

@@ -13,8 +13,7 @@ import hashlib
 import json
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -28,6 +27,7 @@ from ..report.page import render
 from ..traces.bundle import INDEX, Bundle, pack, unpack
 from ..traces.errors import InputError
 from ..traces.hardware_key import calibration_name
+from ..traces.output import Output
 from ..traces.run import Run, load_run, write_json
 from ..traces.scrub_run import clean_document, scrub_run
 from .calibration import folders
@@ -72,13 +72,17 @@ class Verified:
     notes: tuple[str, ...]
 
 
-def make(run: Run, asked: Path | None, target: Path, told: Told | None = None) -> Made:
+def make(run: Run, asked: Path | None, target: Output, told: Told | None = None) -> Made:
     """Write the proof of `run`, judged by the expectations in folder `asked` or those that apply here, to `target`.
 
-    Raises `InputError` if a part cannot be read, scrubbed or written, or if scrubbing would change a verdict.
+    Raises `InputError` if a part cannot be read, scrubbed or written, or if scrubbing would change a verdict, and as
+    `target.check` does, before anything is read.
     """
+    target.check()
     original = judge_run(run, analyses_of_run(run), asked)
-    with _folder(target) as folder:
+    # The parts lie beside the bundle, where its disk has room.
+    with target.file() as building, tempfile.TemporaryDirectory(prefix=".aisp-trace-", dir=building.parent) as name:
+        folder = Path(name)
         scrubbed = scrub_run(run, folder / RUN, told)
         _copy_expectations(original.expectations.folder, folder / EXPECTATIONS)
         _copy_calibration(scrubbed, folder / CALIBRATIONS)
@@ -88,8 +92,9 @@ def make(run: Run, asked: Path | None, target: Path, told: Told | None = None) -
         (folder / REPORT).write_text(page(), encoding="utf-8")
         (folder / README).write_text(_README.format(run=scrubbed.manifest.run_id, version=version()), encoding="utf-8")
         _refuse_paths(folder, run)
-        bundle = pack(folder, target, scrubbed.manifest.run_id, made_with(), told)
-    return Made(bundle, judged, target.stat().st_size)
+        bundle = pack(folder, building, scrubbed.manifest.run_id, made_with(), told)
+        nbytes = building.stat().st_size
+    return Made(bundle, judged, nbytes)
 
 
 def verify(file: Path) -> Verified:
@@ -145,18 +150,6 @@ def _document(judged: Judged) -> dict[str, Any]:
     found = document(judged)
     found["expectations"] |= {"folder": EXPECTATIONS, "chosen": "bundle"}
     return found
-
-
-@contextmanager
-def _folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target`, where its disk has room."""
-    if target.is_dir():
-        raise InputError(f"the bundle was to be written to {target}, but that is a folder; name a file in it")
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as name:
-            yield Path(name)
-    except OSError as exc:
-        raise InputError(f"the bundle {target} cannot be written ({exc.strerror or exc}); name another place") from exc
 
 
 def _copy_expectations(source: Path, target: Path) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .. import expectations
+from ..traces.errors import InputError
+from ..traces.output import check_container, reason
 from . import console
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ def run(output: Path | None, *, force: bool, timeout_s: float) -> int:
     """Calibrate this machine into folder `output`, by default where `analyze` looks first; returns the exit code."""
     from ..capture import calibrate  # lazily: reading commands only ask where a calibration lies
 
-    folder = folder_for_new(Path.cwd()) if output is None else output
+    folder = _home() if output is None else output
+    check_container(folder, "--output")
     calibration = calibrate.measure(timeout_s, console.say)
     show(calibration)
     file = calibrate.store(calibration, folder, force=force, say=console.say)
@@ -45,6 +48,16 @@ def folders(project: Path, environ: Mapping[str, str] = os.environ) -> tuple[Pat
 def folder_for_new(project: Path, environ: Mapping[str, str] = os.environ) -> Path:
     """Where a new calibration goes unless told otherwise: the project's folder if there is one, else the user's."""
     return project / PROJECT_DIR if (project / PROJECT_DIR).is_dir() else data_folder(environ)
+
+
+def _home() -> Path:
+    """`folder_for_new`; the folders above the user's own are made, since no option names them."""
+    folder = folder_for_new(Path.cwd())
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise InputError(f"{folder.parent} cannot be made: {reason(exc)}; name another place with --output") from exc
+    return folder
 
 
 def data_folder(environ: Mapping[str, str] = os.environ) -> Path:

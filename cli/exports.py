@@ -1,8 +1,9 @@
-"""What ``aisp-trace export`` does: one output for each trace of a source, none of them over something that exists."""
+"""What ``aisp-trace export`` does: one output for each trace of a source, by the rule of `traces.output`."""
 
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import sys
 import time
@@ -14,15 +15,20 @@ from typing import IO, Final
 
 from ..analyze.document import document
 from ..analyze.selection import Selection
-from ..report.export_files import MARK, check_free, new_file, new_folder
-from ..report.export_perfetto import write_perfetto
-from ..report.export_tables import SCHEMA, write_tables
+from ..report.export_perfetto import PERFETTO, write_perfetto
+from ..report.export_tables import MARK, SCHEMA, TABLES_FOLDER, write_tables
 from ..traces.errors import UsageError
 from ..traces.open import decompressed
+from ..traces.output import Kind, Output, check_all
 from ..traces.run import write_json
 from ..traces.scrub import scrub_sqlite
 from .console import json_text, say, size
+from .outputs import aside, inputs_of_run, inputs_of_trace
 from .sources import Opened, Source
+
+ANALYSIS: Final = Kind("analysis of aisp-trace", lambda head: b'"schema": "aisp-trace/analysis/' in head[:40])
+SCRUBBED: Final = Kind("scrubbed trace")
+"""A trace may be the only recording of what it holds, so none is replaced without --force, whoever wrote it."""
 
 GZIP_LEVEL: Final = 5
 """A Perfetto trace shrinks to about a quarter; higher levels take twice as long for a few percent."""
@@ -45,54 +51,55 @@ class Job:
 
 
 def export(source: Source, job: Job) -> None:
-    """Write `source` as `job` says and print where it is. Raises what reading raises, and `UsageError` for `job.target`."""
+    """Write `source` as `job` says and print where it is. Raises what reading raises, and as `Output.check` does."""
     {"perfetto": _perfetto, "json": _json}.get(job.form, _tables)(source, job)
 
 
 def scrub_traces(source: Source, target: Path, *, force: bool) -> None:
     """Copy each nsys export of `source` without its environment."""
     traces = _traces(source)
-    targets = {name: _for_variant(target, name, len(traces)) for name in traces}
-    for to in targets.values():
-        _check(to, source, force, folder=False)
+    outputs = _files(source, target, SCRUBBED, force)
     for name, path in traces.items():
-        with new_file(targets[name], force=force) as building, decompressed(path) as plain:
+        with outputs[name].file() as building, decompressed(path) as plain:
             scrub_sqlite(plain, building)
-        _report(targets[name])
+            nbytes = building.stat().st_size
+        _report(outputs[name], nbytes)
 
 
 def _perfetto(source: Source, job: Job) -> None:
-    names = list(_traces(source))
-    for name in names:
-        _check(_for_variant(job.target, name, len(names)), source, job.force, folder=False)
+    outputs = _files(source, job.target, PERFETTO, job.force)
     for opened in _opened(source, job):
-        target = _for_variant(job.target, opened.variant, len(names))
-        with new_file(target, force=job.force) as building, _stream(building, target) as out, _meter(target) as tell:
-            events = write_perfetto(opened.trace, opened.analysis, out, progress=tell)
-        _report(target, f"{events:,} events")
+        output = outputs[opened.variant]
+        with output.file() as building:
+            with _stream(building, output.path) as out, _meter() as tell:
+                events = write_perfetto(opened.trace, opened.analysis, out, progress=tell)
+            nbytes = building.stat().st_size
+        _report(output, nbytes, f"{events:,} events")
 
 
 def _tables(source: Source, job: Job) -> None:
-    names = list(_traces(source))
-    _check(job.target, source, job.force, folder=True)
+    names = _file_names(source)
+    output = _output(source, job.target, TABLES_FOLDER, job.force)
+    output.check()
     written = 0
-    with new_folder(job.target, force=job.force) as building:
+    with output.folder() as building:
         for opened in _opened(source, job):
-            folder = building if len(names) == 1 else building / _file_name(opened.variant)
+            folder = building if len(names) == 1 else building / names[opened.variant]
             folder.mkdir(exist_ok=True)
             written += write_tables(opened.trace, opened.analysis, folder, job.form)
         if len(names) > 1:
-            folders = {_file_name(name): {"variant": name} for name in names}
+            folders = {folder: {"variant": name} for name, folder in names.items()}
             write_json(building / MARK, {"schema": SCHEMA, "format": job.form, "folders": folders})
-    _report(job.target, f"{written} tables")
+        nbytes = sum(file.stat().st_size for file in building.rglob("*") if file.is_file())
+    _report(output, nbytes, f"{written} tables")
 
 
 def _json(source: Source, job: Job) -> None:
-    _check(job.target, source, job.force, folder=False)
-    analyses = [opened.analysis for opened in _opened(source, job)]
-    with new_file(job.target, force=job.force) as building:
-        building.write_text(json_text(document(analyses)) + "\n", encoding="utf-8")
-    _report(job.target)
+    output = _output(source, job.target, ANALYSIS, job.force)
+    output.check()
+    text = json_text(document([opened.analysis for opened in _opened(source, job)])) + "\n"
+    output.write_text(text)
+    _report(output, len(text))
 
 
 def _opened(source: Source, job: Job) -> Iterator[Opened]:
@@ -109,24 +116,38 @@ def _traces(source: Source) -> dict[str | None, Path]:
     return {name: path for name, path in found.items() if path is not None}
 
 
-def _for_variant(target: Path, variant: str | None, several: int) -> Path:
-    """``out.pftrace.gz`` -> ``out.baseline.pftrace.gz``; `target` itself if there is only one trace."""
-    if several == 1:
-        return target
-    inner = target.name.removesuffix(".gz")
-    ending = Path(inner).suffix + target.name[len(inner) :]
-    return target.with_name(f"{target.name.removesuffix(ending)}.{_file_name(variant)}{ending}")
+def _files(source: Source, target: Path, kind: Kind, force: bool) -> dict[str | None, Output]:
+    """One file for each trace, all of them checked: ``out.pftrace.gz`` -> ``out.baseline.pftrace.gz`` where there are several."""
+    names = _file_names(source)
+    named = _output(source, target, kind, force)
+    named.check_place()
+    streamed = named.is_stream
+    if len(names) > 1 and streamed and not (target.exists() and target.samefile(os.devnull)):
+        raise UsageError(f"{len(names)} traces, each a file of its own, cannot go to {target}; name one with --variant")
+    if len(names) == 1 or streamed:
+        places = dict.fromkeys(names, target)
+    else:
+        inner = target.name.removesuffix(".gz")
+        ending = Path(inner).suffix + target.name[len(inner) :]
+        stem = target.name.removesuffix(ending)
+        places = {variant: target.with_name(f"{stem}.{name}{ending}") for variant, name in names.items()}
+    outputs = {variant: _output(source, place, kind, force) for variant, place in places.items()}
+    check_all(list(outputs.values()))
+    return outputs
 
 
-def _file_name(variant: str | None) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]|^\.", "_", variant or "")
+def _output(source: Source, target: Path, kind: Kind, force: bool) -> Output:
+    inputs = inputs_of_trace(source.path) if source.run is None else inputs_of_run(source.run)
+    return Output(target, kind, inputs, force, "-o")
 
 
-def _check(target: Path, source: Source, force: bool, *, folder: bool) -> None:
-    """Before anything is read: may `target` be written?"""
-    if target.exists() and any(path.exists() and target.samefile(path) for path in _traces(source).values()):
-        raise UsageError(f"{target} is what is to be exported and cannot be the output too; choose another -o")
-    check_free(target, force=force, folder=folder)
+def _file_names(source: Source) -> dict[str | None, str]:
+    """What each recorded variant is called in a file's name; no two are called the same."""
+    names: dict[str | None, str] = {}
+    for variant in _traces(source):
+        name = re.sub(r"[^A-Za-z0-9_.-]|^\.", "_", variant or "")
+        names[variant] = name if name not in names.values() else f"{name}_{len(names)}"
+    return names
 
 
 @contextmanager
@@ -142,8 +163,8 @@ def _stream(building: Path, target: Path) -> Iterator[IO[bytes]]:
 class _Meter:
     """One line on a terminal that shows how far writing has come; nothing elsewhere."""
 
-    def __init__(self, target: Path) -> None:
-        self._target, self._last, self._width = target, time.monotonic(), 0
+    def __init__(self) -> None:
+        self._last, self._width = time.monotonic(), 0
         self._shown = sys.stderr is not None and sys.stderr.isatty()
 
     def __call__(self, done: int, expected: int) -> None:
@@ -162,16 +183,14 @@ class _Meter:
 
 
 @contextmanager
-def _meter(target: Path) -> Iterator[_Meter]:
-    meter = _Meter(target)
+def _meter() -> Iterator[_Meter]:
+    meter = _Meter()
     try:
         yield meter
     finally:
         meter.clear()
 
 
-def _report(target: Path, what: str | None = None) -> None:
-    total = (
-        sum(f.stat().st_size for f in target.rglob("*") if f.is_file()) if target.is_dir() else target.stat().st_size
-    )
-    say(f"{target}  ({size(total)}{', ' + what if what else ''})")
+def _report(output: Output, nbytes: int, what: str | None = None) -> None:
+    with aside(output):
+        say(f"{output.path}  ({size(nbytes)}{', ' + what if what else ''})")

@@ -16,9 +16,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..expectations.verdict import Verdict, counts, exit_code
+from ..traces.output import Kind
 from .console import escape
 from .evidence import Judged
 from .verdicts import cells
+
+NAME: Final = "aisp-trace check"
+JUNIT: Final = Kind("JUnit file of aisp-trace", lambda head: f'<testsuites name="{NAME}"'.encode() in head[:200])
 
 ELEMENTS: Final[Mapping[str, str]] = {
     "missed": "failure",
@@ -58,7 +62,7 @@ def junit(judged: Judged) -> str:
         "errors": errors,
         "skipped": found["unrecorded"],
     }
-    root = ET.Element("testsuites", name="aisp-trace check")
+    root = ET.Element("testsuites", name=NAME)
     for element in (root, suite):
         for name, number in sums.items():
             element.set(name, str(number))

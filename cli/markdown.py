@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..expectations.verdict import counts, exit_code
+from ..traces.output import HEAD_BYTES, Kind
 from .console import NOTHING, escape
 from .evidence import Judged
 from .verdicts import cells
@@ -32,6 +33,26 @@ SIGNS: Final = {
 }
 
 _COLUMNS: Final = ("verdict", "claim", "value", "interval", "bound", "margin", "n", "bound from")
+
+
+_LINE: Final = re.compile(
+    r"\| .* \||- (note|" + "|".join(SIGNS) + r"): .*|Run .*, expectations of .*|"
+    r"(\d+ (" + "|".join(SIGNS) + r")(, )?)+\.|No claim is about this workload, so nothing was judged\.|"
+)
+"""A line of a summary below its heading."""
+
+
+def is_markdown(head: bytes) -> bool:
+    """Whether a file is a summary of `markdown` and nothing else: what people add to one is theirs."""
+    try:
+        first, *others = head.decode("utf-8").splitlines()
+    except ValueError:
+        return False
+    heading = first.startswith("### ") and first.endswith(tuple(HEADS.values()))
+    return heading and len(head) < HEAD_BYTES and all(_LINE.fullmatch(line) for line in others)
+
+
+MARKDOWN: Final = Kind("Markdown summary of aisp-trace", is_markdown)
 
 
 def markdown(judged: Judged) -> str:

@@ -6,17 +6,18 @@ Claims that did not change keep their text: their numbers, order and keys are th
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..traces.errors import InputError
+from ..traces.output import Kind, Output
 from .model import SCHEMA, Bound, Claim, TimeClaim
 from .parse import parse
 from .strict import read_text, strict_json
+
+EXPECTATIONS: Final = Kind("expectation file")
 
 
 def file_text(before: str | None, hardware_key: str, claims: Iterable[Claim]) -> str:
@@ -65,29 +66,15 @@ def write_file(path: Path, text: str, before: str | None) -> None:
     Raises `InputError` if the file is not `before` any more (null: did not exist), since someone else changed it after
     the differences were shown, or if it cannot be written.
     """
-    target = path.resolve()  # a link keeps pointing where it points
-    now = read_text(target) if target.is_file() else None
+    now = read_text(path) if path.is_file() else None
     if now != before:
         raise InputError(f"{path} was changed meanwhile; nothing was written, look at the differences again")
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-                out.write(text)
-                out.flush()
-                os.fsync(out.fileno())
-            temporary.chmod(target.stat().st_mode & 0o777 if now is not None else 0o644)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as exc:
-        raise InputError(f"{path} cannot be written: {exc.strerror}; nothing was changed") from exc
+    output(path).write_text(text)
+
+
+def output(path: Path) -> Output:
+    """`path` as the expectation file to change: read strictly and shown before, so replaced without --force."""
+    return Output(path, EXPECTATIONS, force=True, option="--expectations")
 
 
 def _bound(bound: Bound) -> dict[str, float | int]:

@@ -46,6 +46,9 @@ EXPLICIT: Final = 3  # TrackDescriptor.ChildTracksOrdering
 BYTES: Final = 3  # CounterDescriptor.Unit: UNIT_SIZE_BYTES
 SEQUENCE: Final = 1
 
+FIRST: Final = nested(1, uint(13, CLEARED), uint(87, 1), uint(10, SEQUENCE))
+"""What every trace written here begins with, and other writers' do not."""
+
 CATEGORIES, NAMES, ARG_NAMES, ARG_TEXTS = 1, 2, 3, 29  # fields of InternedData
 
 Progress = Callable[[int], None]
@@ -93,7 +96,7 @@ class Packets:
 
     def begin(self) -> None:
         """The first packet: what this sequence interns starts here."""
-        self._packet(uint(13, CLEARED), uint(87, 1))
+        self.out.write(FIRST)
 
     def process(self, pid: int, name: str) -> int:
         """A process's track; its uuid."""

@@ -29,13 +29,16 @@ from ..analyze.result import AMBIGUOUS, NONE, ORPHAN, Analysis, Choices
 from ..analyze.selection import Selection, select
 from ..analyze.stages import AMBIGUOUS_STAGE, NO_STAGE, ORPHAN_STAGE, find_stages, is_word
 from ..traces.model import COPY_KINDS, Trace, distinct_values
+from ..traces.output import Kind
 from .export_counters import copy_rate
 from .export_lanes import OPEN
-from .export_packets import ARG_TEXTS, CATEGORIES, NAMES, Arg, Packets, Slices
+from .export_packets import ARG_TEXTS, CATEGORIES, FIRST, NAMES, Arg, Packets, Slices
 
 _SPECIAL: Final = {NO_STAGE: NONE, AMBIGUOUS_STAGE: AMBIGUOUS, ORPHAN_STAGE: ORPHAN}
 MEMORY_SHOWN: Final = ("device", "pinned")
 """Groups of driver memory shown as counters. A module's own variables come with its code; nobody allocates them."""
+
+PERFETTO: Final = Kind("Perfetto trace of aisp-trace", lambda head: head.startswith(FIRST))
 
 _HOST_TABLES: Final = ("ranges", "api", "osrt")
 

@@ -12,6 +12,9 @@ apostrophe away always restores it. Text is quoted, null is an empty field witho
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -22,10 +25,13 @@ import polars as pl
 from ..analyze.document import selection_document
 from ..analyze.result import Analysis
 from ..traces.model import TABLES, Trace
+from ..traces.output import Kind
 from ..traces.run import write_json
-from .export_files import MARK
 
 SCHEMA: Final = "aisp-trace/export/1"
+
+MARK: Final = "export.json"
+"""The file every exported folder has."""
 
 FORMATS: Final = ("parquet", "csv")
 
@@ -35,7 +41,7 @@ _RISKY: Final = r"^[=+\-@\t\r']"
 def write_tables(trace: Trace, analysis: Analysis, folder: Path, form: str) -> int:
     """Write all tables below the empty folder `folder`; how many. `form` is one of `FORMATS`.
 
-    Raises `ValueError` for another format.
+    Raises `ValueError` for another format, and `OSError` if the folder cannot be written.
     """
     if form not in FORMATS:
         raise ValueError(form)
@@ -43,10 +49,15 @@ def write_tables(trace: Trace, analysis: Analysis, folder: Path, form: str) -> i
     for name, table in tables(trace, analysis):
         file = folder / f"{name}.{form}"
         file.parent.mkdir(exist_ok=True)
-        if form == "parquet":
-            table.write_parquet(file, compression="zstd")
-        else:
-            for_csv(table).write_csv(file, quote_style="non_numeric")
+        try:
+            if form == "parquet":
+                table.write_parquet(file, compression="zstd")
+            else:
+                for_csv(table).write_csv(file, quote_style="non_numeric")
+        except pl.exceptions.ComputeError as error:  # how polars tells of a full disk, in Parquet
+            if (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
+                raise
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
         columns = {column: str(dtype.base_type()) for column, dtype in table.schema.items()}
         described[name] = {"file": f"{name}.{form}", "rows": len(table), "columns": columns}
     chosen = selection_document(analysis.choices)
@@ -63,6 +74,26 @@ def tables(trace: Trace, analysis: Analysis) -> Iterator[tuple[str, pl.DataFrame
         table = getattr(analysis, field.name)
         if isinstance(table, pl.DataFrame):
             yield f"analysis/{field.name}", table
+
+
+def parts(folder: Path) -> set[str] | None:
+    """The files that make up the export in `folder`, by what its `MARK` lists; null if it is none."""
+    try:
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(mark, dict) or mark.get("schema") != SCHEMA:
+        return None
+    tables, folders = mark.get("tables", {}), mark.get("folders", {})
+    if not isinstance(tables, dict) or not isinstance(folders, dict):
+        return None
+    found = {MARK, *(t["file"] for t in tables.values() if isinstance(t, dict) and isinstance(t.get("file"), str))}
+    for name in folders:
+        found |= {f"{name}/{file}" for file in parts(folder / name) or ()}
+    return found
+
+
+TABLES_FOLDER: Final = Kind("folder of an earlier export", parts=parts)
 
 
 def for_csv(table: pl.DataFrame) -> pl.DataFrame:

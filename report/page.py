@@ -13,14 +13,13 @@ The file carries its own style, scripts and plotly.js (4.8 MB, the cost of timel
 policy forbids every request, and every script whose hash it does not name: should a recorded name ever slip through
 the escaping of `markup`, it still could not run.
 
-Sections are pure functions from results to markup; only `write` touches a file.
+Sections are pure functions from results to markup; nothing here touches a file but those of the page's own style.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from string import Template
@@ -31,8 +30,8 @@ from plotly.offline import get_plotlyjs
 from ..analyze.result import Analysis
 from ..expectations.evidence import gather
 from ..expectations.verdict import Verdict
-from ..traces.errors import InputError
 from ..traces.model import Trace
+from ..traces.output import Kind
 from ..traces.run import Allocator, Run
 from .allocator import allocator_section
 from .bars import hatch
@@ -60,6 +59,14 @@ from .verdicts import Line, lines_of, summary, verdict_section
 from .waterfall import waterfall_section
 
 HERE: Final = Path(__file__).parent
+
+
+def is_page(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a page of `render`."""
+    return head.startswith(b"<!DOCTYPE html>") and b'<meta name="generator" content="aisp-trace ' in head[:4096]
+
+
+PAGE: Final = Kind("report of aisp-trace", is_page)
 
 
 def render(
@@ -138,18 +145,6 @@ def _analysed(sides: Sequence[Side], run: Run | None) -> list[Html | None]:
         memory_section(sides),
         allocator_section(sides, _counters(run)),
     ]
-
-
-def write(path: Path, page: str) -> None:
-    """Write the page to `path`: whole or not at all. Raises `InputError` if the place cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as exc:
-        temporary.unlink(missing_ok=True)
-        reason = exc.strerror or exc
-        raise InputError(f"the report cannot be written to {path}: {reason}; name another place with --output") from exc
 
 
 def _file(name: str) -> str:

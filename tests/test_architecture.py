@@ -26,7 +26,9 @@ from aisp_trace.tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[1]
 
-LIGHT = ("traces.run", "traces.errors", "traces.scrub", "traces.calibration", "traces.hardware_key")
+LIGHT = (
+    *("traces.run", "traces.errors", "traces.output", "traces.scrub", "traces.calibration", "traces.hardware_key"),
+)
 """What a GPU host without the analysis libraries may use."""
 
 ARROWS = {

@@ -374,5 +374,5 @@ def test_usage(call: Call, words: tuple[str, ...], said: str) -> None:
 def test_a_place_that_cannot_be_written(tmp_path: Path, call: Call) -> None:
     code, out = call(RUN, "--expectations", EXPECTATIONS, "-o", tmp_path / "none" / "x.tar.gz")
     assert code == 2
-    assert "cannot be written (No such file or directory)" in out
-    assert "that is a folder" in call(RUN, "--expectations", EXPECTATIONS, "-o", tmp_path)[1]
+    assert "none is no folder; make it first" in out
+    assert "is a folder where a file is to be written" in call(RUN, "--expectations", EXPECTATIONS, "-o", tmp_path)[1]

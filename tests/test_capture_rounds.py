@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 
 from aisp_trace.capture import capture as capturing
+from aisp_trace.capture.folder import STEPS
 from aisp_trace.capture.plan import SCHEMA, Plan, PlannedVariant, file_program
 from aisp_trace.capture.progress import Progress
 from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.errors import InputError, UsageError, WorkloadError
-from aisp_trace.traces.run import Manifest, load_run
+from aisp_trace.traces.run import Manifest, load_run, write_json
 
 FAKE = Path(__file__).with_name("fake_workload.py")
 
@@ -105,6 +107,22 @@ def test_a_complete_run_holds_no_leftovers(tmp_path: Path) -> None:
     folder = capturing.capture(make_plan(), tmp_path / "runs", quiet)
     assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "rounds"]
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [folder.name]
+
+
+def test_a_full_disk_is_a_sentence_that_says_how_to_go_on(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Path, value: Any) -> None:
+        if file.parent.name == STEPS:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_json(file, value)
+
+    said = r"cannot be written to .*: No space left on device; make room, then go on with"
+    with monkeypatch.context() as disk, pytest.raises(InputError, match=said):
+        disk.setattr("aisp_trace.capture.folder.write_json", full)
+        run_capture(make_plan(), tmp_path / "runs")
+    partial = only_partial(tmp_path / "runs")
+    assert load_run(capturing.resume(partial, quiet)).manifest.workload == "fake_workload"
 
 
 def test_two_runs_of_the_same_second_do_not_meet(tmp_path: Path) -> None:
@@ -227,7 +245,7 @@ def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
 
 def test_an_output_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(InputError, match="no run folder can be made"):
+    with pytest.raises(UsageError, match="is a file where a folder is to be written"):
         capturing.capture(make_plan(), tmp_path / "file", quiet)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
-from aisp_trace.report.page import render, write
+from aisp_trace.report.page import render
 from aisp_trace.tests.builders import pair
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -59,7 +59,7 @@ def _write(folder: Path, kernel: str = "gemm") -> Path:
     traces = {"baseline": pair.baseline(kernel), "optimized": pair.optimized(kernel)}
     analyses = [analyze(t, variant=n, window="measured", largest_gaps=500) for n, t in traces.items()]
     place = folder / "report.html"
-    write(place, render(pair.run(folder), analyses, traces, []))
+    place.write_text(render(pair.run(folder), analyses, traces, []), encoding="utf-8")
     return place
 
 

@@ -60,13 +60,14 @@ def test_a_run_without_traces_gives_its_timings(place: Path) -> None:
 
 @pytest.mark.parametrize("bad", ["absent.sqlite", "text.sqlite", "folder"])
 def test_bad_input_leaves_the_old_report(place: Path, capsys: pytest.CaptureFixture[str], bad: str) -> None:
-    (place / "report.html").write_text("old")
+    old = '<!DOCTYPE html>\n<meta name="generator" content="aisp-trace 0">'
+    (place / "report.html").write_text(old)
     (place / "text.sqlite").write_text("this is no trace")
     (place / "folder").mkdir()
     assert main(["report", bad]) == 2
     said = capsys.readouterr()
     assert said.out == "" and bad in said.err and said.err.count("\n") == 1
-    assert (place / "report.html").read_text() == "old"
+    assert (place / "report.html").read_text() == old
 
 
 def test_a_place_that_cannot_be_written_is_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

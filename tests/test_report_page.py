@@ -19,11 +19,10 @@ from aisp_trace.analyze.result import Analysis
 from aisp_trace.expectations.model import Bound, Source
 from aisp_trace.expectations.verdict import STATUSES, Verdict
 from aisp_trace.report.copies import NO_COPIES, bandwidth_section, exposed_copy_ns, hidden_share, overlap_section
-from aisp_trace.report.page import render, write
+from aisp_trace.report.page import is_page, render
 from aisp_trace.report.sides import Side
 from aisp_trace.report.verdicts import WORDS
 from aisp_trace.tests.builders import pair
-from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.model import Trace
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x00\u202e]]>-->"
@@ -298,10 +297,11 @@ def test_plotly_sees_names_as_text_too(tmp_path: Path) -> None:
     assert not any("<b>" in t or "<a" in t for t in texts)
 
 
-def test_the_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    place = tmp_path / "report.html"
-    place.write_text("old")
-    write(place, "new")
-    assert place.read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["report.html"]
-    with pytest.raises(InputError, match="name another place"):
-        write(tmp_path / "absent" / "report.html", "new")
+def test_a_page_is_told_from_others_by_its_beginning() -> None:
+    page = render(None, [], {}, version="0.1.0").encode()
+    assert is_page(page[:4096])
+    assert (
+        not is_page(page.replace(b'content="aisp-trace', b'content="other'))
+        and not is_page(b"")
+        and not is_page(page[1:])
+    )

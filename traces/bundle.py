@@ -14,6 +14,7 @@ Needs the standard library alone.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Final
 
 from .errors import InputError
+from .output import Kind, reason, replacing
 from .run import from_json
 
 SCHEMA: Final = "aisp-trace/bundle/1"
@@ -49,6 +51,15 @@ _CHUNK: Final = 1 << 20
 _PART: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _PATH: Final = re.compile(f"{_PART}(/{_PART})*")
 """No part begins with a dot, so none leads upwards, and none is empty, so none is absolute."""
+
+
+def is_bundle(head: bytes) -> bool:
+    """Whether `head`, the beginning of an unpacked archive, is that of a bundle: its index, which says so."""
+    name, _, _ = head[:100].partition(b"\0")
+    return name.endswith(f"/{INDEX}".encode()) and b'"schema": "aisp-trace/bundle/' in head[_BLOCK : 2 * _BLOCK]
+
+
+BUNDLE: Final = Kind("bundle of aisp-trace", is_bundle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +96,10 @@ def pack(
     made_with: Mapping[str, str],
     told: Callable[[str, int], None] | None = None,
 ) -> Bundle:
-    """Write every file of `folder` to the bundle `target`, which appears only when complete.
+    """Write every file of `folder` to the bundle `target`, which appears only when complete; the file there is replaced.
 
     `told` is called with the path and length of each member before it is written. Raises `InputError` if the
-    folder cannot be a bundle (a name that is none, or too many bytes), or `target` cannot be written.
+    folder cannot be a bundle (a name that is none, or too many bytes), and `OSError` if `target` cannot be written.
     """
     paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     files = [folder / path for path in paths]
@@ -97,23 +108,16 @@ def pack(
     text = (json.dumps(asdict(index), indent=1) + "\n").encode()
     _check(index, len(text), str(target))
     root = _root(run_id)
-    building = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with building.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as out:
-            out.write(_header(f"{root}/{INDEX}", len(text)) + text + bytes(-len(text) % _BLOCK))
-            for file, member in zip(files, members, strict=True):
-                if told is not None:
-                    told(member.path, member.nbytes)
-                out.write(_header(f"{root}/{member.path}", member.nbytes))
-                with file.open("rb") as content:
-                    shutil.copyfileobj(content, out, _CHUNK)
-                out.write(bytes(-member.nbytes % _BLOCK))
-            out.write(bytes(_tail(len(text), members)))
-        building.replace(target)
-    except OSError as exc:
-        raise InputError(f"the bundle {target} cannot be written ({exc.strerror or exc}); name another place") from exc
-    finally:
-        building.unlink(missing_ok=True)
+    with replacing(target) as building, building.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as out:
+        out.write(_header(f"{root}/{INDEX}", len(text)) + text + bytes(-len(text) % _BLOCK))
+        for file, member in zip(files, members, strict=True):
+            if told is not None:
+                told(member.path, member.nbytes)
+            out.write(_header(f"{root}/{member.path}", member.nbytes))
+            with file.open("rb") as content:
+                shutil.copyfileobj(content, out, _CHUNK)
+            out.write(bytes(-member.nbytes % _BLOCK))
+        out.write(bytes(_tail(len(text), members)))
     return Bundle(index, hashlib.sha256(text).hexdigest())
 
 
@@ -177,15 +181,31 @@ def _read_index(stream: gzip.GzipFile, file: Path) -> tuple[str, bytes]:
 def _take(stream: gzip.GzipFile, name: str, member: Member, target: Path, file: Path) -> None:
     if stream.read(_BLOCK) != _header(name, member.nbytes):
         raise InputError(f"{file}: {member.path} does not follow as the plain file that the index says it is")
-    target.parent.mkdir(parents=True, exist_ok=True)
     digest, left = hashlib.sha256(), member.nbytes
-    with target.open("xb") as out:
+    with _unpacking(target, file):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        out = target.open("xb", buffering=0)
+    with out:
         while left and (chunk := stream.read(min(left, _CHUNK))):
             digest.update(chunk)
-            out.write(chunk)
+            with _unpacking(target, file):
+                if out.write(chunk) != len(chunk):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             left -= len(chunk)
     if left or any(stream.read(-member.nbytes % _BLOCK)) or digest.hexdigest() != member.sha256:
         raise InputError(f"{file}: the checksum of {member.path} is wrong: it was damaged or changed")
+
+
+@contextmanager
+def _unpacking(target: Path, file: Path) -> Iterator[None]:
+    """Inside, an `OSError` is about the disk that takes the members, not about the bundle that is read."""
+    try:
+        yield
+    except OSError as exc:
+        raise InputError(
+            f"{file} was to be unpacked in {target.parent}, which cannot be written ({reason(exc)}); set TMPDIR to "
+            "another disk"
+        ) from exc
 
 
 def _member(file: Path, path: str) -> Member:

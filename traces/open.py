@@ -23,6 +23,7 @@ from .errors import EmptyTraceError, InputError, RecorderError
 from .host_ops import with_host_ops
 from .model import Trace
 from .nsys_sqlite import SQLITE_MAGIC
+from .output import is_full, reason
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
 XZ_MAGIC: Final = b"\xfd7zXZ\x00"
@@ -58,7 +59,7 @@ def open_trace(
     from .store import cache_key, load, save
 
     _require_file(path)
-    key = cache_key(path, kind_file or _side_file(path), left_out)
+    key = cache_key(path, kind_file or side_file(path), left_out)
     trace = load(path, key, left_out)
     if trace is None:
         trace = _open(path, kind_file, export, left_out)
@@ -83,7 +84,7 @@ def _open(path: Path, kind_file: Path | None, export: Exporter | None, left_out:
         elif head.lstrip()[:1] in (b"{", b"["):
             from .kineto import read_kineto
 
-            trace = read_kineto(plain, kind_file or _side_file(path))
+            trace = read_kineto(plain, kind_file or side_file(path))
         else:
             found = "it is empty" if not head else "its first bytes are those of neither"
             raise InputError(
@@ -139,7 +140,8 @@ def _require_file(path: Path) -> None:
         raise InputError(f"{path} was to be read as a trace, but there is no such file; check the path")
 
 
-def _side_file(path: Path) -> Path | None:
+def side_file(path: Path) -> Path | None:
+    """The torch recorder's side file that is read with the trace `path` unless another is named; null if there is none."""
     beside = path.with_name("stages.json")
     return beside if path.name.startswith("trace.json") and beside.is_file() else None
 
@@ -170,5 +172,9 @@ def decompressed(path: Path) -> Iterator[Path]:
                 with gzip.GzipFile(fileobj=raw) if gz else lzma.LZMAFile(raw) as packed:
                     shutil.copyfileobj(packed, out, 1 << 20)
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as exc:
+            if isinstance(exc, OSError) and is_full(exc):
+                raise InputError(
+                    f"{path} was to be unpacked in {folder}, which has no room ({reason(exc)}); set TMPDIR to another disk"
+                ) from exc
             raise InputError(f"{path} was to be unpacked, but it is damaged ({exc}); copy it again") from exc
         yield plain

@@ -20,7 +20,6 @@ The manifest is strict JSON: an unknown or missing key is an `InputError`. All t
 from __future__ import annotations
 
 import json
-import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from .errors import InputError
+from .output import replacing
 
 SCHEMA: Final = "aisp-trace/run/1"
 RUNS_DIR: Final = "aisp-runs"
@@ -317,11 +317,10 @@ def to_json(value: Any) -> Any:
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Write `value` to `file` atomically: readers see the old text or the new one, never a part."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    """Write `value` to `file` atomically: readers see the old text or the new one, never a part. Raises `OSError`."""
     text = json.dumps(to_json(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    with replacing(file) as building:
+        building.write_text(text, encoding="utf-8")
 
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ Needs the standard library alone: a GPU host scrubs what it records without the 
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import os
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -22,6 +22,7 @@ from typing import Any, Final
 from .errors import InputError
 from .nsys_schema import CAPTURE_SETTINGS, EVENT_TABLES, EXPORT_SETTINGS, EXPORT_TABLES, is_nsys, settings
 from .nsys_sqlite import Source
+from .output import replacing
 
 _NUMBER_TABLES: Final = (
     *EVENT_TABLES,
@@ -74,6 +75,14 @@ _MESSAGES: Final = tuple(
 )
 REMOVED: Final = "(message removed)"
 
+_DISK: Final = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+}
+"""What SQLite's primary result codes for a place that cannot be written are elsewhere."""
+
 _MODEL_NAME: Final = re.compile(r"[A-Za-z0-9 .()+-]{1,80}")
 
 
@@ -82,22 +91,22 @@ def scrub_sqlite(src: Path, dst: Path, *, keep_names: bool = True) -> None:
 
     The result reads as the same trace, apart from diagnostics' free text and hashed device ids. `keep_names` false
     also leaves out the names of processes and threads. `dst` appears only when complete; the file there is replaced.
-    Raises `InputError` if `src` is no nsys export.
+    Raises `InputError` if `src` is no nsys export, and `OSError` if `dst` cannot be written.
     """
     with Source(src) as source:
         if not is_nsys(source):
             raise InputError(f"{src} was to be scrubbed, but it is no nsys export; give the .sqlite that nsys wrote")
-        building = dst.with_name(f".{dst.name}.{os.getpid()}.tmp")
-        try:
-            with closing(sqlite3.connect(building, isolation_level=None)) as target:
+        with replacing(dst) as building, closing(sqlite3.connect(building, isolation_level=None)) as target:
+            try:
                 target.execute("PRAGMA journal_mode=OFF")
                 target.execute("BEGIN")
                 _copy(source, target, keep_names)
                 target.execute("COMMIT")
                 target.execute("VACUUM")
-            building.replace(dst)
-        finally:
-            building.unlink(missing_ok=True)
+            except sqlite3.OperationalError as exc:
+                if (number := _DISK.get(exc.sqlite_errorcode & 0xFF)) is None:
+                    raise
+                raise OSError(number, str(exc)) from exc
 
 
 def _copy(source: Source, target: sqlite3.Connection, keep_names: bool) -> None:

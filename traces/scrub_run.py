@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .errors import InputError
+from .output import is_full
 from .run import MANIFEST, Manifest, Recording, Run, Variant, from_json, to_json, write_json
 from .scrub import scrub_sqlite
 from .scrub_kineto import scrub_kineto
@@ -48,7 +49,7 @@ def scrub_run(run: Run, folder: Path, told: Callable[[str, int], None] | None = 
     """Write the run to give away into `folder`, which must not exist, and answer it.
 
     `told` is called with the name and length of each trace before it is scrubbed. Raises `InputError` for a trace
-    that is missing or cannot be scrubbed.
+    that is missing or cannot be scrubbed, and `OSError` where `folder` has no room.
     """
     folder.mkdir(parents=True)
     known = _known_names()
@@ -96,6 +97,25 @@ def _recording(recording: Recording, folder: Path, trace: Path, kinds: Path | No
 def _trace(source: Path, folder: Path) -> Path:
     plain = folder / "unscrubbed.tmp"
     try:
+        head = _unpack(source, plain)
+        read = plain if plain.exists() else source
+        if head == SQLITE_MAGIC:
+            scrub_sqlite(read, folder / "trace.sqlite", keep_names=False)
+            return folder / "trace.sqlite"
+        if head.lstrip()[:1] in (b"{", b"["):
+            scrub_kineto(read, folder / "trace.json")
+            return folder / "trace.json"
+    finally:
+        plain.unlink(missing_ok=True)
+    raise InputError(
+        f"{source} was to be scrubbed for a bundle, but it is neither an nsys .sqlite export nor a torch.profiler JSON; "
+        "an .nsys-rep holds the environment and has to be exported first"
+    )
+
+
+def _unpack(source: Path, plain: Path) -> bytes:
+    """Unpack `source` to `plain` where it is compressed; the first bytes of what it holds."""
+    try:
         with source.open("rb") as raw:
             head = raw.read(16)
         if head.startswith((b"\x1f\x8b", b"\xfd7zXZ\x00")):
@@ -104,22 +124,12 @@ def _trace(source: Path, folder: Path) -> Path:
                 shutil.copyfileobj(packed, out, 1 << 20)
             with plain.open("rb") as raw:
                 head = raw.read(16)
-        read = plain if plain.exists() else source
-        if head == SQLITE_MAGIC:
-            scrub_sqlite(read, folder / "trace.sqlite", keep_names=False)
-            return folder / "trace.sqlite"
-        if head.lstrip()[:1] in (b"{", b"["):
-            scrub_kineto(read, folder / "trace.json")
-            return folder / "trace.json"
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as exc:
+        if isinstance(exc, OSError) and is_full(exc):
+            raise  # the disk of the copy, not of the trace
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
         raise InputError(f"{source} was to be scrubbed for a bundle, but it cannot be read ({reason})") from exc
-    finally:
-        plain.unlink(missing_ok=True)
-    raise InputError(
-        f"{source} was to be scrubbed for a bundle, but it is neither an nsys .sqlite export nor a torch.profiler JSON; "
-        "an .nsys-rep holds the environment and has to be exported first"
-    )
+    return head
 
 
 def _stages(source: Path, target: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..console import print_json, say, say_wrapped, size, warn
+from ..outputs import Force
 
 if TYPE_CHECKING:
     from ...traces.bundle import Bundle
@@ -30,12 +31,18 @@ def run(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="where to write it; default: <run>.bundle.tar.gz"),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="where to write it; default: <run>.bundle.tar.gz; - is standard output",
+        ),
     ] = None,
     expectations: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="folder of expectations_*.json; default: ./expectations, else the package's"),
     ] = None,
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of the table")] = False,
 ) -> int:
     """Put a run's proof into one archive, or verify one.
@@ -51,30 +58,37 @@ def run(
 
     given = words or []
     if given[:1] == ["verify"]:
-        if len(given) != 2 or output is not None or expectations is not None:
+        if len(given) != 2 or output is not None or expectations is not None or force:
             raise UsageError("`aisp-trace bundle verify` takes one file and, of the options, --json alone")
         return _verify(Path(given[1]), as_json)
     if len(given) > 1:
         raise UsageError(f"one run can be bundled, but {len(given)} words were given; to verify: bundle verify FILE")
-    return _make(Path(given[0]) if given else None, output, expectations, as_json)
+    return _make(Path(given[0]) if given else None, output, expectations, force, as_json)
 
 
-def _make(source: Path | None, output: Path | None, expectations: Path | None, as_json: bool) -> int:
+def _make(source: Path | None, output: Path | None, expectations: Path | None, force: bool, as_json: bool) -> int:
+    from ...traces.bundle import BUNDLE
+    from ...traces.output import Output
     from ...traces.run import RUNS_DIR, load_run, newest_run
     from ..bundle import make
+    from ..outputs import aside, expectation_files, inputs_of_run, refuse_mixture
 
     found = newest_run(Path(RUNS_DIR)) if source is None else load_run(source)
-    target = Path(f"{found.manifest.run_id}.bundle.tar.gz") if output is None else output
+    place = Path(f"{found.manifest.run_id}.bundle.tar.gz") if output is None else output
+    target = Output(place, BUNDLE, inputs_of_run(found, *expectation_files(expectations)), force)
+    refuse_mixture(as_json, target)
     made = make(found, expectations, target, _tell)
     if as_json:
         print_json(_document("made", made.bundle, made.judged, [], 0))
         return 0
-    say(f"bundle    {target} ({size(made.nbytes)}, {len(made.bundle.index.members)} files)")
-    say(f"identity  sha256 {made.bundle.identity}")
-    say(f"verdict   {_summary(made.judged)}")
-    say_wrapped(
-        "Write the identity down where it cannot be changed later, such as a commit or a message: it stands for every byte."
-    )
+    with aside(target):
+        say(f"bundle    {place} ({size(made.nbytes)}, {len(made.bundle.index.members)} files)")
+        say(f"identity  sha256 {made.bundle.identity}")
+        say(f"verdict   {_summary(made.judged)}")
+        say_wrapped(
+            "Write the identity down where it cannot be changed later, such as a commit or a message: it stands for every "
+            "byte."
+        )
     return 0
 
 

@@ -18,6 +18,7 @@ from ...capture.pair import require_program
 from ...capture.plan import DEFAULT_ROUNDS, DEFAULT_TIMEOUT_S, Plan, PlannedVariant
 from ...capture.recorders import choose_recorder
 from ...traces.errors import UsageError
+from ...traces.output import check_container
 from ...traces.run import RUNS_DIR, nearest
 from ...workloads import catalog
 from .. import calibration, console, every, pairs
@@ -48,7 +49,9 @@ def run(
     size: Annotated[str, typer.Option(help="tiny, default or large.")] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     recorder: Annotated[str, typer.Option(help="auto, nsys or torch.")] = "auto",
-    output: Annotated[Path, typer.Option(help="Folder that gets the run.", metavar="DIR")] = Path(RUNS_DIR),
+    output: Annotated[
+        Path, typer.Option(help="Folder that gets the run; made if need be, not those above it.", metavar="DIR")
+    ] = Path(RUNS_DIR),
     timeout: Annotated[float, typer.Option(help="Seconds one process may take.", metavar="S")] = DEFAULT_TIMEOUT_S,
     seed: Annotated[int, typer.Option(help="Seed of the inputs.", metavar="N")] = 0,
     warmup: Annotated[int | None, typer.Option(help="Iterations before the timed ones.", metavar="N")] = None,
@@ -122,6 +125,7 @@ def run(
         plans = [_builtin_plan(catalog.find(workload), options)]
     for plan in plans:
         planning.check_plan(plan)
+    check_container(output, "--output")
     if dry_run:
         for plan in plans:
             for line in planning.describe(plan, output / f"{plan.workload}-<time>"):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from ..outputs import Force
+
 if TYPE_CHECKING:
     from ..sources import Source
 
@@ -29,7 +31,10 @@ def run(
         bool, typer.Option("--scrub", help="copy an nsys .sqlite without environment, paths, users and hosts")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="OUT", help="file, or for parquet and csv folder, to make")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="OUT", help="file, or for parquet and csv folder, to make; - is standard output"
+        ),
     ] = None,
     variant: Annotated[str | None, typer.Option(help="of a run, only this variant")] = None,
     window: Annotated[
@@ -46,7 +51,7 @@ def run(
     below: Annotated[
         str | None, typer.Option("--range", metavar="RANGE", help="only this range and ranges in it are stages")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="replace an output that exists")] = False,
+    force: Force = False,
 ) -> None:
     """Write a trace and its analysis in a format that other programs read.
 

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from ..console import say
+from ..outputs import Force
 
 MOST_GAPS: Final = 500
 """Idle gaps of one device that a timeline draws, the longest of the window."""
@@ -21,13 +22,14 @@ def run(
             metavar="[RUN|TRACE]", help="a run folder or a trace; default: the newest run", show_default=False
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="where to write the page")] = Path(
-        "report.html"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="where to write the page; - is standard output")
+    ] = Path("report.html"),
     expectations: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="folder of expectations_*.json; default: ./expectations, else the package's"),
     ] = None,
+    force: Force = False,
     open_it: Annotated[bool, typer.Option("--open", help="show it in the browser when it is written")] = False,
 ) -> None:
     """Write one offline HTML page about a run.
@@ -35,18 +37,25 @@ def run(
     The verdicts, both timelines, where every nanosecond went, which copies were hidden, bandwidth, allocator and provenance, in
     one file that needs no network and can be sent to anyone. A bare trace gives a page without verdict.
     """
-    from ...report.page import render, write
+    from ...report.page import PAGE, render
+    from ...traces.output import Output
     from ..evidence import judge_run
     from ..main import version
+    from ..outputs import aside, expectation_files, inputs_of_run, inputs_of_trace
     from ..sources import find_source
 
     found = find_source(source)
+    files = [] if found.run is None else expectation_files(expectations)
+    inputs = inputs_of_trace(found.path) if found.run is None else inputs_of_run(found.run, *files)
+    target = Output(output, PAGE, inputs, force)
+    target.check()
     opened = list(found.open(gaps=MOST_GAPS))
     analyses = {str(o.variant): o.analysis for o in opened}
     traces = {o.side: o.trace for o in opened}
     verdicts = None if found.run is None else judge_run(found.run, analyses, expectations).verdicts
     page = render(found.run, [o.analysis for o in opened], traces, verdicts, version=version())
-    write(output, page)
-    say(f"report: {output} ({len(page.encode()) / 1e6:.1f} MB)")
-    if open_it:
+    target.write_text(page)
+    with aside(target):
+        say(f"report: {output} ({len(page.encode()) / 1e6:.1f} MB)")
+    if open_it and not target.is_stream:
         webbrowser.open(output.absolute().as_uri())
