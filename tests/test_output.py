@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.errors import InputError, UsageError
 from aisp_trace.traces.output import Inputs, Kind, Output, check_all, check_container, make_container, replacing
 
@@ -194,7 +195,7 @@ def test_a_device_and_a_pipe_are_written_to_and_stay(tmp_path: Path) -> None:
     reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
     reader.start()
     page(pipe).write_text("through")
-    reader.join(10)
+    reader.join(PATIENCE_S)
     assert got == ["through"] and stat.S_ISFIFO(pipe.stat().st_mode)
     assert listing(tmp_path) == ["pipe"]
 
@@ -218,7 +219,7 @@ def child(program: str, **options: object) -> subprocess.CompletedProcess[str]:
         "KIND = Kind('page', lambda head: head.startswith(b'<ours>'))\n"
     )
     command = [sys.executable, "-P", "-c", head + program]
-    return subprocess.run(command, text=True, timeout=60, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(command, text=True, timeout=PATIENCE_S, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload,no-any-return]
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
@@ -358,7 +359,7 @@ def test_ctrl_c_for_real(tmp_path: Path) -> None:
     assert len(listing(tmp_path)) == 2
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     assert listing(tmp_path) == ["old"] and (tmp_path / "old").read_text() == "<ours> old"
 
 

@@ -23,6 +23,7 @@ from aisp_trace.cli.main import COMMANDS, main
 from aisp_trace.cli.outputs import FORCE
 from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.judging.build import run_folder
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.tests.test_expectations_files import TIME, put, text
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -305,7 +306,7 @@ def test_links_devices_and_standard_output(case: Case, call: Call, place: Path) 
     assert "No space left on device" in refused(call, place, case, "/dev/full")
     for name in ("-", "/dev/stdout"):
         command = [sys.executable, "-P", "-m", "aisp_trace.cli", *case.args, case.flag, name]
-        done = subprocess.run(command, capture_output=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S)
         assert done.returncode in (0, 1, 3), done.stderr
         # Nothing else goes there: as many bytes as in the file, whose content may differ by the time of day alone.
         assert done.stdout[:20] == (place / "far").read_bytes()[:20] and done.stderr
@@ -322,7 +323,7 @@ def test_no_room_is_a_sentence_and_the_old_stays(case: Case, call: Call, place: 
         "sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-P", "-c", program, *case.args, case.flag, "out", "--force"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("aisp-trace: out cannot be written: ") and done.stderr.count("\n") == 1, done.stderr
     assert contents(place) == before
