@@ -1,0 +1,73 @@
+"""Compare the code with the snapshots of what users rely on, or refresh them (docs/contracts.md).
+
+python -P scripts/contracts.py --check                 every difference, and what it demands; leaves 1 if there is one
+python -P scripts/contracts.py --write [--breaking]    refresh; refuses what CHANGELOG.md does not name, and what breaks
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from aisp_trace.tests.contracts import rules
+from aisp_trace.tests.contracts.current import ROOT, everything
+
+FOLDER = ROOT / "tests" / "contracts"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check or write all snapshots."""
+    parser = argparse.ArgumentParser(description="Snapshots of what users rely on.", allow_abbrev=False)
+    todo = parser.add_mutually_exclusive_group(required=True)
+    todo.add_argument("--check", action="store_true", help="compare the code with the snapshots")
+    todo.add_argument("--write", action="store_true", help="refresh the snapshots")
+    parser.add_argument("--breaking", action="store_true", help="with --write: also what breaks somebody, on purpose")
+    asked = parser.parse_args(arguments)
+    found = everything()
+    changes = [change for name, today in found.items() for change in rules.changes(name, read(name), today)]
+    for change in changes:
+        print(change.sentence)
+    if asked.check:
+        return 1 if changes else 0
+    refused = [] if first_time() else unsaid(changes, newest_section())
+    for word in refused:
+        print(f"CHANGELOG.md does not name `{word}` in its first section; write the line, then the snapshot")
+    if any(change.breaks for change in changes) and not asked.breaking:
+        print("nothing was written: see above what breaks; --breaking writes it nevertheless")
+        return 1
+    if refused:
+        return 1
+    for name, snapshot in found.items():
+        (FOLDER / f"{name}.json").write_text(json.dumps(snapshot, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def read(name: str) -> rules.Snapshot:
+    """The committed snapshot called `name`; empty if there is none yet."""
+    file = FOLDER / f"{name}.json"
+    snapshot: rules.Snapshot = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return snapshot
+
+
+def first_time() -> bool:
+    """Whether no snapshot exists yet: then nothing has changed for anybody."""
+    return not list(FOLDER.glob("*.json"))
+
+
+def unsaid(changes: Iterable[rules.Change], section: str) -> list[str]:
+    """Words of `changes` that the changelog's `section` does not name."""
+    words = dict.fromkeys(change.word for change in changes)
+    return [word for word in words if not re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", section)]
+
+
+def newest_section(file: Path = ROOT / "CHANGELOG.md") -> str:
+    """The changelog of the version in the making."""
+    return re.split(r"^## ", file.read_text(encoding="utf-8"), flags=re.MULTILINE)[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
