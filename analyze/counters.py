@@ -58,6 +58,10 @@ _PAUSE: Final = 2
 Floats = npt.NDArray[np.float64]
 
 
+MOST_PERCENT: Final = 100
+"""A sample beyond this is none: these counters are shares of a peak, in whole percents."""
+
+
 def counter_table(work: Work) -> pl.DataFrame:
     """Table ``counters``: one row per device, metric and stage (null: the whole window; ``idle``: nothing was busy)."""
     rows_out: list[tuple[object, ...]] = []
@@ -68,7 +72,7 @@ def counter_table(work: Work) -> pl.DataFrame:
         source = next((name for name in sorted(known) if re.match(pattern, name)), None)
         if source is None:
             continue
-        samples = table.filter(pl.col("metric") == source)
+        samples = table.filter((pl.col("metric") == source) & pl.col("value").is_between(0, MOST_PERCENT))
         for span in work.spans:
             mine = samples.filter(pl.col("device") == span.device).drop_nulls("value").sort("time_ns")
             grid = _clipped(mine["time_ns"].to_numpy(), mine["value"].to_numpy(), span)

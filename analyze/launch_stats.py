@@ -108,8 +108,8 @@ def _by_stage(work: Work, rows: Rows, names: int) -> Iterator[_Stage]:
     for stage, mine in [(None, kernels), *work.by_path(kernels)]:
         length = work.end[mine] - work.start[mine]
         small = length < SMALL_NS
-        # Sums below 2**53 ns (104 days) are exact in float64.
-        total = np.bincount(name[mine], weights=length, minlength=names).astype(np.int64)
+        total = np.zeros(names, np.int64)  # not `bincount`, whose float64 is exact only below 2**53 ns
+        np.add.at(total, name[mine], length)
         yield _Stage(
             stage,
             np.bincount(name[mine], minlength=names),

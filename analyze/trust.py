@@ -126,9 +126,16 @@ def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
         say("partial", ("ledger", "causes", "projection", "overlap", "bytes"), f"the recorder says: {text.strip()}")
     for name, count in trace.meta.anomalies.items():
         if count and name.startswith(("ops", "api")):
-            say("partial", ("ledger", "causes"), f"{count} rows could not be used ({name.replace('_', ' ')})")
+            most = name == "ops_out_of_range" and count > facts.ops  # what is left is the smaller half
+            text = f"{count} rows could not be used ({name.replace('_', ' ')})"
+            say("unavailable" if most else "partial", ("ledger", "causes"), text)
         elif count and name == "ranges_without_thread":
             say("partial", ("projection",), f"{count} ranges do not say on which thread they were")
+        elif count and name == "ranges_out_of_range":
+            say("partial", ("projection",), f"{count} ranges have times that no recording has, and are left out")
+        elif count and name in ("memory_out_of_range", "memory_with_odd_bytes"):
+            text = f"{count} memory events have times or sizes that no recording has, and are left out"
+            say("partial", ("allocator",), text)
         elif count and name == "copies_of_unknown_kind":
             text = f"{count} copies do not say their direction and count by the memory they name, else as d2d"
             say("partial", ("ledger", "overlap", "bandwidth", "bytes"), text)

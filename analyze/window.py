@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..traces.errors import UsageError
+from ..traces.sums import LATEST_NS, MOST_SPAN
 from .intervals import Ints
 from .stages import MEASURED, WINDOW, Stages
 
@@ -42,8 +43,13 @@ def parse_window(text: str) -> WindowSpec:
     unit = {None: 1, "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
     try:
         start, end = (round(float(match[i]) * unit[match[i + 1]]) for i in (1, 3))
-    except ValueError as exc:
-        raise UsageError(f"--window {text!r} holds no two numbers; write START:END, e.g. 1.5ms:20ms") from exc
+    except (ValueError, OverflowError) as exc:
+        raise UsageError(f"--window {text[:80]!r} holds no two numbers; write START:END, e.g. 1.5ms:20ms") from exc
+    if max(abs(start), abs(end)) >= LATEST_NS or end - start > MOST_SPAN:
+        raise UsageError(
+            f"--window {text[:80]!r} is longer than the {MOST_SPAN // 86_400_000_000_000} days a recording may span, or beyond "
+            "any clock; write START:END within the trace"
+        )
     if end <= start:
         raise UsageError(f"--window {text!r} ends before it starts; write START:END with START < END")
     return start, end

@@ -11,14 +11,16 @@ that (pid, correlation) is always a safe key. Correlation ids alone collide betw
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import polars as pl
 
 from .columns import SLICE
 from .errors import InputError
+from .sums import summable
 
 TEXT: Final = "text"
 """Declared type of a dictionary-encoded text column; its polars dtype is ``pl.Enum`` of that column's own values."""
@@ -42,7 +44,7 @@ MEMORY_KINDS: Final = (
 """CUPTI's CUpti_ActivityMemoryKind, in the order of nsys's ENUM_CUDA_MEM_KIND (0 = pageable, 1 = pinned)."""
 
 MOST_BYTES: Final = 1 << 50
-"""A byte count from here on (1 PiB) is none: no device has as much memory, and 8,000 such counts have to fit a sum."""
+"""A byte count from here on (1 PiB) is none: no device has as much memory. Sums are kept in bounds by `sums`."""
 
 MOST_CORRELATIONS: Final = 1 << 32
 """A correlation id from here on is none: CUPTI's are of 32 bits."""
@@ -261,7 +263,8 @@ def text_column(name: str, codes: Any, values: Iterable[str]) -> pl.Series:
 def make_trace(meta: Meta, **tables: pl.DataFrame) -> Trace:
     """A checked `Trace` from whichever tables exist.
 
-    `ops`, `api` and `ranges` are put in their declared order and (re)numbered. Plain strings are encoded.
+    `ops`, `api` and `ranges` are put in their declared order and (re)numbered. Plain strings are encoded. Rows and byte counts
+    whose sums would not fit 64 bits are dropped and counted in ``Meta.anomalies`` (`sums.summable`).
     Raises `InputError` for an unknown table, a missing column, or a column of another type.
     """
     return make_partial_trace(meta, tables, ())
@@ -273,6 +276,10 @@ def make_partial_trace(meta: Meta, tables: Mapping[str, pl.DataFrame], left_out:
     if unknown:
         raise InputError(f"no table is called {unknown[0]!r}; tables are {', '.join(TABLES)}")
     frames = {name: _conform(name, tables[name], left_out) if name in tables else empty(name) for name in TABLES}
+    frames, odd = summable(frames)
+    if odd:
+        counts = Counter(meta.anomalies) + Counter(odd)
+        meta = replace(meta, anomalies=dict(sorted(counts.items())))
     frames["ops"] = _ordered(frames["ops"], "op_id", ["start_ns"])
     frames["api"] = _ordered(frames["api"], "call_id", ["start_ns"])
     frames["ranges"] = _ordered_ranges(frames["ranges"])

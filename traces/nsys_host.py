@@ -15,7 +15,8 @@ from .model import MEMORY_KINDS, MOST_BYTES, RANGE_STYLES, text_column
 from .nsys_ids import UNNAMED, DeviceMap, Hosts, coded, enum_numbers, memory_codes, name_codes, name_column
 from .nsys_ops import I32, I64, U32
 from .nsys_sqlite import Source
-from .nsys_usable import LATEST_NS, known, sane, timed
+from .nsys_usable import known, sane, timed
+from .sums import LATEST_NS
 
 _CALL: Final[Mapping[str, Any]] = {"start": I64, "end": I64, "globalTid": I64, "nameId": I64}
 

@@ -8,9 +8,7 @@ from typing import Final
 import polars as pl
 
 from .model import MOST_BYTES, MOST_CORRELATIONS
-
-LATEST_NS: Final = 1 << 61
-"""73 years: times are counted from the start of a recording, or from 1970. Sums of these still fit 64 bits."""
+from .sums import LATEST_NS
 
 
 def timed(frame: pl.DataFrame, what: str, odd: Counter[str]) -> pl.DataFrame:
