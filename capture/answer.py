@@ -23,7 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 
-from ..traces.errors import UsageError, WorkloadError
+from ..traces.documents import ANSWER as ANSWER_KIND
+from ..traces.documents import ANSWER_LINE, parse, read_text
+from ..traces.errors import InputError, UsageError, WorkloadError
 from ..traces.run import CommandAnswer, Statement
 
 ANSWER_VARIABLE: Final = "AISP_TRACE_ANSWER"
@@ -117,12 +119,14 @@ def read_answer(file: Path, who: str, *, iterations: bool = True) -> CommandAnsw
     `who`, for lines of another form, iterations that overlap in one process, and ranks that disagree on their number.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    except (OSError, UnicodeDecodeError) as exc:
+        lines = read_text(file, ANSWER_KIND).split("\n") if file.exists() else []
+    except InputError as exc:
         raise WorkloadError(f"what {who} wrote to {ANSWER_VARIABLE} cannot be read: {exc}") from exc
     ranges: dict[int, list[tuple[int, int, bool]]] = {}
     stated: list[Statement] = []
     for number, line in enumerate(lines, 1):
+        if not line and number == len(lines):
+            break  # behind the last line's end
         pid, found = _parse(line, f"line {number} of what {who} wrote to {ANSWER_VARIABLE}")
         if isinstance(found, Statement):
             stated += [found] if found not in stated else []
@@ -133,9 +137,9 @@ def read_answer(file: Path, who: str, *, iterations: bool = True) -> CommandAnsw
 
 def _parse(line: str, where: str) -> tuple[int, tuple[int, int, bool] | Statement]:
     try:
-        data = json.loads(line)
-    except json.JSONDecodeError:
-        data = None
+        data = parse(line, ANSWER_LINE, where)
+    except InputError as exc:
+        raise WorkloadError(f"{exc}; see `pydoc aisp_trace.capture.answer`") from exc
     match data:
         case {"pid": int(pid), "iteration": [int(start), int(end)], "measured": bool(measured)} if 0 <= start < end:
             return pid, (start, end, measured)

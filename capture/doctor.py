@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ..traces.errors import RecorderError
+from ..traces.documents import CHILD, parse
+from ..traces.errors import InputError, RecorderError
 from ..traces.hardware_key import hardware_key
 from . import host
 from .nsight import INSTALL, Nsys, find_nsys
@@ -142,8 +142,8 @@ def _torch_answer() -> Mapping[str, Any] | None:
     if answer is None:
         return None
     try:
-        found = json.loads(answer.splitlines()[-1])
-    except (json.JSONDecodeError, IndexError):
+        found = parse(answer.splitlines()[-1], CHILD, "what torch says of itself")
+    except (InputError, IndexError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -7,7 +7,6 @@ line and the sources' commit are still the same and its files are still there.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from ..traces.content import file_name
+from ..traces.documents import RESULT, STEP, read
 from ..traces.errors import InputError, WorkloadError
 from ..traces.output import make_container, reason
 from ..traces.run import MANIFEST, PARTIAL, Manifest, ProcessResult, from_json, to_json, write_json
@@ -62,18 +63,18 @@ class PartialRun:
         """The outcome of `step` if it was kept under the same `state`; null if not, or if its file is damaged."""
         file = self.path / STEPS / f"{step}.json"
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
+            data = read(file, STEP)
             if not isinstance(data, dict) or data.get("state") != dict(state):
                 return None
             return from_json(cls, data.get("value"), str(file))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, InputError):
+        except InputError:
             return None
 
 
 def begin(plan: Plan, output: Path) -> PartialRun:
     """A new unfinished run under `output`, which is made if need be; `UsageError` or `InputError` if it cannot be there."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    base = name = f"{plan.workload}-{stamp}"
+    base = name = f"{file_name(plan.workload)}-{stamp}"
     number = 2
     make_container(output, "--output")
     try:
@@ -99,11 +100,11 @@ def reopen(folder: Path) -> PartialRun:
 def load_result(file: Path, plan: Plan, variants: Sequence[str]) -> ProcessResult:
     """What a workload process wrote; raises `WorkloadError` if it is missing or not the answer to what was asked."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = read(file, RESULT)
         if not isinstance(data, dict) or data.get("schema") != RESULT_SCHEMA:
             raise InputError(f"its schema is not {RESULT_SCHEMA!r}")
         result = from_json(ProcessResult, data, "result")
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, InputError) as exc:
+    except InputError as exc:
         raise WorkloadError(
             f"{plan.workload} ended well but its result {file.name} cannot be used ({exc}); correct the workload"
         ) from exc

@@ -8,21 +8,19 @@ runs: a program that does not exist, words that only a shell understands, two va
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from ..traces.content import NAME
 from ..traces.errors import UsageError
 from ..traces.hardware_key import slug
 from .plan import PlannedVariant
 
 SHELL_WORDS: Final = ("|", "||", "&&", "&", ">", ">>", "<", ";")
 TIMINGS: Final = ("auto", "iterations", "processes")
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-"""What a rung or workload may be called: it names folders, and claims refer to it."""
 
 
 def pair_variants(baseline: str, rungs: Sequence[str], optimized: str) -> list[PlannedVariant]:

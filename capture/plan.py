@@ -6,7 +6,6 @@ needs. It holds plain values only.
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ..traces.content import NAME
+from ..traces.documents import HIGHEST, LOWEST, read
+from ..traces.documents import PLAN as PLAN_KIND
 from ..traces.errors import InputError, UsageError
-from ..traces.run import from_json
+from ..traces.run import check_workload, from_json
 from .answer import ANSWER_VARIABLE
 from .nsys import PROFILES
 from .recorders import Recorder, choose_recorder
@@ -27,6 +29,8 @@ DEVICES: Final = ("auto", "cpu", "cuda")
 DEFAULT_ROUNDS: Final = 8
 """The least number of rounds whose minimum and maximum are a 99 % interval of the median (2 * 0.5**8 = 0.8 %)."""
 DEFAULT_TIMEOUT_S: Final = 900.0
+MOST_TIMED: Final = 4_000_000
+"""Times of iterations in one run: 72 MB of the 128 that a manifest may have (``documents.MANIFEST``)."""
 COMMAND_VARIANT: Final = "command"
 FOREIGN: Final = ("command", "pair")
 """Sources that are the user's own command lines, which know nothing of the process protocol."""
@@ -88,7 +92,7 @@ class Plan:
 
 
 def check_plan(plan: Plan) -> Plan:
-    """`plan` itself; raises `UsageError` for the first thing in it that cannot be carried out."""
+    """`plan` itself; raises `UsageError` or `InputError` for the first thing in it that cannot be carried out."""
     if plan.profile not in PROFILES:
         raise UsageError(f"profile {plan.profile!r} does not exist; profiles are {', '.join(PROFILES)}")
     if plan.device not in ("cpu", "cuda"):
@@ -98,8 +102,13 @@ def check_plan(plan: Plan) -> Plan:
     twice = sorted({name for name in plan.names if plan.names.count(name) > 1})
     if twice:
         raise UsageError(f"variant {twice[0]!r} was asked for twice; name each once")
-    if odd := [name for name in plan.names if not name or Path(name).name != name or name == ".."]:
-        raise UsageError(f"variant {odd[0]!r} cannot name its folder in the run; take a name without '/'")
+    check_workload(plan.workload, "the workload's name")
+    for name in plan.names:
+        if not NAME.fullmatch(name):
+            raise UsageError(
+                f"a variant is called {name[:80]!r}, and it names a folder; use letters, digits, '_', '.' and '-', a letter or "
+                "digit first, at most 64"
+            )
     if plan.timeout_s <= 0:
         raise UsageError(f"--timeout is {plan.timeout_s:g} s; it must be above 0")
     if plan.source == "command":
@@ -114,6 +123,14 @@ def check_plan(plan: Plan) -> Plan:
         raise UsageError(f"--iterations is {plan.iterations}; it must be at least 1")
     if plan.warmup is None or plan.warmup < 0:
         raise UsageError(f"--warmup is {plan.warmup}; it must be at least 0")
+    timed = plan.iterations * plan.rounds * len(plan.variants)
+    if timed > MOST_TIMED:
+        raise UsageError(
+            f"{plan.rounds} rounds of {plan.iterations:,} iterations of {len(plan.variants)} variants are {timed:,} times, and a "
+            f"manifest holds {MOST_TIMED:,}; take fewer"
+        )
+    if plan.seed is not None and not LOWEST <= plan.seed <= HIGHEST:
+        raise UsageError(f"--seed is {plan.seed}; it must fit 64 bits")
     return plan
 
 
@@ -121,11 +138,9 @@ def load_plan(folder: Path) -> Plan:
     """The plan stored in an unfinished run folder; raises `InputError` if there is none."""
     file = folder / PLAN
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
-        raise InputError(
-            f"{folder} cannot be resumed: its {PLAN} cannot be read ({exc}); name an unfinished run's folder, or capture anew"
-        ) from exc
+        data = read(file, PLAN_KIND)
+    except InputError as exc:
+        raise InputError(f"{folder} cannot be resumed: {exc}") from exc
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise InputError(f"{folder} was begun by another version and cannot be resumed; capture anew")
     return check_plan(from_json(Plan, data, str(file)))

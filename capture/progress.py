@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from ..traces.content import one_line, printed
+
 
 class Progress:
     """Says what is about to happen, how long it has taken so far and about how long is left.
@@ -54,7 +56,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line of its own."""
-        print(text, file=self._stream if self._stream is not None else sys.stderr, flush=True)
+        line = printed(one_line(text))  # notes repeat what a workload's process answered
+        print(line, file=self._stream if self._stream is not None else sys.stderr, flush=True)
 
     def _end_step(self) -> None:
         if self._step_begun is not None:

@@ -17,13 +17,14 @@ pipeline (copies hidden under compute 0.45 with it, 0.95 with the C++ range or n
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 
-from ..traces.errors import RecorderError
+from ..traces.documents import STAGES as STAGES_KIND
+from ..traces.documents import read
+from ..traces.errors import InputError, RecorderError
 from ..traces.run import write_json
 
 TRACE: Final = "trace.json.gz"
@@ -121,8 +122,8 @@ class _Range:
 def recorded_ranges(folder: Path) -> int:
     """How many ranges the side file in `folder` lists; 0 if there is none or it is not one."""
     try:
-        data = json.loads((folder / STAGES).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        data = read(folder / STAGES, STAGES_KIND)
+    except InputError:
         return 0
     ranges = data.get("ranges") if isinstance(data, dict) else None
     return len(ranges) if isinstance(ranges, list) else 0

@@ -16,13 +16,13 @@ from ..expectations.evidence import gather
 from ..expectations.load import file_name, folder_to_write, load_file, load_folder
 from ..expectations.model import ExpectationFile
 from ..expectations.occasions import Occasion, exit_code
-from ..expectations.strict import read_text
 from ..expectations.wanted import load_wanted
 from ..expectations.write import file_text, output, write_file
+from ..traces.documents import EXPECTATIONS, read_text
 from ..traces.errors import UsageError
 from ..traces.run import Run
 from . import evidence as run_evidence
-from .console import Column, say, say_wrapped, table, warn
+from .console import Column, say, say_lines, say_wrapped, table, warn
 
 CHOSEN = {"option": "--expectations", "project": "the current project's", "package": "those of aisp-trace"}
 
@@ -48,7 +48,7 @@ def accept(runs: Sequence[Run], asked: Path | None, answers: Answers) -> int:
     key = occasions[0].evidence.hardware_key
     path, chosen, target, others = _target(asked, key)
     output(path).check()
-    before = read_text(path) if path.is_file() else None
+    before = read_text(path, EXPECTATIONS) if path.is_file() else None
     wanted = load_wanted(path.parent)
     proposal = propose(occasions, target, others, wanted, only=answers.only, allow_loosen=answers.allow_loosen)
     for occasion in occasions:
@@ -58,7 +58,8 @@ def accept(runs: Sequence[Run], asked: Path | None, answers: Answers) -> int:
     if proposal.refusals:
         return exit_code(proposal.refusals)
     if not proposal.changes:
-        say("\nNothing changes: no bound differs from what these runs say.")
+        say()
+        say("Nothing changes: no bound differs from what these runs say.")
         return 0
     if not answers.yes:
         _confirm(path)
@@ -82,7 +83,7 @@ def _target(asked: Path | None, key: str) -> tuple[Path, str, ExpectationFile, t
 def _show(proposal: Proposal, workload: str) -> None:
     if proposal.changes:
         say("")
-        say(differences_table(proposal.changes, workload))
+        say_lines(differences_table(proposal.changes, workload))
     if proposal.notes or proposal.refusals:
         say("")
     for note in proposal.notes:

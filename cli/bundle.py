@@ -25,6 +25,8 @@ from ..expectations.load import PATTERN
 from ..expectations.verdict import Verdict
 from ..report.page import render
 from ..traces.bundle import INDEX, Bundle, pack, unpack
+from ..traces.documents import CALIBRATION, parse, read, read_bytes
+from ..traces.documents import VERDICT as VERDICT_KIND
 from ..traces.errors import InputError
 from ..traces.hardware_key import calibration_name
 from ..traces.output import Output
@@ -44,7 +46,6 @@ VERDICT: Final = "verdict.json"
 REPORT: Final = "report.html"
 README: Final = "README.txt"
 
-MOST_VERDICT_BYTES: Final = 64 << 20
 PACKAGES: Final = ("numpy", "pandas", "plotly", "polars", "pyarrow")
 """Packages that take part in the verdict or the page."""
 
@@ -164,8 +165,7 @@ def _copy_calibration(run: Run, target: Path) -> None:
     for folder in folders(Path.cwd()):
         if (folder / name).is_file():
             target.mkdir()
-            text = (folder / name).read_text(encoding="utf-8")
-            write_json(target / name, clean_document(json.loads(text)))
+            write_json(target / name, clean_document(read(folder / name, CALIBRATION)))
             return
 
 
@@ -211,18 +211,13 @@ def _refuse_strays(bundle: Bundle, folder: Path, file: Path) -> None:
 
 
 def _stored(file: Path, bundle: Path) -> Any:
-    if file.stat().st_size > MOST_VERDICT_BYTES:
-        raise InputError(f"{bundle}: its {VERDICT} is larger than any verdict")
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as exc:
-        raise InputError(f"{bundle}: its {VERDICT} is no JSON ({exc})") from exc
+    return parse(read_bytes(file, VERDICT_KIND), VERDICT_KIND, f"{bundle}, its {VERDICT}")
 
 
 def _compare(stored: Any, derived: Mapping[str, Any], same_code: bool, file: Path) -> None:
     """`InputError` at the first difference. Of other versions the wording may differ, figures and verdicts may not."""
     skip = () if same_code else ("reason", "notes")
-    if where := _first_difference(stored, json.loads(json.dumps(derived)), "", skip):
+    if where := _first_difference(stored, parse(json.dumps(derived), VERDICT_KIND, VERDICT), "", skip):
         advice = (
             "do not believe it"
             if same_code

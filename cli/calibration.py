@@ -71,7 +71,7 @@ def show(calibration: Calibration) -> None:
     columns = [console.Column("link", "left", shrink=True)]
     columns += [console.Column(title) for title in ("GB/s", "copies of", "spread", "64 KiB GB/s")]
     console.say(f"hardware key {calibration.hardware_key}, driver {calibration.hardware.driver}")
-    console.say(console.table(columns, [_row(link) for link in calibration.links]))
+    console.say_lines(console.table(columns, [_row(link) for link in calibration.links]))
 
 
 def _row(link: Link) -> tuple[str, ...]:

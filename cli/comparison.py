@@ -11,7 +11,20 @@ from ..analyze.waterfall import Term, Waterfall, by_stage, over_devices
 from ..expectations.between import Untraced
 from .compared import Compared, Comparison, Side
 from .comparison_notes import turned, unsure
-from .console import GAP, Column, duration, ms, percent, say, say_wrapped, shorten, size, table, terminal_width
+from .console import (
+    GAP,
+    Column,
+    duration,
+    ms,
+    percent,
+    say,
+    say_lines,
+    say_wrapped,
+    shorten,
+    size,
+    table,
+    terminal_width,
+)
 
 LEFT: Final = "left"
 STAGES: Final = 8
@@ -20,7 +33,8 @@ STAGES: Final = 8
 
 def print_compared(found: Compared, top: int) -> None:
     """Print every comparison; `top` rows of terms and of kernels, the others in one row each, so that the rows sum."""
-    say("\n".join(_heads(found)))
+    for head in _heads(found):
+        say(head)
     if found.mode == "ladder":
         _print_ladder(found)
         found_whole = [c for c in found.comparisons if c.role == "total"] or list(found.comparisons[:1])
@@ -28,7 +42,8 @@ def print_compared(found: Compared, top: int) -> None:
         found_whole = list(found.comparisons)
     for comparison in found_whole:
         if found.mode != "pair":
-            say(f"\n{_title(comparison)}")
+            say()
+            say(_title(comparison))
         _print_comparison(comparison, top)
 
 
@@ -88,7 +103,9 @@ def _print_ladder(found: Compared) -> None:
         rows.append((name, _signed_ms(whole, fall.difference), share, ratio, timed, where))
     columns = [Column("step", LEFT, shrink=True), Column("diff ms"), Column("share")]
     say("")
-    say(table([*columns, Column("traced"), Column("untraced"), Column("largest change", LEFT, shrink=True)], rows))
+    say_lines(
+        table([*columns, Column("traced"), Column("untraced"), Column("largest change", LEFT, shrink=True)], rows)
+    )
     if any(c.untraced is not None and unsure(c.untraced) for c in found.comparisons):
         say("?: too few rounds, rounds that disagree, or an interval that holds 1")
     for c in found.comparisons:
@@ -117,7 +134,8 @@ def _print_comparison(c: Comparison, top: int) -> None:
     counts = [launch_count(s.analysis) for s in (c.base, c.opt)]
     if any(n is not None for n in counts):
         one, other = ("unknown" if n is None else f"{n:,}" for n in counts)
-        say(f"\nlaunches: {one} -> {other}")
+        say()
+        say(f"launches: {one} -> {other}")
     if c.notes:
         say("")
     for note in c.notes:
@@ -150,7 +168,7 @@ def _print_stages(fall: Waterfall, stages: Sequence[Term]) -> None:
     rows += [_row(fall, f"({len(others)} more)", _together(others))] if others else []
     rows.append(_total(fall))
     say("")
-    say(table([Column("stage", LEFT, shrink=True), *_FIGURES], rows))
+    say_lines(table([Column("stage", LEFT, shrink=True), *_FIGURES], rows))
 
 
 def _print_terms(fall: Waterfall, terms: Sequence[Term], top: int) -> None:
@@ -166,7 +184,7 @@ def _print_terms(fall: Waterfall, terms: Sequence[Term], top: int) -> None:
     rows.append((*_total(fall, ""), *([None] if spreads else [])))
     columns = [Column("term", LEFT, shrink=True), Column("what", LEFT), *_FIGURES]
     say("")
-    say(table([*columns, *([Column("spread")] if spreads else [])], rows))
+    say_lines(table([*columns, *([Column("spread")] if spreads else [])], rows))
 
 
 def _print_kernels(c: Comparison, top: int) -> None:
@@ -185,9 +203,10 @@ def _print_kernels(c: Comparison, top: int) -> None:
         )
         for k in lines
     ]
-    say(f"\nkernels: {', '.join(f'{n} {s}' for s, n in count.items() if n)}")
+    say()
+    say(f"kernels: {', '.join(f'{n} {s}' for s, n in count.items() if n)}")
     columns = [Column("kernel", LEFT, shrink=True), Column("status", LEFT), Column("base n"), Column("opt n")]
-    say(table([*columns, *_TIMES], rows))
+    say_lines(table([*columns, *_TIMES], rows))
 
 
 def _print_copies(c: Comparison) -> None:
@@ -206,7 +225,7 @@ def _print_copies(c: Comparison) -> None:
     ]
     titles = ("base n", "opt n", "base", "opt")
     say("")
-    say(table([Column("copies", LEFT), *(Column(x) for x in titles), *_TIMES], rows))
+    say_lines(table([Column("copies", LEFT), *(Column(x) for x in titles), *_TIMES], rows))
 
 
 _TIMES: Final = (Column("base ms"), Column("opt ms"), Column("diff ms"))

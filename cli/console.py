@@ -1,26 +1,32 @@
 """How commands print: escaped text, tables that fit 80 columns, and JSON.
 
-Everything a trace or a manifest says is foreign text, so `say`, `warn`, `table` and `escape` neutralise control
-characters: a kernel's name cannot move the cursor, recolour the terminal or break a line. Times arrive here as
+Everything a trace or a manifest says is foreign text, so all that is printed goes through `print_line`: a kernel's name cannot
+move the cursor, recolour the terminal, break a line, or begin one that a CI runner takes for a command. Times arrive here as
 integer nanoseconds and become milliseconds here, once. Null is shown as ``-``, never as zero.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
+
+from ..traces.content import one_line, printed
 
 NOTHING: Final = "-"
 """What is shown where a figure does not exist."""
 
 _CONTAINERS: Final = (dict, list, tuple)
 _encode: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=True).encode
+
+escape: Final = one_line
+"""Foreign text on one line, with nothing in it that a terminal obeys."""
 
 GAP: Final = "  "
 """Between two columns of a table."""
@@ -35,9 +41,20 @@ class Column:
     shrink: bool = False
 
 
-def say(text: str = "") -> None:
-    """Print `text` on stdout; its line breaks are kept, other control characters are escaped."""
-    print(escape(text, keep="\n"))
+def say(line: str = "") -> None:
+    """Print one line on stdout: a line break in it came from outside and is escaped like other control characters."""
+    print_line(line)
+
+
+def say_lines(text: str) -> None:
+    """Print the lines of `text`, such as a `table`, whose foreign parts are escaped already: its line breaks are ours."""
+    for line in text.split("\n"):
+        print_line(line)
+
+
+def print_line(line: str, stream: TextIO | None = None) -> None:
+    """The one place that prints text, by default on stdout."""
+    print(printed(escape(line)), file=stream)
 
 
 def say_wrapped(text: str, first: str = "", rest: str = "  ") -> None:
@@ -53,17 +70,21 @@ def say_wrapped(text: str, first: str = "", rest: str = "  ") -> None:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    print("\n".join(lines))
+    for line in lines or [""]:
+        print_line(line)
 
 
 def warn(sentence: str) -> None:
     """Print one line on stderr, as every message of the program: ``aisp-trace: <sentence>``."""
-    print(f"aisp-trace: {escape(sentence)}", file=sys.stderr)
+    print_line(f"aisp-trace: {sentence}", sys.stderr)
 
 
 def print_json(document: Any) -> None:
-    """Print `document` as ASCII JSON, keys in their own order. NaN and infinity raise `ValueError`: JSON has none."""
-    print(json_text(document))
+    """Print `document` as ASCII JSON, keys in their own order. NaN and infinity raise `ValueError`: JSON has none.
+
+    What a CI runner would obey (`printed`) is written as an escape of JSON's, which stands for the same text.
+    """
+    print(re.sub(r"#(?=#\[|#vso\[)", r"\\u0023", json_text(document)))
 
 
 def json_text(document: Any) -> str:
@@ -110,16 +131,6 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], width: in
         cells.append([NOTHING if value is None else escape(str(value)) for value in row])
     widths = _fit(columns, [max(map(display_width, column)) for column in zip(*cells, strict=True)], limit)
     return "\n".join(_line(columns, line, widths) for line in cells)
-
-
-def escape(text: str, keep: str = "") -> str:
-    r"""`text` with every character that a terminal might obey, and every lone surrogate, as ``\x1b`` or ``\u202e``.
-
-    Those are the Unicode categories Cc, Cf, Cs, Zl and Zp; characters in `keep` stay as they are.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if c in keep or c.isprintable() or c == "\u3000" else _code(c) for c in text)
 
 
 def shorten(text: str, width: int) -> str:
@@ -183,13 +194,6 @@ def _char_width(char: str) -> int:
     if unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def _code(char: str) -> str:
-    point = ord(char)
-    if point <= 0xFF:
-        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(char, f"\\x{point:02x}")
-    return f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"
 
 
 def _three(value: float) -> str:

@@ -12,7 +12,7 @@ import polars as pl
 from ..analyze.bound import bounds
 from ..analyze.launch_stats import SMALL_NS
 from ..analyze.result import Analysis
-from .console import Column, duration, ms, percent, say, shorten, size, table
+from .console import Column, duration, ms, percent, say, say_lines, shorten, size, table
 
 LEFT: Final = "left"
 
@@ -46,7 +46,8 @@ def print_device_details(analysis: Analysis, device: int) -> None:
     for bound in bounds(analysis):
         if bound.device == device:
             times = f"{ms(bound.bound_ns)} ms of {ms(bound.measured_ns)} ms"
-            say(f"\niteration / busiest kind: {bound.ratio:.2f} ({bound.kind}, {times})")
+            say()
+            say(f"iteration / busiest kind: {bound.ratio:.2f} ({bound.kind}, {times})")
     _print_streams(analysis, device)
     _print_launches(analysis, device)
     _print_kernels(analysis, device)
@@ -71,7 +72,8 @@ def _print_streams(analysis: Analysis, device: int) -> None:
     window = sum(levels)
     shares = ", ".join(f"{name} {percent(ns / window)}" for name, ns in zip(("0", "1", "2", "3+"), levels, strict=True))
     average = int(streams["busy_ns"].sum()) / window
-    say(f"\nstreams busy at once: {shares}; {average:.2f} on average")
+    say()
+    say(f"streams busy at once: {shares}; {average:.2f} on average")
 
 
 def _print_launches(analysis: Analysis, device: int) -> None:
@@ -88,7 +90,7 @@ def _print_launches(analysis: Analysis, device: int) -> None:
         ]
         say("")
         titles = ("n", "min", "p50", "p90", "p99", "max")
-        say(table([Column("launches", LEFT), *(Column(t) for t in titles)], rows))
+        say_lines(table([Column("launches", LEFT), *(Column(t) for t in titles)], rows))
     for row in analysis.kernel_counts.filter(whole).iter_rows(named=True):
         _print_kernel_counts(row)
 
@@ -116,7 +118,9 @@ def _print_kernels(analysis: Analysis, device: int) -> None:
     ]
     if rows:
         say("")
-        say(table([Column("kernel", LEFT, shrink=True), *(Column(t) for t in ("n", "ms", "mean", "share"))], rows))
+        say_lines(
+            table([Column("kernel", LEFT, shrink=True), *(Column(t) for t in ("n", "ms", "mean", "share"))], rows)
+        )
 
 
 def _print_counters(analysis: Analysis) -> None:
@@ -132,7 +136,7 @@ def _print_counters(analysis: Analysis) -> None:
     if rows:
         say("")
         titles = ("dev", "HBM read", "HBM write", "tensor", "SM active")
-        say(table([Column("counters", LEFT, shrink=True), *(Column(t) for t in titles)], rows))
+        say_lines(table([Column("counters", LEFT, shrink=True), *(Column(t) for t in titles)], rows))
         if left := len(busiest) - len(most):
             say(f"and {left:,} stages that were busy for less")
         if (analysis.counters["trust"] != "ok").any():
@@ -168,7 +172,7 @@ def _print_collectives(analysis: Analysis) -> None:
     if rows:
         say("")
         columns = [Column("collective", LEFT, shrink=True), Column("stage", LEFT, shrink=True)]
-        say(table([*columns, *(Column(t) for t in ("dev", "n", "paired", "ms", "wait", "comm"))], rows))
+        say_lines(table([*columns, *(Column(t) for t in ("dev", "n", "paired", "ms", "wait", "comm"))], rows))
         if left := len(analysis.collectives) - len(rows):
             say(f"and {left:,} that took less")
 
@@ -189,4 +193,4 @@ def _print_memory(analysis: Analysis) -> None:
     if rows:
         say("")
         titles = ("dev", "allocations", "frees", "allocated", "peak", "at the end")
-        say(table([Column("driver memory", LEFT), *(Column(t) for t in titles)], rows))
+        say_lines(table([Column("driver memory", LEFT), *(Column(t) for t in titles)], rows))

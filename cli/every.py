@@ -108,7 +108,7 @@ def show_runs(runs: Sequence[Path]) -> int:
 
 def _show(runs: Sequence[Path]) -> None:
     if len(runs) > 1:
-        console.say(summary([load_run(path) for path in runs]))
+        console.say_lines(summary([load_run(path) for path in runs]))
         console.say()
     for path in runs:
         try:

@@ -13,10 +13,10 @@ from ..expectations.diff import Difference, differences
 from ..expectations.load import FILE_PREFIX, PATTERN, choose_folder, load_expectations, load_file, load_folder
 from ..expectations.model import ANY, Claim, ExpectationFile, Expectations, TimeClaim
 from ..expectations.parse import parse
-from ..expectations.strict import read_text
 from ..expectations.wanted import FILE as WANTED
 from ..expectations.wanted import load_wanted
 from ..expectations.write import claim_document
+from ..traces.documents import EXPECTATIONS, read_text
 from ..traces.errors import InputError
 from ..traces.run import nearest
 from .accepting import CHOSEN, differences_table
@@ -60,7 +60,7 @@ def chosen_claims(asked: Path | None, workload: str | None, hardware: str | None
 
 def claims_text(found: Expectations) -> str:
     """File by file: each claim with what it bounds, its reason, and its source."""
-    parts = [f"expectations  {found.folder} ({CHOSEN[found.chosen]})"]
+    parts = [f"expectations  {escape(str(found.folder))} ({CHOSEN[found.chosen]})"]
     for file in found.files:
         if file.claims:
             where = "any machine" if file.hardware_key == ANY else file.hardware_key
@@ -158,7 +158,7 @@ def _validated(file: Path) -> Validation:
             return Validation(file, len(load_wanted(file.parent)), None)
         # A file by itself may have any name; in a folder its name says which machine it is for.
         named = file.name.startswith(FILE_PREFIX)
-        claims = load_file(file).claims if named else parse(read_text(file), str(file)).claims
+        claims = load_file(file).claims if named else parse(read_text(file, EXPECTATIONS), str(file)).claims
         return Validation(file, len(claims), None)
     except InputError as exc:
         return Validation(file, 0, str(exc))
@@ -180,7 +180,7 @@ def _files(path: Path) -> dict[str, tuple[Claim, ...]]:
         if not found:
             raise InputError(f"{path} holds no file {PATTERN}; name a folder that does")
         return found
-    file = parse(read_text(path), str(path))
+    file = parse(read_text(path, EXPECTATIONS), str(path))
     return {file.hardware_key: file.claims}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -17,11 +16,12 @@ from ..analyze.document import document
 from ..analyze.selection import Selection
 from ..report.export_perfetto import PERFETTO, write_perfetto
 from ..report.export_tables import MARK, SCHEMA, TABLES_FOLDER, write_tables
+from ..traces.content import file_name
 from ..traces.errors import UsageError
-from ..traces.open import decompressed
 from ..traces.output import Kind, Output, check_all
 from ..traces.run import write_json
 from ..traces.scrub import scrub_sqlite
+from ..traces.unpack import decompressed
 from .console import json_text, say, size
 from .outputs import aside, inputs_of_run, inputs_of_trace
 from .sources import Opened, Source
@@ -145,7 +145,7 @@ def _file_names(source: Source) -> dict[str | None, str]:
     """What each recorded variant is called in a file's name; no two are called the same."""
     names: dict[str | None, str] = {}
     for variant in _traces(source):
-        name = re.sub(r"[^A-Za-z0-9_.-]|^\.", "_", variant or "")
+        name = file_name(variant or "")
         names[variant] = name if name not in names.values() else f"{name}_{len(names)}"
     return names
 

@@ -109,11 +109,11 @@ def leave() -> NoReturn:
 def run(args: list[str]) -> int:
     """Run `args`, the words after ``aisp-trace``; returns the exit code, and raises whatever the command raises."""
     if not args:
-        console.say(help_text())
+        console.say_lines(help_text())
         return 2
     first = args[0]
     if first in ("--help", "-h"):
-        console.say(help_text())
+        console.say_lines(help_text())
         return 0
     if first == "--version":
         console.say(f"aisp-trace {version()}")
@@ -160,7 +160,7 @@ def _run_subcommand(command: Command, subcommands: Mapping[str, Any], args: list
     lines = "\n".join(f"  {n}  {(f.__doc__ or '').splitlines()[0]}" for n, f in _aligned(subcommands))
     text = f"Usage: aisp-trace {command.name} ACTION [OPTIONS] [ARGS]\n\n{command.help}\n\nActions:\n{lines}"
     if not args or args[0] in ("--help", "-h"):
-        console.say(text)
+        console.say_lines(text)
         return 0 if args else 2
     if args[0].startswith("-"):
         hint = nearest(args[0], ["--help"]) or f"; its actions have options: {', '.join(subcommands)}"
@@ -257,7 +257,8 @@ def _print_bug(error: Exception) -> None:
     import traceback
 
     text = "".join(traceback.format_exception(error))
-    print(console.escape(text, keep="\n"), file=sys.stderr, end="")
+    for line in text.splitlines():
+        console.print_line(line, sys.stderr)
     console.warn("this is a bug in aisp-trace; please report it with the lines above")
 
 

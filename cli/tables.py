@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 from ..analyze.result import IDLE, Analysis
-from .console import Column, duration, ms, percent, rate, say, say_wrapped, shorten, size, table
+from .console import Column, duration, ms, percent, rate, say, say_lines, say_wrapped, shorten, size, table
 from .details import longest, print_details, print_device_details, print_gap_calls
 
 LEFT: Final = "left"
@@ -38,7 +38,8 @@ def _print_device(analysis: Analysis, device: int, name: str) -> None:
     here = pl.col("device") == device
     window = analysis.windows.filter(here).row(0, named=True)
     length = window["end_ns"] - window["start_ns"]
-    say(f"\ndevice {device} {name}: window {duration(length)} from {window['start_ns']} ns")
+    say()
+    say(f"device {device} {name}: window {duration(length)} from {window['start_ns']} ns")
     cells = (
         analysis.ledger.filter(here).group_by("category", "cause").agg(pl.col("ns").sum()).sort("ns", descending=True)
     )
@@ -59,7 +60,7 @@ def _print_device(analysis: Analysis, device: int, name: str) -> None:
         )
     rows.append(("total", ms(length), percent(1.0), None, None, None))
     columns = [Column("where the time went", LEFT), Column("ms"), Column("share")]
-    say(table([*columns, Column("ops"), Column("union ms"), Column("bytes")], rows))
+    say_lines(table([*columns, Column("ops"), Column("union ms"), Column("bytes")], rows))
     _print_overlap(analysis, device)
     _print_gaps(analysis, device, window["start_ns"], length)
     print_device_details(analysis, device)
@@ -74,14 +75,15 @@ def _print_overlap(analysis: Analysis, device: int) -> None:
     ]
     if rows:
         say("")
-        say(
+        say_lines(
             table(
                 [Column("overlap", LEFT), Column("ms"), Column("hidden ms"), Column("hidden"), Column("of ideal")], rows
             )
         )
         return
     moved = not whole.filter(pl.col("a") == "copy").is_empty()
-    say("\noverlap: nothing ran beside the copies" if moved else "\noverlap: no copies")
+    say()
+    say("overlap: nothing ran beside the copies" if moved else "overlap: no copies")
 
 
 def _print_gaps(analysis: Analysis, device: int, start: int, length: int) -> None:
@@ -120,7 +122,7 @@ def _print_stages(analysis: Analysis) -> None:
         rows.append((labels[row["path"]], row["device"], row["instances"], ms(row["host_ns"]), ops, *shown))
     titles = ("dev", "n", "host ms", "ops", "compute", "copy", "comm", "idle")
     say("")
-    say(table([Column("stage (ms)", LEFT, shrink=True), *(Column(t) for t in titles)], rows))
+    say_lines(table([Column("stage (ms)", LEFT, shrink=True), *(Column(t) for t in titles)], rows))
     if left := len(analysis.stages) - len(stages):
         say(f"and {left:,} shorter ones; --depth and --stages choose, --json shows all")
 
@@ -144,7 +146,9 @@ def _print_bandwidth(analysis: Analysis) -> None:
     """A table for each device that copied; its number stands above where there are several."""
     several = analysis.bandwidth["device"].n_unique() > 1
     for (device,), copies in analysis.bandwidth.group_by("device", maintain_order=True):
-        say(f"\ncopies of device {device}" if several else "")
+        say()
+        if several:
+            say(f"copies of device {device}")
         _print_copies(copies)
 
 
@@ -157,7 +161,7 @@ def _print_copies(copies: pl.DataFrame) -> None:
         rows.append((r["kind"], ends, r["bucket"], r["ops"], size(r["nbytes"]), *rates, of_peak))
     columns = [Column("copies", LEFT), Column("memory", LEFT, shrink=True), Column("size", LEFT)]
     figures = ("n", "bytes", "GB/s", "expected", "of peak")
-    say(table([*columns, *(Column(title) for title in figures)], rows))
+    say_lines(table([*columns, *(Column(title) for title in figures)], rows))
     for line in _peaks(copies):
         say(line)
 
@@ -181,7 +185,7 @@ def _print_allocator(analysis: Analysis) -> None:
             Column("host ms"),
             Column("device stalled ms"),
         ]
-        say(table(columns, rows))
+        say_lines(table(columns, rows))
         if left := len(used) - len(rows):
             say(f"and {left:,} stages that stalled less")
 

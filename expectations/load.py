@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from ..traces.documents import EXPECTATIONS, read_text
 from ..traces.errors import InputError
 from .model import ANY, ExpectationFile, Expectations
 from .parse import parse, refuse_twins
-from .strict import read_text
 
 FILE_PREFIX: Final = "expectations_"
 PATTERN: Final = f"{FILE_PREFIX}*.json"
@@ -43,7 +43,7 @@ def load_folder(folder: Path, chosen: str) -> Expectations:
 
 def load_file(path: Path) -> ExpectationFile:
     """The claims of one file; raises `InputError` if it is not exactly right or named for another hardware key."""
-    found = parse(read_text(path), str(path))
+    found = parse(read_text(path, EXPECTATIONS), str(path))
     if path.name != file_name(found.hardware_key):
         raise InputError(f"{path} holds hardware_key {found.hardware_key!r}; rename the file or correct the key")
     return found

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from ..traces import documents
+from ..traces.documents import EXPECTATIONS
 from ..traces.errors import InputError
 from ..traces.run import nearest
 from .metrics import METRICS, Metric, cannot_fail
@@ -25,7 +27,7 @@ from .model import (
     Source,
     TimeClaim,
 )
-from .strict import Fields, strict_json
+from .strict import Fields
 
 _SHARED: Final = ("type", "id", "workload", "variant", "size", "why", "source", "provenance")
 _TIME: Final = (*_SHARED, "baseline", "ratio", "max_ms", "min_items_per_s")
@@ -34,7 +36,7 @@ _MECHANISM: Final = (*_SHARED, "metric", "of", "stage", "against", "bound", "uni
 
 def parse(text: str, where: str) -> ExpectationFile:
     """The claims in `text`; `where` names the file in errors. Raises `InputError` for anything that is not exactly right."""
-    fields = Fields(strict_json(text, where), where, ("schema", "hardware_key", "claims"))
+    fields = Fields(documents.parse(text, EXPECTATIONS, where), where, ("schema", "hardware_key", "claims"))
     schema = fields.text("schema")
     if schema != SCHEMA:
         raise InputError(f"{where} has schema {schema!r}, not {SCHEMA!r}; write it for this version")

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ..traces.content import KEY
 from .metrics import METRICS, Metric, greatest
 from .model import ANY, SCHEMA, SOURCE_KINDS
-from .strict import ID, LONGEST_TEXT
+from .strict import LONGEST_TEXT
 
 FILE: Final = "expectations.schema.json"
 
@@ -50,7 +51,7 @@ def _definitions() -> dict[str, Any]:
             "maxLength": LONGEST_TEXT,
             "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$",
         },
-        "identifier": {"type": "string", "pattern": f"^{ID.pattern}$"},
+        "identifier": {"type": "string", "pattern": f"^{KEY.pattern}$"},
         "claim": {
             "type": "object",
             "required": ["type"],

@@ -1,19 +1,15 @@
-"""Strict JSON: objects whose keys are known, occur once and have the right types, with errors that name the nearest key."""
+"""Objects of strict JSON (``traces/documents.py``) whose keys are known and have the right types; errors name the nearest key."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from ..traces.content import KEY
 from ..traces.errors import InputError
 from ..traces.run import nearest
 
 LONGEST_TEXT: Final = 500
-ID: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}")
 
 
 class Fields:
@@ -58,7 +54,7 @@ class Fields:
 
     def identifier(self, key: str) -> str:
         value = self.text(key)
-        if not ID.fullmatch(value):
+        if not KEY.fullmatch(value):
             raise InputError(f"{self.where}: {key!r} is {value!r}; write lower-case letters, digits, '_', '.', '-'")
         return value
 
@@ -66,51 +62,13 @@ class Fields:
         value = self.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.refuse(key, "a number", value)
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise InputError(f"{self.where}: {key!r} is not a finite number")
-        return number
+        return float(value)
 
     def optional_number(self, key: str) -> float | None:
         return None if self.data.get(key) is None else self.number(key)
 
     def refuse(self, key: str, wanted: str, found: Any) -> NoReturn:
         raise InputError(f"{self.where}: {key!r} must be {wanted}, found {_json_type(found)}")
-
-
-def read_text(path: Path) -> str:
-    """The text of a file; raises `InputError` if it cannot be read or is not UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as exc:
-        raise InputError(f"{path} cannot be read: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{path} is not UTF-8 text (byte {exc.start}); save it as UTF-8") from exc
-
-
-def strict_json(text: str, where: str) -> Any:
-    """`text` as JSON in which no key occurs twice in one object and every number is finite; else `InputError`."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in out:
-                raise InputError(f"{where}: key {key!r} appears twice in one object; keep one")
-            out[key] = value
-        return out
-
-    def no_constant(name: str) -> NoReturn:
-        raise InputError(f"{where}: {name} is no JSON number; a bound is finite, or null")
-
-    try:
-        return json.loads(text, object_pairs_hook=once, parse_constant=no_constant)
-    except RecursionError as exc:
-        raise InputError(f"{where} nests too deeply to be an expectation file") from exc
-    except ValueError as exc:  # also an integer of too many digits
-        raise InputError(f"{where} is not JSON: {exc}") from exc
 
 
 def _json_type(value: Any) -> str:

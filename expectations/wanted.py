@@ -16,11 +16,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from ..traces import documents
+from ..traces.documents import EXPECTATIONS
 from ..traces.errors import InputError
 from ..traces.run import nearest
 from .model import Bound, MechanismClaim, Source
 from .parse import check_metric
-from .strict import Fields, read_text, strict_json
+from .strict import Fields
 
 FILE: Final = "wanted_claims.json"
 SCHEMA: Final = "aisp-trace/wanted-claims/1"
@@ -40,12 +42,12 @@ def load_wanted(folder: Path) -> tuple[MechanismClaim, ...]:
     Raises `InputError` for a file that is not exactly right.
     """
     file = folder / FILE
-    return parse_wanted(read_text(file), str(file)) if file.is_file() else ()
+    return parse_wanted(documents.read_text(file, EXPECTATIONS), str(file)) if file.is_file() else ()
 
 
 def parse_wanted(text: str, where: str) -> tuple[MechanismClaim, ...]:
     """As `load_wanted`, from the text of the file."""
-    top = Fields(strict_json(text, where), where, ("schema", "claims"))
+    top = Fields(documents.parse(text, EXPECTATIONS, where), where, ("schema", "claims"))
     if top.text("schema") != SCHEMA:
         raise InputError(f"{where} has schema {top.text('schema')!r}, not {SCHEMA!r}; write it for this version")
     claims = top.get("claims")

@@ -11,13 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from ..traces import documents
+from ..traces.documents import EXPECTATIONS
 from ..traces.errors import InputError
 from ..traces.output import Kind, Output
 from .model import SCHEMA, Bound, Claim, TimeClaim
 from .parse import parse
-from .strict import read_text, strict_json
 
-EXPECTATIONS: Final = Kind("expectation file")
+FILE: Final = Kind("expectation file")
 
 
 def file_text(before: str | None, hardware_key: str, claims: Iterable[Claim]) -> str:
@@ -28,7 +29,7 @@ def file_text(before: str | None, hardware_key: str, claims: Iterable[Claim]) ->
     kept: Mapping[str, Any] = {}
     if before is not None:
         old = parse(before, "the present file")
-        data = strict_json(before, "the present file")["claims"]
+        data = documents.parse(before, EXPECTATIONS, "the present file")["claims"]
         kept = {claim.id: (claim, entry) for claim, entry in zip(old.claims, data, strict=True)}
     entries = []
     for claim in claims:
@@ -66,7 +67,7 @@ def write_file(path: Path, text: str, before: str | None) -> None:
     Raises `InputError` if the file is not `before` any more (null: did not exist), since someone else changed it after
     the differences were shown, or if it cannot be written.
     """
-    now = read_text(path) if path.is_file() else None
+    now = documents.read_text(path, EXPECTATIONS) if path.is_file() else None
     if now != before:
         raise InputError(f"{path} was changed meanwhile; nothing was written, look at the differences again")
     output(path).write_text(text)
@@ -74,7 +75,7 @@ def write_file(path: Path, text: str, before: str | None) -> None:
 
 def output(path: Path) -> Output:
     """`path` as the expectation file to change: read strictly and shown before, so replaced without --force."""
-    return Output(path, EXPECTATIONS, force=True, option="--expectations")
+    return Output(path, FILE, force=True, option="--expectations")
 
 
 def _bound(bound: Bound) -> dict[str, float | int]:

@@ -377,7 +377,7 @@ def test_iterations_of_ranks_are_one_job(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (["no json"], "line 1 of what baseline wrote to AISP_TRACE_ANSWER is neither"),
+        (["no json"], "line 1 of what baseline wrote to AISP_TRACE_ANSWER .* is not JSON"),
         ([line(1, **it(5, 5))], "line 1"),
         ([line(1, iteration=[1, 2])], "line 1"),
         ([line(1, **it(1, 5)), line(1, **work(0))], "line 2"),

@@ -173,10 +173,11 @@ def test_wrong_expectations_leave_2(check: Check, tmp_path: Path) -> None:
 
 
 def test_hostile_names_do_not_reach_the_terminal(check: Check, tmp_path: Path) -> None:
-    run = run_folder(tmp_path / "pipe\x1b[31mline")
-    code, out = check(run, "--expectations", claims(tmp_path / "mine", TIME))
+    run_folder(tmp_path / "pipeline-1").rename(tmp_path / "pipe\x1b[31mline")
+    code, out = check(tmp_path / "pipe\x1b[31mline", "--expectations", claims(tmp_path / "mi\x1b[31mne", TIME))
     assert code == 0
     assert "\x1b" not in out
+    assert "mi\\x1b[31mne" in out
 
 
 def flowed(text: str) -> str:

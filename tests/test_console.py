@@ -20,6 +20,7 @@ from aisp_trace.cli.console import (
     print_json,
     rate,
     say,
+    say_lines,
     shorten,
     size,
     table,
@@ -100,11 +101,12 @@ def test_shorten_fits(text: str, width: int) -> None:
     assert short == text or "…" in short
 
 
-def test_say_keeps_lines_and_warn_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_say_and_warn_are_one_line_and_say_lines_keeps_lines(capsys: pytest.CaptureFixture[str]) -> None:
     say("one\ntwo\x07")
+    say_lines("one\ntwo\x07")
     warn("three\nfour")
     captured = capsys.readouterr()
-    assert captured.out == "one\ntwo\\x07\n"
+    assert captured.out == "one\\ntwo\\x07\none\ntwo\\x07\n"
     assert captured.err == "aisp-trace: three\\nfour\n"
 
 

@@ -29,7 +29,7 @@ BEYOND_A_SCHEMA = (
     "is compared with itself",
     "is above max",
     "did you mean 'optimized'",  # a name that is another key's value
-    "not a finite number",  # JSON has no largest number
+    "does not fit 64 bits",  # JSON has no largest number
 )
 """What no schema can say: how two values relate."""
 

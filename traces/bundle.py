@@ -29,6 +29,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from .content import RUN_ID
+from .documents import BUNDLE_INDEX, parse
 from .errors import InputError
 from .output import Kind, reason, replacing
 from .run import from_json
@@ -40,7 +42,7 @@ MOST_BYTES: Final = 32 << 30
 """Largest sum of all members' lengths."""
 MOST_OF_ONE: Final = (8 << 30) - 1
 """Largest member: what the eleven octal digits of a tar header can say."""
-MOST_INDEX_BYTES: Final = 1 << 20
+MOST_INDEX_BYTES: Final = BUNDLE_INDEX.most_bytes
 MOST_UNFOLDING: Final = 200
 """A bundle may unfold to this many times its size, and 64 MiB. Traces compress to about a tenth; only zeros do better
 than this (deflate ends at 1,032)."""
@@ -128,10 +130,8 @@ def unpack(file: Path, folder: Path) -> Bundle:
     """
     with _reading(file) as stream:
         root, text = _read_index(stream, file)
-        try:
-            index = from_json(Index, json.loads(text), f"{file}, its {INDEX}")
-        except (ValueError, RecursionError) as exc:
-            raise InputError(f"{file} was to be read as a bundle, but its {INDEX} is no JSON ({exc})") from exc
+        where = f"{file}, its {INDEX}"
+        index = from_json(Index, parse(text, BUNDLE_INDEX, where), where)
         _check(index, len(text), str(file))
         if root != _root(index.run_id):
             raise InputError(f"{file} is no bundle as aisp-trace writes them: its folder is not that of its run")
@@ -227,7 +227,8 @@ def _tail(index_bytes: int, members: Sequence[Member]) -> int:
 
 
 def _root(run_id: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", run_id).lstrip(".-")[:80] or "bundle"
+    """The folder in the archive: the run's id, of which a file system takes the first part."""
+    return run_id[:80]
 
 
 def _check(index: Index, index_bytes: int, where: str) -> None:
@@ -235,6 +236,8 @@ def _check(index: Index, index_bytes: int, where: str) -> None:
         raise InputError(
             f"{where} is a bundle of schema {index.schema!r}, not {SCHEMA!r}; use the version that made it"
         )
+    if not RUN_ID.fullmatch(index.run_id):
+        raise InputError(f"{where}: {index.run_id[:80]!r} is no run's id; ask for the bundle again")
     paths = [m.path for m in index.members]
     for member in index.members:
         if not _PATH.fullmatch(member.path) or len(member.path) > 90 or member.path == INDEX:

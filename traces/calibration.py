@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from .documents import CALIBRATION
 from .errors import InputError
 from .hardware_key import calibration_name
 from .run import Hardware, from_json, read_document
@@ -109,7 +110,7 @@ class Calibration:
 
 def load_calibration(file: Path) -> Calibration:
     """The calibration in `file`; raises `InputError` for anything that is not exactly one, or that is misnamed."""
-    found = from_json(Calibration, read_document(file, SCHEMA, "calibration", "calibrate"), str(file))
+    found = from_json(Calibration, read_document(file, SCHEMA, CALIBRATION), str(file))
     if file.name != calibration_name(found.hardware_key):
         raise InputError(f"{file} holds hardware_key {found.hardware_key!r}; rename the file or correct the key")
     check_links(found.links, str(file))
@@ -118,7 +119,7 @@ def load_calibration(file: Path) -> Calibration:
 
 def load_measured(file: Path) -> Measured:
     """What the measuring process wrote to `file`; raises `InputError` for anything else."""
-    found = from_json(Measured, read_document(file, RESULT_SCHEMA, "calibration", "calibrate"), str(file))
+    found = from_json(Measured, read_document(file, RESULT_SCHEMA, CALIBRATION), str(file))
     check_links(found.links, str(file))
     return found
 

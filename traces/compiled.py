@@ -44,6 +44,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from .documents import CODE_HEAD, parse
+from .errors import InputError
+
 OFF: Final = "AISP_TRACE_NO_NUMBA"
 """Environment variable that switches compiled code off."""
 
@@ -351,12 +354,12 @@ def _kept(path: Path) -> Code | None:
             foreign = hasattr(os, "geteuid") and status.st_uid not in (0, os.geteuid())
             if foreign or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 return None
-            head = json.loads(stream.readline())
+            head = parse(stream.readline(CODE_HEAD.most_bytes), CODE_HEAD, str(path))
             content = stream.read()
         if head["sha256"] != hashlib.sha256(content).hexdigest():
             return None
         return list(map(str, head["symbols"])), content
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, InputError):
         return None
 
 

@@ -10,16 +10,14 @@ annotation belongs to the default domain "".
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
+from .documents import TORCH, parse_torch, read_bytes
 from .errors import InputError
 from .kernel_names import call_name, collectives
 from .kineto_columns import arguments, below, process_id, text, thread_id, timed_frame, usable
@@ -27,6 +25,7 @@ from .kineto_facts import read_devices, read_names
 from .kineto_processes import DeviceNumbers, launchers, main_process, stated_device
 from .model import MOST_BYTES, MOST_CORRELATIONS, Meta, Trace, make_trace
 from .stages_file import StageFacts, read_stages
+from .unpack import decompressed
 
 _OPS: Final = ("kernel", "gpu_memcpy", "gpu_memset")
 _CALLS: Final = ("cuda_runtime", "cuda_driver", "xpu_runtime", "privateuse1_runtime", "privateuse1_driver")
@@ -119,15 +118,8 @@ _SETTINGS: Final = ("cuda_driver_version", "cuda_runtime_version", "cupti_versio
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-        # Decimals stay text: a microsecond count with three decimals does not fit a float exactly.
-        document = json.loads(data, parse_float=str)
-    except (OSError, EOFError, ValueError, zlib.error, RecursionError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else f"it is no complete JSON ({exc})"
-        raise InputError(f"{path} was to be read as a torch.profiler trace, but {reason}; record it again") from exc
+    with decompressed(path) as plain:
+        document = parse_torch(read_bytes(plain, TORCH), str(path))
     if not isinstance(document, dict) or not isinstance(document.get("traceEvents"), list):
         raise InputError(
             f"{path} was to be read as a torch.profiler trace, but this JSON has no list `traceEvents`; "

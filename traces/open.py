@@ -5,28 +5,23 @@ What a file is, is told by its first bytes, never by its name.
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import os
 import shutil
 import subprocess
 import tempfile
 import threading
-import zlib
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from .documents import looks_like_json
 from .errors import EmptyTraceError, InputError, RecorderError
 from .host_ops import with_host_ops
 from .model import Trace
 from .nsys_sqlite import SQLITE_MAGIC
-from .output import is_full, reason
+from .unpack import decompressed, head_of
 
-GZIP_MAGIC: Final = b"\x1f\x8b"
-XZ_MAGIC: Final = b"\xfd7zXZ\x00"
 NSYS_REPORT_MAGIC: Final = b"NVIDIA Tegra Profiler Report"
 
 EXPORT_TIMEOUT_S: Final = 1_800
@@ -73,7 +68,7 @@ def open_trace(
 def _open(path: Path, kind_file: Path | None, export: Exporter | None, left_out: Collection[tuple[str, str]]) -> Trace:
     _require_file(path)
     with decompressed(path) as plain:
-        head = _head(plain)
+        head = head_of(plain)
         if head.startswith(NSYS_REPORT_MAGIC):
             with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
                 exported = Path(folder) / "export.sqlite"
@@ -81,7 +76,7 @@ def _open(path: Path, kind_file: Path | None, export: Exporter | None, left_out:
                 trace = _read_sqlite(exported, left_out)
         elif head.startswith(SQLITE_MAGIC):
             trace = _read_sqlite(plain, left_out)
-        elif head.lstrip()[:1] in (b"{", b"["):
+        elif looks_like_json(head):
             from .kineto import read_kineto
 
             trace = read_kineto(plain, kind_file or side_file(path))
@@ -144,37 +139,3 @@ def side_file(path: Path) -> Path | None:
     """The torch recorder's side file that is read with the trace `path` unless another is named; null if there is none."""
     beside = path.with_name("stages.json")
     return beside if path.name.startswith("trace.json") and beside.is_file() else None
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(256)
-    except OSError as exc:
-        raise InputError(f"{path} was to be read as a trace, but {exc.strerror or exc}; check the file") from exc
-
-
-@contextmanager
-def decompressed(path: Path) -> Iterator[Path]:
-    """`path` itself, or its decompressed copy in a temporary folder that is gone afterwards.
-
-    Raises `InputError` where the file cannot be read, or its gzip or xz stream is damaged.
-    """
-    head = _head(path)
-    if not head.startswith((GZIP_MAGIC, XZ_MAGIC)):
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
-        plain = Path(folder) / path.stem
-        try:
-            with path.open("rb") as raw, plain.open("wb") as out:
-                gz = head.startswith(GZIP_MAGIC)
-                with gzip.GzipFile(fileobj=raw) if gz else lzma.LZMAFile(raw) as packed:
-                    shutil.copyfileobj(packed, out, 1 << 20)
-        except (OSError, EOFError, lzma.LZMAError, zlib.error) as exc:
-            if isinstance(exc, OSError) and is_full(exc):
-                raise InputError(
-                    f"{path} was to be unpacked in {folder}, which has no room ({reason(exc)}); set TMPDIR to another disk"
-                ) from exc
-            raise InputError(f"{path} was to be unpacked, but it is damaged ({exc}); copy it again") from exc
-        yield plain

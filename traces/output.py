@@ -40,8 +40,17 @@ STDOUT: Final = "-"
 _LINKS: Final = 40
 """Links that are followed before a path counts as a loop, as in the kernel."""
 
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_DISK: Final = (*_FULL, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTEMPTY)
+_DISK: Final = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+    errno.ENOTEMPTY,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,11 +387,6 @@ def reason(exc: OSError) -> str:
 def is_disk_error(exc: OSError) -> bool:
     """Whether `exc` says that a disk is full or a place may not be written, which no bug does."""
     return exc.errno in _DISK
-
-
-def is_full(exc: OSError) -> bool:
-    """Whether `exc` says that a disk has no room, which reading never does."""
-    return exc.errno in _FULL
 
 
 def _require_parent(path: Path, parent: Path) -> None:

@@ -20,6 +20,7 @@ The manifest is strict JSON: an unknown or missing key is an `InputError`. All t
 from __future__ import annotations
 
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,9 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from .content import KEY, NAME, RUN_ID
+from .documents import MANIFEST as MANIFEST_KIND
+from .documents import Kind, read
 from .errors import InputError
 from .output import replacing
 
@@ -39,6 +43,8 @@ OPTIMIZED: Final = "optimized"
 """The last rung of every workload's ladder; variants after it are alternatives."""
 
 PARTIAL: Final = ".partial-"
+LONGEST_WORKLOAD: Final = 200
+"""Characters of a workload's name, which is a file's for workloads of the user's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,20 +292,61 @@ def load_run(path: Path) -> Run:
 
 def load_manifest(file: Path) -> Manifest:
     """The manifest in `file`; raises `InputError` for anything that is not exactly one."""
-    data = read_document(file, SCHEMA, "run manifest", "capture the run")
-    return from_json(Manifest, data, str(file))
+    manifest = from_json(Manifest, read_document(file, SCHEMA, MANIFEST_KIND), str(file))
+    _check_names(manifest, str(file))
+    return manifest
 
 
-def read_document(file: Path, schema: str, what: str, redo: str) -> dict[str, Any]:
-    """The JSON object in `file` if its ``schema`` is `schema`; else an `InputError` about a `what`, advising to `redo` it."""
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
-        raise InputError(f"{file} cannot be read as a {what}: {exc}") from exc
+def read_document(file: Path, schema: str, kind: Kind) -> dict[str, Any]:
+    """The JSON object in `file` (`documents.read`) if its ``schema`` is `schema`; else an `InputError`."""
+    data = read(file, kind)
     if not isinstance(data, dict) or data.get("schema") != schema:
         found = data.get("schema") if isinstance(data, dict) else type(data).__name__
-        raise InputError(f"{file} has schema {found!r}, not {schema!r}; {redo} again with this version")
+        raise InputError(f"{file} has schema {str(found)[:80]!r}, not {schema!r}; {kind.remedy} with this version")
     return data
+
+
+def _check_names(manifest: Manifest, where: str) -> None:
+    """Raise `InputError` for what names files or begins lines and is no name: nothing later looks again."""
+    _check_name(manifest.run_id, RUN_ID, f"{where}: run_id")
+    _check_name(manifest.hardware.key, KEY, f"{where}: hardware.key")
+    check_workload(manifest.workload, f"{where}: workload")
+    names = [variant.name for variant in manifest.variants]
+    for i, variant in enumerate(manifest.variants):
+        _check_name(variant.name, NAME, f"{where}: variants[{i}].name")
+        if variant.name in names[:i]:
+            raise InputError(f"{where}: two variants are called {variant.name!r}; give each its own name")
+        recording = variant.recording
+        for key, path in () if recording is None else (("trace", recording.trace), ("kind_file", recording.kind_file)):
+            if path is not None and not _inside(path):
+                raise InputError(
+                    f"{where}: variants[{i}].recording.{key} is {path[:80]!r}, which is no file inside of the run's folder; "
+                    "correct the manifest"
+                )
+
+
+def _check_name(name: str, rule: re.Pattern[str], where: str) -> None:
+    if not rule.fullmatch(name):
+        raise InputError(
+            f"{where} is {name[:80]!r}, and it names files; it must be letters, digits, '_', '.' and '-', a letter or digit "
+            f"first, as in {rule.pattern}"
+        )
+
+
+def check_workload(name: str, where: str) -> None:
+    """Raise `InputError` unless `name` is 1 to `LONGEST_WORKLOAD` printable characters on one line: output repeats it."""
+    if not 0 < len(name) <= LONGEST_WORKLOAD or not name.isprintable():
+        raise InputError(
+            f"{where} is {name[:80]!r}; it must be 1 to {LONGEST_WORKLOAD} printable characters on one line"
+        )
+
+
+def _inside(path: str) -> bool:
+    parts = path.split("/")
+    short = len(parts) < 10 and all(
+        len(part.encode()) <= 255 for part in parts
+    )  # file systems refuse to look for longer ones
+    return short and path.isprintable() and "\\" not in path and not {"", ".", ".."} & set(parts)
 
 
 def newest_run(root: Path) -> Run:

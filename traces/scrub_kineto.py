@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from .documents import TORCH, parse_torch, read_bytes
 from .errors import InputError
 
 _CATEGORIES: Final = (
@@ -37,11 +38,7 @@ def scrub_kineto(src: Path, dst: Path) -> None:
 
     Names of processes and threads are left out. Raises `InputError` if `src` is no torch.profiler trace.
     """
-    try:
-        # Decimals stay text: a microsecond count with three decimals does not fit a float exactly.
-        document = json.loads(src.read_bytes(), parse_float=str)
-    except (OSError, ValueError, RecursionError) as exc:
-        raise InputError(f"{src} was to be scrubbed, but it is no readable torch.profiler trace ({exc})") from exc
+    document = parse_torch(read_bytes(src, TORCH), str(src))
     events = document.get("traceEvents") if isinstance(document, dict) else None
     if not isinstance(events, list):
         raise InputError(f"{src} was to be scrubbed, but it is no torch.profiler trace; it has no list `traceEvents`")

@@ -12,25 +12,23 @@ here knows which of its arguments are secrets.
 from __future__ import annotations
 
 import getpass
-import gzip
 import json
-import lzma
 import re
-import shutil
 import socket
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from .content import file_name
+from .documents import looks_like_json
 from .errors import InputError
-from .output import is_full
 from .run import MANIFEST, Manifest, Recording, Run, Variant, from_json, to_json, write_json
 from .scrub import scrub_sqlite
 from .scrub_kineto import scrub_kineto
 from .stages_file import STAGES_SCHEMA, read_stages
+from .unpack import decompressed, head_of
 
 SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 FOREIGN: Final = ("command", "pair")
@@ -53,14 +51,10 @@ def scrub_run(run: Run, folder: Path, told: Callable[[str, int], None] | None = 
     """
     folder.mkdir(parents=True)
     known = _known_names()
-    names: dict[str, str] = {}
-    for variant in run.manifest.variants:
-        safe = re.sub(r"[^A-Za-z0-9_-]+", "_", variant.name).strip("-")[:40] or "variant"
-        names[variant.name] = safe if safe not in names.values() else f"{safe}_{len(names)}"
     foreign = run.manifest.source in FOREIGN
     clean = from_json(Manifest, _clean(to_json(run.manifest), foreign, known), str(run.path))
     variants = [
-        _variant(run, own, cleaned, folder / names[own.name], told)
+        _variant(run, own, cleaned, folder / file_name(own.name), told)
         for own, cleaned in zip(run.manifest.variants, clean.variants, strict=True)
     ]
     manifest = replace(clean, variants=variants)
@@ -95,41 +89,18 @@ def _recording(recording: Recording, folder: Path, trace: Path, kinds: Path | No
 
 
 def _trace(source: Path, folder: Path) -> Path:
-    plain = folder / "unscrubbed.tmp"
-    try:
-        head = _unpack(source, plain)
-        read = plain if plain.exists() else source
-        if head == SQLITE_MAGIC:
-            scrub_sqlite(read, folder / "trace.sqlite", keep_names=False)
+    with decompressed(source) as plain:
+        head = head_of(plain)
+        if head.startswith(SQLITE_MAGIC):
+            scrub_sqlite(plain, folder / "trace.sqlite", keep_names=False)
             return folder / "trace.sqlite"
-        if head.lstrip()[:1] in (b"{", b"["):
-            scrub_kineto(read, folder / "trace.json")
+        if looks_like_json(head):
+            scrub_kineto(plain, folder / "trace.json")
             return folder / "trace.json"
-    finally:
-        plain.unlink(missing_ok=True)
     raise InputError(
         f"{source} was to be scrubbed for a bundle, but it is neither an nsys .sqlite export nor a torch.profiler JSON; "
         "an .nsys-rep holds the environment and has to be exported first"
     )
-
-
-def _unpack(source: Path, plain: Path) -> bytes:
-    """Unpack `source` to `plain` where it is compressed; the first bytes of what it holds."""
-    try:
-        with source.open("rb") as raw:
-            head = raw.read(16)
-        if head.startswith((b"\x1f\x8b", b"\xfd7zXZ\x00")):
-            unpacked = gzip.open if head.startswith(b"\x1f\x8b") else lzma.open
-            with unpacked(source) as packed, plain.open("wb") as out:
-                shutil.copyfileobj(packed, out, 1 << 20)
-            with plain.open("rb") as raw:
-                head = raw.read(16)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as exc:
-        if isinstance(exc, OSError) and is_full(exc):
-            raise  # the disk of the copy, not of the trace
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
-        raise InputError(f"{source} was to be scrubbed for a bundle, but it cannot be read ({reason})") from exc
-    return head
 
 
 def _stages(source: Path, target: Path) -> Path:

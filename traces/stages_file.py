@@ -8,13 +8,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from .documents import STAGES, read
 from .errors import InputError
 
 STAGES_SCHEMA: Final = "aisp-trace/stages/1"
@@ -64,12 +64,7 @@ class StageFacts:
 
 def read_stages(path: Path) -> StageFacts:
     """The side file `path`; raises `InputError` if it is missing or not one."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise InputError(
-            f"{path} was to be read as the stages of a trace, but it cannot be ({exc}); record again"
-        ) from exc
+    data = read(path, STAGES)
     if not isinstance(data, dict) or data.get("schema") != STAGES_SCHEMA or not isinstance(data.get("ranges"), list):
         raise InputError(f"{path} was to be read as the stages of a trace, but is not {STAGES_SCHEMA!r}; record again")
     ordered: dict[tuple[int, str], list[tuple[int, StageFact]]] = {}

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from .documents import CACHE_KEY, read
 from .errors import InputError
 from .model import TABLES, Meta, Trace, make_partial_trace
 
@@ -40,7 +41,10 @@ Key = dict[str, Any]
 def cache_key(path: Path, side_file: Path | None = None, left_out: Collection[tuple[str, str]] = ()) -> Key:
     """What identifies the content of `path` (and of its side file) without reading all of it."""
     stat = path.stat()
-    side = hashlib.sha256(side_file.read_bytes()).hexdigest() if side_file is not None and side_file.is_file() else None
+    side = None
+    if side_file is not None and side_file.is_file():
+        with side_file.open("rb") as stream:
+            side = hashlib.file_digest(stream, "sha256").hexdigest()
     return {
         "format": FORMAT,
         "polars": pl.__version__,
@@ -56,7 +60,7 @@ def load(path: Path, key: Key, left_out: Collection[tuple[str, str]] = ()) -> Tr
     """The cached trace of `path`, or null if there is none that matches `key`."""
     for folder in _folders(path):
         try:
-            stored = json.loads((folder / _KEY_FILE).read_text(encoding="utf-8"))
+            stored = read(folder / _KEY_FILE, CACHE_KEY)
             if not isinstance(stored, dict) or stored.get("key") != key:
                 continue
             facts = dict(stored["meta"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..console import print_json, say, say_wrapped, size, warn
+from ..console import print_json, say, say_lines, say_wrapped, size, warn
 from ..outputs import Force
 
 if TYPE_CHECKING:
@@ -107,7 +107,9 @@ def _verify(file: Path, as_json: bool) -> int:
     say(f"run       {found.bundle.index.run_id} on {found.judged.evidence.hardware_key}")
     say("verdict   derived anew from its traces, timings and expectations: the same as stored")
     if found.judged.verdicts:
-        say(f"\n{verdict_table(found.judged.verdicts, found.judged.evidence.workload)}\n")
+        say()
+        say_lines(verdict_table(found.judged.verdicts, found.judged.evidence.workload))
+        say()
     for line in sentences(found.judged.verdicts):
         say_wrapped(line)
     for note in (*found.judged.notes, *found.notes):

@@ -17,6 +17,7 @@ from ...capture.capture import resume
 from ...capture.pair import require_program
 from ...capture.plan import DEFAULT_ROUNDS, DEFAULT_TIMEOUT_S, Plan, PlannedVariant
 from ...capture.recorders import choose_recorder
+from ...traces.content import file_name
 from ...traces.errors import UsageError
 from ...traces.output import check_container
 from ...traces.run import RUNS_DIR, nearest
@@ -128,7 +129,7 @@ def run(
     check_container(output, "--output")
     if dry_run:
         for plan in plans:
-            for line in planning.describe(plan, output / f"{plan.workload}-<time>"):
+            for line in planning.describe(plan, output / f"{file_name(plan.workload)}-<time>"):
                 console.say(line)
         return 0
     return every.show_runs(every.capture_each(plans, output))

@@ -9,7 +9,7 @@ import typer
 
 from ...traces.errors import UsageError
 from ...traces.run import RUNS_DIR, Run, load_run, newest_run
-from ..console import print_json, say, say_wrapped
+from ..console import print_json, say, say_lines, say_wrapped
 from ..outputs import Force, aside, expectation_files, inputs_of_run, refuse_mixture
 
 if TYPE_CHECKING:
@@ -82,11 +82,14 @@ def _show(judged: Judged) -> None:
     say(f"run           {evidence.run_id} on {evidence.hardware_key}")
     say(f"expectations  {used.folder} ({_CHOSEN[used.chosen]})")
     if not judged.verdicts:
-        say(f"\nNo claim is about {evidence.workload}, so nothing was judged.")
+        say()
+        say(f"No claim is about {evidence.workload}, so nothing was judged.")
         for note in judged.notes:
             say_wrapped(f"note: {note}.")
         return
-    say(f"\n{verdict_table(judged.verdicts, evidence.workload)}\n")
+    say()
+    say_lines(verdict_table(judged.verdicts, evidence.workload))
+    say()
     for line in sentences(judged.verdicts):
         say_wrapped(line)
     for note in judged.notes:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import print_json, say
+from ..console import print_json, say, say_lines
 
 _FOLDER = typer.Option(metavar="DIR", help="folder of expectations_*.json; default: ./expectations, else the package's")
 _JSON = typer.Option("--json", help="print one JSON document instead of the table")
@@ -30,7 +30,7 @@ def show(
     if as_json:
         print_json(claims_document(found))
     else:
-        say(claims_text(found))
+        say_lines(claims_text(found))
     return 0
 
 
@@ -69,7 +69,7 @@ def diff(
     if as_json:
         print_json(difference_document(found))
     else:
-        say(difference_text(found))
+        say_lines(difference_text(found))
     return 0
 
 

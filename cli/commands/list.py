@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from ...workloads.catalog import CATALOG, Entry
-from ..console import print_json, say
+from ..console import print_json, say_lines
 from ..every import usable_gpus
 
 SCHEMA: Final = "aisp-trace/list/1"
@@ -25,7 +25,7 @@ def run(
     if as_json:
         print_json(envelope(CATALOG, usable_gpus()))
     else:
-        say(table(CATALOG, usable_gpus()))
+        say_lines(table(CATALOG, usable_gpus()))
 
 
 def envelope(entries: Sequence[Entry], gpus: int = 0) -> dict[str, Any]:
