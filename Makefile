@@ -7,6 +7,7 @@
 # More tests, for those who change the project:
 #
 #   make test-hostile   the tests without numba, on the plainest processor's kernels, beside a busy loop on every core
+#   make test-typers    the command line under the oldest typer allowed, 0.27.2 and the newest; needs a package index
 #   make nightly        what takes long (thousands of random traces) or times something, and needs a quiet machine
 #
 # All create .venv with pinned versions (constraints.txt) the first time, and again when those change. Variables
@@ -24,7 +25,7 @@ export PYTHON TORCH_INDEX DEMO_ARGS
 # Named after the folder: an environment copied along with its checkout would still import the old one.
 STAMP := .venv/.installed-$(shell printf %s '$(CURDIR)' | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test test-hostile nightly bench check format clean
+.PHONY: help demo test test-hostile test-typers nightly bench check format clean
 help:
 	@sed -n '3,$$ { /^#/!q; s/^# \{0,1\}//p }' Makefile
 
@@ -36,6 +37,9 @@ test: $(STAMP)
 
 test-hostile: $(STAMP)
 	@scripts/test-hostile.sh
+
+test-typers: $(STAMP)
+	@.venv/bin/python -P scripts/check_typers.py
 
 nightly: $(STAMP)
 	@scripts/test.sh --dist=worksteal -m nightly

@@ -62,7 +62,7 @@ class TorchRecording:
         self._profile.start()
 
     def _all_threads(self) -> Any:
-        """The setting without which ranges of worker threads vanish; null where torch does not know it (before 2.6)."""
+        """The setting without which ranges of worker threads vanish; null where torch does not know it, such as 2.6."""
         config = self._torch._C._profiler._ExperimentalConfig
         try:
             return config(profile_all_threads=True)

@@ -77,6 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AispTraceError as error:
         console.warn(str(error))
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if (package := _absent_package(error)) is None:
+            _print_bug(error)
+            return BUG
+        console.warn(
+            f"this command needs the package {package}, which {sys.executable} does not have; install aisp-trace's "
+            "dependencies there, or take the run folder to a machine that has them"
+        )
+        return UsageError.exit_code
     except Exception as error:
         # The one place that catches everything: Python would leave with 1, which here means "a claim was missed".
         if isinstance(error, BrokenPipeError) and _reader_left():
@@ -251,6 +260,13 @@ def _usage_sentence(command: Command, parser: Any, error: Any) -> str:
         text = " ".join(error.format_message().split()).rstrip(".")
         what = text[:1].lower() + text[1:]
     return what + (hint or f"; see `aisp-trace {command.name} --help`")
+
+
+def _absent_package(error: ModuleNotFoundError) -> str | None:
+    """The package that is not installed, as on a host that only records; null if what is missing is a module of ours."""
+    package = (error.name or "").partition(".")[0]
+    ours = (__package__ or "").partition(".")[0]
+    return None if package in ("", ours) or package in sys.stdlib_module_names else package
 
 
 def _print_bug(error: Exception) -> None:

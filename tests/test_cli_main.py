@@ -182,6 +182,26 @@ def test_a_bug_keeps_its_traceback_and_never_looks_like_a_verdict(
     assert "\nZeroDivisionError: in \\x1b[2Jthis\n" in error
 
 
+@pytest.mark.parametrize("name", ["polars", "polars.io.database"])
+def test_a_package_that_is_not_installed_is_no_bug(
+    name: str, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(raises(ModuleNotFoundError(f"No module named {name!r}", name=name)))
+    assert cli.main(["probe"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("aisp-trace: this command needs the package polars, which ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["aisp_trace.cli.gone", "json.gone", None])
+def test_a_module_of_ours_that_is_missing_is_a_bug(
+    name: str | None, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(raises(ModuleNotFoundError("No such module", name=name)))
+    assert cli.main(["probe"]) == 70
+    assert "ModuleNotFoundError: No such module" in capsys.readouterr().err
+
+
 def test_a_broken_pipe_that_is_not_ours_is_a_bug(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
     install(raises(BrokenPipeError("a recorder's")))
     assert cli.main(["probe"]) == 70

@@ -15,10 +15,14 @@ def run(
     ] = None,
     expectations: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="folder (or file) to write; default: ./expectations, else the package's"),
+        typer.Option(
+            "--expectations",
+            metavar="DIR",
+            help="folder (or file) to write; default: ./expectations, else the package's",
+        ),
     ] = None,
     claim: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="change or add only this claim; may be repeated")
+        list[str] | None, typer.Option("--claim", metavar="ID", help="change or add only this claim; may be repeated")
     ] = None,
     allow_loosen: Annotated[bool, typer.Option("--allow-loosen", help="accept bounds that ask for less")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask; needed where nobody can answer")] = False,

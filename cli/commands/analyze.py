@@ -19,20 +19,29 @@ def run(
     ] = None,
     window: Annotated[
         str | None,
-        typer.Option(metavar="START:END|RANGE", help="account only for this time (1.5ms:20ms), or this range (path#0)"),
+        typer.Option(
+            "--window",
+            metavar="START:END|RANGE",
+            help="account only for this time (1.5ms:20ms), or this range (path#0)",
+        ),
     ] = None,
     attribution: Annotated[
         str,
         typer.Option(
-            metavar="process|thread", help="thread: a range sees only launches of its own thread, as nsys does"
+            "--attribution",
+            metavar="process|thread",
+            help="thread: a range sees only launches of its own thread, as nsys does",
         ),
     ] = "process",
-    domain: Annotated[str | None, typer.Option(help="NVTX domain whose ranges are the stages")] = None,
+    domain: Annotated[
+        str | None, typer.Option("--domain", metavar="NAME", help="NVTX domain whose ranges are the stages")
+    ] = None,
     stages: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="only ranges whose name matches are stages")
+        str | None, typer.Option("--stages", metavar="REGEX", help="only ranges whose name matches are stages")
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="fold stages deeper than N levels into their ancestor")
+        int | None,
+        typer.Option("--depth", metavar="N", min=1, help="fold stages deeper than N levels into their ancestor"),
     ] = None,
     below: Annotated[
         str | None,
@@ -40,7 +49,10 @@ def run(
             "--range", metavar="RANGE", help="only this range and ranges in it are stages (--window limits the time)"
         ),
     ] = None,
-    gaps: Annotated[int, typer.Option(min=0, help="how many of the largest idle gaps to keep for each device")] = 20,
+    gaps: Annotated[
+        int,
+        typer.Option("--gaps", metavar="N", min=0, help="how many of the largest idle gaps to keep for each device"),
+    ] = 20,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="keep the tables of a large trace, and use those kept before")
     ] = True,

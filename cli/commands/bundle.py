@@ -40,7 +40,11 @@ def run(
     ] = None,
     expectations: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="folder of expectations_*.json; default: ./expectations, else the package's"),
+        typer.Option(
+            "--expectations",
+            metavar="DIR",
+            help="folder of expectations_*.json; default: ./expectations, else the package's",
+        ),
     ] = None,
     force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of the table")] = False,

@@ -41,39 +41,66 @@ COMMAND_OPTIONS: Final = ("iterations", "rounds", "variant", "size", "seed", "wa
 def run(
     ctx: typer.Context,
     workload: Annotated[
-        str | None, typer.Argument(metavar="[WORKLOAD]", help="Name from `aisp-trace list`, or a .py file.")
+        str | None,
+        typer.Argument(metavar="[WORKLOAD]", help="Name from `aisp-trace list`, or a .py file.", show_default=False),
     ] = None,
-    profile: Annotated[str, typer.Option(help="What to record: none (timings only), minimal or deep.")] = "minimal",
-    iterations: Annotated[int | None, typer.Option(help="Timed iterations per process.", metavar="N")] = None,
-    rounds: Annotated[int, typer.Option(help="Untraced rounds, each a fresh process.", metavar="N")] = DEFAULT_ROUNDS,
-    variant: Annotated[list[str] | None, typer.Option(help="Only this variant; may be repeated.")] = None,
-    size: Annotated[str, typer.Option(help="tiny, default or large.")] = "default",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    recorder: Annotated[str, typer.Option(help="auto, nsys or torch.")] = "auto",
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="none|minimal|deep", help="What to record; none: timings only.")
+    ] = "minimal",
+    iterations: Annotated[
+        int | None, typer.Option("--iterations", help="Timed iterations per process.", metavar="N")
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", help="Untraced rounds, each a fresh process.", metavar="N")
+    ] = DEFAULT_ROUNDS,
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", metavar="NAME", help="Only this variant; may be repeated.")
+    ] = None,
+    size: Annotated[str, typer.Option("--size", metavar="tiny|default|large", help="How much work.")] = "default",
+    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="What it runs on.")] = "auto",
+    recorder: Annotated[str, typer.Option("--recorder", metavar="auto|nsys|torch", help="What records it.")] = "auto",
     output: Annotated[
-        Path, typer.Option(help="Folder that gets the run; made if need be, not those above it.", metavar="DIR")
+        Path,
+        typer.Option("--output", help="Folder that gets the run; made if need be, not those above it.", metavar="DIR"),
     ] = Path(RUNS_DIR),
-    timeout: Annotated[float, typer.Option(help="Seconds one process may take.", metavar="S")] = DEFAULT_TIMEOUT_S,
-    seed: Annotated[int, typer.Option(help="Seed of the inputs.", metavar="N")] = 0,
-    warmup: Annotated[int | None, typer.Option(help="Iterations before the timed ones.", metavar="N")] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", help="Seconds one process may take.", metavar="S")
+    ] = DEFAULT_TIMEOUT_S,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the inputs.", metavar="N")] = 0,
+    warmup: Annotated[
+        int | None, typer.Option("--warmup", help="Iterations before the timed ones.", metavar="N")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, run nothing.")] = False,
     resume_folder: Annotated[
         Path | None, typer.Option("--resume", help="Finish the unfinished run in this folder.", metavar="FOLDER")
     ] = None,
-    nsys_arg: Annotated[list[str] | None, typer.Option(help="Passed on to nsys profile; may be repeated.")] = None,
+    nsys_arg: Annotated[
+        list[str] | None, typer.Option("--nsys-arg", metavar="ARG", help="Passed on to nsys profile; may be repeated.")
+    ] = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure how fast this machine's GPUs copy, and keep it. No run.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing calibration.")] = False,
-    baseline: Annotated[str | None, typer.Option(help="A pair of your own: its first command.", metavar="CMD")] = None,
-    optimized: Annotated[str | None, typer.Option(help="A pair of your own: its last command.", metavar="CMD")] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="A pair of your own: its first command.", metavar="CMD")
+    ] = None,
+    optimized: Annotated[
+        str | None, typer.Option("--optimized", help="A pair of your own: its last command.", metavar="CMD")
+    ] = None,
     rung: Annotated[
         list[str] | None,
-        typer.Option(help="A command between the two, one step of the change; may be repeated.", metavar="NAME=CMD"),
+        typer.Option(
+            "--rung", help="A command between the two, one step of the change; may be repeated.", metavar="NAME=CMD"
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What expectations call the pair.", metavar="NAME")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What expectations call the pair.", metavar="NAME")] = None,
     timing: Annotated[
-        str, typer.Option(help="Time a pair by iterations, by whole processes, or auto: iterations if all have them.")
+        str,
+        typer.Option(
+            "--timing",
+            metavar="auto|iterations|processes",
+            help="What times a pair; auto: iterations if all have them.",
+        ),
     ] = "auto",
 ) -> int:
     """Run a workload and record it into a run folder.

@@ -22,13 +22,20 @@ def run(
     ] = None,
     expectations: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="folder of expectations_*.json; default: ./expectations, else the package's"),
+        typer.Option(
+            "--expectations",
+            metavar="DIR",
+            help="folder of expectations_*.json; default: ./expectations, else the package's",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of the table")] = False,
     junit: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="also write the verdicts as JUnit XML; - is standard output")
+        Path | None,
+        typer.Option("--junit", metavar="FILE", help="also write the verdicts as JUnit XML; - is standard output"),
     ] = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="also write them as Markdown")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="also write them as Markdown")
+    ] = None,
     force: Force = False,
     update: Annotated[
         bool, typer.Option("--update-expectations", help="accept the run's bounds instead, as `aisp-trace accept` does")

@@ -21,22 +21,31 @@ def run(
         typer.Argument(metavar="[OPT]", help="the same; a run alone: its own variants as a ladder", show_default=False),
     ] = None,
     window: Annotated[
-        str | None, typer.Option(metavar="START:END|RANGE", help="compare only this time, or this range (path#0)")
+        str | None,
+        typer.Option("--window", metavar="START:END|RANGE", help="compare only this time, or this range (path#0)"),
     ] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="START:END|RANGE", help="the other side's window, also in the same trace")
+        str | None,
+        typer.Option("--against", metavar="START:END|RANGE", help="the other side's window, also in the same trace"),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, metavar="N", help="rows of terms and of kernels; others are summed")] = 12,
+    top: Annotated[
+        int, typer.Option("--top", min=1, metavar="N", help="rows of terms and of kernels; others are summed")
+    ] = 12,
     exact: Annotated[
         bool, typer.Option("--exact", help="keep digits in stage names: layer1 and layer2 are two stages")
     ] = False,
-    attribution: Annotated[str, typer.Option(metavar="process|thread", help="as of `aisp-trace analyze`")] = "process",
-    domain: Annotated[str | None, typer.Option(help="NVTX domain whose ranges are the stages")] = None,
+    attribution: Annotated[
+        str, typer.Option("--attribution", metavar="process|thread", help="as of `aisp-trace analyze`")
+    ] = "process",
+    domain: Annotated[
+        str | None, typer.Option("--domain", metavar="NAME", help="NVTX domain whose ranges are the stages")
+    ] = None,
     stages: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="only ranges whose name matches are stages")
+        str | None, typer.Option("--stages", metavar="REGEX", help="only ranges whose name matches are stages")
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="fold stages deeper than N levels into their ancestor")
+        int | None,
+        typer.Option("--depth", metavar="N", min=1, help="fold stages deeper than N levels into their ancestor"),
     ] = None,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="keep the tables of a large trace, and use those kept before")

@@ -9,7 +9,9 @@ import typer
 
 from ..console import print_json, say, say_lines
 
-_FOLDER = typer.Option(metavar="DIR", help="folder of expectations_*.json; default: ./expectations, else the package's")
+_FOLDER = typer.Option(
+    "--expectations", metavar="DIR", help="folder of expectations_*.json; default: ./expectations, else the package's"
+)
 _JSON = typer.Option("--json", help="print one JSON document instead of the table")
 
 
@@ -18,7 +20,10 @@ def show(
         str | None, typer.Argument(metavar="[WORKLOAD]", help="only claims on this workload", show_default=False)
     ] = None,
     hardware: Annotated[
-        str | None, typer.Option(metavar="KEY", help="only what is judged on this machine: its file, and that for any")
+        str | None,
+        typer.Option(
+            "--hardware", metavar="KEY", help="only what is judged on this machine: its file, and that for any"
+        ),
     ] = None,
     expectations: Annotated[Path | None, _FOLDER] = None,
     as_json: Annotated[bool, _JSON] = False,

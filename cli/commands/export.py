@@ -24,9 +24,11 @@ GAPS: Final = 1000
 def run(
     source: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN|TRACE]", help="a run folder or a trace; default: the newest run"),
+        typer.Argument(
+            metavar="[RUN|TRACE]", help="a run folder or a trace; default: the newest run", show_default=False
+        ),
     ] = None,
-    to: Annotated[str | None, typer.Option(metavar="|".join(ENDINGS), help="the format")] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="|".join(ENDINGS), help="the format")] = None,
     scrub: Annotated[
         bool, typer.Option("--scrub", help="copy an nsys .sqlite without environment, paths, users and hosts")
     ] = False,
@@ -36,17 +38,25 @@ def run(
             "-o", "--output", metavar="OUT", help="file, or for parquet and csv folder, to make; - is standard output"
         ),
     ] = None,
-    variant: Annotated[str | None, typer.Option(help="of a run, only this variant")] = None,
-    window: Annotated[
-        str | None, typer.Option(metavar="START:END|RANGE", help="analyze only this time, as in `analyze`")
+    variant: Annotated[
+        str | None, typer.Option("--variant", metavar="NAME", help="of a run, only this variant")
     ] = None,
-    attribution: Annotated[str, typer.Option(metavar="process|thread", help="as in `analyze`")] = "process",
-    domain: Annotated[str | None, typer.Option(help="NVTX domain whose ranges are the stages")] = None,
+    window: Annotated[
+        str | None, typer.Option("--window", metavar="START:END|RANGE", help="analyze only this time, as in `analyze`")
+    ] = None,
+    attribution: Annotated[
+        str, typer.Option("--attribution", metavar="process|thread", help="as in `analyze`")
+    ] = "process",
+    domain: Annotated[
+        str | None, typer.Option("--domain", metavar="NAME", help="NVTX domain whose ranges are the stages")
+    ] = None,
     stages: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="only ranges whose name matches are stages, as in `analyze`")
+        str | None,
+        typer.Option("--stages", metavar="REGEX", help="only ranges whose name matches are stages, as in `analyze`"),
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="fold stages deeper than N levels into their ancestor")
+        int | None,
+        typer.Option("--depth", metavar="N", min=1, help="fold stages deeper than N levels into their ancestor"),
     ] = None,
     below: Annotated[
         str | None, typer.Option("--range", metavar="RANGE", help="only this range and ranges in it are stages")

@@ -27,7 +27,11 @@ def run(
     ] = Path("report.html"),
     expectations: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="folder of expectations_*.json; default: ./expectations, else the package's"),
+        typer.Option(
+            "--expectations",
+            metavar="DIR",
+            help="folder of expectations_*.json; default: ./expectations, else the package's",
+        ),
     ] = None,
     force: Force = False,
     open_it: Annotated[bool, typer.Option("--open", help="show it in the browser when it is written")] = False,
