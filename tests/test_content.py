@@ -24,6 +24,7 @@ from aisp_trace.cli.console import print_json, say, say_wrapped, warn
 from aisp_trace.cli.main import main
 from aisp_trace.tests.builders.nsys_export import NsysExport, gid
 from aisp_trace.tests.judging.build import run_folder
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.tests.test_expectations_files import MECHANISM, TIME, put, text
 from aisp_trace.traces.content import KEY, LONGEST_NAME, NAME, RUN_ID, bounded_key, file_name, one_line, printed
 from aisp_trace.traces.errors import AispTraceError, InputError
@@ -310,7 +311,7 @@ def test_a_plan_with_such_a_variant_is_not_begun(words: str) -> None:
         seed=0,
         rounds=1,
         process_per_variant=False,
-        timeout_s=1.0,
+        timeout_s=PATIENCE_S,
         nsys_args=(),
         command_line=(),
     )
