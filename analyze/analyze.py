@@ -20,22 +20,20 @@ import polars as pl
 from ..traces.columns import SLICE, gathered, series
 from ..traces.errors import UsageError
 from ..traces.model import COPY_KINDS, KIND_TYPE, KINDS, TABLES, Trace, distinct_values
-from .allocator import allocator_table
-from .bandwidth import bandwidth_table
-from .calls import OTHER
-from .dependencies import STREAM, Awaited, awaited
-from .detail import start_details, with_detail
-from .hosts import HostStates
-from .intervals import Ints, grouped_measure, measure, near_rows
-from .launches import Calls, Launches, find_launches, unrecorded_launches
-from .ledger import Cells, DeviceOps, Gaps, Launched, busy_cells, idle_cells, summed
-from .overlap import Part, exposed_rows, overlaps, pair_rows
-from .peaks import Peaks, with_peaks
-from .projection import INSTANCES, kind_codes, per_instance, stage_kinds, stage_table
-from .result import AMBIGUOUS, CAUSES, IDLE, NONE, OPENED_BY, ORPHAN, OUTSIDE, SCHEMAS, Analysis, Choices
-from .selection import Selected, Selection, select
-from .side_by_side import side_by_side
-from .stages import (
+from .accounts.allocator import allocator_table
+from .accounts.bandwidth import bandwidth_table
+from .accounts.detail import start_details, with_detail
+from .accounts.ledger import Cells, DeviceOps, Gaps, Launched, busy_cells, idle_cells, summed
+from .accounts.overlap import Part, exposed_rows, overlaps, pair_rows
+from .accounts.peaks import Peaks, with_peaks
+from .accounts.stages import INSTANCES, kind_codes, per_instance, stage_kinds, stage_table
+from .accounts.trust import Facts, trust_table
+from .attribution.calls import OTHER
+from .attribution.dependencies import STREAM, Awaited, awaited
+from .attribution.host_state import HostStates
+from .attribution.launches import Calls, Launches, find_launches, unrecorded_launches
+from .attribution.selection import Selected, Selection, select
+from .attribution.stages import (
     AMBIGUOUS_STAGE,
     ITERATION,
     NO_STAGE,
@@ -46,10 +44,12 @@ from .stages import (
     find_stages,
     outside,
 )
-from .steps import NOTHING
-from .trust import Facts, trust_table
-from .window import Window, WindowSpec, resolve
-from .work import CUT, Lane, Span, Work, lanes_of
+from .attribution.steps import NOTHING
+from .attribution.window import Window, WindowSpec, resolve
+from .attribution.work import CUT, Lane, Span, Work, lanes_of
+from .intervals import Ints, grouped_measure, measure, near_rows
+from .result import AMBIGUOUS, CAUSES, IDLE, NONE, OPENED_BY, ORPHAN, OUTSIDE, SCHEMAS, Analysis, Choices
+from .side_by_side import side_by_side
 
 SPECIAL: Final = {NO_STAGE: NONE, AMBIGUOUS_STAGE: AMBIGUOUS, ORPHAN_STAGE: ORPHAN, OUTSIDE_STAGE: OUTSIDE}
 

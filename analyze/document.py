@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from .bound import bounds
+from .accounts.bound import bounds
 from .result import Analysis, Choices
 
 SCHEMA: Final = "aisp-trace/analysis/1"

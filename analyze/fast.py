@@ -252,7 +252,7 @@ def _overlaps(
 
 
 def by_path(kind, node, start, end, nbytes, above_first, above, paths, kinds):
-    """Figures of every (path, kind), nested stages included: `projection.stage_kinds` in one pass.
+    """Figures of every (path, kind), nested stages included: `accounts.stages.stage_kinds` in one pass.
 
     The paths at or above node n are ``above[above_first[n]:above_first[n + 1]]``. Returns count, sum, bytes and union as
     arrays of ``paths * (kinds + 1)``; the last of each path's kinds is all of them. Ops of a negative node are ignored.
@@ -294,7 +294,7 @@ def _by_path(kind, node, start, end, nbytes, above_first, above, paths, kinds, c
 
 
 def project(stage, start, end, parent):
-    """(ops, first start, last end, own ops) of each stage with nested ones rolled up: `projection.per_instance`.
+    """(ops, first start, last end, own ops) of each stage with nested ones rolled up: `accounts.stages.per_instance`.
 
     Parents precede their children.
     """
@@ -608,7 +608,7 @@ def _accumulate(key, amount, out):
 
 
 def launch_waits(call, lane, start, end, call_end, lanes, delay, first):
-    """`launch_stats.op_waits` in one pass; `delay` and `first` are zeros."""
+    """`accounts.launches.op_waits` in one pass; `delay` and `first` are zeros."""
     seen, reach = np.zeros(len(call_end), np.bool_), np.full(lanes, -(2**63))
     _launch_waits(call, lane, start, end, call_end, delay, first, seen, reach)
 
@@ -630,7 +630,7 @@ def _launch_waits(call, lane, start, end, call_end, delay, first, seen, reach):
 def kernel_sums(
     device, wanted, chosen, stage, name, iteration, start, end, limit, count, total, small, small_ns, inside
 ):
-    """Of `launch_stats`: adds the `chosen` ops of a device to the figures of their stages and names."""
+    """Of `accounts.launches`: adds the `chosen` ops of a device to the figures of their stages and names."""
     for i in range(len(start)):
         if chosen[i] and device[i] == wanted:
             s, length = stage[i], end[i] - start[i]

@@ -179,7 +179,7 @@ class NsysRecorder:
         (folder / STREAM).unlink()
 
     def _export(self, folder: Path) -> Counts:
-        from ..traces.scrub import scrub_sqlite  # lazily: only recording needs it
+        from ..traces.scrub.nsys import scrub_sqlite  # lazily: only recording needs it
 
         raw = folder / "unscrubbed.sqlite"
         try:

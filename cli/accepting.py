@@ -10,14 +10,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..expectations.accept import Proposal, propose
-from ..expectations.diff import Difference
-from ..expectations.evidence import gather
-from ..expectations.load import file_name, folder_to_write, load_file, load_folder
+from ..expectations.accepting.accept import Proposal, propose
+from ..expectations.accepting.occasions import Occasion, exit_code
+from ..expectations.claims.diff import Difference
+from ..expectations.claims.load import file_name, folder_to_write, load_file, load_folder
+from ..expectations.claims.wanted import load_wanted
+from ..expectations.claims.write import file_text, output, write_file
+from ..expectations.judging.evidence import gather
 from ..expectations.model import ExpectationFile
-from ..expectations.occasions import Occasion, exit_code
-from ..expectations.wanted import load_wanted
-from ..expectations.write import file_text, output, write_file
 from ..traces.documents import EXPECTATIONS, read_text
 from ..traces.errors import UsageError
 from ..traces.run import Run

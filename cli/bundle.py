@@ -21,9 +21,9 @@ from math import isclose
 from pathlib import Path
 from typing import Any, Final
 
-from ..expectations.load import PATTERN
-from ..expectations.verdict import Verdict
-from ..report.page import render
+from ..expectations.claims.load import PATTERN
+from ..expectations.judging.verdict import Verdict
+from ..report.page.page import render
 from ..traces.bundle import INDEX, Bundle, pack, unpack
 from ..traces.documents import CALIBRATION, parse, read, read_bytes
 from ..traces.documents import VERDICT as VERDICT_KIND
@@ -31,7 +31,7 @@ from ..traces.errors import InputError
 from ..traces.hardware_key import calibration_name
 from ..traces.output import Output
 from ..traces.run import Run, load_run, write_json
-from ..traces.scrub_run import clean_document, scrub_run
+from ..traces.scrub.run import clean_document, scrub_run
 from .calibration import folders
 from .commands.report import MOST_GAPS
 from .evidence import Judged, analyses_of_run, judge_run

@@ -16,15 +16,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from ..analyze.accounts import account, whole_iterations
-from ..analyze.changes import Change, KernelTotals, copy_changes, kernel_changes, kernel_totals
+from ..analyze.attribution.selection import Selection, select
+from ..analyze.attribution.stages import MEASURED, find_stages
+from ..analyze.attribution.window import parse_window, resolve
+from ..analyze.comparison.changes import Change, KernelTotals, copy_changes, kernel_changes, kernel_totals
+from ..analyze.comparison.sides import account, whole_iterations
+from ..analyze.comparison.waterfall import Waterfall, layout, waterfall
 from ..analyze.result import Analysis
-from ..analyze.selection import Selection, select
-from ..analyze.stages import MEASURED, find_stages
-from ..analyze.waterfall import Waterfall, layout, waterfall
-from ..analyze.window import parse_window, resolve
-from ..expectations.between import Member, Untraced, different_work, slowdown, untraced, work_doubt
-from ..expectations.evidence import Evidence, gather
+from ..expectations.judging.between import Member, Untraced, different_work, slowdown, untraced, work_doubt
+from ..expectations.judging.evidence import Evidence, gather
 from ..traces.errors import EmptyTraceError, InputError, UsageError
 from ..traces.model import Trace
 from ..traces.run import Run

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from ..analyze.changes import Change, launch_count, rest
-from ..analyze.waterfall import Term, Waterfall, by_stage, over_devices
-from ..expectations.between import Untraced
+from ..analyze.comparison.changes import Change, launch_count, rest
+from ..analyze.comparison.waterfall import Term, Waterfall, by_stage, over_devices
+from ..expectations.judging.between import Untraced
 from .compared import Compared, Comparison, Side
 from .comparison_notes import turned, unsure
 from .console import (

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Final
 
-from ..analyze.changes import large_gaps, launch_count
-from ..analyze.waterfall import Spread, Term, Waterfall, by_stage
-from ..expectations.between import Untraced
+from ..analyze.comparison.changes import large_gaps, launch_count
+from ..analyze.comparison.waterfall import Spread, Term, Waterfall, by_stage
+from ..expectations.judging.between import Untraced
 from .compared import Compared, Comparison, Side
 
 SCHEMA: Final = "aisp-trace/comparison/1"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from ..analyze.changes import large_gaps
-from ..analyze.waterfall import Waterfall
-from ..expectations.between import Untraced
-from ..expectations.speedup import Estimate
+from ..analyze.comparison.changes import large_gaps
+from ..analyze.comparison.waterfall import Waterfall
+from ..expectations.judging.between import Untraced
+from ..expectations.judging.speedup import Estimate
 from .console import duration, percent, shorten
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from ..analyze.bound import bounds
-from ..analyze.launch_stats import SMALL_NS
+from ..analyze.accounts.bound import bounds
+from ..analyze.accounts.launches import SMALL_NS
 from ..analyze.result import Analysis
 from .console import Column, duration, ms, percent, say, say_lines, shorten, size, table
 

@@ -15,7 +15,7 @@ from ..capture import host
 from ..capture.capture import capture
 from ..capture.plan import Plan
 from ..capture.progress import seconds
-from ..expectations.speedup import median_interval, paired_ratios
+from ..expectations.judging.speedup import median_interval, paired_ratios
 from ..traces.errors import RecorderError, WorkloadError
 from ..traces.run import Run, load_run
 from ..workloads.catalog import Entry
@@ -126,7 +126,7 @@ def _show(runs: Sequence[Path]) -> None:
 def summary(runs: Sequence[Run]) -> str:
     """A row for each variant of each run: the median time of an iteration, and its speedup over the baseline.
 
-    The time is the median of the rounds' medians. The interval needs eight rounds (``expectations/speedup.py``).
+    The time is the median of the rounds' medians. The interval needs eight rounds (``expectations/judging/speedup.py``).
     """
     return console.table(COLUMNS, [row for run in runs for row in _rows(run)])
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..analyze.result import Analysis
-from ..expectations.evidence import Evidence, gather
-from ..expectations.judge import judge
-from ..expectations.load import load_expectations
+from ..expectations.claims.load import load_expectations
+from ..expectations.judging.evidence import Evidence, gather
+from ..expectations.judging.judge import judge
+from ..expectations.judging.validity import beforehand, byte_checks
+from ..expectations.judging.verdict import Verdict
 from ..expectations.model import Expectations
-from ..expectations.validity import beforehand, byte_checks
-from ..expectations.verdict import Verdict
 from ..traces.run import Run
 from .sources import Source
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..expectations.diff import Difference, differences
-from ..expectations.load import FILE_PREFIX, PATTERN, choose_folder, load_expectations, load_file, load_folder
+from ..expectations.claims.diff import Difference, differences
+from ..expectations.claims.load import FILE_PREFIX, PATTERN, choose_folder, load_expectations, load_file, load_folder
+from ..expectations.claims.parse import parse
+from ..expectations.claims.wanted import FILE as WANTED
+from ..expectations.claims.wanted import load_wanted
+from ..expectations.claims.write import claim_document
 from ..expectations.model import ANY, Claim, ExpectationFile, Expectations, TimeClaim
-from ..expectations.parse import parse
-from ..expectations.wanted import FILE as WANTED
-from ..expectations.wanted import load_wanted
-from ..expectations.write import claim_document
 from ..traces.documents import EXPECTATIONS, read_text
 from ..traces.errors import InputError
 from ..traces.run import nearest

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from ..analyze.attribution.selection import Selection
 from ..analyze.document import document
-from ..analyze.selection import Selection
-from ..report.export_perfetto import PERFETTO, write_perfetto
-from ..report.export_tables import MARK, SCHEMA, TABLES_FOLDER, write_tables
+from ..report.export.perfetto import PERFETTO, write_perfetto
+from ..report.export.tables import MARK, SCHEMA, TABLES_FOLDER, write_tables
 from ..traces.content import file_name
 from ..traces.errors import UsageError
 from ..traces.output import Kind, Output, check_all
 from ..traces.run import write_json
-from ..traces.scrub import scrub_sqlite
+from ..traces.scrub.nsys import scrub_sqlite
 from ..traces.unpack import decompressed
 from .console import json_text, say, size
 from .outputs import aside, inputs_of_run, inputs_of_trace

@@ -15,7 +15,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Final
 
-from ..expectations.verdict import Verdict, counts, exit_code
+from ..expectations.judging.verdict import Verdict, counts, exit_code
 from ..traces.output import Kind
 from .console import escape
 from .evidence import Judged

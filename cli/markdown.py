@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from ..expectations.verdict import counts, exit_code
+from ..expectations.judging.verdict import counts, exit_code
 from ..traces.output import HEAD_BYTES, Kind
 from .console import NOTHING, escape
 from .evidence import Judged

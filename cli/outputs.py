@@ -41,7 +41,7 @@ def inputs_of_trace(trace: Path, *others: Path) -> Inputs:
 
 def expectation_files(asked: Path | None) -> list[Path]:
     """The files by which a run is judged (`choose_folder`); raises `InputError` if `asked` holds none."""
-    from ..expectations.load import PATTERN, choose_folder
+    from ..expectations.claims.load import PATTERN, choose_folder
 
     return sorted(choose_folder(asked, Path.cwd())[0].glob(PATTERN))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ..analyze.peaks import Peaks
+from ..analyze.accounts.peaks import Peaks
 from ..traces.hardware_key import calibration_name, hardware_key
 from ..traces.model import Trace
 from .calibration import folders

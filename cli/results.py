@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..expectations.judge import SLOWDOWN_LIMIT
-from ..expectations.verdict import Verdict, counts
-from ..report import text
-from ..report.markup import clip
-from ..report.provenance import commit
-from ..report.sides import stage_label
+from ..expectations.judging.judge import SLOWDOWN_LIMIT
+from ..expectations.judging.verdict import Verdict, counts
+from ..report.page import text
+from ..report.page.markup import clip
+from ..report.page.provenance import commit
+from ..report.page.sides import stage_label
 from ..traces.errors import UsageError
 from ..traces.run import Manifest
 from ..workloads.catalog import CATALOG, Entry

@@ -14,16 +14,16 @@ from statistics import median
 
 import polars as pl
 
-from ..analyze.bound import Bound, bounds
+from ..analyze.accounts.bound import Bound, bounds
 from ..analyze.result import IDLE, Analysis
-from ..expectations.evidence import Evidence
-from ..expectations.judge import order_concern
-from ..expectations.metrics import METRICS
-from ..expectations.speedup import Concern, Estimate, concerns, median_interval, paired_ratios
-from ..expectations.validity import objections, timer_objection
-from ..report.allocator import stall_ns
-from ..report.sides import STAGE, Side, device_name
-from ..report.speed import round_medians
+from ..expectations.judging.evidence import Evidence
+from ..expectations.judging.judge import order_concern
+from ..expectations.judging.speedup import Concern, Estimate, concerns, median_interval, paired_ratios
+from ..expectations.judging.validity import objections, timer_objection
+from ..expectations.metrics.registry import METRICS
+from ..report.page.allocator import stall_ns
+from ..report.page.sides import STAGE, Side, device_name
+from ..report.page.speed import round_medians
 
 
 @dataclass(frozen=True, slots=True)

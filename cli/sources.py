@@ -19,9 +19,9 @@ from ..traces.open import open_trace
 from .console import size, warn
 
 if TYPE_CHECKING:  # imported when a trace has been read, or not at all
+    from ..analyze.attribution.selection import Selection
+    from ..analyze.attribution.window import WindowSpec
     from ..analyze.result import Analysis
-    from ..analyze.selection import Selection
-    from ..analyze.window import WindowSpec
     from ..traces.run import Run
 
 
@@ -99,7 +99,7 @@ class Source:
         for variant, file, kind_file in self._files():
             trace = quick.read(file, kind_file) if quick else open_trace(file, kind_file=kind_file)
             from ..analyze.analyze import analyze
-            from ..analyze.window import parse_window
+            from ..analyze.attribution.window import parse_window
             from .peaks import peaks_for
 
             trace = self._with_version(trace, variant)
@@ -134,7 +134,7 @@ class Source:
         return replace(trace, meta=replace(trace.meta, recorder_version=recording.recorder_version))
 
     def _own_window(self, variant: str | None, trace: Trace) -> WindowSpec:
-        from ..analyze.stages import MEASURED
+        from ..analyze.attribution.stages import MEASURED
 
         ours = variant is not None and self.run is not None and self.run.manifest.source != "command"
         return MEASURED if ours and (trace.ranges["name"] == MEASURED).any() else None
@@ -186,7 +186,7 @@ def analyses_of(
     source = find_recorded(path)
     selection = None
     if (stages, depth, below) != (None, None, None):
-        from ..analyze.selection import Selection
+        from ..analyze.attribution.selection import Selection
 
         selection = Selection(stages, depth, below)
     for opened in source.open(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..expectations.verdict import Verdict, counts, exit_code
+from ..expectations.judging.verdict import Verdict, counts, exit_code
 from .console import GAP, NOTHING, display_width, escape, shorten, terminal_width
 from .evidence import Judged
 

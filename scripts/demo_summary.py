@@ -14,9 +14,9 @@ import polars as pl
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.cli import console
 from aisp_trace.cli.evidence import analyses_of_run, judge_run
-from aisp_trace.expectations.evidence import Evidence
-from aisp_trace.expectations.speedup import median_interval, paired_ratios
-from aisp_trace.expectations.verdict import Verdict, counts, exit_code
+from aisp_trace.expectations.judging.evidence import Evidence
+from aisp_trace.expectations.judging.speedup import median_interval, paired_ratios
+from aisp_trace.expectations.judging.verdict import Verdict, counts, exit_code
 from aisp_trace.traces.run import load_run
 
 

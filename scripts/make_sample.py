@@ -20,7 +20,7 @@ from pathlib import Path
 from aisp_trace.cli import console
 from aisp_trace.traces.errors import AispTraceError, InputError, UsageError
 from aisp_trace.traces.run import MANIFEST, Run, Variant, load_run, nearest, write_json
-from aisp_trace.traces.scrub_run import scrub_run
+from aisp_trace.traces.scrub.run import scrub_run
 
 
 def main(arguments: list[str] | None = None) -> int:

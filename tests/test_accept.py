@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from aisp_trace.expectations.accept import Proposal, propose
-from aisp_trace.expectations.derive import Measured, band, exact, fraction, least, limit, round_down, round_up
-from aisp_trace.expectations.diff import differences
-from aisp_trace.expectations.evidence import Evidence
-from aisp_trace.expectations.judge import judge
-from aisp_trace.expectations.load import PACKAGE_DIR, file_name, load_file
-from aisp_trace.expectations.metrics import cannot_fail
+from aisp_trace.expectations.accepting.accept import Proposal, propose
+from aisp_trace.expectations.accepting.derive import Measured, band, exact, fraction, least, limit, round_down, round_up
+from aisp_trace.expectations.accepting.occasions import Occasion, exit_code
+from aisp_trace.expectations.claims.diff import differences
+from aisp_trace.expectations.claims.load import PACKAGE_DIR, file_name, load_file
+from aisp_trace.expectations.claims.wanted import load_wanted, parse_wanted
+from aisp_trace.expectations.claims.write import file_text, write_file
+from aisp_trace.expectations.judging.evidence import Evidence
+from aisp_trace.expectations.judging.judge import judge
+from aisp_trace.expectations.metrics.registry import cannot_fail
 from aisp_trace.expectations.model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, TimeClaim
-from aisp_trace.expectations.occasions import Occasion, exit_code
-from aisp_trace.expectations.wanted import load_wanted, parse_wanted
-from aisp_trace.expectations.write import file_text, write_file
 from aisp_trace.tests.judging.build import (
     BASE_MS,
     FAST_MS,

@@ -13,7 +13,7 @@ import pytest
 from aisp_trace.cli import evidence as cli_evidence
 from aisp_trace.cli.console import display_width
 from aisp_trace.cli.main import main
-from aisp_trace.expectations.load import load_file
+from aisp_trace.expectations.claims.load import load_file
 from aisp_trace.tests.judging.build import HIDDEN, SERIAL, run_folder
 from aisp_trace.tests.test_expectations_files import MECHANISM, TIME, put, text
 from aisp_trace.traces.run import MANIFEST

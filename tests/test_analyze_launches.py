@@ -7,8 +7,8 @@ from fractions import Fraction
 import polars as pl
 from hypothesis import given, settings
 
+from aisp_trace.analyze.accounts.launches import SMALL_NS
 from aisp_trace.analyze.analyze import analyze
-from aisp_trace.analyze.launch_stats import SMALL_NS
 from aisp_trace.tests.oracle.build import build, call, device, op, span
 from aisp_trace.tests.oracle.strategies import Case, cases
 from aisp_trace.traces.model import Trace

@@ -114,7 +114,7 @@ def test_every_folder_of_ours_has_an_arrow() -> None:
         ("aisp_trace.workloads", "from ..capture.nsys import record"),
         ("aisp_trace.workloads", "from ..traces import model"),
         ("aisp_trace.analyze", "if TYPE_CHECKING:\n    from ..report import page"),
-        ("aisp_trace.expectations", "from aisp_trace.report.page import write"),
+        ("aisp_trace.expectations", "from aisp_trace.report.page.page import write"),
         ("aisp_trace.report", "import importlib\nimportlib.import_module('aisp_trace.cli.main')"),
         ("aisp_trace.report", "from importlib import import_module\nimport_module('..capture.plan', __package__)"),
         ("aisp_trace.cli.commands", "import kernels"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aisp_trace.analyze.bound import Bound, bounds
+from aisp_trace.analyze.accounts.bound import Bound, bounds
 from aisp_trace.analyze.document import trace_document
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.cli.details import print_device_details

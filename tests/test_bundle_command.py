@@ -20,7 +20,7 @@ from aisp_trace.tests.builders.samples import ROOT, SAMPLES
 from aisp_trace.tests.builders.samples import unpack as unpack_sample
 from aisp_trace.traces.bundle import Bundle, pack, unpack
 from aisp_trace.traces.run import PARTIAL
-from aisp_trace.traces.scrub_run import scrub_run
+from aisp_trace.traces.scrub.run import scrub_run
 
 RUN = SAMPLES / "h200_pipeline_sequential"
 EXPECTATIONS = ROOT / "expectations"

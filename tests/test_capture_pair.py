@@ -23,10 +23,10 @@ from aisp_trace.capture.pair_rounds import settle
 from aisp_trace.capture.processes import marked
 from aisp_trace.capture.recorders import Recorder
 from aisp_trace.cli.main import main
-from aisp_trace.expectations.evidence import gather
-from aisp_trace.expectations.judge import judge
+from aisp_trace.expectations.judging.evidence import gather
+from aisp_trace.expectations.judging.judge import judge
+from aisp_trace.expectations.judging.verdict import Verdict
 from aisp_trace.expectations.model import ExpectationFile, TimeClaim
-from aisp_trace.expectations.verdict import Verdict
 from aisp_trace.tests.judging.build import time_claim
 from aisp_trace.tests.patience import PATIENCE_S, TIMEOUTS_S, text_of
 from aisp_trace.traces.errors import UsageError, WorkloadError

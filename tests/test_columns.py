@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aisp_trace.analyze import launches
-from aisp_trace.analyze.launches import Calls
+from aisp_trace.analyze.attribution import launches
+from aisp_trace.analyze.attribution.launches import Calls
 from aisp_trace.traces import columns
 from aisp_trace.traces.columns import merged, repair, repairs
 

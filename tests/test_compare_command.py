@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
-from aisp_trace.analyze.changes import kernel_totals
+from aisp_trace.analyze.comparison.changes import kernel_totals
 from aisp_trace.cli import main as cli
 from aisp_trace.cli.compared import Choices, Side, assembled
 from aisp_trace.cli.comparison import print_compared
 from aisp_trace.cli.comparison_document import document
 from aisp_trace.cli.comparison_notes import turned, unsure
 from aisp_trace.cli.console import display_width
-from aisp_trace.expectations.between import Untraced
-from aisp_trace.expectations.speedup import Concern, Estimate
+from aisp_trace.expectations.judging.between import Untraced
+from aisp_trace.expectations.judging.speedup import Concern, Estimate
 from aisp_trace.tests.builders import pair
 from aisp_trace.traces.model import Trace
 

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.attribution.window import parse_window
 from aisp_trace.analyze.result import Analysis
-from aisp_trace.analyze.window import parse_window
 from aisp_trace.tests.builders.samples import SAMPLES
 from aisp_trace.tests.oracle.build import build, call, op
 from aisp_trace.traces.errors import UsageError

@@ -22,17 +22,17 @@ from aisp_trace.capture.answer import read_answer
 from aisp_trace.capture.plan import load_plan
 from aisp_trace.capture.torch_recorder import recorded_ranges
 from aisp_trace.cli.bundle import verify
-from aisp_trace.expectations.load import load_folder
+from aisp_trace.expectations.claims.load import load_folder
 from aisp_trace.traces import documents, unpack
 from aisp_trace.traces.bundle import pack
 from aisp_trace.traces.calibration import load_calibration
 from aisp_trace.traces.content import one_line
 from aisp_trace.traces.documents import DEEPEST, EXPECTATIONS, TORCH, Kind, parse, parse_torch, read, read_text
 from aisp_trace.traces.errors import AispTraceError, InputError
-from aisp_trace.traces.kineto import read_kineto
+from aisp_trace.traces.kineto.read import read_kineto
 from aisp_trace.traces.open import open_trace
 from aisp_trace.traces.run import load_run
-from aisp_trace.traces.scrub_kineto import scrub_kineto
+from aisp_trace.traces.scrub.kineto import scrub_kineto
 from aisp_trace.traces.stages_file import read_stages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -223,7 +223,7 @@ def test_a_torch_trace_beyond_the_limit(tmp_path: Path) -> None:
         file.write(b'{"traceEvents": [')
         file.truncate(10 << 30)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aisp_trace.traces.kineto.TORCH", Kind(TORCH.what, 1 << 20, TORCH.remedy))
+        patch.setattr("aisp_trace.traces.kineto.read.TORCH", Kind(TORCH.what, 1 << 20, TORCH.remedy))
         with pytest.raises(InputError, match="longer than 1,048,576 bytes, the limit; record fewer steps"):
             open_trace(huge)
     assert TORCH.most_bytes < 10 << 30

@@ -17,7 +17,7 @@ import typer
 from aisp_trace.capture.answer import ANSWER_VARIABLE, read_answer
 from aisp_trace.capture.stages import INJECTED, RECORDER_VARIABLE
 from aisp_trace.cli.main import find, main
-from aisp_trace.expectations.load import load_expectations
+from aisp_trace.expectations.claims.load import load_expectations
 from aisp_trace.tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[1]

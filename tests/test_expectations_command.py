@@ -12,9 +12,9 @@ import pytest
 
 from aisp_trace.cli.console import display_width
 from aisp_trace.cli.main import main
-from aisp_trace.expectations.diff import differences
+from aisp_trace.expectations.claims.diff import differences
+from aisp_trace.expectations.claims.schema import schema
 from aisp_trace.expectations.model import ANY, Bound
-from aisp_trace.expectations.schema import schema
 from aisp_trace.tests.judging.build import mechanism, time_claim
 from aisp_trace.tests.test_expectations_files import MECHANISM, TIME, put, text
 

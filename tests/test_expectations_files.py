@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from aisp_trace.expectations.load import PACKAGE_DIR, load_expectations
-from aisp_trace.expectations.metrics import METRICS
+from aisp_trace.expectations.claims.load import PACKAGE_DIR, load_expectations
+from aisp_trace.expectations.claims.parse import parse
+from aisp_trace.expectations.judging.verdict import STATUSES
+from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.expectations.model import ANY, Bound, MechanismClaim, TimeClaim
-from aisp_trace.expectations.parse import parse
-from aisp_trace.expectations.verdict import STATUSES
 from aisp_trace.traces.errors import InputError
 
 MECHANISM: dict[str, Any] = {

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from aisp_trace.expectations.evidence import Evidence, RoundTimes, gather
-from aisp_trace.expectations.judge import judge
+from aisp_trace.expectations.judging.evidence import Evidence, RoundTimes, gather
+from aisp_trace.expectations.judging.judge import judge
+from aisp_trace.expectations.judging.validity import byte_checks
+from aisp_trace.expectations.judging.verdict import Verdict, exit_code
 from aisp_trace.expectations.model import ANY, Bound, Claim, ExpectationFile
-from aisp_trace.expectations.validity import byte_checks
-from aisp_trace.expectations.verdict import Verdict, exit_code
 from aisp_trace.tests.judging.build import (
     BASE_MS,
     FAST_MS,

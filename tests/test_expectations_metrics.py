@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aisp_trace.analyze.result import Analysis
-from aisp_trace.expectations.metrics import METRICS, Reading
+from aisp_trace.expectations.metrics.registry import METRICS, Reading
 from aisp_trace.tests.judging.build import STAGES, TRUSTED, analysis
 
 # One window of 10 iterations, 100 us each; per iteration, in us:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from aisp_trace.expectations.load import PACKAGE_DIR, PATTERN
-from aisp_trace.expectations.metrics import METRICS
+from aisp_trace.expectations.claims.load import PACKAGE_DIR, PATTERN
+from aisp_trace.expectations.claims.parse import parse
+from aisp_trace.expectations.claims.schema import FILE, schema
+from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.expectations.model import ANY
-from aisp_trace.expectations.parse import parse
-from aisp_trace.expectations.schema import FILE, schema
 from aisp_trace.tests.test_expectations_files import MECHANISM, REFUSED, TIME, changed, text
 from aisp_trace.traces.errors import InputError
 

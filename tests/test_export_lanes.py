@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisp_trace.report.export_lanes import OPEN, lanes, order
+from aisp_trace.report.export.lanes import OPEN, lanes, order
 
 Spans = list[tuple[int, int]]
 

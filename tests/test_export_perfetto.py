@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
-from aisp_trace.analyze.selection import Selection
-from aisp_trace.report.export_counters import copy_rate
-from aisp_trace.report.export_packets import LONGEST_NAME, label
-from aisp_trace.report.export_perfetto import write_perfetto
+from aisp_trace.analyze.attribution.selection import Selection
+from aisp_trace.report.export.counters import copy_rate
+from aisp_trace.report.export.packets import LONGEST_NAME, label
+from aisp_trace.report.export.perfetto import write_perfetto
 from aisp_trace.tests.builders.perfetto import Processor, running
 from aisp_trace.tests.builders.samples import SAMPLES, unpack
 from aisp_trace.tests.oracle.build import build, call, device, op, osrt, span

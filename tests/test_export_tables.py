@@ -17,7 +17,7 @@ from polars.testing import assert_frame_equal
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.result import SCHEMAS as ANALYSIS
 from aisp_trace.analyze.result import Analysis
-from aisp_trace.report.export_tables import for_csv, tables, write_tables
+from aisp_trace.report.export.tables import for_csv, tables, write_tables
 from aisp_trace.tests.builders.samples import unpack
 from aisp_trace.tests.oracle.build import build, call, device, op, span
 from aisp_trace.traces.model import TABLES, Trace

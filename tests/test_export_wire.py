@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisp_trace.report.export_wire import constant, encode, fixed64, message, nested, text, uint, varint
+from aisp_trace.report.export.wire import constant, encode, fixed64, message, nested, text, uint, varint
 
 Field = tuple[int, int | bytes]
 

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aisp_trace.analyze import acceleration, launches
+from aisp_trace.analyze import acceleration
+from aisp_trace.analyze.accounts.concurrency import busy_levels
+from aisp_trace.analyze.accounts.ledger import Cells, DeviceOps, Gaps, _last_to_end, busy_cells, summed
+from aisp_trace.analyze.accounts.overlap import overlaps
 from aisp_trace.analyze.analyze import analyze
-from aisp_trace.analyze.concurrency import busy_levels
+from aisp_trace.analyze.attribution import launches
+from aisp_trace.analyze.attribution.launches import Calls, grouped_rows
+from aisp_trace.analyze.attribution.steps import innermost, nesting
 from aisp_trace.analyze.document import document
 from aisp_trace.analyze.intervals import common, cover, grouped_measure, measure, minus, near_rows, place_right, union
-from aisp_trace.analyze.launches import Calls, grouped_rows
-from aisp_trace.analyze.ledger import Cells, DeviceOps, Gaps, _last_to_end, busy_cells, summed
-from aisp_trace.analyze.overlap import overlaps
-from aisp_trace.analyze.steps import innermost, nesting
 from aisp_trace.tests.optional import needs_numba
 from aisp_trace.tests.oracle.campaigns import seeds
 from aisp_trace.tests.oracle.strategies import seeded_case

@@ -22,7 +22,7 @@ from aisp_trace.tests.goldens import store
 from aisp_trace.tests.goldens.answers import answer, portable
 from aisp_trace.tests.goldens.calls import Words, sample_calls
 from aisp_trace.tests.goldens.differences import differences
-from aisp_trace.traces import nsys_pages
+from aisp_trace.traces.nsys import pages as nsys_pages
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "scripts" / "goldens.py"

@@ -9,7 +9,7 @@ import polars as pl
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.traces.host_ops import with_host_ops
-from aisp_trace.traces.nsys import read_nsys
+from aisp_trace.traces.nsys.read import read_nsys
 
 
 def test_working_stages_become_ops_of_a_host_device(tmp_path: Path) -> None:

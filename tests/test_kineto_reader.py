@@ -12,8 +12,8 @@ import pytest
 
 from aisp_trace.tests.builders.samples import SAMPLES
 from aisp_trace.traces.errors import InputError
-from aisp_trace.traces.kineto import read_kineto
-from aisp_trace.traces.kineto_columns import nanoseconds
+from aisp_trace.traces.kineto.columns import nanoseconds
+from aisp_trace.traces.kineto.read import read_kineto
 from aisp_trace.traces.stages_file import read_stages
 
 H100 = SAMPLES / "h100_pipeline_decode_kineto.json.gz"

@@ -19,12 +19,14 @@ import pytest
 
 from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.optional import needs_numba
-from aisp_trace.traces import nsys, nsys_columns, nsys_pages
 from aisp_trace.traces.errors import InputError
-from aisp_trace.traces.nsys import read_nsys
-from aisp_trace.traces.nsys_schema import EVENT_TABLES
-from aisp_trace.traces.nsys_sqlite import Source
-from aisp_trace.traces.scrub import scrub_sqlite
+from aisp_trace.traces.nsys import columns as nsys_columns
+from aisp_trace.traces.nsys import pages as nsys_pages
+from aisp_trace.traces.nsys import read as nsys
+from aisp_trace.traces.nsys.read import read_nsys
+from aisp_trace.traces.nsys.schema import EVENT_TABLES
+from aisp_trace.traces.nsys.source import Source
+from aisp_trace.traces.scrub.nsys import scrub_sqlite
 
 PAGE = 512
 ROWS = 3_000

@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aisp_trace.tests.optional import needs_numba
-from aisp_trace.traces import nsys_pages
 from aisp_trace.traces.compiled import Loader
 from aisp_trace.traces.errors import InputError
-from aisp_trace.traces.nsys import _COLUMNS
-from aisp_trace.traces.nsys_columns import integers
-from aisp_trace.traces.nsys_pages import page_columns
-from aisp_trace.traces.nsys_sqlite import Source, quoted
+from aisp_trace.traces.nsys import pages as nsys_pages
+from aisp_trace.traces.nsys.columns import integers
+from aisp_trace.traces.nsys.pages import page_columns
+from aisp_trace.traces.nsys.read import _COLUMNS
+from aisp_trace.traces.nsys.source import Source, quoted
 
 SAMPLES = sorted((Path(__file__).parents[1] / "traces" / "samples").glob("*.sqlite.xz"))
 

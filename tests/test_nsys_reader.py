@@ -13,15 +13,15 @@ import pytest
 
 from aisp_trace.tests.builders.nsys_export import NsysExport, gid
 from aisp_trace.tests.builders.samples import SAMPLES, unpack
-from aisp_trace.traces import nsys_columns
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.kernel_names import call_name, collectives, function_name
 from aisp_trace.traces.model import Trace
-from aisp_trace.traces.nsys import read_nsys
-from aisp_trace.traces.nsys_facts import METRIC_COLUMNS
-from aisp_trace.traces.nsys_host import HOST_TABLES
-from aisp_trace.traces.nsys_ops import OP_TABLES
-from aisp_trace.traces.nsys_schema import EVENT_TABLES
+from aisp_trace.traces.nsys import columns as nsys_columns
+from aisp_trace.traces.nsys.facts import METRIC_COLUMNS
+from aisp_trace.traces.nsys.host import HOST_TABLES
+from aisp_trace.traces.nsys.ops import OP_TABLES
+from aisp_trace.traces.nsys.read import read_nsys
+from aisp_trace.traces.nsys.schema import EVENT_TABLES
 
 H100 = "h100_pipeline_decode"
 

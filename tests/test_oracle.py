@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aisp_trace.analyze.analyze import analyze as analyze_all
-from aisp_trace.analyze.calls import CLASSES, LAZY_LOAD_NS, classify
+from aisp_trace.analyze.attribution.calls import CLASSES, LAZY_LOAD_NS, classify
+from aisp_trace.analyze.attribution.window import WindowSpec
 from aisp_trace.analyze.result import Analysis
-from aisp_trace.analyze.window import WindowSpec
 from aisp_trace.tests.oracle.campaigns import seeds
 from aisp_trace.tests.oracle.reference import ReferenceResult, call_class, reference
 from aisp_trace.tests.oracle.strategies import CALLS, Case, cases, seeded_case
@@ -104,7 +104,7 @@ def test_seeded_traces(tried: range) -> None:
 
 @pytest.mark.parametrize("tried", seeds(50, 150, 50))
 def test_gaps_looked_into_a_few_at_a_time_are_the_same_gaps(tried: range, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aisp_trace.analyze.ledger.CHUNK", 2)
+    monkeypatch.setattr("aisp_trace.analyze.accounts.ledger.CHUNK", 2)
     for seed in tried:
         check(seeded_case(seed))
 

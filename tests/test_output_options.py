@@ -113,7 +113,7 @@ def _function(command: str) -> Any:
 WRITERS: Final = {
     "cli/exports.py": "a stream over the path that `Output.file` gave",
     "cli/bundle.py": "the parts of a bundle, in a temporary folder of its own",
-    "report/export_tables.py": "tables, in the folder that `Output.folder` gave",
+    "report/export/tables.py": "tables, in the folder that `Output.folder` gave",
 }
 CALLS: Final = (
     *(

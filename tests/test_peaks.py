@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from aisp_trace.analyze.accounts.peaks import DATA_SHEETS, PCIE, Peaks, expected_rate
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.document import document
-from aisp_trace.analyze.peaks import DATA_SHEETS, PCIE, Peaks, expected_rate
 from aisp_trace.cli import calibration as face
 from aisp_trace.cli.peaks import keys, peaks_for
 from aisp_trace.cli.tables import print_analysis
-from aisp_trace.expectations import load
+from aisp_trace.expectations.claims import load
 from aisp_trace.tests.oracle.build import build, call, device, op
 from aisp_trace.traces.calibration import SCHEMA, CalibratedDevice, Calibration, Link, Rate
 from aisp_trace.traces.errors import InputError

@@ -16,13 +16,13 @@ import pytest
 
 from aisp_trace.cli.evidence import Judged
 from aisp_trace.cli.verdicts import cells, document, sentences, verdict_table
-from aisp_trace.expectations.accept import propose
-from aisp_trace.expectations.evidence import Evidence, gather
-from aisp_trace.expectations.judge import judge
+from aisp_trace.expectations.accepting.accept import propose
+from aisp_trace.expectations.accepting.occasions import Occasion
+from aisp_trace.expectations.judging.evidence import Evidence, gather
+from aisp_trace.expectations.judging.judge import judge
+from aisp_trace.expectations.judging.validity import beforehand
+from aisp_trace.expectations.judging.verdict import Verdict, exit_code
 from aisp_trace.expectations.model import Claim, ExpectationFile, Expectations
-from aisp_trace.expectations.occasions import Occasion
-from aisp_trace.expectations.validity import beforehand
-from aisp_trace.expectations.verdict import Verdict, exit_code
 from aisp_trace.tests.judging.build import (
     BASE_MS,
     FAST_MS,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
-from aisp_trace.report.page import render
+from aisp_trace.report.page.page import render
 from aisp_trace.tests.builders import pair
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import polars as pl
 
+from aisp_trace.analyze.accounts.peaks import PCIE
 from aisp_trace.analyze.analyze import analyze
-from aisp_trace.analyze.peaks import PCIE
-from aisp_trace.report import copies, gaps, iterations, launches, memory, streams
-from aisp_trace.report.communication import communication_section
-from aisp_trace.report.counters import counters_section
-from aisp_trace.report.markup import Html
-from aisp_trace.report.page import render
-from aisp_trace.report.sides import Side
+from aisp_trace.report.page import copies, gaps, iterations, launches, memory, streams
+from aisp_trace.report.page.communication import communication_section
+from aisp_trace.report.page.counters import counters_section
+from aisp_trace.report.page.markup import Html
+from aisp_trace.report.page.page import render
+from aisp_trace.report.page.sides import Side
 from aisp_trace.tests.builders import pair
 from aisp_trace.tests.oracle.build import build, call, device, op, span
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisp_trace.report.markup import Html, clip, element, embedded_json, escape, join, visible
+from aisp_trace.report.page.markup import Html, clip, element, embedded_json, escape, join, visible
 
 ANY_TEXT = st.text(st.characters(categories=None))  # lone surrogates and controls included
 

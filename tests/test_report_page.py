@@ -16,12 +16,12 @@ import pytest
 
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.result import Analysis
+from aisp_trace.expectations.judging.verdict import STATUSES, Verdict
 from aisp_trace.expectations.model import Bound, Source
-from aisp_trace.expectations.verdict import STATUSES, Verdict
-from aisp_trace.report.copies import NO_COPIES, bandwidth_section, exposed_copy_ns, hidden_share, overlap_section
-from aisp_trace.report.page import is_page, render
-from aisp_trace.report.sides import Side
-from aisp_trace.report.verdicts import WORDS
+from aisp_trace.report.page.copies import NO_COPIES, bandwidth_section, exposed_copy_ns, hidden_share, overlap_section
+from aisp_trace.report.page.page import is_page, render
+from aisp_trace.report.page.sides import Side
+from aisp_trace.report.page.verdicts import WORDS
 from aisp_trace.tests.builders import pair
 from aisp_trace.traces.model import Trace
 

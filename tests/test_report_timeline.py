@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from aisp_trace.analyze.analyze import analyze
-from aisp_trace.report import timeline
-from aisp_trace.report.timeline import Timeline, build
+from aisp_trace.report.page import timeline
+from aisp_trace.report.page.timeline import Timeline, build
 from aisp_trace.tests.builders import pair
 from aisp_trace.traces.model import Trace
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
-from aisp_trace.report.page import render
-from aisp_trace.report.sides import Side
-from aisp_trace.report.waterfall import SHOWN, waterfall_section
+from aisp_trace.report.page.page import render
+from aisp_trace.report.page.sides import Side
+from aisp_trace.report.page.waterfall import SHOWN, waterfall_section
 from aisp_trace.tests.builders import pair
 
 HOSTILE = "<img src=x onerror=alert(1)>"

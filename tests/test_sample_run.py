@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from aisp_trace.cli.evidence import analyses_of_run, judge_run
-from aisp_trace.expectations.speedup import median_interval, paired_ratios
+from aisp_trace.expectations.judging.speedup import median_interval, paired_ratios
 from aisp_trace.traces.run import load_run
 
 ROOT = Path(__file__).parent.parent

@@ -12,8 +12,8 @@ from aisp_trace.tests.builders.nsys_export import SCHEMA, NsysExport, gid
 from aisp_trace.tests.builders.samples import unpack
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.model import TABLES
-from aisp_trace.traces.nsys import read_nsys
-from aisp_trace.traces.scrub import REMOVED, scrub_sqlite
+from aisp_trace.traces.nsys.read import read_nsys
+from aisp_trace.traces.scrub.nsys import REMOVED, scrub_sqlite
 
 SECRET = "hunter2-AKIAIOSFODNN7EXAMPLE"
 

@@ -10,9 +10,9 @@ import pytest
 
 from aisp_trace.tests.builders.samples import SAMPLES
 from aisp_trace.traces.errors import InputError
-from aisp_trace.traces.kineto import read_kineto
+from aisp_trace.traces.kineto.read import read_kineto
 from aisp_trace.traces.model import TABLES
-from aisp_trace.traces.scrub_kineto import scrub_kineto
+from aisp_trace.traces.scrub.kineto import scrub_kineto
 
 SECRET = "hunter2-AKIAIOSFODNN7EXAMPLE"
 NAMES = ("processes", "threads")

@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
-from aisp_trace.analyze.calls import LAZY_LOAD_NS
+from aisp_trace.analyze.attribution.calls import LAZY_LOAD_NS
+from aisp_trace.analyze.attribution.selection import Selection, below, instances, select
+from aisp_trace.analyze.attribution.stages import Stages, find_stages
 from aisp_trace.analyze.result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE, Analysis
-from aisp_trace.analyze.selection import Selection, below, instances, select
-from aisp_trace.analyze.stages import Stages, find_stages
 from aisp_trace.cli import main
 from aisp_trace.tests.oracle.build import build, call, device, op, span, span_id
 from aisp_trace.tests.oracle.campaigns import seeds

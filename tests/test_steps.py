@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aisp_trace.analyze.attribution.steps import EMPTY, NOTHING, Steps, first_of, innermost, nesting, only_one, pieces
 from aisp_trace.analyze.intervals import Ints
-from aisp_trace.analyze.steps import EMPTY, NOTHING, Steps, first_of, innermost, nesting, only_one, pieces
 
 TIMES = np.arange(-2, 70, dtype=np.int64)
 SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 20)), max_size=9)

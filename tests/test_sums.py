@@ -259,6 +259,6 @@ def test_a_window_longer_than_any_recording(tmp_path: Path, window: str, capsys:
 
 
 def test_counters_that_are_no_percents_are_left_out() -> None:
-    from aisp_trace.analyze.counters import MOST_PERCENT
+    from aisp_trace.analyze.accounts.counters import MOST_PERCENT
 
     assert MOST_PERCENT * MOST_SPAN < INT64

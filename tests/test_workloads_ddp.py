@@ -29,8 +29,8 @@ import torch
 import torch.distributed as dist
 
 from aisp_trace.capture.processes import marked, run_process
-from aisp_trace.expectations.evidence import Answer, Evidence, VariantEvidence
-from aisp_trace.expectations.validity import objections
+from aisp_trace.expectations.judging.evidence import Answer, Evidence, VariantEvidence
+from aisp_trace.expectations.judging.validity import objections
 from aisp_trace.tests.patience import PATIENCE_S, wait_until
 from aisp_trace.traces.errors import UsageError
 from aisp_trace.traces.run import VariantResult, Work

@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("torch")
 
 from aisp_trace.cli.main import main
-from aisp_trace.expectations.load import PACKAGE_DIR, load_file
+from aisp_trace.expectations.claims.load import PACKAGE_DIR, load_file
 from aisp_trace.expectations.model import MechanismClaim
 from aisp_trace.tests.broken_workloads import answer
 from aisp_trace.traces.run import MANIFEST, ProcessResult, VariantResult, load_run, write_json

@@ -14,8 +14,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from aisp_trace.expectations.evidence import Answer, Evidence, VariantEvidence
-from aisp_trace.expectations.validity import objections
+from aisp_trace.expectations.judging.evidence import Answer, Evidence, VariantEvidence
+from aisp_trace.expectations.judging.validity import objections
 from aisp_trace.traces.run import ProcessResult, VariantResult, Work
 from aisp_trace.workloads import multiple_unoptimized as multiple
 from aisp_trace.workloads import runner

@@ -19,7 +19,7 @@ from .documents import looks_like_json
 from .errors import EmptyTraceError, InputError, RecorderError
 from .host_ops import with_host_ops
 from .model import Trace
-from .nsys_sqlite import SQLITE_MAGIC
+from .nsys.source import SQLITE_MAGIC
 from .unpack import decompressed, head_of
 
 NSYS_REPORT_MAGIC: Final = b"NVIDIA Tegra Profiler Report"
@@ -77,7 +77,7 @@ def _open(path: Path, kind_file: Path | None, export: Exporter | None, left_out:
         elif head.startswith(SQLITE_MAGIC):
             trace = _read_sqlite(plain, left_out)
         elif looks_like_json(head):
-            from .kineto import read_kineto
+            from .kineto.read import read_kineto
 
             trace = read_kineto(plain, kind_file or side_file(path))
         else:
@@ -99,7 +99,7 @@ def _open(path: Path, kind_file: Path | None, export: Exporter | None, left_out:
 
 
 def _read_sqlite(path: Path, left_out: Collection[tuple[str, str]]) -> Trace:
-    from .nsys import read_nsys
+    from .nsys.read import read_nsys
 
     return read_nsys(path, left_out=left_out)
 

@@ -97,7 +97,7 @@ def _make(source: Path | None, output: Path | None, expectations: Path | None, f
 
 
 def _verify(file: Path, as_json: bool) -> int:
-    from ...expectations.verdict import exit_code
+    from ...expectations.judging.verdict import exit_code
     from ..bundle import verify
     from ..verdicts import sentences, verdict_table
 
@@ -123,14 +123,14 @@ def _verify(file: Path, as_json: bool) -> int:
 
 
 def _summary(judged: Judged) -> str:
-    from ...expectations.verdict import counts
+    from ...expectations.judging.verdict import counts
 
     found = ", ".join(f"{n} {status}" for status, n in counts(judged.verdicts).items() if n)
     return found or f"no claim is about {judged.evidence.workload}, so nothing was judged"
 
 
 def _document(what: str, bundle: Bundle, judged: Judged, notes: list[str], code: int) -> dict[str, Any]:
-    from ...expectations.verdict import counts
+    from ...expectations.judging.verdict import counts
 
     return {
         "schema": SCHEMA,

@@ -52,7 +52,7 @@ def run(
     appended to $GITHUB_STEP_SUMMARY where that is set. Leaves 0 if all judged claims hold, 1 if one is
     missed, 3 if one, or all, could not be judged.
     """
-    from ...expectations.verdict import exit_code
+    from ...expectations.judging.verdict import exit_code
     from ..evidence import analyses_of_run, judge_run
     from ..summaries import summaries
     from ..verdicts import document
@@ -82,7 +82,7 @@ def run(
 
 
 def _show(judged: Judged) -> None:
-    from ...expectations.verdict import counts
+    from ...expectations.judging.verdict import counts
     from ..verdicts import sentences, verdict_table
 
     evidence, used = judged.evidence, judged.expectations

@@ -58,7 +58,7 @@ def run(
     namesake. Two variants or traces: one against the other. One trace with --window A --against B: two of its ranges.
     Leaves 3 where the two sides did different work, or their ledgers cannot be told.
     """
-    from ...analyze.selection import Selection
+    from ...analyze.attribution.selection import Selection
     from ..compared import Choices, compare
     from ..comparison import print_compared
     from ..comparison_document import document

@@ -80,7 +80,7 @@ def diff(
 
 def schema() -> int:
     """Print the JSON Schema of an expectation file."""
-    from ...expectations.schema import schema as made
+    from ...expectations.claims.schema import schema as made
 
     print_json(made())
     return 0

@@ -72,7 +72,7 @@ def run(
 
     --scrub copies an nsys export so that it can be given away: numbers, and the names that an analysis shows.
     """
-    from ...analyze.selection import Selection
+    from ...analyze.attribution.selection import Selection
     from ..exports import Job, export, scrub_traces
     from ..sources import find_recorded
 

@@ -41,7 +41,7 @@ def run(
     The verdicts, both timelines, where every nanosecond went, which copies were hidden, bandwidth, allocator and provenance, in
     one file that needs no network and can be sent to anyone. A bare trace gives a page without verdict.
     """
-    from ...report.page import PAGE, render
+    from ...report.page.page import PAGE, render
     from ...traces.output import Output
     from ..evidence import judge_run
     from ..main import version

@@ -29,10 +29,10 @@ from aisp_trace.capture.doctor import Diagnosis, Finding
 from aisp_trace.capture.plan import SCHEMA as PLAN
 from aisp_trace.capture.plan import Plan
 from aisp_trace.cli import main as cli
-from aisp_trace.expectations.metrics import METRICS
+from aisp_trace.expectations.claims.schema import schema as expectations_schema
+from aisp_trace.expectations.judging.verdict import STATUSES, Verdict, exit_code
+from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.expectations.model import SOURCE_KINDS, Source
-from aisp_trace.expectations.schema import schema as expectations_schema
-from aisp_trace.expectations.verdict import STATUSES, Verdict, exit_code
 from aisp_trace.traces import bundle, calibration, errors, run
 from aisp_trace.traces.model import KINDS, MEMORY_KINDS, STAGE_KINDS
 from aisp_trace.workloads import catalog, interface, runner

@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from aisp_trace.analyze.result import SCHEMAS, Analysis
-from aisp_trace.expectations.evidence import Answer, Evidence, RoundTimes, VariantEvidence
+from aisp_trace.expectations.judging.evidence import Answer, Evidence, RoundTimes, VariantEvidence
 from aisp_trace.expectations.model import Bound, MechanismClaim, Provenance, Source, TimeClaim
 from aisp_trace.traces.model import Meta
 from aisp_trace.traces.run import (

@@ -1,0 +1,89 @@
+"""How many streams of a device were busy at once.
+
+    stream 7    |-------|   |----|
+    stream 13       |----------|
+    streams      1111222211112221100      0 + 1 + 2 + ... = the window, exactly
+
+A stream is (process, context, stream id); ops of one stream that overlap count once. Three or more are one class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ..acceleration import accelerated
+from ..attribution.work import LANE, Work, groups
+from ..intervals import Cover, Ints, cover, grouped_measure
+from ..result import SCHEMAS
+
+MOST: Final = 3
+"""The class of "this many streams or more"."""
+
+
+def concurrency_tables(work: Work) -> dict[str, pl.DataFrame]:
+    """Tables ``concurrency`` (classes 0 to `MOST` of every device, summing to its window) and ``streams``."""
+    levels: list[tuple[int, int, int]] = []
+    streams: list[tuple[int, int | None, int | None, int | None, int, int]] = []
+    for span, rows in work.devices():
+        busy = busy_levels(work.lane[work.in_trace(rows)], work.start[rows], work.end[rows], len(work.lanes))
+        streams += [(*work.lanes[code], ops, ns) for code, ops, ns in busy.streams]
+        idle = span.end_ns - span.start_ns - sum(busy.levels)
+        levels += [(span.device, n, ns) for n, ns in enumerate((idle, *busy.levels))]
+    return {
+        "concurrency": pl.DataFrame(levels, schema=SCHEMAS["concurrency"], orient="row"),
+        "streams": pl.DataFrame(streams, schema=SCHEMAS["streams"], orient="row").sort(LANE, nulls_last=False),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """How long 1, 2, ... and at least `MOST` streams were busy, and (lane, ops, busy time) of each stream that has ops."""
+
+    levels: tuple[int, ...]
+    streams: list[tuple[int, int, int]]
+
+
+def busy_levels(lane: npt.NDArray[np.integer], start: Ints, end: Ints, lanes: int) -> Busy:
+    """What ops sorted by start, each of a lane 0..lanes-1, say of their streams."""
+    fast = accelerated(len(lane))
+    if fast is not None:
+        count = np.bincount(lane, minlength=lanes)
+        total = grouped_measure(lane, start, end, lanes).tolist()
+        levels = fast.levels(lane, start, end, lanes, MOST)[1:]
+        return Busy(
+            tuple(levels.tolist()), [(code, int(count[code]), total[code]) for code in np.flatnonzero(count).tolist()]
+        )
+    covers = {code: (len(rows), cover(start[rows], end[rows])) for code, rows in groups(lane)}
+    levels = _levels([whole for _, whole in covers.values()])
+    return Busy(tuple(levels), [(code, ops, whole.total) for code, (ops, whole) in covers.items()])
+
+
+def ends_before(lane: npt.NDArray[np.integer], end: Ints) -> Ints:
+    """For each op (in order of start) the latest end of an earlier op of its stream; the smallest int64 for the first."""
+    out = np.full(len(end), np.iinfo(np.int64).min, np.int64)
+    for _, rows in groups(lane):
+        out[rows[1:]] = np.maximum.accumulate(end[rows])[:-1]
+    return out
+
+
+def _levels(covers: list[Cover]) -> list[int]:
+    """Time with 1, 2, ... and at least `MOST` of the covers busy."""
+    out = [0] * (MOST + 1)
+    if len(covers) == 1:
+        out[1] = covers[0].total
+    elif covers:
+        # Each cover is sorted: a stable sort merges these runs in nearly linear time.
+        at = np.concatenate([*(c.start for c in covers), *(c.end for c in covers)])
+        half = len(at) // 2
+        order = np.argsort(at, kind="stable")
+        depth = np.cumsum(np.where(order < half, 1, -1))[:-1]
+        lasting = np.diff(at[order])
+        for n in range(1, MOST):
+            out[n] = int(lasting[depth == n].sum())
+        out[MOST] = int(lasting[depth >= MOST].sum())
+    return out[1:]

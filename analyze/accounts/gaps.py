@@ -1,0 +1,133 @@
+"""What the host did during the largest gaps: the calls of the thread that the device waited for.
+
+The thread is the one whose call launched the op that ended the gap, also behind a window of instants; after the last op, the
+one that owns the window. A call counts with what of it lies in the gap, as the union over all calls of that name; a call inside
+another one counts for both. Operating-system calls are listed beside CUDA calls where the recorder has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from ...traces.columns import parts
+from ...traces.model import distinct_values
+from ..attribution.stages import Thread
+from ..attribution.steps import NOTHING
+from ..attribution.work import Span, Work
+from ..intervals import Ints, measure, near_rows
+from ..result import SCHEMAS
+
+SHOWN: Final = 5
+"""Calls listed for each gap, longest first."""
+
+OWNER: Final = -2
+"""The thread that owns the window, which a gap after the last op waits for."""
+
+
+def gap_calls(work: Work, gaps: pl.DataFrame) -> pl.DataFrame:
+    """Table ``gap_calls``: the calls that fill each of `gaps` (table ``gaps``)."""
+    found: list[tuple[object, ...]] = []
+    sources = _Sources(work)
+    for span in work.spans:
+        mine = gaps.filter(pl.col("device") == span.device)
+        low, high = mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()
+        for code, start, end in zip(*(a.tolist() for a in (waiting_for(work, span, high), low, high)), strict=True):
+            thread = thread_of(work, span, code)
+            if thread is not None:
+                found += sources.filling(span.device, thread, start, end)
+    return pl.DataFrame(found, schema=SCHEMAS["gap_calls"], orient="row")
+
+
+def waiting_for(work: Work, span: Span, gap_end: Ints) -> Ints:
+    """The thread that each gap of a device waits for, as a position in ``work.launches.threads``, or `OWNER`, or `NOTHING`
+    where the launch was not recorded."""
+    start, end = work.trace.ops["start_ns"].to_numpy(), work.trace.ops["end_ns"].to_numpy()
+    device = work.trace.ops["device"].to_numpy()
+    at = np.searchsorted(start, gap_end)
+    follows = gap_end < span.end_ns
+    searched = np.flatnonzero(follows)
+    while len(
+        searched
+    ):  # on to the first op of this device that is not empty: a few steps, since it starts when the gap ends
+        searched = searched[at[searched] < len(start)]
+        found = at[searched]
+        searched = searched[(device[found] != span.device) | (end[found] <= start[found])]
+        at[searched] += 1
+    if span.owner is None and not follows.all():  # instants end a gap wherever they are, and its op may be far
+        last = int(np.searchsorted(start, span.end_ns))
+        later = np.flatnonzero((device[last:] == span.device) & (end[last:] > start[last:]))
+        at[~follows] = last + later[0] if len(later) else len(start)
+        follows[:] = True
+    follows &= at < len(start)
+    if not follows.any():
+        return np.full(len(gap_end), OWNER, np.int64)
+    thread = work.launches.thread[np.where(follows, at, 0)]
+    return np.where(follows, thread, OWNER).astype(np.int64)
+
+
+def thread_of(work: Work, span: Span, code: int) -> Thread | None:
+    """The thread that a code of `waiting_for` means, if any."""
+    if code == OWNER:
+        return span.owner
+    return None if code == NOTHING else work.launches.threads[code]
+
+
+class _Calls:
+    """The calls of one kind on one thread, by start."""
+
+    def __init__(self, source: str, start: Ints, end: Ints, names: pl.Series, rows: Ints | None) -> None:
+        self.source, self.start, self.end = source, start, end
+        self._near = near_rows(start, end)
+        self._words, self._rows = distinct_values(names), rows
+        self._code, self._unnamed = parts(names.to_physical())
+
+    def within(self, low: int, high: int) -> Iterator[tuple[str, int, int]]:
+        """(name, calls, union of what of them lies in ``[low, high)``) of every call that does."""
+        near = self._near(low, high)
+        rows = np.arange(near.start, near.stop)
+        rows = rows[self.end[rows] > low]
+        if len(rows) == 0:
+            return
+        at = rows if self._rows is None else self._rows[rows]
+        if self._unnamed is not None:
+            named = ~self._unnamed[at]
+            rows, at = rows[named], at[named]
+        code = self._code[at]
+        for c in sorted(set(code.tolist()), key=self._words.__getitem__):
+            of = rows[code == c]
+            yield self._words[c], len(of), measure(np.maximum(self.start[of], low), np.minimum(self.end[of], high))
+
+
+class _Sources:
+    """CUDA and operating-system calls by thread; the latter are made ready when first asked for."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._ready: dict[Thread, list[_Calls]] = {}
+
+    def filling(self, device: int, thread: Thread, low: int, high: int) -> list[tuple[object, ...]]:
+        """Rows of ``gap_calls`` for one gap."""
+        if thread not in self._ready:
+            self._ready[thread] = list(self._os(thread))
+        parts = [*self._cuda(thread, low, high), *self._ready[thread]]
+        found = [(calls.source, *row) for calls in parts for row in calls.within(low, high)]
+        found.sort(key=lambda row: (-row[-1], row[1]))
+        return [(device, low, high, *row) for row in found[:SHOWN]]
+
+    def _cuda(self, thread: Thread, low: int, high: int) -> Iterator[_Calls]:
+        """The CUDA calls of a thread, those at least that lie in ``[low, high)``."""
+        calls = self._work.calls
+        if len(calls) and thread in calls.rows_of_thread:
+            rows = calls.near(thread, low, high)
+            yield _Calls("cuda", calls.start_ns[rows], calls.end_ns[rows], self._work.trace.api["name"], rows)
+
+    def _os(self, thread: Thread) -> Iterator[_Calls]:
+        trace = self._work.trace
+        if len(trace.osrt):
+            on = (pl.col("pid") == thread[0]) & (pl.col("tid") == thread[1])
+            table = trace.osrt.filter(on).sort("start_ns")
+            yield _Calls("os", table["start_ns"].to_numpy(), table["end_ns"].to_numpy(), table["name"], None)

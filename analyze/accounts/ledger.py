@@ -1,0 +1,394 @@
+"""The ledger: every nanosecond of a device's window, attributed exactly once.
+
+Busy instants go to the op of highest priority (order of `traces.model.KINDS`, then earliest start, then op_id). Within one
+priority, ops sorted by start own what `intervals.owned_from` gives them; a lower priority keeps what the cover of all
+higher ones leaves:
+
+    compute     |-----A-----|
+    h2d      |----B----|  |---C---|
+    owner    BBB AAAAAAAAAAAA CCCCC
+
+Idle instants are the gaps of the union. A gap ends where an op X starts; X was launched by call L on thread T:
+
+    gap      |.............................|X
+    L                     |-----L----|
+    T        ..call.stage.                       who is to blame
+             host state of T | inside L | launch latency
+
+If L had returned before the gap, X was waiting on the device: `queued`, `graph_internal` between two ops of one launch, or
+`dependency` while work that its stream had been told to wait for still ran on another device.
+Pieces before L are cut wherever T's stage, call or the iteration changes, and carry T's stage at that instant; all other
+pieces carry X's stage. A gap that the window cuts has, in its part inside, the stages and causes that it has as a whole: X may
+lie behind a window of instants, and the device may have run dry before it. After the last op, or the last of a range's window,
+T is the thread that owns the window.
+
+The cells of one device sum to its window: the parts are disjoint by construction, and `analyze` asserts the sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ...traces.model import KINDS
+from ..acceleration import accelerated
+from ..attribution import calls as api
+from ..attribution.host_state import BLOCKED, HostStates
+from ..attribution.stages import NO_STAGE, Thread
+from ..attribution.steps import NOTHING, pieces
+from ..intervals import Cover, Ints, cover, gaps_in_turn, owned_from, place_right, union
+from ..result import CAUSES
+
+CAUSE: Final[Mapping[str, int]] = {name: i for i, name in enumerate(CAUSES)}
+BUSY: Final = NOTHING
+"""Cause of a busy cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOps:
+    """The ops of one device with a positive length, sorted by (start, op_id), as arrays; `stage` are stage codes.
+
+    `launched` tells of the launches of some of them, given their positions: few ops end a gap.
+    """
+
+    start_ns: Ints
+    end_ns: Ints
+    kind: npt.NDArray[np.integer]
+    stage: npt.NDArray[np.integer]
+    iteration: npt.NDArray[np.integer]
+    launched: Callable[[npt.NDArray[np.integer]], Launched]
+    awaited: Callable[[npt.NDArray[np.integer], Ints, Ints, Ints], Ints] | None = None
+    """Of (positions of ops, when they were launched, start and end of the gaps before them): until when each gap waited for
+    another device, its start where it did not (`dependencies`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """The launches of some ops. `call_*` describe the launching call; `call` is `NOTHING` without one. `pageable`: the op is a
+    copy that touches pageable memory."""
+
+    call: npt.NDArray[np.integer]
+    launch: Ints  # equal for ops of one launch: a code of (pid, correlation)
+    thread: npt.NDArray[np.integer]
+    call_start_ns: Ints
+    call_end_ns: Ints
+    call_kind: npt.NDArray[np.integer]
+    call_synchronous: npt.NDArray[np.bool_]
+    pageable: npt.NDArray[np.bool_]
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> Launched:
+        """Those of the `chosen` ops."""
+        return Launched(*(getattr(self, name)[chosen] for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Parts of a window, one row each: a stage code, iteration (or `NOTHING`), category (position in `KINDS`, or
+    ``len(KINDS)`` for idle), cause (position in `CAUSES`, or `BUSY`) and length. Not yet summed."""
+
+    stage: npt.NDArray[np.integer]
+    iteration: npt.NDArray[np.integer]
+    category: npt.NDArray[np.integer]
+    cause: npt.NDArray[np.integer]
+    ns: Ints
+
+
+def summed(cells: Cells, path: npt.NDArray[np.integer]) -> pl.DataFrame:
+    """(path, iteration, category, cause, ns): the cells summed over stages of one path (`path` replaces the stage code)."""
+    table = _summed_by_table(cells, path) if len(path) else None
+    if table is not None:
+        return table
+    return (
+        pl.DataFrame(
+            {
+                "path": path,
+                "iteration": cells.iteration.astype(np.int32),
+                "category": cells.category.astype(np.int32),
+                "cause": cells.cause.astype(np.int32),
+                "ns": cells.ns,
+            }
+        )
+        .filter(pl.col("ns") > 0)
+        .group_by("path", "iteration", "category", "cause")
+        .agg(pl.col("ns").sum())
+    )
+
+
+_SLICE: Final = 1 << 20
+"""Cells that are summed at once."""
+
+_TABLE: Final = 1 << 20
+"""Conceivable cells up to which a table of all of them is made."""
+
+
+def _summed_by_table(cells: Cells, path: npt.NDArray[np.integer]) -> pl.DataFrame | None:
+    """`summed` through a table of all possible cells; null if there were too many of them."""
+    names = ("path", "iteration", "category", "cause")
+    columns = [path, cells.iteration, cells.category, cells.cause]
+    lows = [int(c.min()) for c in columns]
+    widths = [int(c.max()) - low + 1 for c, low in zip(columns, lows, strict=True)]
+    if math.prod(widths) > _TABLE:
+        return None
+    total = np.zeros(math.prod(widths), np.int64)
+    fast = accelerated(len(path))
+    for first in range(0, len(path), _SLICE):  # the keys of some cells at a time
+        some = slice(first, first + _SLICE)
+        key = np.zeros(len(path[some]), np.int32)
+        for column, low, width in zip(columns, lows, widths, strict=True):
+            key *= width
+            key += column[some] - low
+        if fast is not None:
+            total += fast.accumulate(key, cells.ns[some], len(total))
+        else:
+            np.add.at(total, key, cells.ns[some])
+    used = np.flatnonzero(total)
+    rest, found = used, {}
+    for name, low, width in reversed(list(zip(names, lows, widths, strict=True))):
+        found[name] = pl.Series(rest % width + low, dtype=pl.Int32)
+        rest = rest // width
+    return pl.DataFrame({**{name: found[name] for name in names}, "ns": total[used]})
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Idle intervals with the stage and cause of their largest piece and what opened them (position in `OPENED_BY`)."""
+
+    start_ns: Ints
+    end_ns: Ints
+    stage: Ints
+    cause: Ints
+    opened_by: Ints
+
+    def largest(self, most: int) -> Gaps:
+        """The `most` longest of them, longest first; of equal ones the earlier."""
+        negative = self.start_ns - self.end_ns
+        rows = np.arange(len(negative))
+        if 0 < most < len(rows):  # sort only those no shorter than the last one wanted
+            rows = np.flatnonzero(negative <= np.partition(negative, most - 1)[most - 1])
+        rows = rows[np.argsort(negative[rows], kind="stable")[:most]]
+        return Gaps(*(getattr(self, name)[rows] for name in self.__slots__))
+
+    @staticmethod
+    def joined(several: Sequence[Gaps]) -> Gaps:
+        """All of `several`, in their order."""
+        if not several:
+            return Gaps(*(np.empty(0, np.int64) for _ in Gaps.__slots__))
+        return Gaps(*(np.concatenate([getattr(g, name) for g in several]) for name in Gaps.__slots__))
+
+
+IDLE_CATEGORY: Final = len(KINDS)
+
+
+def busy_cells(ops: DeviceOps, low: int, high: int) -> tuple[Cells, Cover]:
+    """Cells of the busy part of ``[low, high)``, and the union of all ops clipped to it."""
+    start, end = ops.start_ns, ops.end_ns
+    if len(start) and (start[0] < low or end.max() > high):
+        start, end = np.clip(start, low, high), np.clip(end, low, high)
+    fast = accelerated(len(start))
+    if fast is not None:
+        kind = ops.kind.astype(np.int8, copy=False)
+        owned = np.zeros(len(start), np.int64)
+        fast.own(kind, start, end, len(KINDS), owned)
+        return Cells(ops.stage, ops.iteration, kind, np.full(len(start), BUSY, np.int8), owned), cover(start, end)
+    above = cover(start[:0], end[:0])
+    rows_out: list[Ints] = []
+    length_out: list[Ints] = []
+    for priority in range(len(KINDS)):
+        rows = np.flatnonzero((ops.kind == priority) & (end > start))
+        if len(rows) == 0:
+            continue
+        begin = owned_from(start[rows], end[rows])
+        stop = end[rows]
+        owns = stop > begin
+        if not owns.all():
+            rows, begin, stop = rows[owns], begin[owns], stop[owns]
+        length = stop - begin
+        if len(above.start):
+            length -= above.within(begin, stop)
+        rows_out.append(rows)
+        length_out.append(length)
+        above = union(above, cover(begin, stop))
+    row = np.concatenate(rows_out) if rows_out else np.empty(0, np.int64)
+    ns = np.concatenate(length_out) if length_out else np.empty(0, np.int64)
+    cause = np.full(len(row), BUSY, np.int8)
+    return Cells(ops.stage[row], ops.iteration[row], ops.kind[row], cause, ns), above
+
+
+CHUNK: int = 1 << 17
+"""Gaps that are looked into at once, so that what is known of each needs no memory for all of them."""
+
+
+def idle_cells(
+    ops: DeviceOps,
+    busy: Cover,
+    low: int,
+    high: int,
+    hosts: HostStates,
+    threads: Sequence[Thread],
+    owner: Thread | None,
+    on_host: bool,
+) -> Iterator[tuple[Cells, Gaps]]:
+    """Cells of the idle part of ``[low, high)``, and the gaps themselves, in order of time and some at once. `owner` is the
+    window's thread, if it has one; `on_host` says that the device is the host itself."""
+    last = _last_to_end(ops.end_ns)
+    for g0, g1 in gaps_in_turn(busy, low, high, CHUNK):
+        if len(g0):
+            yield _idle_cells(ops, last, g0, g1, low, high, hosts, threads, owner, on_host)
+
+
+def _idle_cells(
+    ops: DeviceOps,
+    last: npt.NDArray[np.integer],
+    g0: Ints,
+    g1: Ints,
+    low: int,
+    high: int,
+    hosts: HostStates,
+    threads: Sequence[Thread],
+    owner: Thread | None,
+    on_host: bool,
+) -> tuple[Cells, Gaps]:
+    n = len(g0)
+    cut = g1
+    x = place_right(ops.start_ns, g1 - 1)
+    has_next = x < len(ops.start_ns)
+    if owner is not None:
+        has_next &= g1 < high
+    x = np.where(has_next, x, 0)
+    if has_next.any():
+        g1 = np.where(has_next, ops.start_ns[x], g1)  # the same but for a gap that the window ends
+    parts = _Parts(high)
+    opened = np.full(n, BLOCKED.index("unknown"), np.int64)
+
+    rows = np.flatnonzero(has_next)
+    xs = x[rows]
+    launched = ops.launched(xs)
+    orphan = (launched.call < 0) & (launched.thread < 0)
+    parts.add(
+        rows[orphan], g0[rows[orphan]], g1[rows[orphan]], ops.stage[xs[orphan]], ops.iteration[xs[orphan]], "unknown"
+    )
+
+    rows, xs, launched = rows[~orphan], xs[~orphan], launched.only(~orphan)
+    began = g0
+    if n and g0[0] == low:  # the device may have been idle before the window, and causes are those of the whole gap
+        earlier = int(np.searchsorted(ops.start_ns, low, side="left"))
+        began = g0.copy()
+        began[0] = ops.end_ns[last[earlier - 1]] if earlier else np.iinfo(np.int64).min
+    returned = launched.call_end_ns <= began[rows]
+    previous = last[np.maximum(xs - 1, 0)]
+    same_launch = (xs > 0) & (ops.launched(previous).launch == launched.launch)
+    r, q = rows[returned & same_launch], xs[returned & same_launch]
+    parts.add(r, g0[r], g1[r], ops.stage[q], ops.iteration[q], "graph_internal")
+    chosen = returned & ~same_launch
+    r, q = rows[chosen], xs[chosen]
+    until = g0[r] if ops.awaited is None else ops.awaited(q, launched.call_start_ns[chosen], g0[r], g1[r])
+    parts.add(r, g0[r], until, ops.stage[q], ops.iteration[q], "dependency")
+    parts.add(r, until, g1[r], ops.stage[q], ops.iteration[q], "queued")
+    opened[rows[returned]] = BLOCKED.index("queued")
+
+    rows, xs, launched = rows[~returned], xs[~returned], launched.only(~returned)
+    launch_from = np.clip(launched.call_start_ns, g0[rows], g1[rows])
+    launch_to = np.clip(launched.call_end_ns, launch_from, g1[rows])
+    inside = _inside_launch(launched)
+    parts.add(rows, launch_from, launch_to, ops.stage[xs], ops.iteration[xs], inside)
+    parts.add(rows, launch_to, g1[rows], ops.stage[xs], ops.iteration[xs], "launch_latency")
+    thread = launched.thread
+    for t in np.flatnonzero(np.bincount(thread)).tolist() if len(xs) else ():
+        mine = thread == t
+        _host_pieces(parts, opened, rows[mine], g0[rows[mine]], launch_from[mine], hosts, threads[t], on_host)
+    in_launch = launch_from == g0[rows]
+    blocked = np.where(inside == CAUSE["copy_api"], BLOCKED.index("copy_api"), BLOCKED.index("host"))
+    opened[rows[in_launch]] = blocked[in_launch]
+
+    rows = np.flatnonzero(~has_next)
+    if owner is None:
+        nothing = np.full(len(rows), NO_STAGE, np.int64)
+        parts.add(rows, g0[rows], g1[rows], nothing, nothing, "tail")
+    else:
+        _host_pieces(parts, opened, rows, g0[rows], g1[rows], hosts, owner, on_host)
+    return parts.cells(), parts.gaps(g0, cut, opened)
+
+
+def _inside_launch(launched: Launched) -> Ints:
+    """Cause of the time inside the launching call of each op."""
+    kind = launched.call_kind
+    blocking = (kind == api.COPY) & (launched.pageable | launched.call_synchronous)
+    slow = (kind == api.LAUNCH) & (launched.call_end_ns - launched.call_start_ns > api.LAZY_LOAD_NS)
+    out = np.full(len(kind), CAUSE["launch_api"], np.int64)
+    out[blocking] = CAUSE["copy_api"]
+    out[slow] = CAUSE["lazy_load"]
+    return out
+
+
+def _host_pieces(
+    parts: _Parts,
+    opened: Ints,
+    rows: npt.NDArray[np.integer],
+    start: Ints,
+    end: Ints,
+    hosts: HostStates,
+    thread: Thread,
+    on_host: bool,
+) -> None:
+    """Cut ``[start, end)`` of each gap by what the host thread was doing."""
+    walked = hosts.walk(thread, on_host, start, end)
+    if walked is not None:
+        which, begin, stop, stage, iteration, cause, blocked = walked
+        parts.add(rows[which], begin, stop, stage, iteration, cause)
+        opened[rows] = blocked
+        return
+    state = hosts.of(thread, on_host)
+    which, begin, stop = pieces(start, end, state.at)
+    index = place_right(state.at, begin) - 1
+    parts.add(rows[which], begin, stop, state.stage[index], state.iteration[index], state.cause[index])
+    opened[rows] = state.blocked_in(start)
+
+
+def _last_to_end(end: Ints) -> npt.NDArray[np.integer]:
+    """For each op the op up to it (in order of start) that ends last; of equal ends the later one."""
+    if len(end) == 0:
+        return end
+    fast = accelerated(len(end))
+    if fast is not None:
+        compiled: npt.NDArray[np.integer] = fast.last_to_end(end)
+        return compiled
+    reach = np.maximum.accumulate(end)
+    return np.maximum.accumulate(np.where(end >= reach, np.arange(len(end)), 0))
+
+
+class _Parts:
+    """Collects pieces of gaps as arrays, cut at `high`; empty pieces are dropped."""
+
+    def __init__(self, high: int) -> None:
+        self._high = high
+        self._columns: list[tuple[Ints, Ints, Ints, Ints, Ints]] = []
+
+    def add(self, gap: Ints, start: Ints, end: Ints, stage: Ints, iteration: Ints, cause: str | Ints) -> None:
+        causes = np.full(len(gap), CAUSE[cause], np.int64) if isinstance(cause, str) else cause
+        end = np.minimum(end, self._high)
+        keep = end > start
+        self._columns.append((gap[keep], (end - start)[keep], stage[keep], iteration[keep], causes[keep]))
+
+    def _joined(self) -> tuple[Ints, ...]:
+        if not self._columns:
+            return tuple(np.empty(0, np.int64) for _ in range(5))
+        return tuple(np.concatenate(c) for c in zip(*self._columns, strict=True))
+
+    def cells(self) -> Cells:
+        _, ns, stage, iteration, cause = self._joined()
+        return Cells(stage, iteration, np.full(len(ns), IDLE_CATEGORY, np.int64), cause, ns)
+
+    def gaps(self, start: Ints, end: Ints, opened: Ints) -> Gaps:
+        gap, ns, stage, _, cause = self._joined()
+        most = np.zeros(len(start), np.int64)
+        np.maximum.at(most, gap, ns)
+        winners = np.flatnonzero(ns == most[gap])
+        largest = np.zeros(len(start), np.int64)  # every gap has a piece
+        largest[gap[winners]] = winners  # of equal pieces the last
+        return Gaps(start, end, stage[largest], cause[largest], opened)

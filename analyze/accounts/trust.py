@@ -1,0 +1,150 @@
+"""How far each metric can be believed, with the reason.
+
+Levels: ``ok``; ``partial`` (the figure exists, but part of its evidence is missing or it bounds the truth from one side);
+``unavailable`` (the trace cannot say). A verdict on evidence that is not ``ok`` is at best `invalid` or inconclusive.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from ...traces.model import Trace
+from ..result import SCHEMAS
+
+METRICS: Final = ("ledger", "causes", "projection", "overlap", "bandwidth", "allocator", "comm", "bytes", "time")
+
+TOLERATED_SHARE: Final = 0.001
+"""Up to this share of ops or launches may be orphaned or unrecorded before a metric becomes partial: the few that a
+recording cuts off at its edges."""
+
+_LOSS: Final = re.compile(r"dropped|lost|discarded|overflow|not collected|incomplete|out of memory|non-fatal", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the analysis counted on its way; shares are of ops or of launch calls."""
+
+    windows: int
+    unseen_ns: int
+    ops: int
+    orphans: int
+    migrations: int
+    ambiguous: int
+    launch_calls: int
+    unrecorded: int
+    calls: int
+    stages: int
+    unclosed: int
+    crossing: bool
+    guessed: int
+    graphs: int
+    comm_ops: int
+    copies: int
+    copies_without_bytes: int
+    copies_cut: int
+    peer_copies: int
+    host_devices: bool
+
+
+def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
+    """Table ``trust``: one row a metric, the most serious level with all reasons of that level."""
+    found: dict[str, list[tuple[str, str]]] = {m: [] for m in METRICS}
+
+    def say(level: str, metrics: Iterable[str], reason: str) -> None:
+        for metric in metrics:
+            found[metric].append((level, reason))
+
+    if facts.ops == 0:
+        say(
+            "unavailable",
+            (*(() if facts.windows else ("ledger", "causes")), "overlap", "bandwidth", "bytes", "comm"),
+            "the window has no device operations" if trace.ops.height else "the trace has no device operations",
+        )
+    if facts.windows and facts.unseen_ns:
+        text = f"{facts.unseen_ns} ns of the window lie before the first recorded event or after the last: nobody knows what ran"
+        say("partial", ("ledger", "causes"), text)
+    if facts.stages == 0:
+        say("unavailable", ("projection",), "the trace has no stage ranges")
+    if facts.ops and not facts.calls and not facts.host_devices:
+        say("unavailable", ("causes", "projection", "allocator"), "the trace has no API calls, so no launch is known")
+    lost = facts.orphans - facts.migrations
+    if facts.ops and lost > TOLERATED_SHARE * facts.ops and facts.calls:
+        text = f"{lost} of {facts.ops} operations have no launching call (recording began late or lost calls)"
+        say("partial", ("causes", "projection"), text)
+    if facts.ops and facts.migrations > TOLERATED_SHARE * facts.ops and facts.calls:
+        text = f"{facts.migrations} of {facts.ops} operations are migrations of unified memory, which no call launches"
+        say("partial", ("causes", "projection"), text)
+    if facts.unrecorded > max(TOLERATED_SHARE * facts.launch_calls, 0):
+        text = f"{facts.unrecorded} of {facts.launch_calls} launches have no device row: operations were lost"
+        half = facts.unrecorded > facts.launch_calls / 2
+        say(
+            "unavailable" if half else "partial",
+            ("ledger", "causes", "projection", "overlap", "bandwidth", "bytes"),
+            text,
+        )
+    if facts.ambiguous > TOLERATED_SHARE * max(facts.ops, 1):
+        say("partial", ("projection",), f"{facts.ambiguous} of {facts.ops} operations fit several threads' stages")
+    if facts.unclosed:
+        say("partial", ("projection",), f"{facts.unclosed} stage ranges were still open when recording stopped")
+    if facts.guessed > TOLERATED_SHARE * max(facts.ops, 1):
+        text = f"{facts.guessed} operations fit several ranges that were handed from thread to thread, and count for the latest"
+        say("partial", ("projection",), text)
+    if facts.crossing:
+        say("partial", ("projection",), "stage ranges of one thread cross each other")
+    if facts.graphs:
+        text = f"{facts.graphs} graph launches are recorded whole; record with --cuda-graph-trace=node to see inside"
+        say("partial", ("ledger", "overlap"), text)
+        say("unavailable", ("bytes",), text)
+    if facts.comm_ops:
+        say("partial", ("comm",), "a collective's time includes waiting for the slowest rank")
+    if facts.copies_without_bytes:
+        say(
+            "partial",
+            ("bandwidth", "bytes"),
+            f"{facts.copies_without_bytes} of {facts.copies} copies have no byte count",
+        )
+    if facts.peer_copies:
+        text = (
+            f"{facts.peer_copies} copies between devices are held against the work of the one they are recorded under; "
+            "what the other one computed meanwhile is not counted"
+        )
+        say("partial", ("overlap",), text)
+    if facts.copies_cut:
+        text = f"{facts.copies_cut} of {facts.copies} copies are cut by the window: how many bytes they moved in it is unknown"
+        say("partial", ("bandwidth", "bytes"), text)
+    if facts.ops and not facts.host_devices and trace.memory.is_empty():
+        say("partial", ("allocator",), "memory events were not recorded, only the time inside allocator calls is known")
+    losses = [
+        t for t in trace.diagnostics.filter(pl.col("severity") != "info")["text"].to_list() if t and _LOSS.search(t)
+    ]
+    for text in losses[:3]:
+        say("partial", ("ledger", "causes", "projection", "overlap", "bytes"), f"the recorder says: {text.strip()}")
+    for name, count in trace.meta.anomalies.items():
+        if count and name.startswith(("ops", "api")):
+            most = name == "ops_out_of_range" and count > facts.ops  # what is left is the smaller half
+            text = f"{count} rows could not be used ({name.replace('_', ' ')})"
+            say("unavailable" if most else "partial", ("ledger", "causes"), text)
+        elif count and name == "ranges_without_thread":
+            say("partial", ("projection",), f"{count} ranges do not say on which thread they were")
+        elif count and name == "ranges_out_of_range":
+            say("partial", ("projection",), f"{count} ranges have times that no recording has, and are left out")
+        elif count and name in ("memory_out_of_range", "memory_with_odd_bytes"):
+            text = f"{count} memory events have times or sizes that no recording has, and are left out"
+            say("partial", ("allocator",), text)
+        elif count and name == "copies_of_unknown_kind":
+            text = f"{count} copies do not say their direction and count by the memory they name, else as d2d"
+            say("partial", ("ledger", "overlap", "bandwidth", "bytes"), text)
+    return pl.DataFrame([_worst(m, found[m]) for m in METRICS], schema=SCHEMAS["trust"], orient="row")
+
+
+def _worst(metric: str, said: list[tuple[str, str]]) -> tuple[str, str, str]:
+    for level in ("unavailable", "partial"):
+        reasons = list(dict.fromkeys(r for lv, r in said if lv == level))
+        if reasons:
+            return metric, level, "; ".join(reasons)
+    return metric, "ok", ""

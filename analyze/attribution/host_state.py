@@ -1,0 +1,181 @@
+"""What a host thread was doing at every instant, for the idle time that it caused.
+
+A `State` joins four step functions of one thread into one: the stage its work belongs to, the innermost CUDA call, the
+profiler's and the driver's own overhead, and the iteration. Causes follow one order:
+
+    allocator, sync, copy_api, module_load, graph_build, earlier_launch   the innermost open call, if it is of such a class
+    profiler, driver_overhead                                             else an overhead row of the thread
+    other_api                                                             else any other call
+    host_code                                                             else
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ...traces.model import Trace, distinct_values
+from ..acceleration import accelerated
+from ..intervals import Ints, place_right
+from ..result import CAUSES, OPENED_BY
+from . import calls as api
+from .launches import Calls
+from .stages import Stages, Thread, outside
+from .steps import EMPTY, NOTHING, Steps, first_of, innermost, instants
+
+BLOCKED: Final = OPENED_BY
+_CAUSE_OF_CLASS: Final = {
+    api.ALLOCATOR: "allocator",
+    api.SYNC: "sync",
+    api.COPY: "copy_api",
+    api.MODULE: "module_load",
+    api.GRAPH: "graph_build",
+    api.LAUNCH: "earlier_launch",
+    api.OTHER: "other_api",
+}
+_CAUSE_TABLE: Final = np.array([CAUSES.index(_CAUSE_OF_CLASS[c]) for c in range(len(api.CLASSES))], np.int8)
+_WALK_CODES: Final = np.array(
+    [CAUSES.index(c) for c in ("host_code", "other_api", "profiler", "driver_overhead")], np.int32
+)
+_EVER: Final = int(np.iinfo(np.int64).min)
+_FOREVER: Final = int(np.iinfo(np.int64).max)
+_BLOCKED_TABLE: Final = np.full(len(CAUSES), BLOCKED.index("host"), np.int64)
+_BLOCKED_TABLE[CAUSES.index("sync")] = BLOCKED.index("sync")
+_BLOCKED_TABLE[CAUSES.index("copy_api")] = BLOCKED.index("copy_api")
+
+
+Walk = tuple[
+    npt.NDArray[np.integer], Ints, Ints, npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.integer], Ints
+]
+"""Pieces of intervals: (interval, start, end, stage code, iteration, cause), and what each interval's start was blocked in."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A thread over time: from ``at[i]`` on, the stage code, the cause (position in `CAUSES`) and the iteration.
+
+    The first step lies before any instant of a trace.
+    """
+
+    at: Ints
+    stage: Ints
+    cause: Ints
+    iteration: Ints
+
+    def blocked_in(self, time: Ints) -> Ints:
+        """What the thread was blocked in at each instant, as a position in `OPENED_BY`."""
+        return np.asarray(_BLOCKED_TABLE[self.cause[place_right(self.at, time) - 1]])
+
+
+class HostStates:
+    """The `State` of any thread, made when first asked for."""
+
+    def __init__(
+        self, trace: Trace, calls: Calls, stages: Stages, *, across: bool, inside: npt.NDArray[np.bool_] | None
+    ) -> None:
+        self._trace, self._calls, self._stages = trace, calls, stages
+        self._across, self._inside = across, inside
+        self._made: dict[tuple[Thread, bool], State] = {}
+        self._beside: dict[Thread, list[Ints]] = {}
+
+    def of(self, thread: Thread, on_host: bool) -> State:
+        """The state of `thread` over the whole recording; `on_host`: as it keeps a host device waiting."""
+        key = (thread, on_host)
+        if key not in self._made:
+            self._made[key] = self._make(thread, on_host)
+        return self._made[key]
+
+    def walk(self, thread: Thread, on_host: bool, start: Ints, end: Ints) -> Walk | None:
+        """What `of` says of sorted, disjoint intervals, without ever making the state of the whole recording: a thread of
+        many calls has a state of gigabytes. Null where that does not pay."""
+        rows = self._calls.rows_of_thread.get(thread) if len(self._calls) else None
+        fast = None if on_host or rows is None else accelerated(len(rows))
+        if fast is None or len(start) == 0:
+            return None
+        if thread not in self._beside:
+            steps = (
+                self._stages.on_thread(thread, self._across),
+                *(self._overhead(thread, source) for source in ("profiler", "driver")),
+                self._stages.iteration_on(thread),
+            )
+            self._beside[thread] = [a for s in steps for a in (s.at, s.value.astype(np.int32, copy=False))]
+        call = self._call_cause(thread, int(start[0]), int(end[-1]))
+        which, begin, stop, code, iteration, cause, blocked = fast.host_pieces(
+            start, end, call.at, call.value.astype(np.int8, copy=False), *self._beside[thread], _WALK_CODES
+        )
+        return which, begin, stop, outside(code, self._inside), iteration, cause, _BLOCKED_TABLE[blocked]
+
+    def _make(self, thread: Thread, on_host: bool) -> State:
+        stage = self._stages.on_thread(thread, self._across)
+        call = self._call_cause(thread)
+        if on_host:
+            call = first_of(self._allocating(thread), first_of(self._waiting(thread), call))
+        profiler, driver = (self._overhead(thread, source) for source in ("profiler", "driver"))
+        iteration = self._stages.iteration_on(thread)
+        at = instants(np.array([_EVER]), *(f.at for f in (stage, call, profiler, driver, iteration)))
+        cause = call(at)
+        weak = (cause == NOTHING) | (cause == CAUSES.index("other_api"))
+        cause = np.where(cause == NOTHING, CAUSES.index("host_code"), cause)
+        cause = np.where(weak & (driver(at) != NOTHING), CAUSES.index("driver_overhead"), cause)
+        cause = np.where(weak & (profiler(at) != NOTHING), CAUSES.index("profiler"), cause)
+        return State(at, outside(stage(at), self._inside), cause, iteration(at))
+
+    def _call_cause(self, thread: Thread, low: int | None = None, high: int | None = None) -> Steps:
+        """The cause that the innermost CUDA call of the thread stands for; with limits, true from `low` to `high` only."""
+        rows = self._calls.rows_of_thread.get(thread)
+        if rows is None:
+            return EMPTY
+        if low is not None and high is not None:
+            rows = self._calls.near(thread, low, high)
+        start, end = self._calls.start_ns[rows], self._calls.end_ns[rows]
+        if ((start[1:] == start[:-1]) & (end[1:] > end[:-1])).any():
+            order = np.lexsort((-end, start))
+            rows, start, end = rows[order], start[order], end[order]
+        return innermost(start, end, _CAUSE_TABLE[self._calls.kind[rows]])
+
+    def _allocating(self, thread: Thread) -> Steps:
+        """Where a stage of kind ``alloc`` is open on the thread."""
+        category = pl.col("category").cast(pl.String)
+        stages = self._trace.ranges.filter(
+            pl.col("range_id").is_in(self._stages.ranges_of_domain) & (category == "alloc")
+        )
+        return self._constant(
+            stages.filter(_on(thread)).with_columns(pl.col("end_ns").fill_null(_FOREVER)), "allocator"
+        )
+
+    def _waiting(self, thread: Thread) -> Steps:
+        """Where the thread is inside an operating-system call that waits."""
+        osrt = self._trace.osrt
+        waits = [name for name in distinct_values(osrt["name"]) if re.search(api.WAITING_OS_CALLS, name)]
+        return self._constant(osrt.filter(_on(thread) & pl.col("name").cast(pl.String).is_in(waits)), "sync")
+
+    def _constant(self, rows: pl.DataFrame, cause: str) -> Steps:
+        rows = rows.sort(["start_ns", "end_ns"], descending=[False, True])
+        value = np.full(len(rows), CAUSES.index(cause), np.int64)
+        return innermost(rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy(), value)
+
+    def _overhead(self, thread: Thread, source: str) -> Steps:
+        words = distinct_values(self._trace.overhead["source"])
+        pid, tid, code, start, end = self._overheads
+        rows = np.flatnonzero((pid == thread[0]) & (tid == thread[1]) & (code == words.index(source)))
+        rows = rows[np.lexsort((-end[rows], start[rows]))]
+        return innermost(start[rows], end[rows])
+
+    @cached_property
+    def _overheads(self) -> tuple[Ints, ...]:
+        """Process, thread, source code, start and end of each row of table ``overhead``."""
+        table = self._trace.overhead
+        columns = table.with_columns(pl.col("source").to_physical()).select(
+            "pid", "tid", "source", "start_ns", "end_ns"
+        )
+        return tuple(column.to_numpy() for column in columns)
+
+
+def _on(thread: Thread) -> pl.Expr:
+    return (pl.col("pid") == thread[0]) & (pl.col("tid") == thread[1])

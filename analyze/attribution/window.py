@@ -1,0 +1,99 @@
+"""The time that is accounted for.
+
+Without a window each device is accounted from its first op's start to its last op's end. ``START:END`` gives instants on the
+trace's own clock. A range (``measured``, a stage path, or the third of several instances as ``path#2``, counted in each process
+by itself) gives, per device, ``[range start, max(range end, end of the last op that belongs to it))``: device work outlives the
+range that launched it.
+The window ``measured`` is trimmed to the iterations in it, since opening and closing a recording takes time within it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...traces.errors import UsageError
+from ...traces.sums import LATEST_NS, MOST_SPAN
+from ..intervals import Ints
+from .stages import MEASURED, WINDOW, Stages
+
+WindowSpec = tuple[int, int] | str | int | None
+"""Instants, a range by name or path, a range by its `range_id`, or everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What to account for: instants, or the stages (positions) whose time and work it is; neither: everything.
+
+    `roots` hold at most one range of each process; `trimmed`: only their iterations count.
+    """
+
+    instants: tuple[int, int] | None = None
+    roots: Ints | None = None
+    trimmed: bool = False
+
+
+def parse_window(text: str) -> WindowSpec:
+    """``START:END`` (ns, or with a unit: ``1.5ms:20ms``) as instants, anything else as a range's name."""
+    match = re.fullmatch(r"(-?[\d.]+)(ns|us|ms|s)?:(-?[\d.]+)(ns|us|ms|s)?", text)
+    if not match:
+        return text
+    unit = {None: 1, "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
+    try:
+        start, end = (round(float(match[i]) * unit[match[i + 1]]) for i in (1, 3))
+    except (ValueError, OverflowError) as exc:
+        raise UsageError(f"--window {text[:80]!r} holds no two numbers; write START:END, e.g. 1.5ms:20ms") from exc
+    if max(abs(start), abs(end)) >= LATEST_NS or end - start > MOST_SPAN:
+        raise UsageError(
+            f"--window {text[:80]!r} is longer than the {MOST_SPAN // 86_400_000_000_000} days a recording may span, or beyond "
+            "any clock; write START:END within the trace"
+        )
+    if end <= start:
+        raise UsageError(f"--window {text!r} ends before it starts; write START:END with START < END")
+    return start, end
+
+
+def resolve(spec: WindowSpec, stages: Stages) -> Window:
+    """`spec` against the ranges of a trace.
+
+    Raises `UsageError` if no range has that name or path, or if several of one process have it and none was chosen.
+    """
+    if spec is None:
+        return Window()
+    if isinstance(spec, tuple):
+        if spec[1] < spec[0]:
+            raise UsageError(f"the window {spec[0]}:{spec[1]} ends before it starts; give (start, end) in this order")
+        return Window(instants=spec)
+    if isinstance(spec, int):
+        found = np.flatnonzero(stages.range_id == spec)
+        if len(found) == 0:
+            raise UsageError(
+                f"range {spec} is no stage of this trace; its stages are ranges of domain {stages.domain!r}"
+            )
+        return Window(roots=found)
+    wanted, _, number = spec.rpartition("#") if re.search(r"#\d+$", spec) else (spec, "", "")
+    wanted_path = WINDOW if wanted == MEASURED else wanted
+    path_ids = [i for i, p in enumerate(stages.paths) if p == wanted_path]
+    rows = np.flatnonzero(np.isin(stages.path_id, path_ids))
+    if len(rows) == 0:
+        rows = stages.named(wanted)
+    if len(rows) == 0:
+        from ...traces.run import nearest
+
+        known = sorted(set(stages.paths))
+        raise UsageError(
+            f"no range is called {wanted!r}{nearest(wanted, known)} (see `aisp-trace analyze` for the paths)"
+        )
+    if number:
+        rows = rows[np.argsort(stages.start_ns[rows], kind="stable")]
+        ones = [rows[stages.pid[rows] == pid] for pid in np.unique(stages.pid[rows])]
+        most = max(len(one) for one in ones)
+        if int(number) >= most:
+            where = " in one process at most" if len(ones) > 1 else ""
+            raise UsageError(f"range {wanted!r} has {most} instances{where}, so there is no #{number}; count from 0")
+        rows = np.sort(np.concatenate([one[[int(number)]] for one in ones if len(one) > int(number)]))
+    if len(np.unique(stages.pid[rows])) < len(rows):
+        raise UsageError(f"range {wanted!r} has {len(rows)} instances; choose one, e.g. --window '{wanted}#0'")
+    return Window(roots=rows, trimmed=spec == MEASURED)

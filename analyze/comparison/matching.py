@@ -1,0 +1,68 @@
+"""Which stages of two recordings are the same stage: their paths, told relative to the window and without instance numbers.
+
+    decode/baseline/layer_3/attn   below decode/baseline   ->  layer_#/attn
+    iteration/h2d                  of the main thread      ->  h2d        (a worker's is h2d anyway)
+    decode/baseline, iteration, (window)                   ->  (own)
+
+Kernel names never take part: fusing ten kernels into one, or replaying them as a graph, leaves the stage what it was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ..attribution.stages import ITERATION, WINDOW
+from ..result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE
+
+OWN: Final = "(own)"
+"""What the window's range holds outside of all stages in it; ``iteration`` ranges group stages and are none."""
+
+NUMBER: Final = "#"
+"""Stands for the digits that tell instances of one stage apart."""
+
+UNPLACED: Final = frozenset({OWN, NONE, AMBIGUOUS, ORPHAN, OUTSIDE})
+"""Keys that are no stages: both sides have them, whether or not anything is in them."""
+
+_INSTANCE: Final = re.compile(r"(?<![^\W_])(?:([^\W\d_]+)\d+(?=[\])}>]*$)|\d+(?![^\W_]))")
+"""Digits after the letters of a name's last word (closing brackets may follow), or a word of digits alone: ``layer3``,
+``block[12]``, ``layers.3.attn``; but not ``h2d``, ``conv1x1`` or ``int8_gemm``, whose digits are part of a word."""
+
+_SLASH: Final = re.compile(r"(?<!\\)((?:\\\\)*)/")
+
+
+def stage_key(path: str, root: str = "", *, exact: bool = False) -> str:
+    """What the stage `path` is matched by: relative to `root` (the path of the window's range; ``""`` where it has none).
+
+    With `exact` the digits stay. The bracketed stages that are no ranges, such as ``(none)``, are their own keys.
+    """
+    if path in (root, WINDOW):
+        return OWN
+    inner = path.removeprefix(f"{root}/") if root else path
+    names = [name for name in split(inner) if name != ITERATION]
+    if not names:
+        return OWN
+    return "/".join(names if exact else map(without_number, names))
+
+
+def without_number(name: str) -> str:
+    """`name` with each number that tells instances apart replaced by `NUMBER`."""
+    return _INSTANCE.sub(lambda found: (found[1] or "") + NUMBER, name)
+
+
+def split(path: str) -> list[str]:
+    """The names in a path; a slash that belongs to a name is escaped by a backslash and does not part it."""
+    return _SLASH.sub("\\1\x00", path).split("\x00")
+
+
+def labels(keys_by_path: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """What each key is shown as, given every side's keys by (relative) path without numbers removed.
+
+    A key that only one name ever had keeps that name, digits and all: nothing was summed.
+    """
+    found: dict[str, set[str]] = {}
+    for side in keys_by_path:
+        for plain, key in side.items():
+            found.setdefault(key, set()).add(plain)
+    return {key: min(names) if len(names) == 1 else key for key, names in found.items()}

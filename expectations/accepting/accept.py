@@ -1,0 +1,198 @@
+"""Which bounds a run (or several of one workload) would write, and every reason not to. Pure: reads and writes no file.
+
+A bound never follows the last run by itself. Accepting is asked for, shows what changes, and is refused where
+
+    the runs are of different work or machines, or of another machine than the file
+    a run comes from an unknown commit or a changed tree: nobody could repeat it
+    the present expectations were not met: accepting would make a regression the new normal
+    the evidence does not carry a bound: wrong outputs, lost events, too few rounds, drift, two modes, spread
+    a bound would become looser, unless that was asked for in so many words
+
+Only bounds that were measured are derived again. What a model, a data sheet or a definition says is not changed by a run.
+The judge itself does the measuring: a claim with bounds that everything meets is judged, and every doubt it has about
+the evidence is a refusal here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, count
+
+from ...traces.errors import UsageError
+from ...traces.hardware_key import slug
+from ...traces.run import nearest
+from ..claims.diff import LOOSER, REWORDED, Difference, differences
+from ..judging.evidence import Evidence
+from ..judging.judge import judge
+from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, Source, TimeClaim
+from .occasions import MISSED, UNDECIDED, USAGE, Occasion, Refusal, machine_refusal, provenance_refusals, refuse_mixture
+from .remeasure import remeasure
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What would be written: all `claims` of the file, and the `changes` against the present ones.
+
+    Nothing may be written while there are `refusals`. `kept` says of each measured claim why it stays as it is, and
+    `notes` what else a reader should know.
+    """
+
+    claims: tuple[Claim, ...]
+    changes: tuple[Difference, ...]
+    refusals: tuple[Refusal, ...]
+    notes: tuple[str, ...]
+
+
+def propose(
+    occasions: Sequence[Occasion],
+    target: ExpectationFile,
+    others: Sequence[ExpectationFile] = (),
+    wanted: Sequence[MechanismClaim] = (),
+    *,
+    only: Collection[str] = (),
+    allow_loosen: bool = False,
+) -> Proposal:
+    """Bounds for `target` from `occasions`, oldest first.
+
+    `others` are the files beside it, by which the runs are judged, too. `wanted` are claims without bounds that the
+    machine's file should have. `only` names the claims to change or add; empty: all. Raises `UsageError` if the runs
+    are not several occasions of one thing, or `only` names a claim that nobody could write.
+    """
+    occasions = sorted(occasions, key=lambda o: (o.manifest.created_utc, o.manifest.run_id))
+    refuse_mixture(occasions)
+    first = occasions[0].evidence
+    refusals = [*provenance_refusals(occasions), *machine_refusal(first, target)]
+    candidates = {c.id: c for c in (*_measured_claims(target, first), *_missing(target, others, wanted, first))}
+    if not candidates:
+        names = ", ".join(first.variants) or "none"
+        text = (
+            f"{first.run_id} has nothing to claim: no baseline beside another variant (it has {names}), nothing wanted"
+        )
+        refusals.append(Refusal(UNDECIDED, text))
+    for name in only:
+        if name not in candidates:
+            hint = nearest(name, candidates) or f"; those that can be accepted are {', '.join(candidates) or 'none'}"
+            raise UsageError(f"no measured claim of {first.workload} is called {name!r}{hint}")
+    chosen = {i: c for i, c in candidates.items() if not only or i in only}
+    refusals += _standing_refusals(occasions, (target, *others), chosen, allow_loosen=allow_loosen)
+    present = {c.id: c for c in target.claims}
+    notes: list[str] = []
+    after = dict(present)
+    for key, claim in chosen.items():
+        derived = remeasure(claim, occasions)
+        if isinstance(derived, Refusal):
+            if key not in {r.claim for r in refusals}:  # what stands between claim and run is said once
+                refusals.append(derived)
+        elif isinstance(derived, str):
+            notes.append(derived)
+        elif key not in present or _changed(present[key], derived):
+            after[key] = derived
+    changes = differences(target.claims, tuple(after.values()))
+    if not allow_loosen:
+        refusals += [
+            Refusal(USAGE, f"{d.claim}: {d.part} would loosen from {d.old} to {d.new}; --allow-loosen accepts that")
+            for d in changes
+            if d.direction == LOOSER
+        ]
+    return Proposal(tuple(after.values()), changes, tuple(dict.fromkeys(refusals)), tuple(notes))
+
+
+def _changed(old: Claim, new: Claim) -> bool:
+    """Whether a bound differs: words and circumstances alone are no reason to write."""
+    return any(d.direction != REWORDED for d in differences((old,), (new,)))
+
+
+def _standing_refusals(
+    occasions: Sequence[Occasion],
+    files: Sequence[ExpectationFile],
+    chosen: Collection[str],
+    *,
+    allow_loosen: bool,
+) -> list[Refusal]:
+    """What the present expectations say of each run. A bound in question may be missed where loosening was asked for;
+    evidence that is not believed is never accepted."""
+    found = []
+    for occasion in occasions:
+        evidence = occasion.evidence
+        for verdict in judge(files, evidence):
+            if verdict.status in ("met", "exceeded", "unrecorded"):
+                continue
+            if verdict.status != "invalid" and verdict.claim in chosen and allow_loosen:
+                continue  # whether the evidence carries another bound is asked when it is derived
+            code = MISSED if verdict.status == "missed" else UNDECIDED
+            text = f"{evidence.run_id}: {verdict.claim} is {verdict.status}, {verdict.quantity}: {verdict.reason}"
+            found.append(Refusal(code, text, verdict.claim))
+    return found
+
+
+# --- which claims -------------------------------------------------------------------------------------------------------
+
+
+def _measured_claims(target: ExpectationFile, evidence: Evidence) -> list[Claim]:
+    """Claims of the file whose bounds come from runs like this one."""
+    return [c for c in target.claims if c.source.kind == "measured" and _applies(c, evidence)]
+
+
+def _applies(claim: Claim, evidence: Evidence) -> bool:
+    any_size = isinstance(claim, MechanismClaim) and claim.size is None
+    return claim.workload == evidence.workload and (any_size or claim.size == evidence.size)
+
+
+def _missing(
+    target: ExpectationFile, others: Sequence[ExpectationFile], wanted: Sequence[MechanismClaim], evidence: Evidence
+) -> list[Claim]:
+    """A time claim for each variant that has none against the baseline, and each wanted claim that is not there."""
+    here = [c for c in target.claims if _applies(c, evidence)]
+    taken = {c.id for f in (target, *(o for o in others if o.hardware_key == ANY)) for c in f.claims}
+    found: list[Claim] = []
+    names = list(evidence.variants)
+    baseline = "baseline" if "baseline" in names else names[0]
+    timed = {c.variant for c in here if isinstance(c, TimeClaim)}
+    for variant in names:
+        if variant != baseline and variant not in timed:
+            found.append(
+                _time_claim(
+                    _free_id(_time_id(evidence.workload, variant), evidence, taken), baseline, variant, evidence
+                )
+            )
+    known = {_said(c) for c in here if isinstance(c, MechanismClaim)}
+    for claim in wanted:
+        if claim.workload != evidence.workload or claim.variant not in names or _said(claim) in known:
+            continue
+        if claim.against is None or claim.against in names:
+            found.append(replace(claim, id=_free_id(claim.id, evidence, taken), size=evidence.size))
+    return found
+
+
+def _said(claim: MechanismClaim) -> tuple[str | None, ...]:
+    return claim.variant, claim.metric, claim.of, claim.stage, claim.against
+
+
+def _time_id(workload: str, variant: str) -> str:
+    """Ids are plainer than names: a workload of the user's own may be called anything."""
+    name = slug(workload)[:40] or "workload"
+    return f"{name}.faster" if variant == "optimized" else f"{name}.{slug(variant)[:24] or 'variant'}_faster"
+
+
+def _free_id(wish: str, evidence: Evidence, taken: Collection[str]) -> str:
+    """`wish`, with the size behind it if that id is taken (by the claim of another size), else with a number."""
+    if wish not in taken:
+        return wish
+    sized = f"{wish}.{slug(evidence.size or '') or 'any'}"
+    return next(i for i in chain((sized,), (f"{sized}.{n}" for n in count(2))) if i not in taken)
+
+
+def _time_claim(claim_id: str, baseline: str, variant: str, evidence: Evidence) -> TimeClaim:
+    return TimeClaim(
+        id=claim_id,
+        workload=evidence.workload,
+        variant=variant,
+        baseline=baseline,
+        size=evidence.size,
+        ratio=Bound(1.0, float("inf")),
+        max_ms={name: float("inf") for name in (baseline, variant)},
+        why=f"{variant} does the same work as {baseline} in less time; mechanism claims say why.",
+        source=Source("model", None, "not measured yet"),
+        provenance=None,
+    )

@@ -1,0 +1,80 @@
+"""The runs that bounds are to be accepted from, and what every one of them must be: clean, known, and of one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ...traces.errors import UsageError
+from ...traces.run import Manifest
+from ..judging.evidence import Evidence
+from ..model import ExpectationFile
+
+USAGE: Final = 2
+MISSED: Final = 1
+UNDECIDED: Final = 3
+"""Kinds of refusals, as the exit codes they leave; `USAGE` goes before `MISSED`, that before `UNDECIDED`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """One run that is to be accepted."""
+
+    evidence: Evidence
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One reason to write nothing, the exit code it stands for, and the claim it is about (null: the runs)."""
+
+    code: int
+    text: str
+    claim: str | None = None
+
+
+def exit_code(refusals: Iterable[Refusal]) -> int:
+    """The code of the gravest refusal; 0 without any."""
+    codes = {r.code for r in refusals}
+    return next((code for code in (USAGE, MISSED, UNDECIDED) if code in codes), 0)
+
+
+def refuse_mixture(occasions: Sequence[Occasion]) -> None:
+    """Raise `UsageError` unless these are different runs of one workload, size and machine with the same variants."""
+    if not occasions:
+        raise UsageError("no run was named to accept")
+    ids = [o.evidence.run_id for o in occasions]
+    for run_id in ids:
+        if ids.count(run_id) > 1:
+            raise UsageError(f"run {run_id} was named twice; one run is one occasion")
+    first = occasions[0].evidence
+    for other in (o.evidence for o in occasions[1:]):
+        for part in ("workload", "size", "hardware_key"):
+            one, two = getattr(first, part), getattr(other, part)
+            if one != two:
+                what = part.replace("_", " ")
+                raise UsageError(f"{first.run_id} has {what} {one}, {other.run_id} has {two}; accept them one by one")
+        if set(first.variants) != set(other.variants):
+            raise UsageError(f"{first.run_id} and {other.run_id} have different variants; accept them one by one")
+
+
+def provenance_refusals(occasions: Sequence[Occasion]) -> list[Refusal]:
+    """One for each run whose code nobody could find again: no commit, or a tree that was not clean."""
+    found = []
+    for occasion in occasions:
+        git, run_id = occasion.manifest.git, occasion.manifest.run_id
+        if not git.get("commit"):
+            found.append(Refusal(USAGE, f"{run_id} does not know its commit; capture it in a git checkout"))
+        elif git.get("dirty") is not False:
+            state = "a changed" if git.get("dirty") else "a possibly changed"
+            found.append(Refusal(USAGE, f"{run_id} was captured from {state} tree; commit first, then capture"))
+    return found
+
+
+def machine_refusal(evidence: Evidence, target: ExpectationFile) -> list[Refusal]:
+    """One if the file is another machine's."""
+    if target.hardware_key == evidence.hardware_key:
+        return []
+    text = f"the file is for {target.hardware_key}, but {evidence.run_id} was made on {evidence.hardware_key}"
+    return [Refusal(USAGE, text)]

@@ -1,0 +1,167 @@
+"""A claim with the bounds that some runs carry: the judge measures, `derive` draws the bounds.
+
+The claim is judged with bounds that everything meets. Every doubt the judge has left is one about the evidence, and a
+refusal here; what it measured is what bounds are derived from.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Final
+
+from ..judging.evidence import Evidence
+from ..judging.judge import judge
+from ..judging.verdict import Verdict
+from ..metrics.registry import METRICS, cannot_fail, greatest
+from ..model import Bound, Claim, ExpectationFile, MechanismClaim, Provenance, Source, TimeClaim
+from .derive import Measured, band, exact, fraction, least, limit, measured
+from .occasions import UNDECIDED, Occasion, Refusal
+
+_EVERYTHING: Final = Bound(0.0, None)
+
+
+def remeasure(claim: Claim, occasions: Sequence[Occasion]) -> Claim | Refusal | str:
+    """`claim` with bounds of these runs; a refusal where their evidence carries none; a note where nothing is to claim."""
+    parts: list[list[Verdict]] = []
+    for occasion in occasions:
+        evidence = occasion.evidence
+        verdicts = judge([ExpectationFile(evidence.hardware_key, (_opened(claim),))], evidence)
+        for verdict in verdicts:
+            if (
+                verdict.status == "unrecorded"
+            ):  # by a recording of another profile, which says nothing against the claim
+                return f"no bound for {claim.id} from {evidence.run_id}: {verdict.reason}"
+            if verdict.status not in ("met", "exceeded"):
+                text = f"{evidence.run_id} carries no bound for {claim.id}, {verdict.quantity}: {verdict.reason}"
+                return Refusal(UNDECIDED, text)
+        parts.append(list(verdicts))
+    if isinstance(claim, TimeClaim):
+        return _derive_time(claim, occasions, parts)
+    return _derive_mechanism(claim, occasions, [p[0] for p in parts])
+
+
+def _opened(claim: Claim) -> Claim:
+    """`claim` with bounds that every value meets, so that only doubts about the evidence are left."""
+    if isinstance(claim, TimeClaim):
+        return replace(
+            claim,
+            ratio=_EVERYTHING,
+            max_ms=dict.fromkeys(claim.max_ms, float("inf")),
+            min_items_per_s=dict.fromkeys(claim.min_items_per_s, 0.0),
+        )
+    return replace(claim, bound=Bound(float("-inf"), None))
+
+
+def _derive_time(
+    claim: TimeClaim, occasions: Sequence[Occasion], parts: Sequence[Sequence[Verdict]]
+) -> Claim | Refusal | str:
+    pair = (claim.baseline, claim.variant)
+    medians = [{name: _round_medians(o.evidence, name, pair) for name in pair} for o in occasions]
+    ratios = [[a / b for a, b in zip(m[pair[0]], m[pair[1]], strict=True)] for m in medians]
+    speedups = [measured(p[0], rounds=r) for p, r in zip(parts, ratios, strict=True)]
+    new = claim.source.kind != "measured"
+    slowest = min(s.low for s in speedups)
+    if new and slowest <= 1:
+        return f"no time claim for {claim.variant}: its speedup over {claim.baseline} may be {slowest:.3g}"
+    ratio = band(speedups, floor=1.0)
+    if ratio.minimum is not None and ratio.minimum <= 0:
+        return Refusal(UNDECIDED, f"{claim.id}: the runs spread too much to bound a speedup from below")
+    # A band without an upper end was meant so; a new one gets both.
+    ratio = Bound(ratio.minimum, None if claim.ratio.maximum is None else ratio.maximum)
+    times = {
+        name: [measured(p[1 + i], rounds=m[name]) for p, m in zip(parts, medians, strict=True)]
+        for i, name in enumerate(pair)
+    }
+    # Throughputs follow the ratio and the two times, in the order of the claim.
+    floors = {name: [measured(p[3 + i]) for p in parts] for i, name in enumerate(claim.min_items_per_s)}
+    return replace(
+        claim,
+        ratio=ratio,
+        max_ms={name: limit(found) for name, found in times.items()},
+        min_items_per_s={name: least(found) for name, found in floors.items()},
+        source=_source(occasions, speedups),
+        provenance=_provenance(occasions, ratios),
+    )
+
+
+def _derive_mechanism(
+    claim: MechanismClaim, occasions: Sequence[Occasion], verdicts: Sequence[Verdict]
+) -> Claim | Refusal | str:
+    metric = METRICS[claim.metric]
+    readings = [measured(v, total=_total(claim, o.evidence)) for v, o in zip(verdicts, occasions, strict=True)]
+    if metric.counted:
+        found = exact(readings)
+        if found is None:
+            values = ", ".join(f"{r.value:.6g}" for r in readings)
+            return Refusal(UNDECIDED, f"{claim.id}: the runs count differently ({values}), so no count is exact")
+    else:
+        whole = greatest(claim.metric, claim.unit) is not None
+        found = fraction(readings) if whole else band(readings)
+    bound = Bound(
+        None if claim.bound.minimum is None else found.minimum, None if claim.bound.maximum is None else found.maximum
+    )
+    if cannot_fail(claim.metric, bound, claim.unit):
+        text = f"the runs carry no bound for {claim.id} that a run could miss: they show {_shown(readings)}"
+        return Refusal(UNDECIDED, text, claim.id) if claim.source.kind == "measured" else text
+    pair = (claim.variant,)
+    rounds = [_round_medians(o.evidence, claim.variant, pair) for o in occasions]
+    return replace(
+        claim,
+        bound=bound,
+        source=_source(occasions, readings),
+        provenance=_provenance(occasions, rounds),
+    )
+
+
+def _total(claim: MechanismClaim, evidence: Evidence) -> float | None:
+    """The value over the whole window, which the judge holds against the bound beside the median iteration."""
+    analysis = evidence.variants[claim.variant].analysis
+    if analysis is None or claim.against is not None:
+        return None
+    return METRICS[claim.metric].read(analysis, claim.of, claim.stage).total
+
+
+def _round_medians(evidence: Evidence, name: str, needed: Collection[str]) -> list[float]:
+    """Median milliseconds of `name` in each round that has all of `needed`."""
+    rounds = [r.times_ns for r in evidence.rounds if all(n in r.times_ns for n in needed)]
+    return [statistics.median(times[name]) / 1e6 for times in rounds]
+
+
+def _shown(readings: Sequence[Measured]) -> str:
+    return "; ".join(_reading(m) for m in readings)
+
+
+def _reading(m: Measured) -> str:
+    ends = "" if m.low == m.high else f" ({m.low:.4g} to {m.high:.4g})"
+    return f"{m.value:.6g}{ends} over {m.n} {m.sample}"
+
+
+def _source(occasions: Sequence[Occasion], readings: Sequence[Measured]) -> Source:
+    said = []
+    for occasion, m in list(zip(occasions, readings, strict=True))[-3:]:
+        earlier = "" if occasion is occasions[-1] else f" in {occasion.evidence.run_id[:80]}"
+        said.append(f"{_reading(m)}{earlier}")
+    more = len(occasions) - len(said)
+    text = "; ".join([*said, *([f"and {more} earlier runs"] if more else [])])
+    earlier_runs = tuple(o.evidence.run_id for o in occasions[:-1])
+    return Source("measured", occasions[-1].evidence.run_id, f"accepted: {text}", earlier_runs)
+
+
+def _provenance(occasions: Sequence[Occasion], rounds: Sequence[Sequence[float]]) -> Provenance:
+    """Of the latest run; rounds of all of them, and the widest spread of any."""
+    manifest = occasions[-1].manifest
+    recorders = {
+        v.recording.recorder_version for v in manifest.variants if v.recording and v.recording.recorder == "nsys"
+    }
+    spreads = [(max(r) - min(r)) / statistics.median(r) for r in rounds if r]
+    return Provenance(
+        commit=str(manifest.git["commit"])[:12] if manifest.git.get("commit") else None,
+        driver=manifest.hardware.driver,
+        torch=manifest.packages.get("torch"),
+        nsys=min(recorders, default=None),
+        rounds=sum(len(r) for r in rounds),
+        spread=round(max(spreads), 3) if spreads else None,
+        recorded_utc=manifest.created_utc,
+    )

@@ -1,0 +1,142 @@
+"""What a run offers to a judge, as plain values: timings by round, every process's answers, and the analyses.
+
+`gather` reads them off a `Run` and its analyses; it opens nothing. A process that failed is not believed: its timings
+and its trace are left out, with a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...analyze.result import Analysis
+from ...traces.errors import InputError
+from ...traces.run import Output, ProcessResult, Run, VariantResult, Work
+from .commands import PAIR, Stated, command_times, stated
+
+COMMAND = "command"
+"""Manifest source of a program of the user's own, whose outputs and work nobody compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTimes:
+    """One untraced round: the order in which the variants ran and each one's iteration times."""
+
+    index: int
+    order: tuple[str, ...]
+    times_ns: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one process said of one variant: `where` names the process ("round 3", "the recording").
+
+    `inputs` are workload, device, size and seed, in this order.
+    """
+
+    where: str
+    inputs: tuple[str, str, str, int]
+    timer: str
+    work: Work
+    output: Output
+
+
+@dataclass(frozen=True, slots=True)
+class VariantEvidence:
+    """One variant: all its answers, the analysis of its trace, and the iteration times of the traced process."""
+
+    name: str
+    answers: tuple[Answer, ...]
+    analysis: Analysis | None
+    traced_ns: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A whole run. `outputs_compared` is false for commands of the user's own: they answer nothing to compare.
+
+    `timed` is what the rounds' times are of: "iteration", or "whole process" for commands that time no iterations.
+    `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared.
+    """
+
+    run_id: str
+    workload: str
+    size: str | None
+    hardware_key: str
+    outputs_compared: bool
+    variants: Mapping[str, VariantEvidence]
+    rounds: tuple[RoundTimes, ...]
+    notes: tuple[str, ...]
+    timed: str = "iteration"
+    stated: Stated | None = None
+
+
+def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
+    """The evidence of `run`; `analyses` holds the analysed variants by name (those without a trace are absent).
+
+    Raises `InputError` if a process says that an iteration took no time, or none at all was timed in a round.
+    """
+    manifest = run.manifest
+    answers: dict[str, list[Answer]] = {v.name: [] for v in manifest.variants}
+    orders: dict[int, list[str]] = {}
+    times: dict[int, dict[str, tuple[int, ...]]] = {}
+    notes: list[str] = []
+    for made in manifest.rounds:
+        if made.exit_code != 0:
+            notes.append(f"round {made.index} ended with exit code {made.exit_code} and is not counted")
+            continue
+        for result in made.result.variants:
+            where = f"round {made.index}"
+            answers.setdefault(result.name, []).append(_answer(where, made.result, result))
+            orders.setdefault(made.index, []).append(result.name)
+            # Processes of one index are one round: a workload may give each variant a process of its own.
+            times.setdefault(made.index, {})[result.name] = _times(run, where, result)
+    for index, name, ns in command_times(manifest):
+        orders.setdefault(index, []).append(name)
+        times.setdefault(index, {})[name] = _positive(run, f"round {index}", name, ns)
+    variants = {}
+    for variant in manifest.variants:
+        recording = variant.recording
+        analysis = analyses.get(variant.name)
+        traced: tuple[int, ...] = ()
+        if recording is not None and recording.exit_code != 0:
+            code = recording.exit_code
+            notes.append(f"the recording of {variant.name} ended with exit code {code} and is not believed")
+            analysis = None
+        elif recording is not None and recording.result is not None:
+            for result in recording.result.variants:
+                if result.name == variant.name:
+                    answers[variant.name].append(_answer("the recording", recording.result, result))
+                    traced = tuple(result.iterations_ns)
+        elif recording is not None and recording.answer is not None and manifest.timed == "iterations":
+            traced = tuple(recording.answer.iterations_ns)
+        variants[variant.name] = VariantEvidence(variant.name, tuple(answers[variant.name]), analysis, traced)
+    rounds = tuple(RoundTimes(index, tuple(orders[index]), times[index]) for index in sorted(times))
+    return Evidence(
+        run_id=manifest.run_id,
+        workload=manifest.workload,
+        size=manifest.size,
+        hardware_key=manifest.hardware.key,
+        outputs_compared=manifest.source not in (COMMAND, PAIR),
+        variants=variants,
+        rounds=rounds,
+        notes=tuple(notes),
+        timed="whole process" if manifest.timed == "processes" else "iteration",
+        stated=stated(manifest) if manifest.source == PAIR else None,
+    )
+
+
+def _answer(where: str, process: ProcessResult, result: VariantResult) -> Answer:
+    inputs = (process.workload, process.device, process.size, process.seed)
+    return Answer(where, inputs, result.timer, result.work, result.output)
+
+
+def _times(run: Run, where: str, result: VariantResult) -> tuple[int, ...]:
+    return _positive(run, where, result.name, tuple(result.iterations_ns))
+
+
+def _positive(run: Run, where: str, name: str, times: tuple[int, ...]) -> tuple[int, ...]:
+    if not times or min(times) <= 0:
+        found = f"an iteration of {min(times)} ns" if times else "no iteration"
+        raise InputError(f"run {run.path}: {where} reports {found} of {name}; capture the run again")
+    return times

@@ -1,0 +1,181 @@
+"""The metrics a mechanism claim may name, each a pure function of an `Analysis`.
+
+`METRICS` is the whole list. A metric says its unit, whether it means the same on every machine, which parts of the
+trace must be trusted for it, where its words are defined, and how to read it. Counts are per iteration; where a trace has
+no iterations they are of the whole window. Several devices are summed before dividing, so a fraction is weighted by the
+devices' times.
+
+Per-iteration values exist where the analysis attributes the quantity to iterations (the ledger, and overlaps of the whole
+device); the others are totals of the window, and say so by `Reading.per_iteration` being null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ...analyze.accounts.counters import METRICS as COUNTERS
+from ...analyze.accounts.overlap import PAIRS
+from ...analyze.result import CAUSES, IDLE
+from ...traces.model import COPY_KINDS, KINDS
+from ..model import Bound
+from . import counts as read_counts
+from . import rates as read_rates
+from . import shares as read_shares
+from .reading import Reader, Reading
+
+__all__ = ["METRICS", "Metric", "Reading", "cannot_fail", "greatest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One entry of the registry.
+
+    `choices` are the values of a claim's `of` (empty: it takes none). `stage` is "never", "optional" or "required".
+    `machine_independent` metrics may be judged on every machine. `counted` ones are exact: one window is enough.
+    `trust` names the rows of the trust table that must be "ok"; a claim on a stage also needs "projection", one on
+    communication also "comm". `defined_in` is the section of ``docs/definitions.md`` that defines the words of `about`.
+    """
+
+    unit: str
+    about: str
+    machine_independent: bool
+    counted: bool
+    choices: tuple[str, ...]
+    stage: str
+    trust: tuple[str, ...]
+    defined_in: str
+    read: Reader
+
+    def trusts(self, of: str | None, stage: str | None) -> tuple[str, ...]:
+        """Every trust row a claim with this `of` and `stage` depends on."""
+        rows = list(self.trust)
+        if stage is not None:
+            rows.append("projection")
+        if of is not None and "comm" in of.split("|"):
+            rows.append("comm")
+        return tuple(dict.fromkeys(rows))
+
+
+_HIDDEN_UNDER: Final = tuple(f"{a}|{b}" for a, b in PAIRS)
+_COUNTED: Final = (*KINDS, "copy", "all")
+_CATEGORIES: Final = (*KINDS, "copy", IDLE, "all")
+
+METRICS: Final[Mapping[str, Metric]] = {
+    "overlap.efficiency": Metric(
+        "fraction",
+        "time a and b ran together, of the most they could: both / min(a, b)",
+        True, False, _HIDDEN_UNDER, "optional", ("overlap",), "Overlap", read_shares.overlap("efficiency"),
+    ),
+    "overlap.hidden": Metric(
+        "fraction",
+        "part of a's time during which b ran too: both / a",
+        False, False, _HIDDEN_UNDER, "optional", ("overlap", "time"), "Overlap", read_shares.overlap("hidden"),
+    ),
+    "exposed.share": Metric(
+        "fraction", "part of the window in which copies (or communication) ran with nothing to hide them",
+        False, False, ("copy", "comm"), "optional", ("overlap", "time"), "Overlap", read_shares.exposed_share,
+    ),
+    "comm.wait_share": Metric(
+        "fraction", "part of the collectives' time spent waiting for the last rank",
+        False, False, (), "optional", ("comm", "time"), "Collectives", read_shares.comm_wait_share,
+    ),
+    "copies.count": Metric(
+        "count", "copies of a direction per iteration",
+        True, True, (*COPY_KINDS, "copy"), "optional", ("bytes",), "Bandwidth", read_counts.ops("ops"),
+    ),
+    "copies.bytes": Metric(
+        "bytes", "bytes copied in a direction per iteration",
+        True, True, (*COPY_KINDS, "copy"), "optional", ("bytes",), "Bandwidth", read_counts.ops("nbytes"),
+    ),
+    "ops.count": Metric(
+        "count", "device operations of a kind per iteration",
+        True, True, _COUNTED, "optional", ("ledger",), "Ops and categories", read_counts.ops("ops"),
+    ),
+    "kernels.count": Metric(
+        "count", "kernels per iteration, those of communication included",
+        True, True, (), "optional", ("ledger",), "Launches and kernels", read_counts.kernels,
+    ),
+    "kernels.small_share": Metric(
+        "fraction", "part of the kernels that are shorter than 10 us",
+        False, False, (), "optional", ("ledger", "time"), "Launches and kernels", read_shares.small_kernel_share,
+    ),
+    "stage.ops": Metric(
+        "count", "device operations of a stage per iteration, nested stages included",
+        True, True, (), "required", ("ledger",), "Stages", read_counts.stage_ops,
+    ),
+    "stage.instances": Metric(
+        "count", "how often a stage was entered per iteration",
+        True, True, (), "required", (), "Stages", read_counts.instances,
+    ),
+    "stage.bytes": Metric(
+        "bytes", "bytes that the ranges of a stage say they move, per iteration: a model, not a measurement",
+        True, True, (), "required", (), "Stages", read_counts.stage_bytes,
+    ),
+    "stage.share": Metric(
+        "fraction", "part of the window that a stage spent in a ledger category",
+        False, False, _CATEGORIES, "required", ("ledger", "time"), "Ledger", read_shares.stage_share,
+    ),
+    "stage.busy_share": Metric(
+        "fraction",
+        "part of a device's time in a category, or at work, that belongs to a stage; idle time has no part in it, so that a "
+        "host which recording slows down does not change it",
+        False, False, _COUNTED, "required", ("ledger",), "Ledger", read_shares.stage_busy_share,
+    ),
+    "idle.share": Metric(
+        "fraction", "part of the window in which the device idled for a cause; host: any the host is to blame for",
+        False, False, (*CAUSES, "host", "all"), "optional", ("ledger", "causes", "time"), "Ledger",
+        read_shares.idle_share,
+    ),
+    "allocator.stall_share": Metric(
+        "fraction", "part of the window, or of a stage, in which the device waited for the allocator",
+        False, False, (), "optional", ("ledger", "allocator", "time"), "Allocator", read_shares.stall_share,
+    ),
+    "allocator.calls": Metric(
+        "count", "calls of the driver's allocator per iteration",
+        True, True, (), "optional", ("allocator",), "Allocator", read_counts.allocator_calls,
+    ),
+    "memory.peak_bytes": Metric(
+        "bytes", "most bytes of a group in use at once, as the driver handed them out",
+        False, True, ("device", "pinned"), "optional", ("allocator",), "Memory", read_counts.memory_peak,
+    ),
+    "bandwidth.gb_per_s": Metric(
+        "GB/s", "bytes copied in a direction over the time its copies took",
+        False, False, COPY_KINDS, "never", ("bandwidth", "time"), "Bandwidth", read_rates.bandwidth,
+    ),
+    "bandwidth.peak_share": Metric(
+        "fraction", "bytes of a direction over the union of its copies' times, of the link's peak",
+        False, False, COPY_KINDS, "never", ("bandwidth", "time"), "Bandwidth", read_rates.peak_share,
+    ),
+    "hbm.bytes": Metric(
+        "bytes", "device memory traffic per iteration, by sampled counters",
+        False, False, tuple(read_rates.HBM), "optional", ("time",), "Hardware counters", read_rates.hbm_bytes,
+    ),
+    "hbm.model_ratio": Metric(
+        "ratio", "device memory traffic of a stage, read and written, of the bytes that its ranges say they move",
+        False, False, (), "required", ("ledger", "time"), "Hardware counters", read_rates.hbm_model_ratio,
+    ),
+    "counter.share": Metric(
+        "fraction", "mean of a sampled counter over the window, or while a stage was busy",
+        False, False, tuple(COUNTERS), "optional", ("time",), "Hardware counters", read_rates.counter_share,
+    ),
+}  # fmt: skip
+
+_MAY_EXCEED_THE_WHOLE: Final = ("bandwidth.peak_share",)
+"""A link may turn out faster than the peak it is held against."""
+
+
+def greatest(name: str, unit: str) -> float | None:
+    """The greatest value that metric `name` can have in a claim's `unit`; null where there is none.
+
+    No fraction is more than the whole. A quotient of two variants knows no such end.
+    """
+    return 1.0 if unit == "fraction" and name not in _MAY_EXCEED_THE_WHOLE else None
+
+
+def cannot_fail(name: str, bound: Bound, unit: str) -> bool:
+    """Whether every value that metric `name` can have lies inside `bound`, so that nothing is claimed."""
+    most = greatest(name, unit)
+    below = bound.minimum is None or bound.minimum <= 0  # no metric is negative
+    return below and (bound.maximum is None or (most is not None and bound.maximum >= most))

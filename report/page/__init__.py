@@ -1,0 +1,1 @@
+"""The HTML page: one file a section, put together in page.py."""

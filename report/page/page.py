@@ -1,0 +1,270 @@
+"""The page: one HTML file with everything inside, that reads the same on any machine, online or not.
+
+    header      what was measured, the verdicts, the numbers that matter
+    sections    verdict, speed, timelines
+                why the device waited: waterfall, ledger, largest gaps
+                what moved: copies, communication, bandwidth, memory traffic
+                detail, mostly folded: iterations, kernels and launches, streams, memory, allocator
+                trust, provenance
+
+A section whose figures no trace carries (no collectives, no counters) is not there.
+
+The file carries its own style, scripts and plotly.js (4.8 MB, the cost of timelines that zoom). Its content security
+policy forbids every request, and every script whose hash it does not name: should a recorded name ever slip through
+the escaping of `markup`, it still could not run.
+
+Sections are pure functions from results to markup; nothing here touches a file but those of the page's own style.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from string import Template
+from typing import Final
+
+from plotly.offline import get_plotlyjs
+
+from ...analyze.result import Analysis
+from ...expectations.judging.evidence import gather
+from ...expectations.judging.verdict import Verdict
+from ...traces.model import Trace
+from ...traces.output import Kind
+from ...traces.run import Allocator, Run
+from .allocator import allocator_section
+from .bars import hatch
+from .communication import communication_section
+from .copies import bandwidth_section, overlap_section
+from .counters import counters_section
+from .figures import Figure, rounds_figure, timeline_figure
+from .gaps import gaps_section
+from .iterations import iterations_section
+from .launches import launches_section
+from .ledger import ledger_section, legend
+from .markup import Html, clip, element, embedded_json, escape, join
+from .memory import memory_section
+from .palette import rank
+from .provenance import provenance_section
+from .sides import Side, sides_of
+from .speed import Speedup, headline, round_medians, speed_section, speedups
+from .streams import streams_section
+from .tables import folded, section, table
+from .text import count, duration
+from .tiles import tiles
+from .timeline import Timeline, build
+from .trust import trust_section
+from .verdicts import Line, lines_of, summary, verdict_section
+from .waterfall import waterfall_section
+
+HERE: Final = Path(__file__).parent
+
+
+def is_page(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a page of `render`."""
+    return head.startswith(b"<!DOCTYPE html>") and b'<meta name="generator" content="aisp-trace ' in head[:4096]
+
+
+PAGE: Final = Kind("report of aisp-trace", is_page)
+
+
+def render(
+    run: Run | None,
+    analyses: Sequence[Analysis],
+    traces: Mapping[str, Trace],
+    verdicts: Sequence[Verdict] | None = None,
+    *,
+    version: str = "",
+) -> str:
+    """The page of a run, or of a bare trace (`run` null).
+
+    `analyses` come in the order of the variants, baseline first; `traces` hold the recording of each by its
+    variant (for a bare trace, by the file its `Meta` names) and may lack some: those get no timeline. `verdicts` null
+    means that nothing was to be judged, an empty sequence that no expectation applied.
+    """
+    sides = sides_of(analyses)
+    lines = None if verdicts is None else lines_of(verdicts)
+    evidence = gather(run, {}) if run else None
+    rounds = evidence.rounds if evidence else ()
+    variants = [v.name for v in run.manifest.variants] if run else []
+    medians = round_medians(rounds, variants)
+    found = speedups(rounds, variants)
+    figures: dict[str, Figure] = {}
+    if medians:
+        figures["figure-rounds"] = rounds_figure(medians)
+    parts = [
+        verdict_section(lines),
+        speed_section(medians, found, evidence.timed if evidence else "iteration"),
+        _timelines(sides, traces, figures),
+        *(_analysed(sides, run) if sides else []),
+        trust_section(sides, traces, run.manifest.notes if run else ()),
+        provenance_section(run, sides),
+    ]
+    sections = [part for part in parts if part is not None]
+    scripts = [get_plotlyjs(), _file("page.js")] if figures else []
+    title = _title(run, sides)
+    return Template(_file("page.html")).substitute(
+        policy=_policy(scripts),
+        version=escape(version),
+        title=escape(f"{title} · aisp-trace"),
+        style=_file("page.css"),
+        defs=hatch(),
+        header=_header(run, sides, title, lines, medians, found),
+        contents=_contents(sections),
+        body="\n".join(sections),
+        figures=embedded_json(figures),
+        scripts="".join(f"<script>{script}</script>\n" for script in scripts),
+    )
+
+
+def _rungs(sides: Sequence[Side], run: Run | None) -> list[Side]:
+    """The sides of the ladder; alternatives are compared with what they change, by ``compare``, not with the first."""
+    alternatives = run.manifest.alternatives if run else {}
+    return [side for side in sides if side.name not in alternatives] or list(sides)
+
+
+def _of_rungs(found: Sequence[Speedup], run: Run | None) -> list[Speedup]:
+    alternatives = run.manifest.alternatives if run else {}
+    return [one for one in found if one.variant not in alternatives] or list(found)
+
+
+def _analysed(sides: Sequence[Side], run: Run | None) -> list[Html | None]:
+    """The sections that are read off the analyses, what matters most first."""
+    return [
+        waterfall_section(_rungs(sides, run)),
+        ledger_section(sides),
+        gaps_section(sides),
+        overlap_section(sides),
+        communication_section(sides),
+        bandwidth_section(sides),
+        counters_section(sides),
+        iterations_section(sides),
+        launches_section(sides),
+        streams_section(sides),
+        memory_section(sides),
+        allocator_section(sides, _counters(run)),
+    ]
+
+
+def _file(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _policy(scripts: Sequence[str]) -> Html:
+    """Nothing may be fetched; only these very scripts may run. plotly styles its figures and exports them as images."""
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    allowed = " ".join(f"'sha256-{h}'" for h in hashes) or "'none'"
+    rules = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+    return Html(f"{rules}; base-uri 'none'; form-action 'none'")
+
+
+def _title(run: Run | None, sides: Sequence[Side]) -> str:
+    if run is None:
+        return clip(PurePath(sides[0].analysis.meta.file).name) if sides else "trace"
+    hardware = run.manifest.hardware
+    where = ", ".join(dict.fromkeys(hardware.gpus)) if hardware.gpus else hardware.cpu
+    many = f"{len(hardware.gpus)} × " if len(hardware.gpus) > 1 else ""
+    return f"{run.manifest.workload} on {many}{where}"
+
+
+def _header(
+    run: Run | None,
+    sides: Sequence[Side],
+    title: str,
+    lines: Sequence[Line] | None,
+    medians: dict[str, list[int]],
+    found: Sequence[Speedup],
+) -> Html:
+    if run is None:
+        meta = sides[0].analysis.meta if sides else None
+        facts = (
+            f"one trace, recorded by {meta.recorder} {meta.recorder_version}; nothing to compare with" if meta else ""
+        )
+    else:
+        m = run.manifest
+        by = f"recorded by {m.recorder}" if m.recorder else "timed without a recorder"
+        facts = f"{m.run_id} · {m.created_utc} · profile {m.profile} · {by}"
+    return element(
+        "div",
+        element("h1", title),
+        element("p", facts, class_="subtitle"),
+        [headline(s) for s in _of_rungs(found, run)[-1:]],
+        summary(lines),
+        tiles(_rungs(sides, run), medians, _of_rungs(found, run)),
+    )
+
+
+def _contents(sections: Sequence[Html]) -> Html:
+    """Links to the sections, read off their own headings."""
+    links = []
+    for part in sections:
+        anchor = part.split(' id="', 1)[1].split('"', 1)[0]
+        heading = part.split("</h2>", 1)[0].rsplit(">", 1)[1]
+        links.append(element("li", element("a", Html(heading), href=f"#{anchor}")))
+    return join(links)
+
+
+def _counters(run: Run | None) -> dict[str, list[Allocator]]:
+    out: dict[str, list[Allocator]] = {}
+    for one in run.manifest.rounds if run else ():
+        for result in one.result.variants:
+            out.setdefault(result.name, []).append(result.allocator)
+    return out
+
+
+def _timelines(sides: Sequence[Side], traces: Mapping[str, Trace], figures: dict[str, Figure]) -> Html | None:
+    """The timelines one below the other; adds their figures."""
+    found = [(side, build(traces[side.key], side.analysis)) for side in sides if side.key in traces]
+    drawn = [(side, timeline) for side, timeline in found if timeline is not None]
+    if not drawn:
+        return None
+    common = max(timeline.span_ns for _, timeline in drawn)
+    blocks = []
+    for i, (side, timeline) in enumerate(drawn):
+        figures[f"timeline-{i}"] = timeline_figure(timeline, common)
+        blocks.append(_timeline(f"timeline-{i}", side, timeline))
+    several = len(drawn) > 1
+    keys = Html(
+        "Click into a timeline, then <kbd>+</kbd> <kbd>−</kbd> zoom, <kbd>←</kbd> <kbd>→</kbd> move, <kbd>0</kbd> resets; "
+        "drag to pan, hover for details."
+    )
+    buttons = [
+        element("button", "common scale", type="button", data_scale="common", aria_pressed="true"),
+        element("button", "each fills the width", type="button", data_scale="own", aria_pressed="false"),
+    ]
+    controls = element("div", buttons if several else [], element("span", keys, class_="note"), class_="controls")
+    kinds = {mark.kind for _, timeline in drawn for mark in timeline.marks}
+    shown = sorted((kind for kind in kinds if not kind.startswith("stage")), key=rank)
+    intro = element(
+        "p",
+        "Above: stages on the threads that opened them, lowest the innermost. Below: one lane for each stream of a device, "
+        "and the device's idle time.",
+    )
+    return section("timelines", "Timelines", intro, legend(shown), controls, blocks)
+
+
+def _timeline(anchor: str, side: Side, timeline: Timeline) -> Html:
+    head = f"{timeline.shown}, {duration(timeline.span_ns)}, {count(timeline.ops, 'op')}"
+    notes = [element("p", note + ".", class_="note") for note in timeline.notes]
+    label = f"timeline of {side.name}: {head}"
+    figure = element(
+        "div",
+        class_="figure",
+        id=anchor,
+        tabindex=0,
+        role="group",
+        aria_label=label,
+        data_span=f"{timeline.span_ns / 1e6:.6f}",
+    )
+    rows = [[lane.label or "(nested)", lane.role, f"{lane.items:,}", duration(lane.busy_ns)] for lane in timeline.lanes]
+    lanes = folded("Lanes in numbers", table(f"lanes of {side.name}", ["lane", "holds", "items", "time"], rows, (2, 3)))
+    return element(
+        "div",
+        element("h3", f"{side.name} "),
+        element("p", head, class_="note"),
+        figure,
+        notes,
+        lanes,
+        class_="timeline",
+    )

@@ -1,0 +1,104 @@
+"""Speed: the untraced rounds, and the one number people ask for first.
+
+The statistics are those of `expectations.speedup`: the page shows the number that is judged, never one of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from ...expectations.judging.evidence import RoundTimes
+from ...expectations.judging.speedup import Concern, Estimate, concerns, median_interval, paired_ratios
+from . import text
+from .markup import Html, element
+from .tables import folded, section, table
+
+
+@dataclass(frozen=True, slots=True)
+class Speedup:
+    """How many times faster `variant` is than `baseline`, and what speaks against the number."""
+
+    baseline: str
+    variant: str
+    ratio: Estimate
+    concerns: tuple[Concern, ...]
+
+    def words(self) -> str:
+        """``11.39 × [11.31, 11.46]``; without brackets where there are too few rounds for an interval."""
+        low, high = self.ratio.low, self.ratio.high
+        ends = "" if low is None or high is None else f" [{text.significant(low)}, {text.significant(high)}]"
+        return f"{text.significant(self.ratio.value)} ×{ends}"
+
+
+def round_medians(rounds: Sequence[RoundTimes], variants: Sequence[str]) -> dict[str, list[int]]:
+    """Each variant's median iteration in ns, round by round; rounds that did not run a variant have no entry for it."""
+    found = {name: [round(median(r.times_ns[name])) for r in rounds if name in r.times_ns] for name in variants}
+    return {name: values for name, values in found.items() if values}
+
+
+def speedups(rounds: Sequence[RoundTimes], variants: Sequence[str]) -> list[Speedup]:
+    """Every later variant of `variants` against the first, from the rounds that timed both."""
+    out = []
+    for variant in variants[1:]:
+        both = [r.times_ns for r in rounds if variants[0] in r.times_ns and variant in r.times_ns]
+        if not both:
+            continue
+        ratios = paired_ratios([t[variants[0]] for t in both], [t[variant] for t in both])
+        out.append(Speedup(variants[0], variant, median_interval(ratios), concerns(ratios)))
+    return out
+
+
+def speed_section(
+    medians: Mapping[str, Sequence[int]], found: Sequence[Speedup], timed: str = "iteration"
+) -> Html | None:
+    """The rounds as a figure, the ratios in words, and each round's number; null where nothing was timed.
+
+    `timed` is `Evidence.timed`: what the times are of.
+    """
+    if not medians:
+        return None
+    words = [_ratio(s) for s in found]
+    point = "median iteration" if timed == "iteration" else "whole time, start-up included"
+    intro = element("p", f"Timed without any recorder: each point is one fresh process's {point}.")
+    rows = [[name, *(_at(values, i) for i in range(_longest(medians)))] for name, values in medians.items()]
+    heads = ["variant", *(f"round {i} ns" for i in range(_longest(medians)))]
+    content = [
+        intro,
+        *words,
+        element("div", class_="figure", id="figure-rounds", role="img", aria_label="time of each round"),
+        folded("Each round in nanoseconds", table("time of each round", heads, rows, range(1, len(heads)))),
+    ]
+    return section("speed", "Speed", content)
+
+
+def headline(s: Speedup) -> Html:
+    """The sentence at the top of the page; what speaks against the number stands beside it, not below."""
+    e = s.ratio
+    words: list[Html] = [element("strong", f"{s.variant} is {text.significant(e.value)} × as fast as {s.baseline}")]
+    if e.low is None or e.high is None:
+        words.append(element("span", f"; {text.count(e.n, 'round')}: too few for an interval."))
+    else:
+        words.append(element("span", f", between {text.significant(e.low)} and {text.significant(e.high)}."))
+    words.extend(element("span", f" In doubt: {c.text}.", class_="doubt") for c in s.concerns)
+    return element("p", words, class_="headline")
+
+
+def _ratio(s: Speedup) -> Html:
+    n, coverage = s.ratio.n, s.ratio.coverage
+    lead = element("strong", f"{s.variant} against {s.baseline}: {s.words()}")
+    if coverage is None:
+        working = f", the median ratio of {text.count(n, 'round')}: too few for an interval."
+    else:
+        working = f", the median ratio of {text.count(n, 'round')} with its exact interval ({coverage:.1%})."
+    doubts = [element("span", f" Doubt: {c.text}.", class_="doubt") for c in s.concerns]
+    return element("p", lead, working, doubts)
+
+
+def _longest(medians: Mapping[str, Sequence[int]]) -> int:
+    return max(len(values) for values in medians.values())
+
+
+def _at(values: Sequence[int], index: int) -> str:
+    return f"{values[index]:,}" if index < len(values) else text.ABSENT

@@ -1,0 +1,54 @@
+"""Facts beside the events of a Kineto trace: devices, the process and its threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+
+from .columns import arguments, integer, process_id, text, thread_id
+
+
+def read_devices(properties: Any, seen: Iterable[int]) -> pl.DataFrame:
+    """The table `devices`: those Kineto lists, and a nameless one for each further device that worked."""
+    rows: dict[int, tuple[Any, ...]] = {}
+    for p in properties if isinstance(properties, list) else []:
+        if isinstance(p, dict) and (number := integer(p.get("id"), 32)) is not None:
+            major, minor = p.get("computeMajor"), p.get("computeMinor")
+            capability = f"{major}.{minor}" if isinstance(major, int) and isinstance(minor, int) else None
+            memory, sms = integer(p.get("totalGlobalMem")), integer(p.get("numSms"), 32)
+            rows[number] = (_text(p.get("name")), memory, sms, capability)
+    for device in seen:
+        rows.setdefault(device, (f"GPU {device}", None, None, None))
+    table = [(d, "gpu", name, None, memory, None, sms, cap) for d, (name, memory, sms, cap) in sorted(rows.items())]
+    names = ["device", "type", "name", "uuid", "memory_bytes", "memory_bytes_per_s", "sm_count", "compute_capability"]
+    types = [pl.Int32, pl.String, pl.String, pl.String, pl.Int64, pl.Int64, pl.Int32, pl.String]
+    return pl.DataFrame(table, schema=dict(zip(names, types, strict=True)), orient="row")
+
+
+def read_names(events: list[Any], pid: int, tables: dict[str, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The tables `processes` and `threads`: the traced process, and its threads that called or annotated."""
+    process, threads = None, {}
+    for event in events:
+        if isinstance(event, dict) and event.get("ph") == "M" and process_id(event, -1) == pid:
+            if event.get("name") == "process_name":
+                process = arguments(event).get("name")
+            elif event.get("name") == "thread_name":
+                threads[thread_id(event)] = arguments(event).get("name")
+    name = _text(process.rsplit("/", 1)[-1]) if isinstance(process, str) else None
+    used = {t for n in ("api", "ranges") for t in tables[n].get_column("tid").drop_nulls().unique().to_list()}
+    busy = used or tables["ops"].height
+    rows = [(pid, t, _text(threads.get(t))) for t in sorted(used)]
+    return (
+        pl.DataFrame(
+            [(pid, 0, pid, name)] if busy else [],
+            schema={"pid": pl.Int32, "host": pl.Int32, "os_pid": pl.Int32, "name": pl.String},
+            orient="row",
+        ),
+        pl.DataFrame(rows, schema={"pid": pl.Int32, "tid": pl.Int32, "name": pl.String}, orient="row"),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return text(value) if isinstance(value, str) else None

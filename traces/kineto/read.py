@@ -1,0 +1,273 @@
+"""Read a torch.profiler (Kineto) JSON trace into the trace model.
+
+Times are decimal microseconds in the file and exact nanoseconds here. Only annotations of a program become ranges:
+torch operators (`cpu_op`) do not, and neither do the GPU's projections of annotations.
+
+Ranges written by our `stage()` are told from others by their prefix (`STAGE_PREFIX`) or by the side file
+(``stages.json``), which also has what torch does not export, their kind and bytes. They get domain "aisp"; every other
+annotation belongs to the default domain "".
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from ..documents import TORCH, parse_torch, read_bytes
+from ..errors import InputError
+from ..kernel_names import call_name, collectives
+from ..model import MOST_BYTES, MOST_CORRELATIONS, Meta, Trace, make_trace
+from ..stages_file import StageFacts, read_stages
+from ..unpack import decompressed
+from .columns import arguments, below, process_id, text, thread_id, timed_frame, usable
+from .facts import read_devices, read_names
+from .processes import DeviceNumbers, launchers, main_process, stated_device
+
+_OPS: Final = ("kernel", "gpu_memcpy", "gpu_memset")
+_CALLS: Final = ("cuda_runtime", "cuda_driver", "xpu_runtime", "privateuse1_runtime", "privateuse1_driver")
+_EARLIER: Final = {
+    "Kernel": "kernel",
+    "Memcpy": "gpu_memcpy",
+    "Memset": "gpu_memset",
+    "Runtime": "cuda_runtime",
+    "Operator": "cpu_op",
+}
+"""What PyTorch before 1.12 called the categories."""
+
+# Kineto's words for a copy's direction and for memory: for NVIDIA's devices, for Intel's (M is the host's memory), for AMD's.
+_COPIES: Final = {
+    "HtoD": "h2d",
+    "DtoH": "d2h",
+    "DtoD": "d2d",
+    "HtoH": "h2h",
+    "PtoP": "p2p",
+    "HtoA": "h2d",
+    "AtoH": "d2h",
+    "DtoA": "d2d",
+    "AtoD": "d2d",
+    "AtoA": "d2d",
+    "M2D": "h2d",
+    "D2M": "d2h",
+    "D2D": "d2d",
+    "M2M": "h2h",
+    "HostToDevice": "h2d",
+    "DeviceToHost": "d2h",
+    "DeviceToDevice": "d2d",
+    "HostToHost": "h2h",
+}
+_MEMORIES: Final = {
+    "Pageable": "pageable",
+    "Pinned": "pinned",
+    "Device": "device",
+    "Array": "array",
+    "Managed": "managed",
+    "Device Static": "device_static",
+    "Managed Static": "managed_static",
+}
+_COPY: Final = re.compile(r"Memcpy (\w+)(?: \((.+?) -> (.+?)\))?|Copy(\w+?)(?:2D)?$")
+_MEMSET: Final = re.compile(r"Memset(?: \((.+?)\))?")
+STAGE_PREFIX: Final = "aisp::"
+"""How the torch recorder names its ranges; torch's fast ranges are exported among the operators."""
+_DRIVER_OVERHEAD: Final = ("Command Buffer Full", "Lazy Function Loading", "Runtime Triggered Module Loading")
+
+
+def read_kineto(path: Path, kind_file: Path | None = None) -> Trace:
+    """The trace in `path` (``.json`` or ``.json.gz``); `kind_file` is the recorder's side file.
+
+    Events without a duration are dropped and counted in ``Trace.meta.anomalies``. Raises `InputError` if `path` is
+    missing or no Kineto trace, or if `kind_file` is given and is no side file.
+    """
+    document = _load(path)
+    events = [e for e in document["traceEvents"] if isinstance(e, dict) and e.get("ph") == "X"]
+    by_category: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        word = event.get("cat")
+        if isinstance(word, str):
+            by_category.setdefault(_EARLIER.get(word, word), []).append(event)
+    odd: Counter[str] = Counter()
+    calls = [e for c in _CALLS for e in by_category.get(c, [])]
+    pid = main_process([*calls, *by_category.get("user_annotation", []), *by_category.get("cpu_op", [])])
+    facts = None if kind_file is None else read_stages(kind_file)
+    tables = {
+        "ops": _ops({c: by_category.get(c, []) for c in _OPS}, calls, pid, odd),
+        "api": _api(calls, pid, odd),
+        "ranges": _ranges(_range_events(by_category), pid, facts, odd),
+        "syncs": _syncs(by_category.get("cuda_sync", []), pid, odd),
+        "overhead": _overhead(by_category.get("overhead", []), pid, odd),
+    }
+    seen = tables["ops"].get_column("device").drop_nulls().unique().to_list()
+    tables["devices"] = read_devices(document.get("deviceProperties"), seen)
+    tables["processes"], tables["threads"] = read_names(document["traceEvents"], pid, tables)
+    meta = Meta(
+        file=path.name,
+        recorder="torch",
+        recorder_version=text(str(document.get("torch_version", "unknown"))),
+        export_schema=None if document.get("schemaVersion") is None else text(str(document["schemaVersion"])),
+        tables=tuple(sorted(map(text, by_category))),
+        capture={k: str(document[k]) for k in _SETTINGS if isinstance(document.get(k), int)},
+        anomalies={k: v for k, v in sorted(odd.items()) if v},
+    )
+    return make_trace(meta, **tables)
+
+
+_SETTINGS: Final = ("cuda_driver_version", "cuda_runtime_version", "cupti_version", "profile_memory", "with_stack")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    with decompressed(path) as plain:
+        document = parse_torch(read_bytes(plain, TORCH), str(path))
+    if not isinstance(document, dict) or not isinstance(document.get("traceEvents"), list):
+        raise InputError(
+            f"{path} was to be read as a torch.profiler trace, but this JSON has no list `traceEvents`; "
+            "give the file that `export_chrome_trace` wrote"
+        )
+    return document
+
+
+def _ops(by_category: dict[str, list[dict[str, Any]]], calls: list[dict[str, Any]], pid: int, odd: Counter[str]) -> Any:
+    found = [(category, e) for category, events in by_category.items() for e in events]
+    whole = [(category, e) for category, e in found if stated_device(e) is not None]
+    odd["ops_without_device"] += len(found) - len(whole)
+    events = [e for _, e in whole]
+    numbers = DeviceNumbers(events)
+    devices = [numbers.of(e, stated_device(e)) or 0 for e in events]
+    args = [arguments(e) for e in events]
+    names = [str(e.get("name", "")) for e in events]
+    moves = [_move(category, n, odd) for (category, _), n in zip(whole, names, strict=True)]
+    comm = collectives(set(names))
+    kinds = [m[0] if m else "comm" if n in comm else "compute" for n, m in zip(names, moves, strict=True)]
+    plain = [n if k in ("compute", "comm") else _plain_name(k) for n, k in zip(names, kinds, strict=True)]
+    frame = timed_frame(
+        events,
+        {
+            "kind": kinds,
+            "device": devices,
+            "context": [a.get("context") for a in args],
+            "stream": [a.get("stream") for a in args],
+            "pid": launchers(events, devices, calls, pid),
+            "correlation": [below(a.get("correlation"), MOST_CORRELATIONS) for a in args],
+            "name": plain,
+            "nbytes": [below(a.get("bytes"), MOST_BYTES) for a in args],
+            "src_kind": [m[1] if m else None for m in moves],
+            "dst_kind": [m[2] if m else None for m in moves],
+            "src_device": [numbers.of(e, a.get("fromDevice")) for e, a in zip(events, args, strict=True)],
+            "dst_device": [numbers.of(e, a.get("toDevice")) for e, a in zip(events, args, strict=True)],
+            "graph_id": [None] * len(events),
+            "graph_node": [a.get("graph node id") or None for a in args],
+        },
+    )
+    return usable(frame, "ops", odd)
+
+
+def _move(category: str, name: str, odd: Counter[str]) -> tuple[str, str | None, str | None] | None:
+    """(kind, source memory, target memory) that the name of a copy or memset tells; null for a kernel."""
+    if category == "gpu_memset":
+        to = _MEMSET.match(name)
+        return "memset", None, _MEMORIES.get(to[1] or "") if to else None
+    if category == "gpu_memcpy":
+        copy = _COPY.match(name)
+        kind = _COPIES.get(copy[1] or copy[4]) if copy else None
+        odd["copies_of_unknown_kind"] += kind is None
+        memories = (_MEMORIES.get(copy[2] or ""), _MEMORIES.get(copy[3] or "")) if copy else (None, None)
+        return kind or _kind_by_memory(*memories), *memories
+    return None
+
+
+def _kind_by_memory(source: str | None, target: str | None) -> str:
+    """The direction of a copy whose name does not say it: between devices unless it names the host's memory."""
+    return {(True, True): "h2h", (True, False): "h2d", (False, True): "d2h"}.get(
+        (source in _HOST, target in _HOST), "d2d"
+    )
+
+
+_HOST: Final = ("pageable", "pinned")
+
+
+def _plain_name(kind: str) -> str:
+    return kind if kind == "memset" else f"memcpy {kind}"
+
+
+def _api(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
+    names = {n: call_name(n) for n in {str(e.get("name", "")) for e in events}}
+    frame = timed_frame(
+        events,
+        {
+            "pid": [process_id(e, pid) for e in events],
+            "tid": [thread_id(e) for e in events],
+            "correlation": [below(arguments(e).get("correlation"), MOST_CORRELATIONS) for e in events],
+            "name": [names[str(e.get("name", ""))] for e in events],
+            "result": [0] * len(events),  # Kineto does not export what a call returned
+        },
+    )
+    return usable(frame, "api", odd)
+
+
+def _range_events(by_category: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Annotations, and the operators that are our recorder's ranges (`STAGE_PREFIX`)."""
+    ours = [e for e in by_category.get("cpu_op", []) if str(e.get("name", "")).startswith(STAGE_PREFIX)]
+    return by_category.get("user_annotation", []) + ours
+
+
+def _ranges(events: list[dict[str, Any]], pid: int, facts: StageFacts | None, odd: Counter[str]) -> pl.DataFrame:
+    frame = timed_frame(
+        events,
+        {
+            "pid": [process_id(e, pid) for e in events],
+            "tid": [thread_id(e) for e in events],
+            "raw_tid": [e.get("tid") for e in events],
+            "name": [str(e.get("name", "")).removeprefix(STAGE_PREFIX) for e in events],
+            "ours": [int(str(e.get("name", "")).startswith(STAGE_PREFIX)) for e in events],
+        },
+    )
+    frame = usable(frame, "ranges", odd).sort("start_ns", maintain_order=True)
+    found = [None] * frame.height if facts is None else facts.match(frame.select("name", "raw_tid").rows(), odd)
+    columns = [
+        pl.Series(
+            "domain",
+            ["aisp" if f is not None or mine else "" for f, mine in zip(found, frame["ours"], strict=True)],
+            dtype=pl.String,
+        ),
+        pl.Series("category", ["" if f is None else f.kind or "" for f in found], dtype=pl.String),
+        pl.Series("nbytes", [None if f is None else f.nbytes for f in found], dtype=pl.Int64),
+        pl.repeat("push_pop", frame.height, eager=True).alias("style"),
+    ]
+    return frame.with_columns(pl.col("tid").alias("end_tid"), *columns).drop("raw_tid", "ours")
+
+
+def _syncs(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
+    args = [arguments(e) for e in events]
+    frame = timed_frame(
+        events,
+        {
+            "pid": [pid] * len(events),
+            "device": [a.get("device") for a in args],
+            "context": [None] * len(events),
+            "stream": [a.get("stream") for a in args],
+            "correlation": [below(a.get("correlation"), MOST_CORRELATIONS) for a in args],
+            "event_id": [a.get("wait_on_cuda_event_id") for a in args],
+            "event_sync_id": [None] * len(events),
+        },
+    )
+    # Kineto writes -1 or 2**32 - 1 where a wait concerns no stream or event in particular.
+    none = [
+        pl.when((pl.col(c) >= 0) & (pl.col(c) != 0xFFFFFFFF)).then(pl.col(c)).alias(c) for c in ("stream", "event_id")
+    ]
+    return usable(frame.with_columns(none), "syncs", odd)
+
+
+def _overhead(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
+    names = [str(e.get("name", "")) for e in events]
+    frame = timed_frame(
+        events,
+        {
+            "pid": [pid] * len(events),
+            "tid": [thread_id(e) or None for e in events],
+            "source": ["driver" if n in _DRIVER_OVERHEAD else "profiler" for n in names],
+            "name": names,
+        },
+    )
+    return usable(frame, "overhead", odd)

@@ -1,0 +1,133 @@
+"""Facts beside the events of an nsys export: devices, processes, threads, diagnostics, GPU metrics, settings."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+import polars as pl
+
+from ..model import Meta, text_column
+from .ids import DEVICES_PER_HOST, MOST_DEVICES, UNNAMED, Hosts
+from .schema import CAPTURE_SETTINGS, EXPORT_SETTINGS, EXPORT_TABLES, settings
+from .source import Source
+
+# ENUM_DIAGNOSTIC_SEVERITY_LEVEL; unknown and verbose messages are information.
+_SEVERITY: Final = {2: "warning", 3: "error"}
+
+
+def read_meta(source: Source, odd: Counter[str], used: Iterable[str]) -> Meta:
+    """The trace's `Meta`; `used` names the source tables the reader knows."""
+    export: dict[str, str] = {}
+    for table in EXPORT_TABLES:
+        export.update({n: v for n, v in settings(source, table) if n in EXPORT_SETTINGS})
+    capture: dict[str, list[str]] = {}
+    for name, value in settings(source, "META_DATA_CAPTURE"):
+        word = re.sub(r"^PROCESS_\d+:", "", name)
+        if word in CAPTURE_SETTINGS and value not in capture.get(word, []):
+            capture.setdefault(word, []).append(value)
+    return Meta(
+        file=source.path.name,
+        recorder="nsys",
+        recorder_version=export.get("EXPORT_PRODUCT_VERSION", "unknown"),
+        export_schema=export.get("EXPORT_SCHEMA_VERSION"),
+        tables=tuple(sorted(t for t in used if t in source.tables)),
+        capture={k: ",".join(v) for k, v in capture.items()},
+        anomalies={k: v for k, v in sorted(odd.items()) if v},
+    )
+
+
+def read_devices(source: Source, hosts: Hosts, seen: Iterable[int]) -> pl.DataFrame:
+    """The table `devices`: every GPU the export lists, and a nameless one for each further device that worked."""
+    wanted = ["vmId", "id", "name", "uuid", "totalMemory", "memoryBandwidth", "smCount", "computeMajor", "computeMinor"]
+    found: dict[int, tuple[Any, ...]] = {}
+    for vm, number, name, uuid, memory, bandwidth, sms, major, minor in source.table_rows("TARGET_INFO_GPU", wanted):
+        if not isinstance(number, int) or not 0 <= number < MOST_DEVICES:
+            continue
+        host = hosts.index(vm) if isinstance(vm, int) else 0
+        capability = f"{major}.{minor}" if isinstance(major, int) and isinstance(minor, int) else None
+        facts = (_text(name), _text(uuid), _count(memory), _count(bandwidth), _count(sms, 2**31), capability)
+        found.setdefault(number + host * DEVICES_PER_HOST, facts)
+    for number in seen:
+        found.setdefault(number, (f"GPU {number}", None, None, None, None, None))
+    rows = [(n, "gpu", *facts) for n, facts in sorted(found.items())]
+    names = ["device", "type", "name", "uuid", "memory_bytes", "memory_bytes_per_s", "sm_count", "compute_capability"]
+    types = [pl.Int32, pl.String, pl.String, pl.String, pl.Int64, pl.Int64, pl.Int32, pl.String]
+    return pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row", strict=False)
+
+
+def read_processes(source: Source, hosts: Hosts, seen: set[int]) -> pl.DataFrame:
+    """The table `processes`: those of `seen` (the model's pids), with the last part of their names' paths."""
+    names: dict[int, str] = {}
+    for gid, name in source.table_rows("PROCESSES", ["globalPid", "name"]):
+        if isinstance(gid, int) and gid >= 0 and isinstance(name, str):
+            names[model_pid(hosts, gid)] = name.rsplit("/", 1)[-1]
+    rows = [(pid, pid >> 24, pid & 0xFFFFFF, names.get(pid)) for pid in sorted(seen)]
+    return pl.DataFrame(
+        rows, schema={"pid": pl.Int32, "host": pl.Int32, "os_pid": pl.Int32, "name": pl.String}, orient="row"
+    )
+
+
+def read_threads(source: Source, hosts: Hosts, seen: set[tuple[int, int]]) -> pl.DataFrame:
+    """The table `threads`: those of `seen` ((pid, tid)); a thread that was renamed has its last name."""
+    rows = source.table_rows("ThreadNames", ["globalTid", "nameId"])
+    used = {}
+    for gid, name in rows:
+        if isinstance(gid, int) and gid >= 0 and (key := (model_pid(hosts, gid), gid & 0xFFFFFF)) in seen:
+            used[key] = name
+    strings = source.strings([n for n in used.values() if isinstance(n, int)])
+    table = [(pid, tid, strings.get(used.get((pid, tid), -1))) for pid, tid in sorted(seen)]
+    return pl.DataFrame(table, schema={"pid": pl.Int32, "tid": pl.Int32, "name": pl.String}, orient="row")
+
+
+def read_diagnostics(source: Source) -> pl.DataFrame:
+    """The table `diagnostics`: what the recorder said, in its order."""
+    labels = dict(source.table_rows("ENUM_DIAGNOSTIC_SEVERITY_LEVEL", ["id", "name"]))
+    rows = []
+    for time, severity, text in source.table_rows("DIAGNOSTIC_EVENT", ["timestamp", "severity", "text"]):
+        if isinstance(time, int) and isinstance(text, str):
+            word = str(labels.get(severity, _SEVERITY.get(severity, ""))).lower()
+            rows.append((time, word if word in ("warning", "error") else "info", text))
+    return pl.DataFrame(rows, schema={"time_ns": pl.Int64, "severity": pl.String, "text": pl.String}, orient="row")
+
+
+METRIC_COLUMNS: Final = {"timestamp": pl.Int64, "typeId": pl.Int64, "metricId": pl.Int64, "value": pl.Int64}
+
+
+def read_gpu_metrics(source: Source, raw: pl.DataFrame, odd: Counter[str]) -> pl.DataFrame:
+    """The table `gpu_metrics`. A metric's name belongs to (typeId, metricId); a typeId's low byte is the GPU id."""
+    names = {
+        (t, m): n
+        for t, m, n in source.table_rows("TARGET_INFO_GPU_METRICS", ["typeId", "metricId", "metricName"])
+        if isinstance(n, str)
+    }
+    odd["gpu_metrics_without_value"] += raw.height - raw.drop_nulls(["timestamp", "value"]).height
+    raw = raw.drop_nulls(["timestamp", "value"])
+    values: dict[str, int] = {}
+    distinct = raw.select("typeId", "metricId").unique(maintain_order=True)
+    codes = [values.setdefault(names.get(k, UNNAMED), len(values)) for k in distinct.iter_rows()]
+    lookup = distinct.with_columns(pl.Series("code", codes, dtype=pl.Int32))
+    found = raw.select("typeId", "metricId").join(
+        lookup, on=["typeId", "metricId"], how="left", nulls_equal=True, maintain_order="left"
+    )
+    return raw.select(
+        (pl.col("typeId") % 256).cast(pl.Int32).alias("device"),
+        pl.col("timestamp").alias("time_ns"),
+        text_column("metric", found.get_column("code").to_numpy(), values),
+        "value",
+    )
+
+
+def model_pid(hosts: Hosts, gid: int) -> int:
+    """The model's pid of one global id."""
+    return ((gid >> 24) & 0xFFFFFF) + (hosts.index(gid) << 24)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _count(value: Any, limit: int = 2**63) -> int | None:
+    return value if isinstance(value, int) and 0 < value < limit else None

@@ -1,0 +1,75 @@
+"""A copy of a torch.profiler trace that says nothing of the machine, the user or the environment it came from.
+
+torch writes the host's name, the path of the file, and, with stacks or shapes, source files and arguments. As for nsys
+exports (`scrub`), what is not listed here is left out: times and numbers of known events, names that analysis shows, and
+device properties.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from ..documents import TORCH, parse_torch, read_bytes
+from ..errors import InputError
+
+_CATEGORIES: Final = (
+    *("kernel", "gpu_memcpy", "gpu_memset", "cuda_runtime", "cuda_driver"),
+    *("user_annotation", "cpu_op", "cuda_sync", "overhead"),
+)
+"""What `kineto.read_kineto` reads."""
+
+_ARGUMENTS: Final = (
+    *("device", "context", "stream", "correlation", "bytes", "fromDevice", "toDevice"),
+    *("graph node id", "wait_on_cuda_event_id"),
+)
+"""Arguments of events that it reads, all numbers."""
+
+_DEVICE_NUMBERS: Final = ("id", "totalGlobalMem", "numSms", "computeMajor", "computeMinor")
+_NUMBERS: Final = (
+    *("schemaVersion", "cuda_driver_version", "cuda_runtime_version", "cupti_version"),
+    *("profile_memory", "with_stack"),
+)
+
+
+def scrub_kineto(src: Path, dst: Path) -> None:
+    """Write to `dst`, as plain JSON, what analysis needs of the uncompressed trace `src`.
+
+    Names of processes and threads are left out. Raises `InputError` if `src` is no torch.profiler trace.
+    """
+    document = parse_torch(read_bytes(src, TORCH), str(src))
+    events = document.get("traceEvents") if isinstance(document, dict) else None
+    if not isinstance(events, list):
+        raise InputError(f"{src} was to be scrubbed, but it is no torch.profiler trace; it has no list `traceEvents`")
+    devices = document.get("deviceProperties")
+    kept = {
+        **{k: document[k] for k in _NUMBERS if _number(document.get(k))},
+        "deviceProperties": [_device(d) for d in devices if isinstance(d, dict)] if isinstance(devices, list) else [],
+        "traceEvents": [_event(e) for e in events if _read(e)],
+    }
+    dst.write_text(json.dumps(kept, allow_nan=False, separators=(",", ":")), encoding="utf-8")
+
+
+def _read(event: Any) -> bool:
+    return isinstance(event, dict) and event.get("ph") == "X" and event.get("cat") in _CATEGORIES
+
+
+def _event(event: dict[str, Any]) -> dict[str, Any]:
+    args = event.get("args")
+    numbers = {k: v for k, v in args.items() if k in _ARGUMENTS and _number(v)} if isinstance(args, dict) else {}
+    times = {k: event[k] for k in ("pid", "tid", "ts", "dur") if _number(event.get(k))}
+    return {"ph": "X", "cat": event["cat"], "name": str(event.get("name", "")), **times, "args": numbers}
+
+
+def _device(properties: dict[str, Any]) -> dict[str, Any]:
+    name = properties.get("name")
+    named = {"name": name} if isinstance(name, str) else {}
+    return {**{k: properties[k] for k in _DEVICE_NUMBERS if _number(properties.get(k))}, **named}
+
+
+def _number(value: Any) -> bool:
+    """Whether `value` is a number, or a decimal that stayed text."""
+    if isinstance(value, str):
+        return value.lstrip("-").replace(".", "", 1).isdecimal() and value.isascii()
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,256 @@
+"""A copy of an nsys export that says nothing of the machine, the user or the environment it came from.
+
+nsys exports hold the environment of every process, command lines, folders, host and user names, and what the programs
+printed. Removing those one by one would miss the next one, so a new database is written instead, and only what is
+listed here goes into it: numbers of known tables, the names that analysis shows (ranges, kernels, API and OS calls,
+threads, processes, metrics, devices), and settings with harmless values. Free text is never copied as it is.
+
+Needs the standard library alone: a GPU host scrubs what it records without the analysis installed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import InputError
+from ..nsys.schema import CAPTURE_SETTINGS, EVENT_TABLES, EXPORT_SETTINGS, EXPORT_TABLES, is_nsys, settings
+from ..nsys.source import Source
+from ..output import replacing
+
+_NUMBER_TABLES: Final = (
+    *EVENT_TABLES,
+    "CUPTI_ACTIVITY_KIND_CUDA_EVENT",
+    "CUDA_GRAPH_EVENTS",
+    "CUDA_GRAPH_NODE_EVENTS",
+    "TARGET_INFO_CUDA_DEVICE",
+    "TARGET_INFO_CUDA_CONTEXT_INFO",
+    "TARGET_INFO_CUDA_STREAM",
+    "TARGET_INFO_SESSION_START_TIME",
+    "ANALYSIS_DETAILS",
+)
+"""Tables of which every column declared INTEGER or REAL is kept, and no other column."""
+
+# Columns of the tables above that name a row of StringIds, and so decide which strings are kept. jsonTextId (arbitrary
+# payloads) and callchains are not among them.
+_STRING_COLUMNS: Final = ("nameId", "textId", "demangledName", "shortName", "mangledName")
+_DROPPED_COLUMNS: Final = ("jsonTextId", "callchainId", "binaryData")
+
+# Enums that the reader looks up, by the names it knows; labels are not copied.
+_ENUMS: Final = {
+    "ENUM_CUDA_MEMCPY_OPER": r"CUDA_MEMCPY_KIND_[A-Z_]{3,12}",
+    "ENUM_CUDA_MEM_KIND": r"CUDA_MEMOPR_MEMORY_KIND_(PAGEABLE|PINNED|DEVICE|ARRAY|MANAGED|UNKNOWN|\w{6,7}_STATIC)",
+    "ENUM_CUDA_DEV_MEM_EVENT_OPER": r"CUDA_DEV_MEM_EVENT_OPR_(DE)?ALLOCATION",
+    "ENUM_NSYS_EVENT_TYPE": r"Nvtxt?(Category|Mark|PushPopRange|StartEndRange|DomainCreate|DomainDestroy)",
+    "ENUM_DIAGNOSTIC_SEVERITY_LEVEL": r"Info|Warning|Error|Verbose|UnknownLevel",
+}
+# Labels of ENUM_CUPTI_OVERHEAD_TYPE: the reader tells CUPTI's own cost from the driver's by them.
+_OVERHEAD_LABEL: Final = re.compile(
+    r"(CUPTI|Driver|Command|Lazy|Runtime|UVM|Activity|Unknown)"
+    r"( (compiler|buffer|flush|instrumentation|resource|management|full|function|loading|triggered|module|init|"
+    r"activity|request|driver))*",
+    re.IGNORECASE,
+)
+
+# What nsys says of a recording and analysis uses. Other messages keep their time and severity.
+_MESSAGES: Final = tuple(
+    re.compile(p)
+    for p in (
+        r"Profiling has (started|stopped)\.",
+        r"Number of [A-Za-z ]{1,40} (collected|produced): \s*\d+(, CUPTI buffers: \d+)?\.",
+        r"[A-Za-z]{1,12} (profiling|injection|injection library)( library)? initialized successfully\.",
+        r"(Common|CUDA|NVTX) injection library initialized successfully\.",
+        r"Buffers holding CUDA trace data will be flushed on CudaProfilerStop\(\) call\.[A-Za-z -]*\.",
+        r"Enabling trace for device graph launch",
+        r"Not all (CUDA|NVTX|OS runtime|CUPTI)[A-Za-z ,]{0,60} (events )?might have been collected\.",
+        r"(CUDA|NVTX|OS runtime|CUPTI)[A-Za-z ]{0,40} (events )?(were )?(dropped|lost)[A-Za-z ]{0,40}[:.]? ?\d*\.?",
+        r"No (CUDA|NVTX|GPU)[A-Za-z ]{0,30} (events )?(were )?collected\.?[A-Za-z ?.]{0,60}",
+    )
+)
+REMOVED: Final = "(message removed)"
+
+_DISK: Final = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+}
+"""What SQLite's primary result codes for a place that cannot be written are elsewhere."""
+
+_MODEL_NAME: Final = re.compile(r"[A-Za-z0-9 .()+-]{1,80}")
+
+
+def scrub_sqlite(src: Path, dst: Path, *, keep_names: bool = True) -> None:
+    """Write to `dst` what analysis needs of nsys export `src`, and nothing of its environment.
+
+    The result reads as the same trace, apart from diagnostics' free text and hashed device ids. `keep_names` false
+    also leaves out the names of processes and threads. `dst` appears only when complete; the file there is replaced.
+    Raises `InputError` if `src` is no nsys export, and `OSError` if `dst` cannot be written.
+    """
+    with Source(src) as source:
+        if not is_nsys(source):
+            raise InputError(f"{src} was to be scrubbed, but it is no nsys export; give the .sqlite that nsys wrote")
+        with replacing(dst) as building, closing(sqlite3.connect(building, isolation_level=None)) as target:
+            try:
+                target.execute("PRAGMA journal_mode=OFF")
+                target.execute("BEGIN")
+                _copy(source, target, keep_names)
+                target.execute("COMMIT")
+                target.execute("VACUUM")
+            except sqlite3.OperationalError as exc:
+                if (number := _DISK.get(exc.sqlite_errorcode & 0xFF)) is None:
+                    raise
+                raise OSError(number, str(exc)) from exc
+
+
+def _copy(source: Source, target: sqlite3.Connection, keep_names: bool) -> None:
+    used: set[int] = set()
+    owners: set[int] = set()
+    for table in _NUMBER_TABLES:
+        used |= _copy_numbers(source, target, table)
+    for table in EVENT_TABLES:
+        for column in ("globalTid", "globalPid", "endGlobalTid"):
+            if source.has(table, column):
+                owners |= {
+                    g for (g,) in source.rows(f'SELECT DISTINCT "{column}" FROM "{table}"') if isinstance(g, int)
+                }
+    _copy_range_texts(source, target)
+    if keep_names:
+        used |= _copy_owners(source, target, owners)
+    _copy_devices(source, target)
+    _copy_metrics(source, target)
+    _copy_diagnostics(source, target)
+    _copy_enums(source, target)
+    _copy_settings(source, target)
+    _create(target, "StringIds", {"id": "INTEGER", "value": "TEXT"}, sorted(source.strings(used).items()))
+
+
+def _create(
+    target: sqlite3.Connection, table: str, columns: Mapping[str, str], rows: Iterable[tuple[Any, ...]]
+) -> None:
+    """A new table from our own words only: the original's statement could carry comments."""
+    declared = ", ".join(f'"{c}" {t}' for c, t in columns.items())
+    target.execute(f'CREATE TABLE "{table}" ({declared})')
+    marks = ", ".join("?" * len(columns))
+    target.executemany(f'INSERT INTO "{table}" VALUES ({marks})', rows)
+
+
+def _copy_numbers(source: Source, target: sqlite3.Connection, table: str) -> set[int]:
+    """Copy `table`'s numeric columns, text in them left out; the StringIds it uses."""
+    if table not in source.tables:
+        return set()
+    numeric = {
+        c: t
+        for c, t in source.tables[table].items()
+        if t in ("INTEGER", "REAL") and c not in _DROPPED_COLUMNS and re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,39}", c)
+    }
+    if not numeric:
+        return set()
+    cells = ", ".join(f"CASE WHEN typeof(\"{c}\") IN ('integer', 'real') THEN \"{c}\" END" for c in numeric)
+    columns = {**numeric, "text": "TEXT"} if table == "NVTX_EVENTS" else numeric
+    blank = ", NULL" if table == "NVTX_EVENTS" else ""
+    _create(target, table, columns, source.stream(table, cells + blank))
+    used: set[int] = set()
+    for column in _STRING_COLUMNS:
+        if column in numeric:
+            used |= {i for (i,) in source.rows(f'SELECT DISTINCT "{column}" FROM "{table}"') if isinstance(i, int)}
+    return used
+
+
+def _copy_range_texts(source: Source, target: sqlite3.Connection) -> None:
+    """Names of ranges, domains and categories that stand in the row itself. Rows were copied in the same order."""
+    texts = source.texts("NVTX_EVENTS", "rowid", "text")
+    if texts:
+        order = [r for (r,) in source.rows("SELECT rowid FROM NVTX_EVENTS ORDER BY rowid")]
+        position = {r: i + 1 for i, r in enumerate(order)}
+        target.executemany(
+            "UPDATE NVTX_EVENTS SET text = ? WHERE rowid = ?", [(t, position[r]) for r, t in texts.items()]
+        )
+
+
+def _copy_owners(source: Source, target: sqlite3.Connection, owners: set[int]) -> set[int]:
+    """Names of the processes and threads that own rows; the StringIds used."""
+    processes = {g >> 24 for g in owners}
+    rows = [
+        (gid, pid if isinstance(pid, int) else None, name.rsplit("/", 1)[-1])
+        for gid, pid, name in source.table_rows("PROCESSES", ["globalPid", "pid", "name"])
+        if isinstance(gid, int) and gid >> 24 in processes and isinstance(name, str)
+    ]
+    if "PROCESSES" in source.tables:
+        _create(target, "PROCESSES", {"globalPid": "INTEGER", "pid": "INTEGER", "name": "TEXT"}, rows)
+    threads = [
+        (name, gid)
+        for name, gid in source.table_rows("ThreadNames", ["nameId", "globalTid"])
+        if gid in owners and isinstance(name, int)
+    ]
+    if "ThreadNames" in source.tables:
+        _create(target, "ThreadNames", {"nameId": "INTEGER", "globalTid": "INTEGER"}, threads)
+    return {name for name, _ in threads}
+
+
+_DEVICE_NUMBERS: Final = (
+    *("vmId", "id", "isDiscrete", "l2CacheSize", "totalMemory", "memoryBandwidth", "clockRate", "smCount"),
+    *("computeMajor", "computeMinor", "smMajor", "smMinor", "cuDevice"),
+)
+
+
+def _copy_devices(source: Source, target: sqlite3.Connection) -> None:
+    if "TARGET_INFO_GPU" not in source.tables:
+        return
+    rows = []
+    for row in source.table_rows("TARGET_INFO_GPU", [*_DEVICE_NUMBERS, "name", "uuid"]):
+        *numbers, name, uuid = row
+        kept = [n if isinstance(n, int) else None for n in numbers]
+        digest = hashlib.sha256(uuid.encode("utf-8", "replace")).hexdigest()[:16] if isinstance(uuid, str) else None
+        model = name if isinstance(name, str) and _MODEL_NAME.fullmatch(name) else None
+        rows.append((*kept, model, digest))
+    columns = {**dict.fromkeys(_DEVICE_NUMBERS, "INTEGER"), "name": "TEXT", "uuid": "TEXT"}
+    _create(target, "TARGET_INFO_GPU", columns, rows)
+
+
+def _copy_metrics(source: Source, target: sqlite3.Connection) -> None:
+    if "TARGET_INFO_GPU_METRICS" not in source.tables:
+        return
+    found = source.table_rows("TARGET_INFO_GPU_METRICS", ["typeId", "metricId", "metricName"])
+    rows = [(t, m, n) for t, m, n in found if isinstance(t, int) and isinstance(m, int) and isinstance(n, str)]
+    columns = {"typeId": "INTEGER", "metricId": "INTEGER", "metricName": "TEXT"}
+    _create(target, "TARGET_INFO_GPU_METRICS", columns, rows)
+
+
+def _copy_diagnostics(source: Source, target: sqlite3.Connection) -> None:
+    if "DIAGNOSTIC_EVENT" not in source.tables:
+        return
+    found = source.table_rows("DIAGNOSTIC_EVENT", ["timestamp", "severity", "text"])
+    rows = [
+        (t, s, text if any(p.fullmatch(text) for p in _MESSAGES) else REMOVED)
+        for t, s, text in found
+        if isinstance(t, int) and isinstance(s, int) and isinstance(text, str)
+    ]
+    _create(target, "DIAGNOSTIC_EVENT", {"timestamp": "INTEGER", "severity": "INTEGER", "text": "TEXT"}, rows)
+
+
+def _copy_enums(source: Source, target: sqlite3.Connection) -> None:
+    for table, pattern in _ENUMS.items():
+        if table in source.tables:
+            found = source.table_rows(table, ["id", "name"])
+            rows = [(i, n) for i, n in found if isinstance(i, int) and isinstance(n, str) and re.fullmatch(pattern, n)]
+            _create(target, table, {"id": "INTEGER", "name": "TEXT"}, rows)
+    table = "ENUM_CUPTI_OVERHEAD_TYPE"
+    if table in source.tables:
+        labels = source.table_rows(table, ["id", "label"])
+        rows = [(i, n) for i, n in labels if isinstance(i, int) and isinstance(n, str) and _OVERHEAD_LABEL.fullmatch(n)]
+        _create(target, table, {"id": "INTEGER", "label": "TEXT"}, rows)
+
+
+def _copy_settings(source: Source, target: sqlite3.Connection) -> None:
+    for table in (*EXPORT_TABLES, "META_DATA_CAPTURE"):
+        if table in source.tables:
+            known = (*EXPORT_SETTINGS, *CAPTURE_SETTINGS)
+            rows = [(n, v) for n, v in settings(source, table) if re.sub(r"^PROCESS_\d+:", "", n) in known]
+            _create(target, table, {"name": "TEXT", "value": "TEXT"}, list(rows))
