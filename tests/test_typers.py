@@ -10,7 +10,6 @@ import importlib
 import inspect
 import json
 import os
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,15 +22,11 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from aisp_trace.cli.main import COMMANDS
-from aisp_trace.tests.builders.light_environment import RECORDING, make_environment
-from aisp_trace.tests.patience import PATIENCE_S
+from aisp_trace.tests.builders.light_environment import RECORDING, absent, aisp_trace, make_environment, started
 from aisp_trace.traces.run import load_run
 from aisp_trace.workloads.catalog import CATALOG
 
 PYTHON: Final = "AISP_TYPER_PYTHON"
-
-ANALYSIS: Final = ("adbc_driver_sqlite", "numpy", "pandas", "plotly", "polars", "pyarrow")
-"""What a host that only records does not have."""
 
 SAMPLE: Final = "7"
 """A word that is a text, a path, an integer and a number."""
@@ -159,37 +154,12 @@ def recording(python: Path) -> Path:
     return python
 
 
-def absent(python: Path, names: tuple[str, ...]) -> list[str]:
-    """Which of the packages `names` that Python lacks."""
-    program = f"import importlib.util, json; print(json.dumps([n for n in {names} if not importlib.util.find_spec(n)]))"
-    found: list[str] = json.loads(started(python, "-c", program).stdout)
-    return found
-
-
-def started(
-    python: Path, *words: str, given: str | None = None, folder: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """`python` with `words`; it finds aisp_trace in its own environment alone."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    if os.environ.get(PYTHON):
-        environment["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
-    return subprocess.run(
-        [str(python), "-P", *words],
-        input=given, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_S,
-    )  # fmt: skip
-
-
 def answers(python: Path, lines: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
     """What the command line of `python` makes of each of `lines`; see `builders.parsing`."""
     done = started(python, "-m", "aisp_trace.tests.builders.parsing", given=json.dumps(lines))
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
-
-
-def cli(python: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """The real program, in `folder`."""
-    return started(python, "-m", "aisp_trace.cli", *words, folder=folder)
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=str)
@@ -294,30 +264,17 @@ def test_a_usage_error_is_one_sentence(python: Path) -> None:
         assert word in sentence, line
 
 
-def test_a_recording_host_has_nothing_else(recording: Path) -> None:
-    assert absent(recording, ANALYSIS) == list(ANALYSIS)
-
-
 def test_it_records_a_pair(recording: Path, tmp_path: Path) -> None:
     pair = ["--baseline", f"{recording} -c pass", "--optimized", f"{recording} -c 0"]
-    done = cli(recording, tmp_path, "capture", *pair, "--name", "x", "--profile", "none", "--rounds", "2")
+    done = aisp_trace(recording, tmp_path, "capture", *pair, "--name", "x", "--profile", "none", "--rounds", "2")
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "aisp-runs").iterdir()
     manifest = load_run(folder).manifest
     assert (manifest.workload, len(manifest.commands)) == ("x", 4)
 
 
-def test_it_times_a_workload(recording: Path, tmp_path: Path) -> None:
-    words = ["pipeline_sequential", "--size", "tiny", "--device", "cpu", "--rounds", "1", "--iterations", "2"]
-    done = cli(recording, tmp_path, "capture", *words, "--profile", "none")
-    assert done.returncode == 0, done.stderr
-    (folder,) = (tmp_path / "aisp-runs").iterdir()
-    manifest = load_run(folder).manifest
-    assert manifest.packages["torch"] == metadata.version("torch")
-
-
 def test_a_dry_run_writes_nothing(recording: Path, tmp_path: Path) -> None:
-    done = cli(
+    done = aisp_trace(
         recording, tmp_path, "capture", "pipeline_sequential", "--device", "cpu", "--dry-run", "--profile", "none"
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -326,22 +283,13 @@ def test_a_dry_run_writes_nothing(recording: Path, tmp_path: Path) -> None:
 
 
 def test_it_lists_the_workloads(recording: Path, tmp_path: Path) -> None:
-    done = cli(recording, tmp_path, "list", "--json")
+    done = aisp_trace(recording, tmp_path, "list", "--json")
     assert done.returncode == 0, done.stderr
     assert [w["name"] for w in json.loads(done.stdout)["workloads"]] == [entry.name for entry in CATALOG]
 
 
 def test_it_says_what_it_can_record_with(recording: Path, tmp_path: Path) -> None:
-    done = cli(recording, tmp_path, "doctor", "--json")
+    done = aisp_trace(recording, tmp_path, "doctor", "--json")
     assert done.returncode == 0, done.stderr
     (torch,) = (f for f in json.loads(done.stdout)["findings"] if f["name"] == "torch")
     assert torch["status"] == "ok" and torch["found"].startswith(metadata.version("torch"))
-
-
-@pytest.mark.parametrize(
-    "words", [["analyze"], ["check"], ["report"], ["export", "--to", "json"], ["expectations", "show"]]
-)
-def test_what_it_cannot_do_is_one_sentence(words: list[str], recording: Path, tmp_path: Path) -> None:
-    done = cli(recording, tmp_path, *words)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith("aisp-trace: this command needs the package ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import venv
@@ -29,17 +30,8 @@ def make_environment(folder: Path, *requirements: str, linked: tuple[str, ...] =
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
     if requirements:
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "--python",
-            str(python),
-            "install",
-            "--quiet",
-        ]
-        subprocess.run([*pip, *requirements], check=True, capture_output=True, text=True)
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+        subprocess.run([*pip, "install", "--quiet", *requirements], check=True, capture_output=True, text=True)
     (site,) = folder.glob("lib/python*/site-packages")
     for name in _with_needs(linked):
         found = metadata.distribution(name)
@@ -67,3 +59,24 @@ def _with_needs(names: tuple[str, ...]) -> set[str]:
             canonicalize_name(need.name) for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})
         ]
     return found
+
+
+def absent(python: Path, names: tuple[str, ...]) -> list[str]:
+    """Which of the packages `names` that Python lacks."""
+    program = f"import importlib.util, json; print(json.dumps([n for n in {names} if not importlib.util.find_spec(n)]))"
+    found: list[str] = json.loads(started(python, "-c", program).stdout)
+    return found
+
+
+def started(
+    python: Path, *words: str, given: str | None = None, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python` with `words`, in `folder`, with `given` on its standard input."""
+    return subprocess.run(
+        [str(python), "-P", *words], input=given, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+
+
+def aisp_trace(python: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The whole program under `python`, in `folder`."""
+    return started(python, "-m", "aisp_trace.cli", *words, folder=folder)
