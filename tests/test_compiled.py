@@ -86,8 +86,8 @@ def test_code_is_compiled_once_and_answers_as_written(tmp_path: Path, monkeypatc
 
 def test_kept_code_needs_no_numba() -> None:
     code = (
-        "import sys; from aisp_trace.analyze import acceleration, fast; from aisp_trace.traces import nsys_pages;"
-        "assert nsys_pages.decoder() and acceleration.accelerated(10**9); print('numba' in sys.modules)"
+        "import sys; from aisp_trace.analyze import acceleration, fast; from aisp_trace.traces.nsys import pages;"
+        "assert pages.decoder() and acceleration.accelerated(10**9); print('numba' in sys.modules)"
     )
     ran = [subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True) for _ in range(2)]
     assert ran[-1].stdout == "False\n", ran[-1].stderr

@@ -87,8 +87,8 @@ def without_numba() -> dict[str, str]:
 
 def test_without_numba_holds_in_child_processes_and_finds_no_kept_code() -> None:
     asks = (
-        "from aisp_trace.analyze import acceleration; from aisp_trace.traces import nsys_pages;"
-        "print(nsys_pages.decoder(), acceleration.accelerated(10**9))"
+        "from aisp_trace.analyze import acceleration; from aisp_trace.traces.nsys import pages;"
+        "print(pages.decoder(), acceleration.accelerated(10**9))"
     )
     warm = [sys.executable, "-P", "-c", asks]
     subprocess.run(warm, capture_output=True, check=True)  # keeps code where numba is installed

@@ -13,6 +13,8 @@ from typing import Final
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from aisp_trace.tests.patience import PATIENCE_S
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 RECORDING: Final = ("torch", "nvtx")

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from . import pages as nsys_pages
+from . import pages
 from .source import PRAGMAS, Source, quoted
 
 PAGES_ROWS: Final = 400_000
@@ -58,8 +58,8 @@ def _read(source: Source, table: str, present: list[str], types: Mapping[str, An
     """The columns, and whether they were decoded from the pages."""
     bounds = source.rowid_bounds(table)
     if bounds is not None and (span := bounds[1] - bounds[0] + 1) >= ADBC_ROWS:
-        if nsys_pages.decoder(compiling=span >= PAGES_ROWS) is not None:
-            frame = nsys_pages.page_columns(source, table, present, types, bounds)
+        if pages.decoder(compiling=span >= PAGES_ROWS) is not None:
+            frame = pages.page_columns(source, table, present, types, bounds)
             if frame is not None:
                 return frame, True
         frame = _read_adbc(source.uri, table, present, types, bounds)
