@@ -2,12 +2,12 @@
 
 The folders of this repository are the sub-packages; arrows point down only (``tests/test_architecture.py``):
 
-    traces/        what a recording is: tables, readers, the run folder
+    traces/        what a recording is: tables, readers (nsys/, kineto/), the run folder, scrubbed copies (scrub/)
     kernels/       CUDA sources and their build
     workloads/     the case studies, one file each
     capture/       recorders, rounds, host facts, ``stage()``
-    analyze/       pure functions from tables to numbers
-    expectations/  claims written down beforehand, and the judge
-    report/        one offline HTML page
-    cli/           thin commands
+    analyze/       pure functions from tables to numbers: attribution/, accounts/, comparison/
+    expectations/  claims/ written down beforehand, metrics/ they name, judging/ and accepting/
+    report/        the offline HTML page/, and export/ for other programs
+    cli/           the commands
 """

@@ -20,15 +20,15 @@ from ..analyze.attribution.selection import Selection, select
 from ..analyze.attribution.stages import MEASURED, find_stages
 from ..analyze.attribution.window import parse_window, resolve
 from ..analyze.comparison.changes import Change, KernelTotals, copy_changes, kernel_changes, kernel_totals
-from ..analyze.comparison.sides import account, whole_iterations
+from ..analyze.comparison.sides import account
 from ..analyze.comparison.waterfall import Waterfall, layout, waterfall
 from ..analyze.result import Analysis
-from ..expectations.judging.between import Member, Untraced, different_work, slowdown, untraced, work_doubt
+from ..expectations.judging.between import Member, Untraced, different_work, untraced, work_doubt
 from ..expectations.judging.evidence import Evidence, gather
 from ..traces.errors import EmptyTraceError, InputError, UsageError
 from ..traces.model import Trace
-from ..traces.run import Run
 from .comparison_notes import notes_of
+from .comparison_sides import Side
 from .operands import Operand, newest, operand, recorded, single
 from .sources import Quick, Source
 
@@ -43,29 +43,6 @@ class Choices:
     selection: Selection | None = None
     exact: bool = False
     cache: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One analysed recording. `root` is the path of its window's range, `member` null for a bare trace."""
-
-    name: str
-    window: str | None
-    root: str
-    analysis: Analysis
-    kernels: KernelTotals
-    run: Run | None
-    member: Member | None
-
-    @property
-    def iterations(self) -> int:
-        """Whole iterations in the window; 0 where it cuts one, or none is marked."""
-        return len(whole_iterations(self.analysis))
-
-    @property
-    def slowdown(self) -> float | None:
-        """How many times as long an iteration took while it was traced; null where either time is unknown."""
-        return None if self.member is None else slowdown(self.member)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from typing import Final
 from ..analyze.comparison.changes import Change, launch_count, rest
 from ..analyze.comparison.waterfall import Term, Waterfall, by_stage, over_devices
 from ..expectations.judging.between import Untraced
-from .compared import Compared, Comparison, Side
+from .compared import Compared, Comparison
 from .comparison_notes import turned, unsure
+from .comparison_sides import Side
 from .console import (
     GAP,
     Column,

@@ -11,7 +11,8 @@ from typing import Any, Final
 from ..analyze.comparison.changes import large_gaps, launch_count
 from ..analyze.comparison.waterfall import Spread, Term, Waterfall, by_stage
 from ..expectations.judging.between import Untraced
-from .compared import Compared, Comparison, Side
+from .compared import Compared, Comparison
+from .comparison_sides import Side
 
 SCHEMA: Final = "aisp-trace/comparison/1"
 

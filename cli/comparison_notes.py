@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import polars as pl
 
@@ -10,10 +10,8 @@ from ..analyze.comparison.changes import large_gaps
 from ..analyze.comparison.waterfall import Waterfall
 from ..expectations.judging.between import Untraced
 from ..expectations.judging.speedup import Estimate
+from .comparison_sides import Side
 from .console import duration, percent, shorten
-
-if TYPE_CHECKING:
-    from .compared import Side
 
 _CLOSE: Final = 0.01
 """Without an interval, a traced ratio this close to the untraced one is not worth a sentence."""

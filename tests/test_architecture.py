@@ -13,6 +13,7 @@ cli           all
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import re
 import subprocess
@@ -42,6 +43,15 @@ ARROWS = {
     "report": ("traces", "analyze", "expectations"),
     "cli": ("traces", "kernels", "workloads", "capture", "analyze", "expectations", "report"),
 }
+
+
+ROOMS = {
+    "traces": ("nsys", "kineto", "scrub"),
+    "analyze": ("attribution", "accounts", "comparison"),
+    "expectations": ("metrics", "claims", "judging", "accepting"),
+    "report": ("page", "export"),
+}
+"""The folders within a folder; each may use those before it and what lies beside them."""
 
 
 def modules_of(folder: str) -> list[Path]:
@@ -95,6 +105,68 @@ def test_arrows_point_down() -> None:
             found += [f"{file.relative_to(ROOT)}: {v}" for v in violations(file.read_text(encoding="utf-8"), package)]
     assert found == []
     assert violations((ROOT / "__init__.py").read_text(encoding="utf-8"), "aisp_trace") == []
+
+
+def uses() -> dict[str, set[str]]:
+    """Each module of ours by its dotted name without the package's -> those it imports, for the type checker too."""
+    files = {".".join(f.relative_to(ROOT).with_suffix("").parts): f for folder in ARROWS for f in modules_of(folder)}
+    names = {name.removesuffix(".__init__"): file for name, file in files.items()}
+    graph = {}
+    for name, file in names.items():
+        package = ".".join(["aisp_trace", *file.relative_to(ROOT).parent.parts])
+        found = {n.removeprefix("aisp_trace.") for _, n in imported(file.read_text(encoding="utf-8"), package)}
+        graph[name] = {n if n in names else n.rpartition(".")[0] for n in found} & set(names) - {name}
+    return graph
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle; empty if there is none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def climbing(graph: dict[str, set[str]]) -> list[str]:
+    """Imports of a room from one that is listed after it in `ROOMS`."""
+
+    def place(name: str) -> tuple[str, int]:
+        folder, _, rest = name.partition(".")
+        room = rest.partition(".")[0]
+        rooms = ROOMS.get(folder, ())
+        return folder, rooms.index(room) if room in rooms else -1
+
+    found = []
+    for name, others in graph.items():
+        folder, level = place(name)
+        for other in sorted(others):
+            if level >= 0 and place(other)[0] == folder and place(other)[1] > level:
+                found.append(f"{name} imports {other}")
+    return found
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert circle(uses()) == []
+
+
+def test_rooms_use_those_before_them() -> None:
+    assert climbing(uses()) == []
+    for folder, rooms in ROOMS.items():
+        assert {p.parent.name for p in (ROOT / folder).glob("*/__init__.py")} == set(rooms)
+
+
+def test_planted_circles_and_climbs_are_found() -> None:
+    graph = uses()
+    graph["traces.errors"] = {"traces.nsys.read"}
+    assert circle(graph)
+    graph = uses()
+    graph["expectations.metrics.registry"].add("expectations.judging.judge")
+    graph["analyze.attribution.stages"].add("analyze.accounts.ledger")
+    assert climbing(graph) == [
+        "analyze.attribution.stages imports analyze.accounts.ledger",
+        "expectations.metrics.registry imports expectations.judging.judge",
+    ]
 
 
 def test_every_folder_of_ours_has_an_arrow() -> None:
