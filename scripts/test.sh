@@ -7,4 +7,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 [ -d .venv ] && PATH="$PWD/.venv/bin:$PATH"
 
-python -P -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@"
+python -P -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --durations=40 --durations-min=3 "$@"

@@ -304,7 +304,7 @@ def test_links_devices_and_standard_output(case: Case, call: Call, place: Path) 
     assert (place / "link").is_symlink() and (place / "far").stat().st_size > 50
     assert call(case, "/dev/null")[0] != 2 and Path("/dev/null").is_char_device()
     assert "No space left on device" in refused(call, place, case, "/dev/full")
-    for name in ("-", "/dev/stdout"):
+    for name in ("-", "/dev/stdout") if case == FILES[1] else ("-",):  # one way to both, which takes a process each
         command = [sys.executable, "-P", "-m", "aisp_trace.cli", *case.args, case.flag, name]
         done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S)
         assert done.returncode in (0, 1, 3), done.stderr
@@ -419,7 +419,7 @@ def test_a_container_is_a_folder_that_is_made_and_nothing_above_it(
 def test_a_variant_never_leads_out_of_its_run(variant: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(place)
     assert main(["capture", "train.py", "--variant", variant, "--profile", "none", "--device", "cpu"]) == 2
-    assert "cannot name its folder in the run" in capsys.readouterr().err
+    assert "and it names a folder; use letters" in capsys.readouterr().err
     assert contents(place) == before
 
 

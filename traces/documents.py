@@ -84,6 +84,9 @@ BUNDLE_INDEX: Final = Kind("the index of a bundle", 1 << 20, "ask for the bundle
 VERDICT: Final = Kind("the verdict in a bundle", 64 << 20, "ask for the bundle again")
 """A verdict takes about 1 kB: 16,000 claims' worth and room for long reasons."""
 
+EXPORT_MARK: Final = Kind("the list of an export's tables", 16 << 20, "name another folder")
+"""A table's entry takes about 1 kB, and there are some 40 tables a trace."""
+
 CACHE_KEY: Final = Kind("the key of a trace's cache", 16 << 20, "delete the cache")
 """Facts about one trace, as texts: a few kB. A longer one counts as none, and the trace is read again."""
 

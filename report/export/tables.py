@@ -12,7 +12,6 @@ apostrophe away always restores it. Text is quoted, null is an empty field witho
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,8 @@ import polars as pl
 
 from ...analyze.document import selection_document
 from ...analyze.result import Analysis
+from ...traces import documents
+from ...traces.errors import InputError
 from ...traces.model import TABLES, Trace
 from ...traces.output import Kind
 from ...traces.run import write_json
@@ -79,8 +80,8 @@ def tables(trace: Trace, analysis: Analysis) -> Iterator[tuple[str, pl.DataFrame
 def parts(folder: Path) -> set[str] | None:
     """The files that make up the export in `folder`, by what its `MARK` lists; null if it is none."""
     try:
-        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        mark = documents.read(folder / MARK, documents.EXPORT_MARK)
+    except InputError:
         return None
     if not isinstance(mark, dict) or mark.get("schema") != SCHEMA:
         return None
