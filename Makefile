@@ -6,7 +6,7 @@
 #
 # More tests, for those who change the project:
 #
-#   make test-hostile   the tests without numba, on the plainest processor's kernels, beside a busy loop on every core
+#   make test-hostile   the tests without numba, on the plainest processor's kernels, beside a busy loop
 #   make test-typers    the command line under the oldest typer allowed, 0.27.2 and the newest; needs a package index
 #   make nightly        what takes long (thousands of random traces) or times something, and needs a quiet machine
 #

@@ -126,6 +126,15 @@ def refresh(folder: Path, section: str, options: dict[str, str], *words: str) ->
     return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
+def test_a_refresh_needs_the_changelog(tmp_path: Path) -> None:
+    (tmp_path / "commands.json").write_text('{"aisp-trace x": {"--a": "switch"}}')
+    done = refresh(tmp_path, "- `--beetle` is faster.", {"--a": "switch", "--bee": "switch"}, "--write")
+    assert done.returncode == 1
+    assert "CHANGELOG.md does not name `--bee`" in done.stdout
+    assert json.loads((tmp_path / "commands.json").read_text()) == {"aisp-trace x": {"--a": "switch"}}
+
+
+@pytest.mark.nightly
 def test_a_refresh_needs_the_changelog_and_does_not_break_anybody_by_accident(tmp_path: Path) -> None:
     file, old, more = tmp_path / "commands.json", {"--a": "switch"}, {"--a": "switch", "--bee": "switch"}
     assert refresh(tmp_path, "", old, "--write").returncode == 0, "the first snapshot changes nothing for anybody"

@@ -99,7 +99,7 @@ def test_without_numba_holds_in_child_processes_and_finds_no_kept_code() -> None
     assert done.stdout == "None None\n"
 
 
-def test_hostile_loops_end_with_the_script_even_if_it_is_killed() -> None:
+def test_the_hostile_loop_ends_with_the_script_even_if_it_is_killed() -> None:
     marker = f"test-hostile-{os.getpid()}"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     script = subprocess.Popen(
@@ -108,19 +108,21 @@ def test_hostile_loops_end_with_the_script_even_if_it_is_killed() -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_until(lambda: len(marked(marker)) > (os.cpu_count() or 1), "the loops")
+    wait_until(lambda: len(marked(marker)) > 1, "the loop")
     script.send_signal(signal.SIGKILL)
     script.wait(PATIENCE_S)
-    wait_until(lambda: not marked(marker), "the end of the loops")
+    wait_until(lambda: not marked(marker), "the end of the loop")
 
 
 def test_what_the_hostile_pass_leaves_out_is_there_and_is_no_workload() -> None:
     text = (ROOT / "scripts" / "test-hostile.sh").read_text(encoding="utf-8")
-    patterns = re.findall(r"--ignore(?:-glob)?='?([\w./*]+)", text)
-    left_out = {p.name for pattern in patterns for p in TESTS.glob(Path(pattern).name)}
-    assert len(patterns) == 3
-    assert all(any(TESTS.glob(Path(pattern).name)) for pattern in patterns)
-    assert not {name for name in left_out if re.match(r"test_(workloads|fast|nsys|capture|recorder|compiled)", name)}
+    (names,) = re.findall(r"for name in ([^;]+); do", text)
+    left_out = {name: {p.name for p in TESTS.glob(f"test_{name}*.py")} for name in names.replace("\\", " ").split()}
+    assert all(left_out.values()), "a pattern that fits nothing"
+    touched = re.compile(
+        r"test_(workloads|fast|nsys|kineto|capture|recorder(?!_?ing)|compiled|oracle|analyze|goldens|stages)"
+    )
+    assert not {name for found in left_out.values() for name in found if touched.match(name)}
 
 
 def test_make_help_names_every_target_for_people() -> None:

@@ -36,7 +36,14 @@ BROKEN = {
     "mispredicted bytes": "h2d bytes per iteration, but its trace shows",
 }
 
-workloads = pytest.mark.parametrize("workload", [entry.name for entry in CATALOG])
+BY_DEFAULT = ("pipeline_sequential", "ddp_overlap")
+"""One with threads and one with ranks; the others take four minutes and run nightly; each program has a test file of its
+own."""
+
+workloads = pytest.mark.parametrize(
+    "workload",
+    [pytest.param(e.name, marks=() if e.name in BY_DEFAULT else pytest.mark.nightly) for e in CATALOG],
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
