@@ -24,13 +24,13 @@ from typing import Any, Final
 from ..content import file_name
 from ..documents import looks_like_json
 from ..errors import InputError
+from ..nsys.source import SQLITE_MAGIC
 from ..run import MANIFEST, Manifest, Recording, Run, Variant, from_json, to_json, write_json
 from ..stages_file import STAGES_SCHEMA, read_stages
 from ..unpack import decompressed, head_of
 from .kineto import scrub_kineto
 from .nsys import scrub_sqlite
 
-SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 FOREIGN: Final = ("command", "pair")
 """Manifest sources whose commands are the user's own."""
 
