@@ -7,7 +7,7 @@ The folders of this repository are the sub-packages; arrows point down only (``t
     workloads/     the case studies, one file each
     capture/       recorders, rounds, host facts, ``stage()``
     analyze/       pure functions from tables to numbers: attribution/, accounts/, comparison/
-    expectations/  claims/ written down beforehand, metrics/ they name, judging/ and accepting/
-    report/        the offline HTML page/, and export/ for other programs
+    expectations/  claims/ written down beforehand, metrics/ they name, judging/, accepting/, comparing/
+    report/        every face: page/, terminal/, documents/ (JSON), ci/, export/ for other programs
     cli/           the commands
 """

@@ -116,6 +116,11 @@ def cuda_usable() -> bool:
     return bool(visible_gpus()) and not torch.endswith("+cpu")
 
 
+def usable_gpus() -> int:
+    """How many GPUs a workload could use on this machine."""
+    return len(visible_gpus()) if cuda_usable() else 0
+
+
 def git_state(folder: Path, *, root: bool, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """``{"commit", "dirty"}`` of the sources in `folder`; null where unknown.
 

@@ -5,36 +5,18 @@ A workload that fails does not keep the others from being made, and an interrupt
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
 
-from ..capture import host
 from ..capture.capture import capture
 from ..capture.plan import Plan
 from ..capture.progress import seconds
-from ..expectations.judging.speedup import median_interval, paired_ratios
+from ..report.terminal import console
+from ..report.terminal.captured import summary
 from ..traces.errors import RecorderError, WorkloadError
-from ..traces.run import Run, load_run
-from ..workloads.catalog import Entry
-from . import console
-
-COLUMNS: Final = (
-    console.Column("workload", "left"),
-    console.Column("variant", "left"),
-    console.Column("ms"),
-    console.Column("speedup"),
-    console.Column("99 % interval"),
-)
-
-BASELINE: Final = "baseline"
-
-
-def usable_gpus() -> int:
-    """How many GPUs a workload could use on this machine."""
-    return len(host.visible_gpus()) if host.cuda_usable() else 0
+from ..traces.run import load_run
+from ..workloads.catalog import Entry, devices_here
 
 
 def device_for(entry: Entry, asked: str, gpus: int) -> str:
@@ -51,7 +33,7 @@ def able(entries: Iterable[Entry], asked: str, gpus: int) -> tuple[list[Entry], 
         device = device_for(entry, asked, gpus)
         unmet = entry.unmet(device, gpus)
         if unmet:
-            instead = [d for d in entry.devices if not entry.unmet(d, gpus)]
+            instead = devices_here(entry, gpus)
             remedy = f"; `aisp-trace capture {entry.name} --device {instead[0]}` would" if instead else ""
             reasons.append(f"{entry.name} is left out: {unmet}{remedy}")
         else:
@@ -121,34 +103,6 @@ def _show(runs: Sequence[Path]) -> None:
             console.say(f"next: aisp-trace {'analyze' if recorded else 'check'} {shown}")
     if len(runs) > 1:
         console.say("next: aisp-trace check RUN, for the verdict on each")
-
-
-def summary(runs: Sequence[Run]) -> str:
-    """A row for each variant of each run: the median time of an iteration, and its speedup over the baseline.
-
-    The time is the median of the rounds' medians. The interval needs eight rounds (``expectations/judging/speedup.py``).
-    """
-    return console.table(COLUMNS, [row for run in runs for row in _rows(run)])
-
-
-def _rows(run: Run) -> list[tuple[str | None, ...]]:
-    times: dict[str, dict[int, Sequence[int]]] = {}
-    for made in run.manifest.rounds:
-        for result in made.result.variants:
-            times.setdefault(result.name, {})[made.index] = result.iterations_ns
-    rows: list[tuple[str | None, ...]] = []
-    for variant in run.manifest.variants:
-        name, mine = variant.name, times.get(variant.name, {})
-        median = statistics.median(map(statistics.median, mine.values())) if mine else None
-        base = times.get(BASELINE, {})
-        both = sorted(base.keys() & mine.keys()) if name != BASELINE else []
-        speedup = interval = None
-        if both:
-            found = median_interval(paired_ratios([base[i] for i in both], [mine[i] for i in both]))
-            speedup = f"{found.value:.2f} x"
-            interval = None if found.low is None else f"{found.low:.2f} to {found.high:.2f}"
-        rows.append((run.manifest.workload if not rows else "", name, console.ms(median), speedup, interval))
-    return rows
 
 
 def _steps(plan: Plan) -> int:

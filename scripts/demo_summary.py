@@ -12,11 +12,12 @@ from pathlib import Path
 import polars as pl
 
 from aisp_trace.analyze.result import Analysis
-from aisp_trace.cli import console
-from aisp_trace.cli.evidence import analyses_of_run, judge_run
+from aisp_trace.analyze.words import percent
 from aisp_trace.expectations.judging.evidence import Evidence
+from aisp_trace.expectations.judging.judged import analyses_of_run, judge_run
 from aisp_trace.expectations.judging.speedup import median_interval, paired_ratios
 from aisp_trace.expectations.judging.verdict import Verdict, counts, exit_code
+from aisp_trace.report.terminal import console
 from aisp_trace.traces.run import load_run
 
 
@@ -45,7 +46,7 @@ def hidden(analyses: Mapping[str, Analysis], variant: str) -> str:
     overlap = analyses[variant].overlap
     row = overlap.filter(pl.col("stage").is_null(), pl.col("a") == "copy", pl.col("b") == "compute")
     copies, both = int(row["a_ns"].sum()), int(row["both_ns"].sum())
-    return console.percent(both / copies, 0) if copies else "no copies"
+    return percent(both / copies, 0) if copies else "no copies"
 
 
 def verdict(verdicts: tuple[Verdict, ...]) -> str:

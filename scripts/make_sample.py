@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from aisp_trace.cli import console
+from aisp_trace.analyze.words import size
+from aisp_trace.report.terminal import console
 from aisp_trace.traces.errors import AispTraceError, InputError, UsageError
 from aisp_trace.traces.run import MANIFEST, Run, Variant, load_run, nearest, write_json
 from aisp_trace.traces.scrub.run import scrub_run
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     except AispTraceError as error:
         console.warn(str(error))
         return error.exit_code
-    console.say(f"{asked.folder}: {console.size(nbytes)}")
+    console.say(f"{asked.folder}: {size(nbytes)}")
     return 0
 
 
@@ -54,7 +55,7 @@ def make(run: Run, folder: Path, traces: Sequence[str] | None, most_bytes: int) 
         write_json(copy.path / MANIFEST, replace(copy.manifest, variants=variants))
         nbytes = sum(file.stat().st_size for file in copy.path.rglob("*") if file.is_file())
         if nbytes > most_bytes:
-            found, allowed = console.size(nbytes), console.size(most_bytes)
+            found, allowed = size(nbytes), size(most_bytes)
             raise InputError(
                 f"the copy of {run.path} has {found}, above {allowed}; name fewer --traces or allow --most"
             )

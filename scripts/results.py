@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from aisp_trace.cli import console
-from aisp_trace.cli.evidence import analyses_of_run, judge_run
-from aisp_trace.cli.results import Result, page
+from aisp_trace.expectations.judging.judged import analyses_of_run, judge_run
+from aisp_trace.report.results.page import Result, page
+from aisp_trace.report.terminal import console
 from aisp_trace.traces.errors import AispTraceError
 from aisp_trace.traces.output import Inputs, Kind, Output
 from aisp_trace.traces.run import load_run

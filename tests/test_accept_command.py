@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len as display_width
 
-from aisp_trace.cli import evidence as cli_evidence
-from aisp_trace.cli.console import display_width
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.claims.load import load_file
+from aisp_trace.expectations.judging import judged as cli_evidence
 from aisp_trace.tests.judging.build import HIDDEN, SERIAL, run_folder
 from aisp_trace.tests.test_expectations_files import MECHANISM, TIME, put, text
 from aisp_trace.traces.run import MANIFEST

@@ -14,7 +14,7 @@ import pytest
 
 from aisp_trace.analyze.analyze import analyze as analysis_of
 from aisp_trace.analyze.document import trace_document
-from aisp_trace.cli.tables import print_analysis
+from aisp_trace.report.terminal.analysis import print_analysis
 from aisp_trace.tests.oracle.build import build, call, op, span
 
 ROOT = Path(__file__).parent.parent

@@ -7,12 +7,12 @@ import json
 import polars as pl
 import pytest
 from hypothesis import given, settings
+from rich.cells import cell_len as display_width
 
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.document import trace_document
 from aisp_trace.analyze.result import SCHEMAS
-from aisp_trace.cli.console import display_width
-from aisp_trace.cli.details import print_details, print_device_details, print_gap_calls
+from aisp_trace.report.terminal.details import print_details, print_device_details, print_gap_calls
 from aisp_trace.tests.oracle.build import Row, build, call, device, op, span
 from aisp_trace.tests.oracle.strategies import Case, cases
 from aisp_trace.traces.model import Trace

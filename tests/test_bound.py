@@ -7,7 +7,7 @@ import pytest
 from aisp_trace.analyze.accounts.bound import Bound, bounds
 from aisp_trace.analyze.document import trace_document
 from aisp_trace.analyze.result import Analysis
-from aisp_trace.cli.details import print_device_details
+from aisp_trace.report.terminal.details import print_device_details
 from aisp_trace.tests.judging.build import analysis
 
 US = 1000

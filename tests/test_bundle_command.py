@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from aisp_trace.cli import bundle as cli_bundle
 from aisp_trace.cli.main import main
+from aisp_trace.report import proof as cli_bundle
 from aisp_trace.tests.builders.samples import ROOT, SAMPLES
 from aisp_trace.tests.builders.samples import unpack as unpack_sample
 from aisp_trace.traces.bundle import Bundle, pack, unpack

@@ -16,8 +16,8 @@ import pytest
 from aisp_trace.capture import calibrate as keeping
 from aisp_trace.capture import host
 from aisp_trace.capture.processes import Finished
-from aisp_trace.cli import calibration as face
 from aisp_trace.cli import main
+from aisp_trace.traces import places
 from aisp_trace.traces.calibration import CalibratedDevice, Calibration, Link, load_calibration, load_measured
 from aisp_trace.traces.errors import InputError, UsageError, WorkloadError
 from aisp_trace.traces.run import Hardware, write_json
@@ -354,11 +354,14 @@ def test_a_folder_that_cannot_be_written_is_said(gpu: None, tmp_path: Path) -> N
 
 def test_where_a_calibration_goes(tmp_path: Path) -> None:
     environment = {"XDG_DATA_HOME": "/data"}
-    assert face.folder_for_new(tmp_path, environment) == Path("/data/aisp-trace")
-    assert face.data_folder({"XDG_DATA_HOME": "relative"}) == Path.home() / ".local/share/aisp-trace"
+    assert places.folder_for_new(tmp_path, environment) == Path("/data/aisp-trace")
+    assert places.data_folder({"XDG_DATA_HOME": "relative"}) == Path.home() / ".local/share/aisp-trace"
     (tmp_path / "expectations").mkdir()
-    assert face.folder_for_new(tmp_path, environment) == tmp_path / "expectations"
-    assert face.folders(tmp_path, environment)[:2] == (tmp_path / "expectations", Path("/data/aisp-trace"))
+    assert places.folder_for_new(tmp_path, environment) == tmp_path / "expectations"
+    assert places.calibration_folders(tmp_path, environment)[:2] == (
+        tmp_path / "expectations",
+        Path("/data/aisp-trace"),
+    )
 
 
 def test_the_command(gpu: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -375,7 +378,7 @@ def test_the_command(gpu: None, tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--calibrate", "pipeline_sequential"], "--workload was given together with --calibrate"),
+        (["--calibrate", "pipeline_sequential"], "a workload was given together with --calibrate"),
         (["--calibrate", "--rounds", "3"], "--rounds was given together with --calibrate"),
         (["--calibrate", "--", "true"], "a command was given together with --calibrate"),
         (["--force"], "without --calibrate"),

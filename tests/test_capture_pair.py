@@ -305,7 +305,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     def choose(*_: Any, **__: Any) -> tuple[Recorder, tuple[str, ...]]:
         return _FakeRecorder(), ()
 
-    monkeypatch.setattr("aisp_trace.cli.pairs.choose_recorder", choose)
+    monkeypatch.setattr("aisp_trace.cli.plans.choose_recorder", choose)
     monkeypatch.setattr("aisp_trace.capture.plan.choose_recorder", choose)
 
 

@@ -14,11 +14,11 @@ import pytest
 pytest.importorskip("torch")
 
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.sources import find_source
 from aisp_trace.capture.nsight import find_nsys
 from aisp_trace.capture.nsys import NsysRecorder
 from aisp_trace.capture.processes import marked, run_process
 from aisp_trace.cli.main import main
-from aisp_trace.cli.sources import find_source
 from aisp_trace.tests.patience import PATIENCE_S, timed_out_when_up, wait_until
 from aisp_trace.traces.open import open_trace
 from aisp_trace.traces.run import load_run

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len as display_width
 
 from aisp_trace.analyze.result import Analysis
-from aisp_trace.cli import evidence as cli_evidence
-from aisp_trace.cli.console import display_width
 from aisp_trace.cli.main import main
-from aisp_trace.cli.verdicts import sentences, verdict_table
+from aisp_trace.expectations.judging import judged as cli_evidence
+from aisp_trace.report.terminal.verdicts import sentences, verdict_table
 from aisp_trace.tests.judging.build import HIDDEN, SERIAL, analysis, run_folder
 from aisp_trace.tests.test_check_junit import verdict
 from aisp_trace.tests.test_expectations_files import MECHANISM, TIME, put, text

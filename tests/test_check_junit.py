@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from aisp_trace.cli import evidence as cli_evidence
-from aisp_trace.cli.evidence import Judged
-from aisp_trace.cli.junit import junit
 from aisp_trace.cli.main import main
+from aisp_trace.expectations.judging import judged as cli_evidence
+from aisp_trace.expectations.judging.judged import Judged
 from aisp_trace.expectations.judging.verdict import STATUSES, Verdict, exit_code
 from aisp_trace.expectations.model import Bound, Expectations, Source
+from aisp_trace.report.ci.junit import junit
 from aisp_trace.tests.judging.build import HIDDEN, SERIAL, evidence, run_folder
 from aisp_trace.tests.test_expectations_files import MECHANISM, TIME, put, text
 

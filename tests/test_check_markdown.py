@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aisp_trace.cli import evidence as cli_evidence
 from aisp_trace.cli.main import main
-from aisp_trace.cli.markdown import markdown, plain
+from aisp_trace.expectations.judging import judged as cli_evidence
+from aisp_trace.report.ci.markdown import markdown, plain
 from aisp_trace.tests.judging.build import HIDDEN, SERIAL, run_folder
 from aisp_trace.tests.test_check_junit import HOSTILE, judged, verdict
 from aisp_trace.tests.test_expectations_files import TIME, put, text

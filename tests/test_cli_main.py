@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import types
@@ -14,23 +15,27 @@ from typing import Annotated, Any
 
 import pytest
 import typer
+from typer.core import TyperCommand
 
 from aisp_trace.cli import main as cli
+from aisp_trace.cli.app import WithForeignCommand, new_app
+from aisp_trace.tests.builders.commands import Action, actions
 from aisp_trace.traces.errors import InputError, Undecidable
+from aisp_trace.traces.version import version
 
 Install = Callable[..., None]
 
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Makes `run` the only command, called ``probe``, beside the real ``analyze`` in the table."""
+    """Makes `run` the only command, called ``probe``, beside the real ``analyze``."""
 
     def put(run: Callable[..., Any], passthrough: bool = False) -> None:
         module = types.ModuleType("probe")
-        module.run = run  # type: ignore[attr-defined]
+        module.app = new_app()  # type: ignore[attr-defined]
+        module.app.command(cls=WithForeignCommand if passthrough else TyperCommand)(run)
         monkeypatch.setitem(sys.modules, "aisp_trace.cli.commands.probe", module)
-        probe = cli.Command("probe", "probe", "Probes.", passthrough=passthrough)
-        monkeypatch.setattr(cli, "COMMANDS", (probe, cli.Command("analyze", "analyze", "Analyzes.")))
+        monkeypatch.setattr(cli, "COMMANDS", ("probe", "analyze"))
 
     return put
 
@@ -45,7 +50,7 @@ def raises(error: BaseException) -> Callable[[], None]:
 def test_help_names_every_command_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert [c.name for c in cli.COMMANDS if f"\n  {c.name} " not in out] == []
+    assert [name for name in cli.COMMANDS if f"\n  {name} " not in out] == []
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -56,8 +61,8 @@ def test_no_command_shows_the_help_and_is_a_usage_error(capsys: pytest.CaptureFi
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
-    assert capsys.readouterr().out == f"aisp-trace {cli.version()}\n"
-    assert cli.version()[0].isdigit()
+    assert capsys.readouterr().out == f"aisp-trace {version()}\n"
+    assert version()[0].isdigit()
 
 
 HELP = "import sys; from aisp_trace.cli.main import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
@@ -65,7 +70,7 @@ HELP = "import sys; from aisp_trace.cli.main import main; main(['--help']); prin
 
 def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-P", "-c", HELP], capture_output=True, text=True, check=True)
-    heavy = {"torch", "polars", "plotly", "numpy", "pandas", "pyarrow", "typer"}
+    heavy = {"torch", "polars", "plotly", "numpy", "pandas", "pyarrow", "numba"}
     assert heavy.isdisjoint(done.stderr.split())
 
 
@@ -81,7 +86,7 @@ def test_help_is_instant() -> None:
     assert min(seconds) < 0.3
 
 
-@pytest.mark.parametrize("command", [c.name for c in cli.COMMANDS])
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_exists_and_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--help"]) == 0
     out = capsys.readouterr().out
@@ -89,7 +94,36 @@ def test_every_command_exists_and_explains_itself(command: str, capsys: pytest.C
     assert len(out.split()) > 20
 
 
-@pytest.mark.parametrize("command", [c.name for c in cli.COMMANDS])
+@pytest.mark.parametrize("action", list(actions()), ids=str)
+def test_every_help_ends_with_examples_that_are_accepted(action: Action, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*action.words, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    shown = out.partition("Examples:\n")[2].splitlines()
+    lines = [shlex.split(line.split("  # ")[0].split(" > ")[0]) for line in shown]
+    assert lines
+    for program, *words in lines:
+        assert program == "aisp-trace" and tuple(words[: len(action.words)]) == action.words
+        action.parser.make_context(str(action), words[len(action.words) :])
+
+
+def test_a_group_without_an_action_shows_its_help_and_leaves_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["expectations"]) == 2
+    assert "Usage: aisp-trace expectations " in capsys.readouterr().out
+    assert cli.main(["expectations", "shwo"]) == 2
+    assert capsys.readouterr().err == "aisp-trace: no action of expectations is called 'shwo'; did you mean 'show'?\n"
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("cap", "capture"), ("capture pipe", "pipeline_sequential")])
+def test_completion_offers_what_fits(typed: str, offered: str) -> None:
+    words = f"aisp-trace {typed}"
+    asked = {"_AISP_TRACE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    command = [sys.executable, "-P", "-m", "aisp_trace.cli"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **asked}, check=False)
+    assert offered in done.stdout.split(), done.stderr
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_refuses_an_unknown_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--no-such-option"]) == 2
     captured = capsys.readouterr()
@@ -253,7 +287,10 @@ def test_a_reader_that_leaves_is_quiet() -> None:
 
 
 def test_a_terminal_without_unicode_gets_escapes() -> None:
-    program = "from aisp_trace.cli import main, console; main.main(['--version']); console.say('größe 大')"
+    program = (
+        "from aisp_trace.cli import main; from aisp_trace.report.terminal import console; "
+        "main.main(['--version']); console.say('größe 大')"
+    )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, check=True, env=environment)
     assert done.stdout.splitlines()[1] == rb"gr\xf6\xdfe \u5927"

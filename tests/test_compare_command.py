@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len as display_width
 
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.comparison.changes import kernel_totals
 from aisp_trace.cli import main as cli
-from aisp_trace.cli.compared import Choices, assembled
-from aisp_trace.cli.comparison import print_compared
-from aisp_trace.cli.comparison_document import document
-from aisp_trace.cli.comparison_notes import turned, unsure
-from aisp_trace.cli.comparison_sides import Side
-from aisp_trace.cli.console import display_width
+from aisp_trace.expectations.comparing.compare import Choices, assembled
+from aisp_trace.expectations.comparing.notes import turned, unsure
+from aisp_trace.expectations.comparing.sides import Side
 from aisp_trace.expectations.judging.between import Untraced
 from aisp_trace.expectations.judging.speedup import Concern, Estimate
+from aisp_trace.report.documents.comparison import document
+from aisp_trace.report.terminal.comparison import print_compared
 from aisp_trace.tests.builders import pair
 from aisp_trace.traces.model import Trace
 

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len as display_width
 
-from aisp_trace.cli.console import (
-    Column,
-    display_width,
-    duration,
-    escape,
-    json_text,
-    ms,
-    percent,
-    print_json,
-    rate,
-    say,
-    say_lines,
-    shorten,
-    size,
-    table,
-    warn,
-)
+from aisp_trace.analyze.words import duration, ms, percent, rate, shorten, size
+from aisp_trace.report.documents.text import json_text
+from aisp_trace.report.terminal.console import Column, escape, print_json, print_table, say, say_lines, table, warn
 
 LOOK = [Column("stage", "left", shrink=True), Column("ms"), Column("note", "left")]
 
@@ -59,12 +47,48 @@ def test_a_table_whose_figures_alone_are_too_wide_stays_too_wide() -> None:
 def test_two_long_columns_share_the_room() -> None:
     columns = [Column("a", "left", shrink=True), Column("b", "left", shrink=True)]
     row = table(columns, [("x" * 100, "y" * 60)], width=42).splitlines()[1]
-    assert [len(cell) for cell in row.split("  ")] == [20, 20]
+    widths = [display_width(cell) for cell in row.split("  ")]
+    assert sum(widths) == 40 and abs(widths[0] - widths[1]) <= 2
 
 
 def test_wide_characters_count_twice() -> None:
     lines = table([Column("n", "left"), Column("x")], [("大大", 1), ("ab", 22)]).splitlines()
     assert [display_width(line) for line in lines] == [8, 8, 8]
+
+
+def test_markup_and_emoji_of_rich_are_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(LOOK, [("[red]x[/red]", "[/]", ":smile: http://a [link=b]")])
+    assert capsys.readouterr().out.splitlines()[1] == "[red]x[/red]  [/]  :smile: http://a [link=b]"
+
+
+def test_a_row_is_no_command_to_a_ci_runner(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(LOOK, [("::error::x", "##[section]", "")])
+    assert capsys.readouterr().out.splitlines()[1] == r"\x3a:error::x  \x23#[section]"
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(None, 80), ("60", 60), ("200", 200), ("10", 40), ("x", 80)])
+def test_columns_is_honoured(
+    columns: str | None, widest: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    print_table(LOOK, [("n" * 500, "1", "2222")])
+    assert [display_width(line) for line in capsys.readouterr().out.splitlines()][1] == widest
+
+
+def test_only_a_terminal_gets_bold_titles(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for stream, bold in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr("sys.stdout", stream)
+        print_table(LOOK, [("a\x1b[31m", "1", "2")])
+        assert ("\x1b[1m" in stream.getvalue()) is bold
+        assert "a\\x1b[31m" in stream.getvalue()
 
 
 def test_a_row_of_another_length_is_refused() -> None:

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from aisp_trace.capture.plan import Plan, PlannedVariant, check_plan
 from aisp_trace.capture.progress import Progress
-from aisp_trace.cli.console import print_json, say, say_wrapped, warn
 from aisp_trace.cli.main import main
+from aisp_trace.report.terminal.console import print_json, say, say_wrapped, warn
 from aisp_trace.tests.builders.nsys_export import NsysExport, gid
 from aisp_trace.tests.judging.build import run_folder
 from aisp_trace.tests.patience import PATIENCE_S

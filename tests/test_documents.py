@@ -21,8 +21,8 @@ from aisp_trace.capture import folder as capture_folder
 from aisp_trace.capture.answer import read_answer
 from aisp_trace.capture.plan import load_plan
 from aisp_trace.capture.torch_recorder import recorded_ranges
-from aisp_trace.cli.bundle import verify
 from aisp_trace.expectations.claims.load import load_folder
+from aisp_trace.report.proof import verify
 from aisp_trace.traces import documents, unpack
 from aisp_trace.traces.bundle import pack
 from aisp_trace.traces.calibration import load_calibration

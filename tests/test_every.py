@@ -12,6 +12,7 @@ from aisp_trace.capture import host
 from aisp_trace.capture.plan import SCHEMA, Plan, PlannedVariant
 from aisp_trace.cli import every
 from aisp_trace.cli.main import main
+from aisp_trace.report.terminal.captured import summary
 from aisp_trace.traces.errors import RecorderError, WorkloadError
 from aisp_trace.traces.run import (
     Hardware,
@@ -205,7 +206,7 @@ def test_the_table_pairs_rounds_and_gives_an_interval_from_eight_on(tmp_path: Pa
     few = {"baseline": [30 * ms] * 2, "rung": [20 * ms] * 2, "optimized": [10 * ms] * 2}
     runs = [made_run(tmp_path, "many", many), made_run(tmp_path, "few", few)]
     loaded = [load_run(path) for path in runs]
-    assert [line.split() for line in every.summary(loaded).splitlines()[1:]] == [
+    assert [line.split() for line in summary(loaded).splitlines()[1:]] == [
         ["many", "baseline", "20.000", "-", "-"],
         ["optimized", "9.000", "2.25", "x", "2.00", "to", "2.50"],
         ["few", "baseline", "30.000", "-", "-"],
@@ -217,7 +218,7 @@ def test_the_table_pairs_rounds_and_gives_an_interval_from_eight_on(tmp_path: Pa
 def test_a_variant_that_was_never_timed_has_no_figures(tmp_path: Path) -> None:
     run = load_run(made_run(tmp_path, "one", {"baseline": [1]}))
     bare = Run(run.path, dataclasses.replace(run.manifest, rounds=()))
-    assert every.summary([bare]).splitlines()[1].split() == ["one", "baseline", "-", "-", "-"]
+    assert summary([bare]).splitlines()[1].split() == ["one", "baseline", "-", "-", "-"]
 
 
 def test_entries_say_why_they_cannot_run() -> None:

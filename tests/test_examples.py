@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shlex
@@ -12,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from aisp_trace.capture.answer import ANSWER_VARIABLE, read_answer
 from aisp_trace.capture.stages import INJECTED, RECORDER_VARIABLE
-from aisp_trace.cli.main import find, main
+from aisp_trace.cli.main import main
 from aisp_trace.expectations.claims.load import load_expectations
+from aisp_trace.tests.builders.commands import actions
 from aisp_trace.tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,12 +33,8 @@ def commands(text: str) -> list[list[str]]:
 
 def parse(words: list[str]) -> dict[str, Any]:
     """`words` as the command's own parser takes them, without running it; raises for what it would refuse."""
-    command = find(words[0])
-    module = importlib.import_module(f"aisp_trace.cli.commands.{command.module}")
-    app = typer.Typer(add_completion=False)
-    app.command(command.name)(module.run)
-    parser: Any = typer.main.get_command(app)
-    parameters: dict[str, Any] = parser.make_context(command.name, words[1:]).params
+    (action,) = (a for a in actions() if a.words == (words[0],))
+    parameters: dict[str, Any] = action.parser.make_context(words[0], words[1:]).params
     return parameters
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len as display_width
 
-from aisp_trace.cli.console import display_width
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.claims.diff import differences
 from aisp_trace.expectations.claims.schema import schema
@@ -91,7 +91,7 @@ def test_without_an_action_the_actions_are_listed(aisp: Aisp) -> None:
     assert aisp()[0] == 2
     code, out = aisp("--help")
     assert code == 0
-    assert [line.split()[0] for line in out.split("Actions:\n")[1].splitlines()] == [
+    assert [line.split()[0] for line in out.split("Commands:\n")[1].splitlines()] == [
         "show",
         "validate",
         "diff",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from aisp_trace.cli import exports
 from aisp_trace.cli.main import main
+from aisp_trace.report.export import traces as exports
 from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.judging.build import run_folder
 

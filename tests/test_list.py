@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
+from aisp_trace.capture.host import usable_gpus
 from aisp_trace.cli.commands import list as command
-from aisp_trace.cli.every import usable_gpus
+from aisp_trace.report.documents.workloads import document
+from aisp_trace.report.terminal.workloads import workloads_text
 from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.workloads.catalog import CATALOG, Entry
 
@@ -29,7 +31,7 @@ LONG = Entry(
 
 
 def test_the_table_is_readable_at_80_columns() -> None:
-    text = command.table([*CATALOG, LONG])
+    text = workloads_text([*CATALOG, LONG])
     assert max(map(len, text.splitlines())) <= 80
     words = text.split()
     for entry in (*CATALOG, LONG):
@@ -41,22 +43,23 @@ def test_the_table_is_readable_at_80_columns() -> None:
 
 def test_rows_stand_side_by_side() -> None:
     entry = dataclasses.replace(LONG, needs="a CUDA GPU", proves="it pays")
-    rows = command.table([entry]).splitlines()[2:6]
-    assert rows == [
-        "integrated_kv_cache   baseline        a CUDA GPU         it pays",
-        "                      preallocated",
-        "                      paged",
-        "                      optimized",
+    rows = workloads_text([entry]).splitlines()
+    assert rows[0] == "workload             variants      needs       proves"
+    assert rows[2:6] == [
+        "integrated_kv_cache  baseline      a CUDA GPU  it pays",
+        "                     preallocated",
+        "                     paged",
+        "                     optimized",
     ]
 
 
 def test_json_says_everything_the_catalog_knows(capsys: pytest.CaptureFixture[str]) -> None:
     command.run(as_json=True)
-    document = json.loads(capsys.readouterr().out)
-    assert document["schema"] == "aisp-trace/list/1"
-    first = document["workloads"][0]
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == "aisp-trace/list/1"
+    first = found["workloads"][0]
     assert set(first) == {field.name for field in dataclasses.fields(Entry)} | {"module", "runs_here_on"}
-    assert [w["name"] for w in document["workloads"]] == [e.name for e in CATALOG]
+    assert [w["name"] for w in found["workloads"]] == [e.name for e in CATALOG]
     assert first["name"] == "pipeline_sequential"
     assert [v["name"] for v in first["variants"]] == ["baseline", "optimized", "cuda_graph"]
     assert first["devices"] == ["cpu", "cuda"]
@@ -65,19 +68,19 @@ def test_json_says_everything_the_catalog_knows(capsys: pytest.CaptureFixture[st
 
 def test_the_table_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
     command.run()
-    assert capsys.readouterr().out == command.table(CATALOG, usable_gpus()) + "\n"
+    assert capsys.readouterr().out == workloads_text(CATALOG, usable_gpus()) + "\n"
 
 
 def test_it_says_where_this_machine_can_run_each() -> None:
     pair = dataclasses.replace(LONG, gpus=2, variant_needs={"paged": "cuda"})
-    said = {gpus: command.table([pair], gpus) for gpus in range(3)}
+    said = {gpus: workloads_text([pair], gpus) for gpus in range(3)}
     assert "This machine can run it on cpu, without paged." in said[0]
     assert "This machine can run it on cpu, without paged." in said[1]
     assert "This machine can run it on cpu and cuda." in said[2]
-    assert command.envelope([pair], 1)["workloads"][0]["runs_here_on"] == ["cpu"]
+    assert document([pair], 1)["workloads"][0]["runs_here_on"] == ["cpu"]
     only = dataclasses.replace(pair, devices=("cuda",))
-    assert "This machine cannot run it: it needs 2 GPUs and 1 can be used." in command.table([only], 1)
-    assert command.envelope([only], 1)["workloads"][0]["runs_here_on"] == []
+    assert "This machine cannot run it: it needs 2 GPUs and 1 can be used." in workloads_text([only], 1)
+    assert document([only], 1)["workloads"][0]["runs_here_on"] == []
 
 
 def test_listing_imports_no_torch_and_no_polars() -> None:

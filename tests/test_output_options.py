@@ -19,8 +19,9 @@ from typing import Any, Final
 
 import pytest
 
-from aisp_trace.cli.main import COMMANDS, main
-from aisp_trace.cli.outputs import FORCE
+from aisp_trace.cli.main import main
+from aisp_trace.cli.options import FORCE
+from aisp_trace.tests.builders.commands import actions
 from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.judging.build import run_folder
 from aisp_trace.tests.patience import PATIENCE_S
@@ -73,7 +74,7 @@ FILES: Final = tuple(case for case in CASES if case.kind == "file")
 FOLDERS: Final = tuple(case for case in CASES if case.kind == "folder")
 JUDGED: Final = tuple(case for case in CASES if "mine" in case.args)
 
-PATHS: Final = ("FILE", "DIR", "OUT", "FOLDER", "PATH", "RUN", "TRACE", "[OPT]", ".py")
+PATHS: Final = ("FILE", "DIR", "OUT", "FOLDER", "PATH", "RUN", "TRACE", "OPT", ".py")
 """What the metavar of a parameter that is no `Path` holds if it names a file all the same."""
 
 
@@ -82,14 +83,11 @@ PATHS: Final = ("FILE", "DIR", "OUT", "FOLDER", "PATH", "RUN", "TRACE", "[OPT]",
 
 def parameters() -> Iterator[tuple[tuple[str, str], Any]]:
     """Every parameter of every command that names a file or folder, with its annotation."""
-    for command in COMMANDS:
-        module = importlib.import_module(f"aisp_trace.cli.commands.{command.module}")
-        actions: dict[str, Any] = getattr(module, "SUBCOMMANDS", None) or {"": module.run}
-        for action, function in actions.items():
-            for name, hint in typing.get_type_hints(function, include_extras=True).items():
-                described = [str(getattr(m, t)) for m in getattr(hint, "__metadata__", ()) for t in ("metavar", "help")]
-                if "Path" in str(hint) or ("str" in str(hint) and any(p in d for d in described for p in PATHS)):
-                    yield (f"{command.name} {action}".strip(), name), hint
+    for action in actions():
+        for name, hint in typing.get_type_hints(action.function, include_extras=True).items():
+            described = [str(getattr(m, t)) for m in getattr(hint, "__metadata__", ()) for t in ("metavar", "help")]
+            if "Path" in str(hint) or ("str" in str(hint) and any(p in d for d in described for p in PATHS)):
+                yield (str(action), name), hint
 
 
 def test_every_option_with_a_path_is_known_as_read_or_as_written() -> None:
@@ -111,8 +109,8 @@ def _function(command: str) -> Any:
 
 
 WRITERS: Final = {
-    "cli/exports.py": "a stream over the path that `Output.file` gave",
-    "cli/bundle.py": "the parts of a bundle, in a temporary folder of its own",
+    "report/export/traces.py": "a stream over the path that `Output.file` gave",
+    "report/proof.py": "the parts of a bundle, in a temporary folder of its own",
     "report/export/tables.py": "tables, in the folder that `Output.folder` gave",
 }
 CALLS: Final = (
@@ -437,7 +435,7 @@ def test_accept_changes_nothing_but_expectations(place: Path, capsys: pytest.Cap
 def test_a_bundle_without_room_to_unpack_is_not_called_damaged(place: Path) -> None:
     assert main(["bundle", "RUN", "--expectations", "mine", "-o", "b.tar.gz"]) == 0
     program = (
-        "import resource, sys\nfrom aisp_trace.cli.main import main\nimport aisp_trace.cli.bundle\n"
+        "import resource, sys\nfrom aisp_trace.cli.main import main\nimport aisp_trace.report.proof\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))\nsys.exit(main(['bundle', 'verify', 'b.tar.gz']))"
     )
     (place / "tmp").mkdir()

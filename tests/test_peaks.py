@@ -11,12 +11,12 @@ import pytest
 
 from aisp_trace.analyze.accounts.peaks import DATA_SHEETS, PCIE, Peaks, expected_rate
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.calibrated import keys, peaks_for
 from aisp_trace.analyze.document import document
-from aisp_trace.cli import calibration as face
-from aisp_trace.cli.peaks import keys, peaks_for
-from aisp_trace.cli.tables import print_analysis
 from aisp_trace.expectations.claims import load
+from aisp_trace.report.terminal.analysis import print_analysis
 from aisp_trace.tests.oracle.build import build, call, device, op
+from aisp_trace.traces import places
 from aisp_trace.traces.calibration import SCHEMA, CalibratedDevice, Calibration, Link, Rate
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.hardware_key import calibration_name
@@ -190,7 +190,7 @@ def put(folder: Path, calibration: Calibration) -> Path:
 
 
 def test_folders_are_those_of_expectations() -> None:
-    assert (face.PROJECT_DIR, face.PACKAGE_DIR) == (load.PROJECT_DIR, load.PACKAGE_DIR)
+    assert (places.PROJECT_DIR, places.PACKAGE_DIR) == (load.PROJECT_DIR, load.PACKAGE_DIR)
 
 
 def test_the_projects_calibration_comes_before_the_users(home: Path) -> None:

@@ -14,15 +14,16 @@ from typing import Any, Final
 
 import pytest
 
-from aisp_trace.cli.evidence import Judged
-from aisp_trace.cli.verdicts import cells, document, sentences, verdict_table
 from aisp_trace.expectations.accepting.accept import propose
 from aisp_trace.expectations.accepting.occasions import Occasion
 from aisp_trace.expectations.judging.evidence import Evidence, gather
 from aisp_trace.expectations.judging.judge import judge
+from aisp_trace.expectations.judging.judged import Judged
 from aisp_trace.expectations.judging.validity import beforehand
 from aisp_trace.expectations.judging.verdict import Verdict, exit_code
 from aisp_trace.expectations.model import Claim, ExpectationFile, Expectations
+from aisp_trace.report.documents.verdicts import document
+from aisp_trace.report.terminal.verdicts import cells, sentences, verdict_table
 from aisp_trace.tests.judging.build import (
     BASE_MS,
     FAST_MS,

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from aisp_trace.analyze.result import SCHEMAS, Analysis
-from aisp_trace.cli.evidence import Judged, analyses_of_run, judge_run
-from aisp_trace.cli.results import Result, page, pays
-from aisp_trace.cli.results_rows import Gain, Rate, rows_of, spent
 from aisp_trace.expectations.judging.evidence import RoundTimes, VariantEvidence
+from aisp_trace.expectations.judging.judged import Judged, analyses_of_run, judge_run
 from aisp_trace.expectations.judging.speedup import concerns, median_interval
 from aisp_trace.expectations.judging.verdict import Verdict
 from aisp_trace.expectations.model import Expectations
+from aisp_trace.report.results.page import Result, page, pays
+from aisp_trace.report.results.rows import Gain, Rate, rows_of, spent
 from aisp_trace.tests.judging.build import HIDDEN, MS, OUTPUT, SERIAL, analysis, answer, evidence, run_folder, variant
 from aisp_trace.tests.test_check_junit import HOSTILE, verdict
 from aisp_trace.traces.run import Manifest, load_run

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from aisp_trace.cli.evidence import analyses_of_run, judge_run
+from aisp_trace.expectations.judging.judged import analyses_of_run, judge_run
 from aisp_trace.expectations.judging.speedup import median_interval, paired_ratios
 from aisp_trace.traces.run import load_run
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from aisp_trace.cli.evidence import Judged, analyses_of_run, judge_run
-from aisp_trace.cli.results_rows import Row, rows_of
+from aisp_trace.expectations.judging.judged import Judged, analyses_of_run, judge_run
+from aisp_trace.report.results.rows import Row, rows_of
 from aisp_trace.traces.run import Run, load_run
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,6 @@ another Python to try instead; ``make test-typers`` makes some, with the oldest 
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import os
@@ -21,7 +20,7 @@ import pytest
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from aisp_trace.cli.main import COMMANDS
+from aisp_trace.tests.builders.commands import Action, actions
 from aisp_trace.tests.builders.light_environment import RECORDING, absent, aisp_trace, make_environment, started
 from aisp_trace.traces.run import load_run
 from aisp_trace.workloads.catalog import CATALOG
@@ -30,17 +29,6 @@ PYTHON: Final = "AISP_TYPER_PYTHON"
 
 SAMPLE: Final = "7"
 """A word that is a text, a path, an integer and a number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One command, or one action of a command: the words that name it, and its function."""
-
-    words: tuple[str, ...]
-    function: Callable[..., Any]
-
-    def __str__(self) -> str:
-        return " ".join(self.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +48,6 @@ class Option:
         if self.flag:
             return repr(name in self.names)
         return repr([self.type(SAMPLE)] if self.several else self.type(SAMPLE))
-
-
-def actions() -> Iterator[Action]:
-    for command in COMMANDS:
-        module = importlib.import_module(f"aisp_trace.cli.commands.{command.module}")
-        if hasattr(module, "SUBCOMMANDS"):
-            yield from (Action((command.name, name), function) for name, function in module.SUBCOMMANDS.items())
-        else:
-            yield Action((command.name,), module.run)
 
 
 ACTIONS: Final = tuple(actions())
@@ -104,18 +83,11 @@ def undeclared(function: Callable[..., Any]) -> list[str]:
     return found
 
 
-def parsed(action: Action) -> Any:
-    """The parser of `action` that the typer installed here makes."""
-    app = typer.Typer(add_completion=False)
-    app.command()(action.function)
-    return typer.main.get_command(app)
-
-
 @cache
 def options(action: Action) -> tuple[Option, ...]:
     hints = get_type_hints(action.function, include_extras=True)
     found = []
-    for p in parsed(action).params:
+    for p in action.parser.params:
         if p.param_type_name != "option" or p.name not in hints:
             continue  # an argument, or typer's own --help
         hint, info = get_args(hints[p.name])
@@ -134,7 +106,7 @@ def needed(action: Action) -> list[str]:
 
 def most_words(action: Action) -> int | None:
     """How many arguments `action` takes; null: any number."""
-    arguments = [p for p in parsed(action).params if p.param_type_name == "argument"]
+    arguments = [p for p in action.parser.params if p.param_type_name == "argument"]
     return None if any(a.nargs == -1 for a in arguments) else len(arguments)
 
 

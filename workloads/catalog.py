@@ -186,3 +186,8 @@ def find(name: str) -> Entry:
             return entry
     names = [entry.name for entry in CATALOG]
     raise UsageError(f"no workload is called {name!r}{nearest(name, names)}; `aisp-trace list` shows all {len(names)}")
+
+
+def devices_here(entry: Entry, gpus: int) -> list[str]:
+    """The devices that `entry` can run on, on a machine with `gpus` GPUs."""
+    return [device for device in entry.devices if not entry.unmet(device, gpus)]

@@ -1,4 +1,4 @@
-"""``aisp-trace accept``: bounds from runs."""
+"""``aisp-trace accept``: the only command that writes bounds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,26 @@ from typing import Annotated
 
 import typer
 
+from ..app import examples, new_app
 
+app = new_app()
+
+
+@app.command(
+    epilog=examples(
+        "accept aisp-runs/RUN  # show the difference, then ask",
+        "accept RUN1 RUN2 RUN3 --yes  # bounds for all three",
+        "accept aisp-runs/RUN --claim pipeline_sequential.faster",
+    )
+)
 def run(
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUN ...]", help="run folders; default: the newest run", show_default=False),
+        typer.Argument(
+            metavar="RUN",
+            help="run folders, one for each occasion; default: the newest run",
+            show_default=False,
+        ),
     ] = None,
     expectations: Annotated[
         Path | None,
@@ -27,15 +42,16 @@ def run(
     allow_loosen: Annotated[bool, typer.Option("--allow-loosen", help="accept bounds that ask for less")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask; needed where nobody can answer")] = False,
 ) -> int:
-    """Write what runs measured as bounds, after showing the difference. The only command that does.
+    """Write what runs measured as bounds.
 
-    Several runs of one workload, made on several occasions, give bounds that hold the spread between them. Refused:
-    bounds that would become looser, runs of a changed or unknown tree, missed or undecided expectations, evidence that
-    carries no bound, files of another machine. Bounds that were not measured stay as they are. Leaves 0 if the bounds
-    were written or need no change, 1 if an expectation was missed, 3 if the evidence carries no bound, 2 otherwise.
+    It shows the difference and asks first; no other command writes bounds. Several runs of one workload, made on several
+    occasions, give bounds that hold the spread between them. Refused: bounds that would become looser, runs of a changed or
+    unknown tree, missed or undecided expectations, evidence that carries no bound, files of another machine. Bounds that were
+    not measured stay as they are. Leaves 0 if the bounds were written or need no change, 1 if an expectation was missed, 3 if
+    the evidence carries no bound, 2 otherwise.
     """
     from ...traces.run import RUNS_DIR, load_run, newest_run
-    from ..accepting import Answers, accept
+    from ..accepting import accept
 
     runs = [load_run(path) for path in sources] if sources else [newest_run(Path(RUNS_DIR))]
-    return accept(runs, expectations, Answers(yes, allow_loosen, tuple(claim or ())))
+    return accept(runs, expectations, yes=yes, allow_loosen=allow_loosen, only=tuple(claim or ()))

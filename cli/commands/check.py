@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from ...report.terminal.console import aside, print_json
 from ...traces.errors import UsageError
 from ...traces.run import RUNS_DIR, Run, load_run, newest_run
-from ..console import print_json, say, say_lines, say_wrapped
-from ..outputs import Force, aside, expectation_files, inputs_of_run, refuse_mixture
+from ..app import examples, new_app
+from ..options import Expectations, Force, Json, OneRun, refuse_mixture
 
-if TYPE_CHECKING:
-    from ..evidence import Judged
+app = new_app()
 
 
+@app.command(
+    epilog=examples(
+        "check  # the newest run",
+        "check aisp-runs/RUN --junit verdicts.xml --markdown verdicts.md",
+        "check aisp-runs/RUN --expectations my/expectations --json",
+    )
+)
 def run(
-    source: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="a run folder; default: the newest run", show_default=False)
-    ] = None,
-    expectations: Annotated[
-        Path | None,
-        typer.Option(
-            "--expectations",
-            metavar="DIR",
-            help="folder of expectations_*.json; default: ./expectations, else the package's",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of the table")] = False,
+    source: OneRun = None,
+    expectations: Expectations = None,
+    as_json: Json = False,
     junit: Annotated[
         Path | None,
         typer.Option("--junit", metavar="FILE", help="also write the verdicts as JUnit XML; - is standard output"),
@@ -52,10 +50,13 @@ def run(
     appended to $GITHUB_STEP_SUMMARY where that is set. Leaves 0 if all judged claims hold, 1 if one is
     missed, 3 if one, or all, could not be judged.
     """
+    from ...expectations.claims.load import expectation_files
+    from ...expectations.judging.judged import analyses_of_run, judge_run
     from ...expectations.judging.verdict import exit_code
-    from ..evidence import analyses_of_run, judge_run
-    from ..summaries import summaries
-    from ..verdicts import document
+    from ...report.ci.summaries import summaries
+    from ...report.documents.verdicts import document
+    from ...report.terminal.verdicts import print_judged
+    from ...traces.inputs import inputs_of_run
 
     found = newest_run(Path(RUNS_DIR)) if source is None else load_run(source)
     if update and force:
@@ -77,39 +78,13 @@ def run(
         print_json(document(judged))
     else:
         with aside(*files.asked):
-            _show(judged)
+            print_judged(judged)
     return exit_code(judged.verdicts)
 
 
-def _show(judged: Judged) -> None:
-    from ...expectations.judging.verdict import counts
-    from ..verdicts import sentences, verdict_table
-
-    evidence, used = judged.evidence, judged.expectations
-    say(f"run           {evidence.run_id} on {evidence.hardware_key}")
-    say(f"expectations  {used.folder} ({_CHOSEN[used.chosen]})")
-    if not judged.verdicts:
-        say()
-        say(f"No claim is about {evidence.workload}, so nothing was judged.")
-        for note in judged.notes:
-            say_wrapped(f"note: {note}.")
-        return
-    say()
-    say_lines(verdict_table(judged.verdicts, evidence.workload))
-    say()
-    for line in sentences(judged.verdicts):
-        say_wrapped(line)
-    for note in judged.notes:
-        say_wrapped(f"note: {note}.")
-    say(", ".join(f"{n} {status}" for status, n in counts(judged.verdicts).items() if n) + ".")
-
-
 def _update(found: Run, expectations: Path | None, yes: bool, allow_loosen: bool, *, judging: bool) -> int:
-    from ..accepting import Answers, accept
+    from ..accepting import accept
 
     if judging:
         raise UsageError("--update-expectations judges nothing, so it has no --json, --junit or --markdown")
-    return accept([found], expectations, Answers(yes, allow_loosen))
-
-
-_CHOSEN = {"option": "--expectations", "project": "the current project's", "package": "those of aisp-trace"}
+    return accept([found], expectations, yes=yes, allow_loosen=allow_loosen)

@@ -7,17 +7,23 @@ from typing import Annotated
 
 import typer
 
-from ..console import print_json, say, say_lines
+from ...report.terminal.console import print_json, say, say_lines
+from ..app import examples, new_app
+from ..options import Expectations, Json, workload_names
 
-_FOLDER = typer.Option(
-    "--expectations", metavar="DIR", help="folder of expectations_*.json; default: ./expectations, else the package's"
-)
-_JSON = typer.Option("--json", help="print one JSON document instead of the table")
+app = new_app("Show, validate and compare expectation files.")
 
 
+@app.command(epilog=examples("expectations show pipeline_sequential", "expectations show --hardware h200 --json"))
 def show(
     workload: Annotated[
-        str | None, typer.Argument(metavar="[WORKLOAD]", help="only claims on this workload", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="WORKLOAD",
+            help="only claims on this workload",
+            show_default=False,
+            autocompletion=workload_names,
+        ),
     ] = None,
     hardware: Annotated[
         str | None,
@@ -25,65 +31,70 @@ def show(
             "--hardware", metavar="KEY", help="only what is judged on this machine: its file, and that for any"
         ),
     ] = None,
-    expectations: Annotated[Path | None, _FOLDER] = None,
-    as_json: Annotated[bool, _JSON] = False,
-) -> int:
+    expectations: Expectations = None,
+    as_json: Json = False,
+) -> None:
     """Show the claims that apply here, with bounds, sources and reasons."""
-    from ..expectations import chosen_claims, claims_document, claims_text
+    from ...expectations.claims.asked import chosen_claims
+    from ...report.documents.expectations import claims_document
+    from ...report.terminal.expectations import claims_text
 
     found = chosen_claims(expectations, workload, hardware)
     if as_json:
         print_json(claims_document(found))
     else:
         say_lines(claims_text(found))
-    return 0
 
 
+@app.command(epilog=examples("expectations validate", "expectations validate expectations/expectations_h200.json"))
 def validate(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE|DIR ...]", help="default: what applies here", show_default=False),
+        typer.Argument(metavar="FILE|DIR", help="default: what applies here", show_default=False),
     ] = None,
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: Json = False,
 ) -> int:
     """Read expectation files as strictly as `check` does; say what is wrong."""
-    from ..expectations import validations
+    from ...expectations.claims.asked import validations
+    from ...report.documents.expectations import validation_document
 
     found = validations(paths)
     if as_json:
-        files = [{"path": str(v.path), "claims": v.claims, "error": v.error} for v in found]
-        print_json({"schema": "aisp-trace/expectations-validation/1", "files": files})
+        print_json(validation_document(found))
     else:
         for v in found:
             say(f"{v.path}: {v.claims} claims" if v.error is None else f"wrong: {v.error}")
     return 2 if any(v.error is not None for v in found) else 0
 
 
+@app.command(
+    epilog=examples(
+        "expectations diff expectations  # against git's last commit", "expectations diff old.json new.json"
+    )
+)
 def diff(
     old: Annotated[Path, typer.Argument(metavar="A", help="a file or folder of expectations", show_default=False)],
     new: Annotated[
         Path | None,
-        typer.Argument(metavar="[B]", help="another; default: A is compared with what git has", show_default=False),
+        typer.Argument(metavar="B", help="another; default: A is compared with what git has", show_default=False),
     ] = None,
-    as_json: Annotated[bool, _JSON] = False,
-) -> int:
+    as_json: Json = False,
+) -> None:
     """Show what becomes tighter or looser from A (or its commit) to B."""
-    from ..expectations import difference_document, difference_text, differing
+    from ...expectations.claims.asked import differing
+    from ...report.documents.expectations import difference_document
+    from ...report.terminal.expectations import difference_text
 
     found = differing(old, new)
     if as_json:
         print_json(difference_document(found))
     else:
         say_lines(difference_text(found))
-    return 0
 
 
-def schema() -> int:
+@app.command(epilog=examples("expectations schema > expectations.schema.json"))
+def schema() -> None:
     """Print the JSON Schema of an expectation file."""
     from ...expectations.claims.schema import schema as made
 
     print_json(made())
-    return 0
-
-
-SUBCOMMANDS = {"show": show, "validate": validate, "diff": diff, "schema": schema}

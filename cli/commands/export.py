@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ..outputs import Force
+from ...report.terminal.console import aside, meter, say
+from ...traces.errors import UsageError
+from ...traces.run import nearest
+from ..app import examples, new_app
+from ..options import Attribution, Below, Depth, Domain, Force, OneSource, Stages, Window
 
 if TYPE_CHECKING:
-    from ..sources import Source
+    from ...analyze.sources import Source
 
 ENDINGS: Final = {"perfetto": ".pftrace", "parquet": "-parquet", "csv": "-csv", "json": ".analysis.json"}
 """What is added to the trace's name where no ``-o`` is given."""
@@ -20,14 +24,18 @@ SCRUBBED: Final = ".scrubbed.sqlite"
 GAPS: Final = 1000
 """Idle gaps of each device that go along; beyond that they are too short to look for in a viewer."""
 
+app = new_app()
 
+
+@app.command(
+    epilog=examples(
+        "export train.sqlite --to perfetto  # for https://ui.perfetto.dev",
+        "export aisp-runs/RUN --to parquet -o tables",
+        "export train.sqlite --scrub  # a copy to give away",
+    )
+)
 def run(
-    source: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[RUN|TRACE]", help="a run folder or a trace; default: the newest run", show_default=False
-        ),
-    ] = None,
+    source: OneSource = None,
     to: Annotated[str | None, typer.Option("--to", metavar="|".join(ENDINGS), help="the format")] = None,
     scrub: Annotated[
         bool, typer.Option("--scrub", help="copy an nsys .sqlite without environment, paths, users and hosts")
@@ -41,29 +49,15 @@ def run(
     variant: Annotated[
         str | None, typer.Option("--variant", metavar="NAME", help="of a run, only this variant")
     ] = None,
-    window: Annotated[
-        str | None, typer.Option("--window", metavar="START:END|RANGE", help="analyze only this time, as in `analyze`")
-    ] = None,
-    attribution: Annotated[
-        str, typer.Option("--attribution", metavar="process|thread", help="as in `analyze`")
-    ] = "process",
-    domain: Annotated[
-        str | None, typer.Option("--domain", metavar="NAME", help="NVTX domain whose ranges are the stages")
-    ] = None,
-    stages: Annotated[
-        str | None,
-        typer.Option("--stages", metavar="REGEX", help="only ranges whose name matches are stages, as in `analyze`"),
-    ] = None,
-    depth: Annotated[
-        int | None,
-        typer.Option("--depth", metavar="N", min=1, help="fold stages deeper than N levels into their ancestor"),
-    ] = None,
-    below: Annotated[
-        str | None, typer.Option("--range", metavar="RANGE", help="only this range and ranges in it are stages")
-    ] = None,
+    window: Window = None,
+    attribution: Attribution = "process",
+    domain: Domain = None,
+    stages: Stages = None,
+    depth: Depth = None,
+    below: Below = None,
     force: Force = False,
 ) -> None:
-    """Write a trace and its analysis in a format that other programs read.
+    """Write a trace for Perfetto, as tables, as JSON, or scrubbed.
 
     perfetto: one file for https://ui.perfetto.dev and the trace processor (with .gz at its end, compressed): stages, CUDA
     calls, streams, launches, counters, idle gaps with their cause. parquet, csv: a folder with every table of the trace and
@@ -73,29 +67,32 @@ def run(
     --scrub copies an nsys export so that it can be given away: numbers, and the names that an analysis shows.
     """
     from ...analyze.attribution.selection import Selection
-    from ..exports import Job, export, scrub_traces
-    from ..sources import find_recorded
+    from ...analyze.sources import find_recorded
+    from ...analyze.words import size
+    from ...report.export.traces import Job, export, scrub_traces
 
     form = _format(to, scrub)
     if form is None:
         other = {"--stages": stages, "--depth": depth, "--range": below}
         rule = attribution if attribution != "process" else None
         _refuse({"--window": window, "--domain": domain, "--attribution": rule, **other})
-    chosen = _only(find_recorded(source), variant)
+    found = find_recorded(source)
+    chosen = found if variant is None else _only(found, variant)
     stem = _stem(chosen.path) + (f".{variant}" if variant else "")
     target = output or Path(stem + (SCRUBBED if form is None else ENDINGS[form]))
-    if form is None:
-        scrub_traces(chosen, target, force=force)
-        return
     selection = Selection(stages=stages, depth=depth, below=below)
-    export(chosen, Job(form, target, force, GAPS, window, attribution, domain, selection))
+    with meter("events written") as tell:
+        if form is None:
+            written = scrub_traces(chosen, target, force=force)
+        else:
+            written = export(chosen, Job(form, target, force, GAPS, window, attribution, domain, selection), tell)
+        for one in written:
+            with aside(one.output):
+                say(f"{one.output.path}  ({size(one.nbytes)}{', ' + one.what if one.what else ''})")
 
 
 def _format(to: str | None, scrub: bool) -> str | None:
     """The format asked for, or null for a scrubbed copy."""
-    from ...traces.errors import UsageError
-    from ...traces.run import nearest
-
     names = ", ".join(ENDINGS)
     if scrub:
         if to is not None:
@@ -110,29 +107,17 @@ def _format(to: str | None, scrub: bool) -> str | None:
 
 def _refuse(given: dict[str, str | int | None]) -> None:
     """A scrubbed copy is not analyzed, so options of the analysis would have no effect."""
-    from ...traces.errors import UsageError
-
     for option, value in given.items():
         if value is not None:
             raise UsageError(f"{option} {value} has no effect on --scrub, which copies the whole trace; leave it out")
 
 
-def _only(source: Source, variant: str | None) -> Source:
-    """`source` with nothing but `variant`, if one is named."""
-    from dataclasses import replace
-
-    from ...traces.errors import UsageError
-    from ..sources import Source as Found
-
-    if variant is None:
-        return source
-    if source.run is None:
-        raise UsageError(f"{source.path} is a single trace and has no variant {variant!r}; leave --variant out")
-    chosen = source.run.variant(variant)
-    if chosen.recording is None:
+def _only(source: Source, variant: str) -> Source:
+    """`source` with nothing but `variant`, which was traced."""
+    chosen = source.only(variant)
+    if chosen.run is not None and chosen.run.manifest.variants[0].recording is None:
         raise UsageError(f"variant {variant!r} of {source.path} was not traced; capture it with --profile minimal")
-    manifest = replace(source.run.manifest, variants=(chosen,))
-    return Found(replace(source.run, manifest=manifest), source.path)
+    return chosen
 
 
 def _stem(path: Path) -> str:

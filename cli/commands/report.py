@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import webbrowser
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from ..console import say
-from ..outputs import Force
+from ...report.terminal.console import aside, say
+from ..app import examples, new_app
+from ..options import Expectations, Force, OneSource
 
-MOST_GAPS: Final = 500
-"""Idle gaps of one device that a timeline draws, the longest of the window."""
+app = new_app()
 
 
+@app.command(epilog=examples("report  # the newest run", "report train.sqlite -o train.html --open"))
 def run(
-    source: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[RUN|TRACE]", help="a run folder or a trace; default: the newest run", show_default=False
-        ),
-    ] = None,
+    source: OneSource = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="where to write the page; - is standard output")
     ] = Path("report.html"),
-    expectations: Annotated[
-        Path | None,
-        typer.Option(
-            "--expectations",
-            metavar="DIR",
-            help="folder of expectations_*.json; default: ./expectations, else the package's",
-        ),
-    ] = None,
+    expectations: Expectations = None,
     force: Force = False,
     open_it: Annotated[bool, typer.Option("--open", help="show it in the browser when it is written")] = False,
 ) -> None:
@@ -41,12 +30,13 @@ def run(
     The verdicts, both timelines, where every nanosecond went, which copies were hidden, bandwidth, allocator and provenance, in
     one file that needs no network and can be sent to anyone. A bare trace gives a page without verdict.
     """
-    from ...report.page.page import PAGE, render
+    from ...analyze.sources import find_source
+    from ...expectations.claims.load import expectation_files
+    from ...expectations.judging.judged import judge_run
+    from ...report.page.page import MOST_GAPS, PAGE, render
+    from ...traces.inputs import inputs_of_run, inputs_of_trace
     from ...traces.output import Output
-    from ..evidence import judge_run
-    from ..main import version
-    from ..outputs import aside, expectation_files, inputs_of_run, inputs_of_trace
-    from ..sources import find_source
+    from ...traces.version import version
 
     found = find_source(source)
     files = [] if found.run is None else expectation_files(expectations)

@@ -82,3 +82,8 @@ def choose_folder(asked: Path | None, project: Path) -> tuple[Path, str]:
     if any((project / PROJECT_DIR).glob(PATTERN)):
         return project / PROJECT_DIR, "project"
     return PACKAGE_DIR, "package"
+
+
+def expectation_files(asked: Path | None) -> list[Path]:
+    """The files by which a run is judged (`choose_folder`); raises `InputError` if `asked` holds none."""
+    return sorted(choose_folder(asked, Path.cwd())[0].glob(PATTERN))

@@ -66,6 +66,9 @@ def is_page(head: bytes) -> bool:
     return head.startswith(b"<!DOCTYPE html>") and b'<meta name="generator" content="aisp-trace ' in head[:4096]
 
 
+MOST_GAPS: Final = 500
+"""Idle gaps of one device that a timeline draws, the longest of the window."""
+
 PAGE: Final = Kind("report of aisp-trace", is_page)
 
 

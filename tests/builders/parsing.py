@@ -10,7 +10,6 @@ Needs the standard library and what the command line itself needs, so that it ru
 from __future__ import annotations
 
 import functools
-import importlib
 import io
 import json
 import sys
@@ -18,7 +17,8 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
-from aisp_trace.cli import analysis, main
+from aisp_trace.cli import main
+from aisp_trace.tests.builders.commands import actions
 
 calls: list[dict[str, str]] = []
 
@@ -49,13 +49,8 @@ def answer(words: list[str]) -> dict[str, Any]:
 
 def replace_commands() -> None:
     """Have every command record its arguments instead of running."""
-    analysis.understood = lambda args: None  # the one command line that is read without typer
-    for command in main.COMMANDS:
-        module: Any = importlib.import_module(f"aisp_trace.cli.commands.{command.module}")
-        if hasattr(module, "SUBCOMMANDS"):
-            module.SUBCOMMANDS = {name: recorded(function) for name, function in module.SUBCOMMANDS.items()}
-        else:
-            module.run = recorded(module.run)
+    for action in actions():
+        action.info.callback = recorded(action.function)
 
 
 if __name__ == "__main__":

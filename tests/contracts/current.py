@@ -22,17 +22,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import typer
-
 from aisp_trace.analyze.result import CAUSES, IDLE, OPENED_BY
 from aisp_trace.capture.doctor import Diagnosis, Finding
 from aisp_trace.capture.plan import SCHEMA as PLAN
 from aisp_trace.capture.plan import Plan
 from aisp_trace.cli import main as cli
+from aisp_trace.cli.app import WithForeignCommand
 from aisp_trace.expectations.claims.schema import schema as expectations_schema
 from aisp_trace.expectations.judging.verdict import STATUSES, Verdict, exit_code
 from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.expectations.model import SOURCE_KINDS, Source
+from aisp_trace.tests.builders.commands import Action, actions
 from aisp_trace.traces import bundle, calibration, errors, run
 from aisp_trace.traces.model import KINDS, MEMORY_KINDS, STAGE_KINDS
 from aisp_trace.workloads import catalog, interface, runner
@@ -79,23 +79,16 @@ def everything() -> dict[str, Snapshot]:
 def commands() -> Snapshot:
     """Each command's arguments and options: type, whether it repeats, default or required."""
     found = {}
-    for command in cli.COMMANDS:
-        module = importlib.import_module(f"aisp_trace.cli.commands.{command.module}")
-        actions: Mapping[str, Callable[..., Any]] = getattr(module, "SUBCOMMANDS", {})
-        for action, function in (actions or {"": module.run}).items():
-            name = f"{command.name} {action}".strip()
-            found[f"aisp-trace {name}"] = dict(_parameters(function))
-            if command.passthrough:
-                found[f"aisp-trace {name}"]["-- COMMAND..."] = "text, repeats, default none"
+    for action in actions():
+        found[f"aisp-trace {action}"] = dict(_parameters(action))
+        if isinstance(action.parser, WithForeignCommand):
+            found[f"aisp-trace {action}"]["-- COMMAND..."] = "text, repeats, default none"
     return found
 
 
-def _parameters(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
-    app = typer.Typer(add_completion=False)
-    app.command()(function)
-    parser: Any = typer.main.get_command(app)
-    hints = typing.get_type_hints(function)
-    for place, parameter in enumerate(parser.params):
+def _parameters(action: Action) -> Iterator[tuple[str, str]]:
+    hints = typing.get_type_hints(action.function)
+    for place, parameter in enumerate(action.parser.params):
         if parameter.name == "help":
             continue
         option = any(word.startswith("-") for word in parameter.opts)

@@ -1,0 +1,177 @@
+"""What a reading command was given: a run folder, a trace file, or nothing (then the newest run).
+
+Every command that reads goes through here, so that `analyze`, `check` and `report` see the same numbers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ..traces.errors import InputError, UsageError
+from ..traces.heap import keep_freed_memory
+from ..traces.model import Trace
+from ..traces.open import open_trace
+from . import acceleration
+from .words import size
+
+if TYPE_CHECKING:  # imported when a trace has been read, or not at all
+    from ..traces.run import Run
+    from .attribution.selection import Selection
+    from .attribution.window import WindowSpec
+    from .result import Analysis
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """One trace of a source. `variant` is null for a bare trace file."""
+
+    variant: str | None
+    trace: Trace
+    analysis: Analysis
+
+    @property
+    def side(self) -> str:
+        """What the trace goes by beside others: its variant, or its file."""
+        return self.variant or self.analysis.meta.file
+
+
+LARGE_BYTES: Final = 64 << 20
+"""From this size on a trace is cached, its reading is announced, and the compiled primitives are loaded meanwhile."""
+
+_KEPT_BYTES: Final = 1 << 30
+"""How much of the heap's top stays when freed: temporary arrays together are seldom larger."""
+
+UNREAD: Final = (("ops", "op_id"), ("ops", "graph_id"), ("ops", "graph_node"), ("api", "call_id"))
+"""Columns that no analysis reads. A row's number is its position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quick:
+    """Reads traces for an analysis alone. `cache`: keep the tables of large ones as Parquet, and use what was kept.
+
+    `tell` is given a sentence of progress for each step that takes long.
+    """
+
+    cache: bool
+    tell: Callable[[str], None] = lambda text: None
+
+    def read(self, file: Path, kind_file: Path | None) -> Trace:
+        """The trace in `file` without the `UNREAD` columns. Of a large one progress is told."""
+        large = file.is_file() and file.stat().st_size >= LARGE_BYTES
+        if not large:
+            return open_trace(file, kind_file=kind_file, left_out=UNREAD)
+        keep_freed_memory(_KEPT_BYTES, one_arena=True)
+        threading.Thread(target=acceleration.prepare, args=(self.tell,), daemon=True).start()
+        self.tell(f"reading {file.name}, {size(file.stat().st_size)}")
+        trace = open_trace(file, kind_file=kind_file, cache=self.cache, in_background=True, left_out=UNREAD)
+        self.tell(f"accounting for {trace.ops.height:,} device operations and {trace.api.height:,} calls")
+        return trace
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A run with its traces, or a single bare trace (`run` is null)."""
+
+    run: Run | None
+    path: Path
+
+    def open(
+        self,
+        *,
+        window: str | None = None,
+        attribution: str = "process",
+        domain: str | None = None,
+        gaps: int = 20,
+        selection: Selection | None = None,
+        quick: Quick | None = None,
+        calibrations: Sequence[Path] | None = None,
+    ) -> Iterator[Opened]:
+        """Read and analyse the traces one by one, in the order of the variants.
+
+        A variant's window is its `measured` range unless `window` says otherwise; a foreign command of the user's has none.
+        With `quick` a trace comes without the columns that no analysis reads. `calibrations` are the folders to
+        look for the machine's calibration in, instead of those that apply in the current folder.
+        """
+        for variant, file, kind_file in self._files():
+            trace = quick.read(file, kind_file) if quick else open_trace(file, kind_file=kind_file)
+            from .analyze import analyze
+            from .attribution.window import parse_window
+            from .calibrated import peaks_for
+
+            trace = self._with_version(trace, variant)
+            chosen = parse_window(window) if window is not None else self._own_window(variant, trace)
+            analysis = analyze(
+                trace,
+                variant=variant,
+                window=chosen,
+                attribution=attribution,
+                domain=domain,
+                selection=selection,
+                largest_gaps=gaps,
+                peaks=peaks_for(self.run, trace, Path.cwd(), calibrations),
+            )
+            yield Opened(variant, trace, analysis)
+
+    def only(self, variant: str) -> Source:
+        """This source with `variant` alone, so that no other is read; raises `InputError` or `UsageError` if it has none."""
+        if self.run is None:
+            raise UsageError(f"{self.path} is a single trace and has no variant {variant!r}; leave --variant out")
+        chosen = self.run.variant(variant)
+        return Source(replace(self.run, manifest=replace(self.run.manifest, variants=(chosen,))), self.path)
+
+    def _files(self) -> Iterator[tuple[str | None, Path, Path | None]]:
+        if self.run is None:
+            yield None, self.path, None
+            return
+        for variant in self.run.manifest.variants:
+            recording = variant.recording
+            if recording is not None:
+                kinds = None if recording.kind_file is None else self.run.path / recording.kind_file
+                yield variant.name, self.run.path / recording.trace, kinds
+
+    def _with_version(self, trace: Trace, variant: str | None) -> Trace:
+        """torch.profiler does not write its version into a trace; the manifest of a run knows it."""
+        recording = None if self.run is None or variant is None else self.run.variant(variant).recording
+        if recording is None or trace.meta.recorder_version != "unknown":
+            return trace
+        return replace(trace, meta=replace(trace.meta, recorder_version=recording.recorder_version))
+
+    def _own_window(self, variant: str | None, trace: Trace) -> WindowSpec:
+        from .attribution.stages import MEASURED
+
+        ours = variant is not None and self.run is not None and self.run.manifest.source != "command"
+        return MEASURED if ours and (trace.ranges["name"] == MEASURED).any() else None
+
+
+def find_source(path: Path | None) -> Source:
+    """What `path` names: a run folder, a manifest, a trace file; the newest run below ``aisp-runs`` if null.
+
+    Raises `InputError` if it does not exist, is an unfinished run, or holds neither.
+    """
+    if path is not None and not path.exists():
+        raise InputError(f"{path} does not exist; give a run folder or a trace file")
+    if path is not None and not path.is_dir() and path.name != "manifest.json":
+        return Source(None, path)
+    from ..traces.run import RUNS_DIR, load_run, newest_run
+
+    run = newest_run(Path(RUNS_DIR)) if path is None else load_run(path)
+    return Source(run, run.path)
+
+
+def find_recorded(path: Path | None) -> Source:
+    """As `find_source`, but raises `InputError` for a run in which nothing was traced (``--profile none``)."""
+    source = find_source(path)
+    if source.run is not None and all(v.recording is None for v in source.run.manifest.variants):
+        if source.run.manifest.profile == "none":
+            raise InputError(
+                f"run {source.path} has timings but no trace (profile none); capture it with --profile minimal"
+            )
+        raise InputError(
+            f"run {source.path} has timings but no trace: its recordings held nothing to analyze; "
+            f"`aisp-trace check {source.path}` judges the times"
+        )
+    return source

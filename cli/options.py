@@ -1,0 +1,75 @@
+"""Options that several commands have, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from ..traces.errors import UsageError
+from ..traces.output import Output
+from ..workloads.catalog import CATALOG
+
+FORCE: Final = "replace a file of another kind too; never an input, never a folder"
+
+Force = Annotated[bool, typer.Option("--force", help=FORCE)]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")]
+Expectations = Annotated[
+    Path | None,
+    typer.Option(
+        "--expectations",
+        metavar="DIR",
+        help="folder of expectations_*.json; default: ./expectations, else the package's",
+    ),
+]
+OneSource = Annotated[
+    Path | None,
+    typer.Argument(metavar="RUN|TRACE", help="a run folder or a trace; default: the newest run", show_default=False),
+]
+OneRun = Annotated[
+    Path | None, typer.Argument(metavar="RUN", help="a run folder; default: the newest run", show_default=False)
+]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        "--window", metavar="START:END|RANGE", help="account only for this time (1.5ms:20ms), or this range (path#0)"
+    ),
+]
+Attribution = Annotated[
+    str,
+    typer.Option(
+        "--attribution",
+        metavar="process|thread",
+        help="thread: a range sees only launches of its own thread, as nsys does",
+    ),
+]
+Domain = Annotated[str | None, typer.Option("--domain", metavar="NAME", help="NVTX domain whose ranges are the stages")]
+Stages = Annotated[
+    str | None, typer.Option("--stages", metavar="REGEX", help="only ranges whose name matches are stages")
+]
+Depth = Annotated[
+    int | None,
+    typer.Option("--depth", metavar="N", min=1, help="fold stages deeper than N levels into their ancestor"),
+]
+Below = Annotated[
+    str | None,
+    typer.Option(
+        "--range", metavar="RANGE", help="only this range and ranges in it are stages (--window limits the time)"
+    ),
+]
+Cache = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="keep the tables of a large trace, and use those kept before")
+]
+
+
+def workload_names(incomplete: str) -> list[str]:
+    """The workloads of ours whose names begin so, for the shell's completion."""
+    return [entry.name for entry in CATALOG if entry.name.startswith(incomplete)]
+
+
+def refuse_mixture(as_json: bool, *outputs: Output) -> None:
+    """Raise `UsageError` where --json and an output would both go to standard output."""
+    for output in outputs:
+        if as_json and output.to_stdout:
+            raise UsageError(f"--json and {output.option} both go to standard output; name a file with {output.option}")

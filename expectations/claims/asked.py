@@ -1,0 +1,141 @@
+"""Expectation files as people ask for them: those that apply here, whether files are right, what differs. Judges nothing."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...traces.content import one_line
+from ...traces.documents import EXPECTATIONS, read_text
+from ...traces.errors import InputError
+from ...traces.run import nearest
+from ..model import ANY, Claim, ExpectationFile, Expectations
+from .diff import Difference, differences
+from .load import FILE_PREFIX, PATTERN, choose_folder, load_expectations, load_file, load_folder
+from .parse import parse
+from .wanted import FILE as WANTED
+from .wanted import load_wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """One file: how many claims it holds, or one sentence about what is wrong."""
+
+    path: Path
+    claims: int
+    error: str | None
+
+
+Differing = tuple[tuple[str, tuple[Difference, ...]], ...]
+"""For each hardware key, in order, what differs."""
+
+
+def chosen_claims(asked: Path | None, workload: str | None, hardware: str | None) -> Expectations:
+    """The claims that apply in the current folder, narrowed; raises `InputError` where nothing is left."""
+    found = load_expectations(asked, Path.cwd())
+    keys = [f.hardware_key for f in found.files]
+    if hardware is not None and hardware not in keys:
+        hint = nearest(hardware, keys) or f"; it has {', '.join(keys)}"
+        raise InputError(f"{found.folder} has no expectations for {hardware!r}{hint}")
+    names = sorted({c.workload for f in found.files for c in f.claims})
+    if workload is not None and workload not in names:
+        hint = nearest(workload, names) or f"; it has {', '.join(names) or 'none'}"
+        raise InputError(f"{found.folder} has no claim on {workload!r}{hint}")
+    files = tuple(
+        ExpectationFile(f.hardware_key, tuple(c for c in f.claims if workload in (None, c.workload)))
+        for f in found.files
+        if hardware is None or f.hardware_key in (hardware, ANY)
+    )
+    return Expectations(found.folder, found.chosen, files)
+
+
+def validations(paths: Sequence[Path] | None) -> list[Validation]:
+    """Every file named, or in a folder named; without names those that apply here. Raises `InputError` for no file."""
+    found: list[Validation] = []
+    for path in paths or [choose_folder(None, Path.cwd())[0]]:
+        files = sorted([*path.glob(PATTERN), *path.glob(WANTED)]) if path.is_dir() else [path]
+        if not files:
+            raise InputError(f"{path} holds no file {PATTERN}; name a folder that does")
+        alone = [_validated(file) for file in files]
+        if path.is_dir() and all(v.error is None for v in alone):
+            found += _together(path, alone)
+        else:
+            found += alone
+    return found
+
+
+def differing(old: Path, new: Path | None) -> Differing:
+    """What changes from `old` to `new`; with `new` null, from the committed state to `old`."""
+    after = _files(old if new is None else new)
+    before = _committed(old) if new is None else _files(old)
+    keys = dict.fromkeys((*before, *after))
+    if new is not None and old.is_file() and new.is_file() and len(keys) > 1:
+        # Two files are compared though they are of two machines: that is what was asked.
+        (_, one), (key, two) = *before.items(), *after.items()
+        return ((key, differences(one, two)),)
+    return tuple((key, differences(before.get(key, ()), after.get(key, ()))) for key in keys)
+
+
+def _validated(file: Path) -> Validation:
+    try:
+        if file.name == WANTED:
+            return Validation(file, len(load_wanted(file.parent)), None)
+        # A file by itself may have any name; in a folder its name says which machine it is for.
+        named = file.name.startswith(FILE_PREFIX)
+        claims = load_file(file).claims if named else parse(read_text(file, EXPECTATIONS), str(file)).claims
+        return Validation(file, len(claims), None)
+    except InputError as exc:
+        return Validation(file, 0, str(exc))
+
+
+def _together(folder: Path, alone: list[Validation]) -> list[Validation]:
+    try:
+        load_folder(folder, "option")
+    except InputError as exc:
+        return [*alone, Validation(folder, 0, str(exc))]
+    return alone
+
+
+def _files(path: Path) -> dict[str, tuple[Claim, ...]]:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; name an expectation file or a folder of them")
+    if path.is_dir():
+        found = {f.hardware_key: f.claims for f in load_folder(path, "option").files}
+        if not found:
+            raise InputError(f"{path} holds no file {PATTERN}; name a folder that does")
+        return found
+    file = parse(read_text(path, EXPECTATIONS), str(path))
+    return {file.hardware_key: file.claims}
+
+
+def _committed(path: Path) -> dict[str, tuple[Claim, ...]]:
+    """The same files as git's HEAD has them; files that are not committed are absent."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist; name an expectation file or a folder of them")
+    out = {}
+    folder = path if path.is_dir() else path.parent
+    names = _git(folder, "ls-tree", "--name-only", "HEAD", "./").splitlines()
+    pattern = PATTERN if path.is_dir() else path.name
+    for name in sorted(n for n in names if Path(n).match(pattern)):
+        file = parse(_git(folder, "show", f"HEAD:./{name}"), f"{name} as committed")
+        out[file.hardware_key] = file.claims
+    if not out and path.is_file():
+        raise InputError(f"{path} is not committed, so there is nothing to compare it with; name a second file")
+    return out
+
+
+def _git(folder: Path, *args: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *args], capture_output=True, text=True, encoding="utf-8", timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise InputError(f"git cannot say what is committed in {folder}: {exc}; name a second file or folder") from exc
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        raise InputError(
+            f"git cannot say what is committed in {folder} ({one_line(why)}); name a second file or folder"
+        )
+    return done.stdout

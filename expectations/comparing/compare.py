@@ -1,0 +1,240 @@
+"""From the words of ``aisp-trace compare`` to its comparisons: what is held against what, read, matched and measured.
+
+RUN                       a ladder: each rung against the one before it, and the last against the first; then every
+                          alternative against the variant it is one change to
+RUN:a RUN:b               two variants, of one run or of two
+RUN_A RUN_B               two occasions of one workload, each variant against its namesake
+TRACE_A TRACE_B           two recordings
+TRACE --window A --against B   two ranges of one recording
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from ...analyze.attribution.selection import Selection, select
+from ...analyze.attribution.stages import MEASURED, find_stages
+from ...analyze.attribution.window import parse_window, resolve
+from ...analyze.comparison.changes import Change, KernelTotals, copy_changes, kernel_changes, kernel_totals
+from ...analyze.comparison.sides import account
+from ...analyze.comparison.waterfall import Waterfall, layout, waterfall
+from ...analyze.result import Analysis
+from ...analyze.sources import Quick, Source
+from ...traces.errors import EmptyTraceError, InputError, UsageError
+from ...traces.model import Trace
+from ..judging.between import Member, Untraced, different_work, untraced, work_doubt
+from ..judging.evidence import Evidence, gather
+from .notes import notes_of
+from .operands import Operand, newest, operand, recorded, single
+from .sides import Side
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """How the sides are looked at; `windows` are those of the first and the second side, null for the usual one."""
+
+    windows: tuple[str | None, str | None] = (None, None)
+    attribution: str = "process"
+    domain: str | None = None
+    selection: Selection | None = None
+    exact: bool = False
+    quick: Quick = field(default_factory=lambda: Quick(cache=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two sides held against each other. `role` is pair, step or total (of a ladder), alternative, or occasion (two runs).
+
+    `objections` are reasons why the two must not be compared at all, `notes` what a reader should know.
+    """
+
+    role: str
+    base: Side
+    opt: Side
+    waterfall: Waterfall
+    kernels: tuple[Change, ...]
+    copies: tuple[Change, ...]
+    untraced: Untraced | None
+    objections: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Everything one call compares; positions of `sides` in the order in which they were given."""
+
+    mode: str
+    sides: tuple[Side, ...]
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """3 where any two sides must not be compared, else 0."""
+        return 3 if any(c.objections for c in self.comparisons) else 0
+
+
+UNTRUSTED: Final = "unavailable"
+
+
+def compare(words: Sequence[str], choices: Choices) -> Compared:
+    """Read and compare what `words` (none, one or two) name; none: the newest run.
+
+    Raises `UsageError` where they name nothing that can be held against something else, `InputError` for what cannot be read.
+    """
+    operands = [operand(word) for word in words] or [newest()]
+    first, second = operands[0], operands[-1]
+    window, against = choices.windows
+    if len(operands) == 1 and against is None:
+        if not first.several:
+            raise UsageError(
+                f"{first.text} alone has nothing to be compared with; name a second one, or --against RANGE"
+            )
+        names = recorded(first.source)
+        if len(names) < 2:
+            found = f"only the recording of {names[0]}" if names else "no recording"
+            raise UsageError(f"run {first.text} holds {found}; name a second run or trace to compare it with")
+        sides = _sides(first, names, window, choices)
+        return assembled(*_own_pairs(names, first.source), sides, choices)
+    if first.several and second.several and len(operands) == 2:
+        return _occasions(first, second, choices)
+    left, right = single(first), single(second)
+    sides = [
+        *_sides(left, [left.variant], window, choices),
+        *_sides(right, [right.variant], against or window, choices),
+    ]
+    return assembled("pair", [("pair", 0, 1)], sides, choices)
+
+
+def _own_pairs(names: Sequence[str], source: Source) -> tuple[str, list[tuple[str, int, int]]]:
+    """What to compare of the variants `names` of one run: the rungs' ladder, and every alternative with what it changes."""
+    alternatives = {} if source.run is None else source.run.manifest.alternatives
+    rungs = [i for i, name in enumerate(names) if name not in alternatives] or list(range(len(names)))
+    pairs = [("step", i, j) for i, j in pairwise(rungs)] if len(rungs) > 2 else []
+    pairs += [("total", rungs[0], rungs[-1])] if len(rungs) > 1 else []
+    for i, name in enumerate(names):
+        of = alternatives.get(name)
+        if i not in rungs:
+            pairs.append(("alternative", names.index(of) if of in names else rungs[-1], i))
+    return "pair" if len(pairs) == 1 else "ladder", pairs
+
+
+def _occasions(first: Operand, second: Operand, choices: Choices) -> Compared:
+    """Two runs: each variant that both recorded against its namesake."""
+    theirs = recorded(second.source)
+    names = [name for name in recorded(first.source) if name in theirs]
+    if not names:
+        one, other = (", ".join(recorded(o.source)) or "nothing" for o in (first, second))
+        raise UsageError(
+            f"{first.text} recorded {one} and {second.text} {other}: no variant is in both; name one of each, RUN:VARIANT"
+        )
+    window, against = choices.windows
+    sides = [*_sides(first, names, window, choices), *_sides(second, names, against or window, choices)]
+    pairs = [("occasion", i, i + len(names)) for i in range(len(names))]
+    return assembled("occasions", pairs, sides, choices)
+
+
+def _sides(given: Operand, names: Sequence[str | None], window: str | None, choices: Choices) -> list[Side]:
+    """The recordings `names` of one operand, one by one; the traces themselves are let go."""
+    read: list[tuple[str, Analysis, str, KernelTotals]] = []
+    for name in names:
+        for opened in (given.source if name is None else given.source.only(name)).open(
+            window=window,
+            attribution=choices.attribution,
+            domain=choices.domain,
+            selection=choices.selection,
+            quick=choices.quick,
+        ):
+            analysis = opened.analysis
+            if analysis.windows.is_empty():
+                raise EmptyTraceError(
+                    f"no device did anything in {_where(opened.side, window)}, so there is no time to compare"
+                )
+            root = root_path(opened.trace, window, choices)
+            read.append((opened.side, analysis, root, kernel_totals(opened.trace, analysis.windows)))
+        if name is not None and not any(side == name for side, *_ in read):
+            raise InputError(f"{given.text}: variant {name} was not recorded; capture it with --profile minimal")
+    run = given.source.run
+    return [Side(name, window, root, analysis, kernels, run, None) for name, analysis, root, kernels in read]
+
+
+def _with_members(sides: Sequence[Side]) -> list[Side]:
+    """`sides` with what their runs say beside the traces, gathered once a run.
+
+    A window of the user's own is no unit of the run's work, so its bytes are not held against what the variant promised.
+    """
+    evidence: dict[Path, Evidence] = {}
+    for side in sides:
+        if side.run is not None and (place := side.run.path.resolve()) not in evidence:
+            here = [s for s in sides if s.run is not None and s.run.path.resolve() == place and s.window is None]
+            evidence[place] = gather(side.run, {s.name: s.analysis for s in here})
+    return [s if s.run is None else replace(s, member=Member(evidence[s.run.path.resolve()], s.name)) for s in sides]
+
+
+def root_path(trace: Trace, window: str | None, choices: Choices) -> str:
+    """The path that stages of `window` are told relative to; ``""`` for instants, for `measured` and for whole traces."""
+    spec = None if window is None else parse_window(window)
+    if not isinstance(spec, str) or spec == MEASURED:
+        return ""
+    found = find_stages(trace, domain=choices.domain, end_ns=0)
+    roots = resolve(spec, found).roots
+    chosen = select(found, trace, choices.selection)
+    position = None if roots is None else chosen.position_of_range.get(int(found.range_id[roots[0]]))
+    return "" if position is None else chosen.paths[chosen.path_id[position]]
+
+
+def assembled(mode: str, pairs: Sequence[tuple[str, int, int]], sides: Sequence[Side], choices: Choices) -> Compared:
+    """Every pair of `sides`, as (role, position, position). All pairs of a ladder share one layout, so that its steps add up."""
+    sides = _with_members(sides)
+    accounts = [account(s.analysis, s.name, root=s.root, exact=choices.exact) for s in sides]
+    shared = layout(accounts) if mode == "ladder" else None
+    made = []
+    for role, i, j in pairs:
+        fall = waterfall(shared, i, j) if shared else waterfall(layout([accounts[i], accounts[j]]), 0, 1)
+        base, opt = sides[i].member, sides[j].member
+        timed = None
+        objections: tuple[str, ...] = ()
+        if base is not None and opt is not None:
+            objections = tuple(f"different work: {reason}" for reason in different_work(base, opt))
+            if sides[i].window is None and sides[j].window is None:
+                timed = untraced(base, opt)
+        made.append(
+            Comparison(
+                role=role,
+                base=sides[i],
+                opt=sides[j],
+                waterfall=fall,
+                kernels=tuple(kernel_changes(sides[i].kernels, sides[j].kernels, fall.weights)),
+                copies=tuple(copy_changes(sides[i].analysis, sides[j].analysis, fall.weights)),
+                untraced=timed,
+                objections=(*objections, *_disbelieved(sides[i]), *_disbelieved(sides[j])),
+                notes=notes_of(fall, sides[i], sides[j], timed, _doubt(sides[i], sides[j])),
+            )
+        )
+    return Compared(mode, tuple(sides), tuple(made))
+
+
+def _doubt(base: Side, opt: Side) -> str:
+    """Why nobody knows that both did the same work; a window of the user's own is no unit of any run's work."""
+    chosen = base.window is not None or opt.window is not None
+    return work_doubt(None, None) if chosen else work_doubt(base.member, opt.member)
+
+
+def _disbelieved(side: Side) -> list[str]:
+    """Why this recording is no evidence: its process failed, or its ledger cannot be told."""
+    found = []
+    recording = None if side.run is None else side.run.variant(side.name).recording
+    if recording is not None and recording.exit_code != 0:
+        found.append(f"the recording of {side.name} ended with exit code {recording.exit_code} and is not believed")
+    rows = side.analysis.trust.rows()
+    found += [
+        f"the ledger of {side.name} cannot be told: {r}" for m, level, r in rows if (m, level) == ("ledger", UNTRUSTED)
+    ]
+    return found
+
+
+def _where(side: str, window: str | None) -> str:
+    return side if window is None else f"window {window} of {side}"

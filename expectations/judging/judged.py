@@ -1,0 +1,68 @@
+"""From a run to its verdicts, for every command that shows them, so that all of them show the same.
+
+run -> traces -> analyses -> evidence, and folder -> expectations;  both -> verdicts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...analyze.result import Analysis
+from ...analyze.sources import Source
+from ...traces.run import Run
+from ..claims.load import load_expectations
+from ..model import Expectations
+from .evidence import Evidence, gather
+from .judge import judge
+from .validity import beforehand, byte_checks
+from .verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdicts on a run, what they were judged by and on, and what a reader should know beside them."""
+
+    expectations: Expectations
+    evidence: Evidence
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+
+
+def analyses_of_run(run: Run) -> dict[str, Analysis]:
+    """The analysis of each recorded variant of `run`, over its measured window, by the variant's name and in order.
+
+    Empty for a run that recorded nothing. Raises `InputError` for a trace that cannot be read.
+    """
+    return {str(opened.variant): opened.analysis for opened in Source(run, run.path).open()}
+
+
+def judge_run(run: Run, analyses: Mapping[str, Analysis], asked: Path | None = None) -> Judged:
+    """Judge `run` by the expectations in folder `asked`, or those that apply in the current folder."""
+    expectations = load_expectations(asked, Path.cwd())
+    evidence = gather(run, analyses)
+    verdicts = beforehand(judge(expectations.files, evidence), evidence.run_id)
+    return Judged(expectations, evidence, verdicts, _notes(evidence))
+
+
+def _notes(evidence: Evidence) -> tuple[str, ...]:
+    notes = list(evidence.notes)
+    if evidence.stated is not None:
+        # A pair: what its times are of, what is known of its work, and what could not be asked at all.
+        notes.append(_TIMED[evidence.timed])
+        if evidence.timed != "iteration" and any(v.analysis is not None for v in evidence.variants.values()):
+            notes.append("how much recording slowed the commands down is not known: they time no iterations")
+        notes.append(evidence.stated.doubt or evidence.stated.conflict or "the commands state the same work and output")
+    for variant in evidence.variants.values():
+        if variant.analysis is None and evidence.outputs_compared:
+            notes.append(f"the moved bytes of {variant.name} were not checked: it has no trace that is believed")
+        unchecked = (check for check in byte_checks(variant) if check.state == "unavailable")
+        notes += [f"moved bytes not checked: {check.reason}" for check in unchecked]
+    return tuple(notes)
+
+
+_TIMED = {
+    "iteration": "timed by the iterations that the commands themselves delimit",
+    "whole process": "timed by whole processes, start-up included",
+}

@@ -1,0 +1,1 @@
+"""Verdicts for continuous integration: JUnit XML, Markdown, GitHub's step summary."""

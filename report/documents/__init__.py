@@ -1,0 +1,1 @@
+"""What the commands print for programs: the JSON documents of docs/json.md."""

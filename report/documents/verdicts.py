@@ -1,0 +1,53 @@
+"""What ``aisp-trace check --json`` prints."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ...expectations.judging.judged import Judged
+from ...expectations.judging.verdict import Verdict, counts, exit_code
+
+SCHEMA: Final = "aisp-trace/check/1"
+
+
+def document(judged: Judged) -> dict[str, Any]:
+    """What ``aisp-trace check --json`` prints. Keys may be added, none changes its meaning."""
+    evidence, expectations = judged.evidence, judged.expectations
+    return {
+        "schema": SCHEMA,
+        "run": {
+            "run_id": evidence.run_id,
+            "workload": evidence.workload,
+            "size": evidence.size,
+            "hardware_key": evidence.hardware_key,
+            "timed_by": evidence.timed,
+        },
+        "expectations": {
+            "folder": str(expectations.folder),
+            "chosen": expectations.chosen,
+            "hardware_keys": [f.hardware_key for f in expectations.files],
+        },
+        "verdicts": [_verdict(v) for v in judged.verdicts],
+        "counts": dict(counts(judged.verdicts)),
+        "notes": list(judged.notes),
+        "exit_code": exit_code(judged.verdicts),
+    }
+
+
+def _verdict(v: Verdict) -> dict[str, Any]:
+    return {
+        "claim": v.claim,
+        "quantity": v.quantity,
+        "variant": v.variant,
+        "verdict": v.status,
+        "reason": v.reason,
+        "unit": v.unit,
+        "value": v.value,
+        "bound": None if v.bound is None else {"min": v.bound.minimum, "max": v.bound.maximum},
+        "margin": v.margin,
+        "n": v.n,
+        "sample": v.sample or None,
+        "interval": None if v.low is None else {"low": v.low, "high": v.high, "coverage": v.coverage},
+        "expected_on": v.expected_on,
+        "source": {"kind": v.source.kind, "run": v.source.run, "text": v.source.text},
+    }

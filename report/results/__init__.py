@@ -1,0 +1,1 @@
+"""docs/results.md, made from recorded runs."""

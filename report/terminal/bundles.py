@@ -1,0 +1,54 @@
+"""A bundle that was made, or verified, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from ...analyze.words import size
+from ...expectations.judging.judged import Judged
+from ...expectations.judging.verdict import counts
+from ..proof import Made, Verified
+from .console import progress, say, say_lines, say_wrapped
+from .verdicts import sentences, verdict_table
+
+LARGE_BYTES: Final = 64 << 20
+"""Files from this size on are announced."""
+
+
+def tell_packing(path: str, nbytes: int) -> None:
+    """Say that a large file is being packed."""
+    if nbytes >= LARGE_BYTES:
+        progress(f"packing {path}, {size(nbytes)}")
+
+
+def print_made(place: Path, made: Made) -> None:
+    """Where the bundle is, what it is known by, and its verdict."""
+    say(f"bundle    {place} ({size(made.nbytes)}, {len(made.bundle.index.members)} files)")
+    say(f"identity  sha256 {made.bundle.identity}")
+    say(f"verdict   {_summary(made.judged)}")
+    say_wrapped(
+        "Write the identity down where it cannot be changed later, such as a commit or a message: it stands for every byte."
+    )
+
+
+def print_verified(file: Path, found: Verified) -> None:
+    """What was checked, and the verdict that follows from the evidence."""
+    say(f"bundle    {file}: {len(found.bundle.index.members)} files, every checksum right")
+    say(f"identity  sha256 {found.bundle.identity}")
+    say(f"run       {found.bundle.index.run_id} on {found.judged.evidence.hardware_key}")
+    say("verdict   derived anew from its traces, timings and expectations: the same as stored")
+    if found.judged.verdicts:
+        say()
+        say_lines(verdict_table(found.judged.verdicts, found.judged.evidence.workload))
+        say()
+    for line in sentences(found.judged.verdicts):
+        say_wrapped(line)
+    for note in (*found.judged.notes, *found.notes):
+        say_wrapped(f"note: {note}.")
+    say(f"{_summary(found.judged)}.")
+
+
+def _summary(judged: Judged) -> str:
+    found = ", ".join(f"{n} {status}" for status, n in counts(judged.verdicts).items() if n)
+    return found or f"no claim is about {judged.evidence.workload}, so nothing was judged"

@@ -1,0 +1,47 @@
+"""Runs that were just captured, as a table: times and speedups."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Final
+
+from ...analyze.words import ms
+from ...expectations.judging.speedup import median_interval, paired_ratios
+from ...traces.run import Run
+from .console import Column, table
+
+COLUMNS: Final = (
+    *(Column("workload", "left"), Column("variant", "left")),
+    *(Column("ms"), Column("speedup"), Column("99 % interval")),
+)
+
+BASELINE: Final = "baseline"
+
+
+def summary(runs: Sequence[Run]) -> str:
+    """A row for each variant of each run: the median time of an iteration, and its speedup over the baseline.
+
+    The time is the median of the rounds' medians. The interval needs eight rounds (``expectations/judging/speedup.py``).
+    """
+    return table(COLUMNS, [row for run in runs for row in _rows(run)])
+
+
+def _rows(run: Run) -> list[tuple[str | None, ...]]:
+    times: dict[str, dict[int, Sequence[int]]] = {}
+    for made in run.manifest.rounds:
+        for result in made.result.variants:
+            times.setdefault(result.name, {})[made.index] = result.iterations_ns
+    rows: list[tuple[str | None, ...]] = []
+    for variant in run.manifest.variants:
+        name, mine = variant.name, times.get(variant.name, {})
+        median = statistics.median(map(statistics.median, mine.values())) if mine else None
+        base = times.get(BASELINE, {})
+        both = sorted(base.keys() & mine.keys()) if name != BASELINE else []
+        speedup = interval = None
+        if both:
+            found = median_interval(paired_ratios([base[i] for i in both], [mine[i] for i in both]))
+            speedup = f"{found.value:.2f} x"
+            interval = None if found.low is None else f"{found.low:.2f} to {found.high:.2f}"
+        rows.append((run.manifest.workload if not rows else "", name, ms(median), speedup, interval))
+    return rows

@@ -1,0 +1,268 @@
+"""A comparison as tables for people, at most 80 columns wide: windows, stages, terms, kernels, copies, and what to know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from ...analyze.comparison.changes import Change, launch_count, rest
+from ...analyze.comparison.waterfall import Term, Waterfall, by_stage, over_devices
+from ...analyze.words import duration, ms, percent, shorten, size
+from ...expectations.comparing.compare import Compared, Comparison
+from ...expectations.comparing.notes import turned, unsure
+from ...expectations.comparing.sides import Side
+from ...expectations.judging.between import Untraced
+from .console import GAP, Column, print_table, say, say_wrapped, terminal_width
+
+LEFT: Final = "left"
+STAGES: Final = 8
+"""Stages listed before the rest is summed."""
+
+
+def print_compared(found: Compared, top: int) -> None:
+    """Print every comparison; `top` rows of terms and of kernels, the others in one row each, so that the rows sum."""
+    for head in _heads(found):
+        say(head)
+    if found.mode == "ladder":
+        _print_ladder(found)
+        found_whole = [c for c in found.comparisons if c.role == "total"] or list(found.comparisons[:1])
+    else:
+        found_whole = list(found.comparisons)
+    for comparison in found_whole:
+        if found.mode != "pair":
+            say()
+            say(_title(comparison))
+        _print_comparison(comparison, top)
+
+
+def speed_words(timed: Untraced) -> str:
+    """``9.93x, between 9.56x and 10.34x (12 rounds)``."""
+    ratio = timed.ratio
+    n = f"{ratio.n} round{'' if ratio.n == 1 else 's'}{'' if timed.paired else ' of each'}"
+    if timed.timed != "iteration":
+        n += f", {timed.timed}"
+    if ratio.low is None or ratio.high is None:
+        return f"{ratio.value:.2f}x ({n}: too few for an interval)"
+    return f"{ratio.value:.2f}x, between {ratio.low:.2f}x and {ratio.high:.2f}x ({n})"
+
+
+def _heads(found: Compared) -> list[str]:
+    n = len(found.sides)
+    words = ["base", *[""] * (n - 2), "opt"]
+    if found.mode == "ladder":
+        last = next((c.opt for c in found.comparisons if c.role == "total"), found.sides[-1])
+        words = ["base" if i == 0 else "opt" if side is last else "" for i, side in enumerate(found.sides)]
+    if found.mode == "occasions":
+        words = ["base"] * (n // 2) + ["opt"] * (n // 2)
+    width = terminal_width() - 4 - len(GAP)
+    return [f"{word:<4}{GAP}{shorten(described(side), width)}" for word, side in zip(words, found.sides, strict=True)]
+
+
+def described(side: Side) -> str:
+    """A side in words: variant and run, or file; window and iterations."""
+    meta = side.analysis.meta
+    count = side.iterations
+    window = "" if side.window is None else f", window {side.window},"
+    what = (
+        f"{meta.file}{window.rstrip(',')}" if side.run is None else f"{side.name}{window} of {side.run.manifest.run_id}"
+    )
+    counted = f", {count} iteration{'' if count == 1 else 's'}" if count else ""
+    return f"{what} ({meta.recorder} {meta.recorder_version}{counted})"
+
+
+def _title(comparison: Comparison) -> str:
+    if comparison.role == "occasion":
+        return f"== {comparison.base.name}: base -> opt"
+    return f"== {comparison.base.name} -> {comparison.opt.name}"
+
+
+def _print_ladder(found: Compared) -> None:
+    """Each step's own gain; the steps sum to the total. Alternatives follow, each against what it is one change to."""
+    whole = next((c.waterfall for c in found.comparisons if c.role == "total"), found.comparisons[0].waterfall)
+    rows = []
+    for c in found.comparisons:
+        fall = c.waterfall
+        name = "total" if c.role == "total" else f"{c.base.name} -> {c.opt.name}"
+        ratio = None if fall.ratio is None else f"{fall.ratio:.2f}x"
+        timed = None if c.untraced is None else f"{c.untraced.ratio.value:.2f}x{'?' if unsure(c.untraced) else ''}"
+        share = None if c.role == "alternative" else _share(whole, fall.difference)
+        largest = by_stage(fall.terms)[0] if any(t.difference for t in fall.terms) else None
+        where = None if largest is None else f"{largest.stage} {_signed_ms(whole, largest.difference)}"
+        rows.append((name, _signed_ms(whole, fall.difference), share, ratio, timed, where))
+    columns = [Column("step", LEFT, shrink=True), Column("diff ms"), Column("share")]
+    say("")
+    print_table([*columns, Column("traced"), Column("untraced"), Column("largest change", LEFT, shrink=True)], rows)
+    if any(c.untraced is not None and unsure(c.untraced) for c in found.comparisons):
+        say("?: too few rounds, rounds that disagree, or an interval that holds 1")
+    for c in found.comparisons:
+        for sentence in c.objections if c.role != "total" else ():
+            say_wrapped(f"NOT COMPARABLE, {c.base.name} -> {c.opt.name}: {sentence}.")
+    for c in found.comparisons:
+        if c.role != "total" and c.untraced is not None and turned(c.waterfall.ratio, c.untraced.ratio):
+            say_wrapped(
+                f"note: {c.base.name} -> {c.opt.name}: traced and untraced times disagree on which is faster. Tracing slows "
+                "the two sides unequally, so the difference above is none of what the step gains."
+            )
+
+
+def _print_comparison(c: Comparison, top: int) -> None:
+    fall = c.waterfall
+    for sentence in c.objections:
+        say_wrapped(f"NOT COMPARABLE, {sentence}.")
+    _print_windows(fall)
+    if c.untraced is not None:
+        say(f"untraced: {speed_words(c.untraced)}")
+    terms = over_devices(fall.terms)
+    _print_stages(fall, by_stage(fall.terms))
+    _print_terms(fall, terms, top)
+    _print_kernels(c, top)
+    _print_copies(c)
+    counts = [launch_count(s.analysis) for s in (c.base, c.opt)]
+    if any(n is not None for n in counts):
+        one, other = ("unknown" if n is None else f"{n:,}" for n in counts)
+        say()
+        say(f"launches: {one} -> {other}")
+    if c.notes:
+        say("")
+    for note in c.notes:
+        say_wrapped(f"note: {note}.")
+
+
+def _print_windows(fall: Waterfall) -> None:
+    for w in fall.windows:
+        where = "all devices" if w.base_device is None else f"device {w.base_device}"
+        if w.opt_device != w.base_device:
+            where = f"{where} -> device {w.opt_device}"
+        say(f"{where}: window {duration(w.base_ns)} -> {duration(w.opt_ns)}, {_signed(fall, w.difference)}")
+    if len(fall.windows) > 1:
+        say(f"added up: {duration(fall.base_ns)} -> {duration(fall.opt_ns)}, {_signed(fall, fall.difference)}")
+    if fall.ratio is not None:
+        say(f"traced: {fall.ratio:.2f}x")
+    if fall.layout.per == "iteration":
+        say("all times below are per iteration")
+
+
+def _signed(fall: Waterfall, difference: int) -> str:
+    ns = fall.layout.ns(difference)
+    per = " per iteration" if fall.layout.per == "iteration" else ""
+    return f"{'+' if ns > 0 else ''}{duration(ns)}{per}"
+
+
+def _print_stages(fall: Waterfall, stages: Sequence[Term]) -> None:
+    shown, others = _cut(stages, STAGES)
+    rows = [_row(fall, t.stage if t.status == "matched" else f"{t.stage} ({t.status})", t) for t in shown]
+    rows += [_row(fall, f"({len(others)} more)", _together(others))] if others else []
+    rows.append(_total(fall))
+    say("")
+    print_table([Column("stage", LEFT, shrink=True), *_FIGURES], rows)
+
+
+def _print_terms(fall: Waterfall, terms: Sequence[Term], top: int) -> None:
+    shown, others = _cut([t for t in terms if t.difference], top)
+    spreads = any(t.base_spread is not None for t in terms)
+    rows = []
+    for t in shown:
+        status = "" if t.status == "matched" else f" ({t.status})"
+        rows.append((*_row(fall, f"{t.stage}{status}", t, t.what), *([_spread(fall, t)] if spreads else [])))
+    if others:
+        n = f"{len(others)} smaller terms"
+        rows.append((*_row(fall, "(rest)", _together(others), n), *([None] if spreads else [])))
+    rows.append((*_total(fall, ""), *([None] if spreads else [])))
+    columns = [Column("term", LEFT, shrink=True), Column("what", LEFT), *_FIGURES]
+    say("")
+    print_table([*columns, *([Column("spread")] if spreads else [])], rows)
+
+
+def _print_kernels(c: Comparison, top: int) -> None:
+    if not c.kernels:
+        return
+    count = {s: sum(k.status == s for k in c.kernels) for s in ("removed", "added", "changed", "same")}
+    shown, others = _cut(c.kernels, top)
+    lines = [*shown, *([rest(others)] if others else []), replace(rest(c.kernels), name="total")]
+    rows = [
+        (
+            k.name,
+            "" if k.status == "rest" else k.status,
+            f"{k.base_ops:,}",
+            f"{k.opt_ops:,}",
+            *_times(c.waterfall, k),
+        )
+        for k in lines
+    ]
+    say()
+    say(f"kernels: {', '.join(f'{n} {s}' for s, n in count.items() if n)}")
+    columns = [Column("kernel", LEFT, shrink=True), Column("status", LEFT), Column("base n"), Column("opt n")]
+    print_table([*columns, *_TIMES], rows)
+
+
+def _print_copies(c: Comparison) -> None:
+    if not c.copies:
+        return
+    rows = [
+        (
+            k.name,
+            f"{k.base_ops:,}",
+            f"{k.opt_ops:,}",
+            size(k.base_bytes),
+            size(k.opt_bytes),
+            *_times(c.waterfall, k),
+        )
+        for k in c.copies
+    ]
+    titles = ("base n", "opt n", "base", "opt")
+    say("")
+    print_table([Column("copies", LEFT), *(Column(x) for x in titles), *_TIMES], rows)
+
+
+_TIMES: Final = (Column("base ms"), Column("opt ms"), Column("diff ms"))
+_FIGURES: Final = (*_TIMES, Column("share"))
+
+
+def _times(fall: Waterfall, row: Term | Change) -> tuple[str, str, str]:
+    """Baseline, optimized and their signed difference in ms; of an iteration where iterations are compared."""
+    weight, against = fall.weights
+    base, opt = fall.layout.ns(row.base_ns * weight), fall.layout.ns(row.opt_ns * against)
+    return ms(base), ms(opt), _signed_ms(fall, row.difference)
+
+
+def _signed_ms(fall: Waterfall, difference: int) -> str:
+    return f"{'+' if difference > 0 else ''}{ms(fall.layout.ns(difference))}"
+
+
+def _row(fall: Waterfall, name: str, term: Term, *what: str) -> tuple[object, ...]:
+    return (name, *what, *_times(fall, term), _share(fall, term.difference))
+
+
+def _share(fall: Waterfall, difference: int) -> str | None:
+    """Of the whole difference; a term that goes the other way has a negative share, never a negative zero."""
+    return percent(round(difference / fall.difference, 3) or 0.0) if fall.difference else None
+
+
+def _total(fall: Waterfall, *what: str) -> tuple[object, ...]:
+    return _row(fall, "total", _together(fall.terms), *what)
+
+
+def _together(terms: Sequence[Term]) -> Term:
+    base, opt, difference = (
+        sum(t.base_ns for t in terms),
+        sum(t.opt_ns for t in terms),
+        sum(t.difference for t in terms),
+    )
+    return Term(None, "", "all", None, "matched", base, opt, difference, None, None)
+
+
+def _spread(fall: Waterfall, term: Term) -> str | None:
+    """The larger interquartile range over iterations, as a share of the term per iteration."""
+    sides = [s for s in (term.base_spread, term.opt_spread) if s is not None and s.n > 1]
+    if len(sides) < 2 or not term.difference:
+        return None
+    iterations = 1 if fall.layout.per == "iteration" else sides[0].n
+    share = max(s.width for s in sides) / abs(fall.layout.ns(term.difference) / iterations)
+    return percent(share, 0) if share < 10 else "> 10x"
+
+
+def _cut(rows: Sequence, most: int) -> tuple[list, list]:  # type: ignore[type-arg]
+    """The first `most` rows, and the others; never a rest of one row, which can as well be shown."""
+    kept = len(rows) if len(rows) <= most + 1 else most
+    return list(rows[:kept]), list(rows[kept:])

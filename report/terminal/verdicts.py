@@ -1,0 +1,107 @@
+"""Verdicts in words: the cells that every face shows, the table, and the sentences below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.cells import cell_len as display_width
+
+from ...analyze.words import NOTHING, shorten
+from ...expectations.judging.judged import Judged
+from ...expectations.judging.verdict import Verdict, counts
+from .console import GAP, escape, say, say_lines, say_wrapped, terminal_width
+from .expectations import CHOSEN
+
+_WIDTHS: Final = (12, 9, 18, 12, 9, 4)
+"""Columns of the figures' line: below the verdict, value, interval, bound, margin, n; the source takes the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """One verdict's figures as text; ``-`` where there is none."""
+
+    value: str
+    interval: str
+    bound: str
+    margin: str
+    n: str
+    source: str
+
+
+def cells(verdict: Verdict) -> Cells:
+    """The figures of `verdict`, four significant digits, in the verdict's unit."""
+    v = verdict
+    interval = NOTHING if v.low is None or v.high is None else f"{_number(v.low)} .. {_number(v.high)}"
+    margin = NOTHING if v.margin is None else f"{v.margin:+.3g}"
+    bound = NOTHING if v.bound is None else str(v.bound)
+    return Cells(_number(v.value), interval, bound, margin, str(v.n) if v.n else NOTHING, v.source.kind)
+
+
+def verdict_table(verdicts: Iterable[Verdict], workload: str, width: int | None = None) -> str:
+    """Two lines a verdict: the claim and what was judged, then its figures under their titles; one where nothing was measured
+    because the bound is for another machine, another size or this very run.
+
+    One line would hold the figures of the widest claims only on a terminal of 130 columns. A claim's id loses the
+    `workload` it starts with, and what was judged its middle, until the line fits.
+    """
+    limit = terminal_width() if width is None else width
+    lines = [_figures("verdict", Cells("value", "interval", "bound", "margin", "n", "bound from"))]
+    for verdict in verdicts:
+        head = f"{verdict.status:<{_WIDTHS[0]}}{GAP}{escape(verdict.claim.removeprefix(f'{workload}.'))}: "
+        unit = "" if verdict.unit in ("ratio", "fraction", "count") else f" [{verdict.unit}]"
+        quantity = shorten(escape(verdict.quantity + unit), max(limit - display_width(head), 16))
+        lines.append(shorten(head + quantity, limit))
+        if verdict.status != "unrecorded" or verdict.value is not None:
+            lines.append(_figures("", cells(verdict)))
+    return "\n".join(lines)
+
+
+def sentences(verdicts: Iterable[Verdict]) -> list[str]:
+    """One sentence for each verdict that is neither met nor exceeded; one for all claims of the same verdict and reason."""
+    found: dict[tuple[str, str], list[Verdict]] = {}
+    for v in verdicts:
+        if v.status not in ("met", "exceeded"):
+            found.setdefault((v.status, v.reason), []).append(v)
+    return [f"{status}: {_about(alike)}: {reason}." for (status, reason), alike in found.items()]
+
+
+def _about(alike: Sequence[Verdict]) -> str:
+    """``pipeline.faster, speedup of b over a``; of several the ids alone, without the workload but for the first."""
+    claims = list(dict.fromkeys(v.claim for v in alike))
+    if len(claims) == 1:
+        return f"{claims[0]}, {' and '.join(v.quantity for v in alike)}"
+    workload = claims[0].partition(".")[0]
+    return ", ".join([claims[0], *(claim.removeprefix(f"{workload}.") for claim in claims[1:])])
+
+
+def _figures(first: str, c: Cells) -> str:
+    texts: Sequence[str] = (first, c.value, c.interval, c.bound, c.margin, c.n)
+    row = [f"{texts[0]:<{_WIDTHS[0]}}", *(f"{t:>{w}}" for t, w in zip(texts[1:], _WIDTHS[1:], strict=True)), c.source]
+    return " ".join(row).rstrip()
+
+
+def _number(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4g}"
+
+
+def print_judged(judged: Judged) -> None:
+    """The run, by what it was judged, every verdict, and a sentence for each that is neither met nor exceeded."""
+    evidence, used = judged.evidence, judged.expectations
+    say(f"run           {evidence.run_id} on {evidence.hardware_key}")
+    say(f"expectations  {used.folder} ({CHOSEN[used.chosen]})")
+    if not judged.verdicts:
+        say()
+        say(f"No claim is about {evidence.workload}, so nothing was judged.")
+        for note in judged.notes:
+            say_wrapped(f"note: {note}.")
+        return
+    say()
+    say_lines(verdict_table(judged.verdicts, evidence.workload))
+    say()
+    for line in sentences(judged.verdicts):
+        say_wrapped(line)
+    for note in judged.notes:
+        say_wrapped(f"note: {note}.")
+    say(", ".join(f"{n} {status}" for status, n in counts(judged.verdicts).items() if n) + ".")
