@@ -11,3 +11,47 @@ The folders of this repository are the sub-packages; arrows point down only (``t
     report/        every face: page/, terminal/, documents/ (JSON), ci/, export/ for other programs
     cli/           the commands
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:  # for editors and type checkers; at run time nothing is imported before it is asked for
+    from .analyze.api import analyze_recording, open_recording
+    from .capture.stages import iteration as iteration
+    from .capture.stages import measured as measured
+    from .capture.stages import stage as stage
+    from .expectations.comparing.api import compare_recordings
+
+    open = open_recording
+    analyze = analyze_recording
+    compare = compare_recordings
+    __version__: str
+
+OFFERED: Final = {
+    "open": ("analyze.api", "open_recording"),
+    "analyze": ("analyze", None),
+    "compare": ("expectations.comparing.api", "compare_recordings"),
+    "stage": ("capture.stages", "stage"),
+    "iteration": ("capture.stages", "iteration"),
+    "measured": ("capture.stages", "measured"),
+    "__version__": ("traces.version", "version"),
+}
+"""Name -> where it is. Programs that are recorded use `stage`, `iteration` and `measured` alone, which need no library."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in OFFERED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = OFFERED[name]
+    found: Any = importlib.import_module(f".{module}", __name__)
+    if attribute is not None:
+        found = getattr(found, attribute)
+    value = found() if name == "__version__" else found
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *OFFERED})

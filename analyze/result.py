@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from ..traces.content import one_line
 from ..traces.model import KIND_TYPE, MEMORY_TYPE, Meta
 
 NONE: Final = "(none)"
@@ -342,6 +343,12 @@ def _without_rows(table: str) -> Callable[[], pl.DataFrame]:
 @dataclass(frozen=True, slots=True)
 class Analysis:
     """All numbers of one trace. `variant` is null for a bare trace."""
+
+    def __repr__(self) -> str:
+        name = self.meta.file if self.variant is None else f"{self.variant} ({self.meta.file})"
+        longest = max((high - low for low, high in self.windows.select("start_ns", "end_ns").iter_rows()), default=0)
+        counted = f"{self.windows.height} devices, window {longest / 1e6:,.3f} ms, {self.stages.height} stages"
+        return f"<Analysis of {one_line(name[:80])}: {counted}>"
 
     variant: str | None
     meta: Meta

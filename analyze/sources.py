@@ -74,10 +74,11 @@ class Quick:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A run with its traces, or a single bare trace (`run` is null)."""
+    """A run with its traces, or a single bare trace (`run` is null), which may be open already."""
 
     run: Run | None
     path: Path
+    trace: Trace | None = None
 
     def open(
         self,
@@ -96,13 +97,11 @@ class Source:
         With `quick` a trace comes without the columns that no analysis reads. `calibrations` are the folders to
         look for the machine's calibration in, instead of those that apply in the current folder.
         """
-        for variant, file, kind_file in self._files():
-            trace = quick.read(file, kind_file) if quick else open_trace(file, kind_file=kind_file)
+        for variant, trace in self.traces(quick):
             from .analyze import analyze
             from .attribution.window import parse_window
             from .calibrated import peaks_for
 
-            trace = self._with_version(trace, variant)
             chosen = parse_window(window) if window is not None else self._own_window(variant, trace)
             analysis = analyze(
                 trace,
@@ -115,6 +114,15 @@ class Source:
                 peaks=peaks_for(self.run, trace, Path.cwd(), calibrations),
             )
             yield Opened(variant, trace, analysis)
+
+    def traces(self, quick: Quick | None = None) -> Iterator[tuple[str | None, Trace]]:
+        """Read the traces one by one, each with its variant (null: a bare trace); `quick` as of `open`."""
+        if self.trace is not None:
+            yield None, self.trace
+            return
+        for variant, file, kind_file in self._files():
+            trace = quick.read(file, kind_file) if quick else open_trace(file, kind_file=kind_file)
+            yield variant, self._with_version(trace, variant)
 
     def only(self, variant: str) -> Source:
         """This source with `variant` alone, so that no other is read; raises `InputError` or `UsageError` if it has none."""

@@ -22,12 +22,13 @@ Ranges nest, may be opened by any thread, and are closed when their body raises.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol, TypeVar, cast
 
 from ..traces.errors import RecorderError, UsageError
 from .answer import ANSWER_VARIABLE, AnswerFile
@@ -45,13 +46,31 @@ KINDS: Final = frozenset({"compute", "h2d", "d2h", "d2d", "p2p", "comm", "alloc"
 INJECTED: Final = ("NVTX_INJECTION64_PATH", "NVTX_INJECTION32_PATH", "NSYS_PROFILING_SESSION_ID")
 """Variables nsys sets in the programs it traces (read off one under 2022.4)."""
 
-Emit = Callable[[str, str | None, int | None], AbstractContextManager[object]]
+Emit = Callable[[str, str | None, int | None], Any]
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Range(Protocol):
+    """What `stage` gives: for a ``with`` block, or a decorator of a function, each of whose calls is then a range."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> bool | None: ...
+
+    def __call__(self, function: Function, /) -> Function: ...
 
 
 class _Nothing:
     """The range that goes nowhere; one shared value, so that opening it allocates nothing."""
 
     __slots__ = ()
+
+    def __call__(self, function: Function) -> Function:
+        return function
 
     def __enter__(self) -> None:
         return None
@@ -63,8 +82,36 @@ class _Nothing:
 _NOTHING: Final = _Nothing()
 
 
-def stage(name: str, kind: str | None = None, nbytes: int | None = None) -> AbstractContextManager[object]:
-    """A range called `name`. `kind` is one of `KINDS`; `nbytes` is what the stage moves, in bytes.
+class _Later:
+    """A range of the torch recorder, which listens only inside `measured`: a decorated function asks at every call."""
+
+    __slots__ = ("_asked", "_opened")
+
+    def __init__(self, *asked: Any) -> None:
+        self._asked = asked
+
+    def __enter__(self) -> None:
+        self._opened = None if _emit is None else _emit(*self._asked)
+        if self._opened is not None:
+            self._opened.__enter__()
+
+    def __exit__(self, *exc: Any) -> Literal[False]:
+        if self._opened is not None:
+            self._opened.__exit__(*exc)
+        return False
+
+    def __call__(self, function: Function) -> Function:
+        @functools.wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with _Later(*self._asked):
+                return function(*args, **kwargs)
+
+        return cast(Function, inside)
+
+
+def stage(name: str, kind: str | None = None, nbytes: int | None = None) -> Range:
+    """A range called `name`, around a ``with`` block or, as a decorator, around each call of a function (not of a coroutine
+    or generator, whose call ends before its work). `kind` is one of `KINDS`; `nbytes` is what the stage moves, in bytes.
 
     Raises `UsageError` for a kind that does not exist, whether or not anything records.
     """
@@ -72,8 +119,9 @@ def stage(name: str, kind: str | None = None, nbytes: int | None = None) -> Abst
         raise UsageError(
             f"stage {name!r} has kind {kind!r}, which does not exist; kinds are {', '.join(sorted(KINDS))}"
         )
-    emit = _emit
-    return _NOTHING if emit is None else emit(name, kind, nbytes)
+    if _recorder == "torch":
+        return _Later(name, kind, nbytes)
+    return _NOTHING if _emit is None else _emit(name, kind, nbytes)
 
 
 def iteration() -> AbstractContextManager[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import timeit
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, Literal
@@ -231,3 +232,43 @@ def test_torch_recorder_needs_a_folder() -> None:
     code = "from aisp_trace.capture.stages import measured\nwith measured(): pass"
     done = run_python(code, AISP_TRACE_RECORDER="torch")
     assert "AISP_TRACE_OUTPUT names no folder" in done.stderr
+
+
+def test_a_decorated_function_is_a_range_at_each_call(nvtx: FakeNvtx, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the torch recorder the decorator is met before `measured` opens, and asks again at every call."""
+    noted: list[str] = []
+
+    @contextlib.contextmanager
+    def emit(name: str, kind: str | None, nbytes: int | None) -> Iterator[None]:
+        noted.append(f"{name} {kind} {nbytes}")
+        yield
+
+    monkeypatch.setattr(stages, "_recorder", "torch")
+    monkeypatch.setattr(stages, "_emit", None)
+
+    @stages.stage("load", kind="h2d", nbytes=8)
+    def load(x: int, *, y: int = 0) -> int:
+        """Loads."""
+        return x + y
+
+    assert (load(1, y=2), noted, load.__doc__) == (3, [], "Loads.")
+    monkeypatch.setattr(stages, "_emit", emit)
+    assert (load(1), load(2), noted) == (1, 2, ["load h2d 8"] * 2)
+
+
+def test_without_a_recorder_a_decorated_function_is_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "_emit", None)
+    monkeypatch.setattr(stages, "_recorder", None)
+    assert stages.stage("load")(one_stage) is one_stage
+
+
+def test_the_real_nvtx_decorates() -> None:
+    pytest.importorskip("nvtx", reason="nvtx is not installed")
+    program = (
+        "from aisp_trace import stage\n"
+        "@stage('load')\n"
+        "def load(x): return x + 1\n"
+        "assert load(1) == 2 and load.__name__ == 'load'"
+    )
+    done = run_python(program, AISP_TRACE_RECORDER="nsys")
+    assert done.returncode == 0, done.stderr

@@ -19,6 +19,7 @@ from typing import Any, Final
 import polars as pl
 
 from .columns import SLICE
+from .content import one_line
 from .errors import InputError
 from .sums import summable
 
@@ -213,6 +214,11 @@ class Meta:
 @dataclass(frozen=True, slots=True)
 class Trace:
     """One recording. Build it with `make_trace`, which fills and checks the tables."""
+
+    def __repr__(self) -> str:
+        meta = self.meta
+        counted = f"{self.ops.height:,} ops, {self.api.height:,} calls, {self.ranges.height:,} ranges"
+        return f"<Trace {one_line(meta.file[:80])}: {one_line(f'{meta.recorder} {meta.recorder_version}'[:60])}, {counted}>"
 
     meta: Meta
     ops: pl.DataFrame

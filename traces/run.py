@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from .content import KEY, NAME, RUN_ID
+from .content import KEY, NAME, RUN_ID, one_line
 from .documents import MANIFEST as MANIFEST_KIND
 from .documents import Kind, read
 from .errors import InputError
@@ -258,6 +258,10 @@ class Run:
 
     path: Path
     manifest: Manifest
+
+    def __repr__(self) -> str:
+        variants = ", ".join(v.name for v in self.manifest.variants)
+        return f"<Run {one_line(str(self.path))}: {one_line(f'{self.manifest.workload}, {variants}'[:120])}>"
 
     def variant(self, name: str) -> Variant:
         """The variant called `name`; raises `InputError` naming those that exist."""

@@ -22,14 +22,15 @@ from ...analyze.attribution.window import parse_window, resolve
 from ...analyze.comparison.changes import Change, KernelTotals, copy_changes, kernel_changes, kernel_totals
 from ...analyze.comparison.sides import account
 from ...analyze.comparison.waterfall import Waterfall, layout, waterfall
+from ...analyze.operands import Operand, newest, operand, recorded, single
 from ...analyze.result import Analysis
 from ...analyze.sources import Quick, Source
+from ...traces.content import one_line
 from ...traces.errors import EmptyTraceError, InputError, UsageError
 from ...traces.model import Trace
 from ..judging.between import Member, Untraced, different_work, untraced, work_doubt
 from ..judging.evidence import Evidence, gather
 from .notes import notes_of
-from .operands import Operand, newest, operand, recorded, single
 from .sides import Side
 
 
@@ -66,6 +67,13 @@ class Comparison:
 @dataclass(frozen=True, slots=True)
 class Compared:
     """Everything one call compares; positions of `sides` in the order in which they were given."""
+
+    def __repr__(self) -> str:
+        pairs = ", ".join(
+            f"{c.base.name} -> {c.opt.name} {'' if c.waterfall.ratio is None else f'{c.waterfall.ratio:.2f}x'}".strip()
+            for c in self.comparisons
+        )
+        return f"<Compared: {one_line(pairs[:200])}>"
 
     mode: str
     sides: tuple[Side, ...]

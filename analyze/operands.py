@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...analyze.sources import Source, find_source
-from ...traces.errors import InputError, UsageError
-from ...traces.run import MANIFEST, RUNS_DIR, load_run, newest_run
+from ..traces.errors import InputError, UsageError
+from ..traces.run import MANIFEST, RUNS_DIR, load_run, newest_run
+from .sources import Source, find_source
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,48 @@
+"""What ``import aisp_trace`` offers for reading: ``aisp_trace.open`` and ``aisp_trace.analyze``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..traces.model import Trace
+from .attribution.selection import Selection
+from .operands import operand, single
+from .result import Analysis
+from .sources import Source
+
+
+def open_recording(source: str | Path) -> Trace:
+    """The tables of one recording: a trace file, ``RUN:VARIANT``, or a run folder that recorded one variant.
+
+    Raises `InputError` for what does not exist or cannot be read, `UsageError` for a run with several recordings.
+    """
+    ((_, trace),) = _one(source).traces()
+    return trace
+
+
+def analyze_recording(
+    source: str | Path | Trace,
+    *,
+    window: str | None = None,
+    attribution: str = "process",
+    domain: str | None = None,
+    stages: str | None = None,
+    depth: int | None = None,
+    below: str | None = None,
+    gaps: int = 20,
+) -> Analysis:
+    """All numbers of one recording, as ``aisp-trace analyze`` gives them; the options are the command's.
+
+    `source` is as for `open_recording`, or a `Trace` that is open. `window` is ``1.5ms:20ms`` or a range's name; `below` is
+    ``--range``. Raises as `open_recording` does, and `UsageError` for an option that means nothing here.
+    """
+    selection = None if (stages, depth, below) == (None, None, None) else Selection(stages, depth, below)
+    chosen = Source(None, Path(source.meta.file), trace=source) if isinstance(source, Trace) else _one(source)
+    (opened,) = chosen.open(window=window, attribution=attribution, domain=domain, gaps=gaps, selection=selection)
+    return opened.analysis
+
+
+def _one(source: str | Path) -> Source:
+    """What `source` names as the source of a single trace."""
+    chosen = single(operand(str(source)))
+    return chosen.source if chosen.variant is None else chosen.source.only(chosen.variant)
