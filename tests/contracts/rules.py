@@ -63,19 +63,19 @@ def _within(name: str, group: str, before: Mapping[str, str], after: Mapping[str
         if _inside(entry, gone):
             continue  # said with what it lay in
         if entry not in after:
-            yield _broken(name, group, f"{entry} ({fact}) went missing", _last(entry))
+            yield _broken(name, group, f"{entry} ({fact}) went missing", _last(entry, group))
         elif after[entry] != fact and not _relaxed(fact, after[entry]):
-            yield _broken(name, group, f"{entry} was {fact} and is {after[entry]}", _last(entry))
+            yield _broken(name, group, f"{entry} was {fact} and is {after[entry]}", _last(entry, group))
         elif after[entry] != fact:
-            yield Change(False, _last(entry), f"{name}.json, {group}: {entry} is required no more: {NEW}")
+            yield Change(False, _last(entry, group), f"{name}.json, {group}: {entry} is required no more: {NEW}")
     added = {entry: fact for entry, fact in after.items() if entry not in before}
     for entry, fact in added.items():
         if _inside(entry, added):
             continue  # said with what it lies in
         if fact.endswith(REQUIRED):
-            yield _broken(name, group, f"{entry} ({fact}) is new, and nobody gives it yet", _last(entry))
+            yield _broken(name, group, f"{entry} ({fact}) is new, and nobody gives it yet", _last(entry, group))
         else:
-            yield Change(False, _last(entry), f"{name}.json, {group}: {entry} ({fact}) {NEW}")
+            yield Change(False, _last(entry, group), f"{name}.json, {group}: {entry} ({fact}) {NEW}")
 
 
 def _inside(entry: str, others: Iterable[str]) -> bool:
@@ -104,6 +104,9 @@ def _next(group: str) -> str:
     return f"{head}/{int(number) + 1}" if head and number.isdigit() else ""
 
 
-def _last(entry: str) -> str:
-    """The last word of a path: ``busy_ns`` of ``traces[].devices[].busy_ns``; a schema, option or table as it is."""
+def _last(entry: str, group: str = "") -> str:
+    """The last word of a path: ``busy_ns`` of ``traces[].devices[].busy_ns``; a schema, option or table as it is; of what a
+    function gives, ``()``, the function.
+    """
+    entry = entry if re.search(r"\w", entry) else group
     return entry if entry.startswith(("-", "aisp-trace")) or "/" in entry else re.findall(r"[\w-]+", entry)[-1]
