@@ -23,14 +23,17 @@ def peaks_for(run: Run | None, trace: Trace, project: Path, only: Sequence[Path]
     It is looked for in the folders that apply to `project`, or in those of `only`. Raises `InputError` if there is one
     that cannot be read.
     """
-    for key in keys(run, trace):
-        for folder in calibration_folders(project) if only is None else only:
-            file = folder / calibration_name(key)
-            if file.is_file():
-                from ..traces.calibration import load_calibration
+    from ..traces.calibration import load_calibration
 
-                return Peaks(load_calibration(file))
-    return None
+    file = calibration_file(keys(run, trace), project, only)
+    return None if file is None else Peaks(load_calibration(file))
+
+
+def calibration_file(keys: Sequence[str], project: Path, only: Sequence[Path] | None = None) -> Path | None:
+    """The calibration of the first of the hardware `keys` that has one; the folders are those of `peaks_for`."""
+    folders = calibration_folders(project) if only is None else only
+    files = (folder / calibration_name(key) for key in keys for folder in folders)
+    return next((file for file in files if file.is_file()), None)
 
 
 def keys(run: Run | None, trace: Trace) -> Sequence[str]:

@@ -5,16 +5,18 @@ Every command that reads goes through here, so that `analyze`, `check` and `repo
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..traces.errors import InputError, UsageError
 from ..traces.heap import keep_freed_memory
 from ..traces.model import Trace
-from ..traces.open import open_trace
+from ..traces.open import open_trace, side_file
+from ..traces.store import cache_key
 from . import acceleration
 from .words import size
 
@@ -114,6 +116,54 @@ class Source:
                 peaks=peaks_for(self.run, trace, Path.cwd(), calibrations),
             )
             yield Opened(variant, trace, analysis)
+
+    def analyses(
+        self,
+        *,
+        window: str | None = None,
+        attribution: str = "process",
+        domain: str | None = None,
+        gaps: int = 20,
+        selection: Selection | None = None,
+        quick: Quick | None = None,
+    ) -> Iterator[Analysis]:
+        """The analyses that `open` gives, without the traces: those that were kept (``kept.py``) need no reading."""
+        from . import kept
+        from .calibrated import calibration_file, keys
+
+        options: dict[str, Any] = {"window": window, "attribution": attribution, "domain": domain, "gaps": gaps}
+
+        def applies(hardware_keys: Sequence[str]) -> str | None:
+            file = calibration_file(hardware_keys, Path.cwd())
+            return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+
+        for variant, file, kind_file in self._files():
+            asked = None
+            if quick is not None and quick.cache and file.is_file() and file.stat().st_size >= kept.LEAST_BYTES:
+                asked = self._asked(variant, file, kind_file) | options
+                asked["selection"] = None if selection is None else asdict(selection)
+                if (found := kept.load(file, asked, applies)) is not None:
+                    yield found
+                    continue
+            one = self if variant is None else self.only(variant)
+            for opened in one.open(selection=selection, quick=quick, **options):
+                if asked is not None:
+                    kept.save(file, asked, opened.analysis, keys(self.run, opened.trace), applies)
+                yield opened.analysis
+
+    def _asked(self, variant: str | None, file: Path, kind_file: Path | None) -> dict[str, Any]:
+        """What decides the analysis of a trace, options and calibration apart."""
+        beside = [file.with_name(file.name + ending) for ending in ("-wal", "-journal")]
+        manifest = None if self.run is None else self.run.manifest
+        recording = None if self.run is None or variant is None else self.run.variant(variant).recording
+        return {
+            "trace": cache_key(file, kind_file or side_file(file), UNREAD),
+            "beside": [path.stat().st_size if path.is_file() else None for path in beside],
+            "variant": variant,
+            "source": None if manifest is None else manifest.source,
+            "hardware": None if manifest is None else manifest.hardware.key,
+            "recorder_version": None if recording is None else recording.recorder_version,
+        }
 
     def traces(self, quick: Quick | None = None) -> Iterator[tuple[str | None, Trace]]:
         """Read the traces one by one, each with its variant (null: a bare trace); `quick` as of `open`."""

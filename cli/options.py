@@ -59,7 +59,7 @@ Below = Annotated[
     ),
 ]
 Cache = Annotated[
-    bool, typer.Option("--cache/--no-cache", help="keep the tables of a large trace, and use those kept before")
+    bool, typer.Option("--cache/--no-cache", help="keep what was read and computed, and use what was kept before")
 ]
 
 

@@ -125,12 +125,16 @@ def _replace(building: Path, folder: Path) -> None:
         building.rename(folder)
 
 
+def cache_home() -> Path:
+    """``$XDG_CACHE_HOME/aisp-trace``, by default ``~/.cache/aisp-trace``; raises `RuntimeError` for a user without a home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aisp-trace"
+
+
 def _folders(path: Path) -> list[Path]:
     """Where a copy may lie: beside the trace, then in the user's cache folder."""
     beside = path.with_name(path.name + _SUFFIX)
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aisp-trace"
     word = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
-    return [beside, home / (word + _SUFFIX)]
+    return [beside, cache_home() / (word + _SUFFIX)]
 
 
 def _sample(path: Path, size: int) -> str:

@@ -51,9 +51,9 @@ def run(
     selection = None if (stages, depth, below) == (None, None, None) else Selection(stages, depth, below)
     given: list[Path] | list[None] = sources or [None]
     analyses = [
-        opened.analysis
+        analysis
         for source in given
-        for opened in find_recorded(source).open(
+        for analysis in find_recorded(source).analyses(
             window=window,
             attribution=attribution,
             domain=domain,
