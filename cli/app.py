@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ..traces.errors import UsageError
-from ..traces.run import nearest
+from ..traces.faults import nearest
 
 PROGRAM: Final = "aisp-trace"
 

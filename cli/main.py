@@ -97,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.warn("interrupted")
         return INTERRUPTED
     except AispTraceError as error:
-        console.warn(str(error))
+        for line in error.args:
+            console.warn(line)
         return error.exit_code
     except ModuleNotFoundError as error:
         if (package := _absent_package(error)) is None:

@@ -15,7 +15,7 @@ from ..capture.pair import TIMINGS, pair_name, pair_variants, require_program
 from ..capture.plan import Plan, PlannedVariant
 from ..capture.recorders import choose_recorder
 from ..traces.errors import RecorderError, UsageError
-from ..traces.run import nearest
+from ..traces.faults import nearest
 from ..workloads import catalog
 
 FILE_VARIANTS: Final = (("baseline", ""), ("optimized", ""))

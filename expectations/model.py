@@ -11,7 +11,9 @@ A claim is one testable statement with the place its bound comes from. Two types
                      side gets at least so many items (tokens, samples: its required work) done per second.
     MechanismClaim   one metric of the trace (`metrics.METRICS`) lies inside `bound`: the reason for the speedup.
 
-These are values; `parse` makes them from strict JSON and `load` finds the files. Nothing here reads or writes one.
+These are values, and the one model of the files: `claims/parse.py` reads by their annotations and makes the JSON Schema of them,
+and `claims/rules.py` says how the parts of a claim fit together. Only files are held to this: `accept` opens bounds to
+infinity while it measures.
 """
 
 from __future__ import annotations
@@ -19,14 +21,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal, get_args
+
+from pydantic import Field
+
+from .strict import Identifier, Number, Positive, Text, WholeNumber, null_is
 
 SCHEMA: Final = "aisp-trace/expectations/1"
 
 ANY: Final = "any"
 """The hardware key of claims that hold on every machine."""
 
-SOURCE_KINDS: Final = ("measured", "model", "datasheet", "definition")
+SourceKind = Literal["measured", "model", "datasheet", "definition"]
+SOURCE_KINDS: Final[tuple[SourceKind, ...]] = get_args(SourceKind)
 """Where a bound may come from: a run, a calculation, a vendor's figure, or the meaning of the words."""
 
 
@@ -34,8 +41,8 @@ SOURCE_KINDS: Final = ("measured", "model", "datasheet", "definition")
 class Bound:
     """The closed interval a value must lie in; null leaves that side open. At least one side is given."""
 
-    minimum: float | None
-    maximum: float | None
+    minimum: Annotated[Number | None, Field(alias="min")] = None
+    maximum: Annotated[Number | None, Field(alias="max")] = None
 
     def __str__(self) -> str:
         """``>= 1.5``, ``<= 0.02`` or ``1.5 .. 3``."""
@@ -68,10 +75,10 @@ class Source:
     `also` are earlier runs that the bound was measured in, too.
     """
 
-    kind: str
-    run: str | None
-    text: str
-    also: tuple[str, ...] = ()
+    kind: SourceKind
+    run: Annotated[Text | None, Field(default=None)]  # of files alone: code says it
+    text: Text
+    also: Annotated[tuple[Text, ...], null_is((), tuple[Text, ...])] = ()
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -83,16 +90,21 @@ class Source:
 class Provenance:
     """Under what circumstances a bound was measured. `spread` is (max - min) / median over the rounds."""
 
-    commit: str | None
-    driver: str | None
-    torch: str | None
-    nsys: str | None
-    rounds: int | None
-    spread: float | None
-    recorded_utc: str | None
+    commit: Text | None = None
+    driver: Text | None = None
+    torch: Text | None = None
+    nsys: Text | None = None
+    rounds: WholeNumber | None = None
+    spread: Number | None = None
+    recorded_utc: Text | None = None
 
 
-@dataclass(frozen=True, slots=True)
+Floors = Annotated[
+    Mapping[str, Positive], Field(min_length=1, description="least items per second, for either or both")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimeClaim:
     """`variant` against `baseline`, judged on untraced rounds.
 
@@ -103,20 +115,23 @@ class TimeClaim:
     in the unit that the workload states (tokens, samples).
     """
 
-    id: str
-    workload: str
-    variant: str
-    baseline: str
-    size: str | None
-    ratio: Bound
-    max_ms: Mapping[str, float]
-    why: str
+    type: Literal["time"] = "time"
+    id: Identifier
+    workload: Text
+    variant: Text
+    baseline: Text
+    size: Annotated[Text | None, Field(description="times belong to one size; null where the workload has none")]
+    ratio: Annotated[Bound, Field(description="time of baseline / time of variant; above max is better than expected")]
+    max_ms: Annotated[
+        Mapping[str, Positive], Field(description="most milliseconds of one iteration, for baseline and variant")
+    ]
+    min_items_per_s: Annotated[Floors, null_is({}, Floors)] = field(default_factory=dict)
+    why: Text
     source: Source
-    provenance: Provenance | None
-    min_items_per_s: Mapping[str, float] = field(default_factory=dict)
+    provenance: Provenance | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MechanismClaim:
     """A `metric` of the trace of `variant`, judged on the measured window.
 
@@ -125,19 +140,20 @@ class MechanismClaim:
     `size` null means every size of the workload.
     """
 
-    id: str
-    workload: str
-    variant: str
-    metric: str
-    of: str | None
-    stage: str | None
-    against: str | None
-    size: str | None
+    type: Literal["mechanism"] = "mechanism"
+    id: Identifier
+    workload: Text
+    variant: Text
+    size: Text | None = None
+    metric: Text
+    of: Text | None = None
+    stage: Text | None = None
+    against: Text | None = None
     bound: Bound
-    unit: str
-    why: str
+    unit: Text
+    why: Text
     source: Source
-    provenance: Provenance | None
+    provenance: Provenance | None = None
 
     def quantity(self) -> str:
         """The value in words: ``overlap.efficiency copy|compute of optimized``."""

@@ -20,7 +20,8 @@ from pathlib import Path
 from aisp_trace.analyze.words import size
 from aisp_trace.report.terminal import console
 from aisp_trace.traces.errors import AispTraceError, InputError, UsageError
-from aisp_trace.traces.run import MANIFEST, Run, Variant, load_run, nearest, write_json
+from aisp_trace.traces.faults import nearest
+from aisp_trace.traces.run import MANIFEST, Run, Variant, load_run, write_json
 from aisp_trace.traces.scrub.run import scrub_run
 
 

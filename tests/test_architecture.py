@@ -3,7 +3,7 @@
 traces        none of ours
 kernels       none of ours
 capture       the modules of traces that need only the standard library: run, errors, scrub, calibration
-workloads     kernels, capture.stages, traces.run, traces.errors, traces.calibration, traces.heap
+workloads     kernels, capture.stages, traces.run, traces.errors, traces.faults, traces.calibration, traces.heap
 analyze       traces
 expectations  traces, analyze
 report        traces, workloads.catalog, analyze, expectations
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LIGHT = (
     *("traces.run", "traces.errors", "traces.output", "traces.scrub", "traces.calibration", "traces.hardware_key"),
-    *("traces.content", "traces.documents"),
+    *("traces.content", "traces.documents", "traces.faults"),
 )
 """What a GPU host without the analysis libraries may use."""
 
@@ -37,7 +37,10 @@ ARROWS = {
     "traces": (),
     "kernels": (),
     "capture": LIGHT,
-    "workloads": ("kernels", "capture.stages", "traces.run", "traces.errors", "traces.calibration", "traces.heap"),
+    "workloads": (
+        *("kernels", "capture.stages"),
+        *("traces.run", "traces.errors", "traces.faults", "traces.calibration", "traces.heap"),
+    ),
     "analyze": ("traces",),
     "expectations": ("traces", "analyze"),
     "report": ("traces", "workloads.catalog", "analyze", "expectations"),
@@ -218,7 +221,7 @@ def test_what_the_arrows_allow_is_silent(package: str, source: str) -> None:
     ("folder", "forbidden"),
     [
         ("traces", {"torch", "plotly"}),
-        ("capture", {"torch", "nvtx", "polars", "plotly", "numpy", "pandas", "pyarrow"}),
+        ("capture", {"torch", "nvtx", "polars", "plotly", "numpy", "pandas", "pyarrow", "pydantic"}),
         ("analyze", {"torch", "plotly"}),
         ("cli", {"torch"}),
     ],
@@ -234,12 +237,12 @@ def test_importing_a_folder_loads_nothing_heavy(folder: str, forbidden: set[str]
 
 def test_what_capture_may_use_of_traces_is_light() -> None:
     """`capture` may import these inside a function, where the test above does not look."""
-    heavy = {"torch", "nvtx", "polars", "plotly", "numpy", "pandas", "pyarrow"}
+    heavy = {"torch", "nvtx", "polars", "plotly", "numpy", "pandas", "pyarrow", "pydantic"}
     assert loaded_by(f"import {', '.join(f'aisp_trace.{module}' for module in LIGHT)}") & heavy == set()
 
 
 def test_the_packages_themselves_import_nothing_but_ours() -> None:
-    heavy = {"torch", "nvtx", "polars", "plotly", "numpy", "pandas", "pyarrow", "typer"}
+    heavy = {"torch", "nvtx", "polars", "plotly", "numpy", "pandas", "pyarrow", "pydantic", "typer"}
     names = ", ".join(f"aisp_trace.{folder}" for folder in ARROWS)
     assert loaded_by(f"import {names}") & heavy == set()
 

@@ -170,6 +170,8 @@ def test_wrong_expectations_leave_2(check: Check, tmp_path: Path) -> None:
     assert code == 2
     assert "unknown key 'bund'; did you mean 'bound'?" in out
     assert check(run, "--expectations", tmp_path / "absent")[0] == 2
+    code, out = check(run, "--expectations", claims(tmp_path / "mine", {**MECHANISM, "bund": 1, "why": 3}))
+    assert (code, len(out.splitlines()), out.count("aisp-trace: ")) == (2, 2, 2), "a line a fault"
 
 
 def test_hostile_names_do_not_reach_the_terminal(check: Check, tmp_path: Path) -> None:

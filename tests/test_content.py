@@ -290,7 +290,7 @@ def test_variants_of_one_name_are_refused(work: Path) -> None:
     document = json.loads((work / "run" / MANIFEST).read_text())
     document["variants"][1]["name"] = document["variants"][0]["name"]
     (work / "run" / MANIFEST).write_text(json.dumps(document))
-    with pytest.raises(InputError, match="two variants are called 'baseline'; give each its own name"):
+    with pytest.raises(InputError, match="variants: two are called 'baseline'; give each its own name"):
         load_run(work / "run")
 
 

@@ -13,7 +13,7 @@ from rich.cells import cell_len as display_width
 
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.claims.diff import differences
-from aisp_trace.expectations.claims.schema import schema
+from aisp_trace.expectations.claims.parse import schema
 from aisp_trace.expectations.model import ANY, Bound
 from aisp_trace.tests.judging.build import mechanism, time_claim
 from aisp_trace.tests.test_expectations_files import MECHANISM, TIME, put, text
@@ -112,6 +112,12 @@ def test_validate_reads_every_file_and_tells_all_errors(aisp: Aisp, folder: Path
     code, out = aisp("validate", "--json", folder)
     errors = [f["error"] for f in json.loads(out)["files"]]
     assert (code, sum(e is None for e in errors), len(errors)) == (2, 3, 5)
+    put(folder, "expectations_b200.json", text({**TIME, "ration": 1, "why": 3}, key="b200"))
+    out = aisp("validate", folder)[1]
+    assert (
+        sum(line.startswith("wrong: ") and "expectations_b200.json: claims[0]" in line for line in out.splitlines())
+        == 2
+    )
     alone = put(tmp_path / "drafts", "draft.json", text(TIME)) / "draft.json"  # any name will do for a file by itself
     assert aisp("validate", alone)[0] == 0
 

@@ -81,14 +81,15 @@ REFUSED: list[tuple[dict[str, Any], str, Any, str]] = [
     (MECHANISM, "why", "", "1 to 500 printable characters"),
     (MECHANISM, "why", "red \x1b[31m", "printable characters"),
     (MECHANISM, "why", "x" * 501, "1 to 500 printable characters"),
-    (MECHANISM, "why", 3, "'why' must be text, found a number"),
+    (MECHANISM, "why", 3, "claims[0].why: expected text, found a number"),
     (MECHANISM, "id", "Has Spaces", "write lower-case letters"),
-    (MECHANISM, "type", "speed", "it must be 'time' or 'mechanism'"),
+    (MECHANISM, "type", "speed", "type is 'speed'; it must be 'mechanism' or 'time'"),
+    (MECHANISM, "type", ..., "claims[0]: key 'type' is missing; it must be 'mechanism' or 'time'"),
     (MECHANISM, "metric", "overlap.eficiency", "no metric is called 'overlap.eficiency'; did you mean"),
     (MECHANISM, "of", "copy|compuet", "has no 'copy|compuet'; did you mean 'copy|compute'?"),
     (MECHANISM, "of", ..., "needs 'of', one of copy|compute"),
-    (MECHANISM, "unit", "percent", "unit is 'percent', but this claim is in 'fraction'"),
-    (MECHANISM, "against", "baseline", "unit is 'fraction', but this claim is in 'ratio'"),
+    (MECHANISM, "unit", "percent", "unit: is 'percent', but this claim is in 'fraction'"),
+    (MECHANISM, "against", "baseline", "unit: is 'fraction', but this claim is in 'ratio'"),
     (MECHANISM, "against", "optimized", "'optimized' is compared with itself"),
     (MECHANISM, "bound", {}, "bounds nothing"),
     (MECHANISM, "bound", {"min": None, "max": None}, "bounds nothing"),
@@ -96,18 +97,19 @@ REFUSED: list[tuple[dict[str, Any], str, Any, str]] = [
     (MECHANISM, "bound", {"max": 1}, "every value of overlap.efficiency is <= 1; give a bound that can be missed"),
     (MECHANISM, "bound", {"min": 2, "max": 1}, "min 2 is above max 1"),
     (MECHANISM, "bound", 0.5, "expected an object, found a number"),
-    (MECHANISM, "bound", {"min": True}, "'min' must be a number, found true or false"),
-    (MECHANISM, "bound", {"min": "0.5"}, "'min' must be a number, found text"),
+    (MECHANISM, "bound", {"min": True}, "claims[0].bound.min: expected a number, found true or false"),
+    (MECHANISM, "bound", {"min": "0.5"}, "claims[0].bound.min: expected a number, found text"),
     (MECHANISM, "bound", {"min": 10**400}, "does not fit 64 bits"),
-    (MECHANISM, "source.kind", "guess", "kind is 'guess'"),
+    (MECHANISM, "source.kind", "guess", "is 'guess'; it must be 'measured' or 'model' or"),
+    (MECHANISM, "source.kind", "measurd", "is 'measurd'; did you mean 'measured'?"),
     (MECHANISM, "source.run", "pipeline-1", "comes from no run"),
     (TIME, "source.run", ..., "a measured bound names its 'run'"),
-    (TIME, "source.also", "pipeline-0", "'also' must be a list, found text"),
-    (TIME, "source.also", [3], "'also' must be text, found a number"),
+    (TIME, "source.also", "pipeline-0", "claims[0].source.also: expected a list, found text"),
+    (TIME, "source.also", [3], "claims[0].source.also[0]: expected text, found a number"),
     (MECHANISM, "source.also", ["pipeline-0"], "comes from no run"),
     (TIME, "provenance", None, "a measured bound needs its 'provenance'"),
     (TIME, "provenance.commit", None, "at least 'commit' and 'recorded_utc'"),
-    (TIME, "provenance.rounds", 7.5, "it is a whole number"),
+    (TIME, "provenance.rounds", 7.5, "expected a whole number, found 7.5"),
     (TIME, "size", ..., "key 'size' is missing"),
     (TIME, "baseline", "optimized", "'optimized' is compared with itself"),
     (TIME, "ratio.min", ..., "min must be a number above 0"),
@@ -115,10 +117,10 @@ REFUSED: list[tuple[dict[str, Any], str, Any, str]] = [
     (TIME, "max_ms.optimized", ..., "key 'optimized' is missing"),
     (TIME, "max_ms.optimized", 0, "it must be above 0"),
     (TIME, "max_ms", [1], "expected an object, found a list"),
-    (TIME, "min_items_per_s", {}, "bounds nothing; name 'baseline', 'optimized' or both"),
+    (TIME, "min_items_per_s", {}, "min_items_per_s: is empty; leave the key out"),
     (TIME, "min_items_per_s", {"optimised": 1}, "unknown key 'optimised'; did you mean 'optimized'?"),
     (TIME, "min_items_per_s", {"optimized": 0}, "it must be above 0"),
-    (TIME, "min_items_per_s", {"optimized": "fast"}, "must be a number, found text"),
+    (TIME, "min_items_per_s", {"optimized": "fast"}, "min_items_per_s.optimized: expected a number, found text"),
 ]
 
 
@@ -150,7 +152,10 @@ def test_a_wrong_claim_is_refused_in_words(claim: dict[str, Any], path: str, val
         ),
         ('{"schema": "aisp-trace/expectations/1", "claims": []}', "key 'hardware_key' is missing"),
         ('{"schema": "aisp-trace/expectations/1", "hardware_key": "H100!", "claims": []}', "write lower-case"),
-        ('{"schema": "aisp-trace/expectations/1", "hardware_key": "any", "claims": {}}', "must be a list"),
+        (
+            '{"schema": "aisp-trace/expectations/1", "hardware_key": "any", "claims": {}}',
+            "claims: expected a list, found an object",
+        ),
         ('{"schema": "aisp-trace/expectations/1", "hardware_key": "any", "claims": [1]}', "found a number"),
         ('{"schema": "aisp-trace/expectations/1", "hardware_key": "any", "claim": []}', "did you mean 'claims'?"),
     ],
@@ -160,6 +165,56 @@ def test_a_wrong_file_is_refused_in_words(source: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(source, "my.json")
     assert words in str(caught.value)
+
+
+def faults_of(source: str) -> tuple[str, ...]:
+    with pytest.raises(InputError) as caught:
+        parse(source, "my.json")
+    return caught.value.args
+
+
+def test_everything_that_is_wrong_is_told_at_once_a_line_each() -> None:
+    wrong_parts = {**MECHANISM, "varient": "x", "why": 3, "bound": {"minimum": 1}, "source": {"kind": "measurd"}}
+    wrong_together = {**TIME, "baseline": "optimized", "ratio": {"min": 0}, "provenance": {"commit": "abc"}}
+    assert faults_of(text(wrong_parts, wrong_together, {**MECHANISM, "of": None, "unit": "GB/s"}, key="H100")) == (
+        "my.json: hardware_key: 'H100' names files; write lower-case letters, digits, '_', '.', '-'",
+        "my.json: claims[0].bound: unknown key 'minimum'; did you mean 'min'?",
+        "my.json: claims[0].why: expected text, found a number",
+        "my.json: claims[0].source.kind: is 'measurd'; did you mean 'measured'?; it must be 'measured' or 'model' or "
+        "'datasheet' or 'definition'",
+        "my.json: claims[0].source: key 'text' is missing",
+        "my.json: claims[0]: unknown key 'varient'; did you mean 'variant'?",
+        "my.json: claims[1].provenance: a measured bound needs at least 'commit' and 'recorded_utc'",
+        "my.json: claims[1]: 'optimized' is compared with itself; name another baseline",
+        "my.json: claims[1].ratio: min must be a number above 0, the least speedup that is claimed",
+        "my.json: claims[1].max_ms: unknown key 'baseline'",
+        "my.json: claims[2]: overlap.efficiency needs 'of', one of " + ", ".join(METRICS["overlap.efficiency"].choices),
+        "my.json: claims[2].unit: is 'GB/s', but this claim is in 'fraction'",
+    )
+
+
+def test_how_the_claims_of_a_file_fit_together_is_told_at_once() -> None:
+    hidden = {**MECHANISM, "metric": "overlap.hidden"}
+    assert faults_of(text(hidden, hidden, TIME, key=ANY)) == (
+        "my.json: two claims have the id 'pipeline.hidden'; give each its own",
+        "my.json: claims[0]: overlap.hidden holds on one machine only; move it to expectations_<hardware_key>.json",
+        "my.json: claims[1]: overlap.hidden holds on one machine only; move it to expectations_<hardware_key>.json",
+        "my.json: claims[2]: a time holds on one machine; move the claim to expectations_<hardware_key>.json",
+    )
+
+
+@pytest.mark.parametrize(("many", "last"), [(20, "claims[19]: "), (21, "and 1 more fault"), (25, "and 5 more faults")])
+def test_of_very_many_faults_the_first_twenty_are_told(many: int, last: str) -> None:
+    told = faults_of(text(*[{**MECHANISM, "id": f"a{i}", "varient": "x"} for i in range(many)]))
+    assert len(told) == min(many, 21)
+    assert told[-1].startswith(f"my.json: {last}")
+
+
+def test_another_versions_file_is_only_told_so() -> None:
+    source = text({**MECHANISM, "varient": "x"}).replace("expectations/1", "expectations/2")
+    assert faults_of(source) == (
+        "my.json has schema 'aisp-trace/expectations/2', not 'aisp-trace/expectations/1'; write it for this version",
+    )
 
 
 def test_a_float_too_large_is_not_finite() -> None:

@@ -6,13 +6,14 @@ missing or wrongly typed key is an `InputError`. Only the standard library is ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from .documents import CALIBRATION
 from .errors import InputError
+from .faults import refusal
 from .hardware_key import calibration_name
 from .run import Hardware, from_json, read_document
 
@@ -125,24 +126,27 @@ def load_measured(file: Path) -> Measured:
 
 
 def check_links(links: Sequence[Link], where: str) -> None:
-    """Raises `InputError` for a link that does not exist in the model or whose rates cannot be rates."""
+    """Raises an `InputError` that tells every link that does not exist in the model, or whose rates cannot be rates."""
+    if faults := [("", fault) for fault in _link_faults(links)]:
+        raise refusal(where, faults)
+
+
+def _link_faults(links: Sequence[Link]) -> Iterator[str]:
     seen = set()
     for link in links:
         if link.kind not in LINK_KINDS or link.memory not in LINK_MEMORY:
-            raise InputError(
-                f"{where}: a link has kind {link.kind!r} and memory {link.memory!r}; "
+            yield (
+                f"a link has kind {link.kind!r} and memory {link.memory!r}; "
                 f"kinds are {', '.join(LINK_KINDS)}, memories {', '.join(LINK_MEMORY)}"
             )
         key = (link.kind, link.memory, link.src_device, link.dst_device)
         if key in seen:
-            raise InputError(f"{where}: link {link.name} is there twice; keep one")
+            yield f"link {link.name} is there twice; keep one"
         seen.add(key)
         sizes = [rate.nbytes for rate in link.rates]
         if not sizes or sizes != sorted(set(sizes)) or sizes[0] <= 0:
-            raise InputError(f"{where}: the rates of link {link.name} are not by ascending size; calibrate again")
+            yield f"the rates of link {link.name} are not by ascending size; calibrate again"
         for rate in link.rates:
             ordered = 0 < rate.low_bytes_per_s <= rate.median_bytes_per_s <= rate.high_bytes_per_s < float("inf")
             if not ordered or rate.n < 1 or rate.copies < 1 or not 0 <= rate.spread < float("inf"):
-                raise InputError(
-                    f"{where}: link {link.name} has an impossible rate at {rate.nbytes} bytes; calibrate again"
-                )
+                yield f"link {link.name} has an impossible rate at {rate.nbytes} bytes; calibrate again"

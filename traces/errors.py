@@ -1,4 +1,4 @@
-"""Every error a person may see. Each message is one sentence: what was asked, what was found, what to do.
+"""Every error a person may see. Each line of one is a sentence: what was asked, what was found, what to do.
 
     AispTraceError            exit 2, printed without a traceback
     ├── UsageError            an option, name or key that does not exist, or two that contradict
@@ -15,9 +15,15 @@ from __future__ import annotations
 
 
 class AispTraceError(Exception):
-    """Base of all errors meant for people; ``exit_code`` is what the command line leaves with."""
+    """Base of all errors meant for people; ``exit_code`` is what the command line leaves with.
+
+    One that tells several faults of a document (`faults.refusal`) has a sentence for each in ``args``.
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.args))
 
 
 class UsageError(AispTraceError):

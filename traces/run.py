@@ -19,11 +19,11 @@ The manifest is strict JSON: an unknown or missing key is an `InputError`. All t
 
 from __future__ import annotations
 
+import functools
 import json
-import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -32,6 +32,7 @@ from .content import KEY, NAME, RUN_ID, one_line
 from .documents import MANIFEST as MANIFEST_KIND
 from .documents import Kind, read
 from .errors import InputError
+from .faults import found, nearest, refusal
 from .output import replacing
 
 SCHEMA: Final = "aisp-trace/run/1"
@@ -297,7 +298,8 @@ def load_run(path: Path) -> Run:
 def load_manifest(file: Path) -> Manifest:
     """The manifest in `file`; raises `InputError` for anything that is not exactly one."""
     manifest = from_json(Manifest, read_document(file, SCHEMA, MANIFEST_KIND), str(file))
-    _check_names(manifest, str(file))
+    if faults := list(_name_faults(manifest)):
+        raise refusal(str(file), faults)
     return manifest
 
 
@@ -310,39 +312,43 @@ def read_document(file: Path, schema: str, kind: Kind) -> dict[str, Any]:
     return data
 
 
-def _check_names(manifest: Manifest, where: str) -> None:
-    """Raise `InputError` for what names files or begins lines and is no name: nothing later looks again."""
-    _check_name(manifest.run_id, RUN_ID, f"{where}: run_id")
-    _check_name(manifest.hardware.key, KEY, f"{where}: hardware.key")
-    check_workload(manifest.workload, f"{where}: workload")
+def _name_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """What names files or begins lines and is no name: nothing later looks again."""
+    named = [("run_id", manifest.run_id, RUN_ID), ("hardware.key", manifest.hardware.key, KEY)]
+    named += [(f"variants[{i}].name", variant.name, NAME) for i, variant in enumerate(manifest.variants)]
+    for path, name, rule in named:
+        if not rule.fullmatch(name):
+            yield (
+                path,
+                f"is {name[:80]!r}, and it names files; it must be letters, digits, '_', '.' and '-', a letter or digit "
+                f"first, as in {rule.pattern}",
+            )
+    if not _printable(manifest.workload):
+        yield "workload", f"is {manifest.workload[:80]!r}; it must be {_PRINTABLE}"
     names = [variant.name for variant in manifest.variants]
+    for twice in dict.fromkeys(name for name in names if names.count(name) > 1):
+        yield "variants", f"two are called {twice!r}; give each its own name"
     for i, variant in enumerate(manifest.variants):
-        _check_name(variant.name, NAME, f"{where}: variants[{i}].name")
-        if variant.name in names[:i]:
-            raise InputError(f"{where}: two variants are called {variant.name!r}; give each its own name")
         recording = variant.recording
-        for key, path in () if recording is None else (("trace", recording.trace), ("kind_file", recording.kind_file)):
-            if path is not None and not _inside(path):
-                raise InputError(
-                    f"{where}: variants[{i}].recording.{key} is {path[:80]!r}, which is no file inside of the run's folder; "
-                    "correct the manifest"
+        for key, file in () if recording is None else (("trace", recording.trace), ("kind_file", recording.kind_file)):
+            if file is not None and not _inside(file):
+                yield (
+                    f"variants[{i}].recording.{key}",
+                    f"is {file[:80]!r}, which is no file inside of the run's folder; correct the manifest",
                 )
 
 
-def _check_name(name: str, rule: re.Pattern[str], where: str) -> None:
-    if not rule.fullmatch(name):
-        raise InputError(
-            f"{where} is {name[:80]!r}, and it names files; it must be letters, digits, '_', '.' and '-', a letter or digit "
-            f"first, as in {rule.pattern}"
-        )
+_PRINTABLE: Final = f"1 to {LONGEST_WORKLOAD} printable characters on one line"
 
 
 def check_workload(name: str, where: str) -> None:
     """Raise `InputError` unless `name` is 1 to `LONGEST_WORKLOAD` printable characters on one line: output repeats it."""
-    if not 0 < len(name) <= LONGEST_WORKLOAD or not name.isprintable():
-        raise InputError(
-            f"{where} is {name[:80]!r}; it must be 1 to {LONGEST_WORKLOAD} printable characters on one line"
-        )
+    if not _printable(name):
+        raise InputError(f"{where} is {name[:80]!r}; it must be {_PRINTABLE}")
+
+
+def _printable(name: str) -> bool:
+    return 0 < len(name) <= LONGEST_WORKLOAD and name.isprintable()
 
 
 def _inside(path: str) -> bool:
@@ -378,54 +384,59 @@ T = TypeVar("T")
 
 
 def from_json(cls: type[T], data: Any, where: str) -> T:
-    """`data` as dataclass `cls`, strictly: unknown, missing or wrongly typed keys raise `InputError` naming them."""
-    value = _convert(cls, data, where)
+    """`data` as dataclass `cls`, strictly: an `InputError` tells every key that is unknown, missing or wrongly typed."""
+    faults: list[tuple[str, str]] = []
+    value = _convert(cls, data, "", faults)
+    if faults:
+        raise refusal(where, faults)
     return typing.cast(T, value)
 
 
-def _convert(hint: Any, data: Any, where: str) -> Any:
+def _convert(hint: Any, data: Any, path: str, faults: list[tuple[str, str]]) -> Any:
+    """`data` as `hint` says; null, and a line more in `faults`, where it is something else."""
     if is_dataclass(hint) and isinstance(hint, type):
-        return _convert_dataclass(hint, data, where)
+        return _convert_dataclass(hint, data, path, faults)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return data
     if origin in (typing.Union, types.UnionType):
-        if data is None and type(None) in args:
-            return None
-        remaining = [a for a in args if a is not type(None)]
-        return _convert(remaining[0], data, where)
-    if origin in (Sequence, list, tuple) or (isinstance(origin, type) and issubclass(origin, Sequence)):
-        if not isinstance(data, list):
-            raise InputError(f"{where}: expected a list, found {type(data).__name__}")
-        return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(data))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        if not isinstance(data, dict):
-            raise InputError(f"{where}: expected an object, found {type(data).__name__}")
-        return {k: _convert(args[1], v, f"{where}.{k}") for k, v in data.items()}
-    if hint is float and isinstance(data, int) and not isinstance(data, bool):
+        return None if data is None else _convert(args[0], data, path, faults)
+    if origin is Sequence and isinstance(data, list):
+        return tuple(_convert(args[0], item, f"{path}[{i}]", faults) for i, item in enumerate(data))
+    if origin is Mapping and isinstance(data, dict):
+        return {k: _convert(args[1], v, f"{path}.{k}", faults) for k, v in data.items()}
+    if hint is float and type(data) is int:
         return float(data)
-    if not isinstance(data, hint) or (hint is int and isinstance(data, bool)):
-        raise InputError(f"{where}: expected {hint.__name__}, found {type(data).__name__}")
+    if type(data) is not hint:
+        what = f"{data:g}" if hint is int and type(data) is float else found(data)
+        faults.append((path.lstrip("."), f"expected {_KINDS[origin or hint]}, found {what}"))
+        return None
     return data
 
 
-def _convert_dataclass(cls: type[Any], data: Any, where: str) -> Any:
+_KINDS: Final[Mapping[Any, str]] = {
+    Sequence: "a list",
+    Mapping: "an object",
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
+def _convert_dataclass(cls: Any, data: Any, path: str, faults: list[tuple[str, str]]) -> Any:
     if not isinstance(data, dict):
-        raise InputError(f"{where}: expected an object, found {type(data).__name__}")
-    hints = typing.get_type_hints(cls)
-    known = {f.name for f in fields(cls)}
-    for key in data:
-        if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}{nearest(key, known)}")
-    missing = sorted({f.name for f in fields(cls) if not f.metadata.get("added")} - set(data))
-    if missing:
-        raise InputError(f"{where}: key {missing[0]!r} is missing")
-    return cls(**{k: _convert(hints[k], v, f"{where}.{k}") for k, v in data.items()})
+        faults.append((path.lstrip("."), f"expected an object, found {found(data)}"))
+        return None
+    hints = _hints(cls)
+    unknown = [key for key in data if key not in hints]
+    missing = [f.name for f in fields(cls) if f.name not in data and not f.metadata.get("added")]
+    faults += [(path.lstrip("."), f"unknown key {key!r}{nearest(key, hints)}") for key in unknown]
+    faults += [(path.lstrip("."), f"key {key!r} is missing") for key in missing]
+    known = {k: _convert(hints[k], v, f"{path}.{k}", faults) for k, v in data.items() if k in hints}
+    return None if unknown or missing else cls(**known)
 
 
-def nearest(word: str, known: typing.Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the closest of `known`, or nothing."""
-    import difflib
-
-    close = difflib.get_close_matches(word, sorted(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+@functools.cache
+def _hints(cls: Any) -> Mapping[str, Any]:
+    return typing.get_type_hints(cls)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ..traces.errors import UsageError
-from ..traces.run import nearest
+from ..traces.faults import nearest
 
 SIZES: Final = ("tiny", "default", "large")
 """tiny: continuous integration, under a second; default: what claims are made for; large: the same shape, longer."""

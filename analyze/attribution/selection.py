@@ -170,7 +170,7 @@ def instances(found: Stages, name: str, trace: Trace) -> Ints:
             rows = rows[[number]]
         if len(rows):
             return rows.astype(np.int64)
-    from ...traces.run import nearest
+    from ...traces.faults import nearest
 
     near = nearest(name, (n for n, _ in _count(found) if len(n) <= LONGEST_NAME))
     raise UsageError(f"{_where(found, trace)} has no range called {name!r}{near}; {_names(found)}")

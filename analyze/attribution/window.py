@@ -80,7 +80,7 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
     if len(rows) == 0:
         rows = stages.named(wanted)
     if len(rows) == 0:
-        from ...traces.run import nearest
+        from ...traces.faults import nearest
 
         known = sorted(set(stages.paths))
         raise UsageError(

@@ -63,8 +63,9 @@ def validate(
         print_json(validation_document(found))
     else:
         for v in found:
-            say(f"{v.path}: {v.claims} claims" if v.error is None else f"wrong: {v.error}")
-    return 2 if any(v.error is not None for v in found) else 0
+            for line in [f"wrong: {fault}" for fault in v.faults] or [f"{v.path}: {v.claims} claims"]:
+                say(line)
+    return 2 if any(v.faults for v in found) else 0
 
 
 @app.command(
@@ -95,6 +96,6 @@ def diff(
 @app.command(epilog=examples("expectations schema > expectations.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of an expectation file."""
-    from ...expectations.claims.schema import schema as made
+    from ...expectations.claims.parse import schema as made
 
     print_json(made())

@@ -9,7 +9,7 @@ import typer
 
 from ...report.terminal.console import aside, meter, say
 from ...traces.errors import UsageError
-from ...traces.run import nearest
+from ...traces.faults import nearest
 from ..app import examples, new_app
 from ..options import Attribution, Below, Depth, Domain, Force, OneSource, Stages, Window
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 
 from ...traces.errors import UsageError
+from ...traces.faults import nearest
 from ...traces.hardware_key import slug
-from ...traces.run import nearest
 from ..claims.diff import LOOSER, REWORDED, Difference, differences
 from ..judging.evidence import Evidence
 from ..judging.judge import judge

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...traces.content import one_line
 from ...traces.documents import EXPECTATIONS, read_text
 from ...traces.errors import InputError
-from ...traces.run import nearest
+from ...traces.faults import nearest
 from ..model import ANY, Claim, ExpectationFile, Expectations
 from .diff import Difference, differences
 from .load import FILE_PREFIX, PATTERN, choose_folder, load_expectations, load_file, load_folder
@@ -21,11 +21,11 @@ from .wanted import load_wanted
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """One file: how many claims it holds, or one sentence about what is wrong."""
+    """One file: how many claims it holds, or a sentence for each thing that is wrong."""
 
     path: Path
     claims: int
-    error: str | None
+    faults: tuple[str, ...] = ()
 
 
 Differing = tuple[tuple[str, tuple[Difference, ...]], ...]
@@ -59,7 +59,7 @@ def validations(paths: Sequence[Path] | None) -> list[Validation]:
         if not files:
             raise InputError(f"{path} holds no file {PATTERN}; name a folder that does")
         alone = [_validated(file) for file in files]
-        if path.is_dir() and all(v.error is None for v in alone):
+        if path.is_dir() and not any(v.faults for v in alone):
             found += _together(path, alone)
         else:
             found += alone
@@ -81,20 +81,20 @@ def differing(old: Path, new: Path | None) -> Differing:
 def _validated(file: Path) -> Validation:
     try:
         if file.name == WANTED:
-            return Validation(file, len(load_wanted(file.parent)), None)
+            return Validation(file, len(load_wanted(file.parent)))
         # A file by itself may have any name; in a folder its name says which machine it is for.
         named = file.name.startswith(FILE_PREFIX)
         claims = load_file(file).claims if named else parse(read_text(file, EXPECTATIONS), str(file)).claims
-        return Validation(file, len(claims), None)
+        return Validation(file, len(claims))
     except InputError as exc:
-        return Validation(file, 0, str(exc))
+        return Validation(file, 0, exc.args)
 
 
 def _together(folder: Path, alone: list[Validation]) -> list[Validation]:
     try:
         load_folder(folder, "option")
     except InputError as exc:
-        return [*alone, Validation(folder, 0, str(exc))]
+        return [*alone, Validation(folder, 0, exc.args)]
     return alone
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
-from ..model import Bound, Claim, MechanismClaim, TimeClaim
+from ..model import Bound, Claim, MechanismClaim
 
 TIGHTER: Final = "tighter"
 LOOSER: Final = "looser"
@@ -98,13 +98,12 @@ def _parts(claim: Claim) -> dict[str, Bound]:
 
 def _statement(claim: Claim) -> str:
     """Everything that says what is claimed, leaving out how much and why."""
-    kind = "time" if isinstance(claim, TimeClaim) else "mechanism"
     said = [
         f"{field.name} {value}"
         for field in fields(claim)
-        if field.name not in ("id", *_BOUNDS, *_WORDS) and (value := getattr(claim, field.name)) is not None
+        if field.name not in ("id", "type", *_BOUNDS, *_WORDS) and (value := getattr(claim, field.name)) is not None
     ]
-    return f"{kind}: {', '.join(said)}"
+    return f"{claim.type}: {', '.join(said)}"
 
 
 def _compare(old: float | None, new: float | None, outward: int) -> int:

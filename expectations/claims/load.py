@@ -8,7 +8,8 @@ from typing import Final
 from ...traces.documents import EXPECTATIONS, read_text
 from ...traces.errors import InputError
 from ..model import ANY, ExpectationFile, Expectations
-from .parse import parse, refuse_twins
+from .parse import parse
+from .rules import refuse_twins
 
 FILE_PREFIX: Final = "expectations_"
 PATTERN: Final = f"{FILE_PREFIX}*.json"

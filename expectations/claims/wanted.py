@@ -13,22 +13,22 @@ asked for: every variant gets one against the baseline.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, ClassVar, Final, Literal
 
-from ...traces import documents
-from ...traces.documents import EXPECTATIONS
-from ...traces.errors import InputError
-from ...traces.run import nearest
+from pydantic import ConfigDict, TypeAdapter
+
+from ...traces.documents import EXPECTATIONS, read_text
+from ..metrics.registry import METRICS
 from ..model import Bound, MechanismClaim, Source
-from .parse import check_metric
-from .strict import Fields
+from ..strict import STRICT, Fault, Identifier, Rule, Text, read
+from .rules import metric_faults, twins
 
 FILE: Final = "wanted_claims.json"
 SCHEMA: Final = "aisp-trace/wanted-claims/1"
-SIDES: Final = ("min", "max", "both")
 
-_KEYS: Final = ("id", "workload", "variant", "metric", "of", "stage", "against", "side", "why")
 _OPEN: Final = {
     "min": Bound(float("-inf"), None),
     "max": Bound(None, float("inf")),
@@ -36,47 +36,49 @@ _OPEN: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    id: Identifier
+    workload: Text
+    variant: Text
+    metric: Text
+    of: Text | None = None
+    stage: Text | None = None
+    against: Text | None = None
+    side: Literal["min", "max", "both"]
+    why: Text
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    schema: Literal["aisp-trace/wanted-claims/1"]
+    claims: tuple[Annotated[_Wish, Rule(metric_faults)], ...]
+
+
+def _twins(document: _Document) -> Iterator[Fault]:
+    return twins(wish.id for wish in document.claims)
+
+
+_DOCUMENT: Final[TypeAdapter[_Document]] = TypeAdapter(Annotated[_Document, Rule(_twins)])
+
+
 def load_wanted(folder: Path) -> tuple[MechanismClaim, ...]:
     """The claims asked for in `folder`, with bounds that everything meets; none where it has no such file.
 
-    Raises `InputError` for a file that is not exactly right.
+    Raises an `InputError` that tells everything that is wrong with the file.
     """
     file = folder / FILE
-    return parse_wanted(documents.read_text(file, EXPECTATIONS), str(file)) if file.is_file() else ()
+    return parse_wanted(read_text(file, EXPECTATIONS), str(file)) if file.is_file() else ()
 
 
 def parse_wanted(text: str, where: str) -> tuple[MechanismClaim, ...]:
     """As `load_wanted`, from the text of the file."""
-    top = Fields(documents.parse(text, EXPECTATIONS, where), where, ("schema", "claims"))
-    if top.text("schema") != SCHEMA:
-        raise InputError(f"{where} has schema {top.text('schema')!r}, not {SCHEMA!r}; write it for this version")
-    claims = top.get("claims")
-    if not isinstance(claims, list):
-        top.refuse("claims", "a list", claims)
-    found = tuple(_wanted(Fields(data, f"{where}: claims[{i}]", _KEYS)) for i, data in enumerate(claims))
-    for i, claim in enumerate(found):
-        if any(claim.id == other.id for other in found[:i]):
-            raise InputError(f"{where}: two claims have the id {claim.id!r}; give each its own")
-    return found
+    return tuple(_opened(wish) for wish in read(_DOCUMENT, text, SCHEMA, where).claims)
 
 
-def _wanted(fields: Fields) -> MechanismClaim:
-    side = fields.text("side")
-    if side not in SIDES:
-        raise InputError(f"{fields.where}: side is {side!r}{nearest(side, SIDES)}; it is one of {', '.join(SIDES)}")
-    name, metric, of, stage, against = check_metric(fields)
-    return MechanismClaim(
-        id=fields.identifier("id"),
-        workload=fields.text("workload"),
-        variant=fields.text("variant"),
-        metric=name,
-        of=of,
-        stage=stage,
-        against=against,
-        size=None,
-        bound=_OPEN[side],
-        unit=metric.unit if against is None else "ratio",
-        why=fields.text("why"),
-        source=Source("model", None, "not measured yet"),
-        provenance=None,
-    )
+def _opened(wish: _Wish) -> MechanismClaim:
+    said = {k: getattr(wish, k) for k in ("id", "workload", "variant", "metric", "of", "stage", "against", "why")}
+    unit = METRICS[wish.metric].unit if wish.against is None else "ratio"
+    return MechanismClaim(**said, bound=_OPEN[wish.side], unit=unit, source=Source("model", None, "not measured yet"))

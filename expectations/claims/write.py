@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic import TypeAdapter
 
 from ...traces import documents
 from ...traces.documents import EXPECTATIONS
 from ...traces.errors import InputError
 from ...traces.output import Kind, Output
-from ..model import SCHEMA, Bound, Claim, TimeClaim
+from ..model import SCHEMA, Claim
 from .parse import parse
+
+_CLAIM: Final[TypeAdapter[Claim]] = TypeAdapter(Claim)
 
 FILE: Final = Kind("expectation file")
 
@@ -43,22 +46,13 @@ def file_text(before: str | None, hardware_key: str, claims: Iterable[Claim]) ->
 
 def claim_document(claim: Claim) -> dict[str, Any]:
     """`claim` as plain JSON; what is null is left out, except a time claim's size, which is always said."""
-    shared = {"id": claim.id, "workload": claim.workload, "variant": claim.variant}
-    out: dict[str, Any]
-    if isinstance(claim, TimeClaim):
-        out = {"type": "time", **shared, "baseline": claim.baseline, "size": claim.size}
-        out |= {"ratio": _bound(claim.ratio), "max_ms": {k: _number(v) for k, v in claim.max_ms.items()}}
-        if claim.min_items_per_s:
-            out["min_items_per_s"] = {k: _number(v) for k, v in claim.min_items_per_s.items()}
-    else:
-        chosen = {k: getattr(claim, k) for k in ("size", "metric", "of", "stage", "against")}
-        out = {"type": "mechanism", **shared, **{k: v for k, v in chosen.items() if v is not None}}
-        out |= {"bound": _bound(claim.bound), "unit": claim.unit}
-    out["why"] = claim.why
-    out["source"] = {k: v for k, v in asdict(claim.source).items() if v not in (None, ())}
-    if claim.provenance is not None:
-        out["provenance"] = {k: v for k, v in asdict(claim.provenance).items() if v is not None}
-    return out
+    return _without_nulls(_CLAIM.dump_python(claim, by_alias=True))
+
+
+def _without_nulls(made: dict[str, Any]) -> dict[str, Any]:
+    plain = {key: _without_nulls(value) if isinstance(value, dict) else value for key, value in made.items()}
+    always = "size" if made.get("type") == "time" else None
+    return {key: value for key, value in plain.items() if value not in (None, (), {}) or key == always}
 
 
 def write_file(path: Path, text: str, before: str | None) -> None:
@@ -76,12 +70,3 @@ def write_file(path: Path, text: str, before: str | None) -> None:
 def output(path: Path) -> Output:
     """`path` as the expectation file to change: read strictly and shown before, so replaced without --force."""
     return Output(path, FILE, force=True, option="--expectations")
-
-
-def _bound(bound: Bound) -> dict[str, float | int]:
-    ends = {"min": bound.minimum, "max": bound.maximum}
-    return {k: _number(v) for k, v in ends.items() if v is not None}
-
-
-def _number(value: float) -> float | int:
-    return int(value) if float(value).is_integer() and abs(value) < 2**53 else value

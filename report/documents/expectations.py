@@ -22,7 +22,7 @@ def claims_document(found: Expectations) -> dict[str, Any]:
 
 def validation_document(found: Sequence[Validation]) -> dict[str, Any]:
     """Each file with the number of its claims, or what is wrong with it."""
-    files = [{"path": str(v.path), "claims": v.claims, "error": v.error} for v in found]
+    files = [{"path": str(v.path), "claims": v.claims, "error": "\n".join(v.faults) or None} for v in found]
     return {"schema": VALIDATION_SCHEMA, "files": files}
 
 

@@ -28,7 +28,7 @@ from aisp_trace.capture.plan import SCHEMA as PLAN
 from aisp_trace.capture.plan import Plan
 from aisp_trace.cli import main as cli
 from aisp_trace.cli.app import WithForeignCommand
-from aisp_trace.expectations.claims.schema import schema as expectations_schema
+from aisp_trace.expectations.claims.parse import schema as expectations_schema
 from aisp_trace.expectations.judging.verdict import STATUSES, Verdict, exit_code
 from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.expectations.model import SOURCE_KINDS, Source
@@ -287,8 +287,8 @@ def _properties(schema: Mapping[str, Any], defs: Mapping[str, Any], path: str = 
         yield from _properties(resolved, defs, f"{below}.")
         if "items" in resolved:
             claim = _resolved(resolved["items"], defs)
-            for kind in ("time", "mechanism") if key == "claims" else ():
-                yield from _properties(defs[kind], defs, f"{below}[{kind}].")
+            for kind, name in (("time", "TimeClaim"), ("mechanism", "MechanismClaim")) if key == "claims" else ():
+                yield from _properties(defs[name], defs, f"{below}[{kind}].")
             if key != "claims":
                 yield f"{below}[]", _schema_kind(claim, defs)
 

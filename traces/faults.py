@@ -1,0 +1,37 @@
+"""Everything that is wrong with one document, told at once: a line a fault, and where there are many, the first.
+
+    runs/p/manifest.json: variants[1].recording.wall_ns: expected a whole number, found text
+    runs/p/manifest.json: hardware: unknown key 'drivr'; did you mean 'driver'?
+
+Only the standard library is needed here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from .errors import InputError
+
+MOST: Final = 20
+"""Faults that are told of one document: after those, one more edit and another look cost less than reading on."""
+
+
+def refusal(where: str, faults: Sequence[tuple[str, str]]) -> InputError:
+    """The error that tells `faults`: pairs of the path of a value inside of the document `where`, and a sentence."""
+    lines = [": ".join(part for part in (where, path, sentence) if part) for path, sentence in faults[:MOST]]
+    more = len(faults) - MOST
+    return InputError(*lines, *([f"{where}: and {more} more fault{'s' if more > 1 else ''}"] if more > 0 else []))
+
+
+def found(value: Any) -> str:
+    """What `value` is in JSON: ``text``, ``an object`` ..."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the closest of `known`, or nothing."""
+    close = difflib.get_close_matches(word, sorted(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
