@@ -25,7 +25,7 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field
 
-from .strict import Identifier, Number, Positive, Text, WholeNumber, null_is
+from .strict import Document, Identifier, Number, Positive, Text, WholeNumber, null_is
 
 SCHEMA: Final = "aisp-trace/expectations/1"
 
@@ -38,7 +38,7 @@ SOURCE_KINDS: Final[tuple[SourceKind, ...]] = get_args(SourceKind)
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(Document):
     """The closed interval a value must lie in; null leaves that side open. At least one side is given."""
 
     minimum: Annotated[Number | None, Field(alias="min")] = None
@@ -69,7 +69,7 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Source(Document):
     """Where a bound comes from: its kind, the run it was measured in (kind "measured"), and words.
 
     `also` are earlier runs that the bound was measured in, too.
@@ -87,7 +87,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
+class Provenance(Document):
     """Under what circumstances a bound was measured. `spread` is (max - min) / median over the rounds."""
 
     commit: Text | None = None
@@ -105,7 +105,7 @@ Floors = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TimeClaim:
+class TimeClaim(Document):
     """`variant` against `baseline`, judged on untraced rounds.
 
     `ratio` bounds time(baseline) / time(variant); above its maximum is better than expected, never a failure.
@@ -132,7 +132,7 @@ class TimeClaim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MechanismClaim:
+class MechanismClaim(Document):
     """A `metric` of the trace of `variant`, judged on the measured window.
 
     `of` chooses within the metric ("copy|compute", "h2d"), `stage` narrows it to one stage path. `against` names

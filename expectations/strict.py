@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import (
     BeforeValidator,
@@ -31,9 +31,17 @@ from ..traces.content import KEY
 from ..traces.errors import InputError
 from ..traces.faults import found, nearest, refusal
 
-STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
-"""Of a document, and so of all that it holds: no unknown key. Pydantic's own strict mode would want tuples and instances
-where JSON has lists and objects; numbers are strict by their types below, and of JSON nothing else is converted."""
+
+class Document:
+    """A model's base: no unknown key, no infinity.
+
+    Pydantic's own strict mode would want tuples and instances where JSON has lists and objects; numbers are strict by their types
+    below, and of JSON nothing else is converted.
+    """
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
 
 LONGEST_TEXT: Final = 500
 
@@ -192,7 +200,8 @@ def _any_of(words: Iterable[str]) -> str:
 
 def _not_any_of(value: Any, words: Iterable[str]) -> str:
     close = nearest(value, words) if isinstance(value, str) else ""
-    return f"is {value!r}{close}; it must be {_any_of(words)}"
+    said = repr(value[:80]) if isinstance(value, str) else found(value)
+    return f"is {said}{close}; it must be {_any_of(words)}"
 
 
 def _place(loc: tuple[str | int, ...], schema: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

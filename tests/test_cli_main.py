@@ -70,7 +70,7 @@ HELP = "import sys; from aisp_trace.cli.main import main; main(['--help']); prin
 
 def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-P", "-c", HELP], capture_output=True, text=True, check=True)
-    heavy = {"torch", "polars", "plotly", "numpy", "pandas", "pyarrow", "numba"}
+    heavy = {"torch", "polars", "plotly", "numpy", "pandas", "pyarrow", "pydantic", "numba"}
     assert heavy.isdisjoint(done.stderr.split())
 
 

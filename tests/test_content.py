@@ -294,6 +294,29 @@ def test_variants_of_one_name_are_refused(work: Path) -> None:
         load_run(work / "run")
 
 
+def test_everything_that_is_wrong_with_a_manifest_is_told_at_once(work: Path) -> None:
+    file = work / "run" / MANIFEST
+    right = file.read_text()
+
+    def faults(**changes: Any) -> list[str]:
+        file.write_text(json.dumps({k: v for k, v in (json.loads(right) | changes).items() if v is not ...}))
+        with pytest.raises(InputError) as caught:
+            load_run(work / "run")
+        assert all(line.startswith(f"{file}: ") for line in caught.value.args)
+        return [line.removeprefix(f"{file}: ") for line in caught.value.args]
+
+    hardware = json.loads(right)["hardware"] | {"cores": 1.5, "drivr": None}
+    assert faults(hardware=hardware, rounds={}, seed=True, workload=..., note=[]) == [
+        "unknown key 'note'; did you mean 'notes'?",
+        "key 'workload' is missing",
+        "hardware: unknown key 'drivr'; did you mean 'driver'?",
+        "hardware.cores: expected a whole number, found 1.5",
+        "seed: expected a whole number, found true or false",
+        "rounds: expected a list, found an object",
+    ]
+    assert [line.split(" ")[0] for line in faults(run_id="../x", workload="")] == ["run_id:", "workload:"]
+
+
 @pytest.mark.parametrize("words", [HOSTILE, *PATHS])
 def test_a_plan_with_such_a_variant_is_not_begun(words: str) -> None:
     plan = Plan(

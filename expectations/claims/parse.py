@@ -10,12 +10,12 @@ whose value may be null may be left out. The reader is the authority: ``rules.py
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from ..model import SCHEMA, ExpectationFile, MechanismClaim, TimeClaim
-from ..strict import STRICT, Identifier, json_schema, read
+from ..strict import Document, Identifier, json_schema, read
 from .rules import FILE, MECHANISM, TIME
 
 SCHEMA_FILE: Final = "expectations.schema.json"
@@ -24,10 +24,8 @@ _Claim = Annotated[Annotated[TimeClaim, TIME] | Annotated[MechanismClaim, MECHAN
 
 
 @dataclass(frozen=True, slots=True)
-class _Document:
+class _Document(Document):
     """Claims written down before the run that they judge; see docs/verdicts.md."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT | {"title": "aisp-trace expectations"}
 
     schema: Literal["aisp-trace/expectations/1"]
     hardware_key: Identifier
@@ -48,4 +46,5 @@ def parse(text: str, where: str) -> ExpectationFile:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of an expectation file, as plain JSON."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | json_schema(_DOCUMENT)
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "aisp-trace expectations"}
+    return head | {k: v for k, v in json_schema(_DOCUMENT).items() if k not in head}

@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from ...traces.documents import EXPECTATIONS, read_text
 from ..metrics.registry import METRICS
 from ..model import Bound, MechanismClaim, Source
-from ..strict import STRICT, Fault, Identifier, Rule, Text, read
+from ..strict import Document, Fault, Identifier, Rule, Text, read
 from .rules import metric_faults, twins
 
 FILE: Final = "wanted_claims.json"
@@ -37,7 +37,7 @@ _OPEN: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
+class _Wish(Document):
     id: Identifier
     workload: Text
     variant: Text
@@ -50,9 +50,7 @@ class _Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class _Document:
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
+class _Document(Document):
     schema: Literal["aisp-trace/wanted-claims/1"]
     claims: tuple[Annotated[_Wish, Rule(metric_faults)], ...]
 
