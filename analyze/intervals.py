@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .acceleration import accelerated
+from ..traces.engine import primitive
 
 Ints: TypeAlias = npt.NDArray[np.integer]
 """Times are int64; kinds, causes and positions may be narrower."""
@@ -56,22 +56,17 @@ def near_rows(start: Ints, end: Ints) -> Callable[[int, int], slice]:
     return near
 
 
+@primitive
 def measure(start: Ints, end: Ints) -> int:
     """Length in ns of the union of a *sorted* set."""
     if len(start) == 0:
         return 0
-    fast = accelerated(len(start))
-    if fast is not None:
-        return int(fast.measure(start, end))
     return int(np.maximum(end - owned_from(start, end), 0).sum())
 
 
+@primitive
 def place_right(at: Ints, time: Ints) -> npt.NDArray[np.integer]:
     """How many of the sorted instants `at` are not after each of `time` (any order; fastest nearly in order)."""
-    fast = accelerated(len(time))
-    if fast is not None and time.dtype == at.dtype == np.int64:
-        compiled: npt.NDArray[np.integer] = fast.place_right(at, np.ascontiguousarray(time))
-        return compiled
     return np.searchsorted(at, time, side="right")
 
 
@@ -118,32 +113,29 @@ class Cover:
 
 def cover(start: Ints, end: Ints) -> Cover:
     """The union of a *sorted* set; members that touch are merged, empty ones vanish."""
-    fast = accelerated(len(start))
-    if fast is not None:
-        made = Cover(*np.empty((2, fast.members(start, end)), np.int64))
-        fast.cover(start, end, made.start, made.end)
-        return made
+    return Cover(*_cover(start, end))
+
+
+@primitive
+def _cover(start: Ints, end: Ints) -> tuple[Ints, Ints]:
     keep = end > start
     if not keep.all():
         start, end = start[keep], end[keep]
     if len(start) == 0:
-        return Cover(start, end)
+        return start, end
     reach = np.maximum.accumulate(end)
     fresh = np.empty(len(start), bool)
     fresh[0] = True
     np.greater(start[1:], reach[:-1], out=fresh[1:])
     first = np.flatnonzero(fresh)
     last = np.append(first[1:] - 1, len(start) - 1)
-    return Cover(start[first], reach[last])
+    return start[first], reach[last]
 
 
 def common(a: Cover, b: Cover) -> int:
     """Length in ns of the intersection of two covers."""
     if len(a.start) > len(b.start):
         a, b = b, a
-    fast = accelerated(len(b.start))
-    if fast is not None:
-        return int(fast.common(a.start, a.end, b.start, b.end))
     return int(b.within(a.start, a.end).sum())
 
 
@@ -151,9 +143,6 @@ def union(a: Cover, b: Cover) -> Cover:
     """The union of two covers."""
     if not len(a.start) or not len(b.start):
         return b if len(b.start) else a
-    fast = accelerated(len(a.start) + len(b.start))
-    if fast is not None:
-        return Cover(*fast.union(a.start, a.end, b.start, b.end))
     start = np.concatenate([a.start, b.start])
     order = np.argsort(start, kind="stable")
     return cover(start[order], np.concatenate([a.end, b.end])[order])
@@ -194,14 +183,9 @@ def gaps_in_turn(busy: Cover, low: int, high: int, most: int) -> Iterator[tuple[
         yield (start, end) if keep.all() else (start[keep], end[keep])
 
 
+@primitive
 def grouped_measure(group: npt.NDArray[np.integer], start: Ints, end: Ints, groups: int) -> Ints:
     """`measure` of each group 0..groups-1 of a *sorted* set; rows of a negative group are ignored."""
-    fast = accelerated(len(group))
-    if fast is not None:
-        compiled: Ints = fast.grouped_measure(
-            group if group.dtype == np.int8 else group.astype(np.int32), start, end, groups
-        )
-        return compiled
     out = np.zeros(groups, np.int64)
     order = np.argsort(group, kind="stable")
     ordered = group[order]

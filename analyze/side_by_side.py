@@ -12,10 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, ParamSpec, Protocol, TypeVar
 
-from .acceleration import THRESHOLD
-
 P = ParamSpec("P")
 R = TypeVar("R")
+
+LARGE: Final = 200_000
+"""Elements from which the parts are worth threads."""
 
 WORKERS: Final = 2
 """More would hold more temporary arrays at once than they save time."""
@@ -34,7 +35,7 @@ class Start(Protocol):
 @contextmanager
 def side_by_side(size: int) -> Iterator[Start]:
     """A `Start` for parts that work on `size` elements; for few of them parts run when they are started."""
-    if size < THRESHOLD:
+    if size < LARGE:
         yield _at_once
         return
     interval = sys.getswitchinterval()

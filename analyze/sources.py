@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ..traces import engine
 from ..traces.errors import InputError, UsageError
 from ..traces.heap import keep_freed_memory
 from ..traces.model import Trace
+from ..traces.nsys.pages import DECODER
 from ..traces.open import open_trace, side_file
 from ..traces.store import cache_key
-from . import acceleration
 from .words import size
 
 if TYPE_CHECKING:  # imported when a trace has been read, or not at all
@@ -44,6 +45,9 @@ class Opened:
 LARGE_BYTES: Final = 64 << 20
 """From this size on a trace is cached, its reading is announced, and the compiled primitives are loaded meanwhile."""
 
+_COMPILED: Final = (DECODER, f"{__package__}.compiled")
+"""The modules of compiled primitives, in the order of their use."""
+
 _KEPT_BYTES: Final = 1 << 30
 """How much of the heap's top stays when freed: temporary arrays together are seldom larger."""
 
@@ -67,7 +71,7 @@ class Quick:
         if not large:
             return open_trace(file, kind_file=kind_file, left_out=UNREAD)
         keep_freed_memory(_KEPT_BYTES, one_arena=True)
-        threading.Thread(target=acceleration.prepare, args=(self.tell,), daemon=True).start()
+        threading.Thread(target=engine.prepare, args=(self.tell, *_COMPILED), daemon=True).start()
         self.tell(f"reading {file.name}, {size(file.stat().st_size)}")
         trace = open_trace(file, kind_file=kind_file, cache=self.cache, in_background=True, left_out=UNREAD)
         self.tell(f"accounting for {trace.ops.height:,} device operations and {trace.api.height:,} calls")

@@ -39,7 +39,7 @@ LONGEST_FIRST = (
     "test_selection.py",
     "test_speed.py",
     "test_nsys_pages.py",
-    "test_fast.py",
+    "test_twins.py",
 )
 """Files that would leave one of two processes working alone at the end."""
 

@@ -6,6 +6,8 @@ import importlib
 
 import pytest
 
+from aisp_trace.traces import engine
+
 
 def _imports(name: str) -> bool:
     try:
@@ -16,3 +18,9 @@ def _imports(name: str) -> bool:
 
 
 needs_numba = pytest.mark.skipif(not _imports("numba"), reason="numba is not installed: nothing is compiled")
+
+
+def force(monkeypatch: pytest.MonkeyPatch, *, compiled: bool) -> None:
+    """From now on all primitives run compiled, or none does."""
+    monkeypatch.setattr(engine, "_turned", False)
+    monkeypatch.setattr(engine, "COMPILED_FROM", 0 if compiled else 1 << 62)

@@ -17,12 +17,11 @@ from typing import Any
 
 import pytest
 
-from aisp_trace.analyze import acceleration
 from aisp_trace.tests.goldens import store
 from aisp_trace.tests.goldens.answers import answer, portable
 from aisp_trace.tests.goldens.calls import Words, sample_calls
 from aisp_trace.tests.goldens.differences import differences
-from aisp_trace.traces.nsys import pages as nsys_pages
+from aisp_trace.tests.optional import force, needs_numba
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "scripts" / "goldens.py"
@@ -51,12 +50,12 @@ def test_the_answer_is_the_one_that_is_kept(sample: Path, words: Words) -> None:
     check(sample, words)
 
 
-@pytest.mark.parametrize("threshold", [0, 1 << 62], ids=["compiled", "plain"])
+@pytest.mark.parametrize(
+    "compiled", [pytest.param(True, marks=needs_numba, id="compiled"), pytest.param(False, id="plain")]
+)
 @pytest.mark.parametrize("name", [DDP, DECODE])
-def test_compiled_or_not_every_bit_is_the_same(name: str, threshold: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    if threshold == 0 and nsys_pages.decoder() is None:
-        pytest.skip("numba is not installed")
-    monkeypatch.setattr(acceleration, "THRESHOLD", threshold)
+def test_compiled_or_not_every_bit_is_the_same(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    force(monkeypatch, compiled=compiled)
     check(store.SAMPLES / name, ("analyze", name))
 
 

@@ -18,10 +18,9 @@ import polars as pl
 import pytest
 
 from aisp_trace.tests.builders.nsys_export import NsysExport
-from aisp_trace.tests.optional import needs_numba
+from aisp_trace.tests.optional import force, needs_numba
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.nsys import columns as nsys_columns
-from aisp_trace.traces.nsys import pages as nsys_pages
 from aisp_trace.traces.nsys import read as nsys
 from aisp_trace.traces.nsys.read import read_nsys
 from aisp_trace.traces.nsys.schema import EVENT_TABLES
@@ -38,9 +37,7 @@ WAYS = ("sqlite3", "adbc", pytest.param("pages", marks=needs_numba))
 def only(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read every table in this one way."""
     monkeypatch.setattr(nsys_columns, "ADBC_ROWS", 10**9 if way == "sqlite3" else 1)
-    monkeypatch.setattr(nsys_columns, "PAGES_ROWS", 1)
-    if way != "pages":
-        monkeypatch.setattr(nsys_pages, "decoder", lambda **_: None)
+    force(monkeypatch, compiled=way == "pages")
 
 
 def table(path: Path, rows: int = ROWS, declared: str = "a INTEGER, b INTEGER, c INTEGER") -> Path:

@@ -18,8 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aisp_trace.tests.optional import needs_numba
-from aisp_trace.traces.compiled import Loader
+from aisp_trace.tests.optional import force, needs_numba
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.nsys import pages as nsys_pages
 from aisp_trace.traces.nsys.columns import integers
@@ -196,8 +195,8 @@ def test_damage_is_never_believed_where_sqlite_refuses_and_never_differs_where_i
 @needs_numba
 def test_no_offset_leaves_the_buffer(tmp_path: Path) -> None:
     """The decoder, interpreted: numpy raises where compiled code would read on."""
-    fast = nsys_pages.decoder()
-    assert fast is not None
+    from aisp_trace.traces.nsys import compiled as fast
+
     rng = np.random.default_rng(7)
     wanted = np.array([0, 2, 3], np.int64)
     path = tmp_path / "x.sqlite"
@@ -215,7 +214,7 @@ def test_no_offset_leaves_the_buffer(tmp_path: Path) -> None:
         out = np.empty((3, 300), np.int64)
         bits, nulls = np.zeros(3, np.int64), np.zeros(3, np.int64)
         done = np.zeros(2, np.int64)
-        status = fast.rows.plain(page, np.array([0]), 512, 1, wanted, out, bits, nulls, done)
+        status = fast.rows.py_func(page, np.array([0]), 512, 1, wanted, out, bits, nulls, done)
         used, rows = done.tolist()
         assert status in (fast.DONE, fast.STRANGE) and used <= 1 and rows <= 300
 
@@ -238,10 +237,15 @@ def test_numbers_of_32_bits_without_sign_are_left_to_sqlite_if_one_does_not_fit(
     assert column[300] == odd
 
 
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    force(monkeypatch, compiled=True)
+
+
 def test_a_missing_decoder_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.sqlite"
     write(path, PLAIN)
-    monkeypatch.setattr(nsys_pages, "_DECODER", Loader(".absent", "aisp_trace.traces"))
+    monkeypatch.setattr(nsys_pages, "DECODER", "aisp_trace.traces.absent")
     assert decoded(path, "x", TYPES) is None
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from aisp_trace.analyze import acceleration
 from aisp_trace.analyze.analyze import analyze
-from aisp_trace.tests.optional import needs_numba
+from aisp_trace.tests.optional import force, needs_numba
+from aisp_trace.traces import engine
 from aisp_trace.traces.model import Meta, Trace, make_trace
 
 LAUNCHES = 150_000
@@ -55,9 +55,9 @@ def large_trace(launches: int, *, crossing: bool) -> Trace:
 @pytest.mark.parametrize("crossing", [False, True])
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_numba)])
 def test_many_ranges_and_launches(crossing: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceleration, "THRESHOLD", 0 if compiled else 1 << 62)
+    force(monkeypatch, compiled=compiled)
     trace = large_trace(LAUNCHES, crossing=crossing)
-    acceleration.prepare(lambda text: None)  # compiling is not what is measured
+    engine.prepare(lambda text: None, "aisp_trace.analyze.compiled")  # compiling is not what is measured
     began = time.process_time()
     found = analyze(trace)
     assert time.process_time() - began < SECONDS

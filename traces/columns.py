@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from .compiled import Loader
-
 Array = npt.NDArray[Any]
 
 SLICE: Final = 1 << 18
@@ -88,8 +86,6 @@ def merged(name: str, large: pl.Series | None, small: pl.Series | None, at: Arra
     kind = pl.Series([], dtype=dtype).to_numpy().dtype
     values = _zeros(rows, kind) if large is None else np.empty(rows, kind)
     absent = None
-    if large is not None and small is not None and _interleaved(large, small, at, values):
-        return series(name, values)
     elsewhere = np.ones(rows, bool)
     elsewhere[at] = False
     for column, where in ((large, elsewhere), (small, at)):
@@ -102,25 +98,6 @@ def merged(name: str, large: pl.Series | None, small: pl.Series | None, at: Arra
             absent = np.zeros(rows, bool) if absent is None else absent
             absent[where] = True if missing is None else missing
     return series(name, values, absent)
-
-
-def _interleaved(large: pl.Series, small: pl.Series, at: Array, out: Array) -> bool:
-    """Fill `out` with both columns in one compiled pass; false where that does not pay or is not possible."""
-    if len(out) < COMPILED_FROM or large.null_count() or small.null_count():
-        return False
-    fast = _FAST.get()
-    words = {8: np.int64, 4: np.int32}.get(out.itemsize)
-    given = [column.to_numpy() for column in (large, small)]
-    if fast is None or words is None or any(a.dtype != out.dtype for a in given):
-        return False
-    fast.interleave(*(np.ascontiguousarray(a).view(words) for a in given), at, out.view(words))
-    return True
-
-
-_FAST: Final = Loader(".columns_fast", __package__)
-
-COMPILED_FROM: int = 200_000
-"""Rows from which loading compiled code pays."""
 
 
 def _zeros(rows: int, kind: np.dtype[Any]) -> Array:

@@ -90,9 +90,6 @@ EXPORT_MARK: Final = Kind("the list of an export's tables", 16 << 20, "name anot
 CACHE_KEY: Final = Kind("the key of a trace's cache", 16 << 20, "delete the cache")
 """Facts about one trace, as texts: a few kB. A longer one counts as none, and the trace is read again."""
 
-CODE_HEAD: Final = Kind("the head of kept machine code", 1 << 20, "delete it")
-"""A checksum and a few dozen names."""
-
 CHILD: Final = Kind("the answer of a child process", 1 << 20, "see `aisp-trace doctor`")
 """A line of a few versions and names."""
 

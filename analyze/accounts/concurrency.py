@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..acceleration import accelerated
+from ...traces.engine import primitive
 from ..attribution.work import LANE, Work, groups
-from ..intervals import Cover, Ints, cover, grouped_measure
+from ..intervals import Ints, cover, grouped_measure
 from ..result import SCHEMAS
 
 MOST: Final = 3
@@ -50,17 +50,12 @@ class Busy:
 
 def busy_levels(lane: npt.NDArray[np.integer], start: Ints, end: Ints, lanes: int) -> Busy:
     """What ops sorted by start, each of a lane 0..lanes-1, say of their streams."""
-    fast = accelerated(len(lane))
-    if fast is not None:
-        count = np.bincount(lane, minlength=lanes)
-        total = grouped_measure(lane, start, end, lanes).tolist()
-        levels = fast.levels(lane, start, end, lanes, MOST)[1:]
-        return Busy(
-            tuple(levels.tolist()), [(code, int(count[code]), total[code]) for code in np.flatnonzero(count).tolist()]
-        )
-    covers = {code: (len(rows), cover(start[rows], end[rows])) for code, rows in groups(lane)}
-    levels = _levels([whole for _, whole in covers.values()])
-    return Busy(tuple(levels), [(code, ops, whole.total) for code, (ops, whole) in covers.items()])
+    count = np.bincount(lane, minlength=lanes)
+    total = grouped_measure(lane, start, end, lanes).tolist()
+    levels = _levels(lane, start, end, lanes, MOST)[1:]
+    return Busy(
+        tuple(levels.tolist()), [(code, int(count[code]), total[code]) for code in np.flatnonzero(count).tolist()]
+    )
 
 
 def ends_before(lane: npt.NDArray[np.integer], end: Ints) -> Ints:
@@ -71,9 +66,11 @@ def ends_before(lane: npt.NDArray[np.integer], end: Ints) -> Ints:
     return out
 
 
-def _levels(covers: list[Cover]) -> list[int]:
-    """Time with 1, 2, ... and at least `MOST` of the covers busy."""
-    out = [0] * (MOST + 1)
+@primitive
+def _levels(lane: npt.NDArray[np.integer], start: Ints, end: Ints, lanes: int, most: int) -> Ints:
+    """How long 1, 2, ... and at least `most` lanes were busy at once (first answer 0)."""
+    out = np.zeros(most + 1, np.int64)
+    covers = [cover(start[rows], end[rows]) for _, rows in groups(lane)]
     if len(covers) == 1:
         out[1] = covers[0].total
     elif covers:
@@ -83,7 +80,7 @@ def _levels(covers: list[Cover]) -> list[int]:
         order = np.argsort(at, kind="stable")
         depth = np.cumsum(np.where(order < half, 1, -1))[:-1]
         lasting = np.diff(at[order])
-        for n in range(1, MOST):
-            out[n] = int(lasting[depth == n].sum())
-        out[MOST] = int(lasting[depth >= MOST].sum())
-    return out[1:]
+        for n in range(1, most):
+            out[n] = lasting[depth == n].sum()
+        out[most] = lasting[depth >= most].sum()
+    return out

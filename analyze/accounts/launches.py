@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Final
 
 import numpy as np
@@ -23,8 +22,8 @@ import numpy.typing as npt
 import polars as pl
 
 from ...traces.columns import SLICE
+from ...traces.engine import primitive
 from ...traces.model import KINDS, distinct_values
-from ..acceleration import accelerated
 from ..attribution.steps import NOTHING
 from ..attribution.work import Rows, Span, Work
 from ..intervals import Ints
@@ -78,9 +77,8 @@ class _Device:
 def _sums(work: Work, span: Span, rows: Rows) -> _Device:
     """What is counted of the kernels among the ops `rows` of a device."""
     names = len(distinct_values(work.ops["name"])) or 1
-    low, high = min(work.names), max(work.names)
-    fast = accelerated(len(rows)) if (high - low + 2) * names <= _TABLE else None
-    stages = list(_by_stage(work, rows, names) if fast is None else _compiled(fast, work, span, names, low, high))
+    dense = (max(work.names) - min(work.names) + 2) * names <= _TABLE
+    stages = list(_by_table(work, rows, names) if dense else _by_stage(work, rows, names))
     return _Device(span.device, _distinct(work.iteration[rows]), stages)
 
 
@@ -120,29 +118,24 @@ def _by_stage(work: Work, rows: Rows, names: int) -> Iterator[_Stage]:
         )
 
 
-def _compiled(fast: ModuleType, work: Work, span: Span, names: int, low: int, high: int) -> Iterator[_Stage]:
-    """`_by_stage` in one pass. The first row of each table is the whole device."""
+def _by_table(work: Work, rows: Rows, names: int) -> Iterator[_Stage]:
+    """`_by_stage` through a table of all stages and names. Its first row is the whole device."""
+    low, high = min(work.names), max(work.names)
     count, total = (np.zeros((high - low + 2, names), np.int64) for _ in range(2))
     small, small_ns, inside = (np.zeros(high - low + 2, np.int64) for _ in range(3))
     name = work.ops["name"].to_physical().fill_null(0).to_numpy()
-    for first in range(0, len(name), SLICE):
-        some = slice(first, first + SLICE)
-        fast.kernel_sums(
-            work.device[some],
-            span.device,
-            _IS_KERNEL[work.kind[some]] if work.whole is None else _IS_KERNEL[work.kind[some]] & work.whole[some],
-            work.path[some] - np.int32(low - 1),
-            name[some].astype(np.int32),
-            work.iteration[some].astype(np.int32, copy=False),
-            work.start[some],
-            work.end[some],
-            SMALL_NS,
-            count,
-            total,
-            small,
-            small_ns,
-            inside,
-        )
+    for first in range(0, len(rows), SLICE):
+        some = rows[first : first + SLICE]
+        some = some[
+            _IS_KERNEL[work.kind[some]] if work.whole is None else _IS_KERNEL[work.kind[some]] & work.whole[some]
+        ]
+        stage, length = work.path[some] - np.int64(low - 1), work.end[some] - work.start[some]
+        cell, is_small = stage * names + name[some], length < SMALL_NS
+        np.add.at(count.reshape(-1), cell, 1)
+        np.add.at(total.reshape(-1), cell, length)
+        np.add.at(small, stage[is_small], 1)
+        np.add.at(small_ns, stage[is_small], length[is_small])
+        np.add.at(inside, stage, work.iteration[some] != NOTHING)
     for column in (count, total, small, small_ns, inside):
         column[0] = column[1:].sum(axis=0)
     used = np.flatnonzero(count[1:].sum(axis=1)).tolist()
@@ -183,19 +176,20 @@ def op_waits(work: Work) -> tuple[Ints, npt.NDArray[np.bool_]]:
     """(queue delay of each op of the trace that has a call, which ops are the first of their call)."""
     ops, launches, calls = work.trace.ops, work.launches, work.calls
     start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
-    fast = accelerated(len(start))
-    if fast is not None:
-        call = launches.call.astype(np.int32, copy=False)
-        delay, first = np.zeros(len(start), np.int64), np.zeros(len(start), bool)
-        fast.launch_waits(call, work.lane, start, end, calls.end_ns, len(work.lanes), delay, first)
-        return delay, first
-    launched = launches.call >= 0
-    earliest = np.full(len(calls), len(ops), np.int64)
+    return _launch_waits(launches.call, work.lane, start, end, calls.end_ns, len(work.lanes))
+
+
+@primitive
+def _launch_waits(
+    call: Ints, lane: Ints, start: Ints, end: Ints, call_end: Ints, lanes: int
+) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    launched = call >= 0
+    earliest = np.full(len(call_end), len(call), np.int64)
     reverse = np.flatnonzero(launched)[::-1]
-    earliest[launches.call[reverse]] = reverse  # the earliest op of a call is written last
-    of = np.maximum(launches.call, 0)
-    first = launched & (earliest[of] == np.arange(len(ops)))
-    ready = np.maximum(calls.end_ns[of], ends_before(work.lane, end))
+    earliest[call[reverse]] = reverse  # the earliest op of a call is written last
+    of = np.maximum(call, 0)
+    first = launched & (earliest[of] == np.arange(len(call)))
+    ready = np.maximum(call_end[of], ends_before(lane, end))
     return np.where(launched, np.maximum(start - ready, 0), 0), first
 
 

@@ -36,12 +36,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ...traces.engine import primitive
 from ...traces.model import KINDS
-from ..acceleration import accelerated
 from ..attribution import calls as api
 from ..attribution.host_state import BLOCKED, HostStates
 from ..attribution.stages import NO_STAGE, Thread
-from ..attribution.steps import NOTHING, pieces
+from ..attribution.steps import NOTHING
 from ..intervals import Cover, Ints, cover, gaps_in_turn, owned_from, place_right, union
 from ..result import CAUSES
 
@@ -136,17 +136,13 @@ def _summed_by_table(cells: Cells, path: npt.NDArray[np.integer]) -> pl.DataFram
     if math.prod(widths) > _TABLE:
         return None
     total = np.zeros(math.prod(widths), np.int64)
-    fast = accelerated(len(path))
     for first in range(0, len(path), _SLICE):  # the keys of some cells at a time
         some = slice(first, first + _SLICE)
         key = np.zeros(len(path[some]), np.int32)
         for column, low, width in zip(columns, lows, widths, strict=True):
             key *= width
             key += column[some] - low
-        if fast is not None:
-            total += fast.accumulate(key, cells.ns[some], len(total))
-        else:
-            np.add.at(total, key, cells.ns[some])
+        np.add.at(total, key, cells.ns[some])
     used = np.flatnonzero(total)
     rest, found = used, {}
     for name, low, width in reversed(list(zip(names, lows, widths, strict=True))):
@@ -190,34 +186,24 @@ def busy_cells(ops: DeviceOps, low: int, high: int) -> tuple[Cells, Cover]:
     start, end = ops.start_ns, ops.end_ns
     if len(start) and (start[0] < low or end.max() > high):
         start, end = np.clip(start, low, high), np.clip(end, low, high)
-    fast = accelerated(len(start))
-    if fast is not None:
-        kind = ops.kind.astype(np.int8, copy=False)
-        owned = np.zeros(len(start), np.int64)
-        fast.own(kind, start, end, len(KINDS), owned)
-        return Cells(ops.stage, ops.iteration, kind, np.full(len(start), BUSY, np.int8), owned), cover(start, end)
-    above = cover(start[:0], end[:0])
-    rows_out: list[Ints] = []
-    length_out: list[Ints] = []
-    for priority in range(len(KINDS)):
-        rows = np.flatnonzero((ops.kind == priority) & (end > start))
-        if len(rows) == 0:
-            continue
-        begin = owned_from(start[rows], end[rows])
-        stop = end[rows]
+    kind = ops.kind.astype(np.int8, copy=False)
+    owned = _own(kind, start, end, len(KINDS))
+    return Cells(ops.stage, ops.iteration, kind, np.full(len(start), BUSY, np.int8), owned), cover(start, end)
+
+
+@primitive
+def _own(kind: Ints, start: Ints, end: Ints, kinds: int) -> Ints:
+    """How long each op, sorted by start, owns its device; the lower of `kinds` have priority."""
+    ns = np.zeros(len(start), np.int64)
+    above = Cover(start[:0], end[:0])
+    for priority in range(kinds):
+        rows = np.flatnonzero((kind == priority) & (end > start))
+        begin, stop = owned_from(start[rows], end[rows]), end[rows]
         owns = stop > begin
-        if not owns.all():
-            rows, begin, stop = rows[owns], begin[owns], stop[owns]
-        length = stop - begin
-        if len(above.start):
-            length -= above.within(begin, stop)
-        rows_out.append(rows)
-        length_out.append(length)
+        rows, begin, stop = rows[owns], begin[owns], stop[owns]
+        ns[rows] = stop - begin - above.within(begin, stop)
         above = union(above, cover(begin, stop))
-    row = np.concatenate(rows_out) if rows_out else np.empty(0, np.int64)
-    ns = np.concatenate(length_out) if length_out else np.empty(0, np.int64)
-    cause = np.full(len(row), BUSY, np.int8)
-    return Cells(ops.stage[row], ops.iteration[row], ops.kind[row], cause, ns), above
+    return ns
 
 
 CHUNK: int = 1 << 17
@@ -337,29 +323,17 @@ def _host_pieces(
     on_host: bool,
 ) -> None:
     """Cut ``[start, end)`` of each gap by what the host thread was doing."""
-    walked = hosts.walk(thread, on_host, start, end)
-    if walked is not None:
-        which, begin, stop, stage, iteration, cause, blocked = walked
-        parts.add(rows[which], begin, stop, stage, iteration, cause)
-        opened[rows] = blocked
-        return
-    state = hosts.of(thread, on_host)
-    which, begin, stop = pieces(start, end, state.at)
-    index = place_right(state.at, begin) - 1
-    parts.add(rows[which], begin, stop, state.stage[index], state.iteration[index], state.cause[index])
-    opened[rows] = state.blocked_in(start)
+    which, begin, stop, stage, iteration, cause, blocked = hosts.walk(thread, on_host, start, end)
+    parts.add(rows[which], begin, stop, stage, iteration, cause)
+    opened[rows] = blocked
 
 
 def _last_to_end(end: Ints) -> npt.NDArray[np.integer]:
     """For each op the op up to it (in order of start) that ends last; of equal ends the later one."""
     if len(end) == 0:
         return end
-    fast = accelerated(len(end))
-    if fast is not None:
-        compiled: npt.NDArray[np.integer] = fast.last_to_end(end)
-        return compiled
     reach = np.maximum.accumulate(end)
-    return np.maximum.accumulate(np.where(end >= reach, np.arange(len(end)), 0))
+    return np.maximum.accumulate(np.where(end >= reach, np.arange(len(end), dtype=np.int32), np.int32(0)))
 
 
 class _Parts:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from ...traces.engine import primitive
 from ...traces.model import COPY_KINDS, KINDS
-from ..acceleration import accelerated
 from ..intervals import Cover, Ints, common, cover, minus
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -69,43 +68,34 @@ def overlaps(kind: Ints, start: Ints, end: Ints, parts: Iterable[Part]) -> Itera
 
     The ops are sorted by start; `kind` are positions in `KINDS`.
     """
-    fast = accelerated(len(kind))
     narrow = kind.astype(np.int8, copy=False)
-    whole = _all_beside_all(fast, narrow, start, end)
+    whole = _all_beside_all(narrow, start, end)
     yield whole
     for near, mine in parts:
         ops = narrow[near], start[near], end[near]
-        found = _apart(fast, *ops, mine)
+        found = _overlap(*ops, np.where(mine, np.int8(_OWN), np.int8(_OTHER)))
         if len(mine) == len(kind):
             yield found
             continue
         # What a stage covers alone is missing from the union of the others, and all of that lies near it.
-        around = _all_beside_all(fast, *ops)
+        around = _all_beside_all(*ops)
         other = {name: ns - around.other[name] + found.other[name] for name, ns in whole.other.items()}
         yield replace(found, other=other)
 
 
-def _all_beside_all(fast: ModuleType | None, kind: Ints, start: Ints, end: Ints) -> Overlap:
-    if fast is not None:
-        return _compiled(fast, kind, start, end, np.full(len(kind), _OWN | _OTHER, np.int8))
-    whole = group_covers(kind, start, end)
-    return _overlap(whole, whole)
-
-
-def _apart(fast: ModuleType | None, kind: Ints, start: Ints, end: Ints, mine: npt.NDArray[np.bool_]) -> Overlap:
-    if fast is not None:
-        return _compiled(fast, kind, start, end, np.where(mine, np.int8(_OWN), np.int8(_OTHER)))
-    return _overlap(*stage_covers(kind, start, end, mine))
+def _all_beside_all(kind: Ints, start: Ints, end: Ints) -> Overlap:
+    return _overlap(kind, start, end, np.full(len(kind), _OWN | _OTHER, np.int8))
 
 
 _OWN, _OTHER = 1, 2
 
 
-def _compiled(fast: ModuleType, kind: Ints, start: Ints, end: Ints, side: npt.NDArray[np.int8]) -> Overlap:
+def _overlap(kind: Ints, start: Ints, end: Ints, side: npt.NDArray[np.int8]) -> Overlap:
+    """What the ops with bit `_OWN` of `side` and those with bit `_OTHER` have in common."""
     own_of, other_of = (_GROUPS_OF & np.int32(sum(1 << _NUMBER[name] for name in names)) for names in (_MOVES, _BESIDE))
     first, second = (np.array([_NUMBER[pair[i]] for pair in PAIRS], np.int32) for i in range(2))
     numbers = (_NUMBER[name] for name in ("copy", "compute", "comm"))
-    own, other, both, exposed = fast.overlaps(
+    own, other, both, exposed = _overlaps(
         kind, start, end, side, own_of, other_of, len(GROUPS), first, second, *numbers
     )
     shared = dict(zip(PAIRS, both.tolist(), strict=True))
@@ -117,29 +107,37 @@ def _compiled(fast: ModuleType, kind: Ints, start: Ints, end: Ints, side: npt.ND
     )
 
 
-def _overlap(own: Mapping[str, Cover], other: Mapping[str, Cover]) -> Overlap:
-    uncovered = minus(own["copy"], other["compute"])
-    return Overlap(
-        own={name: own[name].total for name in _MOVES},
-        other={name: other[name].total for name in _BESIDE},
-        both={(a, b): common(own[a], other[b]) for a, b in PAIRS},
-        exposed={
-            "copy": uncovered.total - common(uncovered, other["comm"]),
-            "comm": own["comm"].total - common(own["comm"], other["compute"]),
-        },
+@primitive
+def _overlaps(
+    kind: Ints, start: Ints, end: Ints, side: Ints, own_of: Ints, other_of: Ints, groups: int, pair_a: Ints, pair_b: Ints,
+    copy: int, compute: int, comm: int,
+) -> tuple[Ints, Ints, Ints, int]:  # fmt: skip
+    """The lengths of the own ops' groups, of the others' groups, of what each pair has in common, and of the own `copy` outside
+    of the others' `compute` and `comm`.
+
+    Bit g of ``own_of[kind]`` and of ``other_of[kind]`` says that the kind belongs to group g there.
+    """
+
+    def covers(bit: int, of: Ints) -> list[Cover]:
+        member = np.where(side & bit, of[kind], 0)
+        rows = [np.flatnonzero(member & 1 << g) for g in range(groups)]
+        return [cover(start[r], end[r]) for r in rows]
+
+    own, other = covers(_OWN, own_of), covers(_OTHER, other_of)
+    uncovered = minus(own[copy], other[compute])
+    return (
+        np.array([c.total for c in own]),
+        np.array([c.total for c in other]),
+        np.array([common(own[a], other[b]) for a, b in zip(pair_a, pair_b, strict=True)]),
+        uncovered.total - common(uncovered, other[comm]),
     )
 
 
 def group_covers(kind: Ints, start: Ints, end: Ints) -> dict[str, Cover]:
     """The union of each of `GROUPS`, from ops sorted by start (`kind` = positions in `KINDS`)."""
     groups = _GROUPS_OF[kind]
-    return {name: _group_cover(name, groups, start, end) for name in GROUPS}
-
-
-def _group_cover(name: str, groups: Ints, start: Ints, end: Ints) -> Cover:
-    """The union of the ops that belong to `name`, by the bits of each op's groups."""
-    rows = np.flatnonzero(groups & 1 << _NUMBER[name])
-    return cover(start[rows], end[rows])
+    rows = {name: np.flatnonzero(groups & 1 << number) for name, number in _NUMBER.items()}
+    return {name: cover(start[r], end[r]) for name, r in rows.items()}
 
 
 def pair_rows(device: int, stage: str | None, found: Overlap) -> list[Row]:
@@ -169,15 +167,3 @@ def pair_rows(device: int, stage: str | None, found: Overlap) -> list[Row]:
 def exposed_rows(device: int, stage: str | None, found: Overlap) -> list[Row]:
     """Rows of table ``exposed``: copies under neither compute nor comm, and comm not under compute."""
     return [{"device": device, "stage": stage, "kind": k, "ns": ns} for k, ns in found.exposed.items()]
-
-
-def stage_covers(
-    kind: Ints, start: Ints, end: Ints, mine: npt.NDArray[np.bool_]
-) -> tuple[dict[str, Cover], dict[str, Cover]]:
-    """(unions of the ops `mine`, for the groups that give a; unions of all other ops, for those that give b)."""
-    groups = _GROUPS_OF[kind]
-    inside, beside = np.where(mine, groups, 0), np.where(mine, 0, groups)
-    return (
-        {name: _group_cover(name, inside, start, end) for name in _MOVES},
-        {name: _group_cover(name, beside, start, end) for name in _BESIDE},
-    )

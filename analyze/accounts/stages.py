@@ -7,15 +7,14 @@ tree of ranges from there, so that the cost is that of the ranges, not of ops ti
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ...traces.engine import primitive
 from ...traces.model import KIND_TYPE, KINDS
-from ..acceleration import accelerated
 from ..attribution.stages import Stages
 from ..attribution.steps import NOTHING
 from ..intervals import Ints, measure
@@ -38,12 +37,7 @@ def per_instance(device: int, ops: pl.DataFrame, stages: Stages) -> pl.DataFrame
     `ops` are those of `device`, with columns stage (code), start_ns, end_ns; rows with a negative stage are ignored.
     """
     stage, start, end = ops["stage"].to_numpy(), ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
-    fast = accelerated(len(ops))
-    if fast is not None:
-        parent = stages.parent.astype(np.int32)
-        count, first, last, own = fast.project(stage.astype(np.int32, copy=False), start, end, parent)
-    else:
-        count, first, last, own = _projected(stage, start, end, stages.parent)
+    count, first, last, own = _project(stage, start, end, stages.parent)
     used = np.flatnonzero(count)
     return pl.DataFrame(
         {
@@ -57,8 +51,9 @@ def per_instance(device: int, ops: pl.DataFrame, stages: Stages) -> pl.DataFrame
     )
 
 
-def _projected(stage: Ints, start: Ints, end: Ints, parent: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-    """(ops, first start, last end, own ops) of each stage with nested ones rolled up; `fast.project` compiled."""
+@primitive
+def _project(stage: Ints, start: Ints, end: Ints, parent: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """(ops, first start, last end, own ops) of each stage with nested ones rolled up. Parents precede their children."""
     inside = np.flatnonzero(stage >= 0)
     code = stage[inside]
     own = np.bincount(code, minlength=len(parent))
@@ -92,53 +87,11 @@ def stage_kinds(device: int, ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
     node, kind = stages.node_of(ops["stage"].to_numpy()), kind_codes(ops)
     start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
     nbytes = ops["nbytes"].fill_null(0).to_numpy()
-    fast = accelerated(len(ops))
-    if fast is not None:
-        return _kinds(fast, device, stages, (kind, node, start, end, nbytes))
-    # A path's ops are those of its nodes, which are brought together once.
-    order = np.argsort(node.astype(np.min_scalar_type(-len(stages.node_parent) - 1)), kind="stable")
-    place = np.searchsorted(node[order], np.arange(len(stages.node_parent) + 1))
-    rows: list[tuple[int, str, str | None, int, int, int, int]] = []
-    for path, below in sorted(stages.nodes_below.items()):
-        parts = [order[place[n] : place[n + 1]] for n in below.tolist()]
-        chosen = parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))
-        if len(chosen):
-            found = _figures(*(column[chosen] for column in (kind, start, end, nbytes)))
-            rows += [(device, stages.paths[path], *row) for row in found]
-    return pl.DataFrame(rows, schema=SCHEMAS["stage_kinds"], orient="row")
-
-
-_Figures = tuple[int, int, int, int]
-"""Ops, sum of their times, union of them, bytes."""
-
-
-def _figures(kind: Ints, start: Ints, end: Ints, nbytes: Ints) -> list[tuple[str | None, int, int, int, int]]:
-    """(kind, ops, sum, union, bytes) of each kind among some ops sorted by start, then of all of them, with a null kind."""
-    whole = _sums(start, end, nbytes)
-    used = np.flatnonzero(np.bincount(kind)).tolist()
-    if len(used) == 1:
-        return [(KINDS[used[0]], *whole), (None, *whole)]
-    chosen = [np.flatnonzero(kind == code) for code in used]
-    parts = [_sums(start[rows], end[rows], nbytes[rows]) for rows in chosen]
-    return [*((KINDS[code], *part) for code, part in zip(used, parts, strict=True)), (None, *whole)]
-
-
-def _sums(start: Ints, end: Ints, nbytes: Ints) -> _Figures:
-    return len(start), int((end - start).sum()), measure(start, end), int(nbytes.sum())
-
-
-def _kinds(fast: ModuleType, device: int, stages: Stages, columns: tuple[Ints, ...]) -> pl.DataFrame:
     above = [sorted(paths) for paths in stages.paths_above]
-    first = np.cumsum([0, *map(len, above)])
+    first = np.cumsum([0, *map(len, above)]).astype(np.int32)
+    paths = np.array([p for each in above for p in each], np.int32)
+    count, total, union, size = _path_kinds(kind, node, start, end, nbytes, first, paths, len(stages.paths), len(KINDS))
     width = len(KINDS) + 1
-    figures = fast.by_path(
-        *columns,
-        first.astype(np.int32),
-        np.array([p for paths in above for p in paths], np.int32),
-        len(stages.paths),
-        len(KINDS),
-    )
-    count, total, nbytes, union = figures
     used = np.flatnonzero(count)
     return pl.DataFrame(
         {
@@ -148,10 +101,40 @@ def _kinds(fast: ModuleType, device: int, stages: Stages, columns: tuple[Ints, .
             "ops": count[used],
             "sum_ns": total[used],
             "union_ns": union[used],
-            "nbytes": nbytes[used],
+            "nbytes": size[used],
         },
         schema=SCHEMAS["stage_kinds"],
     )
+
+
+@primitive
+def _path_kinds(
+    kind: Ints, node: Ints, start: Ints, end: Ints, nbytes: Ints, above_first: Ints, above: Ints, paths: int, kinds: int
+) -> tuple[Ints, Ints, Ints, Ints]:
+    """Ops, sum of their times, union of them and bytes of every (path, kind), nested stages included, as arrays of
+    ``paths * (kinds + 1)``; the last of each path's kinds is all of them.
+
+    The paths at or above node n are ``above[above_first[n]:above_first[n + 1]]``; ops of a negative node are ignored.
+    """
+    out = np.zeros((4, paths, kinds + 1), np.int64)
+    nodes = len(above_first) - 1
+    order = np.argsort(
+        node.astype(np.min_scalar_type(-nodes - 1)), kind="stable"
+    )  # brings the ops of each node together
+    place = np.searchsorted(node[order], np.arange(nodes + 1))
+    by_path = np.argsort(above, kind="stable")
+    below = np.repeat(np.arange(nodes), np.diff(above_first))[by_path]
+    bounds = np.searchsorted(above[by_path], np.arange(paths + 1))
+    for path in np.flatnonzero(np.diff(bounds)).tolist():
+        parts = [order[place[n] : place[n + 1]] for n in below[bounds[path] : bounds[path + 1]].tolist()]
+        rows = parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))
+        used = np.flatnonzero(np.bincount(kind[rows])).tolist()
+        chosen = [(k, rows if len(used) == 1 else rows[kind[rows] == k]) for k in used]
+        for k, some in chosen if len(rows) == 0 else [*chosen, (kinds, rows)]:
+            s, e = start[some], end[some]
+            out[:, path, k] = len(some), (e - s).sum(), measure(s, e), nbytes[some].sum()
+    count, total, union, size = out.reshape(4, -1)
+    return count, total, union, size
 
 
 def stage_table(

@@ -1,7 +1,7 @@
 """What a host thread was doing at every instant, for the idle time that it caused.
 
-A `State` joins four step functions of one thread into one: the stage its work belongs to, the innermost CUDA call, the
-profiler's and the driver's own overhead, and the iteration. Causes follow one order:
+A walk cuts intervals by five step functions of one thread at once: the stage its work belongs to, the innermost CUDA call,
+the profiler's and the driver's own overhead, and the iteration. Causes follow one order:
 
     allocator, sync, copy_api, module_load, graph_build, earlier_launch   the innermost open call, if it is of such a class
     profiler, driver_overhead                                             else an overhead row of the thread
@@ -12,7 +12,6 @@ profiler's and the driver's own overhead, and the iteration. Causes follow one o
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
@@ -20,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ...traces.engine import primitive
 from ...traces.model import Trace, distinct_values
-from ..acceleration import accelerated
-from ..intervals import Ints, place_right
+from ..intervals import Ints
 from ..result import CAUSES, OPENED_BY
 from . import calls as api
 from .launches import Calls
 from .stages import Stages, Thread, outside
-from .steps import EMPTY, NOTHING, Steps, first_of, innermost, instants
+from .steps import EMPTY, NOTHING, Steps, first_of, innermost, instants, pieces
 
 BLOCKED: Final = OPENED_BY
 _CAUSE_OF_CLASS: Final = {
@@ -43,7 +42,6 @@ _CAUSE_TABLE: Final = np.array([CAUSES.index(_CAUSE_OF_CLASS[c]) for c in range(
 _WALK_CODES: Final = np.array(
     [CAUSES.index(c) for c in ("host_code", "other_api", "profiler", "driver_overhead")], np.int32
 )
-_EVER: Final = int(np.iinfo(np.int64).min)
 _FOREVER: Final = int(np.iinfo(np.int64).max)
 _BLOCKED_TABLE: Final = np.full(len(CAUSES), BLOCKED.index("host"), np.int64)
 _BLOCKED_TABLE[CAUSES.index("sync")] = BLOCKED.index("sync")
@@ -56,48 +54,18 @@ Walk = tuple[
 """Pieces of intervals: (interval, start, end, stage code, iteration, cause), and what each interval's start was blocked in."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """A thread over time: from ``at[i]`` on, the stage code, the cause (position in `CAUSES`) and the iteration.
-
-    The first step lies before any instant of a trace.
-    """
-
-    at: Ints
-    stage: Ints
-    cause: Ints
-    iteration: Ints
-
-    def blocked_in(self, time: Ints) -> Ints:
-        """What the thread was blocked in at each instant, as a position in `OPENED_BY`."""
-        return np.asarray(_BLOCKED_TABLE[self.cause[place_right(self.at, time) - 1]])
-
-
 class HostStates:
-    """The `State` of any thread, made when first asked for."""
+    """What any thread was doing; never for a whole recording at once: a thread of many calls would need gigabytes."""
 
     def __init__(
         self, trace: Trace, calls: Calls, stages: Stages, *, across: bool, inside: npt.NDArray[np.bool_] | None
     ) -> None:
         self._trace, self._calls, self._stages = trace, calls, stages
         self._across, self._inside = across, inside
-        self._made: dict[tuple[Thread, bool], State] = {}
         self._beside: dict[Thread, list[Ints]] = {}
 
-    def of(self, thread: Thread, on_host: bool) -> State:
-        """The state of `thread` over the whole recording; `on_host`: as it keeps a host device waiting."""
-        key = (thread, on_host)
-        if key not in self._made:
-            self._made[key] = self._make(thread, on_host)
-        return self._made[key]
-
-    def walk(self, thread: Thread, on_host: bool, start: Ints, end: Ints) -> Walk | None:
-        """What `of` says of sorted, disjoint intervals, without ever making the state of the whole recording: a thread of
-        many calls has a state of gigabytes. Null where that does not pay."""
-        rows = self._calls.rows_of_thread.get(thread) if len(self._calls) else None
-        fast = None if on_host or rows is None else accelerated(len(rows))
-        if fast is None or len(start) == 0:
-            return None
+    def walk(self, thread: Thread, on_host: bool, start: Ints, end: Ints) -> Walk:
+        """Sorted, disjoint intervals, cut by what `thread` was doing; `on_host`: as it keeps a host device waiting."""
         if thread not in self._beside:
             steps = (
                 self._stages.on_thread(thread, self._across),
@@ -105,34 +73,19 @@ class HostStates:
                 self._stages.iteration_on(thread),
             )
             self._beside[thread] = [a for s in steps for a in (s.at, s.value.astype(np.int32, copy=False))]
-        call = self._call_cause(thread, int(start[0]), int(end[-1]))
-        which, begin, stop, code, iteration, cause, blocked = fast.host_pieces(
-            start, end, call.at, call.value.astype(np.int8, copy=False), *self._beside[thread], _WALK_CODES
+        call = self._call_cause(thread, int(start[0]), int(end[-1])) if len(start) else EMPTY
+        if on_host:
+            call = first_of(self._allocating(thread), first_of(self._waiting(thread), call))
+        which, begin, stop, code, iteration, cause, blocked = _host_pieces(
+            start, end, _WALK_CODES, call.at, call.value.astype(np.int8, copy=False), *self._beside[thread]
         )
         return which, begin, stop, outside(code, self._inside), iteration, cause, _BLOCKED_TABLE[blocked]
 
-    def _make(self, thread: Thread, on_host: bool) -> State:
-        stage = self._stages.on_thread(thread, self._across)
-        call = self._call_cause(thread)
-        if on_host:
-            call = first_of(self._allocating(thread), first_of(self._waiting(thread), call))
-        profiler, driver = (self._overhead(thread, source) for source in ("profiler", "driver"))
-        iteration = self._stages.iteration_on(thread)
-        at = instants(np.array([_EVER]), *(f.at for f in (stage, call, profiler, driver, iteration)))
-        cause = call(at)
-        weak = (cause == NOTHING) | (cause == CAUSES.index("other_api"))
-        cause = np.where(cause == NOTHING, CAUSES.index("host_code"), cause)
-        cause = np.where(weak & (driver(at) != NOTHING), CAUSES.index("driver_overhead"), cause)
-        cause = np.where(weak & (profiler(at) != NOTHING), CAUSES.index("profiler"), cause)
-        return State(at, outside(stage(at), self._inside), cause, iteration(at))
-
-    def _call_cause(self, thread: Thread, low: int | None = None, high: int | None = None) -> Steps:
-        """The cause that the innermost CUDA call of the thread stands for; with limits, true from `low` to `high` only."""
-        rows = self._calls.rows_of_thread.get(thread)
-        if rows is None:
+    def _call_cause(self, thread: Thread, low: int, high: int) -> Steps:
+        """The cause that the innermost CUDA call of the thread stands for, true from `low` to `high` only."""
+        if len(self._calls) == 0 or thread not in self._calls.rows_of_thread:
             return EMPTY
-        if low is not None and high is not None:
-            rows = self._calls.near(thread, low, high)
+        rows = self._calls.near(thread, low, high)
         start, end = self._calls.start_ns[rows], self._calls.end_ns[rows]
         if ((start[1:] == start[:-1]) & (end[1:] > end[:-1])).any():
             order = np.lexsort((-end, start))
@@ -175,6 +128,32 @@ class HostStates:
             "pid", "tid", "source", "start_ns", "end_ns"
         )
         return tuple(column.to_numpy() for column in columns)
+
+
+@primitive
+def _host_pieces(
+    start: Ints, end: Ints, codes: Ints, call_at: Ints, call: Ints, stage_at: Ints, stage: Ints,
+    profiler_at: Ints, profiler: Ints,
+    driver_at: Ints, driver: Ints, iteration_at: Ints, iteration: Ints,
+) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints]:  # fmt: skip
+    """Cut sorted, disjoint intervals by five step functions at once.
+
+    `codes` are the causes host_code, other_api, profiler, driver_overhead. Returns per piece (interval, start, end, stage,
+    iteration, cause), and per interval the cause at its start.
+    """
+    host_code, other_api, in_profiler, in_driver = codes.astype(np.int8)
+
+    def cause_at(time: Ints) -> Ints:
+        cause = Steps(call_at, call)(time).astype(np.int8)
+        weak = (cause == NOTHING) | (cause == other_api)
+        cause[cause == NOTHING] = host_code
+        cause[weak & (Steps(driver_at, driver)(time) != NOTHING)] = in_driver
+        cause[weak & (Steps(profiler_at, profiler)(time) != NOTHING)] = in_profiler
+        return cause
+
+    which, begin, stop = pieces(start, end, instants(call_at, stage_at, profiler_at, driver_at, iteration_at))
+    found = (Steps(stage_at, stage)(begin), Steps(iteration_at, iteration)(begin), cause_at(begin))
+    return which, begin, stop, *found, cause_at(start)
 
 
 def _on(thread: Thread) -> pl.Expr:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import polars as pl
 
 from ...traces.columns import SLICE
+from ...traces.engine import primitive
 from ...traces.model import Trace
-from ..acceleration import accelerated
 from ..intervals import Ints
 from .calls import COPY, LAUNCH, classes_of, synchronous_copies
 from .stages import NO_STAGE, ORPHAN_STAGE, Stages, Thread
@@ -64,19 +64,7 @@ class Calls:
 
     @cached_property
     def _thread_keys(self) -> tuple[tuple[list[int], list[int]], npt.NDArray[np.integer]]:
-        fast = accelerated(len(self))
-        if fast is not None:
-            distinct, which = fast.threads(self.pid, self.tid, MOST_THREADS)
-            if len(which):
-                order = np.argsort(distinct)
-                distinct, rank = distinct[order], np.argsort(order).astype(np.int16)
-                return ((distinct >> 32).tolist(), (distinct & 0xFFFFFFFF).tolist()), rank[which]
-        key = self.pid.astype(np.int64) << 32 | self.tid.astype(np.int64)
-        if len(key) and (key == key[0]).all():
-            return ([int(self.pid[0])], [int(self.tid[0])]), np.zeros(len(key), np.int16)
-        distinct = np.unique(key)  # a few, so that looking them up costs less than having them numbered, which sorts
-        small = np.int16 if len(distinct) < 2**15 else np.int32
-        which = np.searchsorted(distinct, key).astype(small)
+        distinct, which = _threads(self.pid, self.tid)
         return ((distinct >> 32).tolist(), (distinct & 0xFFFFFFFF).tolist()), which
 
     @cached_property
@@ -107,9 +95,6 @@ class Calls:
         return {}
 
 
-MOST_THREADS: Final = 4_096
-"""With more threads than this that called CUDA they are told apart by sorting."""
-
 SPARSE: Final = 8
 """A table of (process, correlation) may have this many slots for each row; ids that are sparser are sorted."""
 
@@ -119,17 +104,22 @@ FEW: Final = 16
 _BLOCK: Final = 1 << 10
 
 
+@primitive
+def _threads(pid: Ints, tid: Ints) -> tuple[Ints, npt.NDArray[np.integer]]:
+    """(the distinct ``pid << 32 | tid``, ascending; the position of each row's among them)."""
+    key = pid.astype(np.int64) << 32 | tid.astype(np.int64)
+    if len(key) and (key == key[0]).all():
+        return key[:1], np.zeros(len(key), np.int16)
+    distinct = np.unique(key)  # a few, so that looking them up costs less than having them numbered, which sorts
+    return distinct, np.searchsorted(distinct, key).astype(np.int16 if len(distinct) < 2**15 else np.int32)
+
+
+@primitive
 def grouped_rows(group: npt.NDArray[np.integer], groups: int) -> tuple[npt.NDArray[np.integer], Ints]:
     """(positions ordered by group, each group in its own order; where each of the groups 0..groups-1 begins, and the end).
 
     Positions of a negative group are left out.
     """
-    fast = accelerated(len(group))
-    if fast is not None:
-        bounds = fast.group_bounds(group, groups)
-        order = np.empty(bounds[-1], np.int32)
-        fast.grouped_rows(group, bounds, order)
-        return order, bounds
     order = np.argsort(group, kind="stable")
     bounds = np.searchsorted(group[order], np.arange(groups + 1))
     return order[bounds[0] :], bounds - bounds[0]
@@ -169,37 +159,51 @@ def _joined(ops: pl.DataFrame, calls: Calls) -> Ints:
     width = high - low + 1
     pids = np.array(sorted({p for p, _ in calls.threads}), np.int32)
     dense = width * len(pids) <= SPARSE * (len(calls) + len(ops)) + 1_000_000
-    fast = accelerated(len(calls)) if dense else None
-    if fast is not None:
-        joined: Ints = np.empty(len(ops), np.int32)
-        table = np.full(width * len(pids), NOTHING, np.int32)
-        repeats = fast.join(calls.pid, calls.correlation, op_pid, op_corr, low, width, pids, table, joined)
-        del table
-        if repeats:
-            call_key = np.searchsorted(pids, calls.pid) * width + (calls.correlation - low)
-            joined = _not_after(joined, ops["start_ns"].to_numpy(), call_key, calls)
-        return np.asarray(joined)
-    where = np.searchsorted(pids, op_pid)
-    known = pids[np.minimum(where, len(pids) - 1)] == op_pid
-    known &= op_corr > 0
-    known &= (op_corr >= low) & (op_corr <= high)
-    call_key = np.searchsorted(pids, calls.pid) * width + (calls.correlation - low)
-    op_key = np.where(known, where * width + (op_corr - low), 0)
-    if dense:
-        table = np.full(width * len(pids), NOTHING, np.int32)
-        table[call_key] = np.arange(len(calls), dtype=np.int32)  # of equal keys the last one stays: the latest start
-        found: Ints = table[op_key]
-        distinct = int((table >= 0).sum())
-    else:
-        order = np.argsort(call_key, kind="stable")
-        at = np.searchsorted(call_key[order], op_key, side="right") - 1
-        found = np.where(at >= 0, order[at], NOTHING)
-        found = np.where((found >= 0) & (call_key[found] == op_key), found, NOTHING)
-        distinct = len(np.unique(call_key))
-    found = np.where(known, found, NOTHING)
-    if distinct < len(calls):
-        found = _not_after(found, ops["start_ns"].to_numpy(), call_key, calls)
+    join = _join if dense else _join_sorted
+    found, repeats = join(calls.pid, calls.correlation, op_pid, op_corr, low, width, pids)
+    if repeats:
+        found = _not_after(
+            found, ops["start_ns"].to_numpy(), _keys(pids, calls.pid, calls.correlation, low, width), calls
+        )
     return found
+
+
+def _keys(pids: Ints, pid: Ints, correlation: Ints, low: int, width: int) -> Ints:
+    """One number for each (process, correlation) among the sorted processes `pids` and the `width` ids from `low` on."""
+    return np.searchsorted(pids, pid) * width + (correlation - low)
+
+
+@primitive
+def _join(
+    call_pid: Ints, call_correlation: Ints, op_pid: Ints, op_correlation: Ints, low: int, width: int, pids: Ints
+) -> tuple[Ints, bool]:
+    """(the latest call with the process and correlation of each op, or `NOTHING`; whether any two calls share theirs), by a table
+    of all pairs. The calls' correlations lie in ``[low, low + width)``, and 0 is none."""
+    table = np.full(width * len(pids), NOTHING, np.int32)
+    table[_keys(pids, call_pid, call_correlation, low, width)] = np.arange(len(call_pid), dtype=np.int32)
+    known = _known(op_pid, op_correlation, low, width, pids)
+    found = table[np.where(known, _keys(pids, op_pid, op_correlation, low, width), 0)]
+    return np.where(known, found, np.int32(NOTHING)), int((table >= 0).sum()) < len(call_pid)
+
+
+def _join_sorted(
+    call_pid: Ints, call_correlation: Ints, op_pid: Ints, op_correlation: Ints, low: int, width: int, pids: Ints
+) -> tuple[Ints, bool]:
+    """`_join` of ids that are too sparse for a table."""
+    call_key = _keys(pids, call_pid, call_correlation, low, width)
+    known = _known(op_pid, op_correlation, low, width, pids)
+    op_key = np.where(known, _keys(pids, op_pid, op_correlation, low, width), 0)
+    order = np.argsort(call_key, kind="stable")
+    at = np.searchsorted(call_key[order], op_key, side="right") - 1
+    found = np.where(at >= 0, order[at], NOTHING)
+    found = np.where(known & (found >= 0) & (call_key[found] == op_key), found, NOTHING)
+    return found, len(np.unique(call_key)) < len(call_key)
+
+
+def _known(pid: Ints, correlation: Ints, low: int, width: int, pids: Ints) -> npt.NDArray[np.bool_]:
+    """Which ops have a process and a correlation that calls may have."""
+    known: npt.NDArray[np.bool_] = pids[np.minimum(np.searchsorted(pids, pid), len(pids) - 1)] == pid
+    return known & (correlation > 0) & (correlation >= low) & (correlation < low + width)
 
 
 def _not_after(found: Ints, op_start: Ints, call_key: Ints, calls: Calls) -> Ints:

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..acceleration import accelerated
+from ...traces.engine import primitive
 from ..intervals import Ints, place_right
 
 NOTHING: Final = -1
@@ -46,6 +46,7 @@ class Steps:
 EMPTY: Final = Steps(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
+@primitive
 def nesting(start: Ints, end: Ints) -> tuple[Ints, bool]:
     """The parent of each interval: the innermost earlier one that holds all of it, as an index or `NOTHING`.
 
@@ -53,10 +54,6 @@ def nesting(start: Ints, end: Ints) -> tuple[Ints, bool]:
     another). One that crosses is not nested in what it crosses: requests that overlap in a chain would otherwise nest
     without end. Empty intervals are nobody's parent.
     """
-    fast = accelerated(len(start))
-    if fast is not None:
-        compiled: tuple[Ints, bool] = fast.nesting(start, end)
-        return compiled
     parent = np.full(len(start), NOTHING, np.int64)
     proper = True
     solid = np.flatnonzero(end > start)
@@ -106,21 +103,22 @@ def innermost(start: Ints, end: Ints, value: Ints | None = None) -> Steps:
 
     Intervals are sorted by start, longest first among equal starts. Empty ones never show.
     """
-    fast = accelerated(len(start))
-    if fast is not None:
-        shown = np.arange(len(start), dtype=np.int32) if value is None else value
-        return Steps(*fast.innermost(start, end, shown))
+    return Steps(*_innermost(start, end, np.arange(len(start), dtype=np.int32) if value is None else value))
+
+
+@primitive
+def _innermost(start: Ints, end: Ints, value: Ints) -> tuple[Ints, Ints]:
     rows = np.flatnonzero(end > start)
     if len(rows) == 0:
-        return EMPTY
+        return EMPTY.at, EMPTY.value.astype(value.dtype)
     s, e = start[rows], end[rows]
     if len(s) == 1 or (s[1:] >= e[:-1]).all():
         steps = _flat(s, e)
     else:
         parent, proper = nesting(s, e)
         steps = _nested(s, e, parent) if proper else _crossing(s, e)
-    label = rows if value is None else value[rows]
-    return _tidy(steps.at, np.where(steps.value >= 0, label[steps.value], NOTHING))
+    shown = _tidy(steps.at, np.where(steps.value >= 0, value[rows][steps.value], NOTHING))
+    return shown.at, shown.value
 
 
 def _flat(start: Ints, end: Ints) -> Steps:

@@ -15,12 +15,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from . import pages
+from .pages import page_columns
 from .source import PRAGMAS, Source, quoted
-
-PAGES_ROWS: Final = 400_000
-"""From this many rows on decoding a table's pages (see `nsys.pages`) is worth compiling the decoder; where its code is kept,
-`ADBC_ROWS` are enough."""
 
 PARALLEL_ROWS: Final = 200_000
 """From this many rows on a table is read in two threads."""
@@ -57,11 +53,10 @@ def integers(source: Source, table: str, columns: Mapping[str, pl.DataType | typ
 def _read(source: Source, table: str, present: list[str], types: Mapping[str, Any]) -> tuple[pl.DataFrame, bool]:
     """The columns, and whether they were decoded from the pages."""
     bounds = source.rowid_bounds(table)
-    if bounds is not None and (span := bounds[1] - bounds[0] + 1) >= ADBC_ROWS:
-        if pages.decoder(compiling=span >= PAGES_ROWS) is not None:
-            frame = pages.page_columns(source, table, present, types, bounds)
-            if frame is not None:
-                return frame, True
+    if bounds is not None and bounds[1] - bounds[0] + 1 >= ADBC_ROWS:
+        frame = page_columns(source, table, present, types, bounds)
+        if frame is not None:
+            return frame, True
         frame = _read_adbc(source.uri, table, present, types, bounds)
         if frame is not None:
             return frame, False

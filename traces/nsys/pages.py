@@ -5,7 +5,7 @@
     leaf        [payload size, rowid, record] * n   record: header of one type code a column, then the values
 
 This is for the plain case that recorders write: an ordinary table with consecutive rowids whose wanted cells are integers
-or null and whose rows fit their page. For everything else (`pages_fast.STRANGE`: gaps, deleted rows, text or reals in a
+or null and whose rows fit their page. For everything else (`compiled.STRANGE`: gaps, deleted rows, text or reals in a
 number's place, overflow pages, short records, damage) the answer is null, and the caller asks SQLite. That is decided
 for a whole table: no answer mixes the two. Tests compare both on every sample and on fuzzed files.
 
@@ -27,10 +27,11 @@ import numpy as np
 import polars as pl
 
 from ..columns import Array, repair, repairs, series
-from ..compiled import Loader
+from ..engine import compiled
 from .source import Source, quoted
 
-_DECODER: Final = Loader(".pages_fast", __package__)
+DECODER: Final = f"{__package__}.compiled"
+"""The module that decodes pages. It has no plain twin: SQLite is that."""
 
 _CHUNK_ROWS: Final = 1 << 17
 _CHUNK_PAGES: Final = 1 << 11
@@ -66,13 +67,15 @@ def page_columns(
 
     Where ``start`` is asked for, and ``rowid`` is not, the few rows that do not lie in order of start are put in their place.
 
-    `bounds` are the table's lowest and highest rowid. Null if the table is not of the plain kind, or numba is absent.
+    `bounds` are the table's lowest and highest rowid. Null if the table is not of the plain kind, or too small for compiled code.
     """
-    fast = decoder()
+    fast = compiled(bounds[1] - bounds[0] + 1, DECODER)
+    if fast is None:
+        return None
     root = _root(source, table)
     positions = _positions(source, table)
     wanted = [c for c in present if c != "rowid"]
-    if fast is None or root is None or positions is None or any(c not in positions for c in wanted):
+    if root is None or positions is None or any(c not in positions for c in wanted):
         return None
     if any(_stores_reals(source.tables[table][c]) for c in wanted):
         return None  # their integers lie in the pages as integers, but SQLite answers with reals
@@ -96,11 +99,6 @@ def page_columns(
     if "rowid" in present:
         found["rowid"] = pl.int_range(bounds[0], bounds[1] + 1, dtype=types["rowid"], eager=True).alias("rowid")
     return pl.DataFrame([found[c] for c in present])
-
-
-def decoder(*, compiling: bool = True) -> ModuleType | None:
-    """The compiled decoder, loaded at the first call; null where numba is absent, or, unless `compiling`, nothing is kept."""
-    return _DECODER.get(compiling=compiling)
 
 
 def _root(source: Source, table: str) -> int | None:

@@ -1,10 +1,8 @@
-"""Compiled versions of the primitives that touch every op or every call once.
+"""The compiled twins of `primitive` functions: single passes over sorted arrays.
 
-Each has a numpy version with the same answer (named in its docstring), which is used on small inputs and where numba is
-absent; `tests/test_fast.py` compares the two. They are single passes over sorted arrays that allocate little more than
-their results, release the GIL, and are compiled once (`traces/compiled.py`). What they fill and what they
-need meanwhile is made by numpy, in a function beside the compiled one: it asks for pages of 2 MiB, of which far fewer
-have to be made.
+What each means is said beside its plain twin (`traces/engine.py`); `tests/test_twins.py` compares the two. They
+release the interpreter's lock. What they fill and what they need meanwhile is made by numpy, in a function beside the compiled
+one: it asks for pages of 2 MiB, of which far fewer have to be made.
 
 Arrays are C-contiguous and may be read-only. Times are int64 ns; kinds int8; positions int32.
 """
@@ -14,30 +12,25 @@ Arrays are C-contiguous and may be read-only. Times are int64 ns; kinds int8; po
 from __future__ import annotations
 
 import numpy as np
+from numba import boolean, int8, int16, int32, int64, njit, uint32, void
+from numba.types import Array
 
-from ..traces.compiled import INT64, NOTHING, Unit, array
+from ..traces.engine import jit
 
-UNIT = Unit(__name__, __file__)
-
-_NEVER = -(2**63) + 1
+_NEVER = -(2**63)
 """Before every instant."""
 
-_T = array("int64")
-_OUT = array("int64", writable=True)
-_ROWS = array("int32", writable=True)
-_BYTES = array("int8", writable=True)
-_MASK = array("bool", writable=True)
-_TABLE = array("int64", 2, writable=True)
-_P = array("int32")
-_U = array("uint32")
-_K = array("int8")
-_B = array("bool")
-_LANE = array("int16")
+
+def _column(dtype):
+    return Array(dtype, 1, "C", readonly=True)
 
 
-@UNIT.primitive(INT64, (_T, _T))
+_T, _P, _U, _K = map(_column, (int64, int32, uint32, int8))
+_OUT, _ROWS, _LANES, _BYTES, _MASK = int64[::1], int32[::1], int16[::1], int8[::1], boolean[::1]
+
+
+@jit(int64(_T, _T))
 def measure(start, end):
-    """`intervals.measure`."""
     total = np.int64(0)
     reach = np.int64(_NEVER)
     for i in range(len(start)):
@@ -48,9 +41,14 @@ def measure(start, end):
     return total
 
 
-@UNIT.primitive(INT64, (_T, _T))
-def members(start, end):
-    """How many members `intervals.cover` has."""
+def cover(start, end):
+    out = np.empty((2, _members(start, end)), np.int64)
+    _cover(start, end, *out)
+    return tuple(out)
+
+
+@jit(int64(_T, _T))
+def _members(start, end):
     n = 0
     reach = np.int64(_NEVER)
     for i in range(len(start)):
@@ -60,9 +58,8 @@ def members(start, end):
     return n
 
 
-@UNIT.primitive(NOTHING, (_T, _T, _OUT, _OUT))
-def cover(start, end, out_start, out_end):
-    """(start, end) of `intervals.cover`, put into arrays of as many `members`."""
+@jit(void(_T, _T, _OUT, _OUT))
+def _cover(start, end, out_start, out_end):
     last = -1
     reach = np.int64(_NEVER)
     for i in range(len(start)):
@@ -74,73 +71,13 @@ def cover(start, end, out_start, out_end):
             out_end[last] = reach
 
 
-@UNIT.primitive(INT64, (_T, _T, _T, _T))
-def common(a_start, a_end, b_start, b_end):
-    """`intervals.common` of two covers, of which the second is the longer one."""
-    total = np.int64(0)
-    j = 0
-    for i in range(len(a_start)):
-        # On to the first member of b that ends behind the start of this one: in steps that double, then halve.
-        step = 1
-        while j + step < len(b_end) and b_end[j + step - 1] <= a_start[i]:
-            j += step
-            step *= 2
-        while step > 0:
-            if j + step - 1 < len(b_end) and b_end[j + step - 1] <= a_start[i]:
-                j += step
-            step //= 2
-        while j < len(b_start) and b_start[j] < a_end[i]:
-            total += min(a_end[i], b_end[j]) - max(a_start[i], b_start[j])
-            if b_end[j] > a_end[i]:
-                break
-            j += 1
-    return total
-
-
-def union(a_start, a_end, b_start, b_end):
-    """(start, end) of `intervals.union` of two covers."""
-    none = np.empty(0, np.int64)
-    members = _union(a_start, a_end, b_start, b_end, none, none)  # counted first: no larger array is ever made
-    start, end = np.empty((2, members), np.int64)
-    if members:
-        _union(a_start, a_end, b_start, b_end, start, end)
-    return start, end
-
-
-@UNIT.primitive(INT64, (_T, _T, _T, _T, _OUT, _OUT))
-def _union(a_start, a_end, b_start, b_end, out_start, out_end):
-    """How many members the union has; puts them into the outputs where these have room."""
-    counting = len(out_start) == 0
-    i = j = 0
-    last = -1
-    reach = np.int64(0)
-    while i < len(a_start) or j < len(b_start):
-        if j >= len(b_start) or (i < len(a_start) and a_start[i] <= b_start[j]):
-            s, e = a_start[i], a_end[i]
-            i += 1
-        else:
-            s, e = b_start[j], b_end[j]
-            j += 1
-        if last >= 0 and s <= reach:
-            reach = max(reach, e)
-        else:
-            last += 1
-            reach = e
-            if not counting:
-                out_start[last] = s
-        if not counting:
-            out_end[last] = reach
-    return last + 1
-
-
 def place_right(at, time):
-    """``numpy.searchsorted(at, time, "right")``; linear where `time` is nearly in order."""
     out = np.empty(len(time), np.int32)
-    _place_right(at, time, out)
+    _place_right(np.ascontiguousarray(at, np.int64), np.ascontiguousarray(time, np.int64), out)
     return out
 
 
-@UNIT.primitive(NOTHING, (_T, _T, _ROWS))
+@jit(void(_T, _T, _ROWS))
 def _place_right(at, time, out):
     n = len(at)
     i = 0
@@ -166,13 +103,12 @@ def _place_right(at, time, out):
 
 
 def grouped_measure(group, start, end, groups):
-    """`intervals.grouped_measure`."""
     out, reach = np.zeros(groups, np.int64), np.full(groups, _NEVER)
-    _grouped_measure(group, start, end, out, reach)
+    _grouped_measure(group.astype(np.int32, copy=False), start, end, out, reach)
     return out
 
 
-@UNIT.primitive(NOTHING, (_K, _T, _T, _OUT, _OUT), (_P, _T, _T, _OUT, _OUT))
+@jit(void(_P, _T, _T, _OUT, _OUT))
 def _grouped_measure(group, start, end, out, reach):
     for i in range(len(start)):
         g = group[i]
@@ -184,15 +120,8 @@ def _grouped_measure(group, start, end, out, reach):
 
 
 def overlaps(kind, start, end, side, own_of, other_of, groups, pair_a, pair_b, copy, compute, comm):
-    """The lengths of `overlap.Overlap` in one pass.
-
-    Bit 0 of ``side[i]`` says that op i is one of the own, bit 1 that it is one of the others; bit g of ``own_of[kind]`` and
-    of ``other_of[kind]`` that the kind belongs to group g there. Returns the lengths of the own groups, of the others' groups,
-    of what each pair has in common, and of the own `copy` outside of the others' `compute` and `comm`.
-
-    What of a union lies behind the start of an op is, as long as only the ops up to it are known, one interval that begins there:
-    all that has to be kept of each union is how far it reaches.
-    """
+    """In one pass: what of a union lies behind the start of an op is, as long as only the ops up to it are known, one interval
+    that begins there. So all that has to be kept of each union is how far it reaches."""
     own, other = np.zeros((2, groups), np.int64)
     reach = np.full((2, groups), _NEVER)
     shared = np.zeros(len(pair_a), np.int64)
@@ -202,7 +131,7 @@ def overlaps(kind, start, end, side, own_of, other_of, groups, pair_a, pair_b, c
     return own, other, shared, exposed
 
 
-@UNIT.primitive(INT64, (_K, _T, _T, _K, _P, _P, _P, _P, INT64, INT64, INT64, _OUT, _OUT, _OUT, _OUT, _OUT))
+@jit(int64(_K, _T, _T, _K, _P, _P, _P, _P, int64, int64, int64, _OUT, _OUT, _OUT, _OUT, _OUT))
 def _overlaps(
     kind,
     start,
@@ -251,20 +180,15 @@ def _overlaps(
     return exposed
 
 
-def by_path(kind, node, start, end, nbytes, above_first, above, paths, kinds):
-    """Figures of every (path, kind), nested stages included: `accounts.stages.stage_kinds` in one pass.
-
-    The paths at or above node n are ``above[above_first[n]:above_first[n + 1]]``. Returns count, sum, bytes and union as
-    arrays of ``paths * (kinds + 1)``; the last of each path's kinds is all of them. Ops of a negative node are ignored.
-    """
+def path_kinds(kind, node, start, end, nbytes, above_first, above, paths, kinds):
     count, total, size, union_ns = np.zeros((4, paths * (kinds + 1)), np.int64)
     reach = np.full(len(count), _NEVER)
-    _by_path(kind, node, start, end, nbytes, above_first, above, paths, kinds, count, total, size, union_ns, reach)
-    return count, total, size, union_ns
+    _path_kinds(kind, node, start, end, nbytes, above_first, above, paths, kinds, count, total, size, union_ns, reach)
+    return count, total, union_ns, size
 
 
-@UNIT.primitive(NOTHING, (_K, _P, _T, _T, _T, _P, _P, INT64, INT64, _OUT, _OUT, _OUT, _OUT, _OUT))
-def _by_path(kind, node, start, end, nbytes, above_first, above, paths, kinds, count, total, size, union_ns, reach):
+@jit(void(_K, _P, _T, _T, _T, _P, _P, int64, int64, _OUT, _OUT, _OUT, _OUT, _OUT))
+def _path_kinds(kind, node, start, end, nbytes, above_first, above, paths, kinds, count, total, size, union_ns, reach):
     width = kinds + 1
     for i in range(len(start)):
         n = node[i]
@@ -294,17 +218,14 @@ def _by_path(kind, node, start, end, nbytes, above_first, above, paths, kinds, c
 
 
 def project(stage, start, end, parent):
-    """(ops, first start, last end, own ops) of each stage with nested ones rolled up: `accounts.stages.per_instance`.
-
-    Parents precede their children.
-    """
     count, own = np.zeros((2, len(parent)), np.int64)
     first, last = np.full(len(parent), 2**63 - 1), np.full(len(parent), _NEVER)
+    stage, parent = (a.astype(np.int32, copy=False) for a in (stage, parent))
     _project(stage, start, end, parent, count, first, last, own)
     return count, first, last, own
 
 
-@UNIT.primitive(NOTHING, (_P, _T, _T, _P, _OUT, _OUT, _OUT, _OUT))
+@jit(void(_P, _T, _T, _P, _OUT, _OUT, _OUT, _OUT))
 def _project(stage, start, end, parent, count, first, last, own):
     n = len(parent)
     for i in range(len(stage)):
@@ -323,7 +244,7 @@ def _project(stage, start, end, parent, count, first, last, own):
             last[p] = max(last[p], last[s])
 
 
-@UNIT.helper
+@njit(error_model="numpy")
 def _position(pids, pid):
     """Where `pid` is among the few `pids`, else their number."""
     p = 0
@@ -332,10 +253,14 @@ def _position(pids, pid):
     return p
 
 
-@UNIT.primitive(INT64, (_P, _U, _P, _U, INT64, INT64, _P, _ROWS, _ROWS))
-def join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids, table, out):
-    """`launches.launching_calls` by a table of (process, correlation), all of it -1: puts the call of each op into `out`, -1
-    where there is none, and says whether any key repeats."""
+def join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids):
+    table, out = np.full(width * len(pids), -1, np.int32), np.empty(len(op_pid), np.int32)
+    repeats = _join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids, table, out)
+    return out, bool(repeats)
+
+
+@jit(int64(_P, _U, _P, _U, int64, int64, _P, _ROWS, _ROWS))
+def _join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids, table, out):
     repeats = np.int64(0)
     p = 0
     for i in range(len(call_pid)):
@@ -359,17 +284,22 @@ def join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids, t
     return repeats
 
 
-def threads(pid, tid, most):
-    """(distinct keys ``pid << 32 | tid``, which of them each row has), in order of appearance; at most `most` distinct.
+_MOST_THREADS = 4_096
+"""With more threads than this they are told apart by sorting."""
 
-    With more, the second answer is empty.
-    """
-    keys, recent, which = np.empty(most, np.int64), np.full(64, -1), np.empty(len(pid), np.int16)
+
+def threads(pid, tid):
+    keys, recent, which = np.empty(_MOST_THREADS, np.int64), np.full(64, -1), np.empty(len(pid), np.int16)
     n = _threads(pid, tid, keys, recent, which)
-    return (keys[:n].copy(), which) if n >= 0 else (keys, which[:0])
+    if n < 0:
+        key = pid.astype(np.int64) << 32 | tid
+        distinct, position = np.unique(key, return_inverse=True)
+        return distinct, position.astype(np.int16 if len(distinct) < 2**15 else np.int32)
+    order = np.argsort(keys[:n])
+    return keys[order], np.argsort(order).astype(np.int16)[which]
 
 
-@UNIT.primitive(INT64, (_P, _P, _OUT, _OUT, array("int16", writable=True)))
+@jit(int64(_P, _P, _OUT, _OUT, _LANES))
 def _threads(pid, tid, keys, recent, which):
     """How many distinct keys there are, -1 if more than `keys` has room for."""
     most = len(keys)
@@ -392,14 +322,15 @@ def _threads(pid, tid, keys, recent, which):
     return n
 
 
-def group_bounds(group, groups):
-    """The second answer of `launches.grouped_rows`."""
-    first = np.zeros(groups + 1, np.int64)
+def grouped_rows(group, groups):
+    group, first = group.astype(np.int32, copy=False), np.zeros(groups + 1, np.int64)
     _group_bounds(group, first)
-    return first
+    out = np.empty(first[-1], np.int32)
+    _grouped_rows(group, first.copy(), out)
+    return out, first
 
 
-@UNIT.primitive(NOTHING, (_LANE, _OUT), (_P, _OUT))
+@jit(void(_P, _OUT))
 def _group_bounds(group, first):
     for i in range(len(group)):
         if group[i] >= 0:
@@ -408,13 +339,9 @@ def _group_bounds(group, first):
         first[g + 1] += first[g]
 
 
-def grouped_rows(group, first, out):
-    """The first answer of `launches.grouped_rows`, put into `out`: a counting sort."""
-    _grouped_rows(group, first.copy(), out)
-
-
-@UNIT.primitive(NOTHING, (_LANE, _OUT, _ROWS), (_P, _OUT, _ROWS))
+@jit(void(_P, _OUT, _ROWS))
 def _grouped_rows(group, cursor, out):
+    """A counting sort."""
     for i in range(len(group)):
         if group[i] >= 0:
             out[cursor[group[i]]] = i
@@ -422,13 +349,12 @@ def _grouped_rows(group, cursor, out):
 
 
 def nesting(start, end):
-    """`steps.nesting`: the innermost interval that holds each one, and whether all nest properly."""
     parent = np.full(len(start), -1)
     crossing = _nesting(start, end, parent, np.empty(len(start), np.int64))
     return parent, not crossing
 
 
-@UNIT.primitive(INT64, (_T, _T, _OUT, _OUT))
+@jit(int64(_T, _T, _OUT, _OUT))
 def _nesting(start, end, parent, stack):
     """How many intervals cross another one."""
     top = 0
@@ -459,16 +385,12 @@ def _nesting(start, end, parent, stack):
 
 
 def innermost(start, end, value):
-    """(at, value) of `steps.innermost`: the value of the last started interval still open, -1 where none is."""
-    at = np.empty(2 * len(start), np.int64)
-    out = np.empty(2 * len(start), value.dtype)
-    n = _innermost(start, end, value, at, out, np.empty(len(start), np.int32))
-    return at[:n], out[:n]
+    at, out = np.empty(2 * len(start), np.int64), np.empty(2 * len(start), np.int32)
+    n = _innermost(start, end, value.astype(np.int32, copy=False), at, out, np.empty(len(start), np.int32))
+    return at[:n], out[:n].astype(value.dtype, copy=False)
 
 
-@UNIT.primitive(
-    INT64, (_T, _T, _T, _OUT, _OUT, _ROWS), (_T, _T, _P, _OUT, _ROWS, _ROWS), (_T, _T, _K, _OUT, _BYTES, _ROWS)
-)
+@jit(int64(_T, _T, _P, _OUT, _ROWS, _ROWS))
 def _innermost(start, end, value, at, out, stack):
     """How many steps were put into (`at`, `out`)."""
     top = 0
@@ -482,7 +404,7 @@ def _innermost(start, end, value, at, out, stack):
             t = end[stack[top - 1]]
             while top > 0 and end[stack[top - 1]] <= t:
                 top -= 1
-            v = value[stack[top - 1]] if top > 0 else value.dtype.type(-1)
+            v = value[stack[top - 1]] if top > 0 else np.int32(-1)
             if n > 0 and at[n - 1] == t:
                 n -= 1
             if (n == 0 and v != -1) or (n > 0 and out[n - 1] != v):
@@ -499,52 +421,22 @@ def _innermost(start, end, value, at, out, stack):
     return n
 
 
-def last_to_end(end):
-    """`ledger._last_to_end`."""
-    out = np.empty(len(end), np.int32)
-    _last_to_end(end, out)
-    return out
-
-
-@UNIT.primitive(NOTHING, (_T, _ROWS))
-def _last_to_end(end, out):
-    best = 0
-    for i in range(len(end)):
-        if end[i] >= end[best]:
-            best = i
-        out[i] = best
-
-
-def host_pieces(
-    start, end, call_at, call, stage_at, stage, prof_at, prof, driver_at, driver, iter_at, iteration, codes
-):
-    """Cut sorted, disjoint intervals by five step functions at once: `hosts.HostStates.of`, then `steps.pieces`.
-
-    `codes` are the causes host_code, other_api, profiler, driver_overhead. Returns per piece (interval, start, end, stage,
-    iteration, cause), and per interval the cause at its start.
-    """
+def host_pieces(start, end, codes, *steps):
     room = 2 * len(start) + 16
     first = np.empty(len(start), np.int8)
-    steps = (call_at, call, stage_at, stage, prof_at, prof, driver_at, driver, iter_at, iteration, codes)
     while True:
         begin, stop = np.empty((2, room), np.int64)
         which, out_stage, out_iter = np.empty((3, room), np.int32)
         out_cause = np.empty(room, np.int8)
-        n = _host_pieces(start, end, *steps, which, begin, stop, out_stage, out_iter, out_cause, first)
+        n = _host_pieces(start, end, codes, *steps, which, begin, stop, out_stage, out_iter, out_cause, first)
         if n <= room:
             return which[:n], begin[:n], stop[:n], out_stage[:n], out_iter[:n], out_cause[:n], first
         room = n
 
 
-@UNIT.primitive(
-    INT64,
-    (
-        *(_T, _T, _T, _K, _T, _P, _T, _P, _T, _P, _T, _P, _P),
-        *(_ROWS, _OUT, _OUT, _ROWS, _ROWS, _BYTES, _BYTES),
-    ),
-)
+@jit(int64(_T, _T, _P, _T, _K, _T, _P, _T, _P, _T, _P, _T, _P, _ROWS, _OUT, _OUT, _ROWS, _ROWS, _BYTES, _BYTES))
 def _host_pieces(
-    start, end, call_at, call, stage_at, stage, prof_at, prof, driver_at, driver, iter_at, iteration, codes,
+    start, end, codes, call_at, call, stage_at, stage, prof_at, prof, driver_at, driver, iter_at, iteration,
     which, begin, stop, out_stage, out_iter, out_cause, first,
 ):  # fmt: skip
     """How many pieces there are, of which those that the outputs have room for are put there."""
@@ -594,28 +486,15 @@ def _host_pieces(
     return n
 
 
-def accumulate(key, amount, size):
-    """Sum of `amount` for each key 0..size-1."""
-    out = np.zeros(size, np.int64)
-    _accumulate(key, amount, out)
-    return out
-
-
-@UNIT.primitive(NOTHING, (_P, _T, _OUT))
-def _accumulate(key, amount, out):
-    for i in range(len(key)):
-        out[key[i]] += amount[i]
-
-
-def launch_waits(call, lane, start, end, call_end, lanes, delay, first):
-    """`accounts.launches.op_waits` in one pass; `delay` and `first` are zeros."""
-    seen, reach = np.zeros(len(call_end), np.bool_), np.full(lanes, -(2**63))
+def launch_waits(call, lane, start, end, call_end, lanes):
+    delay, first = np.zeros(len(start), np.int64), np.zeros(len(start), bool)
+    seen, reach = np.zeros(len(call_end), bool), np.full(lanes, _NEVER)
+    call, lane = (a.astype(np.int32, copy=False) for a in (call, lane))
     _launch_waits(call, lane, start, end, call_end, delay, first, seen, reach)
+    return delay, first
 
 
-@UNIT.primitive(
-    NOTHING, (_P, _LANE, _T, _T, _T, _OUT, _MASK, _MASK, _OUT), (_P, _P, _T, _T, _T, _OUT, _MASK, _MASK, _OUT)
-)
+@jit(void(_P, _P, _T, _T, _T, _OUT, _MASK, _MASK, _OUT))
 def _launch_waits(call, lane, start, end, call_end, delay, first, seen, reach):
     for i in range(len(start)):
         c, s = call[i], start[i]
@@ -626,30 +505,13 @@ def _launch_waits(call, lane, start, end, call_end, delay, first, seen, reach):
         reach[lane[i]] = max(reach[lane[i]], end[i])
 
 
-@UNIT.primitive(NOTHING, (*(_P, INT64, _B, _P, _P, _P, _T, _T, INT64), *(_TABLE, _TABLE, _OUT, _OUT, _OUT)))
-def kernel_sums(
-    device, wanted, chosen, stage, name, iteration, start, end, limit, count, total, small, small_ns, inside
-):
-    """Of `accounts.launches`: adds the `chosen` ops of a device to the figures of their stages and names."""
-    for i in range(len(start)):
-        if chosen[i] and device[i] == wanted:
-            s, length = stage[i], end[i] - start[i]
-            count[s, name[i]] += 1
-            total[s, name[i]] += length
-            if length < limit:
-                small[s] += 1
-                small_ns[s] += length
-            inside[s] += iteration[i] >= 0
-
-
 def levels(lane, start, end, lanes, most):
-    """How long 1, 2, ... and at least `most` lanes were busy at once (first answer 0): `concurrency.busy_levels` in one pass."""
-    out, busy, until = np.zeros(most + 1, np.int64), np.empty(lanes, np.int64), np.full(lanes, -(2**63))
-    _levels(lane, start, end, most, out, busy, until)
+    out, busy, until = np.zeros(most + 1, np.int64), np.empty(lanes, np.int64), np.full(lanes, _NEVER)
+    _levels(lane.astype(np.int32, copy=False), start, end, most, out, busy, until)
     return out
 
 
-@UNIT.primitive(NOTHING, (_LANE, _T, _T, INT64, _OUT, _OUT, _OUT), (_P, _T, _T, INT64, _OUT, _OUT, _OUT))
+@jit(void(_P, _T, _T, int64, _OUT, _OUT, _OUT))
 def _levels(lane, start, end, most, out, busy, until):
     """The first `active` of `busy` are the lanes that are busy at `now`, in no order."""
     active = 0
@@ -685,26 +547,16 @@ def _levels(lane, start, end, most, out, busy, until):
             until[g] = max(until[g], end[i])
 
 
-def own(kind, start, end, kinds, ns):
-    """How long each op owns its device, added to `ns`: the lengths of `ledger.busy_cells`. `kinds` is their number.
-
-    Between the starts of two ops every kind covers one interval that begins at the first: the highest priority gets all of
+def own(kind, start, end, kinds):
+    """Between the starts of two ops every kind covers one interval that begins at the first: the highest priority gets all of
     its own, each other one what the higher ones do not reach. Within a kind the op in turn gets it, then the next one that ends
-    later.
-    """
-    used = np.zeros(kinds, np.int64)
-    _kinds(kind, used)
-    _own(kind, start, end, np.flatnonzero(used), ns, np.full(kinds, _NEVER), np.zeros(kinds, np.int64))
+    later."""
+    used, ns = np.flatnonzero(np.bincount(kind, minlength=kinds)), np.zeros(len(start), np.int64)
+    _own(kind, start, end, used, ns, np.full(kinds, _NEVER), np.zeros(kinds, np.int64))
+    return ns
 
 
-@UNIT.primitive(NOTHING, (_K, _OUT))
-def _kinds(kind, used):
-    """Mark the kinds that occur."""
-    for i in range(len(kind)):
-        used[kind[i]] = 1
-
-
-@UNIT.primitive(NOTHING, (_K, _T, _T, _T, _OUT, _OUT, _OUT))
+@jit(void(_K, _T, _T, _T, _OUT, _OUT, _OUT))
 def _own(kind, start, end, order, ns, reach, turn):
     now = np.int64(_NEVER)
     for i in range(len(start) + 1):
@@ -735,6 +587,3 @@ def _own(kind, start, end, order, ns, reach, turn):
             if reach[kind[i]] <= now:
                 turn[kind[i]] = i
             reach[kind[i]] = end[i]
-
-
-UNIT.load()

@@ -1,8 +1,11 @@
-"""The compiled primitives against their numpy versions, and whole analyses with them forced on and off."""
+"""Every compiled primitive against its plain twin, and whole analyses with them forced on and off."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aisp_trace.analyze import acceleration
+import aisp_trace.analyze
 from aisp_trace.analyze.accounts.concurrency import busy_levels
 from aisp_trace.analyze.accounts.ledger import Cells, DeviceOps, Gaps, _last_to_end, busy_cells, summed
 from aisp_trace.analyze.accounts.overlap import overlaps
@@ -21,14 +24,15 @@ from aisp_trace.analyze.attribution.launches import Calls, grouped_rows
 from aisp_trace.analyze.attribution.steps import innermost, nesting
 from aisp_trace.analyze.document import document
 from aisp_trace.analyze.intervals import common, cover, grouped_measure, measure, minus, near_rows, place_right, union
-from aisp_trace.tests.optional import needs_numba
+from aisp_trace.tests.optional import force, needs_numba
 from aisp_trace.tests.oracle.campaigns import seeds
 from aisp_trace.tests.oracle.strategies import seeded_case
 from aisp_trace.tests.test_oracle import check
-from aisp_trace.traces.compiled import Loader
+from aisp_trace.traces import engine
 from aisp_trace.traces.model import KINDS
 
 NEVER = 1 << 62
+COMPILED = "aisp_trace.analyze.compiled"
 
 INTERVALS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 15)), max_size=25)
 LABELS = st.lists(st.integers(-1, 4), min_size=25, max_size=25)
@@ -37,9 +41,9 @@ LABELS = st.lists(st.integers(-1, 4), min_size=25, max_size=25)
 def both(monkeypatch: pytest.MonkeyPatch, compute: Callable[[], Any]) -> tuple[Any, Any]:
     """(with the compiled primitives, with numpy)."""
     answers = []
-    for threshold in (0, NEVER):
-        monkeypatch.setattr(acceleration, "THRESHOLD", threshold)
-        assert (acceleration.accelerated(5) is not None) == (threshold == 0)
+    for compiled in (True, False):
+        force(monkeypatch, compiled=compiled)
+        assert (engine.compiled(5, COMPILED) is not None) == compiled
         answers.append(compute())
     return answers[0], answers[1]
 
@@ -52,6 +56,132 @@ def in_order(spans: list[tuple[int, int]]) -> tuple[Any, Any]:
 
 def same(pair: tuple[Any, Any]) -> None:
     assert [np.asarray(a).tolist() for a in pair[0]] == [np.asarray(b).tolist() for b in pair[1]]
+
+
+Rng = np.random.Generator
+
+
+def spans(rng: Rng, n: int) -> tuple[Any, Any]:
+    return in_order(list(zip(rng.integers(0, 40, n).tolist(), rng.integers(0, 15, n).tolist(), strict=True)))
+
+
+def apart(rng: Rng, n: int) -> tuple[Any, Any]:
+    """(start, end) of sorted, disjoint intervals, some of them empty."""
+    edges = np.sort(rng.integers(0, 120, 2 * n))
+    return edges[::2].copy(), edges[1::2].copy()
+
+
+def steps(rng: Rng, n: int, dtype: Any = np.int32) -> tuple[Any, Any]:
+    at = np.unique(rng.integers(0, 120, n))
+    return at, rng.integers(-1, 4, len(at)).astype(dtype)
+
+
+def some(rng: Rng, low: int, high: int, n: int, dtype: Any = np.int32) -> Any:
+    return rng.integers(low, high, n).astype(dtype)
+
+
+def either(rng: Rng, *dtypes: Any) -> Any:
+    return dtypes[rng.integers(len(dtypes))]
+
+
+def tree(rng: Rng) -> Any:
+    """Parents that precede their children."""
+    return np.array([rng.integers(-1, i) for i in range(rng.integers(1, 6))], np.int64)
+
+
+def path_kinds(rng: Rng, n: int) -> tuple[Any, ...]:
+    above = [sorted(rng.choice(4, rng.integers(0, 4), replace=False).tolist()) for _ in range(3)]
+    first = np.cumsum([0, *map(len, above)]).astype(np.int32)
+    paths = np.array([p for each in above for p in each], np.int32)
+    return (
+        some(rng, 0, 3, n, np.int8),
+        some(rng, -1, 3, n),
+        *spans(rng, n),
+        some(rng, 0, 99, n, np.int64),
+        first,
+        paths,
+        4,
+        3,
+    )
+
+
+def calls_and_ops(rng: Rng, n: int) -> tuple[Any, ...]:
+    calls, low = n + 1, int(rng.integers(0, 9))
+    of_calls = some(rng, 0, 3, calls) * 2 + 5, some(rng, low, low + 20, calls, np.uint32)
+    return *of_calls, some(rng, 4, 10, n), some(rng, 0, 40, n, np.uint32), low, 20, np.array([5, 7, 9], np.int32)
+
+
+def waits(rng: Rng, n: int) -> tuple[Any, ...]:
+    lane = some(rng, 0, 4, n, either(rng, np.int16, np.int32))
+    return some(rng, -1, 5, n, either(rng, np.int32, np.int64)), lane, *spans(rng, n), some(rng, 0, 60, 5, np.int64), 4
+
+
+def overlapping(rng: Rng, n: int) -> tuple[Any, ...]:
+    groups = some(rng, 0, 32, len(KINDS)), some(rng, 0, 32, len(KINDS))
+    pairs = some(rng, 0, 5, 4), some(rng, 0, 5, 4)
+    kind, side = some(rng, 0, len(KINDS), n, np.int8), some(rng, 0, 4, n, np.int8)
+    return kind, *spans(rng, n), side, *groups, 5, *pairs, 0, 1, 2
+
+
+ARGUMENTS: Mapping[str, Callable[[Rng, int], tuple[Any, ...]]] = {
+    "accounts.concurrency._levels": lambda rng, n: (some(rng, 0, 5, n, np.int16), *spans(rng, n), 5, 3),
+    "accounts.launches._launch_waits": waits,
+    "accounts.ledger._own": lambda rng, n: (some(rng, 0, 4, n, np.int8), *spans(rng, n), 4),
+    "accounts.overlap._overlaps": overlapping,
+    "accounts.stages._path_kinds": path_kinds,
+    "accounts.stages._project": lambda rng, n: (some(rng, -3, len(up := tree(rng)), n), *spans(rng, n), up),
+    "attribution.host_state._host_pieces": lambda rng, n: (
+        *apart(rng, n), np.array([9, 3, 7, 8], np.int32), *steps(rng, n, np.int8), *(a for _ in range(4) for a in steps(rng, n)),
+    ),
+    "attribution.launches._join": calls_and_ops,
+    "attribution.launches._threads": lambda rng, n: (some(rng, 1, 4, n), some(rng, 1, 200, n)),
+    "attribution.launches.grouped_rows": lambda rng, n: (some(rng, -1, 5, n, either(rng, np.int16, np.int32)), 5),
+    "attribution.steps._innermost": lambda rng, n: (*spans(rng, n), some(rng, 0, 5, n, either(rng, np.int8, np.int64))),
+    "attribution.steps.nesting": spans,
+    "intervals._cover": spans,
+    "intervals.grouped_measure": lambda rng, n: (some(rng, -1, 5, n, either(rng, np.int8, np.int16)), *spans(rng, n), 5),
+    "intervals.measure": spans,
+    "intervals.place_right": lambda rng, n: (spans(rng, n)[0], some(rng, -3, 60, n, np.int64)),
+}  # fmt: skip
+"""Arguments for tables of some rows, for every primitive by its name within `analyze`."""
+
+
+def primitives() -> dict[str, Any]:
+    found = pkgutil.walk_packages(aisp_trace.analyze.__path__, "aisp_trace.analyze.")
+    for name in (module.name for module in found if not module.name.endswith(".compiled")):
+        importlib.import_module(name)
+    return {name.removeprefix("aisp_trace.analyze."): chosen for name, chosen in engine.PRIMITIVES.items()}
+
+
+def test_every_primitive_has_a_twin_and_arguments_here() -> None:
+    assert set(primitives()) == set(ARGUMENTS)
+
+
+@needs_numba
+def test_no_compiled_function_is_without_a_plain_twin() -> None:
+    module = importlib.import_module(COMPILED)
+    public = {n for n, f in vars(module).items() if not n.startswith("_") and getattr(f, "__module__", "") == COMPILED}
+    twins = [engine.twin(inspect.unwrap(chosen)) for chosen in primitives().values()]
+    assert sorted(twins) == sorted((COMPILED, name) for name in public)
+
+
+@needs_numba
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(0, 25))
+@settings(max_examples=200)
+def test_twins_give_the_same_answer_and_change_no_argument(name: str, seed: int, rows: int) -> None:
+    chosen = primitives()[name]
+    arguments = ARGUMENTS[name](np.random.default_rng(seed), rows)
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            argument.flags.writeable = False
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        compiled, plain = both(monkeypatch, lambda: chosen(*arguments))
+    assert plainly(compiled) == plainly(plain)
+
+
+def plainly(answer: Any) -> Any:
+    return [plainly(a) for a in answer] if isinstance(answer, tuple) else np.asarray(answer).tolist()
 
 
 @needs_numba
@@ -226,7 +356,7 @@ def test_largest_gaps(lengths: list[int], most: int) -> None:
 @needs_numba
 @pytest.mark.parametrize("tried", seeds(100, 400, 100))
 def test_definitions_hold_when_forced_on(tried: range, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceleration, "THRESHOLD", 0)
+    force(monkeypatch, compiled=True)
     for seed in tried:
         check(seeded_case(seed))
 
@@ -247,33 +377,3 @@ def test_whole_documents_are_equal(tried: range) -> None:
         with pytest.MonkeyPatch.context() as monkeypatch:
             compiled, plain = both(monkeypatch, compute)
         assert compiled == plain
-
-
-def test_small_inputs_take_what_is_kept_and_never_wait_for_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
-    loader = Loader(".absent", "aisp_trace.analyze")
-    monkeypatch.setattr(loader, "get", lambda compiling: asked.append(compiling))
-    monkeypatch.setattr(acceleration, "FAST", loader)
-    for size in (1, 19_999, 20_000, 199_999, 200_000):
-        acceleration.accelerated(size)
-    assert asked == [False, False, True]
-
-
-def test_absent_numba_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceleration, "THRESHOLD", 0)
-    monkeypatch.setattr(acceleration, "FAST", Loader(".absent", "aisp_trace.analyze"))
-    assert acceleration.accelerated(1) is None
-    check(seeded_case(1))
-
-
-def test_compiling_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
-    said: list[str] = []
-    monkeypatch.setattr(acceleration, "SLOW_LOAD_S", 0.01)
-    slow = Loader(".absent", "aisp_trace.analyze")
-    monkeypatch.setattr(slow, "_import", lambda only_kept: time.sleep(0.2))
-    monkeypatch.setattr(acceleration, "FAST", slow)
-    acceleration.prepare(said.append)
-    acceleration.prepare(said.append)
-    assert said == ["compiling the fast primitives, once"]

@@ -10,8 +10,10 @@ with a status other than `DONE`; the caller then reads the table another way.
 from __future__ import annotations
 
 import numpy as np
+from numba import int64, njit, uint8
+from numba.types import Array
 
-from ..compiled import INT64, Unit, array
+from ..engine import jit
 
 PAD = 32
 """Bytes that a buffer of pages must have behind its last page."""
@@ -24,20 +26,22 @@ DONE, STRANGE = 0, 1
 
 LEAF, INTERIOR = 0x0D, 0x05
 
-UNIT = Unit(__name__, __file__)
+_BYTES = Array(uint8, 1, "C", readonly=True)
+_IN = Array(int64, 1, "C", readonly=True)
+_OUT = int64[::1]
 
 
-@UNIT.helper(inline="always")
+@njit(inline="always")
 def _u16(pages, at):
     return np.int64(pages[at]) << 8 | np.int64(pages[at + 1])
 
 
-@UNIT.helper(inline="always")
+@njit(inline="always")
 def _u32(pages, at):
     return _u16(pages, at) << 16 | _u16(pages, at + 2)
 
 
-@UNIT.helper
+@njit(error_model="numpy")
 def _long_varint(pages, at):
     """(value, position behind it) of a varint of more than one byte."""
     value = np.int64(0)
@@ -49,7 +53,7 @@ def _long_varint(pages, at):
     return value << 8 | np.int64(pages[at + 8]), at + 9
 
 
-@UNIT.primitive(INT64, (array("uint8"), INT64, array("int64", writable=True), array("int64", writable=True)))
+@jit(int64(_BYTES, int64, _OUT, _OUT))
 def children(page, usable, child, key):
     """The children of one interior page: fills `child` (page numbers) and `key` (the largest rowid in each; the last
     child's is not known and set to the highest there is). Returns how many, or -1 if the page is not an interior one or is
@@ -69,13 +73,7 @@ def children(page, usable, child, key):
     return n + 1
 
 
-@UNIT.primitive(
-    INT64,
-    (
-        *(array("uint8"), array("int64"), INT64, INT64, array("int64"), array("int64", 2, writable=True)),
-        *(array("int64", writable=True), array("int64", writable=True), array("int64", writable=True)),
-    ),
-)
+@jit(int64(_BYTES, _IN, int64, int64, _IN, int64[:, ::1], _OUT, _OUT, _OUT))
 def rows(pages, leaves, usable, rowid, wanted, out, bits, nulls, done):
     """Decode the columns `wanted` (ascending positions in the record) of leaf pages into the rows of `out`.
 
@@ -158,6 +156,3 @@ def rows(pages, leaves, usable, rowid, wanted, out, bits, nulls, done):
             rowid += 1
     done[0], done[1] = len(leaves), row
     return DONE
-
-
-UNIT.load()
