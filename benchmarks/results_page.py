@@ -152,11 +152,13 @@ def _machine() -> list[str]:
         ]
         cpu = models[0] if models else cpu
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("polars", "numpy", "pyarrow"))
+    packages = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in ("polars", "numpy", "numba", "pyarrow")
+    )
     nsys = shutil.which("nsys")
     version = subprocess.run([nsys, "--version"], capture_output=True, text=True).stdout.split() if nsys else []
     return [
-        f"{len(os.sched_getaffinity(0))} cores of {cpu}, {memory:.0f} GiB, page cache and bytecode warm",
+        f"{len(os.sched_getaffinity(0))} cores of {cpu}, {memory:.0f} GiB, page cache, bytecode and compiled code warm",
         f"Python {platform.python_version()}, {packages}, SQLite {sqlite3.sqlite_version} (scan)",
         f"nsys {next((v for v in version if v[0].isdigit()), 'of unknown version')}" if nsys else "no nsys here",
         "scan: `count(*), sum(end - start)` over the kernel, memcpy, memset, runtime, synchronization and NVTX tables",

@@ -41,8 +41,9 @@ RECORDERS: Final = (
 )
 """Variables by which a recorder would switch stages on."""
 
-NO_BYTECODE: Final = "PYTHONDONTWRITEBYTECODE"
-"""An installed package has its bytecode: where this is set, every process would compile all modules again."""
+UNLIKE_AN_INSTALL: Final = ("PYTHONDONTWRITEBYTECODE", "AISP_TRACE_NO_NUMBA", "NUMBA_DISABLE_JIT", "NUMBA_CACHE_DIR")
+"""Variables by which a process would not do what it does where the package is installed: compile each module once, and
+large traces' primitives with numba, which come with it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--sizes takes numbers separated by commas, not {given.sizes!r}")
     if given.repeat < 1:
         parser.error("--repeat takes a number of at least 1")
-    environment = {k: v for k, v in os.environ.items() if k not in (*RECORDERS, NO_BYTECODE)}
+    environment = {k: v for k, v in os.environ.items() if k not in (*RECORDERS, *UNLIKE_AN_INSTALL)}
     traces = {size: path for size in sizes if (path := _trace(given.traces, size, environment)) is not None}
     series = _plan(traces, environment)
     stages = _measure(series, given.repeat, environment)

@@ -13,11 +13,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from aisp_trace.analyze import kept, sources
+from aisp_trace.analyze import kept
 from aisp_trace.analyze.attribution.selection import Selection
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.analyze.sources import Quick, find_recorded
 from aisp_trace.cli.main import main
+from aisp_trace.traces.open import open_trace
 from aisp_trace.traces.store import cache_home
 from aisp_trace.traces.unpack import decompressed
 
@@ -33,13 +34,12 @@ def reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Path
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(kept, "LEAST_BYTES", 0)
     read: list[Path] = []
-    real = sources.open_trace
 
     def noted(path: Path, **settings: Any) -> Any:
         read.append(path)
-        return real(path, **settings)
+        return open_trace(path, **settings)
 
-    monkeypatch.setattr(sources, "open_trace", noted)
+    monkeypatch.setattr("aisp_trace.analyze.sources.open_trace", noted)
     yield read
 
 

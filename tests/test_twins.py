@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import aisp_trace.analyze
 from aisp_trace.analyze.accounts.concurrency import busy_levels
 from aisp_trace.analyze.accounts.ledger import Cells, DeviceOps, Gaps, _last_to_end, busy_cells, summed
 from aisp_trace.analyze.accounts.overlap import overlaps
@@ -147,7 +146,7 @@ ARGUMENTS: Mapping[str, Callable[[Rng, int], tuple[Any, ...]]] = {
 
 
 def primitives() -> dict[str, Any]:
-    found = pkgutil.walk_packages(aisp_trace.analyze.__path__, "aisp_trace.analyze.")
+    found = pkgutil.walk_packages(importlib.import_module("aisp_trace.analyze").__path__, "aisp_trace.analyze.")
     for name in (module.name for module in found if not module.name.endswith(".compiled")):
         importlib.import_module(name)
     return {name.removeprefix("aisp_trace.analyze."): chosen for name, chosen in engine.PRIMITIVES.items()}
