@@ -87,7 +87,7 @@ def test_absent_numba_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     check(seeded_case(1))
     said: list[str] = []
     engine.prepare(said.append, COMPILED)
-    assert said == ["numba cannot be imported here, without which a large trace takes about three times as long"]
+    assert said == ["numba cannot be imported here, without which a large trace takes about twice as long"]
 
 
 def test_compiling_is_announced_and_a_switch_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def prepare(say: Callable[[str], None], *modules: str) -> None:
     finally:
         timer.cancel()
     if missing:
-        say("numba cannot be imported here, without which a large trace takes about three times as long")
+        say("numba cannot be imported here, without which a large trace takes about twice as long")
 
 
 def jit(*signatures: Any) -> Callable[[Callable[..., Any]], Any]:
