@@ -19,6 +19,7 @@ from ..traces.model import Trace
 from ..traces.nsys.pages import DECODER
 from ..traces.open import open_trace, side_file
 from ..traces.store import cache_key
+from .accounts.counters import METRICS
 from .words import size
 
 if TYPE_CHECKING:  # imported when a trace has been read, or not at all
@@ -54,6 +55,9 @@ _KEPT_BYTES: Final = 1 << 30
 UNREAD: Final = (("ops", "op_id"), ("ops", "graph_id"), ("ops", "graph_node"), ("api", "call_id"))
 """Columns that no analysis reads. A row's number is its position."""
 
+READ_METRICS: Final = "|".join(f"^{pattern}" for pattern in METRICS.values())
+"""Of GPU metrics, those that an analysis reads: four of a GPU's dozens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Quick:
@@ -69,11 +73,13 @@ class Quick:
         """The trace in `file` without the `UNREAD` columns. Of a large one progress is told."""
         large = file.is_file() and file.stat().st_size >= LARGE_BYTES
         if not large:
-            return open_trace(file, kind_file=kind_file, left_out=UNREAD)
+            return open_trace(file, kind_file=kind_file, left_out=UNREAD, metrics=READ_METRICS)
         keep_freed_memory(_KEPT_BYTES, one_arena=True)
         threading.Thread(target=engine.prepare, args=(self.tell, *_COMPILED), daemon=True).start()
         self.tell(f"reading {file.name}, {size(file.stat().st_size)}")
-        trace = open_trace(file, kind_file=kind_file, cache=self.cache, in_background=True, left_out=UNREAD)
+        trace = open_trace(
+            file, kind_file=kind_file, cache=self.cache, in_background=True, left_out=UNREAD, metrics=READ_METRICS
+        )
         self.tell(f"accounting for {trace.ops.height:,} device operations and {trace.api.height:,} calls")
         return trace
 
@@ -161,7 +167,7 @@ class Source:
         manifest = None if self.run is None else self.run.manifest
         recording = None if self.run is None or variant is None else self.run.variant(variant).recording
         return {
-            "trace": cache_key(file, kind_file or side_file(file), UNREAD),
+            "trace": cache_key(file, kind_file or side_file(file), UNREAD, READ_METRICS),
             "beside": [path.stat().st_size if path.is_file() else None for path in beside],
             "variant": variant,
             "source": None if manifest is None else manifest.source,

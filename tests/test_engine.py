@@ -99,7 +99,7 @@ def test_compiling_is_announced_and_a_switch_is_not(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(engine, "SLOW_LOAD_S", 0.01)
     monkeypatch.setattr(engine, "_imported", slow)
     engine.prepare(said.append, COMPILED)
-    assert said == ["compiling what large traces need, once"]
+    assert said == ["preparing compiled code, which takes half a minute the first time"]
     monkeypatch.setenv(engine.OFF, "1")
     engine.prepare(said.append, COMPILED)
     assert len(said) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from aisp_trace.analyze.sources import READ_METRICS
 from aisp_trace.tests.builders.nsys_export import NsysExport, gid
 from aisp_trace.tests.builders.samples import SAMPLES, unpack
 from aisp_trace.traces.errors import InputError
@@ -22,6 +24,7 @@ from aisp_trace.traces.nsys.host import HOST_TABLES
 from aisp_trace.traces.nsys.ops import OP_TABLES
 from aisp_trace.traces.nsys.read import read_nsys
 from aisp_trace.traces.nsys.schema import EVENT_TABLES
+from aisp_trace.traces.unpack import decompressed
 
 H100 = "h100_pipeline_decode"
 
@@ -561,3 +564,17 @@ def test_collectives_are_told_by_the_functions_own_name() -> None:
 )
 def test_call_names_lose_their_abi(name: str, call: str) -> None:
     assert call_name(name) == call
+
+
+def test_gpu_metrics_that_nobody_asked_for_are_not_kept() -> None:
+    file = SAMPLES / "h100_pipeline_decode_gpu_metrics_trimmed.sqlite.xz"
+    with decompressed(file) as plain:
+        whole = read_nsys(plain).gpu_metrics
+        asked = read_nsys(plain, metrics=READ_METRICS)
+    matching = [name for name in whole["metric"].unique().to_list() if re.search(READ_METRICS, name)]
+    assert 0 < len(matching) < whole["metric"].n_unique()
+    kept = whole.filter(pl.col("metric").is_in(matching))
+    assert asked.gpu_metrics.select("device", "time_ns", pl.col("metric").cast(pl.String), "value").equals(
+        kept.select("device", "time_ns", pl.col("metric").cast(pl.String), "value")
+    )
+    assert asked.gpu_metrics.height < whole.height

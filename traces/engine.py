@@ -87,7 +87,7 @@ def prepare(say: Callable[[str], None], *modules: str) -> None:
     """Import `modules` ahead of their use (for instance while a file is read); `say` is told if that compiles, or cannot be."""
     if os.environ.get(OFF):
         return
-    timer = threading.Timer(SLOW_LOAD_S, say, ("compiling what large traces need, once",))
+    timer = threading.Timer(SLOW_LOAD_S, say, ("preparing compiled code, which takes half a minute the first time",))
     timer.daemon = True
     timer.start()
     try:

@@ -38,26 +38,28 @@ def open_trace(
     in_background: bool = False,
     export: Exporter | None = None,
     left_out: Collection[tuple[str, str]] = (),
+    metrics: str = "",
 ) -> Trace:
     """The trace in `path`, ready for analysis (`host_ops` applied).
 
     `kind_file` is the torch recorder's side file; without one, a ``stages.json`` beside a torch trace is used. With
     `cache` the tables are kept as Parquet (`store`) and reused while the file is the same; `in_background` they are
     written by a thread that the interpreter waits for at its end. `export` replaces ``nsys export``. Columns `left_out`,
-    (table, column) pairs, may be missing from the trace: an nsys reader saves the time to read them.
+    (table, column) pairs, and GPU metrics whose name the regular expression `metrics` does not match, may be missing from
+    the trace: an nsys reader saves the time to read them.
 
     Raises `InputError` for anything that is no readable trace, `EmptyTraceError` if nothing happened in it, and
     `RecorderError` if an .nsys-rep cannot be exported here.
     """
     if not cache:
-        return _open(path, kind_file, export, left_out)
+        return _open(path, kind_file, export, left_out, metrics)
     from .store import cache_key, load, save
 
     _require_file(path)
-    key = cache_key(path, kind_file or side_file(path), left_out)
+    key = cache_key(path, kind_file or side_file(path), left_out, metrics)
     trace = load(path, key, left_out)
     if trace is None:
-        trace = _open(path, kind_file, export, left_out)
+        trace = _open(path, kind_file, export, left_out, metrics)
         if in_background:
             threading.Thread(target=save, args=(path, key, trace)).start()
         else:
@@ -65,7 +67,9 @@ def open_trace(
     return trace
 
 
-def _open(path: Path, kind_file: Path | None, export: Exporter | None, left_out: Collection[tuple[str, str]]) -> Trace:
+def _open(
+    path: Path, kind_file: Path | None, export: Exporter | None, left_out: Collection[tuple[str, str]], metrics: str
+) -> Trace:
     _require_file(path)
     with decompressed(path) as plain:
         head = head_of(plain)
@@ -73,9 +77,9 @@ def _open(path: Path, kind_file: Path | None, export: Exporter | None, left_out:
             with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
                 exported = Path(folder) / "export.sqlite"
                 (export or export_report)(plain, exported)
-                trace = _read_sqlite(exported, left_out)
+                trace = _read_sqlite(exported, left_out, metrics)
         elif head.startswith(SQLITE_MAGIC):
-            trace = _read_sqlite(plain, left_out)
+            trace = _read_sqlite(plain, left_out, metrics)
         elif looks_like_json(head):
             from .kineto.read import read_kineto
 
@@ -98,10 +102,10 @@ def _open(path: Path, kind_file: Path | None, export: Exporter | None, left_out:
     return with_host_ops(trace)
 
 
-def _read_sqlite(path: Path, left_out: Collection[tuple[str, str]]) -> Trace:
+def _read_sqlite(path: Path, left_out: Collection[tuple[str, str]], metrics: str) -> Trace:
     from .nsys.read import read_nsys
 
-    return read_nsys(path, left_out=left_out)
+    return read_nsys(path, left_out=left_out, metrics=metrics)
 
 
 def export_report(report: Path, target: Path) -> None:

@@ -38,7 +38,9 @@ _SUFFIX: Final = ".aisp-cache"
 Key = dict[str, Any]
 
 
-def cache_key(path: Path, side_file: Path | None = None, left_out: Collection[tuple[str, str]] = ()) -> Key:
+def cache_key(
+    path: Path, side_file: Path | None = None, left_out: Collection[tuple[str, str]] = (), metrics: str = ""
+) -> Key:
     """What identifies the content of `path` (and of its side file) without reading all of it."""
     stat = path.stat()
     side = None
@@ -53,6 +55,7 @@ def cache_key(path: Path, side_file: Path | None = None, left_out: Collection[tu
         "sample": _sample(path, stat.st_size),
         "side_file": side,
         "left_out": sorted(".".join(pair) for pair in left_out),
+        "metrics": metrics,
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from ..columns import SLICE
 from ..model import Meta, text_column
 from .ids import DEVICES_PER_HOST, MOST_DEVICES, UNNAMED, Hosts
 from .schema import CAPTURE_SETTINGS, EXPORT_SETTINGS, EXPORT_TABLES, settings
@@ -96,26 +97,34 @@ def read_diagnostics(source: Source) -> pl.DataFrame:
 METRIC_COLUMNS: Final = {"timestamp": pl.Int64, "typeId": pl.Int64, "metricId": pl.Int64, "value": pl.Int64}
 
 
-def read_gpu_metrics(source: Source, raw: pl.DataFrame, odd: Counter[str]) -> pl.DataFrame:
-    """The table `gpu_metrics`. A metric's name belongs to (typeId, metricId); a typeId's low byte is the GPU id."""
+def read_gpu_metrics(source: Source, raw: pl.DataFrame, odd: Counter[str], wanted: str) -> pl.DataFrame:
+    """The table `gpu_metrics` of the metrics whose name matches the regular expression `wanted`.
+
+    A metric's name belongs to (typeId, metricId); a typeId's low byte is the GPU id. Slice by slice: samples come in millions,
+    and few of a device's counters are asked for.
+    """
     names = {
         (t, m): n
         for t, m, n in source.table_rows("TARGET_INFO_GPU_METRICS", ["typeId", "metricId", "metricName"])
         if isinstance(n, str)
     }
-    odd["gpu_metrics_without_value"] += raw.height - raw.drop_nulls(["timestamp", "value"]).height
-    raw = raw.drop_nulls(["timestamp", "value"])
+    pair = ["typeId", "metricId"]
+    distinct = pl.concat([raw.select(pair).clear(), *(part.select(pair).unique() for part in raw.iter_slices(SLICE))])
+    distinct = distinct.unique(maintain_order=True)
     values: dict[str, int] = {}
-    distinct = raw.select("typeId", "metricId").unique(maintain_order=True)
-    codes = [values.setdefault(names.get(k, UNNAMED), len(values)) for k in distinct.iter_rows()]
-    lookup = distinct.with_columns(pl.Series("code", codes, dtype=pl.Int32))
-    found = raw.select("typeId", "metricId").join(
-        lookup, on=["typeId", "metricId"], how="left", nulls_equal=True, maintain_order="left"
-    )
-    return raw.select(
+    found = [names.get(key, UNNAMED) for key in distinct.iter_rows()]
+    codes = [values.setdefault(name, len(values)) if re.search(wanted, name) else None for name in found]
+    lookup = distinct.with_columns(pl.Series("code", codes, dtype=pl.Int32)).drop_nulls("code")
+    parts = []
+    for part in raw.iter_slices(SLICE):
+        whole = part.drop_nulls(["timestamp", "value"])
+        odd["gpu_metrics_without_value"] += part.height - whole.height
+        parts.append(whole.join(lookup, on=pair, how="inner", nulls_equal=True, maintain_order="left"))
+    kept = pl.concat(parts) if parts else raw.with_columns(pl.lit(None, pl.Int32).alias("code")).clear()
+    return kept.select(
         (pl.col("typeId") % 256).cast(pl.Int32).alias("device"),
         pl.col("timestamp").alias("time_ns"),
-        text_column("metric", found.get_column("code").to_numpy(), values),
+        text_column("metric", kept.get_column("code").to_numpy(), values),
         "value",
     )
 

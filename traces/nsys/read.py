@@ -53,11 +53,12 @@ _SOURCES: Final = {("ops", "graph_node"): "graphNodeId", ("api", "result"): "ret
 """Source columns of the model's columns that may be left out; the far end of a long row is the slowest to read."""
 
 
-def read_nsys(path: Path, *, left_out: Collection[tuple[str, str]] = ()) -> Trace:
+def read_nsys(path: Path, *, left_out: Collection[tuple[str, str]] = (), metrics: str = "") -> Trace:
     """The trace in nsys export `path`.
 
     Rows that cannot be used as recorded are dropped and counted in ``Trace.meta.anomalies``; tables that are absent
-    are empty. Columns `left_out`, (table, column) pairs, are neither read nor kept. Raises `InputError` if `path` is
+    are empty. Columns `left_out`, (table, column) pairs, are neither read nor kept, and of GPU metrics only those whose name
+    matches the regular expression `metrics`. Raises `InputError` if `path` is
     missing, no SQLite file, truncated, corrupt, or no nsys export.
     """
     with Source(path) as source:
@@ -66,10 +67,10 @@ def read_nsys(path: Path, *, left_out: Collection[tuple[str, str]] = ()) -> Trac
                 f"{path} was to be read as an nsys export, but it is an SQLite database of something else; "
                 "give the file that `nsys export --type sqlite` wrote"
             )
-        return _read(source, left_out)
+        return _read(source, left_out, metrics)
 
 
-def _read(source: Source, left_out: Collection[tuple[str, str]]) -> Trace:
+def _read(source: Source, left_out: Collection[tuple[str, str]], metrics: str) -> Trace:
     odd: Counter[str] = Counter()
     unread = {_SOURCES[pair] for pair in left_out if pair in _SOURCES}
     raw = {
@@ -85,7 +86,7 @@ def _read(source: Source, left_out: Collection[tuple[str, str]]) -> Trace:
     many = sum(frame.height for frame in mine.values()) >= _MANY
     with ThreadPoolExecutor(1) as beside:
         later = beside.submit(_ops_of, source.path, mine, hosts, devices, without) if many else None
-        tables = _host_tables(source, raw, hosts, devices, odd)
+        tables = _host_tables(source, raw, hosts, devices, odd, metrics)
         found, strange = later.result() if later else _ops(source, mine, hosts, devices, without)
     odd.update(strange)
     if found is not None:
@@ -122,7 +123,7 @@ def _ops(
 
 
 def _host_tables(
-    source: Source, raw: dict[str, pl.DataFrame], hosts: Hosts, devices: DeviceMap, odd: Counter[str]
+    source: Source, raw: dict[str, pl.DataFrame], hosts: Hosts, devices: DeviceMap, odd: Counter[str], metrics: str
 ) -> dict[str, pl.DataFrame]:
     """Every table of events but `ops` and `events`."""
     tables: dict[str, pl.DataFrame] = {}
@@ -135,7 +136,7 @@ def _host_tables(
     if "CUDA_GPU_MEMORY_USAGE_EVENTS" in raw:
         tables["memory"] = read_memory(source, raw.pop("CUDA_GPU_MEMORY_USAGE_EVENTS"), hosts, devices, odd)
     if "GPU_METRICS" in raw:
-        tables["gpu_metrics"] = read_gpu_metrics(source, raw.pop("GPU_METRICS"), odd)
+        tables["gpu_metrics"] = read_gpu_metrics(source, raw.pop("GPU_METRICS"), odd, metrics)
     overhead = read_overhead(source, raw, hosts, odd)
     if overhead.height:
         tables["overhead"] = overhead
