@@ -109,7 +109,9 @@ def read_gpu_metrics(source: Source, raw: pl.DataFrame, odd: Counter[str], wante
         if isinstance(n, str)
     }
     pair = ["typeId", "metricId"]
-    distinct = pl.concat([raw.select(pair).clear(), *(part.select(pair).unique() for part in raw.iter_slices(SLICE))])
+    distinct = pl.concat(
+        [raw.select(pair).clear(), *(part.select(pair).unique(maintain_order=True) for part in raw.iter_slices(SLICE))]
+    )
     distinct = distinct.unique(maintain_order=True)
     values: dict[str, int] = {}
     found = [names.get(key, UNNAMED) for key in distinct.iter_rows()]
