@@ -16,7 +16,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -74,7 +74,7 @@ def save(
     trace: Path, asked: Mapping[str, Any], analysis: Analysis, hardware_keys: Sequence[str], applies: Applies
 ) -> None:
     """Keep `analysis` under `asked`; where it cannot be written, nothing is kept. Never raises for a full disk."""
-    tables = {n: v for n, v in _values(analysis).items() if isinstance(v, pl.DataFrame)}
+    tables = analysis.tables()
     said = {
         "asked": _plain(asked),
         "hardware_keys": list(hardware_keys),
@@ -98,18 +98,14 @@ def save(
         return
 
 
-def _values(analysis: Analysis) -> dict[str, Any]:
-    return {f.name: getattr(analysis, f.name) for f in fields(analysis)}
-
-
 def _analysis(said: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) -> Analysis:
     meta, choices = said["meta"], said["choices"]
     window = choices["window"]
-    return Analysis(
+    return Analysis.of(
+        tables,
         variant=said["variant"],
         meta=replace(Meta(**meta), tables=tuple(meta["tables"])),
         choices=replace(Choices(**choices), window=tuple(window) if isinstance(window, list) else window),
-        **tables,
     )
 
 

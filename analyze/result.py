@@ -7,8 +7,8 @@ is a fraction, and null means "does not exist here" (no copies to hide), never z
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 import polars as pl
@@ -336,13 +336,17 @@ class Choices:
     window: tuple[int, int] | str | int | None = None
 
 
-def _without_rows(table: str) -> Callable[[], pl.DataFrame]:
-    return lambda: pl.DataFrame(schema=SCHEMAS[table])
+def joined(parts: Iterable[Mapping[str, pl.DataFrame]], *names: str) -> dict[str, pl.DataFrame]:
+    """The tables `names` of several devices one below the other, with the columns of `SCHEMAS`."""
+    every = [{name: pl.DataFrame(schema=SCHEMAS[name]) for name in names}, *parts]
+    return {
+        n: pl.concat(one[n].select(*SCHEMAS[n]).cast(pl.Schema(SCHEMAS[n])) for one in every if n in one) for n in names
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """All numbers of one trace. `variant` is null for a bare trace."""
+    """All numbers of one trace. `variant` is null for a bare trace; `more` are tables that have no field yet."""
 
     def __repr__(self) -> str:
         name = self.meta.file if self.variant is None else f"{self.variant} ({self.meta.file})"
@@ -365,19 +369,31 @@ class Analysis:
     bandwidth: pl.DataFrame
     allocator: pl.DataFrame
     trust: pl.DataFrame
-    iteration_kinds: pl.DataFrame = field(default_factory=_without_rows("iteration_kinds"))
-    iteration_overlap: pl.DataFrame = field(default_factory=_without_rows("iteration_overlap"))
-    iteration_exposed: pl.DataFrame = field(default_factory=_without_rows("iteration_exposed"))
-    concurrency: pl.DataFrame = field(default_factory=_without_rows("concurrency"))
-    streams: pl.DataFrame = field(default_factory=_without_rows("streams"))
-    collectives: pl.DataFrame = field(default_factory=_without_rows("collectives"))
-    launches: pl.DataFrame = field(default_factory=_without_rows("launches"))
-    kernel_counts: pl.DataFrame = field(default_factory=_without_rows("kernel_counts"))
-    top_kernels: pl.DataFrame = field(default_factory=_without_rows("top_kernels"))
-    gap_calls: pl.DataFrame = field(default_factory=_without_rows("gap_calls"))
-    counters: pl.DataFrame = field(default_factory=_without_rows("counters"))
-    memory: pl.DataFrame = field(default_factory=_without_rows("memory"))
-    memory_timeline: pl.DataFrame = field(default_factory=_without_rows("memory_timeline"))
-    stage_memory: pl.DataFrame = field(default_factory=_without_rows("stage_memory"))
-    concurrent_allocator: pl.DataFrame = field(default_factory=_without_rows("concurrent_allocator"))
+    iteration_kinds: pl.DataFrame
+    iteration_overlap: pl.DataFrame
+    iteration_exposed: pl.DataFrame
+    concurrency: pl.DataFrame
+    streams: pl.DataFrame
+    collectives: pl.DataFrame
+    launches: pl.DataFrame
+    kernel_counts: pl.DataFrame
+    top_kernels: pl.DataFrame
+    gap_calls: pl.DataFrame
+    counters: pl.DataFrame
+    memory: pl.DataFrame
+    memory_timeline: pl.DataFrame
+    stage_memory: pl.DataFrame
+    concurrent_allocator: pl.DataFrame
     choices: Choices = Choices()
+    more: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tables: Mapping[str, pl.DataFrame], **facts: Any) -> Analysis:
+        """`tables` by their names, each in its field or in `more`, beside what is no table."""
+        named: dict[str, Any] = {name: tables[name] for name in SCHEMAS}
+        return cls(**facts, **named, more={name: table for name, table in tables.items() if name not in named})
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """Every table by its name."""
+        of_fields = {f.name: getattr(self, f.name) for f in fields(self) if f.name in SCHEMAS}
+        return of_fields | dict(self.more)

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from aisp_trace.analyze import kept
+from aisp_trace.analyze import kept, tables
 from aisp_trace.analyze.attribution.selection import Selection
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.analyze.sources import Quick, find_recorded
@@ -63,6 +63,15 @@ def assert_equal(one: Analysis, other: Analysis) -> None:
             assert_frame_equal(a, b, check_exact=True)
         else:
             assert a == b, field.name
+
+
+def test_tables_without_a_field_are_kept_too(trace: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    line = tables.Table("idle", lambda a, made: made("ledger").filter(pl.col("category") == "idle"))
+    monkeypatch.setattr(tables, "TABLES", (*tables.TABLES, line))
+    (first,), read = look(trace), len(reads)
+    (again,) = look(trace)
+    assert len(reads) == read and len(again.more["idle"])
+    assert_frame_equal(first.more["idle"], again.more["idle"])
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,13 @@ def allocator_table(
     trace: Trace,
     calls: Calls,
     stages: Stages,
+    limits: tuple[int, int],
     ledger: pl.DataFrame,
-    names: dict[int, str],
     *,
     across: bool,
-    low: int,
-    high: int,
 ) -> pl.DataFrame:
-    """Table ``allocator``: calls that overlap ``[low, high)``, clipped to it, and the ledger's allocator cells."""
+    """Table ``allocator``: calls within the `limits`, clipped to them, and the ledger's allocator cells."""
+    low, high = limits
     frames = [pl.DataFrame(schema={"stage": pl.String, "calls": pl.Int64, "host_ns": pl.Int64})]
     for thread, rows in calls.rows_of_thread.items() if len(calls) else ():
         mine = rows[calls.kind[rows] == ALLOCATOR]
@@ -39,16 +38,15 @@ def allocator_table(
         if len(mine) == 0:
             continue
         code = stages.on_thread(thread, across)(calls.start_ns[mine])
-        frames.append(_by_stage(stages.path_of(code, names), start, end))
+        frames.append(_by_stage(stages.path_of(code), start, end))
     if trace.devices.filter(pl.col("type") == "host").height:
         table = trace.ranges.filter(
             (pl.col("category").cast(pl.String) == "alloc") & (pl.col("start_ns") < high) & (pl.col("end_ns") > low)
         )
         kept = table.filter(pl.col("range_id").is_in(stages.ranges_of_domain))
-        paths = stages.path_of(_stages_of_ranges(kept, stages, across=across), names)
-        frames.append(
-            _by_stage(paths, kept["start_ns"].clip(low, high).to_numpy(), kept["end_ns"].clip(low, high).to_numpy())
-        )
+        paths = stages.path_of(_stages_of_ranges(kept, stages, across=across))
+        start, end = (kept[name].clip(low, high).to_numpy() for name in ("start_ns", "end_ns"))
+        frames.append(_by_stage(paths, start, end))
     stall = ledger.filter(pl.col("cause") == "allocator").group_by("stage").agg(pl.col("ns").sum().alias("stall_ns"))
     return (
         pl.concat(frames)

@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from ...traces.model import COPY_KINDS
+from ...traces.model import COPY_KINDS, KINDS
+from ..attribution.window_ops import kind_codes
 from ..intervals import grouped_measure
 from ..result import SCHEMAS
 
@@ -31,12 +32,14 @@ BUCKETS: Final = (
 PEAK_COLUMNS: Final = ("peak_bytes_per_s", "peak_source", "share", "expected_bytes_per_s")
 """What `peaks.with_peaks` adds to the table."""
 
+IS_COPY: Final = np.array([kind in COPY_KINDS for kind in KINDS])
+
 _KEYS: Final = ("device", "kind", "src_kind", "dst_kind", "src_device", "dst_device", "bucket")
 
 
 def bandwidth_table(ops: pl.DataFrame) -> pl.DataFrame:
     """Table ``bandwidth`` without `PEAK_COLUMNS`, of `ops` (sorted by start; copies of unknown size are left out)."""
-    copies = ops.filter(pl.col("kind").cast(pl.String).is_in(COPY_KINDS) & pl.col("nbytes").is_not_null())
+    copies = copies_of(ops).filter(pl.col("nbytes").is_not_null())
     size = copies["nbytes"].to_numpy()
     bucket = np.searchsorted([low for _, low in BUCKETS], size, side="right") - 1
     copies = copies.with_columns(
@@ -60,6 +63,11 @@ def bandwidth_table(ops: pl.DataFrame) -> pl.DataFrame:
         .sort("device", "kind", "group")
         .select(*(column for column in SCHEMAS["bandwidth"] if column not in PEAK_COLUMNS))
     )
+
+
+def copies_of(ops: pl.DataFrame) -> pl.DataFrame:
+    """The ops that are copies: few of many, so their rows are chosen by number."""
+    return ops[np.flatnonzero(IS_COPY[kind_codes(ops)])]
 
 
 def _rate(column: str) -> pl.Expr:

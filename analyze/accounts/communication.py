@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,7 +34,8 @@ import numpy.typing as npt
 import polars as pl
 
 from ...traces.model import KINDS, distinct_values
-from ..attribution.work import Rows, Work, groups, lanes_of
+from ..attribution.lanes import lanes_of
+from ..attribution.window_ops import Rows, WindowOps, groups
 from ..intervals import Ints
 from ..result import SCHEMAS
 
@@ -65,22 +66,25 @@ FEWEST: Final = 5
 """Collectives below which variation is no evidence."""
 
 
-def collective_table(work: Work) -> pl.DataFrame:
-    """Table ``collectives``: communication ops in the window by device, stage and kernel, split where they could be paired."""
-    comm = np.flatnonzero(work.kind == KINDS.index("comm"))
+def collective_table(ops: WindowOps, in_trace: pl.DataFrame, host_devices: Set[int]) -> pl.DataFrame:
+    """Table ``collectives``: communication ops in the window by device, stage and kernel, split where they could be paired.
+
+    `in_trace` are all ops of the trace.
+    """
+    comm = np.flatnonzero(ops.kind == KINDS.index("comm"))
     if len(comm) == 0:
         return pl.DataFrame(schema=SCHEMAS["collectives"])
-    pairing = paired_ops(work, work.in_trace(comm))
+    pairing = paired_ops(in_trace, ops.in_trace(comm), host_devices)
     last, ranks = pairing.last, pairing.ranks
-    start, end = work.start[comm], work.end[comm]
+    start, end = ops.start[comm], ops.end[comm]
     paired = ranks > 0
     wait = np.where(paired, np.clip(last, start, end) - start, 0)
-    names = distinct_values(work.ops["name"])
+    names = distinct_values(ops.table["name"])
     table = pl.DataFrame(
         {
-            "device": work.device[comm],
-            "path": work.path[comm],
-            "code": work.ops["name"].to_physical().fill_null(0).to_numpy()[comm],
+            "device": ops.device[comm],
+            "path": ops.path[comm],
+            "code": ops.table["name"].to_physical().fill_null(0).to_numpy()[comm],
             "paired": paired,
             "in_doubt": pairing.in_doubt,
             "ranks": ranks,
@@ -101,7 +105,7 @@ def collective_table(work: Work) -> pl.DataFrame:
     )
     return (
         found.with_columns(
-            pl.Series("stage", [work.names[p] for p in found["path"]], dtype=pl.String),
+            pl.Series("stage", [ops.stages.path_names[p] for p in found["path"]], dtype=pl.String),
             pl.Series("name", [names[c] for c in found["code"]], dtype=pl.String),
         )
         .select(*SCHEMAS["collectives"])
@@ -120,16 +124,15 @@ class Pairing:
     in_doubt: npt.NDArray[np.bool_]
 
 
-def paired_ops(work: Work, comm: Rows) -> Pairing:
-    """How the communication ops `comm` of the trace are paired."""
-    ops = work.trace.ops
+def paired_ops(ops: pl.DataFrame, comm: Rows, host_devices: Set[int]) -> Pairing:
+    """How the communication ops `comm` among all `ops` of a trace are paired."""
     every = np.flatnonzero(ops["kind"].to_physical().to_numpy() == KINDS.index("comm"))
     last, ranks = np.zeros(len(every), np.int64), np.zeros(len(every), np.int64)
     in_doubt = np.zeros(len(every), bool)
     start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
     for streams in _alike(ops):
         for fitting in _together(streams, start, end):
-            on_host = not work.host_devices.isdisjoint(s.device for s in fitting)
+            on_host = not host_devices.isdisjoint(s.device for s in fitting)
             for members, doubtful in [(fitting, False)] if on_host else _communicators(fitting, start, end):
                 began = np.max([start[s.rows] for s in members], axis=0)
                 for s in members:
@@ -151,10 +154,10 @@ def _alike(ops: pl.DataFrame) -> list[list[_Stream]]:
     splits = np.array([bool(SPLIT.search(n)) for n in names] or [False], bool)
     code = ops["name"].to_physical().fill_null(0).to_numpy()
     comm = np.flatnonzero((ops["kind"].to_physical().to_numpy() == KINDS.index("comm")) & splits[code])
-    lane, known = lanes_of(ops[comm])
+    lanes = lanes_of(ops[comm])
     found: dict[tuple[int, bytes], list[_Stream]] = defaultdict(list)
-    for number, at in groups(lane):
-        device, pid = known[number][0], known[number][1] or 0
+    for number, at in groups(lanes.of):
+        device, pid = lanes.known[number][0], lanes.known[number][1] or 0
         found[pid >> _HOST_BITS, code[comm[at]].tobytes()].append(_Stream(device, comm[at]))
     out = []
     for streams in found.values():

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import polars as pl
 
 from ...traces.engine import primitive
-from ..attribution.work import LANE, Work, groups
+from ..attribution.lanes import LANE, Lanes
+from ..attribution.window_ops import WindowOps, groups
 from ..intervals import Ints, cover, grouped_measure
 from ..result import SCHEMAS
 
@@ -25,13 +26,14 @@ MOST: Final = 3
 """The class of "this many streams or more"."""
 
 
-def concurrency_tables(work: Work) -> dict[str, pl.DataFrame]:
-    """Tables ``concurrency`` (classes 0 to `MOST` of every device, summing to its window) and ``streams``."""
+def concurrency_tables(ops: WindowOps, lanes: Lanes) -> dict[str, pl.DataFrame]:
+    """Tables ``concurrency`` (classes 0 to `MOST` of every device, summing to its window) and ``streams``; `lanes` are those
+    of all ops of the trace."""
     levels: list[tuple[int, int, int]] = []
     streams: list[tuple[int, int | None, int | None, int | None, int, int]] = []
-    for span, rows in work.devices():
-        busy = busy_levels(work.lane[work.in_trace(rows)], work.start[rows], work.end[rows], len(work.lanes))
-        streams += [(*work.lanes[code], ops, ns) for code, ops, ns in busy.streams]
+    for span, rows in ops.devices():
+        busy = busy_levels(lanes.of[ops.in_trace(rows)], ops.start[rows], ops.end[rows], len(lanes.known))
+        streams += [(*lanes.known[code], count, ns) for code, count, ns in busy.streams]
         idle = span.end_ns - span.start_ns - sum(busy.levels)
         levels += [(span.device, n, ns) for n, ns in enumerate((idle, *busy.levels))]
     return {

@@ -20,7 +20,7 @@ rounding alone may be a sixth of the figure or more.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,7 +30,8 @@ import polars as pl
 
 from ...traces.model import distinct_values
 from ..attribution.steps import pieces
-from ..attribution.work import Span, Work, groups
+from ..attribution.window import Span
+from ..attribution.window_ops import WindowOps, groups
 from ..intervals import Ints, cover
 from ..result import IDLE, SCHEMAS
 
@@ -62,22 +63,24 @@ MOST_PERCENT: Final = 100
 """A sample beyond this is none: these counters are shares of a peak, in whole percents."""
 
 
-def counter_table(work: Work) -> pl.DataFrame:
-    """Table ``counters``: one row per device, metric and stage (null: the whole window; ``idle``: nothing was busy)."""
+def counter_table(ops: WindowOps, table: pl.DataFrame, devices: pl.DataFrame) -> pl.DataFrame:
+    """Table ``counters``: one row per device, metric and stage (null: the whole window; ``idle``: nothing was busy).
+
+    `table` are the samples (``gpu_metrics``), `devices` the trace's table of devices.
+    """
     rows_out: list[tuple[object, ...]] = []
-    table = work.trace.gpu_metrics
     known = distinct_values(table["metric"]) if len(table) else []
-    speed = dict(work.trace.devices.select("device", "memory_bytes_per_s").iter_rows())
+    speed = dict(devices.select("device", "memory_bytes_per_s").iter_rows())
     for metric, pattern in METRICS.items():
         source = next((name for name in sorted(known) if re.match(pattern, name)), None)
         if source is None:
             continue
         samples = table.filter((pl.col("metric") == source) & pl.col("value").is_between(0, MOST_PERCENT))
-        for span in work.spans:
+        for span in ops.spans:
             mine = samples.filter(pl.col("device") == span.device).drop_nulls("value").sort("time_ns")
             grid = _clipped(mine["time_ns"].to_numpy(), mine["value"].to_numpy(), span)
             if len(grid.start):
-                rows_out += _rows(span, metric, grid, _busy(work, span), work, speed.get(span.device))
+                rows_out += _rows(span, metric, grid, _busy(ops, span), ops.stages.path_names, speed.get(span.device))
     return pl.DataFrame(rows_out, schema=SCHEMAS["counters"], orient="row")
 
 
@@ -110,11 +113,11 @@ def _clipped(time: Ints, value: Ints, span: Span) -> _Samples:
     return _Samples(start[keep], end[keep], value[keep])
 
 
-def _busy(work: Work, span: Span) -> _Busy:
-    rows = np.flatnonzero(work.device == span.device)
+def _busy(ops: WindowOps, span: Span) -> _Busy:
+    rows = np.flatnonzero(ops.device == span.device)
     parts = []
-    for code, at in groups(work.path[rows]):
-        union = cover(work.start[rows[at]], work.end[rows[at]])
+    for code, at in groups(ops.path[rows]):
+        union = cover(ops.start[rows[at]], ops.end[rows[at]])
         parts.append((np.full(len(union.start), code, np.int64), union.start, union.end))
     if not parts:
         empty = np.empty(0, np.int64)
@@ -162,7 +165,7 @@ def _sums(row: npt.NDArray[np.integer], weights: npt.NDArray[np.floating | np.in
 
 
 def _rows(
-    span: Span, metric: str, samples: _Samples, busy: _Busy, work: Work, bytes_per_s: int | None
+    span: Span, metric: str, samples: _Samples, busy: _Busy, names: Mapping[int, str], bytes_per_s: int | None
 ) -> Iterator[tuple[object, ...]]:
     length = samples.end - samples.start
     traffic = metric.startswith("hbm")
@@ -176,10 +179,10 @@ def _rows(
     whole, covered = float((samples.value * length).sum()), int(length.sum())
     yield row(None, whole, whole, covered, doubt=covered < COVERED_SHARE * (span.end_ns - span.start_ns))
     found = _shares(samples, busy)
-    for code, at in sorted(groups(busy.path), key=lambda item: work.names[item[0]]):
+    for code, at in sorted(groups(busy.path), key=lambda item: names[item[0]]):
         got = float(found.got[at].sum())
         contested = float(found.contested[at].sum()) > CONTESTED_SHARE * got
-        yield row(work.names[code], got, float(found.read[at].sum()), int(found.sampled[at].sum()), doubt=contested)
+        yield row(names[code], got, float(found.read[at].sum()), int(found.sampled[at].sum()), doubt=contested)
     rest = float((samples.value[found.unused] * length[found.unused]).sum())
     yield row(f"({IDLE})", rest, rest, int(length[found.unused].sum()), doubt=False)
 

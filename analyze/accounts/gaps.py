@@ -7,17 +7,18 @@ another one counts for both. Operating-system calls are listed beside CUDA calls
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
 import polars as pl
 
 from ...traces.columns import parts
-from ...traces.model import distinct_values
+from ...traces.model import Trace, distinct_values
+from ..attribution.launches import Calls, Launches
 from ..attribution.stages import Thread
 from ..attribution.steps import NOTHING
-from ..attribution.work import Span, Work
+from ..attribution.window import Span
 from ..intervals import Ints, measure, near_rows
 from ..result import SCHEMAS
 
@@ -28,31 +29,33 @@ OWNER: Final = -2
 """The thread that owns the window, which a gap after the last op waits for."""
 
 
-def gap_calls(work: Work, gaps: pl.DataFrame) -> pl.DataFrame:
+def gap_calls(
+    trace: Trace, calls: Calls, launches: Launches, spans: Sequence[Span], gaps: pl.DataFrame
+) -> pl.DataFrame:
     """Table ``gap_calls``: the calls that fill each of `gaps` (table ``gaps``)."""
     found: list[tuple[object, ...]] = []
-    sources = _Sources(work)
-    for span in work.spans:
+    sources = _Sources(trace, calls)
+    for span in spans:
         mine = gaps.filter(pl.col("device") == span.device)
         low, high = mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()
-        for code, start, end in zip(*(a.tolist() for a in (waiting_for(work, span, high), low, high)), strict=True):
-            thread = thread_of(work, span, code)
+        waiting = waiting_for(trace.ops, launches, span, high)
+        for code, start, end in zip(*(a.tolist() for a in (waiting, low, high)), strict=True):
+            thread = thread_of(launches, span, code)
             if thread is not None:
                 found += sources.filling(span.device, thread, start, end)
     return pl.DataFrame(found, schema=SCHEMAS["gap_calls"], orient="row")
 
 
-def waiting_for(work: Work, span: Span, gap_end: Ints) -> Ints:
-    """The thread that each gap of a device waits for, as a position in ``work.launches.threads``, or `OWNER`, or `NOTHING`
-    where the launch was not recorded."""
-    start, end = work.trace.ops["start_ns"].to_numpy(), work.trace.ops["end_ns"].to_numpy()
-    device = work.trace.ops["device"].to_numpy()
+def waiting_for(ops: pl.DataFrame, launches: Launches, span: Span, gap_end: Ints) -> Ints:
+    """The thread that each gap of a device waits for, as a position in ``launches.threads``, or `OWNER`, or `NOTHING`
+    where the launch was not recorded. `ops` are all of the trace."""
+    start, end, device = (ops[name].to_numpy() for name in ("start_ns", "end_ns", "device"))
     at = np.searchsorted(start, gap_end)
     follows = gap_end < span.end_ns
     searched = np.flatnonzero(follows)
     while len(
         searched
-    ):  # on to the first op of this device that is not empty: a few steps, since it starts when the gap ends
+    ):  # on to the first op of this device that is not empty: a few steps, as it starts when the gap ends
         searched = searched[at[searched] < len(start)]
         found = at[searched]
         searched = searched[(device[found] != span.device) | (end[found] <= start[found])]
@@ -65,15 +68,15 @@ def waiting_for(work: Work, span: Span, gap_end: Ints) -> Ints:
     follows &= at < len(start)
     if not follows.any():
         return np.full(len(gap_end), OWNER, np.int64)
-    thread = work.launches.thread[np.where(follows, at, 0)]
+    thread = launches.thread[np.where(follows, at, 0)]
     return np.where(follows, thread, OWNER).astype(np.int64)
 
 
-def thread_of(work: Work, span: Span, code: int) -> Thread | None:
+def thread_of(launches: Launches, span: Span, code: int) -> Thread | None:
     """The thread that a code of `waiting_for` means, if any."""
     if code == OWNER:
         return span.owner
-    return None if code == NOTHING else work.launches.threads[code]
+    return None if code == NOTHING else launches.threads[code]
 
 
 class _Calls:
@@ -105,8 +108,8 @@ class _Calls:
 class _Sources:
     """CUDA and operating-system calls by thread; the latter are made ready when first asked for."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, trace: Trace, calls: Calls) -> None:
+        self._trace, self._api = trace, calls
         self._ready: dict[Thread, list[_Calls]] = {}
 
     def filling(self, device: int, thread: Thread, low: int, high: int) -> list[tuple[object, ...]]:
@@ -120,14 +123,13 @@ class _Sources:
 
     def _cuda(self, thread: Thread, low: int, high: int) -> Iterator[_Calls]:
         """The CUDA calls of a thread, those at least that lie in ``[low, high)``."""
-        calls = self._work.calls
+        calls = self._api
         if len(calls) and thread in calls.rows_of_thread:
             rows = calls.near(thread, low, high)
-            yield _Calls("cuda", calls.start_ns[rows], calls.end_ns[rows], self._work.trace.api["name"], rows)
+            yield _Calls("cuda", calls.start_ns[rows], calls.end_ns[rows], self._trace.api["name"], rows)
 
     def _os(self, thread: Thread) -> Iterator[_Calls]:
-        trace = self._work.trace
-        if len(trace.osrt):
+        if len(self._trace.osrt):
             on = (pl.col("pid") == thread[0]) & (pl.col("tid") == thread[1])
-            table = trace.osrt.filter(on).sort("start_ns")
+            table = self._trace.osrt.filter(on).sort("start_ns")
             yield _Calls("os", table["start_ns"].to_numpy(), table["end_ns"].to_numpy(), table["name"], None)

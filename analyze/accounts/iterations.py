@@ -13,38 +13,49 @@ Unions of the moved ops are the unions of each iteration side by side, and are r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import polars as pl
 
 from ...traces.model import KIND_TYPE, KINDS
+from ..attribution.stages import ITERATION, Stages
 from ..attribution.steps import NOTHING
-from ..attribution.work import Rows, Work
+from ..attribution.window_ops import Rows, WindowOps
 from ..intervals import Cover, Ints, cover, union
-from ..result import SCHEMAS
+from ..result import SCHEMAS, joined
 from .overlap import PAIRS, group_covers
 
 
-def iteration_tables(work: Work) -> dict[str, pl.DataFrame]:
+def iteration_table(found: Stages, limits: tuple[int, int]) -> pl.DataFrame:
+    """Table ``iterations``: those of `found` (all ranges of the domain) within the `limits`, of the first one's process."""
+    low, high = limits
+    rows = found.named(ITERATION)
+    rows = rows[(found.start_ns[rows] < high) & (found.end_ns[rows] > low)]
+    if len(rows) == 0:
+        return pl.DataFrame(schema=SCHEMAS["iterations"])
+    pid = int(found.pid[rows[0]])
+    rows = rows[found.pid[rows] == pid]
+    start, end = found.start_ns[rows], found.end_ns[rows]
+    columns = {"iteration": found.iteration_of[pid](start), "start_ns": start, "end_ns": end, "host_ns": end - start}
+    return pl.DataFrame(columns, schema=SCHEMAS["iterations"])
+
+
+_TABLES: Final = ("iteration_kinds", "iteration_overlap", "iteration_exposed")
+
+
+def iteration_tables(ops: WindowOps) -> dict[str, pl.DataFrame]:
     """Tables ``iteration_kinds``, ``iteration_overlap`` (rows where a is present) and ``iteration_exposed``."""
-    frames: dict[str, list[pl.DataFrame]] = {
-        name: [pl.DataFrame(schema=SCHEMAS[name])]
-        for name in ("iteration_kinds", "iteration_overlap", "iteration_exposed")
-    }
-    for span, rows in work.devices():
-        inside = rows[work.iteration[rows] != NOTHING]
-        if len(inside) == 0:
-            continue
-        moved = _moved(work, inside)
-        covers = group_covers(moved.kind, moved.start, moved.end)
-        for name, frame in (
-            ("iteration_kinds", _kinds(work, moved)),
-            ("iteration_overlap", _overlaps(moved, covers)),
-            ("iteration_exposed", _exposed(moved, covers)),
-        ):
-            here = frame.with_columns(pl.lit(span.device, pl.Int32).alias("device"))
-            frames[name].append(here.select(*SCHEMAS[name]).cast(pl.Schema(SCHEMAS[name])))
-    return {name: pl.concat(parts) for name, parts in frames.items()}
+    found = []
+    for span, rows in ops.devices():
+        inside = rows[ops.iteration[rows] != NOTHING]
+        if len(inside):
+            moved = _moved(ops, inside)
+            covers = group_covers(moved.kind, moved.start, moved.end)
+            tables = (_kinds(ops.table["nbytes"], moved), _overlaps(moved, covers), _exposed(moved, covers))
+            device = pl.lit(span.device, pl.Int32).alias("device")
+            found.append({name: table.with_columns(device) for name, table in zip(_TABLES, tables, strict=True)})
+    return joined(found, *_TABLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +76,27 @@ class _Moved:
 
     def common(self, a: Cover, b: Cover) -> Ints:
         """Length of the intersection in each iteration."""
-        total = np.zeros(len(a.start) + 1, np.int64)
-        np.cumsum(b.within(a.start, a.end), out=total[1:])
-        return np.diff(total[np.searchsorted(a.start, self.bounds)])
+        return _sums(b.within(a.start, a.end), np.searchsorted(a.start, self.bounds))
 
 
-def _moved(work: Work, rows: Rows) -> _Moved:
-    number = work.iteration[rows]
+def _moved(ops: WindowOps, rows: Rows) -> _Moved:
+    number = ops.iteration[rows]
     if (np.diff(number) < 0).any():
         order = np.argsort(number, kind="stable")
         rows, number = rows[order], number[order]
     first = np.flatnonzero(np.r_[True, np.diff(number) > 0])
     index = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(number)]))
-    start, end = work.start[rows], work.end[rows]
+    start, end = ops.start[rows], ops.end[rows]
     low = start[first]  # rows of one iteration are in order of start
     length = np.maximum.reduceat(end, first) - low + 1  # one ns apart, so that neighbours never merge
     bounds = np.zeros(len(first) + 1, np.int64)
     np.cumsum(length, out=bounds[1:])
     shift = (bounds[:-1] - low)[index]
-    return _Moved(rows, index, number[first], bounds, work.kind[rows].astype(np.int64), start + shift, end + shift)
+    return _Moved(rows, index, number[first], bounds, ops.kind[rows].astype(np.int64), start + shift, end + shift)
 
 
-def _kinds(work: Work, moved: _Moved) -> pl.DataFrame:
-    nbytes = work.ops["nbytes"].fill_null(0).to_numpy()[moved.rows]
+def _kinds(sizes: pl.Series, moved: _Moved) -> pl.DataFrame:
+    nbytes = sizes.fill_null(0).to_numpy()[moved.rows]
     frames = []
     for code in np.unique(moved.kind).tolist():
         of = np.flatnonzero(moved.kind == code)

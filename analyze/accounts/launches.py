@@ -13,7 +13,7 @@ without a GPU launches nothing and has no rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,8 +24,11 @@ import polars as pl
 from ...traces.columns import SLICE
 from ...traces.engine import primitive
 from ...traces.model import KINDS, distinct_values
+from ..attribution.lanes import Lanes
+from ..attribution.launches import Calls, Launches
 from ..attribution.steps import NOTHING
-from ..attribution.work import Rows, Span, Work
+from ..attribution.window import Span
+from ..attribution.window_ops import Rows, WindowOps
 from ..intervals import Ints
 from ..result import IDLE, SCHEMAS
 from .concurrency import ends_before
@@ -44,14 +47,29 @@ TOP: Final = 10
 _IS_KERNEL: Final = np.array([kind in ("compute", "comm") for kind in KINDS])
 
 
-Counts = dict[tuple[int, str | None], tuple[int | float | None, ...]]
+def launch_table(work: WindowOps, ops: pl.DataFrame, calls: Calls, launches: Launches, lanes: Lanes) -> pl.DataFrame:
+    """Table ``launches`` of the ops in the windows; `ops`, `launches` and `lanes` are those of the whole trace."""
+    if len(calls) == 0 or len(work.table) == 0:
+        return pl.DataFrame(schema=SCHEMAS["launches"])
+    delay, first = op_waits(ops, calls, launches, lanes)
+    start = ops["start_ns"].to_numpy()
+    latencies: list[tuple[object, ...]] = []
+    delays: list[tuple[object, ...]] = []
+    for span, mine in work.devices():
+        at = work.in_trace(mine)
+        rows = mine[first[at] & (start[at] >= span.start_ns)]
+        parts = [(None, rows), *work.by_path(rows)] if len(rows) else []
+        for stage, chosen in parts:
+            at = work.in_trace(chosen)
+            latency = _latency(start, at, calls, launches)
+            latencies.append((span.device, stage, "latency", *_distribution(latency)))
+            delays.append((span.device, stage, "queue_delay", *_distribution(delay[at])))
+    return pl.DataFrame(latencies + delays, schema=SCHEMAS["launches"], orient="row")
 
 
-def launch_tables(work: Work) -> tuple[pl.DataFrame, Counts, pl.DataFrame]:
-    """Tables ``launches`` and ``top_kernels``, and between them what `kernel_counts` needs."""
-    launches = pl.DataFrame(_distributions(work), schema=SCHEMAS["launches"], orient="row")
-    sums = [_sums(work, *one) for one in work.devices() if one[0].device not in work.host_devices]
-    return launches, _counts(sums), _top(work, sums)
+def kernel_sums(work: WindowOps, host_devices: Set[int]) -> list[Kernels]:
+    """The kernels of each device in its window, counted for `kernel_counts` and `top_kernels`."""
+    return [_sums(work, *one) for one in work.devices() if one[0].device not in host_devices]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +86,20 @@ class _Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Device:
+class Kernels:
+    """The kernels of one device by stage, and how many iterations its ops belong to."""
+
     device: int
     iterations: int
     stages: list[_Stage]
 
 
-def _sums(work: Work, span: Span, rows: Rows) -> _Device:
+def _sums(work: WindowOps, span: Span, rows: Rows) -> Kernels:
     """What is counted of the kernels among the ops `rows` of a device."""
-    names = len(distinct_values(work.ops["name"])) or 1
-    dense = (max(work.names) - min(work.names) + 2) * names <= _TABLE
+    names = len(distinct_values(work.table["name"])) or 1
+    dense = (max(work.stages.path_names) - min(work.stages.path_names) + 2) * names <= _TABLE
     stages = list(_by_table(work, rows, names) if dense else _by_stage(work, rows, names))
-    return _Device(span.device, _distinct(work.iteration[rows]), stages)
+    return Kernels(span.device, _distinct(work.iteration[rows]), stages)
 
 
 _TABLE: Final = 1 << 21
@@ -98,11 +118,11 @@ def _distinct(iteration: Ints) -> int:
     return int(seen[:-1].sum())
 
 
-def _by_stage(work: Work, rows: Rows, names: int) -> Iterator[_Stage]:
+def _by_stage(work: WindowOps, rows: Rows, names: int) -> Iterator[_Stage]:
     kernels = rows[_IS_KERNEL[work.kind[rows]]]
     if work.whole is not None:
         kernels = kernels[work.whole[kernels]]
-    name = work.ops["name"].to_physical().fill_null(0).to_numpy()
+    name = work.table["name"].to_physical().fill_null(0).to_numpy()
     for stage, mine in [(None, kernels), *work.by_path(kernels)]:
         length = work.end[mine] - work.start[mine]
         small = length < SMALL_NS
@@ -118,12 +138,12 @@ def _by_stage(work: Work, rows: Rows, names: int) -> Iterator[_Stage]:
         )
 
 
-def _by_table(work: Work, rows: Rows, names: int) -> Iterator[_Stage]:
+def _by_table(work: WindowOps, rows: Rows, names: int) -> Iterator[_Stage]:
     """`_by_stage` through a table of all stages and names. Its first row is the whole device."""
-    low, high = min(work.names), max(work.names)
+    low, high = min(work.stages.path_names), max(work.stages.path_names)
     count, total = (np.zeros((high - low + 2, names), np.int64) for _ in range(2))
     small, small_ns, inside = (np.zeros(high - low + 2, np.int64) for _ in range(3))
-    name = work.ops["name"].to_physical().fill_null(0).to_numpy()
+    name = work.table["name"].to_physical().fill_null(0).to_numpy()
     for first in range(0, len(rows), SLICE):
         some = rows[first : first + SLICE]
         some = some[
@@ -139,44 +159,23 @@ def _by_table(work: Work, rows: Rows, names: int) -> Iterator[_Stage]:
     for column in (count, total, small, small_ns, inside):
         column[0] = column[1:].sum(axis=0)
     used = np.flatnonzero(count[1:].sum(axis=1)).tolist()
-    for stage, i in [(None, 0), *sorted((work.names[i + low], i + 1) for i in used)]:
+    for stage, i in [(None, 0), *sorted((work.stages.path_names[i + low], i + 1) for i in used)]:
         yield _Stage(stage, count[i], total[i], int(small[i]), int(small_ns[i]), int(inside[i]))
 
 
-def _distributions(work: Work) -> list[tuple[object, ...]]:
-    if len(work.calls) == 0 or len(work.ops) == 0:
-        return []
-    delay, first = op_waits(work)
-    start = work.trace.ops["start_ns"].to_numpy()
-    latencies: list[tuple[object, ...]] = []
-    delays: list[tuple[object, ...]] = []
-    for span, mine in work.devices():
-        at = work.in_trace(mine)
-        rows = mine[first[at] & (start[at] >= span.start_ns)]
-        parts = [(None, rows), *work.by_path(rows)] if len(rows) else []
-        for stage, chosen in parts:
-            at = work.in_trace(chosen)
-            latency = _distribution(_latency(work, at))
-            latencies.append((span.device, stage, "latency", *latency))
-            delays.append((span.device, stage, "queue_delay", *_distribution(delay[at])))
-    return latencies + delays
-
-
-def _latency(work: Work, rows: Rows) -> Ints:
+def _latency(op_start: Ints, rows: Rows, calls: Calls, launches: Launches) -> Ints:
     """The latency of the ops `rows` of the trace."""
     out = np.empty(len(rows), np.int64)
-    start = work.trace.ops["start_ns"].to_numpy()
     for first in range(0, len(rows), SLICE):
         some = rows[first : first + SLICE]
-        np.subtract(start[some], work.calls.start_ns[work.launches.call[some]], out=out[first : first + SLICE])
+        np.subtract(op_start[some], calls.start_ns[launches.call[some]], out=out[first : first + SLICE])
     return out
 
 
-def op_waits(work: Work) -> tuple[Ints, npt.NDArray[np.bool_]]:
+def op_waits(ops: pl.DataFrame, calls: Calls, launches: Launches, lanes: Lanes) -> tuple[Ints, npt.NDArray[np.bool_]]:
     """(queue delay of each op of the trace that has a call, which ops are the first of their call)."""
-    ops, launches, calls = work.trace.ops, work.launches, work.calls
     start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
-    return _launch_waits(launches.call, work.lane, start, end, calls.end_ns, len(work.lanes))
+    return _launch_waits(launches.call, lanes.of, start, end, calls.end_ns, len(lanes.known))
 
 
 @primitive
@@ -201,8 +200,11 @@ def _distribution(values: Ints) -> tuple[int, ...]:
     return n, *(int(values[r]) for r in ranks)
 
 
-def _counts(found: list[_Device]) -> Counts:
-    return {
+def kernel_counts(
+    kernels: Sequence[Kernels], ledger: pl.DataFrame, spans: Sequence[Span], host_devices: Set[int]
+) -> pl.DataFrame:
+    """Table ``kernel_counts``: kernels, small ones, kernels per iteration, and the idle time the host is to blame for."""
+    found: dict[tuple[int, str | None], tuple[int | float | None, ...]] = {
         (one.device, of.stage): (
             int(of.count.sum()),
             int(of.total_ns.sum()),
@@ -210,13 +212,9 @@ def _counts(found: list[_Device]) -> Counts:
             of.small_ns,
             of.inside / one.iterations if one.iterations else None,
         )
-        for one in found
+        for one in kernels
         for of in one.stages
     }
-
-
-def kernel_counts(work: Work, found: Counts, ledger: pl.DataFrame) -> pl.DataFrame:
-    """Table ``kernel_counts``: kernels, small ones, kernels per iteration, and the idle time the host is to blame for."""
     idle = (pl.col("category") == IDLE) & ~pl.col("cause").is_in(DEVICE_CAUSES).fill_null(False)
     blame = (
         ledger.group_by("device", "stage")
@@ -224,10 +222,10 @@ def kernel_counts(work: Work, found: Counts, ledger: pl.DataFrame) -> pl.DataFra
         .sort("device", "stage")
     )
     cells: dict[tuple[int, str | None], tuple[int, int]] = {
-        (d, s): (t, h) for d, s, t, h in blame.iter_rows() if d not in work.host_devices
+        (d, s): (t, h) for d, s, t, h in blame.iter_rows() if d not in host_devices
     }
-    for span in work.spans:
-        if span.device in work.host_devices:
+    for span in spans:
+        if span.device in host_devices:
             continue
         mine_cells = [v for (d, s), v in cells.items() if d == span.device]
         cells[span.device, None] = (sum(t for t, _ in mine_cells), sum(h for _, h in mine_cells))
@@ -236,11 +234,13 @@ def kernel_counts(work: Work, found: Counts, ledger: pl.DataFrame) -> pl.DataFra
     return pl.DataFrame(rows_out, schema=SCHEMAS["kernel_counts"], orient="row")
 
 
-def _top(work: Work, found: list[_Device]) -> pl.DataFrame:
-    """The kernels with the longest total time. `share` is of the kernels of that stage or device."""
-    names = distinct_values(work.ops["name"])
+def top_kernels(kernels: Sequence[Kernels], names: Sequence[str]) -> pl.DataFrame:
+    """Table ``top_kernels``: those with the longest total time. `share` is of the kernels of that stage or device.
+
+    `names` are the words of the ops' column of names.
+    """
     rows_out: list[tuple[object, ...]] = []
-    for one in found:
+    for one in kernels:
         for of in one.stages:
             used = np.flatnonzero(of.count)
             whole = int(of.total_ns.sum())

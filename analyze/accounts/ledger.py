@@ -42,6 +42,7 @@ from ..attribution import calls as api
 from ..attribution.host_state import BLOCKED, HostStates
 from ..attribution.stages import NO_STAGE, Thread
 from ..attribution.steps import NOTHING
+from ..attribution.window import Span
 from ..intervals import Cover, Ints, cover, gaps_in_turn, owned_from, place_right, union
 from ..result import CAUSES
 
@@ -210,46 +211,36 @@ CHUNK: int = 1 << 17
 """Gaps that are looked into at once, so that what is known of each needs no memory for all of them."""
 
 
-def idle_cells(
-    ops: DeviceOps,
-    busy: Cover,
-    low: int,
-    high: int,
-    hosts: HostStates,
-    threads: Sequence[Thread],
-    owner: Thread | None,
-    on_host: bool,
-) -> Iterator[tuple[Cells, Gaps]]:
-    """Cells of the idle part of ``[low, high)``, and the gaps themselves, in order of time and some at once. `owner` is the
-    window's thread, if it has one; `on_host` says that the device is the host itself."""
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What keeps a device waiting: the `states` of `threads`, which `Launched` numbers; `is_device`: it is the device itself."""
+
+    states: HostStates
+    threads: Sequence[Thread]
+    is_device: bool
+
+
+def idle_cells(ops: DeviceOps, busy: Cover, span: Span, host: Host) -> Iterator[tuple[Cells, Gaps]]:
+    """Cells of the idle part of `span`, and the gaps themselves, in order of time and some at once."""
     last = _last_to_end(ops.end_ns)
-    for g0, g1 in gaps_in_turn(busy, low, high, CHUNK):
+    for g0, g1 in gaps_in_turn(busy, span.start_ns, span.end_ns, CHUNK):
         if len(g0):
-            yield _idle_cells(ops, last, g0, g1, low, high, hosts, threads, owner, on_host)
+            yield _idle_cells(ops, last, g0, g1, span, host)
 
 
 def _idle_cells(
-    ops: DeviceOps,
-    last: npt.NDArray[np.integer],
-    g0: Ints,
-    g1: Ints,
-    low: int,
-    high: int,
-    hosts: HostStates,
-    threads: Sequence[Thread],
-    owner: Thread | None,
-    on_host: bool,
+    ops: DeviceOps, last: npt.NDArray[np.integer], g0: Ints, g1: Ints, span: Span, host: Host
 ) -> tuple[Cells, Gaps]:
     n = len(g0)
     cut = g1
     x = place_right(ops.start_ns, g1 - 1)
     has_next = x < len(ops.start_ns)
-    if owner is not None:
-        has_next &= g1 < high
+    if span.owner is not None:
+        has_next &= g1 < span.end_ns
     x = np.where(has_next, x, 0)
     if has_next.any():
         g1 = np.where(has_next, ops.start_ns[x], g1)  # the same but for a gap that the window ends
-    parts = _Parts(high)
+    parts = _Parts(span.end_ns)
     opened = np.full(n, BLOCKED.index("unknown"), np.int64)
 
     rows = np.flatnonzero(has_next)
@@ -262,8 +253,10 @@ def _idle_cells(
 
     rows, xs, launched = rows[~orphan], xs[~orphan], launched.only(~orphan)
     began = g0
-    if n and g0[0] == low:  # the device may have been idle before the window, and causes are those of the whole gap
-        earlier = int(np.searchsorted(ops.start_ns, low, side="left"))
+    if (
+        n and g0[0] == span.start_ns
+    ):  # the device may have been idle before the window, and causes are those of the whole gap
+        earlier = int(np.searchsorted(ops.start_ns, span.start_ns, side="left"))
         began = g0.copy()
         began[0] = ops.end_ns[last[earlier - 1]] if earlier else np.iinfo(np.int64).min
     returned = launched.call_end_ns <= began[rows]
@@ -287,17 +280,17 @@ def _idle_cells(
     thread = launched.thread
     for t in np.flatnonzero(np.bincount(thread)).tolist() if len(xs) else ():
         mine = thread == t
-        _host_pieces(parts, opened, rows[mine], g0[rows[mine]], launch_from[mine], hosts, threads[t], on_host)
+        _host_pieces(parts, opened, rows[mine], g0[rows[mine]], launch_from[mine], host, host.threads[t])
     in_launch = launch_from == g0[rows]
     blocked = np.where(inside == CAUSE["copy_api"], BLOCKED.index("copy_api"), BLOCKED.index("host"))
     opened[rows[in_launch]] = blocked[in_launch]
 
     rows = np.flatnonzero(~has_next)
-    if owner is None:
+    if span.owner is None:
         nothing = np.full(len(rows), NO_STAGE, np.int64)
         parts.add(rows, g0[rows], g1[rows], nothing, nothing, "tail")
     else:
-        _host_pieces(parts, opened, rows, g0[rows], g1[rows], hosts, owner, on_host)
+        _host_pieces(parts, opened, rows, g0[rows], g1[rows], host, span.owner)
     return parts.cells(), parts.gaps(g0, cut, opened)
 
 
@@ -318,12 +311,11 @@ def _host_pieces(
     rows: npt.NDArray[np.integer],
     start: Ints,
     end: Ints,
-    hosts: HostStates,
+    host: Host,
     thread: Thread,
-    on_host: bool,
 ) -> None:
     """Cut ``[start, end)`` of each gap by what the host thread was doing."""
-    which, begin, stop, stage, iteration, cause, blocked = hosts.walk(thread, on_host, start, end)
+    which, begin, stop, stage, iteration, cause, blocked = host.states.walk(thread, host.is_device, start, end)
     parts.add(rows[which], begin, stop, stage, iteration, cause)
     opened[rows] = blocked
 

@@ -11,7 +11,7 @@ have been there from the start, and the sum begins with it, or with more if that
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Set
 from typing import Final
 
 import numpy as np
@@ -19,10 +19,11 @@ import numpy.typing as npt
 import polars as pl
 
 from ..attribution.calls import ALLOCATOR
-from ..attribution.launches import launching_calls
-from ..attribution.stages import ORPHAN_STAGE, Thread
+from ..attribution.launches import Calls, Launches, launching_calls
+from ..attribution.stages import ORPHAN_STAGE, Stages, Thread
 from ..attribution.steps import NOTHING
-from ..attribution.work import Span, Work
+from ..attribution.window import Span
+from ..attribution.window_ops import WindowOps
 from ..intervals import Cover, Ints, cover, gaps_in_turn
 from ..result import SCHEMAS
 from .gaps import OWNER, thread_of, waiting_for
@@ -41,13 +42,19 @@ GROUPS: Final = {
 
 
 def memory_tables(
-    work: Work, shown: npt.NDArray[np.intp], low: int, high: int, *, across: bool
+    events: pl.DataFrame,
+    calls: Calls,
+    stages: Stages,
+    shown: npt.NDArray[np.intp],
+    limits: tuple[int, int],
+    *,
+    across: bool,
 ) -> dict[str, pl.DataFrame]:
-    """Tables ``memory``, ``memory_timeline`` and ``stage_memory``; `shown` are the stages to list, ``[low, high)`` the window.
+    """Tables ``memory``, ``memory_timeline`` and ``stage_memory``; `shown` are the stages to list, `limits` those of the window.
 
     The timeline covers the whole recording; counts, bytes and peaks are those of the window.
     """
-    events = work.trace.memory
+    low, high = limits
     names = ("memory", "memory_timeline", "stage_memory")
     if events.is_empty():
         return {name: pl.DataFrame(schema=SCHEMAS[name]) for name in names}
@@ -55,10 +62,10 @@ def memory_tables(
         pl.col("kind").cast(pl.String).replace_strict(GROUPS, default="device").alias("group"),
         pl.col("nbytes").fill_null(0),
     )
-    events = events.with_columns(pl.Series("stage", _stage_of(work, events, across=across)))
+    events = events.with_columns(pl.Series("stage", _stage_of(events, calls, stages, across=across)))
     totals: list[dict[str, object]] = []
     timeline = [pl.DataFrame(schema=SCHEMAS["memory_timeline"])]
-    stages: list[dict[str, object]] = []
+    staged: list[dict[str, object]] = []
     for device, group in events.select("device", "group").unique().sort("device", "group").rows():
         mine = events.filter((pl.col("device").eq_missing(pl.lit(device))) & (pl.col("group") == group))
         use = _InUse(mine)
@@ -72,11 +79,11 @@ def memory_tables(
             .select(*SCHEMAS["memory_timeline"])
         )
         if group != "static":
-            stages += [key | row for row in _per_stage(work, mine, inside, use, shown, low, high)]
+            staged += [key | row for row in _per_stage(stages, mine, inside, use, shown, low, high)]
     return {
         "memory": pl.DataFrame(totals, schema=SCHEMAS["memory"]),
         "memory_timeline": pl.concat(timeline),
-        "stage_memory": pl.DataFrame(stages, schema=SCHEMAS["stage_memory"]),
+        "stage_memory": pl.DataFrame(staged, schema=SCHEMAS["stage_memory"]),
     }
 
 
@@ -112,16 +119,15 @@ def _unseen_bytes(events: pl.DataFrame) -> int:
     return int(events.select(pl.col("nbytes").filter(unseen).sum()).item())
 
 
-def _stage_of(work: Work, events: pl.DataFrame, *, across: bool) -> Ints:
+def _stage_of(events: pl.DataFrame, calls: Calls, stages: Stages, *, across: bool) -> Ints:
     """The stage open on the thread that made the allocating call, when it began."""
-    calls = work.calls
     out = np.full(len(events), ORPHAN_STAGE, np.int64)
     wanted = events.select("pid", pl.col("correlation").fill_null(0), pl.col("time_ns").alias("start_ns"))
     call = launching_calls(wanted, calls)
     for thread in {calls.threads[t] for t in np.unique(calls.thread[call[call != NOTHING]]).tolist()}:
         on = calls.threads.index(thread)
         rows = np.flatnonzero((call != NOTHING) & (calls.thread[np.maximum(call, 0)] == on))
-        out[rows] = work.stages.on_thread(thread, across)(calls.start_ns[call[rows]])
+        out[rows] = stages.on_thread(thread, across)(calls.start_ns[call[rows]])
     return out
 
 
@@ -143,7 +149,7 @@ def _counted(group: Ints, freed: npt.NDArray[np.bool_], nbytes: Ints, groups: in
 
 
 def _per_stage(
-    work: Work,
+    stages: Stages,
     events: pl.DataFrame,
     inside: pl.DataFrame,
     use: _InUse,
@@ -152,7 +158,6 @@ def _per_stage(
     high: int,
 ) -> Iterator[dict[str, object]]:
     """One row a path: events of its innermost stages, and the peak within any of its ranges."""
-    stages = work.stages
     pids = events["pid"].unique().to_numpy()
     code = inside["stage"].to_numpy()
     own = np.where(code >= 0, stages.path_id[np.maximum(code, 0)] if len(stages) else 0, code)
@@ -168,27 +173,29 @@ def _per_stage(
     found = _counted(group, freed, nbytes, len(codes))
     counts = dict(zip(codes.tolist(), found, strict=True))
     nothing = next(_counted(group[:0], freed[:0], nbytes[:0], 1))
-    for path in sorted(counts.keys() | peak.keys(), key=lambda p: work.names[p]):
-        yield {"stage": work.names[path], **counts.get(path, nothing), "peak_bytes": peak.get(path)}
+    for path in sorted(counts.keys() | peak.keys(), key=lambda p: stages.path_names[p]):
+        yield {"stage": stages.path_names[path], **counts.get(path, nothing), "peak_bytes": peak.get(path)}
 
 
-def concurrent_allocator(work: Work) -> pl.DataFrame:
+def concurrent_allocator(
+    ops: WindowOps, in_trace: pl.DataFrame, calls: Calls, launches: Launches, host_devices: Set[int]
+) -> pl.DataFrame:
     """Table ``concurrent_allocator``: how long each thread was inside allocator calls while a device idled and waited for
-    another thread of the same process. For information: that it was the cause is not said.
+    another thread of the same process. For information: that it was the cause is not said. `in_trace` are all ops.
 
         device         ....idle.........|X          X was launched by thread 10
         thread 10      |--- host code --|
         thread 11        |cudaHostAlloc|            counted
     """
-    covers = dict(_allocating(work))
+    covers = dict(_allocating(calls))
     rows_out = []
-    for span, rows in work.devices():
-        if span.device in work.host_devices or not covers:
+    for span, rows in ops.devices() if covers else ():
+        if span.device in host_devices:
             continue
-        low, high = _idle_beside(covers.values(), cover(work.start[rows], work.end[rows]), span)
-        waited = waiting_for(work, span, high)
-        codes = [OWNER, *range(len(work.launches.threads))]
-        known = {code: who for code in codes if (who := thread_of(work, span, code)) is not None}
+        low, high = _idle_beside(covers.values(), cover(ops.start[rows], ops.end[rows]), span)
+        waited = waiting_for(in_trace, launches, span, high)
+        codes = [OWNER, *range(len(launches.threads))]
+        known = {code: who for code in codes if (who := thread_of(launches, span, code)) is not None}
         for thread, busy in sorted(covers.items()):
             other = np.isin(waited, [code for code, who in known.items() if who != thread and who[0] == thread[0]])
             ns = int(busy.within(low[other], high[other]).sum()) if other.any() else 0
@@ -219,9 +226,8 @@ def _touched(low: Ints, high: Ints, covers: Iterable[Cover]) -> tuple[Ints, Ints
     return low[rows], high[rows]
 
 
-def _allocating(work: Work) -> Iterator[tuple[Thread, Cover]]:
+def _allocating(calls: Calls) -> Iterator[tuple[Thread, Cover]]:
     """When each thread was inside allocator calls."""
-    calls = work.calls
     if len(calls) == 0 or not (calls.kind == ALLOCATOR).any():
         return
     for thread, rows in calls.rows_of_thread.items():

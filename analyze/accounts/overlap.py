@@ -15,10 +15,14 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from ...traces.engine import primitive
 from ...traces.model import COPY_KINDS, KINDS
-from ..intervals import Cover, Ints, common, cover, minus
+from ..attribution.stages import Stages
+from ..attribution.window_ops import kind_codes
+from ..intervals import Cover, Ints, common, cover, minus, near_rows
+from ..result import SCHEMAS
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "copy": COPY_KINDS,
@@ -47,6 +51,11 @@ _NUMBER: Final = {name: g for g, name in enumerate(GROUPS)}
 _MOVES, _BESIDE = ({pair[i] for pair in PAIRS} for i in range(2))
 """The groups that give a, and those that give b."""
 
+_FEW_PATHS: Final = 16
+"""Up to so many stages each is held against all ops of a device, beyond only against those that run beside its own."""
+
+_MOVING: Final = np.array([kind in COPY_KINDS or kind == "comm" for kind in KINDS])
+
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
@@ -61,6 +70,47 @@ class Overlap:
 
 Part = tuple[slice, npt.NDArray[np.bool_]]
 """Rows that hold all ops of a stage and all that run beside any of them, and which of these rows are the stage's."""
+
+
+def overlap_tables(device: int, ops: pl.DataFrame, stages: Stages) -> dict[str, pl.DataFrame]:
+    """Tables ``overlap`` and ``exposed`` of one device, from its `ops`: of all of them, then of every path that moves data.
+
+    Pairs without any a are left out of stages, and have null ratios for the device.
+    """
+    kind = kind_codes(ops)
+    start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
+    node = stages.node_of(ops["stage"].to_numpy())
+    moving = set(node[_MOVING[kind]].tolist())
+    paths = sorted(stages.nodes_below, key=lambda path: stages.paths[path])
+    paths = [path for path in paths if not moving.isdisjoint(stages.nodes_below[path].tolist())]
+    parts = _parts(paths, stages, node, start, end)
+    rows: dict[str, list[Row]] = {"overlap": [], "exposed": []}
+    for stage, found in zip([None, *(stages.paths[p] for p in paths)], overlaps(kind, start, end, parts), strict=True):
+        whose: Row = {"device": device, "stage": stage}
+        rows["overlap"] += [whose | pair for pair in _pairs(found) if stage is None or pair["a_ns"]]
+        rows["exposed"] += [whose | {"kind": name, "ns": ns} for name, ns in found.exposed.items()]
+    return {name: pl.DataFrame(some, schema=SCHEMAS[name]) for name, some in rows.items()}
+
+
+def _parts(paths: list[int], stages: Stages, node: Ints, start: Ints, end: Ints) -> Iterator[Part]:
+    """The ops of each of `paths` and those around them; of few paths all ops, since those fill most of the time anyway."""
+    nodes = len(stages.node_parent)
+    everything = slice(0, len(node))
+    near = None
+    if len(paths) > _FEW_PATHS:
+        near = near_rows(start, end)
+        low, high = np.full(nodes + 1, np.iinfo(np.int64).max), np.full(nodes + 1, np.iinfo(np.int64).min)
+        np.minimum.at(low, node, start)
+        np.maximum.at(high, node, end)
+    member = np.zeros(nodes + 1, bool)  # the last answer, for `NOTHING`, stays no
+    for path in paths:
+        below = stages.nodes_below[path]
+        rows = everything if near is None else near(int(low[below].min()), int(high[below].max()))
+        if rows.stop - rows.start > len(node) // 2:
+            rows = everything
+        member[below] = True
+        yield rows, member[node[rows]]
+        member[below] = False
 
 
 def overlaps(kind: Ints, start: Ints, end: Ints, parts: Iterable[Part]) -> Iterator[Overlap]:
@@ -140,30 +190,10 @@ def group_covers(kind: Ints, start: Ints, end: Ints) -> dict[str, Cover]:
     return {name: cover(start[r], end[r]) for name, r in rows.items()}
 
 
-def pair_rows(device: int, stage: str | None, found: Overlap) -> list[Row]:
-    """One row of table ``overlap`` a pair. Pairs without any a are left out for stages, and have null ratios for a device."""
-    rows: list[Row] = []
+def _pairs(found: Overlap) -> Iterator[Row]:
+    """Each of `PAIRS` with its lengths and ratios; these are null where there is nothing to divide by."""
     for a, b in PAIRS:
         a_ns, b_ns, both = found.own[a], found.other[b], found.both[a, b]
-        if stage is not None and a_ns == 0:
-            continue
         ideal = min(a_ns, b_ns)
-        rows.append(
-            {
-                "device": device,
-                "stage": stage,
-                "a": a,
-                "b": b,
-                "a_ns": a_ns,
-                "b_ns": b_ns,
-                "both_ns": both,
-                "hidden": both / a_ns if a_ns else None,
-                "efficiency": both / ideal if ideal else None,
-            }
-        )
-    return rows
-
-
-def exposed_rows(device: int, stage: str | None, found: Overlap) -> list[Row]:
-    """Rows of table ``exposed``: copies under neither compute nor comm, and comm not under compute."""
-    return [{"device": device, "stage": stage, "kind": k, "ns": ns} for k, ns in found.exposed.items()]
+        ratios = {"hidden": both / a_ns if a_ns else None, "efficiency": both / ideal if ideal else None}
+        yield {"a": a, "b": b, "a_ns": a_ns, "b_ns": b_ns, "both_ns": both, **ratios}

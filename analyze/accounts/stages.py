@@ -7,48 +7,80 @@ tree of ranges from there, so that the cost is that of the ranges, not of ops ti
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from ...traces.engine import primitive
 from ...traces.model import KIND_TYPE, KINDS
 from ..attribution.stages import Stages
 from ..attribution.steps import NOTHING
+from ..attribution.window_ops import kind_codes
 from ..intervals import Ints, measure
-from ..result import SCHEMAS
+from ..result import SCHEMAS, joined
 
-INSTANCES: Final = {
-    "device": pl.Int32,
-    "stage": pl.Int64,
-    "ops": pl.Int64,
-    "first_ns": pl.Int64,
-    "last_ns": pl.Int64,
-    "self_ops": pl.Int64,
-}
-"""Columns of `per_instance`."""
+_PROJECTED: Final = {"device": pl.Int32, **dict.fromkeys(("path_id", "projected_ns", "ops", "self_ops"), pl.Int64)}
 
 
-def per_instance(device: int, ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
-    """(device, stage, ops, first_ns, last_ns, self_ops): every range that ops belong to, nested ops included but in `self_ops`.
+def stage_tables(
+    found: Sequence[Mapping[str, pl.DataFrame]],
+    stages: Stages,
+    shown: Ints,
+    ranges: pl.DataFrame,
+    limits: tuple[int, int] | None,
+) -> dict[str, pl.DataFrame]:
+    """Tables ``stages`` (those `shown`, by path and device; paths without ops have a null device) and ``stage_kinds``.
 
-    `ops` are those of `device`, with columns stage (code), start_ns, end_ns; rows with a negative stage are ignored.
+    `found` is what `stage_kinds` and `projected` say of each device, `ranges` the trace's table, whose bytes are a stage's
+    payload; ``host_ns`` counts only what lies within the `limits`, if given.
+    """
+    kinds = joined(found, "stage_kinds")["stage_kinds"].sort("path", "device", maintain_order=True)
+    instances = pl.concat([pl.DataFrame(schema=_PROJECTED), *(one["projected"] for one in found)])
+    payload = ranges.select("range_id", "nbytes").drop_nulls()
+    start, end = stages.start_ns[shown], stages.end_ns[shown]
+    if limits is not None:
+        start, end = np.clip(start, *limits), np.clip(end, *limits)
+    path_id = stages.path_id[shown]
+    count, host_ns = np.bincount(path_id, minlength=len(stages.paths)), np.zeros(len(stages.paths), np.int64)
+    np.add.at(host_ns, path_id, end - start)
+    listed = np.flatnonzero(count)
+    host = pl.DataFrame({"path_id": listed, "instances": count[listed], "host_ns": host_ns[listed]}).with_columns(
+        pl.Series("path", [stages.paths[i] for i in listed.tolist()], dtype=pl.String)
+    )
+    if len(payload):  # few traces have any
+        said = pl.DataFrame({"path_id": path_id, "range_id": stages.range_id[shown]})
+        said = said.join(payload, on="range_id").group_by("path_id").agg(pl.col("nbytes").sum().alias("payload_bytes"))
+        host = host.join(said, on="path_id", how="left")
+    else:
+        host = host.with_columns(pl.lit(None, pl.Int64).alias("payload_bytes"))
+    busy = kinds.filter(pl.col("kind").is_null()).select("device", "path", pl.col("union_ns").alias("busy_ns"))
+    table = (
+        host.join(instances, on="path_id", how="left")
+        .join(busy, on=["device", "path"], how="left")
+        .with_columns(pl.col("projected_ns", "ops", "self_ops", "busy_ns").fill_null(0))
+        .sort("path", "device", nulls_last=False)
+        .select(*SCHEMAS["stages"])
+    )
+    return {"stages": table, "stage_kinds": kinds.filter(pl.col("kind").is_not_null())}
+
+
+def projected(device: int, ops: pl.DataFrame, stages: Stages, shown: Ints) -> pl.DataFrame:
+    """`_PROJECTED`: every path with stages among those `shown` that ops belong to, nested ops included but in `self_ops`.
+
+    `ops` are those of `device`, with columns stage (code), start_ns, end_ns; rows with a negative stage are ignored. All stages
+    of the path count for `self_ops`: also ranges that are not listed, such as `measured` within a stage.
     """
     stage, start, end = ops["stage"].to_numpy(), ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
     count, first, last, own = _project(stage, start, end, stages.parent)
-    used = np.flatnonzero(count)
-    return pl.DataFrame(
-        {
-            "device": pl.repeat(device, len(used), dtype=pl.Int32, eager=True),
-            "stage": used,
-            "ops": count[used],
-            "first_ns": first[used],
-            "last_ns": last[used],
-            "self_ops": own[used],
-        }
-    )
+    listed = shown[count[shown] > 0]
+    sums = np.zeros((3, len(stages.paths)), np.int64)
+    np.add.at(sums[0], stages.path_id[listed], last[listed] - first[listed])
+    np.add.at(sums[1], stages.path_id[listed], count[listed])
+    np.add.at(sums[2], stages.path_id, own)
+    used = np.flatnonzero(np.bincount(stages.path_id[listed], minlength=len(stages.paths)))
+    return pl.DataFrame([np.full(len(used), device), used, *sums[:, used]], schema=_PROJECTED)
 
 
 @primitive
@@ -71,11 +103,6 @@ def _project(stage: Ints, start: Ints, end: Ints, parent: Ints) -> tuple[Ints, I
         np.add.at(step, above, rising[below])
         count, rising = count + step, step
     return count, first, last, own
-
-
-def kind_codes(ops: pl.DataFrame) -> npt.NDArray[np.int8]:
-    """The kind of each op as a position in `KINDS`."""
-    return np.asarray(ops["kind"].to_physical().to_numpy().astype(np.int8))
 
 
 def stage_kinds(device: int, ops: pl.DataFrame, stages: Stages) -> pl.DataFrame:
@@ -135,68 +162,3 @@ def _path_kinds(
             out[:, path, k] = len(some), (e - s).sum(), measure(s, e), nbytes[some].sum()
     count, total, union, size = out.reshape(4, -1)
     return count, total, union, size
-
-
-def stage_table(
-    stages: Stages,
-    shown: Ints,
-    unions: pl.DataFrame,
-    instances: pl.DataFrame,
-    payload: pl.DataFrame,
-    low: int | None,
-    high: int | None,
-) -> pl.DataFrame:
-    """Table ``stages``: the stages `shown` (positions) by path and device; paths without ops have a null device.
-
-    `unions` are the rows of `stage_kinds` with a null kind, `instances` what `per_instance` says, `payload` the bytes that
-    ranges carry (range_id, nbytes); ``host_ns`` counts only what lies in ``[low, high)`` if given.
-    """
-    start, end = stages.start_ns[shown], stages.end_ns[shown]
-    if low is not None and high is not None:
-        start, end = np.clip(start, low, high), np.clip(end, low, high)
-    path_id = stages.path_id[shown]
-    count, host_ns = np.bincount(path_id, minlength=len(stages.paths)), np.zeros(len(stages.paths), np.int64)
-    np.add.at(host_ns, path_id, end - start)
-    listed = np.flatnonzero(count)
-    host = pl.DataFrame({"path_id": listed, "instances": count[listed], "host_ns": host_ns[listed]})
-    if len(payload):  # few traces have any
-        said = pl.DataFrame({"path_id": path_id, "range_id": stages.range_id[shown]})
-        said = said.join(payload, on="range_id").group_by("path_id").agg(pl.col("nbytes").sum().alias("payload_bytes"))
-        host = host.join(said, on="path_id", how="left")
-    else:
-        host = host.with_columns(pl.lit(None, pl.Int64).alias("payload_bytes"))
-    chosen = np.zeros(len(stages), bool)
-    chosen[shown] = True
-    names = pl.DataFrame(
-        {"path_id": np.arange(len(stages.paths)), "path": pl.Series(list(stages.paths), dtype=pl.String)}
-    )
-    busy = unions.select("device", "path", pl.col("union_ns").alias("busy_ns"))
-    return (
-        host.join(_by_path(instances, stages, chosen), on="path_id", how="left")
-        .with_columns(pl.col("device").cast(pl.Int32))
-        .join(names, on="path_id")
-        .join(busy, on=["device", "path"], how="left")
-        .with_columns(pl.col("projected_ns", "ops", "self_ops", "busy_ns").fill_null(0))
-        .sort("path", "device", nulls_last=False)
-    )
-
-
-def _by_path(instances: pl.DataFrame, stages: Stages, chosen: npt.NDArray[np.bool_]) -> pl.DataFrame:
-    """(device, path_id, projected_ns, ops, self_ops) of the paths that have stages among `chosen`. All stages of the path count
-    for `self_ops`: also ranges that are not listed, such as `measured` within a stage."""
-    found = [pl.DataFrame(schema={"device": pl.Int32, "path_id": pl.Int64, **dict.fromkeys(_SUMMED, pl.Int64)})]
-    for device in instances["device"].unique().sort().to_list():
-        mine = instances.filter(pl.col("device") == device)
-        stage = mine["stage"].to_numpy()
-        path_id, listed = stages.path_id[stage], chosen[stage]
-        sums = {name: np.zeros(len(stages.paths), np.int64) for name in _SUMMED}
-        np.add.at(sums["projected_ns"], path_id[listed], (mine["last_ns"] - mine["first_ns"]).to_numpy()[listed])
-        np.add.at(sums["ops"], path_id[listed], mine["ops"].to_numpy()[listed])
-        np.add.at(sums["self_ops"], path_id, mine["self_ops"].to_numpy())
-        used = np.flatnonzero(np.bincount(path_id[listed], minlength=len(stages.paths)))
-        key = {"device": pl.repeat(device, len(used), dtype=pl.Int32, eager=True), "path_id": used}
-        found.append(pl.DataFrame({**key, **{name: column[used] for name, column in sums.items()}}))
-    return pl.concat(found)
-
-
-_SUMMED: Final = ("projected_ns", "ops", "self_ops")

@@ -7,14 +7,21 @@ Levels: ``ok``; ``partial`` (the figure exists, but part of its evidence is miss
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import polars as pl
 
-from ...traces.model import Trace
+from ...traces.model import KINDS, Trace
+from ..attribution.attribute import Attributed
+from ..attribution.launches import Launches, silent_calls, unrecorded_launches
+from ..attribution.stages import AMBIGUOUS_STAGE, ORPHAN_STAGE, Stages
+from ..attribution.window_ops import CUT
+from ..intervals import Ints
 from ..result import SCHEMAS
+from .bandwidth import copies_of
 
 METRICS: Final = ("ledger", "causes", "projection", "overlap", "bandwidth", "allocator", "comm", "bytes", "time")
 
@@ -22,7 +29,12 @@ TOLERATED_SHARE: Final = 0.001
 """Up to this share of ops or launches may be orphaned or unrecorded before a metric becomes partial: the few that a
 recording cuts off at its edges."""
 
+_WAITING: Final = "a collective's time includes waiting for the slowest rank"
+
 _LOSS: Final = re.compile(r"dropped|lost|discarded|overflow|not collected|incomplete|out of memory|non-fatal", re.I)
+
+
+_COLUMNS: Final = ("kind", "nbytes", "stage", "correlation", "src_kind", "dst_kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +63,13 @@ class Facts:
     host_devices: bool
 
 
-def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
-    """Table ``trust``: one row a metric, the most serious level with all reasons of that level."""
+def trust_table(
+    trace: Trace, facts: Facts, collectives: pl.DataFrame, hbm: tuple[str, str, str] | None
+) -> pl.DataFrame:
+    """Table ``trust``: one row a metric, the most serious level with all reasons of that level, and the row `hbm` if given.
+
+    `comm` is ok where every one of the `collectives` (that table) was paired beyond doubt.
+    """
     found: dict[str, list[tuple[str, str]]] = {m: [] for m in METRICS}
 
     def say(level: str, metrics: Iterable[str], reason: str) -> None:
@@ -100,8 +117,8 @@ def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
         text = f"{facts.graphs} graph launches are recorded whole; record with --cuda-graph-trace=node to see inside"
         say("partial", ("ledger", "overlap"), text)
         say("unavailable", ("bytes",), text)
-    if facts.comm_ops:
-        say("partial", ("comm",), "a collective's time includes waiting for the slowest rank")
+    for reason in _unsplit(facts.comm_ops, collectives):
+        say("partial", ("comm",), reason)
     if facts.copies_without_bytes:
         say(
             "partial",
@@ -139,7 +156,20 @@ def trust_table(trace: Trace, facts: Facts) -> pl.DataFrame:
         elif count and name == "copies_of_unknown_kind":
             text = f"{count} copies do not say their direction and count by the memory they name, else as d2d"
             say("partial", ("ledger", "overlap", "bandwidth", "bytes"), text)
-    return pl.DataFrame([_worst(m, found[m]) for m in METRICS], schema=SCHEMAS["trust"], orient="row")
+    rows = [*(_worst(m, found[m]) for m in METRICS), *([hbm] if hbm else [])]
+    return pl.DataFrame(rows, schema=SCHEMAS["trust"], orient="row")
+
+
+def _unsplit(comm_ops: int, collectives: pl.DataFrame) -> Iterator[str]:
+    """Why it is not known how much of the time of `collectives` was waiting; these are empty where nobody tried to pair them."""
+    if comm_ops and collectives.is_empty():
+        yield _WAITING
+    total, paired, in_doubt = (int(collectives[name].sum()) for name in ("ops", "paired", "in_doubt"))
+    if paired < total:
+        yield f"{_WAITING}: {total - paired} of {total} have no other rank in the trace or cannot be split"
+    if in_doubt:
+        text = "collectives may be those of several communicators that ran in step, and wait for fewer ranks"
+        yield f"{in_doubt} of {total} {text}"
 
 
 def _worst(metric: str, said: list[tuple[str, str]]) -> tuple[str, str, str]:
@@ -148,3 +178,59 @@ def _worst(metric: str, said: list[tuple[str, str]]) -> tuple[str, str, str]:
         if reasons:
             return metric, level, "; ".join(reasons)
     return metric, "ok", ""
+
+
+def facts_of(a: Attributed) -> Facts:
+    """The facts about the ops in the windows, and about the calls and ranges of the whole trace."""
+    ops, stages = a.in_window.table, a.stages
+    copies = copies_of(ops.select(*_COLUMNS, *([CUT] if CUT in ops.columns else [])))
+    cut = int(copies[CUT].sum()) if CUT in copies.columns else 0
+    counts = dict(zip(KINDS, np.bincount(a.in_window.kind, minlength=len(KINDS)).tolist(), strict=True))
+    seen = min(a.limits[1], a.recorded[1]) - max(a.limits[0], a.recorded[0])
+    missing, wanted = unrecorded_launches(a.calls, a.launches.call, silent_calls(a.trace, a.calls))
+    return Facts(
+        windows=len(a.spans),
+        unseen_ns=0 if a.window.instants is None else a.limits[1] - a.limits[0] - max(seen, 0),
+        ops=len(ops),
+        orphans=int((ops["stage"] == ORPHAN_STAGE).sum()),
+        migrations=_migrations(copies),
+        ambiguous=int((ops["stage"] == AMBIGUOUS_STAGE).sum()),
+        launch_calls=wanted,
+        unrecorded=missing,
+        calls=len(a.calls),
+        stages=len(stages),
+        unclosed=stages.unclosed,
+        crossing=stages.crossing,
+        guessed=_guessed(a.ops["stage"].to_numpy(), stages, a.launches),
+        graphs=counts["graph"],
+        comm_ops=counts["comm"],
+        copies=len(copies),
+        copies_without_bytes=copies["nbytes"].null_count() - cut,
+        copies_cut=cut,
+        peer_copies=counts["p2p"],
+        host_devices=bool(a.host_devices),
+    )
+
+
+def _migrations(copies: pl.DataFrame) -> int:
+    """How many of the orphans among `copies` moved pages of unified memory, which the driver does by itself."""
+    managed = (pl.col("src_kind") == "managed") | (pl.col("dst_kind") == "managed")
+    alone = (pl.col("stage") == ORPHAN_STAGE) & (pl.col("correlation").fill_null(0) == 0)
+    return copies.filter(alone & managed.fill_null(False)).height
+
+
+def _guessed(stage: Ints, stages: Stages, launches: Launches) -> int:
+    """Ops that belong to a range which one thread began for another to end, where it is the latest of several: launched by a
+    thread that began, or was handed, several at a time. `stage` is the code of every op."""
+    if not stages.is_handed.any():
+        return 0
+    rows = np.flatnonzero((stage >= 0) & (launches.thread >= 0))
+    rows = rows[stages.is_handed[stage[rows]]]
+    who = launches.thread[rows]
+    launched_by = np.array([tid for _, tid in launches.threads], np.int64)[who]
+    guess = np.zeros(len(rows), bool)
+    for whose in (stages.tid, stages.end_tid):
+        in_turn = stages.in_turn(whose)
+        several = np.array([not in_turn.get(thread, True) for thread in launches.threads], bool)
+        guess |= (launched_by == whose[stage[rows]]) & several[who]
+    return int(guess.sum())

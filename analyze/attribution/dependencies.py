@@ -14,7 +14,6 @@ producer would have kept it busy. A record is named by (process, event id, sync 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +22,9 @@ import polars as pl
 
 from ...traces.model import Trace, distinct_values
 from ..intervals import Ints
+from .lanes import LANE, Lanes
 from .launches import Calls, Launches, grouped_rows
-from .work import LANE, Lane, groups
+from .window_ops import groups
 
 STREAM = ("pid", "context", "stream")
 _EVENT = ("pid", "event_id", "event_sync_id")
@@ -63,16 +63,13 @@ class Awaited:
         return out
 
 
-def awaited(
-    trace: Trace, calls: Calls, launches: Launches, lane: npt.NDArray[np.integer], lanes: Sequence[Lane]
-) -> Awaited | None:
-    """The waits of `trace` for work of other devices; null where none is recorded. `lanes` are all streams that had work,
-    `lane` the one of each op."""
+def awaited(trace: Trace, calls: Calls, launches: Launches, lanes: Lanes) -> Awaited | None:
+    """The waits of `trace` for work of other devices; null where none is recorded. `lanes` are the streams of its ops."""
     if trace.events.is_empty() or trace.syncs.is_empty():
         return None
     recorded = _called(trace.events, trace, ("EventRecord",), "recorded_ns").filter(pl.len().over(_EVENT) == 1)
     waits = _called(trace.syncs.drop_nulls(["event_id", "event_sync_id"]), trace, ("StreamWaitEvent",), "asked_ns")
-    streams = pl.DataFrame(lanes, schema={name: trace.ops.schema[name] for name in LANE}, orient="row")
+    streams = pl.DataFrame(lanes.known, schema={name: trace.ops.schema[name] for name in LANE}, orient="row")
     pairs = (
         waits.select(*STREAM, "event_id", "event_sync_id", "asked_ns")
         .drop_nulls(STREAM)
@@ -86,7 +83,7 @@ def awaited(
     needed = recorded.join(pairs.select(_EVENT).unique(), on=_EVENT, how="semi")
     if needed.is_empty():
         return None
-    found = pairs.join(_done(trace, calls, launches, lane, streams, needed), on=_EVENT).sort("done_ns")
+    found = pairs.join(_done(trace, calls, launches, lanes, streams, needed), on=_EVENT).sort("done_ns")
     if found.is_empty():
         return None
     return Awaited(
@@ -111,7 +108,7 @@ def _done(
     trace: Trace,
     calls: Calls,
     launches: Launches,
-    lane: npt.NDArray[np.integer],
+    lanes: Lanes,
     streams: pl.DataFrame,
     recorded: pl.DataFrame,
 ) -> pl.DataFrame:
@@ -124,7 +121,7 @@ def _done(
         .sort("lane")
     )
     number, at = records["lane"].to_numpy(), records["recorded_ns"].to_numpy()
-    order, bounds = grouped_rows(lane, len(streams))
+    order, bounds = grouped_rows(lanes.of, len(streams))
     end = trace.ops["end_ns"].to_numpy()
     done: list[int | None] = []
     for one, mine in groups(number):

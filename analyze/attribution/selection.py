@@ -179,8 +179,7 @@ def instances(found: Stages, name: str, trace: Trace) -> Ints:
 def below(found: Stages, roots: Ints) -> npt.NDArray[np.bool_]:
     """Which ranges are `roots`, nest in one, or belong to a stack that another thread of the process began under one.
 
-    The last are the workers' ranges: those whose outermost ancestor starts while a root is open. The same as
-    `Stages.within`, for any number of roots.
+    The last are the workers' ranges: those whose outermost ancestor starts while a root is open.
     """
     keep = np.zeros(len(found), bool)
     keep[roots] = True

@@ -30,6 +30,7 @@ import polars as pl
 from ...traces.errors import UsageError
 from ...traces.model import Trace, distinct_values
 from ..intervals import Ints, owned_from
+from ..result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE
 from .steps import EMPTY, NOTHING, Steps, first_of, innermost, nesting, only_one
 
 OWN_DOMAIN: Final = "aisp"
@@ -48,6 +49,8 @@ OUTSIDE_STAGE: Final = -4
 _CODES: Final = (OUTSIDE_STAGE, ORPHAN_STAGE, AMBIGUOUS_STAGE, NO_STAGE)
 """Behind a table of all stages, each of these is found at its own, negative index."""
 
+_SPECIAL: Final = {NO_STAGE: NONE, AMBIGUOUS_STAGE: AMBIGUOUS, ORPHAN_STAGE: ORPHAN, OUTSIDE_STAGE: OUTSIDE}
+
 Thread = tuple[int, int]
 """(pid, tid)."""
 
@@ -58,6 +61,7 @@ class Stages:
 
     `end_ns` of a range that was never closed is the end of the trace. `parent` is a position or `NOTHING`. Ranges that nest
     alike share a `node` of the stage tree; several nodes may share a path, since ``measured`` is left out of paths.
+    A long class because every lookup is derived from these arrays, once, when it is first asked for.
     """
 
     range_id: Ints
@@ -254,24 +258,6 @@ class Stages:
                 out[thread] = innermost(self.start_ns[mine], self.end_ns[mine], number.astype(np.int32))
         return out
 
-    def within(self, roots: Ints) -> npt.NDArray[np.bool_]:
-        """Which stages belong to the ranges `roots`: they and what nests in them, and also the outermost stages that
-        other threads of the same process open while a root is open (a pipeline's workers)."""
-        inside = np.zeros(len(self), bool)
-        inside[roots] = True
-        for root in roots.tolist():
-            workers = (
-                (self.parent == NOTHING)
-                & (self.pid == self.pid[root])
-                & (self.tid != self.tid[root])
-                & (self.start_ns >= self.start_ns[root])
-                & (self.start_ns < self.end_ns[root])
-            )
-            inside |= workers
-        for level in self.levels:
-            inside[level] |= np.where(self.parent[level] >= 0, inside[self.parent[level]], False)
-        return inside
-
     @cached_property
     def levels(self) -> list[npt.NDArray[np.intp]]:
         """Positions by depth, outermost first."""
@@ -289,9 +275,14 @@ class Stages:
         out: npt.NDArray[np.int32] = paths[codes]  # negative codes count from the end
         return out
 
-    def path_of(self, codes: Ints, special: dict[int, str]) -> list[str]:
-        """The path of each code, `special` naming the negative ones."""
-        return [self.paths[self.path_id[c]] if c >= 0 else special[c] for c in codes.tolist()]
+    @cached_property
+    def path_names(self) -> dict[int, str]:
+        """The path of each path id, and what the negative stage codes are called."""
+        return dict(enumerate(self.paths)) | _SPECIAL
+
+    def path_of(self, codes: Ints) -> list[str]:
+        """The path of each stage code, or what a negative one is called."""
+        return [self.path_names[path] for path in self.path_of_code(codes).tolist()]
 
 
 def outside(stage: Ints, inside: npt.NDArray[np.bool_] | None) -> Ints:

@@ -13,11 +13,14 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
+from ...traces.columns import SLICE
 from ...traces.errors import UsageError
+from ...traces.model import TABLES, Trace
 from ...traces.sums import LATEST_NS, MOST_SPAN
 from ..intervals import Ints
-from .stages import MEASURED, WINDOW, Stages
+from .stages import ITERATION, MEASURED, WINDOW, Stages, Thread
 
 WindowSpec = tuple[int, int] | str | int | None
 """Instants, a range by name or path, a range by its `range_id`, or everything."""
@@ -33,6 +36,21 @@ class Window:
     instants: tuple[int, int] | None = None
     roots: Ints | None = None
     trimmed: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the whole recording, so that nothing is cut."""
+        return self.instants is None and self.roots is None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The window of one device; `owner` is the thread of its range, if it has one."""
+
+    device: int
+    start_ns: int
+    end_ns: int
+    owner: Thread | None
 
 
 def parse_window(text: str) -> WindowSpec:
@@ -97,3 +115,54 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
     if len(np.unique(stages.pid[rows])) < len(rows):
         raise UsageError(f"range {wanted!r} has {len(rows)} instances; choose one, e.g. --window '{wanted}#0'")
     return Window(roots=rows, trimmed=spec == MEASURED)
+
+
+def spans_of(window: Window, found: Stages, ops: pl.DataFrame, stage: Ints) -> list[Span]:
+    """The window of every device that has ops: of a range, in it; of instants, at any time, since idling is to be told.
+
+    `stage` is the code of each of `ops`, `found` are all ranges of the domain.
+    """
+    times = ops.select("device", "start_ns", "end_ns")
+    hulls = _hulls(pl.concat([times.clear(), *(_hulls(part) for part in times.iter_slices(SLICE))])).sort("device")
+    if window.roots is None:
+        limits = [(d, *(window.instants or (low, high))) for d, low, high in hulls.iter_rows()]
+        return [Span(d, low, high, None) for d, low, high in limits if high > low]
+    devices, out = hulls["device"].to_list(), []
+    device, pid, end = (ops[name].to_numpy() for name in ("device", "pid", "end_ns"))
+    for d in devices:
+        own = stage >= 0
+        if len(devices) > 1:
+            own &= device == d
+        used = window.roots[np.isin(found.pid[window.roots], pid[own])] if own.any() else window.roots[:0]
+        if len(used) == 0:
+            continue
+        spanning = _spanning(used, found) if window.trimmed else used
+        low = int(found.start_ns[spanning].min())
+        high = max(int(found.end_ns[spanning].max()), int(end[own].max()))
+        last = used[np.argmax(found.end_ns[used])]
+        if high > low:
+            out.append(Span(d, low, high, (int(found.pid[last]), int(found.tid[last]))))
+    return out
+
+
+def _spanning(roots: Ints, found: Stages) -> Ints:
+    """The iterations of the ``measured`` ranges `roots`, else these themselves.
+
+    Opening and closing the recording takes time inside `measured` that is the recorder's, not the program's.
+    """
+    inside = np.flatnonzero(np.isin(found.parent, roots))
+    iterations = np.intersect1d(inside, found.named(ITERATION))
+    return iterations if len(iterations) else roots
+
+
+def _hulls(times: pl.DataFrame) -> pl.DataFrame:
+    """The first start and the last end of each device."""
+    return times.group_by("device").agg(pl.col("start_ns").min(), pl.col("end_ns").max())
+
+
+def extent(trace: Trace) -> tuple[int, int]:
+    """The earliest start and the latest time in the tables of the trace; zeros where there is none."""
+    names = ("start_ns", "end_ns", "time_ns")
+    times = [column for table in TABLES for column in trace.table(table).iter_columns() if column.name in names]
+    first = min((t for c in times if c.name == "start_ns" and isinstance(t := c.min(), int)), default=0)
+    return first, max((t for c in times if isinstance(t := c.max(), int)), default=0)

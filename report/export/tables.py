@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,10 +71,8 @@ def tables(trace: Trace, analysis: Analysis) -> Iterator[tuple[str, pl.DataFrame
     """Every table, as ``trace/ops`` or ``analysis/ledger``."""
     for name in TABLES:
         yield f"trace/{name}", trace.table(name)
-    for field in fields(analysis):
-        table = getattr(analysis, field.name)
-        if isinstance(table, pl.DataFrame):
-            yield f"analysis/{field.name}", table
+    for name, table in analysis.tables().items():
+        yield f"analysis/{name}", table
 
 
 def parts(folder: Path) -> set[str] | None:

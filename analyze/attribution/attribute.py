@@ -1,0 +1,150 @@
+"""A trace with its ops attributed: the stage, iteration and launch of each, and the windows that are accounted for.
+
+ranges -> found stages -> window        calls -> launches -> stage and iteration of each op
+             \\-> selected stages -------------------^         \\-> ops in the windows, cut to them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ...traces.columns import series
+from ...traces.model import Trace
+from ..intervals import Ints
+from .host_state import HostStates
+from .launches import Calls, Launches, find_launches
+from .selection import Selected, Selection, below, select
+from .stages import OUTSIDE_STAGE, Stages, find_stages, outside
+from .steps import NOTHING
+from .window import Span, Window, WindowSpec, extent, resolve, spans_of
+from .window_ops import WindowOps, window_ops
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """What the tables of an analysis are computed from.
+
+    `found` are all ranges of the domain: they settle the window, what lies outside of it (`inside`: which of them belong to a
+    window that is a range), and the iterations. `stages` are those that were selected; `shown` (positions) are the ones to
+    list, `limits` start and end of the time to list, `recorded` those of all events. `across`: whether the cross-thread rule
+    holds.
+    """
+
+    trace: Trace
+    found: Stages
+    stages: Stages
+    calls: Calls
+    launches: Launches
+    ops: pl.DataFrame  # all of the trace, with a column `stage` of codes
+    iteration: Ints  # of each op, or `NOTHING`
+    host_devices: frozenset[int]
+    window: Window
+    inside: npt.NDArray[np.bool_] | None
+    spans: Sequence[Span]
+    in_window: WindowOps
+    recorded: tuple[int, int]
+    limits: tuple[int, int]
+    shown: npt.NDArray[np.intp]
+    across: bool
+
+    def host_states(self) -> HostStates:
+        """What each thread was doing; large once asked, so every caller makes its own."""
+        if isinstance(self.stages, Selected):
+            stages = self.stages.for_window(self.inside)
+            return HostStates(self.trace, self.calls, stages, across=self.across, inside=None)
+        return HostStates(self.trace, self.calls, self.stages, across=self.across, inside=self.inside)
+
+
+def attribute(
+    trace: Trace,
+    *,
+    window: WindowSpec = None,
+    across: bool = True,
+    domain: str | None = None,
+    selection: Selection | None = None,
+) -> Attributed:
+    """`trace` with its ops attributed; the choices are those of `analyze.analyze`.
+
+    Raises `UsageError` for an unknown domain or range, and for a selection that leaves nothing.
+    """
+    recorded = extent(trace)
+    host_devices = frozenset(trace.devices.filter(pl.col("type") == "host")["device"].to_list())
+    found = find_stages(trace, domain=domain, end_ns=recorded[1])
+    stages = select(found, trace, selection)
+    settled = resolve(window, found)
+    calls = Calls.of(trace)
+    launches = find_launches(trace, calls, found, host_devices, across=across)
+    inside = None if settled.roots is None else below(found, settled.roots)
+    stage = outside(launches.stage, inside)
+    iteration = _iterations(trace.ops, found, calls, launches)
+    spans = spans_of(settled, found, trace.ops, stage)
+    if isinstance(stages, Selected):
+        excluded = stage == OUTSIDE_STAGE
+        launches = find_launches(trace, calls, stages, host_devices, across=across)
+        stage = np.where(excluded, launches.stage.dtype.type(OUTSIDE_STAGE), launches.stage)
+    ops = trace.ops.with_columns(series("stage", stage))
+    limits = settled.instants or (
+        min((span.start_ns for span in spans), default=recorded[0]),
+        max((span.end_ns for span in spans), default=recorded[1]),
+    )
+    in_window = window_ops(ops, spans, stages, iteration, cut=not settled.whole)
+    return Attributed(
+        trace=trace,
+        found=found,
+        stages=stages,
+        calls=calls,
+        launches=launches,
+        ops=ops,
+        iteration=iteration,
+        host_devices=host_devices,
+        window=settled,
+        inside=inside,
+        spans=spans,
+        in_window=in_window,
+        recorded=recorded,
+        limits=limits,
+        shown=_shown(stages, settled, inside, in_window, limits),
+        across=across,
+    )
+
+
+def _iterations(ops: pl.DataFrame, found: Stages, calls: Calls, launches: Launches) -> Ints:
+    """The iteration each op belongs to: the one open when it was launched on its launching thread, else in its process."""
+    out = np.full(len(ops), NOTHING, np.int32)
+    pid = ops["pid"].to_numpy()
+    for process, steps in found.iteration_of.items():
+        rows = np.flatnonzero(pid == process)
+        out[rows] = steps(launches.at_ns(rows, ops, calls))
+    for thread, steps in found.iterations_by_thread.items():
+        if thread in launches.threads:
+            rows = np.flatnonzero(launches.thread == launches.threads.index(thread))
+            own = steps(launches.at_ns(rows, ops, calls))
+            out[rows[own >= 0]] = own[own >= 0]
+    return out
+
+
+def _shown(
+    stages: Stages, window: Window, inside: npt.NDArray[np.bool_] | None, ops: WindowOps, limits: tuple[int, int]
+) -> npt.NDArray[np.intp]:
+    """The stages to list: those of the window's range, or those that touch its instants or have work in them."""
+    if window.whole:
+        return np.flatnonzero(~stages.is_measured)
+    used = ops.table["stage"].unique().to_numpy()
+    used = used[used >= 0]
+    if inside is None:
+        shown = (stages.start_ns < limits[1]) & (stages.end_ns > limits[0])
+        while len(used):  # device work outlives its range, and all that it is nested in
+            shown[used] = True
+            used = np.unique(stages.parent[used])
+            used = used[used >= 0]
+    elif isinstance(stages, Selected):
+        shown = inside[stages.source]
+        shown[used] = True  # also ranges that enclose the window, if they were selected
+    else:
+        shown = inside
+    return np.flatnonzero(shown & ~stages.is_measured)
