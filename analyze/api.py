@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..traces.model import Trace
-from .attribution.selection import Selection
 from .operands import operand, single
 from .result import Analysis
-from .sources import Source
+from .sources import Asked, Source
 
 
 def open_recording(source: str | Path) -> Trace:
@@ -36,9 +35,9 @@ def analyze_recording(
     `source` is as for `open_recording`, or a `Trace` that is open. `window` is ``1.5ms:20ms`` or a range's name; `below` is
     ``--range``. Raises as `open_recording` does, and `UsageError` for an option that means nothing here.
     """
-    selection = None if (stages, depth, below) == (None, None, None) else Selection(stages, depth, below)
+    asked = Asked(window, attribution, domain, gaps, stages, depth, below)
     chosen = Source(None, Path(source.meta.file), trace=source) if isinstance(source, Trace) else _one(source)
-    (opened,) = chosen.open(window=window, attribution=attribution, domain=domain, gaps=gaps, selection=selection)
+    (opened,) = chosen.open(asked)
     return opened.analysis
 
 

@@ -85,6 +85,34 @@ class Quick:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """How traces are to be looked at, in the words of the command line; see `selection.Selection` for the last three.
+
+    `window` is ``1.5ms:20ms`` or a range, null: the window of the variant; `gaps` is how many of a device's largest are kept.
+    """
+
+    window: str | None = None
+    attribution: str = "process"
+    domain: str | None = None
+    gaps: int = 20
+    stages: str | None = None
+    depth: int | None = None
+    below: str | None = None
+
+    @property
+    def selection(self) -> Selection | None:
+        """Which ranges are stages; null: all."""
+        from .attribution.selection import Selection
+
+        given = (self.stages, self.depth, self.below)
+        return None if given == (None, None, None) else Selection(*given)
+
+
+USUAL: Final = Asked()
+"""Nothing in particular."""
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """A run with its traces, or a single bare trace (`run` is null), which may be open already."""
 
@@ -93,19 +121,11 @@ class Source:
     trace: Trace | None = None
 
     def open(
-        self,
-        *,
-        window: str | None = None,
-        attribution: str = "process",
-        domain: str | None = None,
-        gaps: int = 20,
-        selection: Selection | None = None,
-        quick: Quick | None = None,
-        calibrations: Sequence[Path] | None = None,
+        self, asked: Asked = USUAL, quick: Quick | None = None, calibrations: Sequence[Path] | None = None
     ) -> Iterator[Opened]:
         """Read and analyse the traces one by one, in the order of the variants.
 
-        A variant's window is its `measured` range unless `window` says otherwise; a foreign command of the user's has none.
+        A variant's window is its `measured` range unless `asked` says otherwise; a foreign command of the user's has none.
         With `quick` a trace comes without the columns that no analysis reads. `calibrations` are the folders to
         look for the machine's calibration in, instead of those that apply in the current folder.
         """
@@ -114,55 +134,44 @@ class Source:
             from .attribution.window import parse_window
             from .calibrated import peaks_for
 
-            chosen = parse_window(window) if window is not None else self._own_window(variant, trace)
+            named = asked.window
+            chosen = parse_window(named) if named is not None else self._own_window(variant, trace)
             analysis = analyze(
                 trace,
                 variant=variant,
                 window=chosen,
-                attribution=attribution,
-                domain=domain,
-                selection=selection,
-                largest_gaps=gaps,
+                attribution=asked.attribution,
+                domain=asked.domain,
+                selection=asked.selection,
+                largest_gaps=asked.gaps,
                 peaks=peaks_for(self.run, trace, Path.cwd(), calibrations),
             )
             yield Opened(variant, trace, analysis)
 
-    def analyses(
-        self,
-        *,
-        window: str | None = None,
-        attribution: str = "process",
-        domain: str | None = None,
-        gaps: int = 20,
-        selection: Selection | None = None,
-        quick: Quick | None = None,
-    ) -> Iterator[Analysis]:
+    def analyses(self, asked: Asked = USUAL, quick: Quick | None = None) -> Iterator[Analysis]:
         """The analyses that `open` gives, without the traces: those that were kept (``kept.py``) need no reading."""
         from . import kept
         from .calibrated import calibration_file, keys
-
-        options: dict[str, Any] = {"window": window, "attribution": attribution, "domain": domain, "gaps": gaps}
 
         def applies(hardware_keys: Sequence[str]) -> str | None:
             file = calibration_file(hardware_keys, Path.cwd())
             return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
 
         for variant, file, kind_file in self._files():
-            asked = None
+            key = None
             if quick is not None and quick.cache and file.is_file() and file.stat().st_size >= kept.LEAST_BYTES:
-                asked = self._asked(variant, file, kind_file) | options
-                asked["selection"] = None if selection is None else asdict(selection)
-                if (found := kept.load(file, asked, applies)) is not None:
+                key = self._identity(variant, file, kind_file) | asdict(asked)
+                if (found := kept.load(file, key, applies)) is not None:
                     yield found
                     continue
             one = self if variant is None else self.only(variant)
-            for opened in one.open(selection=selection, quick=quick, **options):
-                if asked is not None:
-                    kept.save(file, asked, opened.analysis, keys(self.run, opened.trace), applies)
+            for opened in one.open(asked, quick):
+                if key is not None:
+                    kept.save(file, key, opened.analysis, keys(self.run, opened.trace), applies)
                 yield opened.analysis
 
-    def _asked(self, variant: str | None, file: Path, kind_file: Path | None) -> dict[str, Any]:
-        """What decides the analysis of a trace, options and calibration apart."""
+    def _identity(self, variant: str | None, file: Path, kind_file: Path | None) -> dict[str, Any]:
+        """What decides the analysis of a trace, beside what is asked and the calibration."""
         beside = [file.with_name(file.name + ending) for ending in ("-wal", "-journal")]
         manifest = None if self.run is None else self.run.manifest
         recording = None if self.run is None or variant is None else self.run.variant(variant).recording

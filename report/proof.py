@@ -21,7 +21,7 @@ from math import isclose
 from pathlib import Path
 from typing import Any, Final
 
-from ..analyze.sources import Source
+from ..analyze.sources import Asked, Source
 from ..expectations.claims.load import PATTERN
 from ..expectations.judging.judged import Judged, analyses_of_run, judge_run
 from ..expectations.judging.verdict import Verdict
@@ -139,7 +139,7 @@ def made_with() -> Mapping[str, str]:
 def _derive(folder: Path) -> tuple[Judged, Callable[[], str]]:
     """The verdicts on the run in `folder`, and what makes the page about it, from nothing outside `folder`."""
     run = load_run(folder / RUN)
-    opened = list(Source(run, run.path).open(gaps=MOST_GAPS, calibrations=(folder / CALIBRATIONS,)))
+    opened = list(Source(run, run.path).open(Asked(gaps=MOST_GAPS), calibrations=(folder / CALIBRATIONS,)))
     judged = judge_run(run, {str(o.variant): o.analysis for o in opened}, folder / EXPECTATIONS)
     traces = {o.side: o.trace for o in opened}
     return judged, lambda: render(run, [o.analysis for o in opened], traces, judged.verdicts, version=version())

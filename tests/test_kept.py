@@ -14,9 +14,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from aisp_trace.analyze import kept, tables
-from aisp_trace.analyze.attribution.selection import Selection
 from aisp_trace.analyze.result import Analysis
-from aisp_trace.analyze.sources import Quick, find_recorded
+from aisp_trace.analyze.sources import Asked, Quick, find_recorded
 from aisp_trace.cli.main import main
 from aisp_trace.traces.open import open_trace
 from aisp_trace.traces.store import cache_home
@@ -53,7 +52,7 @@ def trace(tmp_path: Path) -> Path:
 
 
 def look(path: Path, cache: bool = True, **options: Any) -> list[Analysis]:
-    return list(find_recorded(path).analyses(quick=Quick(cache), **options))
+    return list(find_recorded(path).analyses(Asked(**options), Quick(cache)))
 
 
 def assert_equal(one: Analysis, other: Analysis) -> None:
@@ -92,8 +91,8 @@ def test_a_second_look_says_the_same_and_reads_nothing(source: Path, reads: list
         {"window": "0:19519681"},
         {"attribution": "thread"},
         {"gaps": 3},
-        {"selection": Selection(depth=1)},
-        {"selection": Selection(stages="x")},
+        {"depth": 1},
+        {"stages": "x"},
     ],
     ids=str,
 )

@@ -40,7 +40,7 @@ def test_every_name_is_offered_and_listed() -> None:
         ("aisp_trace.stage('x')", set()),
         ("aisp_trace.analyze", set()),
         ("aisp_trace.open", {"polars", "numpy", "rich"}),
-        ("aisp_trace.compare", {"polars", "numpy", "rich"}),
+        ("aisp_trace.compare", {"polars", "numpy", "rich", "pydantic"}),
     ],
 )
 def test_only_what_is_asked_for_is_imported(used: str, allowed: set[str]) -> None:

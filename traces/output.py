@@ -80,7 +80,10 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One file or folder to write: the `path` that `option` named, and what may not be lost by writing it."""
+    """One file or folder to write: the `path` that `option` named, and what may not be lost by writing it.
+
+    A long class because what was checked must be what is written: every check and every way of writing looks at the same place.
+    """
 
     path: Path
     kind: Kind

@@ -45,23 +45,12 @@ def run(
     copies were hidden under compute, bandwidth per direction, and what the allocator cost. The cells of the ledger add up
     exactly.
     """
-    from ...analyze.attribution.selection import Selection
-    from ...analyze.sources import Quick, find_recorded
+    from ...analyze.sources import Asked, Quick, find_recorded
 
-    selection = None if (stages, depth, below) == (None, None, None) else Selection(stages, depth, below)
+    asked = Asked(window, attribution, domain, gaps, stages, depth, below)
     given: list[Path] | list[None] = sources or [None]
-    analyses = [
-        analysis
-        for source in given
-        for analysis in find_recorded(source).analyses(
-            window=window,
-            attribution=attribution,
-            domain=domain,
-            gaps=gaps,
-            selection=selection,
-            quick=Quick(cache, progress),
-        )
-    ]
+    quick = Quick(cache, progress)
+    analyses = [analysis for source in given for analysis in find_recorded(source).analyses(asked, quick)]
     if as_json:
         from ...analyze.document import document
 

@@ -57,20 +57,13 @@ def run(
     --window A --against B: two of its ranges. Leaves 3 where the two sides did different work, or their ledgers cannot be
     told.
     """
-    from ...analyze.attribution.selection import Selection
-    from ...analyze.sources import Quick
+    from ...analyze.sources import Asked, Quick
     from ...expectations.comparing.compare import Choices, compare
     from ...report.documents.comparison import document
     from ...report.terminal.comparison import print_compared
 
-    choices = Choices(
-        windows=(window, against),
-        attribution=attribution,
-        domain=domain,
-        selection=Selection(stages=stages, depth=depth),
-        exact=exact,
-        quick=Quick(cache, progress),
-    )
+    asked = Asked(window, attribution, domain, stages=stages, depth=depth)
+    choices = Choices(asked, against, exact, Quick(cache, progress))
     found = compare([word for word in (base, opt) if word is not None], choices)
     if as_json:
         print_json(document(found))

@@ -66,8 +66,7 @@ def run(
 
     --scrub copies an nsys export so that it can be given away: numbers, and the names that an analysis shows.
     """
-    from ...analyze.attribution.selection import Selection
-    from ...analyze.sources import find_recorded
+    from ...analyze.sources import Asked, find_recorded
     from ...analyze.words import size
     from ...report.export.traces import Job, export, scrub_traces
 
@@ -80,12 +79,12 @@ def run(
     chosen = found if variant is None else _only(found, variant)
     stem = _stem(chosen.path) + (f".{variant}" if variant else "")
     target = output or Path(stem + (SCRUBBED if form is None else ENDINGS[form]))
-    selection = Selection(stages=stages, depth=depth, below=below)
+    asked = Asked(window, attribution, domain, GAPS, stages, depth, below)
     with meter("events written") as tell:
         if form is None:
             written = scrub_traces(chosen, target, force=force)
         else:
-            written = export(chosen, Job(form, target, force, GAPS, window, attribution, domain, selection), tell)
+            written = export(chosen, Job(form, target, force, asked), tell)
         for one in written:
             with aside(one.output):
                 say(f"{one.output.path}  ({size(one.nbytes)}{', ' + one.what if one.what else ''})")

@@ -30,7 +30,7 @@ def run(
     The verdicts, both timelines, where every nanosecond went, which copies were hidden, bandwidth, allocator and provenance, in
     one file that needs no network and can be sent to anyone. A bare trace gives a page without verdict.
     """
-    from ...analyze.sources import find_source
+    from ...analyze.sources import Asked, find_source
     from ...expectations.claims.load import expectation_files
     from ...expectations.judging.judged import judge_run
     from ...report.page.page import MOST_GAPS, PAGE, render
@@ -43,7 +43,7 @@ def run(
     inputs = inputs_of_trace(found.path) if found.run is None else inputs_of_run(found.run, *files)
     target = Output(output, PAGE, inputs, force)
     target.check()
-    opened = list(found.open(gaps=MOST_GAPS))
+    opened = list(found.open(Asked(gaps=MOST_GAPS)))
     analyses = {str(o.variant): o.analysis for o in opened}
     traces = {o.side: o.trace for o in opened}
     verdicts = None if found.run is None else judge_run(found.run, analyses, expectations).verdicts

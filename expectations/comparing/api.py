@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...analyze.attribution.selection import Selection
+from ...analyze.sources import Asked
 from .compare import Choices, Compared, compare
 
 
@@ -26,5 +26,5 @@ def compare_recordings(
     to its difference. Raises `UsageError` where they name nothing to be compared, `InputError` for what cannot be read.
     """
     words = [str(word) for word in (base, opt) if word is not None]
-    selection = Selection(stages=stages, depth=depth)
-    return compare(words, Choices((window, against), attribution, domain, selection, exact))
+    asked = Asked(window, attribution, domain, stages=stages, depth=depth)
+    return compare(words, Choices(asked, against, exact))

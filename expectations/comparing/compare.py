@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from ...analyze.attribution.selection import Selection, select
+from ...analyze.attribution.selection import select
 from ...analyze.attribution.stages import MEASURED, find_stages
 from ...analyze.attribution.window import parse_window, resolve
 from ...analyze.comparison.changes import Change, KernelTotals, copy_changes, kernel_changes, kernel_totals
@@ -24,7 +24,7 @@ from ...analyze.comparison.sides import account
 from ...analyze.comparison.waterfall import Waterfall, layout, waterfall
 from ...analyze.operands import Operand, newest, operand, recorded, single
 from ...analyze.result import Analysis
-from ...analyze.sources import Quick, Source
+from ...analyze.sources import USUAL, Asked, Quick, Source
 from ...traces.content import one_line
 from ...traces.errors import EmptyTraceError, InputError, UsageError
 from ...traces.model import Trace
@@ -36,12 +36,12 @@ from .sides import Side
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """How the sides are looked at; `windows` are those of the first and the second side, null for the usual one."""
+    """How the sides are looked at; `against` is the second side's window, null: that of the first. `exact` keeps digits in
+    the names of stages.
+    """
 
-    windows: tuple[str | None, str | None] = (None, None)
-    attribution: str = "process"
-    domain: str | None = None
-    selection: Selection | None = None
+    asked: Asked = USUAL
+    against: str | None = None
     exact: bool = False
     quick: Quick = field(default_factory=lambda: Quick(cache=True))
 
@@ -95,7 +95,7 @@ def compare(words: Sequence[str], choices: Choices) -> Compared:
     """
     operands = [operand(word) for word in words] or [newest()]
     first, second = operands[0], operands[-1]
-    window, against = choices.windows
+    window, against = choices.asked.window, choices.against
     if len(operands) == 1 and against is None:
         if not first.several:
             raise UsageError(
@@ -139,7 +139,7 @@ def _occasions(first: Operand, second: Operand, choices: Choices) -> Compared:
         raise UsageError(
             f"{first.text} recorded {one} and {second.text} {other}: no variant is in both; name one of each, RUN:VARIANT"
         )
-    window, against = choices.windows
+    window, against = choices.asked.window, choices.against
     sides = [*_sides(first, names, window, choices), *_sides(second, names, against or window, choices)]
     pairs = [("occasion", i, i + len(names)) for i in range(len(names))]
     return assembled("occasions", pairs, sides, choices)
@@ -150,11 +150,7 @@ def _sides(given: Operand, names: Sequence[str | None], window: str | None, choi
     read: list[tuple[str, Analysis, str, KernelTotals]] = []
     for name in names:
         for opened in (given.source if name is None else given.source.only(name)).open(
-            window=window,
-            attribution=choices.attribution,
-            domain=choices.domain,
-            selection=choices.selection,
-            quick=choices.quick,
+            replace(choices.asked, window=window), choices.quick
         ):
             analysis = opened.analysis
             if analysis.windows.is_empty():
@@ -187,9 +183,9 @@ def root_path(trace: Trace, window: str | None, choices: Choices) -> str:
     spec = None if window is None else parse_window(window)
     if not isinstance(spec, str) or spec == MEASURED:
         return ""
-    found = find_stages(trace, domain=choices.domain, end_ns=0)
+    found = find_stages(trace, domain=choices.asked.domain, end_ns=0)
     roots = resolve(spec, found).roots
-    chosen = select(found, trace, choices.selection)
+    chosen = select(found, trace, choices.asked.selection)
     position = None if roots is None else chosen.position_of_range.get(int(found.range_id[roots[0]]))
     return "" if position is None else chosen.paths[chosen.path_id[position]]
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from ...analyze.attribution.selection import Selection
 from ...analyze.document import document
-from ...analyze.sources import Opened, Source
+from ...analyze.sources import Asked, Source
 from ...traces.content import file_name
 from ...traces.errors import UsageError
 from ...traces.inputs import inputs_of_run, inputs_of_trace
@@ -37,16 +36,12 @@ Meter = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to write where. `form` is perfetto, parquet, csv or json; the rest is as `Source.open` and the command say."""
+    """What to write where. `form` is perfetto, parquet, csv or json."""
 
     form: str
     target: Path
     force: bool
-    gaps: int
-    window: str | None
-    attribution: str
-    domain: str | None
-    selection: Selection | None = None
+    asked: Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +73,7 @@ def scrub_traces(source: Source, target: Path, *, force: bool) -> Iterator[Writt
 
 def _perfetto(source: Source, job: Job, meter: Meter) -> Iterator[Written]:
     outputs = _files(source, job.target, PERFETTO, job.force)
-    for opened in _opened(source, job):
+    for opened in source.open(job.asked):
         output = outputs[opened.variant]
         with output.file() as building:
             with _stream(building, output.path) as out:
@@ -93,7 +88,7 @@ def _tables(source: Source, job: Job) -> Written:
     output.check()
     written = 0
     with output.folder() as building:
-        for opened in _opened(source, job):
+        for opened in source.open(job.asked):
             folder = building if len(names) == 1 else building / names[opened.variant]
             folder.mkdir(exist_ok=True)
             written += write_tables(opened.trace, opened.analysis, folder, job.form)
@@ -107,15 +102,9 @@ def _tables(source: Source, job: Job) -> Written:
 def _json(source: Source, job: Job) -> Written:
     output = _output(source, job.target, ANALYSIS, job.force)
     output.check()
-    text = json_text(document([opened.analysis for opened in _opened(source, job)])) + "\n"
+    text = json_text(document([opened.analysis for opened in source.open(job.asked)])) + "\n"
     output.write_text(text)
     return Written(output, len(text))
-
-
-def _opened(source: Source, job: Job) -> Iterator[Opened]:
-    return source.open(
-        window=job.window, attribution=job.attribution, domain=job.domain, gaps=job.gaps, selection=job.selection
-    )
 
 
 def _traces(source: Source) -> dict[str | None, Path]:

@@ -42,6 +42,8 @@ class Source:
 
     Raises `InputError` when the file is missing, is no SQLite database, or is shorter than its header says.
     Every method raises `InputError` if the database turns out to be corrupt.
+
+    A long class because a hostile file is opened, asked and counted in one place, where every error of SQLite is caught.
     """
 
     def __init__(self, path: Path) -> None:
