@@ -32,20 +32,24 @@ def analyze(
     largest_gaps: int = 20,
     peaks: Peaks | None = None,
     details: bool = True,
+    most_stages: int | None = None,
 ) -> Analysis:
     """All numbers of `trace`; without `details` the tables that `tables` calls details stay empty.
 
     `window` limits the time: instants ``(start_ns, end_ns)`` or a range by name or path (``measured`` for our own runs).
     `attribution` is ``process`` (with the cross-thread rule) or ``thread`` (a range sees only its own thread's launches,
     as ``nsys stats`` does). `domain` chooses the NVTX domain of the stages, `selection` which of its ranges are stages.
-    `peaks` are what copies reached when this hardware was calibrated.
+    `peaks` are what copies reached when this hardware was calibrated. Beyond the `most_stages` costliest paths, stages are
+    folded (`attribution.bounded`).
 
     Raises `UsageError` for an unknown rule, domain or range, and for a selection that leaves nothing.
     """
     if attribution not in ATTRIBUTION_RULES:
         raise UsageError(f"attribution {attribution!r} does not exist; choose {' or '.join(ATTRIBUTION_RULES)}")
-    a = attribute(trace, window=window, across=attribution == "process", domain=domain, selection=selection)
+    a = attribute(
+        trace, window=window, across=attribution == "process", domain=domain, selection=selection, most=most_stages
+    )
     tables = make_tables(a, {"peaks": peaks, "largest_gaps": largest_gaps}, details=details)
     asked = selection or Selection()
-    choices = Choices(attribution, a.found.domain, asked.stages, asked.depth, asked.below, window)
+    choices = Choices(attribution, a.found.domain, asked.stages, asked.depth, asked.below, window, a.folded)
     return Analysis.of(tables, variant=variant, meta=trace.meta, choices=choices)

@@ -70,6 +70,7 @@ def selection_document(choices: Choices) -> Json:
         "depth": choices.depth,
         "window": {"start_ns": window[0], "end_ns": window[1]} if isinstance(window, tuple) else window,
         "attribution": choices.attribution,
+        "folded_stages": choices.folded,
     }
 
 

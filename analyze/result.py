@@ -326,6 +326,7 @@ class Choices:
 
     `domain` is the NVTX domain whose ranges are stages ("" is the default one), chosen or found. `stages`, `depth` and
     `below` are those of `selection.Selection`, `window` is a range's name or path, or instants ``(start_ns, end_ns)``.
+    `folded` counts the paths that are not among the costliest and were folded (`attribution.bounded`).
     """
 
     attribution: str = "process"
@@ -334,6 +335,7 @@ class Choices:
     depth: int | None = None
     below: str | None = None
     window: tuple[int, int] | str | int | None = None
+    folded: int = 0
 
 
 def joined(parts: Iterable[Mapping[str, pl.DataFrame]], *names: str) -> dict[str, pl.DataFrame]:

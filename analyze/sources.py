@@ -86,9 +86,11 @@ class Quick:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """How traces are to be looked at, in the words of the command line; see `selection.Selection` for the last three.
+    """How traces are to be looked at, in the words of the command line; see `selection.Selection` for `stages`, `depth`
+    and `below`.
 
     `window` is ``1.5ms:20ms`` or a range, null: the window of the variant; `gaps` is how many of a device's largest are kept.
+    `most_stages` folds all but the costliest (`attribution.bounded`), null: none.
     """
 
     window: str | None = None
@@ -98,6 +100,7 @@ class Asked:
     stages: str | None = None
     depth: int | None = None
     below: str | None = None
+    most_stages: int | None = None
 
     @property
     def selection(self) -> Selection | None:
@@ -144,6 +147,7 @@ class Source:
                 domain=asked.domain,
                 selection=asked.selection,
                 largest_gaps=asked.gaps,
+                most_stages=asked.most_stages,
                 peaks=peaks_for(self.run, trace, Path.cwd(), calibrations),
             )
             yield Opened(variant, trace, analysis)

@@ -16,6 +16,7 @@ import polars as pl
 from ...traces.columns import series
 from ...traces.model import Trace
 from ..intervals import Ints
+from .bounded import bounded
 from .host_state import HostStates
 from .launches import Calls, Launches, find_launches
 from .selection import Selected, Selection, below, select
@@ -32,7 +33,7 @@ class Attributed:
     `found` are all ranges of the domain: they settle the window, what lies outside of it (`inside`: which of them belong to a
     window that is a range), and the iterations. `stages` are those that were selected; `shown` (positions) are the ones to
     list, `limits` start and end of the time to list, `recorded` those of all events. `across`: whether the cross-thread rule
-    holds.
+    holds; `folded`: how many paths were folded as less costly.
     """
 
     trace: Trace
@@ -51,6 +52,7 @@ class Attributed:
     limits: tuple[int, int]
     shown: npt.NDArray[np.intp]
     across: bool
+    folded: int
 
     def host_states(self) -> HostStates:
         """What each thread was doing; large once asked, so every caller makes its own."""
@@ -67,19 +69,23 @@ def attribute(
     across: bool = True,
     domain: str | None = None,
     selection: Selection | None = None,
+    most: int | None = None,
 ) -> Attributed:
-    """`trace` with its ops attributed; the choices are those of `analyze.analyze`.
+    """`trace` with its ops attributed; the choices are those of `analyze.analyze`, `most` its `most_stages`.
 
     Raises `UsageError` for an unknown domain or range, and for a selection that leaves nothing.
     """
     recorded = extent(trace)
     host_devices = frozenset(trace.devices.filter(pl.col("type") == "host")["device"].to_list())
     found = find_stages(trace, domain=domain, end_ns=recorded[1])
-    stages = select(found, trace, selection)
     settled = resolve(window, found)
     calls = Calls.of(trace)
     launches = find_launches(trace, calls, found, host_devices, across=across)
     inside = None if settled.roots is None else below(found, settled.roots)
+    stages, folded = select(found, trace, selection), 0
+    if most is not None:
+        length = (trace.ops["end_ns"] - trace.ops["start_ns"]).to_numpy()
+        stages, folded = bounded(stages, launches.stage, length, most)
     stage = outside(launches.stage, inside)
     iteration = _iterations(trace.ops, found, calls, launches)
     spans = spans_of(settled, found, trace.ops, stage)
@@ -110,6 +116,7 @@ def attribute(
         limits=limits,
         shown=_shown(stages, settled, inside, in_window, limits),
         across=across,
+        folded=folded,
     )
 
 

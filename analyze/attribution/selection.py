@@ -139,7 +139,7 @@ def select(found: Stages, trace: Trace, selection: Selection | None) -> Stages:
         raise UsageError(_nothing(found, trace, selection))
     chosen = _subset(found, trace, rows)
     if selection.depth is None:
-        return _selected(found, rows, chosen, chosen, np.arange(len(rows)))
+        return selected(found, rows, chosen, chosen, np.arange(len(rows)))
     level = levels(chosen)
     kept = np.flatnonzero(level <= selection.depth)
     position = np.full(len(chosen), NOTHING, np.int64)
@@ -149,8 +149,8 @@ def select(found: Stages, trace: Trace, selection: Selection | None) -> Stages:
         deep = rows_of_level[position[rows_of_level] == NOTHING]
         target[deep] = target[chosen.parent[deep]]
     above = chosen.parent[kept]
-    folded = _rebuilt(chosen, kept, np.where(above >= 0, target[above], NOTHING), chosen.unclosed, chosen.crossing)
-    return _selected(found, rows[kept], folded, chosen, target)
+    folded = rebuilt(chosen, kept, np.where(above >= 0, target[above], NOTHING))
+    return selected(found, rows[kept], folded, chosen, target)
 
 
 def instances(found: Stages, name: str, trace: Trace) -> Ints:
@@ -223,10 +223,12 @@ def _subset(found: Stages, trace: Trace, rows: npt.NDArray[np.intp]) -> Stages:
     )
     parent, crossing = parents(pid, tid, end_tid, start, end, found.start_end[rows], found.names.gather(rows))
     still_open = trace.ranges.filter(pl.col("end_ns").is_null())["range_id"].to_numpy()
-    return _rebuilt(found, rows, parent, int(np.isin(found.range_id[rows], still_open).sum()), crossing)
+    unclosed = int(np.isin(found.range_id[rows], still_open).sum())
+    return replace(rebuilt(found, rows, parent), unclosed=unclosed, crossing=crossing)
 
 
-def _rebuilt(stages: Stages, rows: npt.NDArray[np.intp], parent: Ints, unclosed: int, crossing: bool) -> Stages:
+def rebuilt(stages: Stages, rows: npt.NDArray[np.intp], parent: Ints, names: pl.Series | None = None) -> Stages:
+    """The ranges `rows` of `stages`, which nest as `parent` says and are called `names`, by default as before."""
     return Stages.of(
         range_id=stages.range_id[rows],
         pid=stages.pid[rows],
@@ -236,14 +238,15 @@ def _rebuilt(stages: Stages, rows: npt.NDArray[np.intp], parent: Ints, unclosed:
         end_ns=stages.end_ns[rows],
         parent=parent,
         start_end=stages.start_end[rows],
-        names=stages.names.gather(rows),
-        unclosed=unclosed,
-        crossing=crossing,
+        names=stages.names.gather(rows) if names is None else names,
+        unclosed=stages.unclosed,
+        crossing=stages.crossing,
         domain=stages.domain,
     )
 
 
-def _selected(whole: Stages, source: Ints, stages: Stages, unfolded: Stages, target: Ints) -> Selected:
+def selected(whole: Stages, source: Ints, stages: Stages, unfolded: Stages, target: Ints) -> Selected:
+    """`stages` as those of `whole` at `source`; `unfolded` and `target` as of `Selected`."""
     fields = {name: getattr(stages, name) for name in Stages.__dataclass_fields__}
     return Selected(**fields, whole=whole, source=source, unfolded=unfolded, target=target)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ...report.terminal.console import print_json, progress
 from ..app import examples, new_app
 from ..options import Attribution, Below, Cache, Depth, Domain, Json, Stages, Window
+
+MOST_STAGES: Final = 500
+"""Stages that are listed by name unless --all asks for more: beyond that nobody reads them, and each costs time."""
 
 app = new_app()
 
@@ -37,6 +40,9 @@ def run(
         typer.Option("--gaps", metavar="N", min=0, help="how many of the largest idle gaps to keep for each device"),
     ] = 20,
     cache: Cache = True,
+    every: Annotated[
+        bool, typer.Option("--all", help=f"list every stage; by default the {MOST_STAGES} costliest, others folded")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Account for every nanosecond of a run or trace.
@@ -47,7 +53,8 @@ def run(
     """
     from ...analyze.sources import Asked, Quick, find_recorded
 
-    asked = Asked(window, attribution, domain, gaps, stages, depth, below)
+    most = None if every else MOST_STAGES
+    asked = Asked(window, attribution, domain, gaps, stages, depth, below, most)
     given: list[Path] | list[None] = sources or [None]
     quick = Quick(cache, progress)
     analyses = [analysis for source in given for analysis in find_recorded(source).analyses(asked, quick)]

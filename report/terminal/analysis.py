@@ -6,6 +6,7 @@ from typing import Final
 
 import polars as pl
 
+from ...analyze.attribution.bounded import OTHERS
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
 from .console import Column, print_table, say, say_wrapped
@@ -123,7 +124,9 @@ def _print_stages(analysis: Analysis) -> None:
     say("")
     print_table([Column("stage (ms)", LEFT, shrink=True), *(Column(t) for t in titles)], rows)
     if left := len(analysis.stages) - len(stages):
-        say(f"and {left:,} shorter ones; --depth and --stages choose, --json shows all")
+        say(f"and {left:,} shorter ones; --depth and --stages choose, --json lists them")
+    if folded := analysis.choices.folded:
+        say(f"{folded:,} less costly stages are folded: into what they nest in, else into {OTHERS}; --all lists them")
 
 
 def _tree_labels(paths: list[str]) -> dict[str, str]:
