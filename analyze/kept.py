@@ -52,7 +52,7 @@ def load(trace: Path, asked: Mapping[str, Any], applies: Applies) -> Analysis | 
         file = _file(trace, asked)
         with zipfile.ZipFile(file) as kept:
             said = parse(kept.read("key.json"), CACHE_KEY, str(file))
-            if said["asked"] != _plain(asked) or said["calibration"] != applies(said["hardware_keys"]):
+            if said["asked"] != _words(asked) or said["calibration"] != applies(said["hardware_keys"]):
                 return None
             found = {n: pl.read_ipc(io.BytesIO(kept.read(f"{n}.arrow"))) for n in said["tables"]}
         os.utime(file)
@@ -76,7 +76,7 @@ def save(
     """Keep `analysis` under `asked`; where it cannot be written, nothing is kept. Never raises for a full disk."""
     tables = analysis.tables()
     said = {
-        "asked": _plain(asked),
+        "asked": _words(asked),
         "hardware_keys": list(hardware_keys),
         "calibration": applies(hardware_keys),
         "tables": list(tables),
@@ -109,14 +109,13 @@ def _analysis(said: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) -> An
     )
 
 
-def _plain(value: Any) -> Any:
-    """`value` as it comes back from JSON."""
-    return json.loads(json.dumps(value))
+def _words(asked: Mapping[str, Any]) -> str:
+    return json.dumps(asked, sort_keys=True)
 
 
 def _file(trace: Path, asked: Mapping[str, Any]) -> Path:
     place = hashlib.sha256(os.fsencode(trace.resolve())).hexdigest()[:16]
-    words = hashlib.sha256(json.dumps([asked, FORMAT, _code()], sort_keys=True).encode()).hexdigest()[:16]
+    words = hashlib.sha256(f"{_words(asked)} {FORMAT} {_code()}".encode()).hexdigest()[:16]
     return cache_home() / "analyses" / f"{place}-{words}.zip"
 
 

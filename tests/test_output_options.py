@@ -111,6 +111,7 @@ def _function(command: str) -> Any:
 WRITERS: Final = {
     "report/export/traces.py": "a stream over the path that `Output.file` gave",
     "report/proof.py": "the parts of a bundle, in a temporary folder of its own",
+    "analyze/kept.py": "analyses used longest ago, in a folder that holds nothing else",
     "report/export/tables.py": "tables, in the folder that `Output.folder` gave",
 }
 CALLS: Final = (
