@@ -1,6 +1,6 @@
 """Measure aisp-trace against a bare scan and against nsys, interleaved, every command as a fresh process.
 
-    python benchmarks/run.py [--sizes 100000,1000000,10000000] [--repeat 3] [--output benchmarks/results.md]
+    python benchmarks/run.py [--sizes 1000,100000,1000000,10000000] [--repeat 3] [--output benchmarks/results.md]
 
 Traces that are not there yet are generated first. One round runs every command on every size once, so that a slow spell
 of the machine meets all of them; a ratio is formed inside its round, and the table shows medians over the rounds.
@@ -20,13 +20,17 @@ from pathlib import Path
 from typing import Final
 
 from aisp_trace.benchmarks.measure import measure
-from aisp_trace.benchmarks.results_page import COLD, WARM, Series, results
+from aisp_trace.benchmarks.more_calls import more_calls
+from aisp_trace.benchmarks.results_page import COLD, FIRST, SECOND, SMALL, WINDOW, Series, results
 
 HERE: Final = Path(__file__).resolve().parent
 PYTHON: Final = (sys.executable, "-P", "-m")
 TOOL: Final = (*PYTHON, "aisp_trace.cli")
 
-SIZES: Final = (100_000, 1_000_000, 10_000_000)
+SIZES: Final = (SMALL, 100_000, 1_000_000, 10_000_000)
+
+MORE_CALLS: Final = 1_000_000
+"""Kernels of the trace that is also measured with four calls a kernel."""
 MOST_ROUNDS: Final = {10_000_000: 2}
 """Kernels of a trace -> rounds that are enough, where three would take too long."""
 
@@ -60,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.repeat < 1:
         parser.error("--repeat takes a number of at least 1")
     environment = {k: v for k, v in os.environ.items() if k not in (*RECORDERS, *UNLIKE_AN_INSTALL)}
+    environment["XDG_CACHE_HOME"] = str(given.traces / "cache")
     traces = {size: path for size in sizes if (path := _trace(given.traces, size, environment)) is not None}
     series = _plan(traces, environment)
     stages = _measure(series, given.repeat, environment)
@@ -72,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _trace(folder: Path, size: int, environment: Mapping[str, str]) -> Path | None:
     """The generated trace of `size` kernels; its name holds a digest of the generator, so that it is never stale."""
     sources = sorted([*HERE.glob("*.py"), HERE / "schema_2025.sql"])
-    own = {"run.py", "results_page.py", "measure.py", "scan.py", "stage_cost.py"}
+    own = {"run.py", "results_page.py", "measure.py", "scan.py", "stage_cost.py", "more_calls.py"}
     digest = hashlib.sha256(b"".join(p.read_bytes() for p in sources if p.name not in own)).hexdigest()[:12]
     path = folder / f"kernels_{size}_{digest}.sqlite"
     if path.exists():
@@ -94,29 +99,28 @@ def _trace(folder: Path, size: int, environment: Mapping[str, str]) -> Path | No
 
 def _plan(traces: Mapping[int, Path], environment: Mapping[str, str]) -> list[Series]:
     """Every command on every trace, and those that need none (size 0)."""
-    offered = measure([*TOOL, "analyze", "--help"], environment).output
-    cold, warm = _cache_options(offered)
     nsys = os.environ.get("AISP_NSYS") or shutil.which("nsys")
     report = _kernel_report(nsys, environment) if nsys else None
     planned = []
     for size, path in traces.items():
         file = str(path)
+        look = (*TOOL, "analyze", file, "--json")
         planned.append(Series(size, "scan", (sys.executable, "-I", str(HERE / "scan.py"), file)))
-        planned.append(Series(size, COLD, (*TOOL, "analyze", file, "--json", *cold)))
-        if warm is not None:
-            planned.append(Series(size, WARM, (*TOOL, "analyze", file, "--json", *warm)))
+        planned.append(Series(size, COLD, (*look, "--no-cache")))
+        planned.append(Series(size, FIRST, look, forget=path))
+        planned.append(Series(size, SECOND, look))
+        planned.append(Series(size, WINDOW, (*look, "--window", "100ms:1s"), forget_analyses=True))
         if nsys and report:
             command = (nsys, "stats", "--report", report, "--format", "csv", file)
             planned.append(Series(size, "nsys", command, proof="Total Time"))
+        if size == MORE_CALLS:
+            more = path.with_name(f"calls_{path.name}")
+            if not more.exists():
+                _say(f"adding calls to {size:,} kernels")
+                more_calls(path, more)
+            planned.append(Series(size, f"{COLD}, 4 calls", (*TOOL, "analyze", str(more), "--json", "--no-cache")))
     planned.append(Series(0, "--help", (*TOOL, "--help")))
     return planned
-
-
-def _cache_options(offered: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """The options of `analyze` that leave the table cache alone, and that use it; None where there is no cache."""
-    if "--no-cache" in offered:
-        return ("--no-cache",), ()
-    return (), (("--cache",) if "--cache" in offered else None)
 
 
 def _kernel_report(nsys: str, environment: Mapping[str, str]) -> str | None:
@@ -129,7 +133,7 @@ def _kernel_report(nsys: str, environment: Mapping[str, str]) -> str | None:
 def _measure(series: Sequence[Series], rounds: int, environment: Mapping[str, str]) -> list[float]:
     """Run everything; returns nanoseconds of a stage, one number a round. Files and caches are warmed first."""
     for one in series:
-        if one.label in ("scan", WARM):
+        if one.label in ("scan", COLD):
             _say(f"warming up: {one.label}, {one.size:,} kernels")
             measure(one.command, environment)
     stages = []
@@ -138,6 +142,7 @@ def _measure(series: Sequence[Series], rounds: int, environment: Mapping[str, st
             if number >= MOST_ROUNDS.get(one.size, rounds):
                 one.costs.append(None)
                 continue
+            _forget(one, Path(environment["XDG_CACHE_HOME"]))
             cost = measure(one.command, environment)
             one.costs.append(cost)
             outcome = f"{cost.wall_s:.2f} s" if one.counts(cost) else f"failed, exit {cost.exit_code}: {cost.said}"
@@ -147,6 +152,14 @@ def _measure(series: Sequence[Series], rounds: int, environment: Mapping[str, st
         if stage.exit_code == 0:
             stages.append(float(stage.output))
     return stages
+
+
+def _forget(one: Series, cache: Path) -> None:
+    """Delete what earlier commands kept, as far as `one` says."""
+    if one.forget is not None:
+        shutil.rmtree(one.forget.with_name(one.forget.name + ".aisp-cache"), ignore_errors=True)
+    if one.forget is not None or one.forget_analyses:
+        shutil.rmtree(cache / "aisp-trace" / "analyses", ignore_errors=True)
 
 
 def _say(text: str) -> None:

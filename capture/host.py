@@ -5,7 +5,6 @@ Everything is read without torch, from nvidia-smi and /proc, and nothing is set:
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import re
@@ -101,6 +100,8 @@ def clocks() -> list[dict[str, str]]:
 
 def package_versions() -> dict[str, str]:
     """Versions of `PACKAGES` that are installed, and of Python."""
+    import importlib.metadata  # lazily: it costs more than the rest of this module
+
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -12,7 +12,6 @@ Then the export is checked for what nsys loses silently: ranges, and device rows
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -274,6 +273,8 @@ def _judge(counts: Counts, *, gated: bool, device: str, nsys: Nsys) -> tuple[str
 
 
 def _no_ranges(nsys: Nsys) -> str:
+    import importlib.metadata  # lazily: it costs more than the rest of this module
+
     try:
         nvtx = importlib.metadata.version("nvtx")
     except importlib.metadata.PackageNotFoundError:

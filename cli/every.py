@@ -13,7 +13,6 @@ from ..capture.capture import capture
 from ..capture.plan import Plan
 from ..capture.progress import seconds
 from ..report.terminal import console
-from ..report.terminal.captured import summary
 from ..traces.errors import RecorderError, WorkloadError
 from ..traces.run import load_run
 from ..workloads.catalog import Entry, devices_here
@@ -90,6 +89,8 @@ def show_runs(runs: Sequence[Path]) -> int:
 
 def _show(runs: Sequence[Path]) -> None:
     if len(runs) > 1:
+        from ..report.terminal.captured import summary
+
         console.say_lines(summary([load_run(path) for path in runs]))
         console.say()
     for path in runs:

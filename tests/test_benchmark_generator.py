@@ -310,11 +310,11 @@ def test_a_ratio_is_formed_inside_its_round() -> None:
     assert analyzed.ratio_to(scanned) == 2
     assert analyzed.ratio_to(silent) is None
     page = results([scanned, analyzed, silent], [400.0, 500.0], 3).splitlines()
-    assert "| 1,000,000 | analyze, cold | 4.00 (2.00 to 10.00) | 4.00 | 100 | 2.0 |" in page
+    assert "| 1,000,000 | analyze --no-cache | 4.00 (2.00 to 10.00) | 4.00 | 100 | 2.0 |" in page
     assert "| 1,000,000 | nsys | failed, exit 0 |  |  |  |" in page
-    assert "| analyze, cold: at most 8 scans | 1,000,000 | met |" in page
-    assert "| analyze, cold: under nsys' kernel summary | 1,000,000 | not measured |" in page
-    assert "| analyze, cold: at most 5 scans | 10,000,000 | not measured |" in page
+    assert "| analyze --no-cache: at most 8 scans | 1,000,000 | met |" in page
+    assert "| analyze --no-cache: under nsys' kernel summary | 1,000,000 | not measured |" in page
+    assert "| analyze --no-cache: at most 5 scans | 10,000,000 | not measured |" in page
 
 
 def test_what_was_generated_is_frozen_as_plain_values(made: tuple[Path, Truth]) -> None:
