@@ -246,6 +246,7 @@ def test_each_format_says_what_was_selected(export: Export, tmp_path: Path) -> N
         "depth": 1,
         "window": None,
         "attribution": "process",
+        "folded_stages": 0,
     }
     assert told == [wanted] * 3
     stages = json.loads((tmp_path / "out").read_text())["traces"][0]["stages"]
