@@ -109,6 +109,13 @@ def test_the_hostile_loop_ends_with_the_script_even_if_it_is_killed() -> None:
     wait_until(lambda: not marked(marker), "the end of the loop")
 
 
+def test_the_files_that_ci_tries_without_numba_exist() -> None:
+    words = re.search(r"for name in ([a-z_ ]+); do\n +hostile", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    assert words is not None
+    names = words[1].split()
+    assert len(names) > 5 and [name for name in names if not (TESTS / f"test_{name}.py").is_file()] == []
+
+
 def test_what_the_hostile_pass_leaves_out_is_there_and_is_no_workload() -> None:
     text = (ROOT / "scripts" / "test-hostile.sh").read_text(encoding="utf-8")
     (names,) = re.findall(r"for name in ([^;]+); do", text)
