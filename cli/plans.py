@@ -13,7 +13,7 @@ from ..capture import host
 from ..capture import plan as planning
 from ..capture.pair import TIMINGS, pair_name, pair_variants, require_program
 from ..capture.plan import Plan, PlannedVariant
-from ..capture.recorders import choose_recorder
+from ..capture.recorders import Recorder, choose_recorder
 from ..traces.errors import RecorderError, UsageError
 from ..traces.faults import nearest
 from ..workloads import catalog
@@ -113,25 +113,14 @@ def _workload_plan(
     recorder, notes = choose_recorder(
         options.recorder, profile=options.profile, device=device, nsys_args=options.nsys_args
     )
-    return Plan(
-        schema=planning.SCHEMA,
-        workload=name,
-        source=source,
-        program=program,
-        variants=[PlannedVariant(name, words, None, changes.get(name)) for name, words in variants],
-        profile=options.profile,
-        recorder=None if recorder is None else recorder.name,
-        device=device,
+    planned = [PlannedVariant(name, words, None, changes.get(name)) for name, words in variants]
+    return replace(
+        _plan(name, source, program, planned, options, device, recorder, (*left_out, *notes)),
         iterations=iterations if options.iterations is None else options.iterations,
         warmup=warmup if options.warmup is None else options.warmup,
         size=options.size,
         seed=options.seed,
-        rounds=options.rounds,
         process_per_variant=process_per_variant,
-        timeout_s=options.timeout_s,
-        nsys_args=tuple(options.nsys_args),
-        command_line=("aisp-trace", *sys.argv[1:]),
-        notes=(*left_out, *notes),
     )
 
 
@@ -142,26 +131,9 @@ def command_plan(command: Sequence[str], options: Options) -> Plan:
     recorder, notes = choose_recorder(
         options.recorder, profile=options.profile, device=device, nsys_args=options.nsys_args, foreign=True
     )
-    return Plan(
-        schema=planning.SCHEMA,
-        workload=planning.COMMAND_VARIANT,
-        source="command",
-        program=command,
-        variants=[PlannedVariant(planning.COMMAND_VARIANT, "")],
-        profile=options.profile,
-        recorder=None if recorder is None else recorder.name,
-        device=device,
-        iterations=None,
-        warmup=None,
-        size=None,
-        seed=None,
-        rounds=0,
-        process_per_variant=False,
-        timeout_s=options.timeout_s,
-        nsys_args=tuple(options.nsys_args),
-        command_line=("aisp-trace", *sys.argv[1:]),
-        notes=notes,
-    )
+    only = PlannedVariant(planning.COMMAND_VARIANT, "")
+    plan = _plan(planning.COMMAND_VARIANT, "command", command, [only], options, device, recorder, notes)
+    return replace(plan, rounds=0)
 
 
 def pair_plan(
@@ -185,11 +157,26 @@ def pair_plan(
         )
     except RecorderError as exc:
         raise RecorderError(f"{exc}; or time the pair without recording it: --profile none") from exc
+    plan = _plan(workload, "pair", (), variants, options, device, recorder, notes)
+    return replace(plan, process_per_variant=True, timing=timing, folder=str(Path.cwd()))
+
+
+def _plan(
+    workload: str,
+    source: str,
+    program: Sequence[str],
+    variants: Sequence[PlannedVariant],
+    options: Options,
+    device: str,
+    recorder: Recorder | None,
+    notes: tuple[str, ...],
+) -> Plan:
+    """What every plan takes from the options; what a command has not (iterations, size, seed) is left open."""
     return Plan(
         schema=planning.SCHEMA,
         workload=workload,
-        source="pair",
-        program=(),
+        source=source,
+        program=program,
         variants=variants,
         profile=options.profile,
         recorder=None if recorder is None else recorder.name,
@@ -199,13 +186,11 @@ def pair_plan(
         size=None,
         seed=None,
         rounds=options.rounds,
-        process_per_variant=True,
+        process_per_variant=False,
         timeout_s=options.timeout_s,
         nsys_args=tuple(options.nsys_args),
         command_line=("aisp-trace", *sys.argv[1:]),
         notes=notes,
-        timing=timing,
-        folder=str(Path.cwd()),
     )
 
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Final
 
 from .build import KernelError, load
-
-ELEMENT_BYTES: Final = 12
-"""Device memory traffic of one element: `gate` and `up` are read, `out` is written, four bytes each, once."""
 
 
 class ClampedSwiglu:

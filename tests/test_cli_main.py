@@ -20,7 +20,7 @@ from typer.core import TyperCommand
 from aisp_trace.cli import main as cli
 from aisp_trace.cli.app import WithForeignCommand, new_app
 from aisp_trace.tests.builders.commands import Action, actions
-from aisp_trace.traces.errors import InputError, Undecidable
+from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.version import version
 
 Install = Callable[..., None]
@@ -186,7 +186,6 @@ def test_superfluous_and_missing_arguments(install: Install, capsys: pytest.Capt
     [
         (InputError("x.sqlite is no trace"), 2, "aisp-trace: x.sqlite is no trace\n"),
         (InputError("\x1b]0;gone\x07 is\nno trace"), 2, "aisp-trace: \\x1b]0;gone\\x07 is\\nno trace\n"),
-        (Undecidable("nothing could be judged"), 3, "aisp-trace: nothing could be judged\n"),
         (KeyboardInterrupt(), 130, "aisp-trace: interrupted\n"),
         (typer.Abort(), 130, "aisp-trace: interrupted\n"),
         (typer.Exit(3), 3, ""),

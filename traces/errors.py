@@ -5,8 +5,7 @@
     ├── InputError            a file that cannot be read as what it was given for
     │   └── EmptyTraceError   a valid trace in which nothing can be measured
     ├── RecorderError         a recorder is absent, too old, or failed
-    ├── WorkloadError         a workload's process failed or answered nonsense
-    └── Undecidable           exit 3: everything could be read, but nothing could be judged
+    └── WorkloadError         a workload's process failed or answered nonsense
 
 Anything else that escapes is a bug and keeps its traceback.
 """
@@ -44,9 +43,3 @@ class RecorderError(AispTraceError):
 
 class WorkloadError(AispTraceError):
     """A workload's process failed, or its result file is missing or contradicts its manifest."""
-
-
-class Undecidable(AispTraceError):
-    """All input was readable, yet no claim could be judged."""
-
-    exit_code = 3
