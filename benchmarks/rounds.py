@@ -1,4 +1,4 @@
-"""Rounds of a machine whose true speedup is known, and how often the rule of `expectations/judging/speedup.py` is wrong about it.
+"""Rounds of a machine whose true speedup is known, and how often the rule of `expectations/deciding.py` is wrong about it.
 
 A case draws the rounds' ratios as a machine would give them. Its truth is the median over all rounds that this machine
 could have run on this occasion, found by drawing very many. Then a bound is put just above the truth, where `met` is wrong,
@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from aisp_trace.expectations.judging.speedup import concerns, median_interval
+from aisp_trace.expectations.deciding import concerns, median_interval
 
 TRIALS: Final = 10_000
 TRUTH_TRIALS: Final = 100_000

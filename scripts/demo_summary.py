@@ -13,9 +13,9 @@ import polars as pl
 
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.analyze.words import percent
+from aisp_trace.expectations.deciding import median_interval, paired_ratios
 from aisp_trace.expectations.judging.evidence import Evidence
 from aisp_trace.expectations.judging.judged import analyses_of_run, judge_run
-from aisp_trace.expectations.judging.speedup import median_interval, paired_ratios
 from aisp_trace.expectations.judging.verdict import Verdict, counts, exit_code
 from aisp_trace.report.terminal import console
 from aisp_trace.traces.run import load_run

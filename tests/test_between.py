@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from aisp_trace.expectations.deciding import median_interval
 from aisp_trace.expectations.judging.between import Member, different_work, slowdown, untraced, work_doubt
 from aisp_trace.expectations.judging.commands import Stated
 from aisp_trace.expectations.judging.evidence import Evidence, RoundTimes, VariantEvidence, gather
-from aisp_trace.expectations.judging.speedup import median_interval
 from aisp_trace.tests.builders import pair
 from aisp_trace.traces.run import Statement
 

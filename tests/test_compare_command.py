@@ -18,8 +18,8 @@ from aisp_trace.cli import main as cli
 from aisp_trace.expectations.comparing.compare import Choices, assembled
 from aisp_trace.expectations.comparing.notes import turned, unsure
 from aisp_trace.expectations.comparing.sides import Side
+from aisp_trace.expectations.deciding import Concern, Estimate
 from aisp_trace.expectations.judging.between import Untraced
-from aisp_trace.expectations.judging.speedup import Concern, Estimate
 from aisp_trace.report.documents.comparison import document
 from aisp_trace.report.terminal.comparison import print_compared
 from aisp_trace.tests.builders import pair

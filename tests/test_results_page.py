@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from aisp_trace.analyze.result import SCHEMAS, Analysis
+from aisp_trace.expectations.deciding import concerns, median_interval
 from aisp_trace.expectations.judging.evidence import RoundTimes, VariantEvidence
 from aisp_trace.expectations.judging.judged import Judged, analyses_of_run, judge_run
-from aisp_trace.expectations.judging.speedup import concerns, median_interval
 from aisp_trace.expectations.judging.verdict import Verdict
 from aisp_trace.expectations.model import Expectations
 from aisp_trace.report.results.page import Result, page, pays

@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from aisp_trace.expectations.deciding import median_interval, paired_ratios
 from aisp_trace.expectations.judging.judged import analyses_of_run, judge_run
-from aisp_trace.expectations.judging.speedup import median_interval, paired_ratios
 from aisp_trace.traces.run import load_run
 
 ROOT = Path(__file__).parent.parent

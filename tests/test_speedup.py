@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisp_trace.expectations.judging.speedup import (
+from aisp_trace.expectations.deciding import (
     MIN_ROUNDS,
     Estimate,
     concerns,

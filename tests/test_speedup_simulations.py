@@ -14,8 +14,8 @@ import pytest
 
 from aisp_trace.benchmarks.rounds import BROKEN, GOOD, LIMITS, MODELLED, ROOM, TRIALS, Case, allowed, rates
 from aisp_trace.benchmarks.verdicts import HEADS, ROUNDS
+from aisp_trace.expectations.deciding import concerns, median_interval, paired_ratios
 from aisp_trace.expectations.judging.judge import judge
-from aisp_trace.expectations.judging.speedup import concerns, median_interval, paired_ratios
 from aisp_trace.expectations.model import ExpectationFile
 from aisp_trace.tests.judging.build import evidence, rounds, time_claim
 

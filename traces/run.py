@@ -93,9 +93,35 @@ class Allocator:
     segments_freed: int | None = None
 
 
+ADDED: Final = {"added": True}
+"""Marks a key that documents of this schema may lack, because they were written before it existed: it has a default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the harness saw of one variant's work in one process, beside the error of its outputs.
+
+    `fresh` says that every timed iteration had inputs of its own; else `reuse` is the problem's reason why they stay.
+    `compared` are the positions of the timed iterations whose outputs were held against the reference. Times are of what no
+    iteration is charged for: `prepare_ns` once, the longest `reset_ns` and `outputs_ns`. `objections` are sentences: what
+    says that the work was not done while it was timed.
+    """
+
+    fresh: bool
+    reuse: str | None
+    compared: Sequence[int]
+    prepare_ns: int
+    reset_ns: int
+    outputs_ns: int
+    objections: Sequence[str] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class VariantResult:
-    """What one process measured of one variant. `timer` is "cuda_event" or "perf_counter"."""
+    """What one process measured of one variant. `timer` is "cuda_event" or "perf_counter".
+
+    `proof` is null in results of harness 1. `timed_ns` are start and end of the timed iterations on the monotonic clock.
+    """
 
     name: str
     timer: str
@@ -103,6 +129,8 @@ class VariantResult:
     work: Work
     output: Output
     allocator: Allocator = field(default_factory=Allocator)
+    proof: Proof | None = field(default=None, metadata=ADDED)
+    timed_ns: Sequence[int] = field(default=(), metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +156,6 @@ class Round:
     wall_ns: int
     started_utc: str
     result: ProcessResult
-
-
-ADDED: Final = {"added": True}
-"""Marks a key that manifests of this schema may lack, because they were written before it existed: it has a default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +243,9 @@ class Manifest:
 
     A pair of the user's own commands has `commands` instead of `rounds`, and `timed` says what they were timed by:
     "iterations" or "processes".
+
+    `harness` is the version of what times a workload's iterations: 1 gave all of them the same inputs, 2 gives each its own.
+    `looks` are the numbers of rounds at which the plan lets a verdict be given, ascending; empty where none was written down.
     """
 
     schema: str
@@ -241,6 +268,8 @@ class Manifest:
     notes: Sequence[str] = ()
     commands: Sequence[CommandRound] = field(default=(), metadata=ADDED)
     timed: str | None = field(default=None, metadata=ADDED)
+    harness: int = field(default=1, metadata=ADDED)
+    looks: Sequence[int] = field(default=(), metadata=ADDED)
 
     @property
     def alternatives(self) -> dict[str, str]:

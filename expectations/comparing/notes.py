@@ -9,8 +9,8 @@ import polars as pl
 from ...analyze.comparison.changes import large_gaps
 from ...analyze.comparison.waterfall import Waterfall
 from ...analyze.words import duration, percent, shorten
+from ..deciding import Estimate
 from ..judging.between import Untraced
-from ..judging.speedup import Estimate
 from .sides import Side
 
 _CLOSE: Final = 0.01

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from ..deciding import Concern, Estimate, concerns, median_interval, paired_ratios
 from .evidence import Answer, Evidence
-from .speedup import Concern, Estimate, concerns, median_interval, paired_ratios
 from .validity import objections, timer_objection
 
 _REQUIRED = ("items", "unit", "flops", "input_bytes", "output_bytes")

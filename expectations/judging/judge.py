@@ -17,10 +17,10 @@ from typing import Final
 import polars as pl
 
 from ...analyze.result import Analysis
+from ..deciding import MIN_ROUNDS, Concern, Estimate, concerns, median_interval, paired_ratios
 from ..metrics.registry import METRICS, Metric, Reading
 from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, TimeClaim
 from .evidence import Evidence, RoundTimes
-from .speedup import MIN_ROUNDS, Concern, Estimate, concerns, median_interval, paired_ratios
 from .validity import objections, timer_objection
 from .verdict import Verdict
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from ...expectations.deciding import Concern, Estimate, concerns, median_interval, paired_ratios
 from ...expectations.judging.evidence import RoundTimes
-from ...expectations.judging.speedup import Concern, Estimate, concerns, median_interval, paired_ratios
 from . import text
 from .markup import Html, element
 from .tables import folded, section, table

@@ -16,9 +16,9 @@ import polars as pl
 
 from ...analyze.accounts.bound import Bound, bounds
 from ...analyze.result import IDLE, Analysis
+from ...expectations.deciding import Concern, Estimate, concerns, median_interval, paired_ratios
 from ...expectations.judging.evidence import Evidence
 from ...expectations.judging.judge import order_concern
-from ...expectations.judging.speedup import Concern, Estimate, concerns, median_interval, paired_ratios
 from ...expectations.judging.validity import objections, timer_objection
 from ...expectations.metrics.registry import METRICS
 from ..page.allocator import stall_ns

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ...analyze.words import ms
-from ...expectations.judging.speedup import median_interval, paired_ratios
+from ...expectations.deciding import median_interval, paired_ratios
 from ...traces.run import Run
 from .console import Column, table
 
@@ -22,7 +22,7 @@ BASELINE: Final = "baseline"
 def summary(runs: Sequence[Run]) -> str:
     """A row for each variant of each run: the median time of an iteration, and its speedup over the baseline.
 
-    The time is the median of the rounds' medians. The interval needs eight rounds (``expectations/judging/speedup.py``).
+    The time is the median of the rounds' medians. The interval needs eight rounds (``expectations/deciding.py``).
     """
     return table(COLUMNS, [row for run in runs for row in _rows(run)])
 

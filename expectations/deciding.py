@@ -1,17 +1,20 @@
-"""How much faster, and how sure: statistics of a few independent rounds. Knows nothing of files, runs or claims.
+"""When the rounds of a run decide whether a value clears its bound. Pure; of the standard library alone, so that `capture`,
+which stops when everything is decided, and `check`, which judges, have one rule.
 
-Quantity      the median, over the population of rounds a machine could have run on that occasion, of the ratio
-              median time of the baseline / median time of the variant, both taken in the same round.
-Estimate      the median of the observed ratios. Pairing within a round removes what changes from round to round
-              (temperature, clocks, neighbours); alternating the order inside rounds removes linear change within one.
-Interval      exact and free of any distribution: for order statistics x(1) <= ... <= x(n), the number of rounds below
-              the true median is Binomial(n, 1/2), so [x(k), x(n+1-k)] misses it with probability
-              2 * P(Binomial(n, 1/2) < k), the same on each side. k is the largest with coverage >= 99 %; for 8 rounds
-              that is minimum and maximum, 0.39 % each side. With fewer than 8 rounds no such interval exists, and
-              none is given. (H. A. David and H. N. Nagaraja, Order Statistics, 3rd ed., Wiley 2003, section 7.1.)
-Assumptions   rounds are independent and share one median. Then a lower end above a bound is wrong at most 0.5 % of
-              the time. Drift and two clock states break the assumption, so they are looked for; see `concerns`.
-Cost          O(n log n) for the interval, O(n^2) for the trend. Round counts are small.
+Quantity      one value a round: a ratio (baseline over variant, paired by round), milliseconds, items per second. Each is
+              taken twice, by the mean of the round's timed iterations and by their median (`Sample`).
+Interval      exact and free of any distribution: for order statistics x(1) <= ... <= x(n), the number of rounds below the true
+              median is Binomial(n, 1/2), so [x(k), x(n+1-k)] misses it with probability 2 * P(Binomial(n, 1/2) < k), the
+              same on each side. (H. A. David and H. N. Nagaraja, Order Statistics, 3rd ed., Wiley 2003, section 7.1.)
+Looks         at how many rounds a verdict may be given is planned before the run. One look: k is the largest with coverage
+              of at least 99 %; for 8 rounds that is minimum and maximum, 0.39 % each side. `DECIDING` plans five looks; the
+              chance that any of them is wrong about a bound at the true median is 0.240 % each side (`error_of`, by counting
+              paths), so it does not matter which of them ended the run.
+Verdict       `met` where the intervals of mean and median both lie inside the bound, `missed` where that of the claim's statistic
+              lies outside. Anything else is undecided.
+Assumptions   rounds are independent and share one median. Dependence, drift and two groups are looked for (`concerns`); a doubt
+              counts only where the noise could reach the bound (`matters`).
+Cost          O(n log n) for an interval, O(n^2) for the trend. Round counts are small.
 """
 
 from __future__ import annotations
