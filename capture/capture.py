@@ -192,6 +192,7 @@ def _manifest(
         variants=variants,
         rounds=rounds,
         notes=notes,
+        looks=plan.looks,
     )
 
 

@@ -21,22 +21,32 @@ from .folder import PartialRun, now_utc, portable
 from .nsys import Recorded
 from .plan import Plan, answer_file, order, workload_command
 from .progress import Progress
-from .rounds import check_exit, run_untraced, untraced_environment
+from .rounds import Times, check_exit, run_untraced, until_decided, untraced_environment
 
 HASHED_BYTES: Final = 16 * 1024 * 1024
 """Files named in a command are compared by content up to this size; larger ones are data, not programs."""
 
 
 def run_commands(run: PartialRun, state: Mapping[str, Any], progress: Progress) -> list[CommandRound]:
-    """All untraced processes of the pair in the order they ran, those kept from before included.
+    """The untraced processes of the pair in the order they ran, those kept from before included.
 
     Raises `WorkloadError` when one fails, does not end in time, or answers nonsense.
     """
     plan = run.plan
-    rounds = []
-    for index in range(plan.rounds):
+    rounds: list[CommandRound] = []
+
+    def once(index: int) -> None:
         for name in order(plan.names, index):
             rounds.append(_run_command(run, index, name, state, progress))
+
+    def made() -> tuple[Times, int]:
+        timed, _ = settle(rounds, {}, plan.timing or "auto")
+        times = [
+            (r.index, r.variant, r.answer.iterations_ns if timed == "iterations" else (r.wall_ns,)) for r in rounds
+        ]
+        return times, sum(r.wall_ns for r in rounds)
+
+    until_decided(plan, once, made, progress.say)
     return rounds
 
 

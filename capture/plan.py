@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from ..traces.content import NAME
 from ..traces.documents import HIGHEST, LOWEST, read
 from ..traces.documents import PLAN as PLAN_KIND
 from ..traces.errors import InputError, UsageError
-from ..traces.run import check_workload, from_json
+from ..traces.run import ADDED, check_workload, from_json
 from .answer import ANSWER_VARIABLE
 from .nsys import PROFILES
 from .recorders import Recorder, choose_recorder
@@ -50,6 +50,20 @@ class PlannedVariant:
 
 
 @dataclass(frozen=True, slots=True)
+class Goal:
+    """A speedup that rounds are added to decide: time of `baseline` over that of `variant`, at least `minimum`.
+
+    `statistic` sums up a round's iterations ("mean" or "median"); `claim` names the claim, for people.
+    """
+
+    claim: str
+    baseline: str
+    variant: str
+    minimum: float
+    statistic: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a capture does. `program` is the command line that starts the workload, or the user's whole command.
 
@@ -57,6 +71,9 @@ class Plan:
     command has one variant and no rounds, and neither it nor a pair has `iterations`, `warmup`, `size` and `seed`. With
     `process_per_variant` a round is one fresh process per variant instead of one for all. Only a pair has `timing` (what
     its times are to come from, see ``pair.TIMINGS``) and `folder`, where its commands run.
+
+    `looks` are the numbers of rounds at which a verdict may be given. With one, it is `rounds`; with several, rounds end at
+    the first that decides all `goals`, or before what `budget_s` seconds of rounds would not reach; `rounds` is the last.
     """
 
     schema: str
@@ -79,6 +96,9 @@ class Plan:
     notes: Sequence[str] = ()
     timing: str | None = None
     folder: str | None = None
+    looks: Sequence[int] = field(default=(), metadata=ADDED)
+    goals: Sequence[Goal] = field(default=(), metadata=ADDED)
+    budget_s: float | None = field(default=None, metadata=ADDED)
 
     @property
     def foreign(self) -> bool:
@@ -115,6 +135,8 @@ def check_plan(plan: Plan) -> Plan:
         if plan.profile == "none":
             raise UsageError("profile none times workloads and cannot record a command; take --profile minimal or deep")
         return plan
+    if plan.budget_s is not None and plan.budget_s <= 0:
+        raise UsageError(f"--budget is {plan.budget_s / 60:g} minutes; it must be above 0")
     if plan.rounds < 0 or (plan.rounds == 0 and plan.profile == "none"):
         raise UsageError(f"--rounds is {plan.rounds}; without a recording it must be at least 1, with one at least 0")
     if plan.foreign:
@@ -200,6 +222,9 @@ def recorder_for(plan: Plan) -> Recorder | None:
 def describe(plan: Plan, folder: Path) -> list[str]:
     """Lines for ``--dry-run``: every command `capture` would run, in order, with the variables it sets."""
     lines = [f"# {plan.workload}, profile {plan.profile}, recorder {plan.recorder or 'none'}, run folder {folder}"]
+    if len(plan.looks) > 1:
+        goals = ", ".join(f"{g.claim} (at least {g.minimum:g}x)" for g in plan.goals)
+        lines.append(f"# rounds end at {', '.join(map(str, plan.looks))}, at the first that decides {goals}")
     for index in range(plan.rounds):
         for number, variants in enumerate(processes(plan, index)):
             result = folder / "rounds" / round_file(plan, index, number)

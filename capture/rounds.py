@@ -3,31 +3,85 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..expectations.deciding import decide, ratio_sample
 from ..traces.errors import WorkloadError
 from ..traces.run import Round
 from .answer import ANSWER_VARIABLE
 from .folder import PartialRun, load_result, now_utc, portable
-from .plan import processes, round_file, workload_command
+from .plan import Plan, processes, round_file, workload_command
 from .processes import Finished, last_line, run_process
 from .progress import Progress, seconds
 from .stages import OUTPUT_VARIABLE, RECORDER_VARIABLE
 
 
 def run_rounds(run: PartialRun, state: Mapping[str, Any], progress: Progress) -> list[Round]:
-    """All rounds of the plan, those kept from before included, in order.
+    """The rounds of the plan, those kept from before included, in order.
 
     With one process per variant a round is several entries of the same index. Raises `WorkloadError` when a process
     fails, does not end in time, or answers nonsense.
     """
-    rounds = []
-    for index in range(run.plan.rounds):
+    rounds: list[Round] = []
+
+    def once(index: int) -> None:
         for number, variants in enumerate(processes(run.plan, index)):
             rounds.append(_run_round(run, index, number, variants, state, progress))
+
+    def made() -> tuple[Times, int]:
+        times = [(r.index, v.name, v.iterations_ns) for r in rounds for v in r.result.variants]
+        return times, sum(r.wall_ns for r in rounds)
+
+    until_decided(run.plan, once, made, progress.say)
     return rounds
+
+
+Times = Sequence[tuple[int, str, Sequence[int]]]
+"""(round, variant, its times in nanoseconds) of every untraced process, in order."""
+
+
+def until_decided(
+    plan: Plan, once: Callable[[int], None], made: Callable[[], tuple[Times, int]], say: Callable[[str], None]
+) -> None:
+    """Run `once` for each round of the plan, up to the first look at which nothing is left to decide or to spend.
+
+    `made` answers with the times so far and the nanoseconds that their processes took.
+    """
+    done = 0
+    for look in plan.looks or (plan.rounds,):
+        if done:
+            times, spent = made()
+            left = undecided(plan, times)
+            if not left:
+                say(f"[{plan.workload}] {done} rounds decide everything")
+                return
+            needed = spent / 1e9 / done * look
+            told = f"[{plan.workload}] {done} rounds leave undecided: {', '.join(left)}"
+            if plan.budget_s is not None and needed > plan.budget_s:
+                say(f"{told}; {look} rounds would take {seconds(needed)}, more than the budget")
+                return
+            say(f"{told}; on to {look}")
+        for index in range(done, look):
+            once(index)
+        done = look
+
+
+def undecided(plan: Plan, times: Times) -> list[str]:
+    """The claims of the plan's goals that these rounds neither meet nor miss."""
+    by_round: dict[str, dict[int, Sequence[int]]] = {}
+    for index, name, ns in times:
+        by_round.setdefault(name, {})[index] = ns
+    left = []
+    for goal in plan.goals:
+        base, other = by_round.get(goal.baseline, {}), by_round.get(goal.variant, {})
+        both = sorted(base.keys() & other.keys())
+        sample = ratio_sample([base[i] for i in both], [other[i] for i in both])
+        found = decide(sample, goal.minimum, None, statistic=goal.statistic, looks=plan.looks)
+        if found.status == "inconclusive":
+            left.append(goal.claim)
+    return left
 
 
 def _run_round(

@@ -133,7 +133,7 @@ def command_plan(command: Sequence[str], options: Options) -> Plan:
     )
     only = PlannedVariant(planning.COMMAND_VARIANT, "")
     plan = _plan(planning.COMMAND_VARIANT, "command", command, [only], options, device, recorder, notes)
-    return replace(plan, rounds=0)
+    return replace(plan, rounds=0, looks=())
 
 
 def pair_plan(
@@ -191,6 +191,7 @@ def _plan(
         nsys_args=tuple(options.nsys_args),
         command_line=("aisp-trace", *sys.argv[1:]),
         notes=notes,
+        looks=(options.rounds,) if options.rounds > 0 else (),
     )
 
 

@@ -20,11 +20,13 @@ Cost          O(n log n) for an interval, O(n^2) for the trend. Round counts are
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from math import comb, log
+from itertools import pairwise
+from math import comb, exp, inf, log, sqrt
 from typing import Final
 
 COVERAGE: Final = Fraction(99, 100)
@@ -47,8 +49,29 @@ an exponential one)."""
 GAP_FLOOR: Final = 0.02
 """Modes closer than this fraction are left alone: the interval covers both."""
 
-SPREAD_LIMIT: Final = 0.10
-"""Largest interquartile range, as a fraction of the median, that still counts as one measurement of one thing."""
+DEPENDENCE_P: Final = 0.05
+"""One-sided level of the dependence test: of independent rounds one run in twenty is doubted."""
+
+FAR: Final = {"bimodal": 0.0, "dependence": 0.5, "drift": 1.0}
+"""Doubts -> how many ranges of the rounds the bound must be away for them not to matter; tried in benchmarks/verdicts.py."""
+
+SPLIT: Final = 3.0
+"""Iterations that fall into two groups more than this factor apart are not one thing that a mean or a median describes."""
+
+SPLIT_SHARE: Final = 0.05
+"""The smaller group's least part of all iterations; fewer are outliers, which the mean pays for."""
+
+WRONG_AT: Final = {12: 0, 16: 1, 24: 4, 32: 7, 40: 10}
+"""Rounds of a look -> rounds on the wrong side of the bound that a verdict bears there (`DECIDING`)."""
+
+DECIDING: Final = tuple(WRONG_AT)
+"""The looks of a capture that goes on until everything is decided."""
+
+POWER: Final = 0.9
+"""How often a change counts as detected, where `detectable` and `rounds_needed` speak of one."""
+
+MOST_ROUNDS: Final = 400
+"""`rounds_needed` looks no further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +87,18 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """A broken assumption: `kind` is drift, bimodal or spread; `text` says what was seen."""
+    """A broken assumption: `kind` is drift, bimodal or dependence, or a word of who found it; `text` says what was seen."""
 
     kind: str
     text: str
 
 
-def paired_ratios(baseline: Sequence[Sequence[int]], variant: Sequence[Sequence[int]]) -> tuple[float, ...]:
-    """Per round, median of the baseline's times over median of the variant's: above 1 the variant is faster.
+def paired_ratios(
+    baseline: Sequence[Sequence[int]],
+    variant: Sequence[Sequence[int]],
+    middle: Callable[[Sequence[int]], float] = statistics.median,
+) -> tuple[float, ...]:
+    """Per round, the baseline's middle time over the variant's: above 1 the variant is faster.
 
     Both arguments hold one sequence of positive times per round, in the same order of rounds. Raises `ValueError` for
     unequal numbers of rounds, an empty round, or a median that is not positive.
@@ -80,23 +107,193 @@ def paired_ratios(baseline: Sequence[Sequence[int]], variant: Sequence[Sequence[
     for base, other in zip(baseline, variant, strict=True):
         if not base or not other:
             raise ValueError("a round without times has no ratio")
-        slow, fast = statistics.median(base), statistics.median(other)
+        slow, fast = middle(base), middle(other)
         if slow <= 0 or fast <= 0:
             raise ValueError("times must be positive")
         ratios.append(slow / fast)
     return tuple(ratios)
 
 
-def median_interval(values: Sequence[float]) -> Estimate:
-    """The median of `values` with its exact order-statistic interval. Raises `ValueError` for no values."""
+def wrong_allowed(looks: Sequence[int], n: int) -> int | None:
+    """How many of `n` rounds may lie on the wrong side of a bound that a verdict clears; null where none may be given there.
+
+    `looks` are those of the plan; empty where none was written down, and `n` itself counts as planned.
+    """
+    if tuple(looks) == DECIDING:
+        return WRONG_AT.get(n)
+    rank = _rank(n)
+    return rank - 1 if rank and (not looks or n in looks) else None
+
+
+def error_of(looks: Sequence[int]) -> float:
+    """How often, at most, a plan's verdict is wrong on one side, for independent rounds and a bound at the true median.
+
+    By counting: a path of rounds ends at the first look at which few enough lie on the wrong side. Several looks that are
+    not `DECIDING` are the user's own repetition, and each counts in full.
+    """
+    paths, ended, at = {0: Fraction(1)}, Fraction(0), 0
+    for n in looks:
+        for _ in range(n - at):
+            further: dict[int, Fraction] = {}
+            for wrong, chance in paths.items():
+                for more in (0, 1):
+                    further[wrong + more] = further.get(wrong + more, Fraction(0)) + chance / 2
+            paths = further
+        at = n
+        borne = wrong_allowed(looks, n)
+        if borne is not None:
+            ended += sum((paths.pop(wrong) for wrong in list(paths) if wrong <= borne), Fraction(0))
+    return float(ended)
+
+
+def median_interval(values: Sequence[float], looks: Sequence[int] = ()) -> Estimate:
+    """The median of `values` with the interval that `looks` allow. Raises `ValueError` for no values.
+
+    At a look of `DECIDING` its coverage is that of all looks together, so that a run may end at any of them.
+    """
     if not values:
         raise ValueError("no values, no median")
-    ordered = sorted(values)
-    n = len(ordered)
-    rank = _rank(n)
-    if rank == 0:
+    ordered, n = sorted(values), len(values)
+    wrong = wrong_allowed(looks, n)
+    if wrong is None:
         return Estimate(statistics.median(ordered), None, None, n, None)
-    return Estimate(statistics.median(ordered), ordered[rank - 1], ordered[n - rank], n, float(_coverage(n, rank)))
+    covered = 1 - 2 * error_of(DECIDING) if tuple(looks) == DECIDING else float(_coverage(n, wrong + 1))
+    return Estimate(statistics.median(ordered), ordered[wrong], ordered[n - 1 - wrong], n, covered)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One quantity, a value a round in the order of the rounds: by the mean of each round's iterations, and by their median."""
+
+    mean: tuple[float, ...]
+    median: tuple[float, ...]
+
+    def by(self, statistic: str) -> tuple[float, ...]:
+        """The values by "mean" or "median"."""
+        return self.mean if statistic == "mean" else self.median
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`status` is met, missed or inconclusive; `estimate` is by the claim's statistic, `other` by the other one.
+
+    `doubts` are those that stood in the way, as sentences; `reason` says the status in one.
+    """
+
+    status: str
+    reason: str
+    estimate: Estimate
+    other: Estimate
+    doubts: tuple[str, ...] = ()
+
+
+def ratio_sample(baseline: Sequence[Sequence[int]], variant: Sequence[Sequence[int]]) -> Sample:
+    """Speedups by round: `paired_ratios` by mean and by median."""
+    return Sample(paired_ratios(baseline, variant, statistics.fmean), paired_ratios(baseline, variant))
+
+
+def time_sample(rounds: Sequence[Sequence[int]], scale: float = 1e-6) -> Sample:
+    """One side's time by round, in nanoseconds times `scale` (milliseconds)."""
+    return Sample(
+        tuple(statistics.fmean(t) * scale for t in rounds), tuple(statistics.median(t) * scale for t in rounds)
+    )
+
+
+def rate_sample(rounds: Sequence[Sequence[int]], items: int) -> Sample:
+    """Items per second by round: by the mean, total items over total time."""
+    times = time_sample(rounds, 1e-9)
+    return Sample(tuple(items / t for t in times.mean), tuple(items / t for t in times.median))
+
+
+def decide(
+    sample: Sample,
+    minimum: float | None,
+    maximum: float | None,
+    *,
+    statistic: str = "mean",
+    looks: Sequence[int] = (),
+    also: Sequence[Concern] = (),
+) -> Decision:
+    """Whether `sample` lies inside ``[minimum, maximum]`` (null: open), as far as its rounds can say.
+
+    Doubts about the rounds themselves leave nothing decided. `also` are objections from elsewhere (the order of the rounds, slow
+    clocks): they take `met` away, but a claim that is missed stays missed. Raises `ValueError` for no rounds, or values that
+    are not positive.
+    """
+    values = sample.by(statistic)
+    other_name = "median" if statistic == "mean" else "mean"
+    found, other = (median_interval(sample.by(name), looks) for name in (statistic, other_name))
+    if found.low is None or found.high is None or other.low is None or other.high is None:
+        return Decision("inconclusive", _not_planned(found.n, looks), found, other)
+    bound = _words(minimum, maximum)
+    if _inside(found.low, found.high, minimum, maximum):
+        status = "met" if _inside(other.low, other.high, minimum, maximum) else "inconclusive"
+    else:
+        status = "missed" if _outside(found.low, found.high, minimum, maximum) else "inconclusive"
+    doubts = tuple(c.text for c in concerns(values) if matters(c, values, minimum, maximum))
+    objected = tuple(c.text for c in also)
+    ends = f"{found.low:.4g} .. {found.high:.4g}"
+    if status == "inconclusive" and _inside(found.low, found.high, minimum, maximum):
+        reason = (
+            f"by the {statistic} the interval {ends} lies inside the bound {bound}, but by the {other_name} it is "
+            f"{other.low:.4g} .. {other.high:.4g}"
+        )
+        return Decision(status, reason, found, other)
+    where = {"met": "lies inside", "missed": "lies outside", "inconclusive": "straddles"}[status]
+    reason = f"the interval {ends} {where} the bound {bound}"
+    if doubts or (objected and status == "met"):
+        return Decision("inconclusive", "; ".join((*doubts, *objected)), found, other, (*doubts, *objected))
+    return Decision(status, "; ".join((reason, *objected)), found, other, objected)
+
+
+def matters(concern: Concern, values: Sequence[float], minimum: float | None, maximum: float | None) -> bool:
+    """Whether a doubt about positive `values` could change on which side of the bound they are.
+
+    They do not where the nearest round is far enough from the bound, in logarithms, against the range of all rounds (`FAR`): on
+    the right side for two groups, half the range for dependence, the whole of it for drift, since as much movement again
+    would not reach the bound. Where nothing is bounded, as while `accept` measures, every doubt matters.
+    """
+    low, high = log(min(values)), log(max(values))
+    edges = [log(end) for end in (minimum, maximum) if end is not None and 0 < end < inf]
+    away = min(
+        (max(low - edge, edge - high) for edge in edges), default=0.0
+    )  # negative: the bound lies among the rounds
+    return away <= FAR[concern.kind] * (high - low)
+
+
+def split(rounds: Sequence[Sequence[int]]) -> tuple[float, float, float] | None:
+    """(longest of the fast group, shortest of the slow one, the slow one's part) where all iterations fall into two groups
+    more than `SPLIT` apart, each with at least `SPLIT_SHARE` of them; else null."""
+    ordered = sorted(time for times in rounds for time in times)
+    least = max(2, -(-len(ordered) * SPLIT_SHARE // 1))
+    for k in range(int(least), len(ordered) - int(least) + 1):
+        if 0 < ordered[k - 1] * SPLIT < ordered[k]:
+            return ordered[k - 1], ordered[k], 1 - k / len(ordered)
+    return None
+
+
+def detectable(values: Sequence[float], looks: Sequence[int] = ()) -> float | None:
+    """By what fraction the true value may lie from a bound and be decided in `POWER` of runs like this one; null: unknown.
+
+    From the spread of the logarithms of `values`, taken as normal: an aid to planning, on which no verdict rests.
+    """
+    n = len(values)
+    wrong, width = wrong_allowed(looks, n), log_spread(values)
+    return None if wrong is None or width is None else exp(_distance(n, wrong) * width) - 1
+
+
+def rounds_needed(values: Sequence[float], change: float = 0.05) -> int | None:
+    """The fewest rounds that detect a `change` in `POWER` of runs like this one; null: more than `MOST_ROUNDS`, or unknown."""
+    width = log_spread(values)
+    if width is None:
+        return None
+    enough = (n for n in range(MIN_ROUNDS, MOST_ROUNDS + 1) if _distance(n, _rank(n) - 1) * width <= log(1 + change))
+    return next(enough, None)
+
+
+def log_spread(values: Sequence[float]) -> float | None:
+    """The standard deviation of the logarithms of positive `values`; null for fewer than four."""
+    return statistics.stdev([log(v) for v in values]) if len(values) >= 4 else None
 
 
 def concerns(values: Sequence[float]) -> tuple[Concern, ...]:
@@ -107,7 +304,7 @@ def concerns(values: Sequence[float]) -> tuple[Concern, ...]:
     a mode seen in a single round is an outlier, which the interval covers instead; and whatever is equally wrong in
     every round (a throttled card, a shared machine) cannot be seen from within.
     """
-    found = (_drift(values), _bimodality(values), _spread(values))
+    found = (_drift(values), _bimodality(values), _dependence(values))
     return tuple(concern for concern in found if concern is not None)
 
 
@@ -148,14 +345,59 @@ def _bimodality(values: Sequence[float]) -> Concern | None:
     return None
 
 
-def _spread(values: Sequence[float]) -> Concern | None:
-    if len(values) < MIN_ROUNDS:
+def _dependence(values: Sequence[float]) -> Concern | None:
+    """Rounds that resemble the one before: von Neumann's ratio of the ranks, normal approximation from 8 values on.
+
+    (R. Bartels, Journal of the American Statistical Association 77, 1982. Ties share their mean rank.)
+    """
+    n = len(values)
+    if n < MIN_ROUNDS or len(set(values)) == 1:
         return None
-    first, middle, third = statistics.quantiles(values, n=4, method="inclusive")
-    spread = (third - first) / middle
-    if spread <= SPREAD_LIMIT:
+    ordered = sorted(values)
+    place = {v: (bisect_left(ordered, v) + bisect_right(ordered, v) + 1) / 2 for v in set(values)}
+    ranks = [place[v] for v in values]
+    middle = (n + 1) / 2
+    ratio = sum((a - b) ** 2 for a, b in pairwise(ranks)) / sum((r - middle) ** 2 for r in ranks)
+    width = sqrt(4 * (n - 2) * (5 * n * n - 2 * n - 9) / (5 * n * (n + 1) * (n - 1) ** 2))
+    if _NORMAL.cdf((ratio - 2) / width) > DEPENDENCE_P:
         return None
-    return Concern("spread", f"the middle half of the rounds spreads over {spread:.0%} of the median")
+    return Concern("dependence", "each round resembles the one before it, so they count for fewer than they are")
+
+
+def _not_planned(n: int, looks: Sequence[int]) -> str:
+    if looks and n not in looks:
+        planned = ", ".join(map(str, looks))
+        return f"{n} rounds are none of the planned looks ({planned}), so nothing may be decided from them"
+    return f"{n} rounds have no 99 % interval; it needs {MIN_ROUNDS}: capture with --rounds {MIN_ROUNDS}"
+
+
+def _inside(low: float, high: float, minimum: float | None, maximum: float | None) -> bool:
+    return (minimum is None or low >= minimum) and (maximum is None or high <= maximum)
+
+
+def _outside(low: float, high: float, minimum: float | None, maximum: float | None) -> bool:
+    return (minimum is not None and high < minimum) or (maximum is not None and low > maximum)
+
+
+def _words(minimum: float | None, maximum: float | None) -> str:
+    if minimum is None:
+        return "" if maximum is None else f"<= {maximum:.4g}"
+    return f">= {minimum:.4g}" if maximum is None else f"{minimum:.4g} .. {maximum:.4g}"
+
+
+@lru_cache(maxsize=512)
+def _distance(n: int, wrong: int) -> float:
+    """How many standard deviations of a round the truth must lie from the bound, for `POWER` of n rounds' verdicts."""
+    low, high = 0.0, 8.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        miss = _NORMAL.cdf(-middle)  # the chance that one round lies on the wrong side
+        power = sum(comb(n, i) * miss**i * (1 - miss) ** (n - i) for i in range(wrong + 1))
+        low, high = (middle, high) if power < POWER else (low, middle)
+    return high
+
+
+_NORMAL: Final = statistics.NormalDist()
 
 
 @lru_cache(maxsize=256)

@@ -27,10 +27,15 @@ from pydantic import Field
 
 from .strict import Document, Identifier, Number, Positive, Text, WholeNumber, null_is
 
-SCHEMA: Final = "aisp-trace/expectations/1"
+SCHEMA: Final = "aisp-trace/expectations/2"
+EARLIER: Final = "aisp-trace/expectations/1"
+"""Still read. Its times were bounded by the median iteration of harness 1; see `TimeClaim.statistic`."""
 
 ANY: Final = "any"
 """The hardware key of claims that hold on every machine."""
+
+Statistic = Literal["mean", "median"]
+"""What a round's timed iterations are summed up by. By the mean, a throughput is total items over total time."""
 
 SourceKind = Literal["measured", "model", "datasheet", "definition"]
 SOURCE_KINDS: Final[tuple[SourceKind, ...]] = get_args(SourceKind)
@@ -88,7 +93,11 @@ class Source(Document):
 
 @dataclass(frozen=True, slots=True)
 class Provenance(Document):
-    """Under what circumstances a bound was measured. `spread` is (max - min) / median over the rounds."""
+    """Under what circumstances a bound was measured. `spread` is (max - min) / median over the rounds.
+
+    `harness` is the version of what timed the iterations (null: 1, or a pair of commands). `starts` is the number of
+    occasions, and `between` the standard deviation of their values, in the value's unit; null for one occasion.
+    """
 
     commit: Text | None = None
     driver: Text | None = None
@@ -97,6 +106,9 @@ class Provenance(Document):
     rounds: WholeNumber | None = None
     spread: Number | None = None
     recorded_utc: Text | None = None
+    harness: WholeNumber | None = None
+    starts: WholeNumber | None = None
+    between: Number | None = None
 
 
 Floors = Annotated[
@@ -109,10 +121,13 @@ class TimeClaim(Document):
     """`variant` against `baseline`, judged on untraced rounds.
 
     `ratio` bounds time(baseline) / time(variant); above its maximum is better than expected, never a failure.
-    `max_ms` bounds the median milliseconds of one iteration, for exactly `baseline` and `variant`.
+    `max_ms` bounds the milliseconds of one iteration, for exactly `baseline` and `variant`.
     `size` is the workload's size the times belong to; null where the workload has none. `min_items_per_s` bounds the
-    required items of one iteration over its median time, for one of the two variants, both or none; items are counted
+    required items of one iteration over its time, for one of the two variants, both or none; items are counted
     in the unit that the workload states (tokens, samples).
+
+    `statistic` sums up the iterations of a round; null is the mean, and files of schema 1 have the median. A claim is met only
+    if it holds by the other one, too.
     """
 
     type: Literal["time"] = "time"
@@ -126,9 +141,17 @@ class TimeClaim(Document):
         Mapping[str, Positive], Field(description="most milliseconds of one iteration, for baseline and variant")
     ]
     min_items_per_s: Annotated[Floors, null_is({}, Floors)] = field(default_factory=dict)
+    statistic: Annotated[
+        Statistic | None, Field(description="of a round's iterations; null: mean. met needs both to hold")
+    ] = None
     why: Text
     source: Source
     provenance: Provenance | None = None
+
+    @property
+    def by(self) -> Statistic:
+        """The statistic that is meant."""
+        return self.statistic or "mean"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

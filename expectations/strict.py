@@ -116,14 +116,14 @@ def null_is(empty: Any, kind: Any) -> WrapValidator:
     )
 
 
-def read(adapter: TypeAdapter[T], text: str, schema: str, where: str) -> T:
-    """The document `text`, whose ``schema`` must be `schema`; `where` names it in errors.
+def read(adapter: TypeAdapter[T], text: str, schema: str, where: str, *earlier: str) -> T:
+    """The document `text`, whose ``schema`` must be `schema` or one of the `earlier` ones; `where` names it in errors.
 
     Raises `InputError` for what is no strict JSON (``traces/documents.py``), else one that tells every fault.
     """
     data = documents.parse(text, documents.EXPECTATIONS, where)
     said = data.get("schema", schema) if isinstance(data, dict) else schema
-    if said != schema:
+    if said not in (schema, *earlier):
         raise InputError(f"{where} has schema {str(said)[:80]!r}, not {schema!r}; write it for this version")
     try:
         return adapter.validate_python(data)

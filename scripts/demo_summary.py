@@ -13,9 +13,9 @@ import polars as pl
 
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.analyze.words import percent
-from aisp_trace.expectations.deciding import median_interval, paired_ratios
+from aisp_trace.expectations.deciding import median_interval, ratio_sample
 from aisp_trace.expectations.judging.evidence import Evidence
-from aisp_trace.expectations.judging.judged import analyses_of_run, judge_run
+from aisp_trace.expectations.judging.judged import analyses_of_run, headline_of, judge_run
 from aisp_trace.expectations.judging.verdict import Verdict, counts, exit_code
 from aisp_trace.report.terminal import console
 from aisp_trace.traces.run import load_run
@@ -29,13 +29,14 @@ def main(run_folder: Path, report: Path) -> None:
     console.say(f"speedup        {speedup(judged.evidence)}")
     console.say(f"copies hidden  {hidden(analyses, 'baseline')} before -> {hidden(analyses, 'optimized')} after")
     console.say(f"verdict        {verdict(judged.verdicts)}")
+    console.say(f"               {headline_of(judged)}")
     console.say(f"report         {report.resolve()}")
 
 
 def speedup(evidence: Evidence) -> str:
     """Baseline over optimized, the median over the untraced rounds with its interval."""
     pairs = [(r.times_ns["baseline"], r.times_ns["optimized"]) for r in evidence.rounds]
-    estimate = median_interval(paired_ratios([a for a, _ in pairs], [b for _, b in pairs]))
+    estimate = median_interval(ratio_sample([a for a, _ in pairs], [b for _, b in pairs]).mean)
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.2f}x over {estimate.n} rounds, too few for an interval"
     return f"{estimate.value:.2f}x, between {estimate.low:.2f}x and {estimate.high:.2f}x over {estimate.n} rounds"

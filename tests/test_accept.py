@@ -85,7 +85,7 @@ def test_a_machine_without_claims_gets_times_and_what_the_workload_wants(occasio
     # interval 1.993 .. 2.007 around 2; one occasion allows 5 % more on both sides
     assert time.ratio == Bound(1.89, 2.11)
     assert time.max_ms == {"baseline": pytest.approx(21.1), "optimized": pytest.approx(10.6)}
-    assert (hidden.size, hidden.bound) == ("default", Bound(0.75, None))
+    assert (hidden.size, hidden.bound) == ("default", Bound(0.74, None))
     assert time.source.kind == "measured" and time.source.run == "pipeline-1"
     assert time.provenance is not None
     assert (time.provenance.commit, time.provenance.driver) == ("0123456789ab", "580.65")
@@ -114,7 +114,7 @@ def test_a_wish_that_the_runs_do_not_show_gets_no_bound(occasion: Any) -> None:
     proposal = propose([shown], file(), wanted=[wish])
     assert [c.id for c in accepted(proposal).claims] == ["pipeline.faster"]
     assert proposal.notes == (
-        "the runs carry no bound for pipeline.hidden that a run could miss: they show 0 over 10 iterations",
+        "the runs carry no bound for pipeline.hidden that a run could miss: they show 0 in one recording",
     )
     standing = mechanism("overlap.hidden", low=0.2, id="pipeline.hidden", source=SOURCE)
     proposal = propose([shown], file(standing), allow_loosen=True)
@@ -147,7 +147,7 @@ def test_a_share_of_a_peak_is_bounded_as_the_rate_it_is(occasion: Any) -> None:
     wish = mechanism("bandwidth.peak_share", low=float("-inf"), of="h2d", id="pipeline.link")
     found = {c.id: c for c in accepted(propose([shown], file(), wanted=[wish])).claims}["pipeline.link"]
     assert isinstance(found, MechanismClaim)
-    assert found.bound == Bound(0.94, None)
+    assert found.bound == Bound(0.92, None)
 
 
 @pytest.mark.parametrize(
@@ -385,13 +385,14 @@ def test_small_steps_add_up_for_a_mechanism_as_well(occasion: Any) -> None:
 
     claim = mechanism("overlap.hidden", low=0.5, size="default", source=SOURCE, provenance=time_claim().provenance)
     present = accepted(propose([occasion(hiding(0.9))], file(claim, time_claim())))
+    # 0.9 - 2 * 2.576 * 0.0136 * 2 * sqrt(0.9 * 0.1): twice what the judge allows between two starts
     assert next(c for c in present.claims if isinstance(c, MechanismClaim)).bound == Bound(0.85, None)
     found = []
     for i in range(1, 7):
         shown = hiding(0.9 * 0.97**i)
         found.append(next(v.status for v in judge([present], shown) if v.claim == claim.id))
         assert propose([occasion(shown, day=1 + i)], present).refusals
-    assert found == ["met", *["missed"] * 5]
+    assert found == [*["inconclusive"] * 2, *["missed"] * 4]
 
 
 def test_better_then_worse_is_loosening(occasion: Any) -> None:
@@ -427,11 +428,11 @@ def at(value: float, low: float | None = None, high: float | None = None, spread
         (limit, [at(10, 9.9, 10.1, spread=1)], 11.1),
         (limit, [at(10, spread=0.1)], 10.5),
         (least, [at(100, spread=90)], 50.0),
-        (fraction, [at(0.9)], Bound(0.85, 0.95)),
-        (fraction, [at(0.98)], Bound(0.97, 0.99)),  # half of what is missing from all
-        (fraction, [at(0.0)], Bound(0.0, 0.01)),
-        (fraction, [at(1.0)], Bound(0.99, 1.0)),
-        (fraction, [at(0.9), at(0.8)], Bound(0.7, 1.0)),
+        (partial(fraction, allowance=0.05), [at(0.9)], Bound(0.85, 0.95)),
+        (partial(fraction, allowance=0.0), [at(0.98)], Bound(0.97, 0.99)),  # half a hundredth at least
+        (partial(fraction, allowance=0.0), [at(0.0)], Bound(0.0, 0.01)),
+        (partial(fraction, allowance=0.0), [at(1.0)], Bound(0.99, 1.0)),
+        (partial(fraction, allowance=0.05), [at(0.9), at(0.8)], Bound(0.7, 1.0)),
         (exact, [at(3), at(3)], Bound(3, 3)),
         (exact, [at(3), at(4)], None),
         (partial(band, floor=1.0), [at(1.02)], Bound(1.0, 1.08)),

@@ -2,7 +2,7 @@
 
 traces        none of ours
 kernels       none of ours
-capture       the modules of traces that need only the standard library: run, errors, scrub, calibration
+capture       the modules of traces that need only the standard library: run, errors, scrub, calibration; expectations.deciding
 workloads     kernels, capture.stages, traces.run, traces.errors, traces.faults, traces.calibration, traces.heap
 analyze       traces
 expectations  traces, analyze
@@ -36,7 +36,7 @@ LIGHT = (
 ARROWS = {
     "traces": (),
     "kernels": (),
-    "capture": LIGHT,
+    "capture": (*LIGHT, "expectations.deciding"),
     "workloads": (
         *("kernels", "capture.stages"),
         *("traces.run", "traces.errors", "traces.faults", "traces.calibration", "traces.heap"),

@@ -123,11 +123,15 @@ def test_json_holds_the_whole_working(check: Check, tmp_path: Path) -> None:
     code, out = check(run, "--json", "--expectations", claims(tmp_path / "mine", MECHANISM, TIME))
     found = json.loads(out)
     assert (code, found["exit_code"], found["schema"]) == (0, 0, "aisp-trace/check/1")
-    assert list(found) == ["schema", "run", "expectations", "verdicts", "counts", "notes", "exit_code"]
+    assert list(found) == ["schema", "run", "expectations", "verdicts", "headline", "counts", "notes", "exit_code"]
     assert found["expectations"] == {"folder": str(tmp_path / "mine"), "chosen": "option", "hardware_keys": ["h100"]}
     assert found["counts"]["met"] == 4
     hidden, ratio, *_ = found["verdicts"]
-    assert hidden["interval"] is None and hidden["value"] == 0.8 and hidden["bound"] == {"min": 0.5, "max": None}
+    assert (
+        hidden["interval"]["coverage"] == 0.99
+        and hidden["value"] == 0.8
+        and hidden["bound"] == {"min": 0.5, "max": None}
+    )
     assert ratio["interval"]["coverage"] == 0.9921875
     assert (ratio["n"], ratio["sample"], ratio["verdict"]) == (8, "rounds", "met")
     assert ratio["source"] == {"kind": "measured", "run": "pipeline-0", "text": "median of 8 rounds"}

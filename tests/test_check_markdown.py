@@ -22,6 +22,8 @@ def test_a_summary_is_a_heading_a_table_and_reasons() -> None:
         "",
         "Run pipeline-1 on h100, expectations of expectations.",
         "",
+        "Judged: mechanism missed; speedup 2x not judged: no claim bounds it.",
+        "",
         "| verdict | claim | value | interval | bound | margin | n | bound from |",
         "| --- | --- | --: | --: | --: | --: | --: | --- |",
         "| ✅ met | faster: speedup of optimized over baseline | 2 | 1.9 .. 2.1 | 1.5 .. 3 | +0.4 | 8 | measured |",

@@ -148,7 +148,7 @@ def test_a_wrong_claim_is_refused_in_words(claim: dict[str, Any], path: str, val
         ('{"schema": "a", "schema": "b"}', "key 'schema' appears twice"),
         (
             '{"schema": "aisp-trace/expectations/9", "hardware_key": "any", "claims": []}',
-            "not 'aisp-trace/expectations/1'",
+            "not 'aisp-trace/expectations/2'",
         ),
         ('{"schema": "aisp-trace/expectations/1", "claims": []}', "key 'hardware_key' is missing"),
         ('{"schema": "aisp-trace/expectations/1", "hardware_key": "H100!", "claims": []}', "write lower-case"),
@@ -211,9 +211,9 @@ def test_of_very_many_faults_the_first_twenty_are_told(many: int, last: str) -> 
 
 
 def test_another_versions_file_is_only_told_so() -> None:
-    source = text({**MECHANISM, "varient": "x"}).replace("expectations/1", "expectations/2")
+    source = text({**MECHANISM, "varient": "x"}).replace("expectations/1", "expectations/3")
     assert faults_of(source) == (
-        "my.json has schema 'aisp-trace/expectations/2', not 'aisp-trace/expectations/1'; write it for this version",
+        "my.json has schema 'aisp-trace/expectations/3', not 'aisp-trace/expectations/2'; write it for this version",
     )
 
 

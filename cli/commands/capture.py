@@ -21,13 +21,14 @@ from ...traces.run import RUNS_DIR
 from ...workloads import catalog
 from .. import every
 from ..app import WithForeignCommand, examples, new_app
+from ..goals import deciding
 from ..options import workload_names
 from ..plans import Options, builtin_plan, command_plan, file_plan, known_device, pair_plan
 
 PAIR_OPTIONS: Final = ("optimized", "rung", "name", "timing")
 """Options that only mean something together with --baseline."""
 
-COMMAND_OPTIONS: Final = ("iterations", "rounds", "variant", "size", "seed", "warmup")
+COMMAND_OPTIONS: Final = ("iterations", "rounds", "variant", "size", "seed", "warmup", "decide", "budget")
 """Options that have no meaning for a command of the user's own."""
 
 
@@ -39,6 +40,7 @@ app = new_app()
     epilog=examples(
         "capture pipeline_sequential",
         "capture my_workload.py --rounds 8  # a workload of your own",
+        "capture memory_standard --decide --budget 4  # until it is decided, at most 4 minutes of rounds",
         "capture --baseline 'python slow.py' --optimized 'python fast.py'",
         "capture -- python train.py --steps 10  # any program, once",
     ),
@@ -63,6 +65,12 @@ def run(
     rounds: Annotated[
         int, typer.Option("--rounds", help="Untraced rounds, each a fresh process.", metavar="N")
     ] = DEFAULT_ROUNDS,
+    decide: Annotated[
+        bool, typer.Option("--decide", help="Add rounds, 12 to 40, until every speedup that is claimed is decided.")
+    ] = False,
+    budget: Annotated[
+        float | None, typer.Option("--budget", help="With --decide: minutes that rounds may take.", metavar="MINUTES")
+    ] = None,
     variant: Annotated[
         list[str] | None, typer.Option("--variant", metavar="NAME", help="Only this variant; may be repeated.")
     ] = None,
@@ -160,6 +168,14 @@ def run(
         plans = [file_plan(Path(workload), options)]
     else:
         plans = [builtin_plan(catalog.find(workload), options)]
+    if decide and _given(ctx, "rounds"):
+        raise UsageError(
+            "--rounds and --decide were given; the one says how many rounds, the other finds out: give one"
+        )
+    if budget is not None and not decide:
+        raise UsageError("--budget was given without --decide, which it limits; give both, or --rounds")
+    if decide:
+        plans = [deciding(plan, None if budget is None else budget * 60) for plan in plans]
     for plan in plans:
         planning.check_plan(plan)
     check_container(output, "--output")
@@ -187,7 +203,7 @@ def _refuse_in_pair(ctx: typer.Context, workload: str | None, foreign: Sequence[
         what = "a command after --" if workload is None else f"the workload {workload!r}"
         raise UsageError(f"both --baseline and {what} were given; give one of them")
     for name in COMMAND_OPTIONS:
-        if name != "rounds" and _given(ctx, name):
+        if name not in ("rounds", "decide", "budget") and _given(ctx, name):
             raise UsageError(f"--{name} was given with --baseline, whose commands are run as they are; leave it out")
 
 

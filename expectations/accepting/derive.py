@@ -10,10 +10,9 @@ A confidence interval says where this occasion's median lies, not where the next
 what that costs. `allowance` stands in for what a single occasion cannot show, the spread between occasions, and is zero
 from the second one on:
 
-    times, rates, bytes     OCCASION of the value; so a share of a link's peak, which is a rate: the peak was measured
-                            on an occasion of its own, and may be exceeded
-    fractions               half of the smaller of the fraction and what is missing from all, at most OCCASION; a
-                            share that is near 0 or 1 is so for a reason, and may not move far
+    times and throughputs   OCCASION of the value
+    metrics of a trace      twice what the judge allows between two starts of a machine (`judge.between_starts`): once for where
+                            the next one lies, once for its own interval; also from the second occasion on
 
 Counts are exact: the bound is the count, and occasions that disagree have none.
 """
@@ -54,22 +53,25 @@ class Measured:
     spread: float
 
 
-def measured(verdict: Verdict, *, total: float | None = None, rounds: Sequence[float] = ()) -> Measured:
+def measured(verdict: Verdict, *, rounds: Sequence[float] = ()) -> Measured:
     """What a judge found, from a verdict that has a value.
 
-    `total` is the value over the whole window, which a bound must hold as well as the median iteration. `rounds` are
-    the values of the single rounds.
+    A bound must hold by mean and by median, so the interval covers those of both. `rounds` are the values of the single rounds.
     """
     assert verdict.value is not None
-    ends = [v for v in (verdict.value, verdict.low, verdict.high, total) if v is not None]
+    found = (verdict.value, verdict.low, verdict.high, verdict.other_low, verdict.other_high)
+    ends = [v for v in found if v is not None]
     low, high = min(ends), max(ends)
     spread = max(rounds) - min(rounds) if rounds else high - low
     return Measured(verdict.value, low, high, verdict.n, verdict.sample, spread)
 
 
-def band(occasions: Sequence[Measured], *, floor: float | None = None) -> Bound:
-    """Both ends for a relative quantity; `floor` is the least the lower end may be while all of the data lies above it."""
-    low, high, reach = _around(occasions, _relative_allowance(occasions))
+def band(occasions: Sequence[Measured], *, floor: float | None = None, allowance: float | None = None) -> Bound:
+    """Both ends for a relative quantity; `floor` is the least the lower end may be while all of the data lies above it.
+
+    `allowance` replaces that of a single occasion.
+    """
+    low, high, reach = _around(occasions, _relative_allowance(occasions) if allowance is None else allowance)
     minimum = round_down(low - reach)
     if floor is not None and low > floor:
         minimum = max(minimum, floor)
@@ -88,12 +90,8 @@ def least(occasions: Sequence[Measured]) -> float:
     return round_down(max(low - max(reach, *(o.spread for o in occasions)), low / 2))
 
 
-def fraction(occasions: Sequence[Measured]) -> Bound:
+def fraction(occasions: Sequence[Measured], allowance: float) -> Bound:
     """Both ends of a share of something, inside [0, 1] and in hundredths."""
-    allowance = 0.0
-    if len(occasions) == 1:
-        value = min(max(occasions[0].value, 0.0), 1.0)
-        allowance = min(OCCASION, min(value, 1 - value) / 2)
     low, high, reach = _around(occasions, max(allowance, LEAST_FRACTION))
     # 1e-9: 0.13 is 13.000000000000002 hundredths
     minimum, maximum = math.floor((low - reach) * 100 + 1e-9) / 100, math.ceil((high + reach) * 100 - 1e-9) / 100

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from ..judging.evidence import Evidence
-from ..judging.judge import judge
+from ..judging.judge import SURE, between_starts, judge
 from ..judging.verdict import Verdict
 from ..metrics.registry import METRICS, cannot_fail, greatest
 from ..model import Bound, Claim, ExpectationFile, MechanismClaim, Provenance, Source, TimeClaim
@@ -44,22 +44,26 @@ def remeasure(claim: Claim, occasions: Sequence[Occasion]) -> Claim | Refusal | 
 
 def _opened(claim: Claim) -> Claim:
     """`claim` with bounds that every value meets, so that only doubts about the evidence are left."""
+    new = Source("model", None, "opened to measure")
     if isinstance(claim, TimeClaim):
         return replace(
             claim,
             ratio=_EVERYTHING,
             max_ms=dict.fromkeys(claim.max_ms, float("inf")),
             min_items_per_s=dict.fromkeys(claim.min_items_per_s, 0.0),
+            statistic=None,
+            source=new,
+            provenance=None,
         )
-    return replace(claim, bound=Bound(float("-inf"), None))
+    return replace(claim, bound=Bound(float("-inf"), None), source=new, provenance=None)
 
 
 def _derive_time(
     claim: TimeClaim, occasions: Sequence[Occasion], parts: Sequence[Sequence[Verdict]]
 ) -> Claim | Refusal | str:
     pair = (claim.baseline, claim.variant)
-    medians = [{name: _round_medians(o.evidence, name, pair) for name in pair} for o in occasions]
-    ratios = [[a / b for a, b in zip(m[pair[0]], m[pair[1]], strict=True)] for m in medians]
+    means = [{name: _round_means(o.evidence, name, pair) for name in pair} for o in occasions]
+    ratios = [[a / b for a, b in zip(m[pair[0]], m[pair[1]], strict=True)] for m in means]
     speedups = [measured(p[0], rounds=r) for p, r in zip(parts, ratios, strict=True)]
     new = claim.source.kind != "measured"
     slowest = min(s.low for s in speedups)
@@ -71,7 +75,7 @@ def _derive_time(
     # A band without an upper end was meant so; a new one gets both.
     ratio = Bound(ratio.minimum, None if claim.ratio.maximum is None else ratio.maximum)
     times = {
-        name: [measured(p[1 + i], rounds=m[name]) for p, m in zip(parts, medians, strict=True)]
+        name: [measured(p[1 + i], rounds=m[name]) for p, m in zip(parts, means, strict=True)]
         for i, name in enumerate(pair)
     }
     # Throughputs follow the ratio and the two times, in the order of the claim.
@@ -81,8 +85,9 @@ def _derive_time(
         ratio=ratio,
         max_ms={name: limit(found) for name, found in times.items()},
         min_items_per_s={name: least(found) for name, found in floors.items()},
+        statistic=None,
         source=_source(occasions, speedups),
-        provenance=_provenance(occasions, ratios),
+        provenance=_provenance(occasions, ratios, speedups),
     )
 
 
@@ -90,15 +95,19 @@ def _derive_mechanism(
     claim: MechanismClaim, occasions: Sequence[Occasion], verdicts: Sequence[Verdict]
 ) -> Claim | Refusal | str:
     metric = METRICS[claim.metric]
-    readings = [measured(v, total=_total(claim, o.evidence)) for v, o in zip(verdicts, occasions, strict=True)]
+    readings = [measured(replace(v, low=None, high=None)) for v in verdicts]
     if metric.counted:
         found = exact(readings)
         if found is None:
-            values = ", ".join(f"{r.value:.6g}" for r in readings)
-            return Refusal(UNDECIDED, f"{claim.id}: the runs count differently ({values}), so no count is exact")
+            shown = ", ".join(f"{r.value:.6g}" for r in readings)
+            return Refusal(UNDECIDED, f"{claim.id}: the runs count differently ({shown}), so no count is exact")
     else:
+        values = [r.value for r in readings]
+        starts = _provenance(occasions, [], readings)
+        width = max(between_starts(replace(claim, provenance=starts), v)[0] for v in values)
+        room = 2 * SURE * width
         whole = greatest(claim.metric, claim.unit) is not None
-        found = fraction(readings) if whole else band(readings)
+        found = fraction(readings, room) if whole else band(readings, allowance=room)
     bound = Bound(
         None if claim.bound.minimum is None else found.minimum, None if claim.bound.maximum is None else found.maximum
     )
@@ -106,27 +115,19 @@ def _derive_mechanism(
         text = f"the runs carry no bound for {claim.id} that a run could miss: they show {_shown(readings)}"
         return Refusal(UNDECIDED, text, claim.id) if claim.source.kind == "measured" else text
     pair = (claim.variant,)
-    rounds = [_round_medians(o.evidence, claim.variant, pair) for o in occasions]
+    rounds = [_round_means(o.evidence, claim.variant, pair) for o in occasions]
     return replace(
         claim,
         bound=bound,
         source=_source(occasions, readings),
-        provenance=_provenance(occasions, rounds),
+        provenance=_provenance(occasions, rounds, readings),
     )
 
 
-def _total(claim: MechanismClaim, evidence: Evidence) -> float | None:
-    """The value over the whole window, which the judge holds against the bound beside the median iteration."""
-    analysis = evidence.variants[claim.variant].analysis
-    if analysis is None or claim.against is not None:
-        return None
-    return METRICS[claim.metric].read(analysis, claim.of, claim.stage).total
-
-
-def _round_medians(evidence: Evidence, name: str, needed: Collection[str]) -> list[float]:
-    """Median milliseconds of `name` in each round that has all of `needed`."""
+def _round_means(evidence: Evidence, name: str, needed: Collection[str]) -> list[float]:
+    """Mean milliseconds of `name` in each round that has all of `needed`."""
     rounds = [r.times_ns for r in evidence.rounds if all(n in r.times_ns for n in needed)]
-    return [statistics.median(times[name]) / 1e6 for times in rounds]
+    return [statistics.fmean(times[name]) / 1e6 for times in rounds]
 
 
 def _shown(readings: Sequence[Measured]) -> str:
@@ -135,7 +136,8 @@ def _shown(readings: Sequence[Measured]) -> str:
 
 def _reading(m: Measured) -> str:
     ends = "" if m.low == m.high else f" ({m.low:.4g} to {m.high:.4g})"
-    return f"{m.value:.6g}{ends} over {m.n} {m.sample}"
+    over = "in one recording" if m.sample == "recordings" and m.n == 1 else f"over {m.n} {m.sample}"
+    return f"{m.value:.6g}{ends} {over}"
 
 
 def _source(occasions: Sequence[Occasion], readings: Sequence[Measured]) -> Source:
@@ -149,8 +151,10 @@ def _source(occasions: Sequence[Occasion], readings: Sequence[Measured]) -> Sour
     return Source("measured", occasions[-1].evidence.run_id, f"accepted: {text}", earlier_runs)
 
 
-def _provenance(occasions: Sequence[Occasion], rounds: Sequence[Sequence[float]]) -> Provenance:
-    """Of the latest run; rounds of all of them, and the widest spread of any."""
+def _provenance(
+    occasions: Sequence[Occasion], rounds: Sequence[Sequence[float]], values: Sequence[Measured]
+) -> Provenance:
+    """Of the latest run; rounds of all of them, the widest spread of any, and that of their `values`."""
     manifest = occasions[-1].manifest
     recorders = {
         v.recording.recorder_version for v in manifest.variants if v.recording and v.recording.recorder == "nsys"
@@ -164,4 +168,7 @@ def _provenance(occasions: Sequence[Occasion], rounds: Sequence[Sequence[float]]
         rounds=sum(len(r) for r in rounds),
         spread=round(max(spreads), 3) if spreads else None,
         recorded_utc=manifest.created_utc,
+        harness=occasions[-1].evidence.harness,
+        starts=len(values),
+        between=float(f"{statistics.stdev(v.value for v in values):.3g}") if len(values) > 1 else None,
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
-from ..model import Bound, Claim, MechanismClaim
+from ..model import Bound, Claim, MechanismClaim, TimeClaim
 
 TIGHTER: Final = "tighter"
 LOOSER: Final = "looser"
@@ -20,7 +20,7 @@ REMOVED: Final = "removed"
 REWORDED: Final = "reworded"
 OTHER: Final = "other claim"
 
-_BOUNDS: Final = ("ratio", "max_ms", "min_items_per_s", "bound")
+_BOUNDS: Final = ("ratio", "max_ms", "min_items_per_s", "bound", "statistic")
 _WORDS: Final = ("why", "source", "provenance")
 
 
@@ -73,6 +73,8 @@ def _of_one(old: Claim, new: Claim) -> Iterator[Difference]:
         yield Difference(old.id, "what is claimed", _statement(old), _statement(new), OTHER)
         return
     before, after = _parts(old), _parts(new)
+    if isinstance(old, TimeClaim) and isinstance(new, TimeClaim) and old.by != new.by:
+        yield Difference(old.id, "statistic", old.by, new.by, MOVED)  # met needs both, whichever is named
     for part in dict.fromkeys((*before, *after)):
         one, two = before.get(part), after.get(part)
         if one is None:

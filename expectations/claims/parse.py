@@ -9,12 +9,12 @@ whose value may be null may be left out. The reader is the authority: ``rules.py
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
-from ..model import SCHEMA, ExpectationFile, MechanismClaim, TimeClaim
+from ..model import EARLIER, SCHEMA, ExpectationFile, MechanismClaim, TimeClaim
 from ..strict import Document, Identifier, json_schema, read
 from .rules import FILE, MECHANISM, TIME
 
@@ -27,7 +27,7 @@ _Claim = Annotated[Annotated[TimeClaim, TIME] | Annotated[MechanismClaim, MECHAN
 class _Document(Document):
     """Claims written down before the run that they judge; see docs/verdicts.md."""
 
-    schema: Literal["aisp-trace/expectations/1"]
+    schema: Literal["aisp-trace/expectations/1", "aisp-trace/expectations/2"]
     hardware_key: Identifier
     claims: tuple[_Claim, ...]
 
@@ -38,10 +38,14 @@ _DOCUMENT: Final[TypeAdapter[_Document]] = TypeAdapter(Annotated[_Document, FILE
 def parse(text: str, where: str) -> ExpectationFile:
     """The claims in `text`; `where` names the file in errors. Raises an `InputError` that tells everything that is wrong.
 
-    What is wrong with how a claim's parts fit together is told once each part is right; so it is with a file's claims.
+    What is wrong with how a claim's parts fit together is told once each part is right; so it is with a file's claims. Times in a
+    file of the earlier schema have the median for their statistic, which is what they were measured by.
     """
-    found = read(_DOCUMENT, text, SCHEMA, where)
-    return ExpectationFile(found.hardware_key, found.claims)
+    found = read(_DOCUMENT, text, SCHEMA, where, EARLIER)
+    claims = found.claims
+    if found.schema == EARLIER:
+        claims = tuple(replace(c, statistic="median") if isinstance(c, TimeClaim) else c for c in claims)
+    return ExpectationFile(found.hardware_key, claims)
 
 
 def schema() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ...traces.faults import nearest, refusal
 from ..metrics.registry import METRICS, Metric, cannot_fail, greatest
-from ..model import ANY, Bound, Claim, MechanismClaim, TimeClaim
+from ..model import ANY, EARLIER, SCHEMA, Bound, Claim, MechanismClaim, TimeClaim
 from ..strict import Fault, Rule
 
 _NUMBER: Final = {"type": "number"}
@@ -184,6 +184,12 @@ def refuse_twins(claims: Iterable[Claim], where: str) -> None:
 
 def _file_faults(file: Any) -> Iterator[Fault]:
     yield from twins(claim.id for claim in file.claims)
+    for i, claim in enumerate(file.claims if file.schema == EARLIER else ()):
+        if isinstance(claim, TimeClaim) and claim.statistic is not None:
+            yield (
+                ("claims", i, "statistic"),
+                f"is a key of {SCHEMA}; `aisp-trace expectations migrate` rewrites the file",
+            )
     for i, claim in enumerate(file.claims if file.hardware_key == ANY else ()):
         if isinstance(claim, TimeClaim):
             yield ("claims", i), "a time holds on one machine; move the claim to expectations_<hardware_key>.json"
@@ -194,16 +200,22 @@ def _file_faults(file: Any) -> Iterator[Fault]:
             )
 
 
+def _each_claim(**keys: Any) -> dict[str, Any]:
+    """The schema of a file in which each claim's keys are as said."""
+    return {"properties": {"claims": {"items": {"properties": keys}}}}
+
+
 _EVERYWHERE: Final = [name for name, metric in METRICS.items() if metric.machine_independent]
 
 FILE: Final = Rule(
     _file_faults,
     {
-        "if": {"properties": {"hardware_key": {"const": ANY}}},
-        "then": {
-            "properties": {
-                "claims": {"items": {"properties": {"type": {"const": "mechanism"}, "metric": {"enum": _EVERYWHERE}}}}
-            }
-        },
+        "allOf": [
+            {
+                "if": {"properties": {"hardware_key": {"const": ANY}}},
+                "then": _each_claim(type={"const": "mechanism"}, metric={"enum": _EVERYWHERE}),
+            },
+            {"if": {"properties": {"schema": {"const": EARLIER}}}, "then": _each_claim(statistic=_NULL)},
+        ]
     },
 )

@@ -32,14 +32,15 @@ def file_text(before: str | None, hardware_key: str, claims: Iterable[Claim]) ->
     kept: Mapping[str, Any] = {}
     if before is not None:
         old = parse(before, "the present file")
-        data = documents.parse(before, EXPECTATIONS, "the present file")["claims"]
-        kept = {claim.id: (claim, entry) for claim, entry in zip(old.claims, data, strict=True)}
+        document = documents.parse(before, EXPECTATIONS, "the present file")
+        if document["schema"] == SCHEMA:  # what an earlier one leaves unsaid is written out
+            kept = {claim.id: (claim, entry) for claim, entry in zip(old.claims, document["claims"], strict=True)}
     entries = []
     for claim in claims:
         same = claim.id in kept and kept[claim.id][0] == claim
         entries.append(kept[claim.id][1] if same else claim_document(claim))
-    document = {"schema": SCHEMA, "hardware_key": hardware_key, "claims": entries}
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    made = {"schema": SCHEMA, "hardware_key": hardware_key, "claims": entries}
+    text = json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     parse(text, "the file to write")
     return text
 

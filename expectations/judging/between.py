@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 
-from ..deciding import Concern, Estimate, concerns, median_interval, paired_ratios
+from ..deciding import Concern, Estimate, concerns, median_interval, ratio_sample
 from .evidence import Answer, Evidence
 from .validity import objections, timer_objection
 
@@ -35,7 +35,7 @@ class Member:
 class Untraced:
     """Baseline over optimized time of the rounds that no recorder watched: above 1 the second is faster.
 
-    `base_ns` and `opt_ns` are the medians of the rounds' medians, of an iteration or (`timed`) of a "whole process", start-up
+    `base_ns` and `opt_ns` are the medians of the rounds' means, of an iteration or (`timed`) of a "whole process", start-up
     included. `paired` is false across two runs.
     """
 
@@ -92,9 +92,9 @@ def untraced(base: Member, opt: Member) -> Untraced | None:
         if not both:
             return None
         before, after = ([r[n] for r in both] for n in names)
-        ratios = paired_ratios(before, after)
+        ratios = ratio_sample(before, after).mean
         return Untraced(median_interval(ratios), _middle(before), _middle(after), True, timed, concerns(ratios))
-    one, other = _round_medians(base), _round_medians(opt)
+    one, other = _round_means(base), _round_means(opt)
     if not one or not other:
         return None
     a, b = median_interval(one), median_interval(other)
@@ -111,11 +111,11 @@ def untraced(base: Member, opt: Member) -> Untraced | None:
 
 
 def slowdown(member: Member) -> float | None:
-    """Median iteration of the traced process over that of the untraced rounds; null where either is missing."""
+    """Median iteration of the traced process over the rounds' mean one; null where either is missing."""
     if member.evidence.timed != "iteration":
         return None
     traced = member.evidence.variants[member.variant].traced_ns
-    rounds = _round_medians(member)
+    rounds = _round_means(member)
     return median(traced) / median(rounds) if traced and rounds else None
 
 
@@ -149,12 +149,12 @@ def _last_answer(member: Member) -> Answer | None:
     return answers[-1] if answers else None
 
 
-def _round_medians(member: Member) -> list[float]:
-    return [median(r.times_ns[member.variant]) for r in member.evidence.rounds if member.variant in r.times_ns]
+def _round_means(member: Member) -> list[float]:
+    return [fmean(r.times_ns[member.variant]) for r in member.evidence.rounds if member.variant in r.times_ns]
 
 
 def _middle(rounds: Sequence[Sequence[int]]) -> float:
-    return median(median(times) for times in rounds)
+    return median(fmean(times) for times in rounds)
 
 
 def _only(sentence: str) -> tuple[str, ...]:

@@ -14,6 +14,9 @@ from ...traces.errors import InputError
 from ...traces.run import Output, ProcessResult, Run, VariantResult, Work
 from .commands import PAIR, Stated, command_times, stated
 
+WORKLOADS = ("builtin", "file")
+"""Manifest sources whose iterations our harness times."""
+
 COMMAND = "command"
 """Manifest source of a program of the user's own, whose outputs and work nobody compared."""
 
@@ -56,7 +59,9 @@ class Evidence:
     """A whole run. `outputs_compared` is false for commands of the user's own: they answer nothing to compare.
 
     `timed` is what the rounds' times are of: "iteration", or "whole process" for commands that time no iterations.
-    `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared.
+    `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared. `looks` are the
+    planned numbers of rounds at which to judge (empty: none was written down), `harness` what timed a workload (null: nothing of
+    ours did).
     """
 
     run_id: str
@@ -69,6 +74,8 @@ class Evidence:
     notes: tuple[str, ...]
     timed: str = "iteration"
     stated: Stated | None = None
+    looks: tuple[int, ...] = ()
+    harness: int | None = None
 
 
 def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
@@ -123,6 +130,8 @@ def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
         notes=tuple(notes),
         timed="whole process" if manifest.timed == "processes" else "iteration",
         stated=stated(manifest) if manifest.source == PAIR else None,
+        looks=tuple(manifest.looks),
+        harness=manifest.harness if manifest.source in WORKLOADS else None,
     )
 
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from ...analyze.result import Analysis
 from ...analyze.sources import Source
-from ...traces.run import Run
+from ...traces.run import OPTIMIZED, Run
 from ..claims.load import load_expectations
+from ..deciding import ratio_sample
 from ..model import Expectations
 from .evidence import Evidence, gather
 from .judge import judge
 from .validity import beforehand, byte_checks
-from .verdict import Verdict
+from .verdict import Verdict, headline
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,18 @@ def judge_run(run: Run, analyses: Mapping[str, Analysis], asked: Path | None = N
     evidence = gather(run, analyses)
     verdicts = beforehand(judge(expectations.files, evidence), evidence.run_id)
     return Judged(expectations, evidence, verdicts, _notes(evidence))
+
+
+def headline_of(judged: Judged) -> str:
+    """`headline`, with the speedup of the ladder's last rung over its baseline as the rounds show it, by the mean."""
+    rounds = judged.evidence.rounds
+    names = list(judged.evidence.variants)
+    last = OPTIMIZED if OPTIMIZED in names else names[-1] if names else ""
+    both = [r for r in rounds if names[0] in r.times_ns and last in r.times_ns] if len(names) > 1 else []
+    if not both:
+        return headline(judged.verdicts)
+    found = median(ratio_sample([r.times_ns[names[0]] for r in both], [r.times_ns[last] for r in both]).mean)
+    return headline(judged.verdicts, f"{found:.3g}x")
 
 
 def _notes(evidence: Evidence) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 met           the whole interval lies inside the bound
 exceeded      a speedup whose whole interval lies above its band: better than expected
 missed        the whole interval lies outside the bound
-inconclusive  the interval straddles the bound, rounds are too few, or drift, two modes or spread were found
+inconclusive  the interval straddles the bound, mean and median disagree, rounds are too few or none of the planned looks, or
+              something speaks against them
 invalid       the evidence contradicts itself or is not trusted: outputs, work, moved bytes, trace
 unrecorded    nobody wrote down what this machine, or this size, should do, or the run did not sample what it is about
 """
@@ -24,9 +25,14 @@ class Verdict:
     """One verdict. `quantity` is what was judged, in words; `value`, `low` and `high` are in `unit`.
 
     `low` and `high` are null where the value is no sample (a count) or has no interval (one window, too few rounds);
-    `coverage` is the interval's. `n` counts `sample`: "rounds", "iterations" or "windows". `margin` is how far the
+    `coverage` is the interval's. `n` counts `sample`: "rounds", "recordings", "iterations" or "windows". `margin` is how far the
     end of the interval nearest the bound (or the value) lies inside it, negative outside. `expected_on` is the
     hardware key of the claim's file. Values are null where none could be taken. `reason` is one sentence.
+
+    `statistic` sums up a round's iterations ("mean", "median"; empty where no rounds were judged), and `other_low` and
+    `other_high` are the interval by the other one. `detects` is the change that
+    nine runs in ten like this one would have decided, as a fraction, and `rounds_for_5` how many rounds 5 % would take.
+    `part` is what a headline tells apart: "speedup" (all that rounds decide) or "mechanism".
     """
 
     claim: str
@@ -46,12 +52,44 @@ class Verdict:
     margin: float | None = None
     n: int = 0
     sample: str = ""
+    statistic: str = ""
+    other_low: float | None = None
+    other_high: float | None = None
+    detects: float | None = None
+    rounds_for_5: int | None = None
+    part: str = "mechanism"
 
 
 def counts(verdicts: Iterable[Verdict]) -> Mapping[str, int]:
     """How many verdicts have each of `STATUSES`, in their order."""
     found = [v.status for v in verdicts]
     return {status: found.count(status) for status in STATUSES}
+
+
+PARTS: Final = ("speedup", "mechanism")
+
+_GRAVEST: Final = ("missed", "invalid", "inconclusive", "met")
+
+
+def headline(verdicts: Iterable[Verdict], speedup: str = "") -> str:
+    """What was judged, in one line: ``mechanism met; speedup 1.03x not judged: nothing is written down for this machine``.
+
+    `speedup` is what was measured, in words. A part is as its gravest verdict; what nobody wrote down is no verdict, and a part
+    of which nothing else is left was not judged.
+    """
+    found = list(verdicts)
+    said = []
+    for part in PARTS:
+        mine = [v for v in found if v.part == part]
+        statuses = {"met" if v.status == "exceeded" else v.status for v in mine}
+        status = next((s for s in _GRAVEST if s in statuses), None)
+        name = f"{part} {speedup}".strip() if part == "speedup" else part
+        if status is not None:
+            said.append((_GRAVEST.index(status), f"{name} {status}"))
+        elif part == "speedup" or mine:
+            why = f"{mine[0].reason}" if mine else "no claim bounds it"
+            said.append((len(_GRAVEST), f"{name} not judged: {why}"))
+    return "; ".join(text for _, text in sorted(said, key=lambda one: one[0]))
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:

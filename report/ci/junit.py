@@ -15,7 +15,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Final
 
-from ...expectations.judging.judged import Judged
+from ...expectations.judging.judged import Judged, headline_of
 from ...expectations.judging.verdict import Verdict, counts, exit_code
 from ...traces.output import Kind
 from ..terminal.console import escape
@@ -42,6 +42,7 @@ def junit(judged: Judged) -> str:
         "run": evidence.run_id,
         "hardware_key": evidence.hardware_key,
         "timed_by": evidence.timed,
+        "headline": headline_of(judged),
         "expectations": str(judged.expectations.folder),
     }
     for name, value in facts.items():

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ...analyze.words import NOTHING
-from ...expectations.judging.judged import Judged
+from ...expectations.judging.judged import Judged, headline_of
 from ...expectations.judging.verdict import counts, exit_code
 from ...traces.output import HEAD_BYTES, Kind
 from ..terminal.console import escape
@@ -37,7 +37,7 @@ _COLUMNS: Final = ("verdict", "claim", "value", "interval", "bound", "margin", "
 
 
 _LINE: Final = re.compile(
-    r"\| .* \||- (note|" + "|".join(SIGNS) + r"): .*|Run .*, expectations of .*|"
+    r"\| .* \||- (note|" + "|".join(SIGNS) + r"): .*|Run .*, expectations of .*|Judged: .*|"
     r"(\d+ (" + "|".join(SIGNS) + r")(, )?)+\.|No claim is about this workload, so nothing was judged\.|"
 )
 """A line of a summary below its heading."""
@@ -64,6 +64,8 @@ def markdown(judged: Judged) -> str:
         f"### {plain(evidence.workload)}: {HEADS[exit_code(verdicts)]}",
         "",
         f"Run {plain(evidence.run_id)} on {plain(evidence.hardware_key)}, expectations of {folder}.",
+        "",
+        f"Judged: {plain(headline_of(judged))}.",
         "",
     ]
     if verdicts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ...expectations.judging.judged import Judged
+from ...expectations.judging.judged import Judged, headline_of
 from ...expectations.judging.verdict import Verdict, counts, exit_code
 
 SCHEMA: Final = "aisp-trace/check/1"
@@ -28,6 +28,7 @@ def document(judged: Judged) -> dict[str, Any]:
             "hardware_keys": [f.hardware_key for f in expectations.files],
         },
         "verdicts": [_verdict(v) for v in judged.verdicts],
+        "headline": headline_of(judged),
         "counts": dict(counts(judged.verdicts)),
         "notes": list(judged.notes),
         "exit_code": exit_code(judged.verdicts),
@@ -47,6 +48,11 @@ def _verdict(v: Verdict) -> dict[str, Any]:
         "margin": v.margin,
         "n": v.n,
         "sample": v.sample or None,
+        "part": v.part,
+        "statistic": v.statistic or None,
+        "other_interval": None if v.other_low is None else {"low": v.other_low, "high": v.other_high},
+        "detects": v.detects,
+        "rounds_for_5": v.rounds_for_5,
         "interval": None if v.low is None else {"low": v.low, "high": v.high, "coverage": v.coverage},
         "expected_on": v.expected_on,
         "source": {"kind": v.source.kind, "run": v.source.run, "text": v.source.text},

@@ -30,9 +30,11 @@ from plotly.offline import get_plotlyjs
 from ...analyze.result import Analysis
 from ...expectations.judging.evidence import gather
 from ...expectations.judging.verdict import Verdict
+from ...expectations.judging.verdict import headline as parts_judged
 from ...traces.model import Trace
 from ...traces.output import Kind
 from ...traces.run import Allocator, Run
+from . import text
 from .allocator import allocator_section
 from .bars import hatch
 from .communication import communication_section
@@ -107,13 +109,15 @@ def render(
     sections = [part for part in parts if part is not None]
     scripts = [get_plotlyjs(), _file("page.js")] if figures else []
     title = _title(run, sides)
+    rungs = _of_rungs(found, run)
+    judged = parts_judged(verdicts, f"{text.significant(rungs[-1].ratio.value)}x" if rungs else "") if verdicts else ""
     return Template(_file("page.html")).substitute(
         policy=_policy(scripts),
         version=escape(version),
         title=escape(f"{title} · aisp-trace"),
         style=_file("page.css"),
         defs=hatch(),
-        header=_header(run, sides, title, lines, medians, found),
+        header=_header(run, sides, title, lines, medians, found, judged),
         contents=_contents(sections),
         body="\n".join(sections),
         figures=embedded_json(figures),
@@ -178,6 +182,7 @@ def _header(
     lines: Sequence[Line] | None,
     medians: dict[str, list[int]],
     found: Sequence[Speedup],
+    judged: str,
 ) -> Html:
     if run is None:
         meta = sides[0].analysis.meta if sides else None
@@ -194,6 +199,7 @@ def _header(
         element("p", facts, class_="subtitle"),
         [headline(s) for s in _of_rungs(found, run)[-1:]],
         summary(lines),
+        element("p", judged, class_="note") if judged else None,
         tiles(_rungs(sides, run), medians, _of_rungs(found, run)),
     )
 

@@ -1,6 +1,6 @@
 """Speed: the untraced rounds, and the one number people ask for first.
 
-The statistics are those of `expectations.speedup`: the page shows the number that is judged, never one of its own.
+The statistics are those of `expectations.deciding`: the page shows the number that is judged, never one of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from ...expectations.deciding import Concern, Estimate, concerns, median_interval, paired_ratios
+from ...expectations.deciding import Concern, Estimate, concerns, median_interval, ratio_sample
 from ...expectations.judging.evidence import RoundTimes
 from . import text
 from .markup import Html, element
@@ -18,7 +18,7 @@ from .tables import folded, section, table
 
 @dataclass(frozen=True, slots=True)
 class Speedup:
-    """How many times faster `variant` is than `baseline`, and what speaks against the number."""
+    """How many times faster `variant` is than `baseline`, by the mean of each round, and what speaks against the number."""
 
     baseline: str
     variant: str
@@ -45,7 +45,7 @@ def speedups(rounds: Sequence[RoundTimes], variants: Sequence[str]) -> list[Spee
         both = [r.times_ns for r in rounds if variants[0] in r.times_ns and variant in r.times_ns]
         if not both:
             continue
-        ratios = paired_ratios([t[variants[0]] for t in both], [t[variant] for t in both])
+        ratios = ratio_sample([t[variants[0]] for t in both], [t[variant] for t in both]).mean
         out.append(Speedup(variants[0], variant, median_interval(ratios), concerns(ratios)))
     return out
 

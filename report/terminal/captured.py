@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ...analyze.words import ms
-from ...expectations.deciding import median_interval, paired_ratios
+from ...expectations.deciding import median_interval, ratio_sample
 from ...traces.run import Run
 from .console import Column, table
 
@@ -20,9 +20,10 @@ BASELINE: Final = "baseline"
 
 
 def summary(runs: Sequence[Run]) -> str:
-    """A row for each variant of each run: the median time of an iteration, and its speedup over the baseline.
+    """A row for each variant of each run: the time of an iteration, and its speedup over the baseline.
 
-    The time is the median of the rounds' medians. The interval needs eight rounds (``expectations/deciding.py``).
+    Both are medians over the rounds, of the means of their iterations. The interval needs eight rounds
+    (``expectations/deciding.py``).
     """
     return table(COLUMNS, [row for run in runs for row in _rows(run)])
 
@@ -35,12 +36,12 @@ def _rows(run: Run) -> list[tuple[str | None, ...]]:
     rows: list[tuple[str | None, ...]] = []
     for variant in run.manifest.variants:
         name, mine = variant.name, times.get(variant.name, {})
-        median = statistics.median(map(statistics.median, mine.values())) if mine else None
+        median = statistics.median(map(statistics.fmean, mine.values())) if mine else None
         base = times.get(BASELINE, {})
         both = sorted(base.keys() & mine.keys()) if name != BASELINE else []
         speedup = interval = None
         if both:
-            found = median_interval(paired_ratios([base[i] for i in both], [mine[i] for i in both]))
+            found = median_interval(ratio_sample([base[i] for i in both], [mine[i] for i in both]).mean)
             speedup = f"{found.value:.2f} x"
             interval = None if found.low is None else f"{found.low:.2f} to {found.high:.2f}"
         rows.append((run.manifest.workload if not rows else "", name, ms(median), speedup, interval))

@@ -9,6 +9,7 @@ from typing import Final
 from ...expectations.accepting.run import Acceptance
 from ...expectations.claims.asked import Differing
 from ...expectations.claims.diff import Difference
+from ...expectations.claims.migrate import Migration
 from ...expectations.model import ANY, Claim, Expectations, TimeClaim
 from .console import Column, escape, say, say_lines, say_wrapped, table, terminal_width
 
@@ -25,6 +26,19 @@ def claims_text(found: Expectations) -> str:
             parts += ["", f"{where}, {len(file.claims)} claims"]
             parts += [line for claim in file.claims for line in _claim_lines(claim)]
     return "\n".join(parts)
+
+
+def migration_text(found: Sequence[Migration], *, written: bool) -> str:
+    """A line a file: what was rewritten (or would be), and what that means for its times."""
+    lines = []
+    for one in found:
+        name = escape(str(one.path))
+        if one.after is None:
+            lines.append(f"{name}: has the present schema already")
+            continue
+        did = "rewritten" if written else "would be rewritten; --yes does it"
+        lines.append(f"{name}: {one.claims} claims {did}; {one.times} of them bound times, by the median of harness 1")
+    return "\n".join(lines)
 
 
 def difference_text(found: Differing) -> str:
@@ -86,6 +100,6 @@ def _bounds(claim: Claim) -> list[tuple[str, str]]:
     if not isinstance(claim, TimeClaim):
         unit = "" if claim.unit in ("fraction", "count", "ratio") else f" {claim.unit}"
         return [(claim.quantity(), f"{claim.bound}{unit}")]
-    found = [(f"speedup of {claim.variant} over {claim.baseline}", str(claim.ratio))]
+    found = [(f"speedup of {claim.variant} over {claim.baseline}, by the {claim.by}", str(claim.ratio))]
     found += [(f"time of {name}", f"<= {limit:.4g} ms") for name, limit in claim.max_ms.items()]
     return found + [(f"items of {name}", f">= {floor:.4g} /s") for name, floor in claim.min_items_per_s.items()]

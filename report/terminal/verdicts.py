@@ -9,7 +9,7 @@ from typing import Final
 from rich.cells import cell_len as display_width
 
 from ...analyze.words import NOTHING, shorten
-from ...expectations.judging.judged import Judged
+from ...expectations.judging.judged import Judged, headline_of
 from ...expectations.judging.verdict import Verdict, counts
 from .console import GAP, escape, say, say_lines, say_wrapped, terminal_width
 from .expectations import CHOSEN
@@ -104,4 +104,5 @@ def print_judged(judged: Judged) -> None:
         say_wrapped(line)
     for note in judged.notes:
         say_wrapped(f"note: {note}.")
+    say_wrapped(f"{headline_of(judged)}.")
     say(", ".join(f"{n} {status}" for status, n in counts(judged.verdicts).items() if n) + ".")

@@ -1,0 +1,198 @@
+"""The plan of looks: its error by two ways of counting, and a capture that goes on until everything is decided."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aisp_trace.capture import host
+from aisp_trace.capture.plan import Goal
+from aisp_trace.capture.rounds import Times, until_decided
+from aisp_trace.cli import goals as reading
+from aisp_trace.cli.main import main
+from aisp_trace.expectations.deciding import (
+    DECIDING,
+    WRONG_AT,
+    Sample,
+    decide,
+    detectable,
+    error_of,
+    log_spread,
+    median_interval,
+    rounds_needed,
+    split,
+    wrong_allowed,
+)
+from aisp_trace.tests.test_capture_rounds import make_plan, run_capture
+from aisp_trace.traces.errors import InputError, UsageError
+
+GOAL = Goal("w.faster", "baseline", "optimized", 1.5, "mean")
+
+
+def test_the_error_of_the_looks_is_what_coins_show() -> None:
+    """A bound at the true median: each round lies on the wrong side half of the time."""
+    assert error_of(DECIDING) == pytest.approx(0.0023968, abs=1e-7)
+    wrong = (np.random.default_rng(7).random((400_000, DECIDING[-1])) < 0.5).cumsum(axis=1)
+    ended = np.zeros(len(wrong), dtype=bool)
+    for n, most in WRONG_AT.items():
+        ended |= wrong[:, n - 1] <= most
+    assert ended.mean() == pytest.approx(error_of(DECIDING), abs=4 * (0.0024 / 400_000) ** 0.5)
+
+
+@pytest.mark.parametrize("n", range(8, 17))
+def test_the_error_of_one_look_is_that_of_all_its_outcomes(n: int) -> None:
+    most = wrong_allowed((n,), n)
+    assert most is not None
+    bad = sum(sum(outcome) <= most for outcome in product((0, 1), repeat=n))
+    assert error_of((n,)) == bad / 2**n <= 0.005
+
+
+def test_verdicts_are_given_at_planned_looks_alone() -> None:
+    assert [wrong_allowed(DECIDING, n) for n in (8, 12, 13, 16, 24, 32, 40, 41)] == [None, 0, None, 1, 4, 7, 10, None]
+    assert [wrong_allowed((8,), n) for n in (7, 8, 12)] == [None, 0, None]
+    assert [wrong_allowed((), n) for n in (7, 8, 12, 20)] == [None, 0, 1, 3]
+
+
+def test_an_interval_at_a_look_leaves_out_as_many_rounds_as_it_bears() -> None:
+    values = [float(v) for v in range(24)]
+    found = median_interval(values, DECIDING)
+    assert (found.low, found.high, found.coverage) == (4.0, 19.0, 1 - 2 * error_of(DECIDING))
+
+
+def test_met_needs_mean_and_median() -> None:
+    good, bad = (2.0, 2.01, 1.99, 2.0, 2.02, 1.98, 2.0, 2.01), (1.2, 1.21, 1.19, 1.2, 1.22, 1.18, 1.2, 1.21)
+    assert decide(Sample(good, good), 1.5, None).status == "met"
+    assert decide(Sample(good, bad), 1.5, None).status == "inconclusive"
+    assert decide(Sample(bad, good), 1.5, None).status == "missed"
+    assert decide(Sample(bad, good), 1.5, None, statistic="median").status == "inconclusive"
+
+
+def test_iterations_of_two_kinds_are_found_and_outliers_are_not() -> None:
+    assert split([(5, 5, 50), (5, 50, 5)]) == pytest.approx((5, 50, 1 / 3))
+    assert split([(5,) * 20, (5,) * 19 + (50,)]) is None, "one in forty is an outlier, which the mean pays for"
+    assert split([(5, 10, 20, 40, 80)] * 4) is None, "no gap of more than three"
+
+
+@pytest.mark.parametrize(("width", "n"), [(0.02, 8), (0.02, 20), (0.05, 40)])
+def test_what_could_be_detected_is_detected(width: float, n: int) -> None:
+    """`detectable` promises nine runs in ten: told of runs with noise of this width, and simulated with it."""
+    rng = np.random.default_rng(3)
+    looks = DECIDING if n == 40 else ()
+    most = wrong_allowed(looks, n)
+    assert most is not None
+    told = [detectable(np.exp(width * rng.standard_normal(n)).tolist(), looks) or 0.0 for _ in range(400)]
+    shift = float(np.mean(np.log1p(told)))  # the mean over runs, whose own spreads differ
+    wrong = (width * rng.standard_normal((4000, n)) + shift < 0).sum(axis=1)
+    assert (wrong <= most).mean() == pytest.approx(0.9, abs=0.05)
+
+
+def test_more_noise_needs_more_rounds() -> None:
+    rng = np.random.default_rng(5)
+    needed = [rounds_needed(np.exp(width * rng.standard_normal(400)).tolist()) for width in (0.01, 0.05, 0.1)]
+    assert needed[0] == 8
+    assert needed[1] is not None and needed[2] is not None and 8 < needed[1] < needed[2] < 120
+    assert rounds_needed([1.0, 2.0]) is None, "too few to know their spread"
+    assert log_spread([1.0, 2.0]) is None
+
+
+# --- capture ----------------------------------------------------------------------------------------------------------
+
+
+def rounds_at(speedups: Sequence[float], wall_ns: int = 10**9) -> tuple[list[int], Times, int]:
+    """(rounds made so far, their times, what they cost): a stand-in for the processes of a capture."""
+    times = [
+        (i, name, (ns,))
+        for i, s in enumerate(speedups)
+        for name, ns in (("baseline", 10**6), ("optimized", round(10**6 / s)))
+    ]
+    return list(range(len(speedups))), times, wall_ns * len(speedups)
+
+
+@pytest.mark.parametrize(
+    ("speedups", "budget_s", "rounds", "words"),
+    [
+        ([2.0 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide everything"),
+        ([1.2 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide everything"),
+        # one round in eight on the wrong side: not at 12 (none), nor 16 (1), but at 24 (4)
+        (
+            [1.46 if i % 8 == 5 else 1.52 + 0.03 * (i * 7 % 5) for i in range(40)],
+            None,
+            24,
+            "24 rounds decide everything",
+        ),
+        ([1.4 if i % 2 else 1.6 for i in range(40)], None, 40, "on to 40"),
+        ([1.4 if i % 2 else 1.6 for i in range(40)], 20.0, 16, "24 rounds would take 24 s, more than the budget"),
+        ([1.4 if i % 2 else 1.6 for i in range(40)], 5.0, 12, "16 rounds would take 16 s, more than the budget"),
+    ],
+)
+def test_rounds_are_added_until_everything_is_decided(
+    speedups: list[float], budget_s: float | None, rounds: int, words: str
+) -> None:
+    plan = make_plan(rounds=40, looks=DECIDING, goals=(GOAL,), budget_s=budget_s)
+    made: list[int] = []
+    said: list[str] = []
+    until_decided(plan, made.append, lambda: rounds_at(speedups[: len(made)])[1:], said.append)
+    assert made == list(range(rounds))
+    assert any(words in line for line in said), said
+
+
+def test_a_capture_that_decides_says_at_which_looks_it_may_be_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fake workload's optimized variant is faster by far: the first look ends it; its plan is kept for `--resume`."""
+    monkeypatch.setattr("aisp_trace.capture.rounds.undecided", lambda plan, times: [])
+    plan = make_plan(rounds=40, looks=(2, 4), goals=(replace(GOAL, minimum=0.001),))
+    manifest = run_capture(plan, tmp_path / "runs")
+    assert ([r.index for r in manifest.rounds], manifest.looks) == ([0, 1], (2, 4))
+
+
+def test_goals_are_the_ratio_claims_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(host, "hardware", lambda device: type("H", (), {"key": "mine"}))
+    plan = make_plan()
+    assert reading.deciding(plan, 60.0).goals == (
+        Goal("fake_workload: optimized faster than baseline", "baseline", "optimized", 1.0, "mean"),
+    )
+    claim: dict[str, Any] = {
+        "type": "time",
+        "id": "f",
+        "workload": "fake_workload",
+        "size": "tiny",
+        "variant": "optimized",
+    }
+    claim |= {"baseline": "baseline", "ratio": {"min": 1.5}}
+    file = tmp_path / "expectations" / "expectations_mine.json"
+    file.parent.mkdir()
+    for version, statistic in ((1, "median"), (2, "mean")):
+        other = {**claim, "id": "other", "size": "default"}
+        document = {"schema": f"aisp-trace/expectations/{version}", "claims": [claim, other, {"type": "mechanism"}]}
+        file.write_text(json.dumps(document), encoding="utf-8")
+        found = reading.deciding(plan, 60.0)
+        assert found.goals == (Goal("f", "baseline", "optimized", 1.5, statistic),)
+        assert (found.rounds, found.looks, found.budget_s) == (40, DECIDING, 60.0)
+    file.write_text(json.dumps({"claims": [{"type": "time"}]}), encoding="utf-8")
+    with pytest.raises(InputError, match="cannot be read as claims"):
+        reading.deciding(plan, None)
+    with pytest.raises(UsageError, match="has one variant here"):
+        reading.deciding(replace(plan, variants=plan.variants[:1]), None)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["memory_standard", "--decide", "--rounds", "9"], "--rounds and --decide were given"),
+        (["memory_standard", "--budget", "4"], "--budget was given without --decide"),
+        (["memory_standard", "--decide", "--budget", "0"], "it must be above 0"),
+        (["--decide", "--", "true"], "--decide was given with a command of your own"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["capture", "--profile", "none", "--device", "cpu", *args]) == 2
+    assert words in capsys.readouterr().err
