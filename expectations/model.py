@@ -88,7 +88,10 @@ class Source(Document):
 
 @dataclass(frozen=True, slots=True)
 class Provenance(Document):
-    """Under what circumstances a bound was measured. `spread` is (max - min) / median over the rounds."""
+    """Under what circumstances a bound was measured. `spread` is (max - min) / median over the rounds.
+
+    `evidence` are the digests of the runs it was measured in: none of them is judged by it, under whatever name.
+    """
 
     commit: Text | None = None
     driver: Text | None = None
@@ -97,6 +100,7 @@ class Provenance(Document):
     rounds: WholeNumber | None = None
     spread: Number | None = None
     recorded_utc: Text | None = None
+    evidence: Annotated[tuple[Text, ...], null_is((), tuple[Text, ...])] = ()
 
 
 Floors = Annotated[

@@ -43,7 +43,8 @@ def remeasure(claim: Claim, occasions: Sequence[Occasion]) -> Claim | Refusal | 
 
 
 def _opened(claim: Claim) -> Claim:
-    """`claim` with bounds that every value meets, so that only doubts about the evidence are left."""
+    """`claim` with bounds that every value meets, so that only doubts about the evidence are left: from nowhere, too."""
+    claim = replace(claim, source=Source("model", None, "opened to measure"), provenance=None)
     if isinstance(claim, TimeClaim):
         return replace(
             claim,
@@ -164,4 +165,5 @@ def _provenance(occasions: Sequence[Occasion], rounds: Sequence[Sequence[float]]
         rounds=sum(len(r) for r in rounds),
         spread=round(max(spreads), 3) if spreads else None,
         recorded_utc=manifest.created_utc,
+        evidence=tuple(o.manifest.digest for o in occasions),
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ...analyze.result import Analysis
 from ...traces.errors import InputError
-from ...traces.run import Output, ProcessResult, Run, VariantResult, Work
+from ...traces.run import Manifest, Output, ProcessResult, Run, VariantResult, Work
 from .commands import PAIR, Stated, command_times, stated
 
 COMMAND = "command"
@@ -56,7 +56,8 @@ class Evidence:
     """A whole run. `outputs_compared` is false for commands of the user's own: they answer nothing to compare.
 
     `timed` is what the rounds' times are of: "iteration", or "whole process" for commands that time no iterations.
-    `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared.
+    `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared. `manifest` is what
+    `admissible` asks; null where there is none to ask.
     """
 
     run_id: str
@@ -69,6 +70,7 @@ class Evidence:
     notes: tuple[str, ...]
     timed: str = "iteration"
     stated: Stated | None = None
+    manifest: Manifest | None = None
 
 
 def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
@@ -123,6 +125,7 @@ def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
         notes=tuple(notes),
         timed="whole process" if manifest.timed == "processes" else "iteration",
         stated=stated(manifest) if manifest.source == PAIR else None,
+        manifest=manifest,
     )
 
 

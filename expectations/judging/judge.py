@@ -3,7 +3,7 @@
 The order of questions is the order of doubt. Was this ever written down for this machine and size (`unrecorded`)? Did
 the variants do the same, right work, and does the trace agree (`invalid`)? Is the part of the trace that the claim rests
 on trusted (`invalid`)? Is there enough of it, and does it describe one thing (`inconclusive`)? Only then is the
-interval held against the bound.
+interval held against the bound; and what is met goes through `admissible`, which asks whether the run is one run.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ...analyze.result import Analysis
 from ..deciding import MIN_ROUNDS, Concern, Estimate, concerns, median_interval, paired_ratios
 from ..metrics.registry import METRICS, Metric, Reading
 from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, TimeClaim
+from .admissible import admit, examine
 from .evidence import Evidence, RoundTimes
 from .validity import objections, timer_objection
 from .verdict import Verdict
@@ -50,7 +51,11 @@ def judge(files: Sequence[ExpectationFile], evidence: Evidence) -> tuple[Verdict
     for key, claim in others:
         if claim.workload == evidence.workload and claim.id not in known:
             elsewhere.setdefault(claim.id, (claim, []))[1].append(key)
-    judged = (_doubted(v, evidence) for v in chain.from_iterable(_judge(claim, key, evidence) for key, claim in mine))
+    standing = examine(evidence)
+    judged = chain.from_iterable(
+        admit([_doubted(v, evidence) for v in _judge(claim, key, evidence)], claim, evidence, standing)
+        for key, claim in mine
+    )
     return (*judged, *(_of_other_machines(claim, keys, evidence) for claim, keys in elsewhere.values()))
 
 
@@ -259,6 +264,7 @@ def _blank(claim: Claim, key: str, evidence: Evidence) -> Verdict:
         source=claim.source,
         unit=unit,
         bound=bound,
+        measured_in=claim.provenance.evidence if claim.provenance else (),
     )
 
 

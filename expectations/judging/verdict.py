@@ -27,6 +27,7 @@ class Verdict:
     `coverage` is the interval's. `n` counts `sample`: "rounds", "iterations" or "windows". `margin` is how far the
     end of the interval nearest the bound (or the value) lies inside it, negative outside. `expected_on` is the
     hardware key of the claim's file. Values are null where none could be taken. `reason` is one sentence.
+    `measured_in` are digests of the runs that the bound was measured in.
     """
 
     claim: str
@@ -46,6 +47,7 @@ class Verdict:
     margin: float | None = None
     n: int = 0
     sample: str = ""
+    measured_in: tuple[str, ...] = ()
 
 
 def counts(verdicts: Iterable[Verdict]) -> Mapping[str, int]:
