@@ -499,9 +499,9 @@ def _provenance(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
         ("torch", then.torch, manifest.packages.get("torch")),
         ("commit", then.commit, commit[:12]),
     ]
-    changed = [f"{what} {one}, now {other}" for what, one, other in parts if one and other and one != other]
+    changed = [f"{what} {one} then, {other} now" for what, one, other in parts if one and other and one != other]
     if changed:
-        yield Finding(NAMED, f"the bound was measured under {'; '.join(changed)}")
+        yield Finding(NAMED, f"changed since the bound was measured: {', '.join(changed)}")
 
 
 _NUMBER: Final = r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
