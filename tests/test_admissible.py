@@ -529,6 +529,14 @@ def test_a_shell_is_as_idle_as_what_it_runs(good: World) -> None:
         assert (judged(world, 1.5)[0].status == "inconclusive") is idle
 
 
+def test_a_manifest_may_hold_anything_where_it_is_free_to(good: World) -> None:
+    """Facts and clocks have no schema: what is no text or number is compared, cut and never a crash."""
+    clocks = {"before": [{"index": [], "limit": {}}], "after": [{"index": [], "limit": 1}, 5], "x": "text", "y": None}
+    world = of_manifest(hardware=replace(good.manifest.hardware, clocks=clocks))(fact("torch", ["x" * 1000])(good))
+    found = judged(world, 1.5)[0]
+    assert found.status == "inconclusive" and "limit of GPU []" in found.reason and len(found.reason) < 500
+
+
 def test_a_pair_keeps_its_doubt_beside_an_objection(good: World) -> None:
     reason = judged(pair("echo fast")(good), 1.5)[0].reason
     assert reason.count("nobody verified") == 1

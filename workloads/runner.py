@@ -179,11 +179,12 @@ def _facts(device: torch.device) -> dict[str, Any]:
 
 def _cuda_facts(device: torch.device) -> dict[str, Any]:
     """Which device it is (a digest: the number itself belongs to the machine's owner), its driver, and the host's processor."""
-    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)  # torch 2.4 and later
+    uuid = str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))  # torch 2.4 and later
+    known = re.fullmatch(r"[0-9a-fA-F-]{32,36}", uuid) is not None
     file = Path("/proc/driver/nvidia/version")
     words = file.read_text(encoding="utf-8", errors="replace").split() if file.is_file() else []
     return {
-        "device_uuid": None if uuid is None else hashlib.sha256(str(uuid).encode()).hexdigest()[:16],
+        "device_uuid": hashlib.sha256(uuid.encode()).hexdigest()[:16] if known else None,
         "driver": next((word for word in words if re.fullmatch(r"\d+\.\d+(\.\d+)?", word)), None),
         "processor": _processor(),
     }

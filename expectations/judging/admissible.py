@@ -181,7 +181,8 @@ def _unequal(what: str, values: Iterable[tuple[str, Any]]) -> Iterator[Finding]:
     known = [(where, value) for where, value in values if value is not None]
     for where, value in known[1:]:
         if value != known[0][1]:
-            yield Finding(OBJECTION, f"{what} is {known[0][1]} in {known[0][0]} and {value} in {where}")
+            one, other = str(known[0][1])[:80], str(value)[:80]
+            yield Finding(OBJECTION, f"{what} is {one} in {known[0][0]} and {other} in {where}")
             return
 
 
@@ -200,12 +201,14 @@ def _driver(asked: Asked) -> Iterator[Finding]:
 
 def _clocks(asked: Asked) -> Iterator[Finding]:
     """Limits alone: the clocks themselves move with the load."""
-    said: dict[tuple[Any, str], list[tuple[str, Any]]] = {}
+    said: dict[tuple[str, str], list[tuple[str, Any]]] = {}
     for when, rows in asked.manifest.hardware.clocks.items():
         for row in rows if isinstance(rows, Sequence) and not isinstance(rows, str) else ():
             for key, value in row.items() if isinstance(row, Mapping) else ():
                 if "max" in key or "limit" in key:
-                    said.setdefault((row.get("index"), key), []).append((f"the reading {when} the run", value))
+                    said.setdefault((str(row.get("index"))[:20], key[:40]), []).append(
+                        (f"the reading {when} the run", value)
+                    )
     for (gpu, key), values in said.items():
         yield from _unequal(f"{key} of GPU {gpu}", values)
 
