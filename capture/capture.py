@@ -9,6 +9,7 @@ rest. No process started here outlives it.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from .nsys import Recorded
 from .plan import Plan, check_plan, recorder_for, workload_command
 from .progress import Progress
 from .recorders import Recorder
-from .rounds import check_exit, run_rounds
+from .rounds import check_exit, run_rounds, source_folder, sources_now
 
 
 def capture(plan: Plan, output: Path, progress: Callable[[str, int], Progress] = Progress) -> Path:
@@ -114,6 +115,7 @@ def _record(
     progress.step(label)
     for leftover in ("traced.json", ANSWER):
         (folder / leftover).unlink(missing_ok=True)
+    commit, tree = sources_now(plan)
     recorded = _start(plan, recorder, target, folder)
     result, notes = _traced_result(plan, name, folder, recorded)
     answer = pair_rounds.traced_answer(plan, name, folder, recorded) if plan.source == "pair" else None
@@ -131,9 +133,17 @@ def _record(
         result=result,
         notes=(*recorded.notes, *notes),
         answer=answer,
+        commit=commit,
+        tree=tree,
+        trace_sha256=_digest(folder / recorded.trace),
     )
     run.remember(f"trace-{name}", recording, state)
     return recording
+
+
+def _digest(trace: Path) -> str:
+    with trace.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _start(plan: Plan, recorder: Recorder, target: Sequence[str], folder: Path) -> Recorded:
@@ -198,9 +208,8 @@ def _manifest(
 
 def _sources(plan: Plan) -> dict[str, Any]:
     """What must not change between the steps of one run: the commit of the sources, and the packages' versions."""
-    package = Path(__file__).resolve().parents[1]
-    builtin = plan.source == "builtin"
-    git = host.git_state(package if builtin else Path.cwd(), root=builtin)
+    folder, root = source_folder(plan)
+    git = host.git_state(folder, root=root)
     sources = {"git": git, "packages": host.package_versions()}
     return {**sources, "files": pair_rounds.file_digests(plan)} if plan.source == "pair" else sources
 

@@ -5,6 +5,7 @@ Everything is read without torch, from nvidia-smi and /proc, and nothing is set:
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -18,6 +19,9 @@ from .processes import ask
 
 PACKAGES: Final = ("aisp-trace", "torch", "nvtx", "triton", "numpy", "typer")
 """Packages whose versions a run records, where they are installed."""
+
+CLEAN: Final = "clean"
+"""The tree of sources whose tracked files are those of the commit."""
 
 
 def hardware(device: str) -> Hardware:
@@ -143,3 +147,19 @@ def git_state(folder: Path, *, root: bool, environ: Mapping[str, str] = os.envir
         "commit": head.strip() if head else None,
         "dirty": None if status is None else bool(status.strip()),
     }
+
+
+def sources_of(folder: Path, *, root: bool, environ: Mapping[str, str] = os.environ) -> tuple[str | None, str | None]:
+    """(commit, tree) of the sources in `folder` right now, as ``Round`` keeps them of each process; null where unknown.
+
+    Two questions to git, of some milliseconds each, asked before a process is started. Files that are not tracked do not count:
+    the run's own folder may be one. `root` and AISP_GIT_COMMIT as for `git_state`; without ``.git`` nobody knows the tree.
+    """
+    git = ["git", "--no-optional-locks", "-C", str(folder)]
+    top = ask([*git, "rev-parse", "--show-toplevel", "HEAD"])
+    lines = top.splitlines() if top else []
+    if len(lines) != 2 or (root and Path(lines[0]).resolve() != folder.resolve()):
+        return environ.get("AISP_GIT_COMMIT") or None, None
+    changes = ask([*git, "diff", "HEAD", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv"])
+    tree = None if changes is None else hashlib.sha256(changes.encode()).hexdigest()[:16] if changes else CLEAN
+    return environ.get("AISP_GIT_COMMIT") or lines[1], tree

@@ -21,7 +21,7 @@ from .folder import PartialRun, now_utc, portable
 from .nsys import Recorded
 from .plan import Plan, answer_file, order, workload_command
 from .progress import Progress
-from .rounds import Times, check_exit, run_untraced, until_decided, untraced_environment
+from .rounds import Times, check_exit, run_untraced, sources_now, until_decided, untraced_environment
 
 HASHED_BYTES: Final = 16 * 1024 * 1024
 """Files named in a command are compared by content up to this size; larger ones are data, not programs."""
@@ -125,6 +125,7 @@ def _run_command(run: PartialRun, index: int, name: str, state: Mapping[str, Any
         progress.skip(label)
         return kept
     progress.step(label)
+    commit, tree = sources_now(plan)
     started = now_utc()
     answer = answer_file(folder, index, name)
     environment = {**untraced_environment(), ANSWER_VARIABLE: str(answer)}
@@ -138,6 +139,8 @@ def _run_command(run: PartialRun, index: int, name: str, state: Mapping[str, Any
         wall_ns=finished.wall_ns,
         started_utc=started,
         answer=command_answer(plan, who, answer),
+        commit=commit,
+        tree=tree,
     )
     run.remember(step, done, state)
     return done

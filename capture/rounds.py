@@ -12,6 +12,7 @@ from ..traces.errors import WorkloadError
 from ..traces.run import Round
 from .answer import ANSWER_VARIABLE
 from .folder import PartialRun, load_result, now_utc, portable
+from .host import sources_of
 from .plan import Plan, processes, round_file, workload_command
 from .processes import Finished, last_line, run_process
 from .progress import Progress, seconds
@@ -99,6 +100,7 @@ def _run_round(
         progress.skip(label)
         return kept
     progress.step(label)
+    commit, tree = sources_now(plan)
     started = now_utc()
     finished = run_untraced(
         plan.workload, command, result_file, timeout_s=plan.timeout_s, environment=untraced_environment()
@@ -111,9 +113,23 @@ def _run_round(
         wall_ns=finished.wall_ns,
         started_utc=started,
         result=result,
+        commit=commit,
+        tree=tree,
     )
     run.remember(step, done, state)
     return done
+
+
+def source_folder(plan: Plan) -> tuple[Path, bool]:
+    """(folder, whether it must be a repository's top) of the sources that decide what the plan's processes do."""
+    builtin = plan.source == "builtin"
+    return (Path(__file__).resolve().parents[1] if builtin else Path.cwd()), builtin
+
+
+def sources_now(plan: Plan) -> tuple[str | None, str | None]:
+    """Commit and tree of the plan's sources before one process is started; null where unknown."""
+    folder, root = source_folder(plan)
+    return sources_of(folder, root=root)
 
 
 def run_untraced(

@@ -97,6 +97,7 @@ class Provenance(Document):
 
     `harness` is the version of what timed the iterations (null: 1, or a pair of commands). `starts` is the number of
     occasions, and `between` the standard deviation of their values, in the value's unit; null for one occasion.
+    `evidence` are the digests of the runs it was measured in: none of them is judged by it, under whatever name.
     """
 
     commit: Text | None = None
@@ -109,6 +110,7 @@ class Provenance(Document):
     harness: WholeNumber | None = None
     starts: WholeNumber | None = None
     between: Number | None = None
+    evidence: Annotated[tuple[Text, ...], null_is((), tuple[Text, ...])] = ()
 
 
 Floors = Annotated[

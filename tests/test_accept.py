@@ -48,6 +48,9 @@ def _occasion(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def make(shown: Evidence, *, git: dict[str, Any] = CLEAN, day: int = 1) -> Occasion:
         shown = replace(shown, run_id=f"pipeline-{day}")
         made = replace(manifest, run_id=shown.run_id, git=git, created_utc=f"2026-01-{day:02}T00:00:00Z")
+        made = replace(
+            made, rounds=[replace(r, wall_ns=r.wall_ns + day) for r in made.rounds]
+        )  # a measurement of its own
         return Occasion(shown, made)
 
     return make

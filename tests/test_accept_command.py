@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,13 @@ def aisp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def run_at(path: Path, *, git: dict[str, Any] | None = None, slower: float = 1.0, **changes: Any) -> Path:
-    """A run of a clean tree; `slower` multiplies the optimized variant's times."""
+    """A run of a clean tree; `slower` multiplies the optimized variant's times. No two names give the same measurement."""
     folder = run_folder(path, **changes)
     file = folder / MANIFEST
     manifest = json.loads(file.read_text(encoding="utf-8"))
     manifest["git"] = {"commit": "0123456789abcdef", "dirty": False} if git is None else git
     for made in manifest["rounds"]:
+        made["wall_ns"] += int.from_bytes(path.name.encode()[-3:])
         for found in made["result"]["variants"]:
             if found["name"] == "optimized":
                 found["iterations_ns"] = [round(ns * slower) for ns in found["iterations_ns"]]
@@ -168,6 +170,19 @@ def test_six_slow_steps_through_the_command_line(aisp: Aisp, tmp_path: Path) -> 
         assert aisp("accept", run, "--yes")[0] == 2
         assert aisp("check", run, "--update-expectations", "--yes")[0] == 2
         assert state(tmp_path / "expectations") == first
+
+
+def test_a_copied_run_is_no_second_occasion(aisp: Aisp, tmp_path: Path) -> None:
+    (tmp_path / "expectations").mkdir()
+    run = run_at(tmp_path / "pipeline-1")
+    shutil.copytree(run, tmp_path / "pipeline-2")
+    manifest = tmp_path / "pipeline-2" / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"pipeline-1"', '"pipeline-2"'))
+    code, out = aisp("accept", run, tmp_path / "pipeline-2", "--yes")
+    assert (code, "pipeline-1 and pipeline-2 hold the same measurement" in out) == (2, True)
+    assert aisp("accept", run, "--yes")[0] == 0
+    code, out = aisp("check", tmp_path / "pipeline-2")
+    assert (code, "measured in this very run" in out) == (3, True)
 
 
 def test_several_runs_are_several_occasions(aisp: Aisp, tmp_path: Path) -> None:

@@ -122,3 +122,24 @@ def test_clocks_fall_back_to_the_older_name_and_leave_no_gpu_out(monkeypatch: py
             "throttle_reasons": "0x0",
         }
     ]
+
+
+def test_the_sources_of_one_process_are_the_commit_and_what_tracked_files_differ_by(tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    assert host.sources_of(repo, root=False, environ={}) == (None, None)
+    git(repo, "init", "-q")
+    (repo / "a.py").write_text("1\n")
+    git(repo, "add", ".")
+    git(repo, "commit", "-q", "-m", "one")
+    commit, tree = host.sources_of(repo, root=True, environ={})
+    assert (commit, tree) == (host.git_state(repo, root=True, environ={})["commit"], "clean")
+    (repo / "aisp-runs").mkdir()
+    (repo / "aisp-runs" / "log").write_text("not tracked")
+    assert host.sources_of(repo, root=True, environ={}) == (commit, "clean")
+    trees = set()
+    for text in ("2\n", "3\n", "2\n"):
+        (repo / "a.py").write_text(text)
+        trees.add(host.sources_of(repo, root=True, environ={}))
+    assert len(trees) == 2 and (commit, "clean") not in trees
+    assert host.sources_of(repo / "aisp-runs", root=True, environ={"AISP_GIT_COMMIT": "abc"}) == ("abc", None)

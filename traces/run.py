@@ -20,6 +20,7 @@ The manifest is strict JSON: an unknown or missing key is an `InputError`. All t
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import types
 import typing
@@ -148,7 +149,11 @@ class ProcessResult:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One untraced process that ran every variant, in the order given by its result."""
+    """One untraced process that ran every variant, in the order given by its result.
+
+    `commit` and `tree` are of the sources when it was started. `tree` is "clean", or a digest of how the tracked files differ
+    from the commit. Both are null where nobody knows, here and in the other kinds of processes.
+    """
 
     index: int
     command: Sequence[str]
@@ -156,6 +161,8 @@ class Round:
     wall_ns: int
     started_utc: str
     result: ProcessResult
+    commit: str | None = field(default=None, metadata=ADDED)
+    tree: str | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +196,16 @@ class CommandRound:
     wall_ns: int
     started_utc: str
     answer: CommandAnswer
+    commit: str | None = field(default=None, metadata=ADDED)
+    tree: str | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
     """One traced process. Paths are relative to the run folder. `kind_file` is the torch recorder's side file.
 
-    `result` is a workload's, `answer` that of a command of the user's own; null where there is none.
+    `result` is a workload's, `answer` that of a command of the user's own; null where there is none. `trace_sha256` is of the
+    trace as it was recorded: a copy of the run may hold it compressed or scrubbed.
     """
 
     recorder: str
@@ -208,6 +218,9 @@ class Recording:
     result: ProcessResult | None
     notes: Sequence[str] = ()
     answer: CommandAnswer | None = field(default=None, metadata=ADDED)
+    commit: str | None = field(default=None, metadata=ADDED)
+    tree: str | None = field(default=None, metadata=ADDED)
+    trace_sha256: str | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +293,40 @@ class Manifest:
         names = [variant.name for variant in self.variants]
         after = names[names.index(OPTIMIZED) + 1 :] if OPTIMIZED in names and self.source != "pair" else []
         return {v.name: v.changes or OPTIMIZED for v in self.variants if v.name in after or v.changes is not None}
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what was measured, whatever the run is called: a copy under another name has the same.
+
+        Of workload, size, device, and each untraced process's start and times; of the recordings' times where no process ran
+        untraced. Neither names, paths nor traces are in it, so a scrubbed or shortened copy has the same, too.
+        """
+        timed: list[Any] = [
+            [
+                made.index,
+                made.started_utc,
+                made.wall_ns,
+                [[v.name, list(v.iterations_ns)] for v in made.result.variants],
+            ]
+            for made in self.rounds
+        ]
+        timed += [
+            [made.index, made.started_utc, made.wall_ns, [[made.variant, list(made.answer.iterations_ns)]]]
+            for made in self.commands
+        ]
+        if not timed:
+            timed = [
+                [v.name, v.recording.wall_ns, [list(r.iterations_ns) for r in _results(v.recording)]]
+                for v in self.variants
+                if v.recording is not None
+            ]
+        measured = [self.workload, self.size, self.hardware.device, timed]
+        text = json.dumps(measured, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _results(recording: Recording) -> Sequence[VariantResult]:
+    return () if recording.result is None else recording.result.variants
 
 
 @dataclass(frozen=True, slots=True)

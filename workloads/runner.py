@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import os
 import platform
+import re
 import statistics
 import sys
 from collections.abc import Sequence
@@ -170,7 +172,21 @@ def _facts(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "device_name": torch.cuda.get_device_name(device) if cuda else _processor(),
+        **(_cuda_facts(device) if cuda else {}),
         "host_threads": torch.get_num_threads(),
+    }
+
+
+def _cuda_facts(device: torch.device) -> dict[str, Any]:
+    """Which device it is (a digest: the number itself belongs to the machine's owner), its driver, and the host's processor."""
+    uuid = str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))  # torch 2.4 and later
+    known = re.fullmatch(r"[0-9a-fA-F-]{32,36}", uuid) is not None
+    file = Path("/proc/driver/nvidia/version")
+    words = file.read_text(encoding="utf-8", errors="replace").split() if file.is_file() else []
+    return {
+        "device_uuid": hashlib.sha256(uuid.encode()).hexdigest()[:16] if known else None,
+        "driver": next((word for word in words if re.fullmatch(r"\d+\.\d+(\.\d+)?", word)), None),
+        "processor": _processor(),
     }
 
 

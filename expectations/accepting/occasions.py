@@ -48,6 +48,13 @@ def refuse_mixture(occasions: Sequence[Occasion]) -> None:
     for run_id in ids:
         if ids.count(run_id) > 1:
             raise UsageError(f"run {run_id} was named twice; one run is one occasion")
+    seen: dict[str, str] = {}
+    for occasion in occasions:
+        before = seen.setdefault(occasion.manifest.digest, occasion.evidence.run_id)
+        if before != occasion.evidence.run_id:
+            raise UsageError(
+                f"{before} and {occasion.evidence.run_id} hold the same measurement; one run is one occasion"
+            )
     first = occasions[0].evidence
     for other in (o.evidence for o in occasions[1:]):
         for part in ("workload", "size", "hardware_key"):

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Final
 
 from ..judging.evidence import Evidence
-from ..judging.judge import SURE, between_starts, judge
+from ..judging.judge import judge
+from ..judging.starts import SURE, between_starts
 from ..judging.verdict import Verdict
 from ..metrics.registry import METRICS, cannot_fail, greatest
 from ..model import Bound, Claim, ExpectationFile, MechanismClaim, Provenance, Source, TimeClaim
@@ -43,8 +44,8 @@ def remeasure(claim: Claim, occasions: Sequence[Occasion]) -> Claim | Refusal | 
 
 
 def _opened(claim: Claim) -> Claim:
-    """`claim` with bounds that every value meets, so that only doubts about the evidence are left."""
-    new = Source("model", None, "opened to measure")
+    """`claim` with bounds that every value meets, so that only doubts about the evidence are left: from nowhere, too."""
+    claim = replace(claim, source=Source("model", None, "opened to measure"), provenance=None)
     if isinstance(claim, TimeClaim):
         return replace(
             claim,
@@ -52,10 +53,8 @@ def _opened(claim: Claim) -> Claim:
             max_ms=dict.fromkeys(claim.max_ms, float("inf")),
             min_items_per_s=dict.fromkeys(claim.min_items_per_s, 0.0),
             statistic=None,
-            source=new,
-            provenance=None,
         )
-    return replace(claim, bound=Bound(float("-inf"), None), source=new, provenance=None)
+    return replace(claim, bound=Bound(float("-inf"), None))
 
 
 def _derive_time(
@@ -171,4 +170,5 @@ def _provenance(
         harness=occasions[-1].evidence.harness,
         starts=len(values),
         between=float(f"{statistics.stdev(v.value for v in values):.3g}") if len(values) > 1 else None,
+        evidence=tuple(o.manifest.digest for o in occasions),
     )

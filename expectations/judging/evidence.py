@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ...analyze.result import Analysis
 from ...traces.errors import InputError
-from ...traces.run import Output, ProcessResult, Run, VariantResult, Work
+from ...traces.run import Manifest, Output, ProcessResult, Run, VariantResult, Work
 from .commands import PAIR, Stated, command_times, stated
 
 WORKLOADS = ("builtin", "file")
@@ -62,6 +62,8 @@ class Evidence:
     `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared. `looks` are the
     planned numbers of rounds at which to judge (empty: none was written down), `harness` what timed a workload (null: nothing of
     ours did).
+    `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared. `manifest` is what
+    `admissible` asks; null where there is none to ask.
     """
 
     run_id: str
@@ -76,6 +78,7 @@ class Evidence:
     stated: Stated | None = None
     looks: tuple[int, ...] = ()
     harness: int | None = None
+    manifest: Manifest | None = None
 
 
 def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
@@ -132,6 +135,7 @@ def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
         stated=stated(manifest) if manifest.source == PAIR else None,
         looks=tuple(manifest.looks),
         harness=manifest.harness if manifest.source in WORKLOADS else None,
+        manifest=manifest,
     )
 
 

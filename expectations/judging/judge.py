@@ -3,7 +3,7 @@
 The order of questions is the order of doubt. Was this ever written down for this machine and size (`unrecorded`)? Did
 the variants do the same, right work, and does the trace agree (`invalid`)? Is the part of the trace that the claim rests
 on trusted (`invalid`)? Is there enough of it, and does it describe one thing (`inconclusive`)? Only then is the
-interval held against the bound.
+interval held against the bound; and what is met goes through `admissible`, which asks whether the run is one run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
-from math import sqrt
 from typing import Final
 
 import polars as pl
@@ -32,7 +31,9 @@ from ..deciding import (
 )
 from ..metrics.registry import METRICS, Metric, Reading, greatest
 from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, TimeClaim
+from .admissible import admit, examine
 from .evidence import Evidence, RoundTimes
+from .starts import COVERED, SURE, between_starts
 from .validity import objections, timer_objection
 from .verdict import Verdict
 
@@ -42,17 +43,6 @@ MIN_ITERATIONS: Final = 10
 SLOWDOWN_LIMIT: Final = 1.2
 """Shares of time are refused where the traced iterations took longer than the untraced by more than this factor: at
 that point the recorder's own cost may be as large as the shares it shows."""
-
-STARTS: Final = 0.0136
-"""The usual spread of a share of time between starts of a machine, as a standard deviation: that of this project's own
-recordings, which lie 0.004 apart within one start (docs/verdicts.md)."""
-
-ENOUGH_STARTS: Final = 5
-"""Starts whose own spread is believed although it is smaller than the usual one."""
-
-SURE: Final = statistics.NormalDist().inv_cdf(0.995)
-COVERED: Final = 0.99
-"""How much of a normal spread lies within `SURE` of its standard deviations."""
 
 ORDER_SHARE: Final = 0.25
 """Each variant must have run first in at least this part of the rounds, or drift within a round does not cancel."""
@@ -73,7 +63,11 @@ def judge(files: Sequence[ExpectationFile], evidence: Evidence) -> tuple[Verdict
     for key, claim in others:
         if claim.workload == evidence.workload and claim.id not in known:
             elsewhere.setdefault(claim.id, (claim, []))[1].append(key)
-    judged = (_doubted(v, evidence) for v in chain.from_iterable(_judge(claim, key, evidence) for key, claim in mine))
+    standing = examine(evidence)
+    judged = chain.from_iterable(
+        admit([_doubted(v, evidence) for v in _judge(claim, key, evidence)], claim, evidence, standing)
+        for key, claim in mine
+    )
     return (*judged, *(_of_other_machines(claim, keys, evidence) for claim, keys in elsewhere.values()))
 
 
@@ -115,6 +109,7 @@ def _judge_time(claim: TimeClaim, blank: Verdict, evidence: Evidence) -> Iterato
         yield replace(blank, status="unrecorded", reason=unlike)
         return
     rounds = [r for r in evidence.rounds if all(name in r.times_ns for name in pair)]
+    rounds = rounds[: max((look for look in evidence.looks if look <= len(rounds)), default=len(rounds))]
     if not rounds:
         yield replace(blank, status="inconclusive", reason="the run has no untraced round with both variants")
         return
@@ -280,23 +275,6 @@ def _held(claim: MechanismClaim, metric: Metric, readings: Sequence[Reading], bl
     return replace(verdict, status=status, reason=_interval_reason(status, claim.bound, low, high) + told)
 
 
-def between_starts(claim: MechanismClaim, value: float) -> tuple[float, bool]:
-    """(standard deviation of `value` from one start of a machine to another, whether it was measured for this claim).
-
-    The usual one is `STARTS`: of the value itself, or, for a fraction f, of ``2 sqrt(f (1 - f))``, which shrinks near none and
-    all. What `accept` measured over several starts goes before it where it is larger, or has `ENOUGH_STARTS` behind it.
-    """
-    usual = STARTS * abs(value)
-    if greatest(claim.metric, claim.unit) is not None:
-        inside = min(max(value, 0.0), 1.0)
-        usual = STARTS * 2 * sqrt(inside * (1 - inside))
-    known = claim.provenance
-    if known is None or known.between is None:
-        return usual, False
-    enough = (known.starts or 0) >= ENOUGH_STARTS
-    return (known.between, True) if enough or known.between > usual else (usual, False)
-
-
 def _distrust(metric: Metric, claim: MechanismClaim, analysis: Analysis) -> str:
     for row in metric.trusts(claim.of, claim.stage):
         found = analysis.trust.filter(pl.col("metric") == row).select("level", "reason").rows()
@@ -368,6 +346,7 @@ def _blank(claim: Claim, key: str, evidence: Evidence) -> Verdict:
         source=claim.source,
         unit=unit,
         bound=bound,
+        measured_in=claim.provenance.evidence if claim.provenance else (),
     )
 
 

@@ -44,7 +44,7 @@ def judge_run(run: Run, analyses: Mapping[str, Analysis], asked: Path | None = N
     """Judge `run` by the expectations in folder `asked`, or those that apply in the current folder."""
     expectations = load_expectations(asked, Path.cwd())
     evidence = gather(run, analyses)
-    verdicts = beforehand(judge(expectations.files, evidence), evidence.run_id)
+    verdicts = beforehand(judge(expectations.files, evidence), evidence.run_id, run.manifest.digest)
     return Judged(expectations, evidence, verdicts, _notes(evidence))
 
 

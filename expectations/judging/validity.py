@@ -50,13 +50,14 @@ def objections(evidence: Evidence, variants: Sequence[str]) -> tuple[str, ...]:
     return tuple(sentence for sentence in found if sentence)
 
 
-def beforehand(verdicts: Sequence[Verdict], run_id: str) -> tuple[Verdict, ...]:
+def beforehand(verdicts: Sequence[Verdict], run_id: str, digest: str = "") -> tuple[Verdict, ...]:
     """`verdicts` on run `run_id`; what is met by a bound that was measured in that very run is `unrecorded` instead.
 
-    A bound taken from a run holds for it, whatever it says: nothing was written down before the run.
+    A bound taken from a run holds for it, whatever it says: nothing was written down before the run. `digest` is that of the
+    run's manifest: a copy under another name is the same run.
     """
     reason = "the bound was measured in this very run, which proves nothing; judge a later run by it"
-    own = [run_id in v.source.runs and v.status in ("met", "exceeded") for v in verdicts]
+    own = [(run_id in v.source.runs or digest in v.measured_in) and v.status in ("met", "exceeded") for v in verdicts]
     return tuple(replace(v, status="unrecorded", reason=reason) if o else v for v, o in zip(verdicts, own, strict=True))
 
 

@@ -54,6 +54,7 @@ def analysis(
     stages: Mapping[str, tuple[int, int]] = STAGES,
     ledger: Iterable[tuple[str, int | None, str, str | None, int]] = (),
     iterations: int = 10,
+    iteration_ms: int = 10,
     distrust: Mapping[str, tuple[str, str]] | None = None,
     tables: Mapping[str, Sequence[Sequence[Any]]] | None = None,
 ) -> Analysis:
@@ -63,13 +64,14 @@ def analysis(
     (instances, ops). `ledger`: (stage, iteration, category, cause, ns). `distrust`: metric -> (level, reason), all
     others are ok. `tables` gives whole tables as rows.
     """
+    length = iteration_ms * MS
     rows: dict[str, Sequence[Sequence[Any]]] = {
         "kinds": [(0, kind, ops, ops * 1000, ops * 1000, nbytes) for kind, (ops, nbytes) in kinds.items()],
         "overlap": [(0, None, *_overlap(pair, *ns)) for pair, ns in (overlap or {}).items()],
         "stages": [(0, path, n, n * 1000, n * 1000, ops, ops, ops * 1000) for path, (n, ops) in stages.items()],
         "windows": [(0, 0, 1_000_000)],
         "ledger": [(0, *cell) for cell in ledger],
-        "iterations": [(i, i * 1000, i * 1000 + 900, 900) for i in range(iterations)],
+        "iterations": [(i, 2 * i * length, (2 * i + 1) * length, length) for i in range(iterations)],
         "trust": [(m, *(distrust or {}).get(m, ("ok", ""))) for m in TRUSTED],
         **(tables or {}),
     }
@@ -91,7 +93,7 @@ def _padded(row: Sequence[Any], width: int) -> tuple[Any, ...]:
     return (*row, *(None for _ in range(width - len(row))))
 
 
-SERIAL = analysis(overlap={"copy|compute": (500, 500, 0)})
+SERIAL = analysis(overlap={"copy|compute": (500, 500, 0)}, iteration_ms=20)
 HIDDEN = analysis(overlap={"copy|compute": (500, 500, 400)})
 
 
@@ -101,7 +103,7 @@ def answer(where: str = "round 0", **changes: Any) -> Answer:
 
 
 def rounds(baseline_ms: Sequence[float], optimized_ms: Sequence[float]) -> tuple[RoundTimes, ...]:
-    """One round for each pair of medians, three iterations each, in alternating order."""
+    """One round for each pair of medians, ten iterations each, in alternating order."""
     pair = ("baseline", "optimized")
     return tuple(
         RoundTimes(i, pair if i % 2 == 0 else pair[::-1], {"baseline": _spread(a), "optimized": _spread(b)})
@@ -110,7 +112,7 @@ def rounds(baseline_ms: Sequence[float], optimized_ms: Sequence[float]) -> tuple
 
 
 def _spread(median_ms: float) -> tuple[int, ...]:
-    return tuple(round(median_ms * MS) + d for d in (-1000, 0, 1000))
+    return tuple(round(median_ms * MS) + d for d in (-1000, *(0,) * 8, 1000))
 
 
 BASE_MS = (20.00, 20.05, 19.95, 20.02, 19.98, 20.04, 19.96, 20.01)
@@ -188,13 +190,21 @@ def run_folder(path: Path, *, key: str = "h100", ok: bool = True, n_rounds: int 
         return ProcessResult("aisp-trace/result/1", "pipeline", "cuda", "default", 0, found)
 
     def recording(name: str) -> Recording:
-        return Recording("nsys", "2025.3", ["nsys"], 0, 1, f"{name}/trace.sqlite", None, results(0))
+        whole = results(0)
+        own = replace(whole, variants=[v for v in whole.variants if v.name == name])
+        command = ["nsys", "profile", *command_of([name], "traced.json"), "--trace"]
+        return Recording("nsys", "2025.3", command, 0, 10**10, f"{name}/trace.sqlite", None, own)
 
-    made = [Round(i, ["python"], 0, 10**9, "2026-01-01T00:00:00Z", results(i)) for i in range(n_rounds)]
+    def round_(i: int) -> Round:
+        result = results(i)
+        command = command_of([v.name for v in result.variants], f"round_{i:02d}.json")
+        return Round(i, command, 0, 10**10, f"2026-01-01T00:{i // 2:02d}:{i % 2 * 30:02d}Z", result)
+
+    made = [round_(i) for i in range(n_rounds)]
     manifest = Manifest(
         schema=RUN_SCHEMA,
         run_id=path.name,
-        created_utc="2026-01-01T00:00:00Z",
+        created_utc="2026-01-01T01:00:00Z",
         workload="pipeline",
         source="builtin",
         command_line=["aisp-trace", "capture", "pipeline"],
@@ -203,7 +213,7 @@ def run_folder(path: Path, *, key: str = "h100", ok: bool = True, n_rounds: int 
         hardware=Hardware(key, "cuda", ["NVIDIA H100"], "580.65", "13.0", "EPYC", 16),
         size="default",
         seed=0,
-        iterations=3,
+        iterations=10,
         warmup=1,
         packages={},
         git={"commit": None, "dirty": None},
@@ -213,3 +223,9 @@ def run_folder(path: Path, *, key: str = "h100", ok: bool = True, n_rounds: int 
     path.mkdir(parents=True)
     write_json(path / MANIFEST, manifest)
     return path
+
+
+def command_of(names: Sequence[str], result: str) -> list[str]:
+    """The command line of one process of the default pipeline."""
+    asked = [word for name in names for word in ("--variant", name)]
+    return ["python3", "-m", "pipeline", *asked, "--iterations", "10", "--warmup", "1", "--result", result]

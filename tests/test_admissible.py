@@ -1,0 +1,615 @@
+"""Every row of the table in docs/verdicts.md, section Admissibility: one good run, and what breaking exactly one thing leads to.
+
+Each case is judged twice: by a claim that the good run meets, and by one that it misses. What is met turns into the row's
+verdict; what is missed stays missed, and says what else is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aisp_trace.analyze.result import Analysis
+from aisp_trace.expectations.accepting.accept import propose
+from aisp_trace.expectations.accepting.derive import Measured, band, fraction
+from aisp_trace.expectations.accepting.occasions import Occasion
+from aisp_trace.expectations.accepting.remeasure import _reading
+from aisp_trace.expectations.claims.load import load_folder
+from aisp_trace.expectations.judging.admissible import CLAIM_ROWS, ROWS
+from aisp_trace.expectations.judging.evidence import gather
+from aisp_trace.expectations.judging.judge import judge
+from aisp_trace.expectations.judging.validity import beforehand
+from aisp_trace.expectations.judging.verdict import Verdict
+from aisp_trace.expectations.model import Bound, Claim, ExpectationFile, Provenance, Source, TimeClaim
+from aisp_trace.tests.judging.build import (
+    HIDDEN,
+    MS,
+    SERIAL,
+    WORK,
+    analysis,
+    command_of,
+    evidence,
+    mechanism,
+    run_folder,
+    time_claim,
+)
+from aisp_trace.traces.run import CommandAnswer, CommandRound, Manifest, Round, Run, Statement, load_run
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+FACTS: Final = {
+    "python": "3.12.3",
+    "torch": "2.11.0+cu130",
+    "cuda": "13.0",
+    "device_name": "NVIDIA H200",
+    "device_uuid": "0123456789abcdef",
+    "driver": "580.65",
+    "processor": "EPYC",
+    "host_threads": 16,
+    "freed_host_memory": "kept",
+}
+COMMIT: Final = "a" * 40
+ELEVEN: Final = {"h2d": (110, 11 * 10**6), "compute": (110, 0), "d2h": (110, 11 * 10**6)}
+
+
+@dataclass(frozen=True)
+class World:
+    """What is judged: a run, its analyses, and what is special about the claim (null: nothing)."""
+
+    manifest: Manifest
+    analyses: Mapping[str, Analysis] = field(default_factory=lambda: {"baseline": SERIAL, "optimized": HIDDEN})
+    claim: Callable[[Any], Any] = lambda claim: claim
+
+
+def rounds_of(world: World, change: Callable[[Round], Round], chosen: Callable[[int], bool]) -> World:
+    """`world` with `change` made to the chosen rounds."""
+    made = [change(r) if chosen(r.index) else r for r in world.manifest.rounds]
+    return replace(world, manifest=replace(world.manifest, rounds=made))
+
+
+def half(index: int) -> bool:
+    return index % 2 == 1
+
+
+def fact(name: str, value: Any) -> Callable[[World], World]:
+    """Another `value` of a fact in half of the rounds."""
+
+    def change(made: Round) -> Round:
+        return replace(made, result=replace(made.result, facts={**made.result.facts, name: value}))
+
+    return lambda world: rounds_of(world, change, half)
+
+
+def each(**changes: Any) -> Callable[[World], World]:
+    """Half of the rounds with other fields."""
+    return lambda world: rounds_of(world, lambda made: replace(made, **changes), half)
+
+
+def last(**changes: Any) -> Callable[[World], World]:
+    """The last round with other fields."""
+    return lambda world: rounds_of(
+        world, lambda made: replace(made, **changes), lambda i: i == len(world.manifest.rounds) - 1
+    )
+
+
+def recording(**changes: Any) -> Callable[[World], World]:
+    """The optimized variant's recording with other fields."""
+
+    def broken(world: World) -> World:
+        base, other = world.manifest.variants
+        assert other.recording is not None
+        variants = (base, replace(other, recording=replace(other.recording, **changes)))
+        return replace(world, manifest=replace(world.manifest, variants=variants))
+
+    return broken
+
+
+def word(old: str, new: str) -> Callable[[World], World]:
+    """Another word in the commands of half of the rounds."""
+
+    def change(made: Round) -> Round:
+        return replace(made, command=[new if part == old else part for part in made.command])
+
+    return lambda world: rounds_of(world, change, half)
+
+
+def results(change: Callable[..., Any], chosen: Callable[[int], bool] = lambda index: True) -> Callable[[World], World]:
+    """`change` made to the optimized variant's result in the chosen rounds, and in its recording (round -1)."""
+
+    def process(found: Any) -> Any:
+        return replace(found, variants=[change(v) if v.name == "optimized" else v for v in found.variants])
+
+    def broken(world: World) -> World:
+        world = rounds_of(world, lambda made: replace(made, result=process(made.result)), chosen)
+        if not chosen(-1):
+            return world
+        own = world.manifest.variants[1].recording
+        assert own is not None
+        return recording(result=process(own.result))(world)
+
+    return broken
+
+
+def everywhere(change: Callable[[Any], Any]) -> Callable[[World], World]:
+    """`change` made to every result of the run."""
+
+    def process(found: Any) -> Any:
+        return replace(found, variants=[change(v) for v in found.variants])
+
+    def broken(world: World) -> World:
+        world = rounds_of(world, lambda made: replace(made, result=process(made.result)), lambda _: True)
+        kept = []
+        for variant in world.manifest.variants:
+            assert variant.recording is not None
+            kept.append(
+                replace(variant, recording=replace(variant.recording, result=process(variant.recording.result)))
+            )
+        return replace(world, manifest=replace(world.manifest, variants=kept))
+
+    return broken
+
+
+def traced(**changes: Any) -> Callable[[World], World]:
+    """The optimized variant with another analysis."""
+    known: dict[str, Any] = {"overlap": {"copy|compute": (500, 500, 400)}, **changes}
+    return lambda world: replace(world, analyses={**world.analyses, "optimized": analysis(**known)})
+
+
+def only_rounds(*indices: int) -> Callable[[World], World]:
+    def broken(world: World) -> World:
+        made = [r for r in world.manifest.rounds if r.index in indices]
+        return replace(world, manifest=replace(world.manifest, rounds=made))
+
+    return broken
+
+
+def of_manifest(**changes: Any) -> Callable[[World], World]:
+    return lambda world: replace(world, manifest=replace(world.manifest, **changes))
+
+
+def lifted_clock(world: World) -> World:
+    def row(most: str) -> list[dict[str, str]]:
+        return [{"index": "0", "clocks_sm": "345 MHz", "clocks_max_sm": most}]
+
+    clocks = {"before": row("1980 MHz"), "after": row("1410 MHz")}
+    return of_manifest(hardware=replace(world.manifest.hardware, clocks=clocks))(world)
+
+
+def one_order(world: World) -> World:
+    """Rounds 0 and 1 in one order: the plan alternates."""
+
+    def change(made: Round) -> Round:
+        return replace(made, result=replace(made.result, variants=list(made.result.variants)[::-1]))
+
+    return rounds_of(world, change, lambda index: index == 1)
+
+
+def no_work(world: World) -> World:
+    nothing = replace(WORK, items=0, flops=0, input_bytes=0, output_bytes=0)
+    return everywhere(lambda v: replace(v, work=nothing))(world)
+
+
+def nothing_traced(world: World) -> World:
+    """No operation, no stage; nor is a copy predicted, which would contradict the trace by itself."""
+    world = everywhere(lambda v: replace(v, work=replace(WORK, moved_bytes={})))(world)
+    return traced(kinds={}, stages={"iteration": (10, 0)})(world)
+
+
+def slow_recording(world: World) -> World:
+    """A recording that takes a hundred times as long, with a trace that agrees with it."""
+    world = recording(wall_ns=10**12)(world)
+    world = results(lambda v: replace(v, iterations_ns=[1000 * MS] * 10), lambda i: i == -1)(world)
+    return traced(iteration_ms=1000)(world)
+
+
+def pair(optimized: str, *, wall: float = 0.5, same: bool = False) -> Callable[[World], World]:
+    """The run as a pair of commands that say nothing of their work; `wall` is the optimized processes' share of 2 s."""
+
+    def made(world: World) -> World:
+        start = {r.index: r.started_utc for r in world.manifest.rounds}
+        said = CommandAnswer((), (Statement(1, "texts", "x"),) if same else ())
+        commands = [
+            CommandRound(
+                i,
+                name,
+                words.split(),
+                0,
+                round(2e9 * share * (1 + i % 3 * 1e-4)),
+                start[i],
+                said,
+                commit=COMMIT,
+                tree="clean",
+            )
+            for i in range(8)
+            for name, words, share in (("baseline", "python a.py", 1), ("optimized", optimized, wall))[:: 1 - i % 2 * 2]
+        ]
+        variants = [replace(v, recording=None) for v in world.manifest.variants]
+        changed: dict[str, Any] = {
+            "source": "pair",
+            "rounds": (),
+            "commands": commands,
+            "timed": "processes",
+            "variants": variants,
+        }
+        limits = {"baseline": 1e5, "optimized": 1e5}
+        return replace(
+            world,
+            manifest=replace(world.manifest, **changed),
+            analyses={},
+            claim=lambda claim: replace(claim, max_ms=limits, ratio=Bound(claim.ratio.minimum, None)),
+        )
+
+    return made
+
+
+def faster_by(world: World, pair_of: Callable[[World], World], factor: float) -> World:
+    """A pair whose missed claim asks for more than `factor`."""
+    made = pair_of(world)
+    inner = made.claim
+
+    def claim(asked: TimeClaim) -> TimeClaim:
+        found: TimeClaim = inner(asked)
+        assert found.ratio.minimum is not None
+        return replace(found, ratio=Bound(found.ratio.minimum * factor, None)) if found.ratio.minimum >= 3 else found
+
+    return replace(made, claim=claim)
+
+
+def measured_before(**changes: Any) -> Callable[[World], World]:
+    """A claim whose bound was measured under other circumstances."""
+    then = replace(Provenance(COMMIT[:12], "580.65", "2.11.0"), **changes)
+    return lambda world: replace(world, claim=lambda claim: replace(claim, provenance=then))
+
+
+def edited(world: World) -> World:
+    """Bounds of 1.5 and 3 where accepting would have left room below 2 and 3.5: a tenth or so."""
+
+    def claim(asked: Any) -> TimeClaim:
+        found: TimeClaim = asked
+        value = 2.0 if asked.ratio.minimum < 2 else 3.5
+        text = f"accepted: {value:g} ({value - 0.02:g} to {value + 0.02:g}) over 8 rounds"
+        return replace(found, source=Source("measured", "pipeline-0", text))
+
+    return replace(world, claim=claim)
+
+
+def edited_count(world: World) -> World:
+    """A count of operations, which accepting takes as it is, allowed ten more; the missed one allows fewer than there are."""
+    source = Source("measured", "pipeline-0", "accepted: 30 over 10 iterations")
+
+    def claim(asked: Any) -> Claim:
+        most = 40.0 if asked.ratio.minimum < 2 else 29.0
+        return replace(mechanism("ops.count", high=most, of="all"), source=source, unit="count")
+
+    return replace(world, claim=claim)
+
+
+def copied(world: World) -> World:
+    """The very run that the bound was measured in, under another name and another day of completion."""
+    then = Provenance(commit=COMMIT[:12], evidence=(world.manifest.digest,))
+    renamed = replace(world.manifest, run_id="pipeline-7", created_utc="2026-03-01T00:00:00Z")
+    return replace(world, manifest=renamed, claim=lambda claim: replace(claim, provenance=then))
+
+
+NAMED, OBJECTION = "met", "inconclusive"
+
+CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
+    (
+        "device",
+        "another name",
+        fact("device_name", "NVIDIA A100"),
+        OBJECTION,
+        "the device is NVIDIA H200 in round 0 and",
+    ),
+    ("device", "another card", fact("device_uuid", "f" * 16), OBJECTION, "the device's identity is"),
+    ("device", "another processor", fact("processor", "Xeon"), OBJECTION, "the processor is EPYC in round 0 and Xeon"),
+    ("versions", "another torch", fact("torch", "2.10.0"), OBJECTION, "torch is 2.11.0+cu130 in round 0 and 2.10.0 in"),
+    ("versions", "another Python", fact("python", "3.11.2"), OBJECTION, "the version of Python is 3.12.3"),
+    ("driver", "in half of the processes", fact("driver", "570.1"), OBJECTION, "and 570.1 in round 1"),
+    (
+        "settings",
+        "fewer threads",
+        fact("host_threads", 1),
+        OBJECTION,
+        "the number of host threads is 16 in round 0 and 1",
+    ),
+    ("clock limits", "lowered on the way", lifted_clock, OBJECTION, "clocks_max_sm of GPU 0 is 1980 MHz"),
+    ("sources", "another commit", each(commit="b" * 40), OBJECTION, "commit is aaaaaaaa"),
+    (
+        "sources",
+        "half of the trees changed",
+        each(tree="0123"),
+        OBJECTION,
+        "tree of the sources is clean in round 0 and 0123",
+    ),
+    (
+        "commands",
+        "other warm-up",
+        word("1", "50"),
+        OBJECTION,
+        "is '--warmup 1' in round 0 and '--warmup 50' in round 1",
+    ),
+    ("commands", "another program", word("pipeline", "pipeline2"), OBJECTION, "'-m pipeline' in round 0"),
+    (
+        "commands",
+        "another one recorded",
+        recording(command=["nsys", "python3", "-m", "other", "--variant", "optimized", "--trace"]),
+        OBJECTION,
+        "in the recording of optimized",
+    ),
+    (
+        "iterations",
+        "fewer in some rounds",
+        results(lambda v: replace(v, iterations_ns=list(v.iterations_ns)[:6]), lambda i: i > 3),
+        OBJECTION,
+        "timed iterations of optimized is 10 in round 0 and 6 in round 4",
+    ),
+    ("rounds", "eight chosen of twelve", only_rounds(0, 2, 3, 5, 7, 8, 10, 11), OBJECTION, "the run has 0, 2, 3, 5, 7"),
+    (
+        "rounds",
+        "more than planned",
+        only_rounds(*range(9)),
+        OBJECTION,
+        "after 9 rounds, and the plan has a verdict after 8, 12",
+    ),
+    ("rounds", "not in the plan's order", one_order, OBJECTION, "round 1 ran in the order baseline, optimized"),
+    ("times", "years apart", last(started_utc="2029-01-01T00:00:00Z"), OBJECTION, "made on different occasions"),
+    ("times", "back in time", last(started_utc="2025-12-31T00:00:00Z"), OBJECTION, "before round 10 at 2026-01-01"),
+    (
+        "times",
+        "after the end",
+        of_manifest(created_utc="2026-01-01T00:00:30Z"),
+        OBJECTION,
+        "after the run was complete",
+    ),
+    ("times", "no time", last(started_utc="tomorrow"), OBJECTION, "at no time that can be read"),
+    ("wall time", "shorter than its iterations", last(wall_ns=MS), OBJECTION, "of iterations and lasted 1 ms"),
+    ("exit codes", "a recording that failed", recording(exit_code=139), OBJECTION, "ended with exit code 139"),
+    (
+        "recordings",
+        "of another variant",
+        recording(command=("nsys", *command_of(["baseline"], "traced.json"), "--trace")),
+        OBJECTION,
+        "asked for baseline and is answered for optimized",
+    ),
+    ("trace files", "the baseline's file", recording(trace="baseline/trace.sqlite"), OBJECTION, "are one trace"),
+    ("trace files", "the baseline's content", recording(trace_sha256="baseline"), OBJECTION, "are one trace"),
+    ("trace iterations", "one too many", traced(iterations=11, kinds=ELEVEN), OBJECTION, "has 11 iterations, and its"),
+    (
+        "trace times",
+        "twice as long",
+        traced(iteration_ms=20),
+        OBJECTION,
+        "takes 20 ms in its trace, and its process timed 10 ms",
+    ),
+    ("recording cost", "a hundred times slower", slow_recording, OBJECTION, "takes 100 times as long when recorded"),
+    ("no work stated", "all zero", no_work, "invalid", "states no work at all"),
+    (
+        "no work traced",
+        "an empty iteration",
+        nothing_traced,
+        "invalid",
+        "holds neither an operation of the device nor a stage",
+    ),
+    (
+        "idle command",
+        "echo",
+        lambda world: faster_by(world, pair("echo fast"), 1.0),
+        OBJECTION,
+        "optimized is `echo fast`, which does no work",
+    ),
+    ("idle command", "in a shell", pair("env A=1 /bin/true"), OBJECTION, "which does no work"),
+    (
+        "idle command",
+        "far too fast",
+        lambda world: faster_by(world, pair("python b.py", wall=0.005), 1000),
+        OBJECTION,
+        "of the time of one of baseline, and says nothing of its work",
+    ),
+    ("circumstances", "a newer driver", measured_before(driver="570.1"), NAMED, "driver 570.1 then, 580.65 now"),
+    ("circumstances", "another torch", measured_before(torch="2.10.0"), NAMED, "torch 2.10.0 then, 2.11.0 now"),
+    (
+        "circumstances",
+        "another commit",
+        measured_before(commit="b" * 12),
+        NAMED,
+        "commit bbbbbbbbbbbb then, aaaaaaaaaaaa now",
+    ),
+    ("edited bound", "a looser ratio", edited, OBJECTION, "the bound was edited by hand: its minimum is"),
+    ("edited bound", "another count", edited_count, OBJECTION, "the bound was edited by hand: its maximum is"),
+    ("same run", "under another name", copied, "unrecorded", "measured in this very run"),
+]
+
+
+@pytest.fixture(name="good")
+def _good(tmp_path: Path) -> World:
+    """Twelve rounds of the default run, on a machine and a commit that every process names."""
+    manifest = load_run(run_folder(tmp_path / "pipeline-1", n_rounds=12)).manifest
+    made = [replace(r, commit=COMMIT, tree="clean", result=replace(r.result, facts=FACTS)) for r in manifest.rounds]
+    variants = []
+    for variant in manifest.variants:
+        own = variant.recording
+        assert own is not None and own.result is not None
+        result = replace(own.result, facts=FACTS)
+        own = replace(own, commit=COMMIT, tree="clean", trace_sha256=variant.name, result=result)
+        variants.append(replace(variant, recording=own))
+    known: dict[str, Any] = {
+        "packages": {"torch": "2.11.0"},
+        "git": {"commit": COMMIT, "dirty": False},
+        "looks": (8, 12),
+    }
+    return World(replace(manifest, rounds=made, variants=variants, **known))
+
+
+def judged(world: World, low: float) -> tuple[Verdict, ...]:
+    """As `check` does it; by a claim of at least `low`."""
+    claim = world.claim(time_claim(low, None, source=Source("measured", "pipeline-0", "by hand"), provenance=None))
+    shown = gather(Run(Path("run"), world.manifest), world.analyses)
+    found = judge([ExpectationFile("h100", (claim,))], shown)
+    return beforehand(found, shown.run_id, world.manifest.digest)
+
+
+def test_the_good_run_is_met_and_nothing_is_said(good: World) -> None:
+    plain = [v.reason for v in judged(World(evidence_alone(good)), 1.5)]
+    found = judged(good, 1.5)
+    assert [v.status for v in found] == ["met"] * 3
+    assert [v.reason for v in found] == plain
+    assert judged(good, 3.0)[0].status == "missed"
+
+
+def evidence_alone(world: World) -> Manifest:
+    """The manifest as older versions wrote it: without facts, sources, digests and looks."""
+    manifest = world.manifest
+    made = [replace(r, commit=None, tree=None, result=replace(r.result, facts={})) for r in manifest.rounds]
+    return replace(manifest, rounds=made, looks=(), git={"commit": None, "dirty": None})
+
+
+@pytest.mark.parametrize(("breaks", "status", "words"), [c[2:] for c in CASES], ids=[f"{c[0]}: {c[1]}" for c in CASES])
+def test_each_row(good: World, breaks: Callable[[World], World], status: str, words: str) -> None:
+    broken = breaks(good)
+    for verdict in judged(broken, 1.5):
+        assert verdict.status == status, verdict.reason
+        assert words in verdict.reason
+    missed = judged(broken, 3.0)[0]
+    assert missed.status == "missed", missed.reason
+    assert words in missed.reason or status == "unrecorded"
+
+
+def test_the_table_the_rows_and_the_cases_are_one_list() -> None:
+    text = (ROOT / "docs" / "verdicts.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Admissibility\n")[2].partition("\n## ")[0]
+    table = re.findall(r"^\| ([a-z ]+) \|", section, re.MULTILINE)
+    assert table == ["check", *ROWS]
+    assert list(dict.fromkeys(row for row, *_ in CASES)) == list(ROWS)
+
+
+def test_a_tree_that_is_changed_in_every_process_is_named_and_blocks_nothing(good: World) -> None:
+    world = rounds_of(good, lambda made: replace(made, tree="0123"), lambda _: True)
+    variants = [replace(v, recording=replace(v.recording, tree="0123")) for v in world.manifest.variants if v.recording]
+    world = replace(world, manifest=replace(world.manifest, variants=variants))
+    for low, status in ((1.5, "met"), (3.0, "missed")):
+        found = judged(world, low)[0]
+        assert found.status == status
+        assert "every process ran from a tree with changes (digest 0123)" in found.reason
+
+
+def test_commands_that_state_equal_work_may_be_as_fast_as_they_are(good: World) -> None:
+    """A hundred times faster, and verified: nothing to object to."""
+    world = pair("python b.py", wall=0.005, same=True)(good)
+    assert judged(world, 1.5)[0].status == "met"
+
+
+@pytest.mark.parametrize(
+    ("command", "idle"),
+    [
+        ("echo fast", True),
+        ("sleep 0", True),
+        ("sleep 1", False),
+        ("env X=1 printf hello", True),
+        ("python3 echo", False),
+    ],
+)
+def test_what_counts_as_a_program_that_does_nothing(good: World, command: str, idle: bool) -> None:
+    assert (judged(pair(command)(good), 1.5)[0].status == "inconclusive") is idle
+
+
+def test_a_shell_is_as_idle_as_what_it_runs(good: World) -> None:
+    for script, idle in (("true; echo done", True), ("true && python x.py", False)):
+        world = pair("sh")(good)
+        made = [
+            replace(c, command=["sh", "-c", script]) if c.variant == "optimized" else c for c in world.manifest.commands
+        ]
+        world = replace(world, manifest=replace(world.manifest, commands=made))
+        assert (judged(world, 1.5)[0].status == "inconclusive") is idle
+
+
+def test_a_manifest_may_hold_anything_where_it_is_free_to(good: World) -> None:
+    """Facts and clocks have no schema: what is no text or number is compared, cut and never a crash."""
+    clocks = {"before": [{"index": [], "limit": {}}], "after": [{"index": [], "limit": 1}, 5], "x": "text", "y": None}
+    world = of_manifest(hardware=replace(good.manifest.hardware, clocks=clocks))(fact("torch", ["x" * 1000])(good))
+    found = judged(world, 1.5)[0]
+    assert found.status == "inconclusive" and "limit of GPU []" in found.reason and len(found.reason) < 500
+
+
+def test_a_pair_keeps_its_doubt_beside_an_objection(good: World) -> None:
+    reason = judged(pair("echo fast")(good), 1.5)[0].reason
+    assert reason.count("nobody verified") == 1
+
+
+def test_the_digest_is_of_what_was_measured(good: World) -> None:
+    manifest = good.manifest
+    same = replace(manifest, run_id="other", created_utc="2027-01-01T00:00:00Z", notes=("x",))
+    assert same.digest == manifest.digest
+    assert replace(manifest, variants=[replace(v, recording=None) for v in manifest.variants]).digest == manifest.digest
+    for other in (only_rounds(*range(11)), last(wall_ns=5), last(started_utc=""), of_manifest(size="tiny")):
+        assert other(good).manifest.digest != manifest.digest
+    recorded = replace(manifest, rounds=())  # recordings alone are a measurement, too
+    assert recorded.digest not in (manifest.digest, recording(wall_ns=5)(World(recorded)).manifest.digest)
+
+
+def test_accept_takes_no_bound_from_a_run_with_an_objection(good: World) -> None:
+    def refusals(world: World) -> str:
+        occasion = Occasion(gather(Run(Path("run"), world.manifest), world.analyses), world.manifest)
+        return "; ".join(r.text for r in propose([occasion], ExpectationFile("h100", ()), allow_loosen=True).refusals)
+
+    assert refusals(good) == ""
+    assert "the driver is 580.65" in refusals(fact("driver", "570.1")(good))
+
+
+def test_accepted_bounds_remember_their_evidence(good: World) -> None:
+    occasion = Occasion(gather(Run(Path("run"), good.manifest), good.analyses), good.manifest)
+    claim = propose([occasion], ExpectationFile("h100", ())).claims[0]
+    assert claim.provenance is not None
+    assert claim.provenance.evidence == (good.manifest.digest,)
+
+
+# --- bounds that nobody edited ----------------------------------------------------------------------------------------
+
+
+def objected(claim: Claim) -> list[str]:
+    return [found.text for found in CLAIM_ROWS["edited bound"](claim, evidence())]
+
+
+def test_no_bound_of_the_package_was_edited() -> None:
+    found = [c for f in load_folder(ROOT / "expectations", "option").files for c in f.claims]
+    assert sum(c.source.text.startswith("accepted: ") for c in found) > 40
+    assert [text for claim in found for text in objected(claim)] == []
+
+
+@st.composite
+def occasions(draw: st.DrawFn, most: float) -> list[Measured]:
+    found = []
+    for _ in range(draw(st.integers(1, 4))):
+        value = draw(st.floats(0.001, most))
+        low, high = value * draw(st.floats(0.5, 1)), min(value * draw(st.floats(1, 2)), most)
+        found.append(Measured(value, low, max(high, value), 8, "rounds", high - low))
+    return found
+
+
+def accepted(found: list[Measured]) -> Source:
+    more = [f"and {len(found) - 3} earlier runs"] if len(found) > 3 else []
+    return Source("measured", "run-1", "accepted: " + "; ".join([*map(_reading, found[-3:]), *more]))
+
+
+@given(occasions(1000.0))
+def test_the_room_that_accepting_leaves_is_never_objected_to(found: list[Measured]) -> None:
+    if len(found) > 3:  # the text has the last three: what they exclude cannot be told from the others
+        found = [found[-1]] * 4
+    assert objected(time_claim(source=accepted(found), ratio=band(found))) == []
+    assert (
+        objected(mechanism("bandwidth.gb_per_s", of="h2d", unit="GB/s", source=accepted(found), bound=band(found)))
+        == []
+    )
+
+
+@given(occasions(1.0))
+def test_the_room_of_a_fraction_is_never_objected_to(found: list[Measured]) -> None:
+    if len(found) > 3:
+        found = [found[-1]] * 4
+    assert objected(mechanism(source=accepted(found), bound=fraction(found, 0.0))) == []
