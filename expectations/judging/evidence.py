@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ...analyze.result import Analysis
 from ...traces.errors import InputError
-from ...traces.run import Output, ProcessResult, Run, VariantResult, Work
+from ...traces.run import Output, ProcessResult, Proof, Run, VariantResult, Work
 from .commands import PAIR, Stated, command_times, stated
 
 COMMAND = "command"
@@ -31,7 +31,7 @@ class RoundTimes:
 class Answer:
     """What one process said of one variant: `where` names the process ("round 3", "the recording").
 
-    `inputs` are workload, device, size and seed, in this order.
+    `inputs` are workload, device, size and seed, in this order. `proof` is null where the harness gave none.
     """
 
     where: str
@@ -39,6 +39,7 @@ class Answer:
     timer: str
     work: Work
     output: Output
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
 
 def _answer(where: str, process: ProcessResult, result: VariantResult) -> Answer:
     inputs = (process.workload, process.device, process.size, process.seed)
-    return Answer(where, inputs, result.timer, result.work, result.output)
+    return Answer(where, inputs, result.timer, result.work, result.output, result.proof)
 
 
 def _times(run: Run, where: str, result: VariantResult) -> tuple[int, ...]:
