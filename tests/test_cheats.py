@@ -391,7 +391,7 @@ def test_an_honest_variant_is_not_accused(variant: type[Honest], traced: bool) -
     assert list(result.proof.compared) == ([ITERATIONS - 1] if traced else [1, 2])
     assert (result.proof.fresh, result.proof.reuse) == ((False, proof.RECORDED) if traced else (True, None))
     start, end = result.timed_ns
-    assert 0 < sum(result.iterations_ns) <= end - start < time.perf_counter_ns()
+    assert 0 < sum(result.iterations_ns) <= end - start
 
 
 @pytest.mark.parametrize("variant", CHEATS)

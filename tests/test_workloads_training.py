@@ -64,7 +64,7 @@ def test_a_right_variant_is_verified(variant: Callable[[Training], Variant], pro
     output = result_of(variant, problem).output
     assert output.ok
     assert output.error is not None
-    assert 0 < output.error < output.tolerance / 4
+    assert 0 < output.error < output.tolerance / 2
 
 
 def test_every_output_has_a_tighter_tolerance_in_fp32(problem: Training) -> None:
@@ -119,8 +119,8 @@ def test_weights_in_products_are_those_of_the_model(problem: Training) -> None:
     assert products == TINY.layers * 12 * TINY.width**2
 
 
-def test_inputs_follow_the_seed(problem: Training) -> None:
-    again, other = Training(CPU, "tiny", 0), Training(CPU, "tiny", 1)
+def test_inputs_follow_the_seed() -> None:
+    problem, again, other = (Training(CPU, "tiny", seed) for seed in (0, 0, 1))
     assert torch.equal(problem.batch(1), again.batch(1))
     assert not torch.equal(problem.batch(1), other.batch(1))
     assert not torch.equal(problem.batch(0), problem.batch(1))

@@ -83,7 +83,10 @@ _CLOCKS: Final[Sequence[tuple[Any, str, Any]]] = (
 
 
 class Witness:
-    """What one variant is held to in this process, and what was seen of it. Made before the variant, from the problem alone."""
+    """What one variant is held to in this process, and what was seen of it. Made before the variant, from the problem alone.
+
+    A long class because every method adds to one list of objections about one variant, in the order of its iterations.
+    """
 
     def __init__(self, problem: Problem, name: str, iterations: int, recorded: bool) -> None:
         self._problem, self._name, self._recorded = problem, name, recorded

@@ -148,9 +148,11 @@ FP32: Final = Tolerance(
 """Of the losses of what trains in fp32."""
 
 PROGRESS: Final = Tolerance(
-    bound=2e-2,
+    bound=5e-2,
     reason=(
-        "of how far each tensor of weights moved; bf16 turns the direction of some elements but not their number (seen: 2e-3), "
+        "of how far each tensor of weights moved; bf16 turns the direction of some elements but not their "
+        "number (in 100 draws of the smallest size: "
+        "2e-3 in the middle, 1.5e-2 at most), "
         "while one tensor of 80 that does not learn makes 0.1, and no weight decay as much"
     ),
 )
