@@ -16,7 +16,7 @@ from typing import Any
 
 from ..traces.errors import InputError, RecorderError, WorkloadError
 from ..traces.output import is_disk_error, reason
-from ..traces.run import SCHEMA, Hardware, Manifest, ProcessResult, Recording, Round, Variant
+from ..traces.run import HARNESS, SCHEMA, Hardware, Manifest, ProcessResult, Recording, Round, Variant
 from . import host, pair_rounds
 from .answer import ANSWER
 from .compare import differences
@@ -203,6 +203,7 @@ def _manifest(
         rounds=rounds,
         notes=notes,
         looks=plan.looks,
+        harness=HARNESS if plan.source in ("builtin", "file") else 1,
     )
 
 

@@ -34,7 +34,7 @@ ENTRY = Entry(
 
 
 class Requests(Problem):
-    """The requests and the weights; all variants get the same."""
+    """The requests and the weights; all variants get the same, with other values before every timed iteration."""
 
     tolerance = Tolerance(bound=1e-4, reason="fp32 sums of 512 terms, in two different orders")
 
@@ -65,12 +65,8 @@ class Scores(Variant):
         self.scores = torch.empty_like(problem.requests)
 
     def outputs(self) -> Sequence[torch.Tensor]:
-        """Compared with the reference, after the iterations and once more after they were overwritten."""
+        """Compared with the reference, after iterations that no variant knows, and once more after they were overwritten."""
         return [self.scores]
-
-    def work(self) -> Work:
-        """The problem's."""
-        return self.problem.work()
 
 
 class OneByOne(Scores):

@@ -28,7 +28,7 @@ from aisp_trace.tests.test_workloads_training import SkipsTheLastStep
 from aisp_trace.traces.run import VariantResult, Work
 from aisp_trace.workloads import multiple_unoptimized
 from aisp_trace.workloads.integrated_kv_cache import Decode
-from aisp_trace.workloads.interface import Program, Variant
+from aisp_trace.workloads.interface import Problem, Program, Variant
 from aisp_trace.workloads.measure import measure
 
 CPU: Final = torch.device("cpu")
@@ -40,8 +40,8 @@ Make = Callable[[Any], Variant]
 class As(Variant):
     """Another variant, to be broken in one place."""
 
-    def __init__(self, inner: Variant) -> None:
-        self.inner = inner
+    def __init__(self, inner: Variant, problem: Problem) -> None:
+        self.inner, self.problem = inner, problem
 
     def prepare(self) -> None:
         self.inner.prepare()
@@ -58,8 +58,11 @@ class As(Variant):
     def scratch(self) -> Sequence[torch.Tensor]:
         return self.inner.scratch()
 
-    def work(self) -> Work:
-        return self.inner.work()
+    def buffers(self) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
+        return self.inner.buffers()
+
+    def moves(self) -> Mapping[str, int | None]:
+        return self.inner.moves()
 
     def close(self) -> None:
         self.inner.close()
@@ -78,15 +81,14 @@ class OnlyOnce(As):
 
 class AdmitsLess(As):
     def work(self) -> Work:
-        work = super().work()
+        work = self.problem.work()
         return dataclasses.replace(work, items=work.items // 2, flops=work.flops // 2)
 
 
 class Mispredicts(As):
-    def work(self) -> Work:
-        work = super().work()
-        announced = (work.moved_bytes["h2d"] or 0) + MEBIBYTE
-        return dataclasses.replace(work, moved_bytes={**work.moved_bytes, "h2d": announced})
+    def moves(self) -> Mapping[str, int | None]:
+        predicted = {**self.problem.work().moved_bytes, **self.inner.moves()}
+        return {**predicted, "h2d": (predicted["h2d"] or 0) + MEBIBYTE}
 
 
 WRONG: Final[Mapping[str, Make]] = {
@@ -107,9 +109,9 @@ def answer(workload: str, kind: str) -> VariantResult:
     right = program.variants["optimized"]
     broken: Mapping[str, Make] = {
         "wrong output": WRONG[workload],
-        "hidden less work": lambda problem: OnlyOnce(right(problem)),
-        "admitted less work": lambda problem: AdmitsLess(right(problem)),
-        "mispredicted bytes": lambda problem: Mispredicts(right(problem)),
+        "hidden less work": lambda problem: OnlyOnce(right(problem), problem),
+        "admitted less work": lambda problem: AdmitsLess(right(problem), problem),
+        "mispredicted bytes": lambda problem: Mispredicts(right(problem), problem),
     }
     program = dataclasses.replace(program, variants={**program.variants, "optimized": broken[kind]})
 

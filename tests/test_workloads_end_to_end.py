@@ -32,7 +32,7 @@ ITERATIONS = "10"
 BROKEN = {
     "wrong output": "differs from the float64",
     "hidden less work": "output elements unwritten",
-    "admitted less work": "required work differs: items",
+    "admitted less work": "states other required work than its problem: items",
     "mispredicted bytes": "h2d bytes per iteration, but its trace shows",
 }
 

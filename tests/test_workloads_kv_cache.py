@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -67,11 +67,11 @@ def test_every_size_fits_the_rules(device: str, size: str) -> None:
 
 
 def test_float64_has_no_tie_that_fp32_could_break() -> None:
-    logits, tokens = (t for t in Decoder(CPU, "tiny", 3)._reference)
+    logits, tokens = Decoder(CPU, "tiny", 3)._in_float64()
     best = logits.topk(2).values
     assert float((best[..., 0] - best[..., 1]).min() / logits.std()) > kv.MARGIN
     assert torch.equal(tokens, logits.argmax(-1).double())
-    assert not torch.equal(Decoder(CPU, "tiny", 4)._reference[0], logits), "the text follows the seed"
+    assert not torch.equal(Decoder(CPU, "tiny", 4)._in_float64()[0], logits), "the text follows the seed"
 
 
 def test_a_tie_everywhere_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ def moved(monkeypatch: pytest.MonkeyPatch, variant: Variant) -> tuple[dict[str, 
 def test_predicted_bytes_are_those_the_stages_carry(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     made = VARIANTS[name](Decoder(CPU, "tiny", 0))
     found, names = moved(monkeypatch, made)
-    assert {kind: n for kind, n in made.work().moved_bytes.items() if n} == found
+    assert {kind: n for kind, n in made.moves().items() if n} == found
     assert (found != {}) == (name == "pooled")
     extra = {"optimized": {"replay"}, "paged": {"gather"}, "pooled": {"prefetch", "handoff"}}
     assert names == {"qkv", "append", "attention", "project", "sample"} | extra.get(name, set())
@@ -158,12 +158,12 @@ def test_pooled_moves_every_layer_s_cold_tokens_once_a_token(monkeypatch: pytest
 
 def test_mispredicted_bytes_contradict_the_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     class Mispredicts(Decode):
-        def work(self) -> Work:
-            return dataclasses.replace(super().work(), moved_bytes={"h2d": 0, "d2h": 0})
+        def moves(self) -> Mapping[str, int | None]:
+            return {"h2d": 0, "d2h": 0}
 
     made = Mispredicts(Decoder(CPU, "tiny", 0), kv.pooled)
     found, _ = moved(monkeypatch, made)
-    assert found != {kind: n for kind, n in made.work().moved_bytes.items() if n}
+    assert found != {kind: n for kind, n in made.moves().items() if n}
 
 
 # -- deliberately wrong variants ---------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ class NoPrefetch(Pooled):
     """Computes on what the buffer happens to hold."""
 
     def _fetch(self, layer: int) -> None:
-        self.buffers[layer % kv_caches.BUFFERS].zero_()
+        self.visits[layer % kv_caches.BUFFERS].zero_()
 
 
 class FetchesOnce(Pooled):

@@ -94,6 +94,9 @@ class Allocator:
     segments_freed: int | None = None
 
 
+HARNESS: Final = 2
+"""The version of what times a workload's iterations (`Manifest.harness`): each timed iteration has inputs of its own."""
+
 ADDED: Final = {"added": True}
 """Marks a key that documents of this schema may lack, because they were written before it existed: it has a default."""
 

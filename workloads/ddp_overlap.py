@@ -139,6 +139,30 @@ class DataParallel(Problem):
             self.ranks.barrier()
         self.ranks.barrier()
 
+    def agree(self, number: int) -> int:
+        """Rank 0's number: all ranks draw the same batch, and are examined after the same iterations."""
+        return self.ranks.agree(number)
+
+    def inputs(self) -> Sequence[torch.Tensor]:
+        """The whole batch, of which every rank holds a copy. The weights stay: an iteration is always the same step."""
+        return [self.batch, self.target]
+
+    def to_compare(self, outputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """Gradients, weights, and for every weight the largest difference between any two ranks. All ranks call it together."""
+        count = len(self.parameters)
+        if len(outputs) < count:
+            outputs = [
+                *outputs,
+                *(p.detach() for p in self.parameters),
+            ]  # what is missing is missed, but by all ranks alike
+        rows = []
+        for p in outputs[-count:]:
+            highest, lowest = p.clone(), p.clone()
+            self.ranks.all_reduce(highest, dist.ReduceOp.MAX).wait()
+            self.ranks.all_reduce(lowest, dist.ReduceOp.MIN).wait()
+            rows.append((highest - lowest).max())
+        return [*outputs, torch.stack(rows)]
+
     def reference(self) -> Iterator[torch.Tensor]:
         """Gradients, then new weights, of the whole batch in float64; then no difference between ranks."""
         parameters = [p.double().requires_grad_() for p in self.start]
@@ -225,22 +249,7 @@ class Baseline(Variant):
         return [p.grad for p in self.problem.parameters if p.grad is not None]
 
     def outputs(self) -> Sequence[torch.Tensor]:
-        """Called by all ranks, since each must say what its weights are."""
-        parameters = [p.detach() for p in self.problem.parameters]
-        return [*self._gradients(), *parameters, self._differences(parameters)]
-
-    def _differences(self, parameters: Sequence[torch.Tensor]) -> torch.Tensor:
-        """For every parameter the largest difference between any two ranks, of any element."""
-        rows = []
-        for p in parameters:
-            highest, lowest = p.clone(), p.clone()
-            self.ranks.all_reduce(highest, dist.ReduceOp.MAX).wait()
-            self.ranks.all_reduce(lowest, dist.ReduceOp.MIN).wait()
-            rows.append((highest - lowest).max())
-        return torch.stack(rows)
-
-    def work(self) -> Work:
-        return self.problem.work()
+        return [*self._gradients(), *(p.detach() for p in self.problem.parameters)]
 
     def close(self) -> None:
         for p in self.problem.parameters:

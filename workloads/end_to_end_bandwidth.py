@@ -35,6 +35,7 @@ import torch
 from ..capture.stages import stage
 from ..traces.run import Work
 from .catalog import find
+from .inputs import exchange
 from .interface import Program, Variant
 from .pipeline_sequential import Pipeline, Shape, Streams, Threads
 from .runner import main
@@ -66,6 +67,17 @@ class Service(Pipeline):
     def request_bytes(self) -> int:
         """Bytes of one request, or of its answer."""
         return self.batch_bytes // REQUESTS
+
+    def inputs(self) -> Sequence[torch.Tensor]:
+        """The requests, alone and side by side."""
+        return [*self.batches, *self.requests]
+
+    def fresh(self, random: torch.Generator) -> None:
+        """Groups whose elements have changed places, and the same requests alone."""
+        for group in self.batches:
+            exchange(group, random)
+        for request, place in zip(self.requests, split(self.batches), strict=True):
+            request.copy_(place)
 
     def reference(self) -> Iterator[torch.Tensor]:
         """The answer to every request, in float64."""
@@ -104,9 +116,6 @@ class Baseline(Variant):
     def outputs(self) -> Sequence[torch.Tensor]:
         return self._answers
 
-    def work(self) -> Work:
-        return self.problem.work()
-
 
 class Batched(Variant):
     """A group at a time, from page-locked memory to page-locked memory, in one stream."""
@@ -117,9 +126,12 @@ class Batched(Variant):
 
     def prepare(self) -> None:
         pinned = self.problem.device.type == "cuda"
-        inputs = [group.pin_memory() for group in self.problem.batches] if pinned else self.problem.batches
-        self._groups = [torch.empty_like(group, pin_memory=pinned) for group in inputs]
-        self._pairs = list(zip(self._pieces(inputs), self._pieces(self._groups), strict=True))
+        self._inputs = [group.pin_memory() for group in self.problem.batches] if pinned else self.problem.batches
+        self._groups = [torch.empty_like(group, pin_memory=pinned) for group in self._inputs]
+        self._pairs = list(zip(self._pieces(self._inputs), self._pieces(self._groups), strict=True))
+
+    def buffers(self) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
+        return list(zip(self.problem.batches, self._inputs, strict=True))
 
     def _pieces(self, groups: list[torch.Tensor]) -> list[torch.Tensor]:
         """What is copied and computed at once."""
@@ -138,9 +150,6 @@ class Batched(Variant):
 
     def outputs(self) -> Sequence[torch.Tensor]:
         return split(self._groups)
-
-    def work(self) -> Work:
-        return self.problem.work()
 
 
 class Pinned(Batched):

@@ -109,43 +109,63 @@ class Decoder(Problem):
         self.qkv = [normal(width, 3 * width) * width**-0.5 for _ in range(shape.layers)]
         self.out = [normal(width, width) * width**-0.5 for _ in range(shape.layers)]
         self.unembedding = normal(width, shape.vocabulary) * width**-0.5
+        size_of = (lanes, shape.prompt, shape.head)
+        self.prompt: list[Part] = [
+            (torch.empty(size_of, device=device), torch.empty(size_of, device=device)) for _ in range(shape.layers)
+        ]
+        self.first = torch.empty(shape.sequences, dtype=torch.int64, device=device)
+        self._draw(random)
+
+    def inputs(self) -> Sequence[torch.Tensor]:
+        """The prompt's keys and values, and the first tokens. The weights stay, as a served model's do."""
+        return [self.first, *(half for part in self.prompt for half in part)]
+
+    def fresh(self, random: torch.Generator) -> None:
+        """Another prompt without a tie, and other first tokens."""
+        seed = int(torch.randint(1 << 62, (), generator=random))
+        self._draw(torch.Generator(self.device).manual_seed(seed))
+
+    def _draw(self, random: torch.Generator) -> None:
+        """Prompt and first tokens, in place, until float64 has no tie. Its results are not kept: a variant could find them."""
         for _ in range(DRAWS):
-            # Keys of spread 2 make attention prefer some tokens, so that its sum does not average the past away.
-            self.prompt: list[Part] = [
-                (normal(lanes, shape.prompt, shape.head) * 2, normal(lanes, shape.prompt, shape.head))
-                for _ in range(shape.layers)
-            ]
-            self.first = torch.randint(shape.vocabulary, (shape.sequences,), generator=random, device=device)
-            self._reference = self._in_float64()
-            best = self._reference[0].topk(2).values
-            if float((best[..., 0] - best[..., 1]).min() / self._reference[0].std()) > MARGIN:
+            for k, v in self.prompt:
+                # Keys of spread 2 make attention prefer some tokens, so that its sum does not average the past away.
+                k.normal_(generator=random).mul_(2)
+                v.normal_(generator=random)
+            self.first.random_(self.shape.vocabulary, generator=random)
+            logits, _ = self._in_float64()
+            best = logits.topk(2).values
+            if float((best[..., 0] - best[..., 1]).min() / logits.std()) > MARGIN:
                 return
-        raise WorkloadError(f"{DRAWS} prompts of seed {seed} all had a tie nearer than {MARGIN:g}; take another --seed")
+        raise WorkloadError(f"{DRAWS} prompts in a row all had a tie nearer than {MARGIN:g}; take another --seed")
 
     def _in_float64(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and tokens, by a loop of its own."""
         shape, token = self.shape, self.first
         past = [(k.double(), v.double()) for k, v in self.prompt]
+        qkv, out = ([weight.double() for weight in weights] for weights in (self.qkv, self.out))
+        unembedding = self.unembedding.double()
         logits, tokens = [], []
         for _ in range(shape.tokens):
-            x = self.embedding.double()[token]
+            x = self.embedding[token].double()
             for layer in range(shape.layers):
-                new = (x @ self.qkv[layer].double()).view(shape.sequences * shape.heads, 3, shape.head)
+                new = (x @ qkv[layer]).view(shape.sequences * shape.heads, 3, shape.head)
                 q, k, v = new.unbind(1)
                 old_k, old_v = past[layer]
                 past[layer] = torch.cat((old_k, k[:, None]), 1), torch.cat((old_v, v[:, None]), 1)
                 scores = torch.einsum("ld,lnd->ln", q, past[layer][0]) * shape.head**-0.5
                 mixed = torch.einsum("ln,lnd->ld", scores.softmax(-1), past[layer][1])
-                x = F.layer_norm(x + mixed.reshape(shape.sequences, -1) @ self.out[layer].double(), (shape.width,))
-            logits.append(x @ self.unembedding.double())
+                x = F.layer_norm(x + mixed.reshape(shape.sequences, -1) @ out[layer], (shape.width,))
+            logits.append(x @ unembedding)
             token = logits[-1].argmax(-1)
             tokens.append(token)
         return torch.stack(logits), torch.stack(tokens).double()
 
     def reference(self) -> Iterator[torch.Tensor]:
         """Logits of every step one by one, then the tokens."""
-        yield from self._reference[0]
-        yield self._reference[1]
+        logits, tokens = self._in_float64()
+        yield from logits
+        yield tokens
 
     def work(self) -> Work:
         """All required work; no copy crosses a link."""
@@ -215,11 +235,12 @@ class Decode(Variant):
     def scratch(self) -> Sequence[torch.Tensor]:
         return () if self.cache is None else self.cache.scratch()
 
-    def work(self) -> Work:
-        work = self.problem.work()
+    def buffers(self) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
+        return () if self.cache is None else self.cache.buffers()
+
+    def moves(self) -> Mapping[str, int | None]:
         assert self.cache is not None
-        moved = {kind: n * self.problem.shape.tokens for kind, n in self.cache.moved_bytes_per_token.items()}
-        return Work(work.items, work.unit, work.flops, work.input_bytes, work.output_bytes, moved)
+        return {kind: n * self.problem.shape.tokens for kind, n in self.cache.moved_bytes_per_token.items()}
 
     def close(self) -> None:
         if self.cache is not None:

@@ -2,20 +2,24 @@
 
     ENTRY.variants                       names and descriptions, in order            (catalog.py)
     setup(device, size, seed) -> Problem once a process: the inputs all variants share
-    Problem.reference()                  the outputs in float64, for the comparison
+    Problem.inputs(), fresh()            what gets new values before every timed iteration, and how
+    Problem.reference()                  the outputs in float64, for the comparison, from the inputs as they are now
+    Problem.tolerance, work()            what every variant is held to
     VARIANTS[name](problem) -> Variant
         prepare()                        once, not timed: buffers, streams, threads, graphs
+        buffers()                        once: which of its buffers hold a copy of an input
         reset()                          before every iteration, not timed: the same state again
         iteration()                      timed: one complete unit of required work, written in stages
-        outputs(), scratch()             poisoned before one more iteration, then compared
-        work()                           required and predicted work of one iteration
+        outputs(), scratch()             some are poisoned before an iteration; outputs are compared
+        moves()                          predicted bytes of one iteration's copies
         close()                          once, also after a failure: stop threads, drop buffers
     if __name__ == "__main__":
         main(PROGRAM)                    (runner.py)
 
 Required work may not be moved out of `iteration`: `prepare` and `reset` may allocate, register, compile and restore
 state, but may not compute, copy or convert anything that the outputs need anew each iteration. Inputs may be *placed*
-by `prepare` where a real program's producer could have written them directly, such as pinned host memory.
+by `prepare` where a real program's producer could have written them directly, such as pinned host memory; `buffers`
+then names them, and the harness puts every new value there itself. What it proves, and what not: proof.py.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ import torch
 
 from ..traces.run import Work
 from .catalog import Entry
+from .inputs import exchange, tensors_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +46,57 @@ class Tolerance:
 
 
 class Problem(ABC):
-    """The inputs of one process, made once by `setup` and shared, unchanged, by all its variants."""
+    """The inputs of one process, made once by `setup` and shared by all its variants, which never write to them."""
 
     tolerance: Tolerance
-    """For every variant that has none of its own."""
+    """Of every output of every variant, unless `tolerance_of` says more."""
+
+    reuse: str | None = None
+    """Why the inputs cannot change from one timed iteration to the next; null: they do. The reason is kept with the results."""
 
     @abstractmethod
     def reference(self) -> Iterable[torch.Tensor]:
         """What `Variant.outputs` should hold, tensor by tensor in the same order, in float64 from the same inputs.
 
         Called anew for every comparison; yield one tensor at a time where all of them would not fit. Integer results
-        (tokens) are given as float64 too: they are compared exactly under a tolerance of 0.
+        (tokens) are given as float64 too: they are compared exactly under a tolerance of 0. What is kept from one call
+        to the next must be forgotten in `fresh`.
         """
+
+    def inputs(self) -> Sequence[torch.Tensor]:
+        """The tensors that all variants read and `reference` is computed from, and that `fresh` may change.
+
+        By default every tensor found in the problem's attributes, through lists, tuples, dicts and dataclasses, that holds
+        floats or integers of at least 32 bits and is not trained. Say less where some must stay: tables, weights that a
+        variant may convert once.
+        """
+        return list(tensors_in(vars(self)))
+
+    def fresh(self, random: torch.Generator) -> None:
+        """Give `inputs` other values of the same distribution, in place. `random` is a generator on the CPU.
+
+        By default every input's elements change places, which keeps what their distribution is if they were drawn independently.
+        Memory should not be allocated here: it would change what the allocator does in the timed iteration.
+        """
+        for tensor in self.inputs():
+            exchange(tensor, random)
+
+    def work(self) -> Work:
+        """One iteration's required work, and the moved bytes of every variant that does not say otherwise by `moves`."""
+        raise NotImplementedError
+
+    def tolerance_of(self, variant: str) -> Tolerance | Sequence[Tolerance]:
+        """How far the outputs of `variant` may lie from the reference: one for all, or one for each. Tighter than `tolerance`
+        where a rung rounds less than others."""
+        return self.tolerance
+
+    def to_compare(self, outputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """What is held against `reference`: `outputs` themselves, or what the problem computes from them."""
+        return outputs
+
+    def agree(self, number: int) -> int:
+        """`number`, or where several processes share the problem's inputs, that of the first of them. Called by all of them."""
+        return number
 
     def around(self, gate: AbstractContextManager[object]) -> AbstractContextManager[object]:
         """What the measured iterations run in: `gate`, the recording's. Several processes open and close it in turn."""
@@ -64,12 +108,18 @@ class Variant(ABC):
 
     @property
     def tolerance(self) -> Tolerance | Sequence[Tolerance] | None:
-        """A tighter tolerance than the problem's, where this variant rounds less than others, or one for each output; null: the
-        problem's."""
+        """Deprecated: tolerances are the problem's (`Problem.tolerance_of`). One set here is an objection, and not used."""
         return None
 
     def prepare(self) -> None:  # noqa: B027  (nothing to prepare is a complete answer)
         """Everything that a real program would do once, before its first iteration."""
+
+    def buffers(self) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
+        """Pairs of an input, or a view of one, and the buffer that `prepare` filled from it: pinned memory, a graph's input.
+
+        Both are alike in shape and type. Asked for once, after `prepare`; the harness copies fresh values itself.
+        """
+        return ()
 
     def reset(self) -> None:  # noqa: B027  (most iterations keep no state)
         """Restore the state an iteration starts from (weights of a training step, an empty cache)."""
@@ -85,7 +135,10 @@ class Variant(ABC):
 
     @abstractmethod
     def outputs(self) -> Sequence[torch.Tensor]:
-        """The latest iteration's results: floating point, or integers of at least 32 bits. Valid after a synchronise."""
+        """The latest iteration's results: floating point, or integers of at least 32 bits. Valid after a synchronise.
+
+        Plain tensors that exist already, or views of them: to compute, convert or copy here is an objection.
+        """
 
     def scratch(self) -> Sequence[torch.Tensor]:
         """Buffers that carry data from stage to stage and outlive an iteration.
@@ -95,9 +148,15 @@ class Variant(ABC):
         """
         return ()
 
-    @abstractmethod
+    def moves(self) -> Mapping[str, int | None]:
+        """Bytes that this variant's copies should carry in one iteration, by direction (h2d, d2h, d2d, p2p), where
+        `Problem.work` does not say it for all; null: no prediction."""
+        return {}
+
     def work(self) -> Work:
-        """One iteration's required work (equal for all variants) and predicted moved bytes (this variant's own)."""
+        """Deprecated: required work is the problem's, predictions are `moves`. Where it is written, its required part must be the
+        problem's, and its moved bytes are used."""
+        raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027  (most variants own nothing that outlives them)
         """Stop what `prepare` started; must also work after `prepare` or `iteration` failed halfway."""

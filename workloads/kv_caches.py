@@ -62,6 +62,10 @@ class Cache(ABC):
         """Buffers that hold nothing after `reset`, and are filled anew before they are read."""
         return ()
 
+    def buffers(self) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
+        """Parts of the prompt, each with its copy that `reset` does not renew."""
+        return ()
+
     @property
     def moved_bytes_per_token(self) -> dict[str, int]:
         """Bytes that one token of all lanes makes cross a link, all layers together."""
@@ -171,7 +175,7 @@ class Pooled(Slab):
         self.cold = [c.to(home or "cpu", copy=True) for c in cut]
         if self._cuda and home is None:
             self.cold = [c.pin_memory() for c in self.cold]
-        self.buffers = [torch.empty_like(cut[0]) for _ in range(BUFFERS)]
+        self.visits = [torch.empty_like(cut[0]) for _ in range(BUFFERS)]
         self._coming: list[Future[None] | None] = [None] * BUFFERS
         self._worker: ThreadPoolExecutor | None = None
         if self._cuda:
@@ -192,7 +196,11 @@ class Pooled(Slab):
         return {**moved, self._kind: self.layers * self.cold_bytes}
 
     def scratch(self) -> Sequence[torch.Tensor]:
-        return self.buffers
+        return self.visits
+
+    def buffers(self) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
+        halves = [(half[:, : self.skipped] for half in part) for part in self.prompt]
+        return [pair for half, cold in zip(halves, self.cold, strict=True) for pair in zip(half, cold, strict=True)]
 
     def ahead(self, layer: int) -> None:
         slot = layer % BUFFERS
@@ -202,12 +210,12 @@ class Pooled(Slab):
             return
         with stage("prefetch", kind=self._kind, nbytes=self.cold_bytes), torch.cuda.stream(self._side):
             self._side.wait_event(self._read[slot])
-            self.buffers[slot].copy_(self.cold[layer], non_blocking=True)
+            self.visits[slot].copy_(self.cold[layer], non_blocking=True)
             self._come[slot].record(self._side)
 
     def _fetch(self, layer: int) -> None:
         with stage("prefetch", kind=self._kind, nbytes=self.cold_bytes):
-            self.buffers[layer % BUFFERS].copy_(self.cold[layer])
+            self.visits[layer % BUFFERS].copy_(self.cold[layer])
 
     def parts(self, layer: int, length: int) -> list[Part]:
         slot = layer % BUFFERS
@@ -217,7 +225,7 @@ class Pooled(Slab):
                 coming.result()
         elif self._cuda:
             torch.cuda.current_stream(self.device).wait_event(self._come[slot])
-        buffer = self.buffers[slot]
+        buffer = self.visits[slot]
         return [(buffer[0], buffer[1]), *super().parts(layer, length)]
 
     def used(self, layer: int) -> None:

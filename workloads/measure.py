@@ -1,17 +1,21 @@
 """Measure one variant in this process.
 
-    prepare | warm-up iterations | measured( iteration iteration ... ) | compare | poison | iteration | compare | close
+    timed       prepare | warm-up | fresh inputs, iteration | fresh inputs, iteration, examine | ... | close
+    recorded    prepare | warm-up | fresh inputs | measured( iteration iteration ... ) | examine | close
 
 Every iteration, whether it warms up, is timed, recorded or verified, is the same code: `_Measurement.once`. It starts
 on an idle device and ends when the device is idle again. Timed is what lies between, the closing synchronisation (and
 with it some microseconds in which the host learns of the end) included, on every stream and thread.
+
+What is examined, and how, is in proof.py. After it the device's pool holds what the reference left: it is emptied, and
+`SETTLING` iterations, which do not count, fill it again as the variant does.
 """
 
 from __future__ import annotations
 
 import gc
-import time
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -19,10 +23,13 @@ import torch
 from ..capture.stages import iteration, measured, stage
 from ..traces.run import Allocator, VariantResult
 from .interface import Problem, Program, Variant
-from .verify import compare, poison, worse
+from .proof import AWAIT, CLOCK, ELAPSED_MS, RECORD, SYNCHRONIZE, Witness
 
 L2_MULTIPLE: Final = 2
 """The flush writes this many times the L2 cache's size, so that no line of an earlier iteration stays."""
+
+SETTLING: Final = 2
+"""Iterations after an examined one: the first allocates, the second finds whether that was enough."""
 
 
 def measure(
@@ -30,35 +37,91 @@ def measure(
 ) -> VariantResult:
     """Run variant `name`; `traced` puts the measured iterations inside the recording gate.
 
-    A wrong output is part of the result; whatever the variant raises is passed on after its `close`.
+    A wrong output, or work not done, is part of the result; whatever the variant raises is passed on after its `close`.
     """
+    witness = Witness(problem, name, iterations, traced)
+    start = CLOCK()
     variant = program.variants[name](problem)
-    tolerance = variant.tolerance or problem.tolerance
     try:
         variant.prepare()
+        if device.type == "cuda":
+            SYNCHRONIZE()
+        prepare_ns = CLOCK() - start
+        witness.meet(variant)
         measurement = _Measurement(variant, device, program.flush_l2)
         for _ in range(warmup):
+            witness.renew()
             measurement.once()
+        if warmup:
+            witness.remember()
         gc.collect()
         counters = _Counters(device)
-        with problem.around(measured() if traced else nullcontext()):
-            times = [measurement.once() for _ in range(iterations)]
-        allocator = counters.since()
-        output = compare(variant.outputs(), problem.reference(), tolerance)
-        poison(variant.outputs())
-        poison(variant.scratch())
-        measurement.once()
-        output = worse(output, compare(variant.outputs(), problem.reference(), tolerance))
-        work = variant.work()
+        run = _recorded if traced else _timed
+        times, timed_ns = run(problem, witness, measurement, counters, iterations)
+        work = witness.work()
+        proof = witness.proof(times, prepare_ns, measurement.reset_ns)
     finally:
         variant.close()
     return VariantResult(
-        name=name, timer=measurement.timer, iterations_ns=times, work=work, output=output, allocator=allocator
+        name=name,
+        timer=measurement.timer,
+        iterations_ns=times,
+        work=work,
+        output=witness.output(),
+        allocator=counters.counted(),
+        proof=proof,
+        timed_ns=timed_ns,
     )
 
 
+def _timed(
+    problem: Problem, witness: Witness, measurement: _Measurement, counters: _Counters, iterations: int
+) -> tuple[list[int], tuple[int, int]]:
+    """Times of all iterations, each on inputs of its own, and when they began and ended."""
+    times = []
+    start = CLOCK()
+    with problem.around(_nothing()):
+        for number in range(iterations):
+            witness.renew()
+            if number in witness.poisoned and measurement.ran:
+                witness.poison()
+            with counters.counting():
+                times.append(measurement.once())
+            end = CLOCK()
+            if number in witness.compared:
+                witness.examine(number)
+                if number == witness.compared[-1]:
+                    witness.once_more(measurement.once)
+                if number < iterations - 1:
+                    measurement.settle()
+    return times, (start, end)
+
+
+def _recorded(
+    problem: Problem, witness: Witness, measurement: _Measurement, counters: _Counters, iterations: int
+) -> tuple[list[int], tuple[int, int]]:
+    """The same inside the recording, which holds nothing but the iterations: one draw of inputs for all of them."""
+    witness.renew()
+    with counters.counting(), problem.around(measured()):
+        start = CLOCK()
+        times = [measurement.once() for _ in range(iterations)]
+        end = CLOCK()
+    witness.examine(iterations - 1)
+    witness.once_more(measurement.once)
+    return times, (start, end)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def _plainly(reset: Callable[[], None]) -> None:
+    reset()
+
+
 class _Measurement:
-    """How one iteration of one variant is run and timed."""
+    """How one iteration of one variant is run and timed. `reset_ns` is the longest reset so far; `ran`: any iteration was."""
 
     def __init__(self, variant: Variant, device: torch.device, flush_l2: bool) -> None:
         self._variant = variant
@@ -71,58 +134,82 @@ class _Measurement:
                 cache: int = torch.cuda.get_device_properties(device).L2_cache_size
                 self._flush = torch.empty(L2_MULTIPLE * cache, dtype=torch.uint8, device=device)
         self.timer = "cuda_event" if self._cuda else "perf_counter"
+        self.reset_ns = 0
+        self.ran = False
 
-    def once(self) -> int:
-        """One iteration; returns its time in nanoseconds (CUDA events resolve half a microsecond)."""
+    def once(self, calling: Callable[[Callable[[], None]], None] = _plainly) -> int:
+        """One iteration; returns its time in nanoseconds (CUDA events resolve half a microsecond). `calling` calls `reset`."""
+        self.ran = True
         if self._resets:
+            start = CLOCK()
             with stage("reset", kind="host"):
-                self._variant.reset()
+                calling(self._variant.reset)
         if self._flush is not None:
             with stage("flush_l2", kind="host"):
                 self._flush.zero_()
+        if self._cuda:
+            SYNCHRONIZE()
+        if self._resets and calling is _plainly:
+            self.reset_ns = max(self.reset_ns, CLOCK() - start)
         return self._once_on_cuda() if self._cuda else self._once_on_cpu()
 
+    def settle(self) -> None:
+        """Bring everything back to where a comparison found it."""
+        if self._cuda:
+            torch.cuda.empty_cache()
+        for _ in range(SETTLING):
+            self.once()
+
     def _once_on_cuda(self) -> int:
-        torch.cuda.synchronize()
-        self._start.record()
+        RECORD(self._start)
         with iteration():
             self._variant.iteration()
-            torch.cuda.synchronize()
-        self._end.record()  # after the synchronisation: it then lies behind the work of all streams
-        self._end.synchronize()
-        return int(self._start.elapsed_time(self._end) * 1e6)
+            SYNCHRONIZE()
+        RECORD(self._end)  # after the synchronisation: it then lies behind the work of all streams
+        AWAIT(self._end)
+        return int(ELAPSED_MS(self._start, self._end) * 1e6)
 
     def _once_on_cpu(self) -> int:
         with iteration():
-            start = time.perf_counter_ns()
+            start = CLOCK()
             self._variant.iteration()
-            return time.perf_counter_ns() - start
+            return CLOCK() - start
 
 
 class _Counters:
-    """torch's allocator counters over the measured iterations; the CPU allocator has none."""
+    """torch's allocator counters over the measured iterations alone; the CPU allocator has none."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device if device.type == "cuda" else None
-        if self._device is not None:
-            torch.cuda.reset_peak_memory_stats(self._device)
-            self._before = torch.cuda.memory_stats(self._device)
+        self._grown = dict.fromkeys(("num_alloc_retries", "num_ooms", "segment.all.allocated", "segment.all.freed"), 0)
+        self._reserved: list[int] = []
+        self._peak = 0
 
-    def since(self) -> Allocator:
-        """Differences since construction; `peak_bytes` is the highest sum of live tensors."""
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Around one or more iterations; what happens outside is not counted."""
+        if self._device is None:
+            yield
+            return
+        torch.cuda.reset_peak_memory_stats(self._device)
+        before = torch.cuda.memory_stats(self._device)
+        yield
+        after = torch.cuda.memory_stats(self._device)
+        for key in self._grown:
+            self._grown[key] += int(after.get(key, 0)) - int(before.get(key, 0))
+        self._reserved += [int(stats.get("reserved_bytes.all.current", 0)) for stats in (before, after)]
+        self._peak = max(self._peak, int(after.get("allocated_bytes.all.peak", 0)))
+
+    def counted(self) -> Allocator:
+        """The sums; `peak_bytes` is the highest sum of live tensors, `reserved_bytes` that of the first and last iteration."""
         if self._device is None:
             return Allocator()
-        before, after = self._before, torch.cuda.memory_stats(self._device)
-
-        def grown(key: str) -> int:
-            return int(after.get(key, 0)) - int(before.get(key, 0))
-
         return Allocator(
-            retries=grown("num_alloc_retries"),
-            ooms=grown("num_ooms"),
-            reserved_bytes_before=int(before.get("reserved_bytes.all.current", 0)),
-            reserved_bytes_after=int(after.get("reserved_bytes.all.current", 0)),
-            peak_bytes=int(after.get("allocated_bytes.all.peak", 0)),
-            segments_allocated=grown("segment.all.allocated"),
-            segments_freed=grown("segment.all.freed"),
+            retries=self._grown["num_alloc_retries"],
+            ooms=self._grown["num_ooms"],
+            reserved_bytes_before=self._reserved[0],
+            reserved_bytes_after=self._reserved[-1],
+            peak_bytes=self._peak,
+            segments_allocated=self._grown["segment.all.allocated"],
+            segments_freed=self._grown["segment.all.freed"],
         )

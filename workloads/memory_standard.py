@@ -143,6 +143,10 @@ class Requests(Problem):
         ]
         self.elements = sum(shape.lengths) * shape.width
 
+    def inputs(self) -> Sequence[torch.Tensor]:
+        """Gates and ups; the results' places are no inputs."""
+        return [tensor for request in self.requests for tensor in (request.gate, request.up)]
+
     def reference(self) -> Iterator[torch.Tensor]:
         """The activation in float64, one request at a time."""
         for request in self.requests:
@@ -163,7 +167,7 @@ class Requests(Problem):
 
 
 class _Serving(Variant):
-    """What all variants share: results in the requests' own buffers, and their work."""
+    """What all variants share: results in the requests' own buffers."""
 
     passes: int = CHAIN_PASSES
     """How often a tensor of a request's size goes through device memory."""
@@ -173,9 +177,6 @@ class _Serving(Variant):
 
     def outputs(self) -> Sequence[torch.Tensor]:
         return [request.result for request in self.problem.requests]
-
-    def work(self) -> Work:
-        return self.problem.work()
 
     def memory_bytes(self, request: Request) -> int:
         """The byte model: what the stage `pointwise` of this request reads from and writes to device memory."""

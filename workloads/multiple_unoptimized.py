@@ -132,6 +132,14 @@ class Residual(Problem):
         """Bytes of all statistics of an iteration."""
         return self.shape.count * self.shape.layers * 4
 
+    def inputs(self) -> Sequence[torch.Tensor]:
+        """The batches. The weights stay, since a rung may convert them when the model is loaded."""
+        return self.batches
+
+    def tolerance_of(self, variant: str) -> Tolerance:
+        """That of fp32 where the rung computes in it."""
+        return self.tolerance if RUNGS[variant].bf16 else FP32
+
     def reference(self) -> Iterator[torch.Tensor]:
         """Every batch's output, then the statistics by batch and layer, in float64, on the device."""
         layers = [tuple(t.double() for t in layer) for layer in self.layers]
@@ -178,10 +186,6 @@ class Stack(Variant):
         self._results: list[torch.Tensor] = []
         self._logged: list[float] = []
         self._buffers: list[torch.Tensor] = []
-
-    @property
-    def tolerance(self) -> Tolerance | None:
-        return None if self.rung.bf16 else FP32
 
     def prepare(self) -> None:
         problem, shape, rung = self.problem, self.problem.shape, self.rung
@@ -259,11 +263,11 @@ class Stack(Variant):
         log = torch.tensor(self._logged)
         return [*self._results, log.view(shape.count, shape.layers) if whole else log]
 
+    def buffers(self) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
+        return list(zip(self.problem.batches, self._inputs, strict=True))
+
     def scratch(self) -> Sequence[torch.Tensor]:
         return [*self._buffers, self._kept] if self.rung.deferred else self._buffers
-
-    def work(self) -> Work:
-        return self.problem.work()
 
 
 def _gelu_by_formula(h: torch.Tensor) -> torch.Tensor:

@@ -107,6 +107,10 @@ class Pipeline(Problem):
         """Bytes of one microbatch, input or output."""
         return self.shape.rows * self.shape.width * 4
 
+    def inputs(self) -> Sequence[torch.Tensor]:
+        """The microbatches. The weights stay, as a served model's do."""
+        return self.batches
+
     def reference(self) -> Iterator[torch.Tensor]:
         """The perceptron in float64, on the device, one microbatch at a time."""
         w1, w2 = self.w1.double(), self.w2.double()
@@ -128,7 +132,7 @@ class Pipeline(Problem):
 
 
 class _Microbatches(Variant):
-    """What all variants share: one host tensor of results per microbatch, and their work."""
+    """What all variants share: one host tensor of results per microbatch."""
 
     def __init__(self, problem: Pipeline) -> None:
         self.problem = problem
@@ -136,9 +140,6 @@ class _Microbatches(Variant):
 
     def outputs(self) -> Sequence[torch.Tensor]:
         return self._results
-
-    def work(self) -> Work:
-        return self.problem.work()
 
 
 class Baseline(_Microbatches):
@@ -168,6 +169,9 @@ class Buffered(_Microbatches):
         self._x = [torch.empty(shape.rows, shape.width, device=device) for _ in range(DEPTH)]
         self._y = [torch.empty(shape.rows, shape.width, device=device) for _ in range(DEPTH)]
         self._hidden = torch.empty(shape.rows, shape.hidden, device=device)
+
+    def buffers(self) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
+        return list(zip(self.problem.batches, self._inputs, strict=True))
 
     def scratch(self) -> Sequence[torch.Tensor]:
         return [*self._x, *self._y]

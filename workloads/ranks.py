@@ -65,6 +65,12 @@ class Ranks:
         """Return when all ranks are here. The hosts meet, not the devices: nothing is launched."""
         dist.barrier(group=self._host_group)
 
+    def agree(self, number: int) -> int:
+        """Rank 0's `number`, of less than 64 bits, on the host. All ranks call it together."""
+        said = torch.tensor([number])
+        dist.broadcast(said, 0, group=self._host_group)
+        return int(said)
+
     def abandon(self) -> None:
         """After a failure: do not leave the others waiting in a collective. Nothing to do where there are none."""
         for peer in _peers:

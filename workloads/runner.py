@@ -31,7 +31,7 @@ import torch
 from ..capture.stages import INJECTED, RECORDER_VARIABLE
 from ..traces.errors import AispTraceError, UsageError, WorkloadError
 from ..traces.heap import keep_freed_memory
-from ..traces.run import ProcessResult, VariantResult, write_json
+from ..traces.run import HARNESS, ProcessResult, VariantResult, write_json
 from .interface import Program
 from .measure import measure
 
@@ -168,6 +168,7 @@ def _facts(device: torch.device) -> dict[str, Any]:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     return {
         **({"ranks": ranks} if ranks > 1 else {}),
+        "harness": HARNESS,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
@@ -227,3 +228,5 @@ def _refuse_wrong_output(result: ProcessResult) -> None:
                 f"the output of {v.name} is wrong: its error against the reference {how}, {v.output.tolerance:.0e} is"
                 f" allowed, and {v.output.poisoned} elements were never written; its times mean nothing"
             )
+        if v.proof is not None and v.proof.objections:
+            raise WorkloadError(f"{v.proof.objections[0]}; its times mean nothing")

@@ -25,8 +25,9 @@ Stages. `load`, `h2d`, `forward`, `loss`, `backward` and `optimizer` follow each
 for another, or wakes it, says so by the stage `handoff`. On CUDA they enclose the enqueueing of their work, and backward runs
 on the thread that asked for it, in every variant: two threads that open stages leave open whose a third one's kernels are.
 
-Outputs are the losses before every step and after the last, and what became of the weights (`progress`). A step left out, or one
-made at another rate, changes all losses that follow it; a tensor that is left as it was hardly changes any.
+Outputs are the losses before every step and after the last, and the weights, of which the problem compares how far they
+moved (`progress`). A step left out, or one made at another rate, changes all losses that follow it; a tensor that is left as
+it was hardly changes any.
 """
 
 from __future__ import annotations
@@ -147,9 +148,11 @@ FP32: Final = Tolerance(
 """Of the losses of what trains in fp32."""
 
 PROGRESS: Final = Tolerance(
-    bound=2e-2,
+    bound=5e-2,
     reason=(
-        "of how far each tensor of weights moved; bf16 turns the direction of some elements but not their number (seen: 2e-3), "
+        "of how far each tensor of weights moved; bf16 turns the direction of some elements but not their "
+        "number (in 100 draws of the smallest size: "
+        "2e-3 in the middle, 1.5e-2 at most), "
         "while one tensor of 80 that does not learn makes 0.1, and no weight decay as much"
     ),
 )
@@ -181,8 +184,8 @@ class Training(Problem):
         uniform = torch.rand(CORPUS_TOKENS, generator=random, dtype=torch.float64)
         self.corpus = (uniform**SKEW * shape.vocabulary).to(torch.int32)
         last = CORPUS_TOKENS - shape.context - 1
-        starts = torch.randint(last, (shape.steps + 1, shape.batch), generator=random)
-        self.starts: list[list[int]] = starts.tolist()
+        self._last = last
+        self._begin(random)
         self.weights = {}
         for name, tensor in Model(shape).state_dict().items():
             if tensor.dim() > 1:
@@ -190,7 +193,35 @@ class Training(Problem):
             elif name.endswith("bias"):
                 tensor.zero_()  # torch drew them from a generator that this seed does not rule
             self.weights[name] = tensor.to(device)
+
+    def _begin(self, random: torch.Generator) -> None:
+        shape = self.shape
+        self.starts: list[list[int]] = torch.randint(
+            self._last, (shape.steps + 1, shape.batch), generator=random
+        ).tolist()
         self._reference: list[torch.Tensor] = []
+
+    def inputs(self) -> Sequence[torch.Tensor]:
+        """The corpus. The first weights stay: every iteration is the same training on other text."""
+        return [self.corpus]
+
+    def fresh(self, random: torch.Generator) -> None:
+        """The tokens change places, which were drawn one by one, and windows begin elsewhere."""
+        super().fresh(random)
+        self._begin(random)
+
+    def tolerance_of(self, variant: str) -> Sequence[Tolerance]:
+        """Of each loss, then of the progress: tighter for what trains in fp32."""
+        losses = self.shape.steps + 1
+        if variant == "baseline":
+            return [FP32] * losses + [PROGRESS_FP32]
+        return [self.tolerance] * losses + [PROGRESS]
+
+    def to_compare(self, outputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """The losses, and the progress of the weights that follow them."""
+        losses = self.shape.steps + 1
+        weights = dict(zip(self.weights, outputs[losses:], strict=False))
+        return [*outputs[:losses], self.progress(weights)] if len(weights) == len(self.weights) else outputs
 
     @property
     def batch_bytes(self) -> int:
@@ -204,7 +235,7 @@ class Training(Problem):
         return torch.stack(windows, out=out)
 
     def reference(self) -> list[torch.Tensor]:
-        """The losses and the progress in float64, by the plainest optimizer; computed once a process."""
+        """The losses and the progress in float64, by the plainest optimizer; computed once for the same inputs."""
         if not self._reference:
             model = Model(self.shape).to(self.device, torch.float64)
             model.load_state_dict(self.weights)
@@ -276,13 +307,6 @@ class Baseline(Variant):
     def __init__(self, problem: Training) -> None:
         self.problem = problem
 
-    @property
-    def tolerance(self) -> Sequence[Tolerance]:
-        losses = self.problem.shape.steps + 1
-        if self.bf16:
-            return [self.problem.tolerance] * losses + [PROGRESS]
-        return [FP32] * losses + [PROGRESS_FP32]
-
     def prepare(self) -> None:
         problem = self.problem
         model = Model(problem.shape).to(problem.device)
@@ -332,10 +356,7 @@ class Baseline(Variant):
         return torch.autocast(self.problem.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def outputs(self) -> Sequence[torch.Tensor]:
-        return [*self._losses.unbind(), self.problem.progress(self._weights)]
-
-    def work(self) -> Work:
-        return self.problem.work()
+        return [*self._losses.unbind(), *(weight.detach() for weight in self._weights.values())]
 
 
 class Bf16(Baseline):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ...analyze.result import Analysis
 from ...traces.errors import InputError
-from ...traces.run import Manifest, Output, ProcessResult, Run, VariantResult, Work
+from ...traces.run import Manifest, Output, ProcessResult, Proof, Run, VariantResult, Work
 from .commands import PAIR, Stated, command_times, stated
 
 WORKLOADS = ("builtin", "file")
@@ -34,7 +34,7 @@ class RoundTimes:
 class Answer:
     """What one process said of one variant: `where` names the process ("round 3", "the recording").
 
-    `inputs` are workload, device, size and seed, in this order.
+    `inputs` are workload, device, size and seed, in this order. `proof` is null where the harness gave none.
     """
 
     where: str
@@ -42,6 +42,7 @@ class Answer:
     timer: str
     work: Work
     output: Output
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
 
 def _answer(where: str, process: ProcessResult, result: VariantResult) -> Answer:
     inputs = (process.workload, process.device, process.size, process.seed)
-    return Answer(where, inputs, result.timer, result.work, result.output)
+    return Answer(where, inputs, result.timer, result.work, result.output, result.proof)
 
 
 def _times(run: Run, where: str, result: VariantResult) -> tuple[int, ...]:

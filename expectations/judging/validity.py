@@ -45,6 +45,7 @@ def objections(evidence: Evidence, variants: Sequence[str]) -> tuple[str, ...]:
     """
     involved = [evidence.variants[name] for name in variants]
     found = [*(_outputs(evidence, v) for v in involved), _work(evidence), _inputs(evidence)]
+    found += [sentence for v in involved for sentence in _proof(v)]
     found += [check.reason for v in involved for check in byte_checks(v) if check.state == "contradicted"]
     found += [evidence.stated.conflict] if evidence.stated else []
     return tuple(sentence for sentence in found if sentence)
@@ -120,6 +121,14 @@ def _outputs(evidence: Evidence, variant: VariantEvidence) -> str:
                 f" error {error}, tolerance {out.tolerance:.3g}"
             )
     return ""
+
+
+def _proof(variant: VariantEvidence) -> tuple[str, ...]:
+    """What the harness objects to, of the first process in which it does."""
+    for answer in variant.answers:
+        if answer.proof is not None and answer.proof.objections:
+            return tuple(f"{sentence} ({answer.where})" for sentence in answer.proof.objections)
+    return ()
 
 
 def _work(evidence: Evidence) -> str:
