@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,9 +65,14 @@ def parse_gpus(csv: str, visible: str | None) -> list[dict[str, str]]:
         parts = [part.strip() for part in line.split(",", 3)]
         if len(parts) == 4 and parts[0].isdigit():
             rows.append(dict(zip(("index", "uuid", "driver", "name"), parts, strict=True)))
+    return visible_rows(rows, visible)
+
+
+def visible_rows(rows: Sequence[dict[str, str]], visible: str | None) -> list[dict[str, str]]:
+    """Those of `rows` (each with ``index`` and ``uuid``) that `visible` lets through, as `parse_gpus` says."""
     if visible is None:
-        return rows
-    chosen = []
+        return list(rows)
+    chosen: list[dict[str, str]] = []
     for entry in visible.split(","):
         entry = entry.strip()
         match = [r for r in rows if r["index"] == entry or (entry.startswith("GPU-") and r["uuid"].startswith(entry))]

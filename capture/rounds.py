@@ -12,6 +12,7 @@ from ..traces.run import Round
 from .answer import ANSWER_VARIABLE
 from .folder import PartialRun, load_result, now_utc, portable
 from .plan import processes, round_file, workload_command
+from .power import watch
 from .processes import Finished, last_line, run_process
 from .progress import Progress, seconds
 from .stages import OUTPUT_VARIABLE, RECORDER_VARIABLE
@@ -46,9 +47,9 @@ def _run_round(
         return kept
     progress.step(label)
     started = now_utc()
-    finished = run_untraced(
-        plan.workload, command, result_file, timeout_s=plan.timeout_s, environment=untraced_environment()
-    )
+    environment = untraced_environment()
+    with watch(plan.device, environment) as watched:
+        finished = run_untraced(plan.workload, command, result_file, timeout_s=plan.timeout_s, environment=environment)
     result = load_result(result_file, plan, variants)
     done = Round(
         index=index,
@@ -57,6 +58,7 @@ def _run_round(
         wall_ns=finished.wall_ns,
         started_utc=started,
         result=result,
+        gpu_state=watched.states({variant.name: variant.timed_ns for variant in result.variants}),
     )
     run.remember(step, done, state)
     return done
