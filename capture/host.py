@@ -19,6 +19,9 @@ from .processes import ask
 PACKAGES: Final = ("aisp-trace", "torch", "nvtx", "triton", "numpy", "typer")
 """Packages whose versions a run records, where they are installed."""
 
+CHANGED: Final = 10
+"""How many changed files of a tree are named."""
+
 
 def hardware(device: str) -> Hardware:
     """The machine as a run on `device` ("cuda" or "cpu") sees it; `key` names it in expectation files."""
@@ -128,10 +131,13 @@ def usable_gpus() -> int:
 
 
 def git_state(folder: Path, *, root: bool, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """``{"commit", "dirty"}`` of the sources in `folder`; null where unknown.
+    """``{"commit", "dirty", "changed"}`` of the sources in `folder`; null where unknown.
 
-    AISP_GIT_COMMIT and AISP_GIT_DIRTY (1/true or 0/false) say it where there is no ``.git``, and come first. With
-    `root`, `folder` must itself be the top of a repository: a package installed below someone's project is not theirs.
+    Dirty is a tree in which tracked files differ from the commit; `changed` are the first `CHANGED` of them, by their paths in
+    the repository. Files that git does not track, such as runs and reports, change nothing.
+
+    AISP_GIT_COMMIT and AISP_GIT_DIRTY (1/true or 0/false) say it where there is no ``.git``, and come first, without `changed`.
+    With `root`, `folder` must itself be the top of a repository: a package installed below someone's project is not theirs.
     """
     commit = environ.get("AISP_GIT_COMMIT")
     if commit:
@@ -143,8 +149,12 @@ def git_state(folder: Path, *, root: bool, environ: Mapping[str, str] = os.envir
     if top is None or (root and Path(top.strip()).resolve() != folder.resolve()):
         return {"commit": None, "dirty": None}
     head = ask([*git, "rev-parse", "HEAD"])
-    status = ask([*git, "status", "--porcelain"])
+    status = ask([*git, "status", "--porcelain", "--untracked-files=no"])
+    changed = [
+        line[3:] for line in (status or "").splitlines()
+    ]  # two letters of state and a blank stand before the path
     return {
         "commit": head.strip() if head else None,
-        "dirty": None if status is None else bool(status.strip()),
+        "dirty": None if status is None else bool(changed),
+        "changed": changed[:CHANGED],
     }

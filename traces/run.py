@@ -291,7 +291,7 @@ class Manifest:
     iterations: int | None
     warmup: int | None
     packages: Mapping[str, str]
-    git: Mapping[str, Any]  # commit, dirty; null where unknown
+    git: Mapping[str, Any]  # commit, dirty, null where unknown; changed, the first files that make it dirty
     variants: Sequence[Variant]
     rounds: Sequence[Round]
     notes: Sequence[str] = ()
