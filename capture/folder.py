@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -23,6 +24,7 @@ from ..traces.run import MANIFEST, PARTIAL, Manifest, ProcessResult, from_json, 
 from .plan import PLAN, Plan, load_plan
 
 STEPS: Final = "steps"
+IGNORE: Final = ".gitignore"
 RESULT_SCHEMA: Final = "aisp-trace/result/1"
 
 T = TypeVar("T")
@@ -72,12 +74,17 @@ class PartialRun:
 
 
 def begin(plan: Plan, output: Path) -> PartialRun:
-    """A new unfinished run under `output`, which is made if need be; `UsageError` or `InputError` if it cannot be there."""
+    """A new unfinished run under `output`; `UsageError` or `InputError` if it cannot be there.
+
+    Where `output` does not exist it is made, with a ``.gitignore`` that hides everything in it.
+    """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     base = name = f"{file_name(plan.workload)}-{stamp}"
     number = 2
-    make_container(output, "--output")
+    made = make_container(output, "--output")
     try:
+        if made:
+            _ignore(output)
         while (output / name).exists() or (output / f"{PARTIAL}{name}").exists():
             name, number = f"{base}-{number}", number + 1
         path = output.resolve() / f"{PARTIAL}{name}"
@@ -86,6 +93,12 @@ def begin(plan: Plan, output: Path) -> PartialRun:
     except OSError as exc:
         raise InputError(f"no run folder can be made in {output}: {reason(exc)}; name another with --output") from exc
     return PartialRun(path, plan)
+
+
+def _ignore(folder: Path) -> None:
+    """Keep git from seeing what lies in `folder`: runs are no sources, and would look like changes to them."""
+    with suppress(FileExistsError), (folder / IGNORE).open("x", encoding="utf-8") as file:
+        file.write("*\n")
 
 
 def reopen(folder: Path) -> PartialRun:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,8 @@ PACKAGES: Final = ("aisp-trace", "torch", "nvtx", "triton", "numpy", "typer")
 
 CLEAN: Final = "clean"
 """The tree of sources whose tracked files are those of the commit."""
+CHANGED: Final = 10
+"""How many changed files of a tree are named."""
 
 
 def hardware(device: str) -> Hardware:
@@ -69,9 +71,14 @@ def parse_gpus(csv: str, visible: str | None) -> list[dict[str, str]]:
         parts = [part.strip() for part in line.split(",", 3)]
         if len(parts) == 4 and parts[0].isdigit():
             rows.append(dict(zip(("index", "uuid", "driver", "name"), parts, strict=True)))
+    return visible_rows(rows, visible)
+
+
+def visible_rows(rows: Sequence[dict[str, str]], visible: str | None) -> list[dict[str, str]]:
+    """Those of `rows` (each with ``index`` and ``uuid``) that `visible` lets through, as `parse_gpus` says."""
     if visible is None:
-        return rows
-    chosen = []
+        return list(rows)
+    chosen: list[dict[str, str]] = []
     for entry in visible.split(","):
         entry = entry.strip()
         match = [r for r in rows if r["index"] == entry or (entry.startswith("GPU-") and r["uuid"].startswith(entry))]
@@ -127,10 +134,13 @@ def usable_gpus() -> int:
 
 
 def git_state(folder: Path, *, root: bool, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """``{"commit", "dirty"}`` of the sources in `folder`; null where unknown.
+    """``{"commit", "dirty", "changed"}`` of the sources in `folder`; null where unknown.
 
-    AISP_GIT_COMMIT and AISP_GIT_DIRTY (1/true or 0/false) say it where there is no ``.git``, and come first. With
-    `root`, `folder` must itself be the top of a repository: a package installed below someone's project is not theirs.
+    Dirty is a tree in which tracked files differ from the commit; `changed` are the first `CHANGED` of them, by their paths in
+    the repository. Files that git does not track, such as runs and reports, change nothing.
+
+    AISP_GIT_COMMIT and AISP_GIT_DIRTY (1/true or 0/false) say it where there is no ``.git``, and come first, without `changed`.
+    With `root`, `folder` must itself be the top of a repository: a package installed below someone's project is not theirs.
     """
     commit = environ.get("AISP_GIT_COMMIT")
     if commit:
@@ -142,10 +152,14 @@ def git_state(folder: Path, *, root: bool, environ: Mapping[str, str] = os.envir
     if top is None or (root and Path(top.strip()).resolve() != folder.resolve()):
         return {"commit": None, "dirty": None}
     head = ask([*git, "rev-parse", "HEAD"])
-    status = ask([*git, "status", "--porcelain"])
+    status = ask([*git, "status", "--porcelain", "--untracked-files=no"])
+    changed = [
+        line[3:] for line in (status or "").splitlines()
+    ]  # two letters of state and a blank stand before the path
     return {
         "commit": head.strip() if head else None,
-        "dirty": None if status is None else bool(status.strip()),
+        "dirty": None if status is None else bool(changed),
+        "changed": changed[:CHANGED],
     }
 
 

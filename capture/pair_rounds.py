@@ -20,6 +20,7 @@ from .answer import ANSWER, ANSWER_VARIABLE, read_answer
 from .folder import PartialRun, now_utc, portable
 from .nsys import Recorded
 from .plan import Plan, answer_file, order, workload_command
+from .power import watch
 from .progress import Progress
 from .rounds import Times, check_exit, run_untraced, sources_now, until_decided, untraced_environment
 
@@ -130,7 +131,8 @@ def _run_command(run: PartialRun, index: int, name: str, state: Mapping[str, Any
     answer = answer_file(folder, index, name)
     environment = {**untraced_environment(), ANSWER_VARIABLE: str(answer)}
     who = f"{name} (`{shlex.join(command)}`)"
-    finished = run_untraced(who, command, answer, timeout_s=plan.timeout_s, environment=environment)
+    with watch(plan.device, environment) as watched:
+        finished = run_untraced(who, command, answer, timeout_s=plan.timeout_s, environment=environment)
     done = CommandRound(
         index=index,
         variant=name,
@@ -141,6 +143,7 @@ def _run_command(run: PartialRun, index: int, name: str, state: Mapping[str, Any
         answer=command_answer(plan, who, answer),
         commit=commit,
         tree=tree,
+        gpu_state=watched.states({name: ()}),
     )
     run.remember(step, done, state)
     return done

@@ -14,6 +14,7 @@ from .answer import ANSWER_VARIABLE
 from .folder import PartialRun, load_result, now_utc, portable
 from .host import sources_of
 from .plan import Plan, processes, round_file, workload_command
+from .power import watch
 from .processes import Finished, last_line, run_process
 from .progress import Progress, seconds
 from .stages import OUTPUT_VARIABLE, RECORDER_VARIABLE
@@ -102,9 +103,9 @@ def _run_round(
     progress.step(label)
     commit, tree = sources_now(plan)
     started = now_utc()
-    finished = run_untraced(
-        plan.workload, command, result_file, timeout_s=plan.timeout_s, environment=untraced_environment()
-    )
+    environment = untraced_environment()
+    with watch(plan.device, environment) as watched:
+        finished = run_untraced(plan.workload, command, result_file, timeout_s=plan.timeout_s, environment=environment)
     result = load_result(result_file, plan, variants)
     done = Round(
         index=index,
@@ -115,6 +116,7 @@ def _run_round(
         result=result,
         commit=commit,
         tree=tree,
+        gpu_state=watched.states({variant.name: variant.timed_ns for variant in result.variants}),
     )
     run.remember(step, done, state)
     return done

@@ -90,6 +90,12 @@ def test_what_is_accepted_is_shown_written_and_met_by_a_later_run(
     ("claim", "changes", "code", "words"),
     [
         (TIME, {"git": {"commit": "a", "dirty": True}}, 2, "refused: pipeline-2 was captured from a changed tree"),
+        (
+            TIME,
+            {"git": {"commit": "a", "dirty": True, "changed": ["a.py", "b.py"]}},
+            2,
+            "captured from a changed tree (a.py, b.py); commit",
+        ),
         (TIME, {"git": {"commit": None, "dirty": None}}, 2, "does not know its commit"),
         ({**TIME, "ratio": {"min": 1.95}}, {}, 2, "would loosen from >= 1.95 to >= 1.89"),
         ({**TIME, "ratio": {"min": 2.5}}, {}, 2, "pipeline.faster is missed"),

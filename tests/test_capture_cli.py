@@ -89,7 +89,7 @@ def test_a_workload_in_a_file_recorded_by_the_embedded_recorder(
     args = ["capture", str(FAKE), "--recorder", "torch", "--device", "cpu", "--rounds", "1", "--iterations", "2"]
     assert main([*args, "--variant", "baseline"]) == 0
     out, err = capsys.readouterr()
-    (folder,) = (tmp_path / "aisp-runs").iterdir()
+    (folder,) = (tmp_path / "aisp-runs").glob("[!.]*")
     assert out.splitlines() == [f"run: aisp-runs/{folder.name}", f"next: aisp-trace analyze aisp-runs/{folder.name}"]
     assert "round 1/1: baseline" in err
     run = load_run(folder)

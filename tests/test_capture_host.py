@@ -81,11 +81,31 @@ def test_git_state_of_a_repository_a_folder_in_it_and_none(tmp_path: Path) -> No
     git(repo, "commit", "-q", "-m", "one")
     clean = host.git_state(repo, root=True, environ={})
     assert (len(clean["commit"]), clean["dirty"]) == (40, False)
+    assert clean["changed"] == []
     (repo / "file").write_text("2", encoding="utf-8")
-    assert host.git_state(inner, root=False, environ={}) == {"commit": clean["commit"], "dirty": True}
+    changed = {"commit": clean["commit"], "dirty": True, "changed": ["file"]}
+    assert host.git_state(inner, root=False, environ={}) == changed
     unknown = {"commit": None, "dirty": None}
     assert host.git_state(inner, root=True, environ={}) == unknown
     assert host.git_state(tmp_path, root=False, environ={}) == unknown
+
+
+def test_only_tracked_files_make_a_tree_dirty(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    for i in range(12):
+        (tmp_path / f"file{i:02d}.py").write_text("1", encoding="utf-8")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "one")
+    (tmp_path / "aisp-runs").mkdir()
+    (tmp_path / "aisp-runs" / "junit.xml").write_text("x", encoding="utf-8")
+    found = host.git_state(tmp_path, root=True, environ={})
+    assert (found["dirty"], found["changed"]) == (False, [])
+    git(tmp_path, "mv", "file11.py", "other.py")
+    assert host.git_state(tmp_path, root=True, environ={})["changed"] == ["file11.py -> other.py"]
+    for i in range(11):
+        (tmp_path / f"file{i:02d}.py").write_text("2", encoding="utf-8")
+    found = host.git_state(tmp_path, root=True, environ={})
+    assert (found["dirty"], found["changed"]) == (True, [f"file{i:02d}.py" for i in range(10)])
 
 
 @pytest.mark.parametrize(("word", "dirty"), [("1", True), ("false", False), ("", None)])

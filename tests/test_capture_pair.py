@@ -79,7 +79,7 @@ def pair(*lines: dict[str, Any], other: Sequence[dict[str, Any]] | None = None) 
 
 
 def only_run(folder: Path = Path("aisp-runs")) -> Run:
-    (path,) = folder.iterdir()
+    (path,) = folder.glob("[!.]*")
     return load_run(path)
 
 
@@ -224,7 +224,7 @@ def test_a_failing_command_is_named_and_resumed(capture: Capture, optimized: str
         if "baseline (`" not in sentence:  # on a busy machine that did not end in time either
             break
     assert words.format(timeout_s) in sentence and "optimized (`" in sentence and "--resume" in sentence
-    (partial,) = Path("aisp-runs").iterdir()
+    (partial,) = Path("aisp-runs").glob(".partial-*")
     Path("other.py").write_text("", encoding="utf-8")
     assert main(["capture", "--resume", str(partial), "--timeout", str(PATIENCE_S)]) == 0
     assert only_run().manifest.timed == "processes"
@@ -234,7 +234,7 @@ def test_a_resumed_pair_keeps_what_ended_well_unless_a_script_changed(capture: C
     Path("other.py").write_text("raise SystemExit(1)", encoding="utf-8")
     args = ["--baseline", command("a"), "--rung", f"r={command('r')}", "--optimized", f"{sys.executable} -I other.py"]
     assert capture(*args, "--rounds", "1")[0] == 2
-    (partial,) = Path("aisp-runs").iterdir()
+    (partial,) = Path("aisp-runs").glob(".partial-*")
     with pytest.raises(WorkloadError):
         resume(partial)
     assert Path("log").read_text(encoding="utf-8").split() == ["a", "r"], "nothing had changed"
@@ -247,7 +247,7 @@ def test_a_pair_is_not_resumed_from_another_folder(
     capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert capture("--baseline", command("a"), "--optimized", "false", "--rounds", "1")[0] == 2
-    (partial,) = (tmp_path / "aisp-runs").iterdir()
+    (partial,) = (tmp_path / "aisp-runs").glob(".partial-*")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="resume them from there"):

@@ -71,13 +71,13 @@ def test_an_interrupt_ends_everything_and_the_run_can_be_resumed(number: signal.
     assert process.returncode == 130
     assert "interrupted; go on with `aisp-trace capture --resume " in err
     assert not any(alive(pid) for pid in pids)
-    (partial,) = runs.iterdir()
+    (partial,) = runs.glob(".partial-*")
     assert partial.name.startswith(".partial-")
 
     resumed = start_cli("capture", "--resume", str(partial))
     out, err = resumed.communicate(timeout=PATIENCE_S)
     assert resumed.returncode == 0, err
-    (run,) = runs.iterdir()
+    (run,) = runs.glob("[!.]*")
     assert f"run: {run}" in out
     assert len(load_run(run).manifest.rounds) == 2
 

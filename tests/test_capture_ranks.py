@@ -110,7 +110,7 @@ def test_torchrun_is_recorded_with_all_its_ranks(
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     launcher = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     assert main(["capture", "--", *launcher, str(program)]) == 0, capsys.readouterr().err
-    (folder,) = (tmp_path / "aisp-runs").iterdir()
+    (folder,) = (tmp_path / "aisp-runs").glob("[!.]*")
     recording = load_run(folder).manifest.variants[0].recording
     assert recording is not None
     assert recording.exit_code == 0

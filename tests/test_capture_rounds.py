@@ -58,7 +58,7 @@ def run_capture(plan: Plan, output: Path) -> Manifest:
 
 def only_partial(output: Path) -> Path:
     """The one folder under `output`, which must be an unfinished run."""
-    (folder,) = output.iterdir()
+    (folder,) = (path for path in output.iterdir() if path.name != ".gitignore")
     assert folder.name.startswith(".partial-")
     return folder
 
@@ -106,7 +106,19 @@ def test_the_manifest_says_what_was_run(tmp_path: Path) -> None:
 def test_a_complete_run_holds_no_leftovers(tmp_path: Path) -> None:
     folder = capturing.capture(make_plan(), tmp_path / "runs", quiet)
     assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "rounds"]
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [folder.name]
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [".gitignore", folder.name]
+
+
+def test_a_folder_of_runs_hides_itself_from_git_if_capture_made_it(tmp_path: Path) -> None:
+    for _ in range(2):
+        capturing.capture(make_plan(rounds=1), tmp_path / "runs", quiet)
+    assert (tmp_path / "runs" / ".gitignore").read_text(encoding="utf-8") == "*\n"
+    (tmp_path / "mine").mkdir()
+    capturing.capture(make_plan(rounds=1), tmp_path / "mine", quiet)
+    assert not (tmp_path / "mine" / ".gitignore").exists()
+    (tmp_path / "runs" / ".gitignore").write_text("mine\n", encoding="utf-8")
+    capturing.capture(make_plan(rounds=1), tmp_path / "runs", quiet)
+    assert (tmp_path / "runs" / ".gitignore").read_text(encoding="utf-8") == "mine\n"
 
 
 def test_a_full_disk_is_a_sentence_that_says_how_to_go_on(

@@ -148,7 +148,7 @@ def test_a_failing_variant_leaves_the_finished_recording_for_resume(
     with pytest.raises(WorkloadError, match="exit code 9"):
         capturing.capture(plan, tmp_path / "runs", quiet)
     monkeypatch.delenv("FAKE_EXIT")
-    (partial,) = (tmp_path / "runs").iterdir()
+    (partial,) = (tmp_path / "runs").glob(".partial-*")
     run = load_run(capturing.resume(partial, quiet))
     assert (tmp_path / "log").read_text(encoding="utf-8").splitlines() == [
         "baseline trace",

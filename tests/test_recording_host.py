@@ -28,7 +28,7 @@ def test_it_captures_a_workload(python: Path, tmp_path: Path) -> None:
     words = ["pipeline_sequential", "--size", "tiny", "--device", "cpu", "--rounds", "1", "--iterations", "2"]
     done = aisp_trace(python, tmp_path, "capture", *words, "--recorder", "torch")
     assert done.returncode == 0, done.stderr
-    (folder,) = (tmp_path / "aisp-runs").iterdir()
+    (folder,) = (tmp_path / "aisp-runs").glob("[!.]*")
     manifest = load_run(folder).manifest
     assert manifest.packages["torch"] == metadata.version("torch")
     assert manifest.variants and all(v.recording is not None for v in manifest.variants)

@@ -240,7 +240,7 @@ def test_it_records_a_pair(recording: Path, tmp_path: Path) -> None:
     pair = ["--baseline", f"{recording} -c pass", "--optimized", f"{recording} -c 0"]
     done = aisp_trace(recording, tmp_path, "capture", *pair, "--name", "x", "--profile", "none", "--rounds", "2")
     assert done.returncode == 0, done.stderr
-    (folder,) = (tmp_path / "aisp-runs").iterdir()
+    (folder,) = (tmp_path / "aisp-runs").glob("[!.]*")
     manifest = load_run(folder).manifest
     assert (manifest.workload, len(manifest.commands)) == ("x", 4)
 

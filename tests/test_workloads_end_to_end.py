@@ -74,7 +74,7 @@ def capture(workload: str, output: Path) -> Path:
     options = [word for name in variants if name in named for word in ("--variant", name)]
     options += ["--size", SIZE, "--device", "cpu", "--rounds", "1", "--iterations", ITERATIONS, "--output", str(output)]
     assert main(["capture", workload, *options]) == 0
-    (folder,) = output.iterdir()
+    (folder,) = output.glob("[!.]*")
     return folder
 
 

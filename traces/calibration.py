@@ -90,7 +90,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A calibration with its provenance; `git` is ``{commit, dirty}``, `packages` and `facts` hold versions."""
+    """A calibration with its provenance; `git` is ``{commit, dirty, changed}``, `packages` and `facts` hold versions."""
 
     schema: str
     hardware_key: str

@@ -360,13 +360,16 @@ def check_container(folder: Path, option: str) -> None:
         _require_writable(folder, folder)
 
 
-def make_container(folder: Path, option: str) -> None:
-    """Make `folder` where it does not exist yet; raises as `check_container` does."""
+def make_container(folder: Path, option: str) -> bool:
+    """Make `folder` where it does not exist yet, and say whether that was so; raises as `check_container` does."""
     check_container(folder, option)
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir()
+    except FileExistsError:
+        return False
     except OSError as exc:
         raise InputError(f"{folder} cannot be made: {reason(exc)}; name another place with {option}") from exc
+    return True
 
 
 @contextmanager

@@ -151,11 +151,33 @@ class ProcessResult:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuState:
+    """How one GPU ran over one span of an untraced process, from `samples` readings of NVML in it; 0 or 1 in a short span.
+
+    `gpu` is NVML's number. `sm_mhz` and `memory_mhz` are least, mean and most, empty without a reading; `temperature_c` is the
+    most. `energy_mj` is what the GPU's counter rose by, interpolated at the span's ends, and `power_w` that over the span;
+    where the GPU counts no energy, the mean of the readings, which newer GPUs average over a second. `slowdown` names why
+    clocks were held down in any reading; "idle" stands there only if all say so. Null is unknown.
+    """
+
+    gpu: int
+    samples: int
+    sm_mhz: Sequence[int]
+    memory_mhz: Sequence[int]
+    power_w: float | None
+    temperature_c: int | None
+    slowdown: Sequence[str]
+    energy_mj: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """One untraced process that ran every variant, in the order given by its result.
 
     `commit` and `tree` are of the sources when it was started. `tree` is "clean", or a digest of how the tracked files differ
     from the commit. Both are null where nobody knows, here and in the other kinds of processes.
+    `gpu_state` has, for each variant, each GPU the process could use: over `VariantResult.timed_ns`, or over the whole process
+    where that is empty. It is empty where nothing read NVML.
     """
 
     index: int
@@ -166,6 +188,7 @@ class Round:
     result: ProcessResult
     commit: str | None = field(default=None, metadata=ADDED)
     tree: str | None = field(default=None, metadata=ADDED)
+    gpu_state: Mapping[str, Sequence[GpuState]] = field(default_factory=dict, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +213,10 @@ class CommandAnswer:
 
 @dataclass(frozen=True, slots=True)
 class CommandRound:
-    """One untraced process of a pair: round `index`, of one variant. `wall_ns` is monotonic and includes start-up."""
+    """One untraced process of a pair: round `index`, of one variant. `wall_ns` is monotonic and includes start-up.
+
+    `gpu_state` is that of `Round`, always over the whole process.
+    """
 
     index: int
     variant: str
@@ -201,6 +227,7 @@ class CommandRound:
     answer: CommandAnswer
     commit: str | None = field(default=None, metadata=ADDED)
     tree: str | None = field(default=None, metadata=ADDED)
+    gpu_state: Mapping[str, Sequence[GpuState]] = field(default_factory=dict, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +305,7 @@ class Manifest:
     iterations: int | None
     warmup: int | None
     packages: Mapping[str, str]
-    git: Mapping[str, Any]  # commit, dirty; null where unknown
+    git: Mapping[str, Any]  # commit, dirty, null where unknown; changed, the first files that make it dirty
     variants: Sequence[Variant]
     rounds: Sequence[Round]
     notes: Sequence[str] = ()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from ...traces.content import one_line
 from ...traces.errors import UsageError
 from ...traces.run import Manifest
 from ..judging.evidence import Evidence
@@ -15,6 +16,9 @@ USAGE: Final = 2
 MISSED: Final = 1
 UNDECIDED: Final = 3
 """Kinds of refusals, as the exit codes they leave; `USAGE` goes before `MISSED`, that before `UNDECIDED`."""
+
+SHOWN: Final = 5
+"""How many changed files a refusal names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,18 @@ def provenance_refusals(occasions: Sequence[Occasion]) -> list[Refusal]:
             found.append(Refusal(USAGE, f"{run_id} does not know its commit; capture it in a git checkout"))
         elif git.get("dirty") is not False:
             state = "a changed" if git.get("dirty") else "a possibly changed"
-            found.append(Refusal(USAGE, f"{run_id} was captured from {state} tree; commit first, then capture"))
+            text = f"{run_id} was captured from {state} tree{_changed(git)}; commit first, then capture"
+            found.append(Refusal(USAGE, text))
     return found
+
+
+def _changed(git: Mapping[str, Any]) -> str:
+    """`` (a.py, b.py and others)``, or nothing where the manifest names none."""
+    names = git.get("changed")
+    if not isinstance(names, Sequence) or isinstance(names, str) or not names:
+        return ""
+    shown = ", ".join(one_line(str(name)) for name in names[:SHOWN])
+    return f" ({shown}{' and others' if len(names) > SHOWN else ''})"
 
 
 def machine_refusal(evidence: Evidence, target: ExpectationFile) -> list[Refusal]:

@@ -7,11 +7,12 @@ and its trace are left out, with a note.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...analyze.result import Analysis
 from ...traces.errors import InputError
-from ...traces.run import Manifest, Output, ProcessResult, Proof, Run, VariantResult, Work
+from ...traces.run import GpuState, Manifest, Output, ProcessResult, Proof, Run, VariantResult, Work
+from .clocks import gpu_states
 from .commands import PAIR, Stated, command_times, stated
 
 WORKLOADS = ("builtin", "file")
@@ -23,11 +24,12 @@ COMMAND = "command"
 
 @dataclass(frozen=True, slots=True)
 class RoundTimes:
-    """One untraced round: the order in which the variants ran and each one's iteration times."""
+    """One untraced round: the order in which the variants ran, each one's iteration times, and how each GPU ran meanwhile."""
 
     index: int
     order: tuple[str, ...]
     times_ns: Mapping[str, tuple[int, ...]]
+    gpu_state: Mapping[str, tuple[GpuState, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
     answers: dict[str, list[Answer]] = {v.name: [] for v in manifest.variants}
     orders: dict[int, list[str]] = {}
     times: dict[int, dict[str, tuple[int, ...]]] = {}
+    states = gpu_states(manifest)
     notes: list[str] = []
     for made in manifest.rounds:
         if made.exit_code != 0:
@@ -122,7 +125,9 @@ def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
         elif recording is not None and recording.answer is not None and manifest.timed == "iterations":
             traced = tuple(recording.answer.iterations_ns)
         variants[variant.name] = VariantEvidence(variant.name, tuple(answers[variant.name]), analysis, traced)
-    rounds = tuple(RoundTimes(index, tuple(orders[index]), times[index]) for index in sorted(times))
+    rounds = tuple(
+        RoundTimes(index, tuple(orders[index]), times[index], states.get(index, {})) for index in sorted(times)
+    )
     return Evidence(
         run_id=manifest.run_id,
         workload=manifest.workload,

@@ -32,6 +32,7 @@ from ..deciding import (
 from ..metrics.registry import METRICS, Metric, Reading, greatest
 from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, TimeClaim
 from .admissible import admit, examine
+from .clocks import clock_concerns
 from .evidence import Evidence, RoundTimes
 from .starts import COVERED, SURE, between_starts
 from .validity import objections, timer_objection
@@ -115,7 +116,8 @@ def _judge_time(claim: TimeClaim, blank: Verdict, evidence: Evidence) -> Iterato
         return
     base, other = ([r.times_ns[name] for r in rounds] for name in pair)
     ratios = ratio_sample(base, other)
-    doubts = (*order_concern(rounds, *pair), *_groups(rounds, pair))
+    clocks = clock_concerns(rounds, *pair, ratios.by(claim.by), claim.ratio)
+    doubts = (*order_concern(rounds, *pair), *_groups(rounds, pair), *clocks)
     blank = replace(blank, statistic=claim.by, sample="rounds")
     yield _sampled(blank, claim.ratio, ratios, evidence, doubts, band=True)
     for name, times in zip(pair, (base, other), strict=True):

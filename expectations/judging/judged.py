@@ -5,7 +5,7 @@ run -> traces -> analyses -> evidence, and folder -> expectations;  both -> verd
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,6 +16,7 @@ from ...traces.run import OPTIMIZED, Run
 from ..claims.load import load_expectations
 from ..deciding import ratio_sample
 from ..model import Expectations
+from .clocks import cycles_ratio, energy_per_item
 from .evidence import Evidence, gather
 from .judge import judge
 from .validity import beforehand, byte_checks
@@ -68,12 +69,35 @@ def _notes(evidence: Evidence) -> tuple[str, ...]:
         if evidence.timed != "iteration" and any(v.analysis is not None for v in evidence.variants.values()):
             notes.append("how much recording slowed the commands down is not known: they time no iterations")
         notes.append(evidence.stated.doubt or evidence.stated.conflict or "the commands state the same work and output")
+    notes += _clocked(evidence)
     for variant in evidence.variants.values():
         if variant.analysis is None and evidence.outputs_compared:
             notes.append(f"the moved bytes of {variant.name} were not checked: it has no trace that is believed")
         unchecked = (check for check in byte_checks(variant) if check.state == "unavailable")
         notes += [f"moved bytes not checked: {check.reason}" for check in unchecked]
     return tuple(notes)
+
+
+def _clocked(evidence: Evidence) -> Iterator[str]:
+    """What the last rung gained in SM cycles, and the joules of an item on both sides; nothing where no GPU was read."""
+    names = list(evidence.variants)
+    if len(names) < 2:
+        return
+    first, last = names[0], OPTIMIZED if OPTIMIZED in names else names[-1]
+    both = [r for r in evidence.rounds if first in r.times_ns and last in r.times_ns]
+    if not both:
+        return
+    ratios = ratio_sample([r.times_ns[first] for r in both], [r.times_ns[last] for r in both]).mean
+    if cycles := cycles_ratio(both, first, last, ratios):
+        yield f"in SM cycles, which leave out what the clocks differ by, {last} is {median(cycles):.3g}x as fast as {first}"
+    joules = []
+    for name in (first, last):
+        work = next((a.work for a in evidence.variants[name].answers), None)
+        energy = None if work is None else energy_per_item(both, name, work.items)
+        if work is not None and energy is not None:
+            joules.append(f"{name} {energy:.3g} J for one of its {work.unit}")
+    if joules:
+        yield f"energy, with what lies between the timed iterations: {', '.join(joules)}"
 
 
 _TIMED = {

@@ -57,7 +57,9 @@ def scrub_run(run: Run, folder: Path, told: Callable[[str, int], None] | None = 
         _variant(run, own, cleaned, folder / file_name(own.name), told)
         for own, cleaned in zip(run.manifest.variants, clean.variants, strict=True)
     ]
-    manifest = replace(clean, variants=variants)
+    # A commit is public where its repository is; names of files somebody is working on are not.
+    git = {key: value for key, value in clean.git.items() if key != "changed"}
+    manifest = replace(clean, variants=variants, git=git)
     write_json(folder / MANIFEST, manifest)
     return Run(folder, manifest)
 
