@@ -53,7 +53,7 @@ def test_show_gives_bounds_sources_and_reasons(aisp: Aisp, folder: Path) -> None
         "",
         "h100, 1 claims",
         "pipeline.faster [default]",
-        "  speedup of optimized over baseline  1.5 .. 2.5",
+        "  speedup of optimized over baseline, by the median  1.5 .. 2.5",
         "  time of baseline  <= 25 ms",
         "  time of optimized  <= 12.5 ms",
         "    why: copies are hidden",
@@ -98,6 +98,7 @@ def test_without_an_action_the_actions_are_listed(aisp: Aisp) -> None:
         "show",
         "validate",
         "diff",
+        "migrate",
         "schema",
     ]
 

@@ -41,7 +41,7 @@ READ: Final = {
 CONTAINERS: Final = {("capture", "output")}
 """Options that name a folder in which something new is made under a name of its own."""
 
-CHANGED: Final = {("accept", "expectations")}
+CHANGED: Final = {("accept", "expectations"), ("expectations migrate", "paths")}
 """Options that name what is read, shown and then changed: only what reads as such is ever replaced, so there is no --force."""
 
 

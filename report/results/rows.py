@@ -16,7 +16,7 @@ import polars as pl
 
 from ...analyze.accounts.bound import Bound, bounds
 from ...analyze.result import IDLE, Analysis
-from ...expectations.deciding import Concern, Estimate, concerns, median_interval, paired_ratios
+from ...expectations.deciding import Concern, Estimate, concerns, median_interval, ratio_sample
 from ...expectations.judging.evidence import Evidence
 from ...expectations.judging.judge import order_concern
 from ...expectations.judging.validity import objections, timer_objection
@@ -132,7 +132,7 @@ def gain(evidence: Evidence, over: str, name: str) -> Gain | None:
     both = [r for r in evidence.rounds if over in r.times_ns and name in r.times_ns]
     if not both or over not in evidence.variants:
         return None
-    ratios = paired_ratios([r.times_ns[over] for r in both], [r.times_ns[name] for r in both])
+    ratios = ratio_sample([r.times_ns[over] for r in both], [r.times_ns[name] for r in both]).mean
     against = objections(evidence, (over, name))
     timers = timer_objection(evidence, (over, name))
     return Gain(
