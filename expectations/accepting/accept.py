@@ -23,6 +23,7 @@ from ...traces.errors import UsageError
 from ...traces.faults import nearest
 from ...traces.hardware_key import slug
 from ..claims.diff import LOOSER, REWORDED, Difference, differences
+from ..claims.skeleton import time_id
 from ..judging.evidence import Evidence
 from ..judging.judge import judge
 from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, Source, TimeClaim
@@ -152,9 +153,7 @@ def _missing(
     for variant in names:
         if variant != baseline and variant not in timed:
             found.append(
-                _time_claim(
-                    _free_id(_time_id(evidence.workload, variant), evidence, taken), baseline, variant, evidence
-                )
+                _time_claim(_free_id(time_id(evidence.workload, variant), evidence, taken), baseline, variant, evidence)
             )
     known = {_said(c) for c in here if isinstance(c, MechanismClaim)}
     for claim in wanted:
@@ -167,12 +166,6 @@ def _missing(
 
 def _said(claim: MechanismClaim) -> tuple[str | None, ...]:
     return claim.variant, claim.metric, claim.of, claim.stage, claim.against
-
-
-def _time_id(workload: str, variant: str) -> str:
-    """Ids are plainer than names: a workload of the user's own may be called anything."""
-    name = slug(workload)[:40] or "workload"
-    return f"{name}.faster" if variant == "optimized" else f"{name}.{slug(variant)[:24] or 'variant'}_faster"
 
 
 def _free_id(wish: str, evidence: Evidence, taken: Collection[str]) -> str:
