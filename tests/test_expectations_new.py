@@ -91,6 +91,15 @@ def test_a_skeleton_alone_asks_only_that_a_variant_be_faster(aisp: Aisp, tmp_pat
     assert code == 0 and ">= 1 " in out
 
 
+def test_accept_leaves_what_was_begun_by_hand(aisp: Aisp, tmp_path: Path) -> None:
+    run_at(tmp_path / "aisp-runs" / "pipeline-1")
+    assert aisp("expectations", "new", "pipeline")[0] == 0
+    before = state(tmp_path)
+    code, out = aisp("accept", "--yes")
+    assert (code, state(tmp_path)) == (3, before)
+    assert "delete a claim to have it measured" in " ".join(out.split())
+
+
 # --- what is refused ----------------------------------------------------------------------------------------------------------
 
 

@@ -66,11 +66,7 @@ def propose(
     refusals = [*provenance_refusals(occasions), *machine_refusal(first, target)]
     candidates = {c.id: c for c in (*_measured_claims(target, first), *_missing(target, others, wanted, first))}
     if not candidates:
-        names = ", ".join(first.variants) or "none"
-        text = (
-            f"{first.run_id} has nothing to claim: no baseline beside another variant (it has {names}), nothing wanted"
-        )
-        refusals.append(Refusal(UNDECIDED, text))
+        refusals.append(Refusal(UNDECIDED, _nothing_to_claim(first, target)))
     for name in only:
         if name not in candidates:
             hint = nearest(name, candidates) or f"; those that can be accepted are {', '.join(candidates) or 'none'}"
@@ -97,6 +93,19 @@ def propose(
             if d.direction == LOOSER
         ]
     return Proposal(tuple(after.values()), changes, tuple(dict.fromkeys(refusals)), tuple(notes))
+
+
+def _nothing_to_claim(evidence: Evidence, target: ExpectationFile) -> str:
+    """Why no bound of the file could come from this run."""
+    if written := [c.id for c in target.claims if _applies(c, evidence)]:
+        return (
+            f"no claim on {evidence.run_id} has a measured bound ({', '.join(written)}), and what people wrote stays as it is; "
+            "delete a claim to have it measured"
+        )
+    names = ", ".join(evidence.variants) or "none"
+    return (
+        f"{evidence.run_id} has nothing to claim: no baseline beside another variant (it has {names}), nothing wanted"
+    )
 
 
 def _changed(old: Claim, new: Claim) -> bool:
