@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -167,4 +168,5 @@ def _gpu_finding(gpus: Sequence[Mapping[str, str]], torch: Mapping[str, Any] | N
     names = f"{len(gpus)} x {gpus[0]['name']}, driver {gpus[0]['driver']}"
     if torch is not None and not torch["gpus"]:
         return Finding("gpu", "missing", f"{names}, but torch cannot use it", "install a CUDA build of torch")
-    return Finding("gpu", "ok", names)
+    without = "" if find_spec("pynvml") else "; rounds do not say how it was clocked: pip install nvidia-ml-py"
+    return Finding("gpu", "ok", f"{names}{without}")

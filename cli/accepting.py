@@ -32,9 +32,9 @@ def accept(
         say("Nothing changes: no bound differs from what these runs say.")
         return 0
     if not yes:
-        _confirm(found.path)
+        _confirm(found.place.path)
     found.write()
-    say(f"Written to {found.path}. A bound proves nothing about the run it comes from: judge a later one.")
+    say(f"Written to {found.place.path}. A bound proves nothing about the run it comes from: judge a later one.")
     return 0
 
 

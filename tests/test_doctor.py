@@ -97,3 +97,12 @@ def test_this_machine_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == (0 if document["recorder"] else 3)
     assert (by_name["nsys"]["status"] == "ok") == (find_nsys() is not None)
     assert (document["recorder"] == "nsys") == (by_name["nvtx and nsys"]["status"] == "ok")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_gpu_says_whether_its_clocks_are_recorded(installed: bool, machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(host, "visible_gpus", lambda: [{"name": "NVIDIA H200", "index": "0", "uuid": "x", "driver": "1"}])
+    machine.setattr(doctor, "find_spec", lambda name: name if installed else None)
+    (gpu,) = (f for f in diagnose().findings if f.name == "gpu")
+    assert gpu.status == "ok"
+    assert ("pip install nvidia-ml-py" in gpu.found) is not installed

@@ -97,6 +97,7 @@ def test_without_an_action_the_actions_are_listed(aisp: Aisp) -> None:
     assert [line.split()[0] for line in out.split("Commands:\n")[1].splitlines()] == [
         "show",
         "validate",
+        "new",
         "diff",
         "migrate",
         "schema",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from aisp_trace.expectations.claims.load import PACKAGE_DIR, load_expectations
 from aisp_trace.expectations.claims.parse import parse
+from aisp_trace.expectations.claims.wanted import SCHEMA as WANTED_SCHEMA
+from aisp_trace.expectations.claims.wanted import parse_wanted
 from aisp_trace.expectations.judging.verdict import STATUSES
 from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.expectations.model import ANY, Bound, MechanismClaim, TimeClaim
@@ -338,3 +341,30 @@ def test_the_page_about_verdicts_names_every_metric_and_its_example_is_right() -
     assert [status for status in STATUSES if f"| `{status}` |" not in page] == []
     example = page.split("```json")[1].split("```")[0]
     assert [claim.id for claim in parse(example, "docs/verdicts.md").claims] == ["my_loader.copies_hidden"]
+
+
+PAGES = [p for folder in (".", "docs", "examples") for p in sorted((PACKAGE_DIR.parent / folder).glob("*.md"))]
+BLOCKS = {
+    f"{page.name}-{i}": block
+    for page in PAGES
+    for i, block in enumerate(
+        re.findall(r"^```json\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    )
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+def test_json_on_a_page_is_read_by_what_it_is_for(block: str) -> None:
+    """A whole expectation file, a file of wishes, or one claim, which is read in a file of a machine."""
+    data = json.loads(block)
+    if data.get("schema") == WANTED_SCHEMA:
+        assert parse_wanted(block, "the page")
+    elif "schema" in data:
+        assert parse(block, "the page").claims
+    else:
+        assert parse(text(data), "the page").claims
+
+
+def test_pages_show_a_claim_of_each_type() -> None:
+    shown = " ".join(BLOCKS.values())
+    assert '"type": "mechanism"' in shown and '"type": "time"' in shown and WANTED_SCHEMA in shown

@@ -467,11 +467,16 @@ def _inside(path: str) -> bool:
 
 def newest_run(root: Path) -> Run:
     """The complete run under `root` that was created last; raises `InputError` if there is none."""
+    if found := runs_below(root):
+        return found[-1]
+    raise InputError(f"no complete run lies under {root}; make one with `aisp-trace capture` or name a trace")
+
+
+def runs_below(root: Path) -> list[Run]:
+    """The complete runs under `root`, oldest first; raises `InputError` for one that cannot be read."""
     folders = sorted(root.iterdir()) if root.is_dir() else []
     runs = [load_run(d) for d in folders if (d / MANIFEST).is_file() and not d.name.startswith(".")]
-    if not runs:
-        raise InputError(f"no complete run lies under {root}; make one with `aisp-trace capture` or name a trace")
-    return max(runs, key=lambda r: (r.manifest.created_utc, r.manifest.run_id))
+    return sorted(runs, key=lambda r: (r.manifest.created_utc, r.manifest.run_id))
 
 
 def to_json(value: Any) -> Any:

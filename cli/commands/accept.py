@@ -1,4 +1,4 @@
-"""``aisp-trace accept``: the only command that writes bounds."""
+"""``aisp-trace accept``: the only command that writes what runs measured as bounds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(
         typer.Option(
             "--expectations",
             metavar="DIR",
-            help="folder (or file) to write; default: ./expectations, else the package's",
+            help="folder (or file) to write; default: ./expectations, made if need be",
         ),
     ] = None,
     claim: Annotated[
@@ -44,11 +44,11 @@ def run(
 ) -> int:
     """Write what runs measured as bounds.
 
-    It shows the difference and asks first; no other command writes bounds. Several runs of one workload, made on several
-    occasions, give bounds that hold the spread between them. Refused: bounds that would become looser, runs of a changed or
-    unknown tree, missed or undecided expectations, evidence that carries no bound, files of another machine. Bounds that were
-    not measured stay as they are. Leaves 0 if the bounds were written or need no change, 1 if an expectation was missed, 3 if
-    the evidence carries no bound, 2 otherwise.
+    It shows the difference and asks first; no other command takes bounds from a run. Several runs of one workload, made on
+    several occasions, give bounds that hold the spread between them. Refused: bounds that would become looser, runs of a changed
+    or unknown tree, missed or undecided expectations, evidence that carries no bound, files of another machine, and files of an
+    installed package. Bounds that were not measured stay as they are. Leaves 0 if the bounds were written or need no change, 1 if
+    an expectation was missed, 3 if the evidence carries no bound, 2 otherwise.
     """
     from ...traces.run import RUNS_DIR, load_run, newest_run
     from ..accepting import accept

@@ -11,7 +11,7 @@ from ...report.terminal.console import print_json, say, say_lines
 from ..app import examples, new_app
 from ..options import Expectations, Json, workload_names
 
-app = new_app("Show, validate and compare expectation files.")
+app = new_app("Begin, show, validate and compare expectation files.")
 
 
 @app.command(epilog=examples("expectations show pipeline_sequential", "expectations show --hardware h200 --json"))
@@ -66,6 +66,36 @@ def validate(
             for line in [f"wrong: {fault}" for fault in v.faults] or [f"{v.path}: {v.claims} claims"]:
                 say(line)
     return 2 if any(v.faults for v in found) else 0
+
+
+@app.command(epilog=examples("expectations new pipeline_sequential", "expectations new my_workload.py"))
+def new(
+    workload: Annotated[
+        str,
+        typer.Argument(
+            metavar="WORKLOAD",
+            help="a name from `aisp-trace list`, a .py file, or the name of a pair you captured",
+            show_default=False,
+            autocompletion=workload_names,
+        ),
+    ],
+    expectations: Annotated[
+        Path | None,
+        typer.Option(
+            "--expectations",
+            metavar="DIR",
+            help="folder (or file) to write; default: ./expectations, made if need be",
+        ),
+    ] = None,
+) -> None:
+    """Write a claim to fill in for each variant of a workload.
+
+    Variants, size and machine are those of its newest run in ./aisp-runs; without one, those that the workload has, and this
+    machine. The claims say in words what is to be filled in. A claim that is there already is never overwritten.
+    """
+    from ..starting import start
+
+    start(workload, expectations)
 
 
 @app.command(

@@ -23,6 +23,7 @@ from ...traces.errors import UsageError
 from ...traces.faults import nearest
 from ...traces.hardware_key import slug
 from ..claims.diff import LOOSER, REWORDED, Difference, differences
+from ..claims.skeleton import time_id
 from ..judging.evidence import Evidence
 from ..judging.judge import judge
 from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, Source, TimeClaim
@@ -65,11 +66,7 @@ def propose(
     refusals = [*provenance_refusals(occasions), *machine_refusal(first, target)]
     candidates = {c.id: c for c in (*_measured_claims(target, first), *_missing(target, others, wanted, first))}
     if not candidates:
-        names = ", ".join(first.variants) or "none"
-        text = (
-            f"{first.run_id} has nothing to claim: no baseline beside another variant (it has {names}), nothing wanted"
-        )
-        refusals.append(Refusal(UNDECIDED, text))
+        refusals.append(Refusal(UNDECIDED, _nothing_to_claim(first, target)))
     for name in only:
         if name not in candidates:
             hint = nearest(name, candidates) or f"; those that can be accepted are {', '.join(candidates) or 'none'}"
@@ -96,6 +93,19 @@ def propose(
             if d.direction == LOOSER
         ]
     return Proposal(tuple(after.values()), changes, tuple(dict.fromkeys(refusals)), tuple(notes))
+
+
+def _nothing_to_claim(evidence: Evidence, target: ExpectationFile) -> str:
+    """Why no bound of the file could come from this run."""
+    if written := [c.id for c in target.claims if _applies(c, evidence)]:
+        return (
+            f"no claim on {evidence.run_id} has a measured bound ({', '.join(written)}), and what people wrote stays as it is; "
+            "delete a claim to have it measured"
+        )
+    names = ", ".join(evidence.variants) or "none"
+    return (
+        f"{evidence.run_id} has nothing to claim: no baseline beside another variant (it has {names}), nothing wanted"
+    )
 
 
 def _changed(old: Claim, new: Claim) -> bool:
@@ -152,9 +162,7 @@ def _missing(
     for variant in names:
         if variant != baseline and variant not in timed:
             found.append(
-                _time_claim(
-                    _free_id(_time_id(evidence.workload, variant), evidence, taken), baseline, variant, evidence
-                )
+                _time_claim(_free_id(time_id(evidence.workload, variant), evidence, taken), baseline, variant, evidence)
             )
     known = {_said(c) for c in here if isinstance(c, MechanismClaim)}
     for claim in wanted:
@@ -167,12 +175,6 @@ def _missing(
 
 def _said(claim: MechanismClaim) -> tuple[str | None, ...]:
     return claim.variant, claim.metric, claim.of, claim.stage, claim.against
-
-
-def _time_id(workload: str, variant: str) -> str:
-    """Ids are plainer than names: a workload of the user's own may be called anything."""
-    name = slug(workload)[:40] or "workload"
-    return f"{name}.faster" if variant == "optimized" else f"{name}.{slug(variant)[:24] or 'variant'}_faster"
 
 
 def _free_id(wish: str, evidence: Evidence, taken: Collection[str]) -> str:

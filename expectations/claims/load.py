@@ -55,23 +55,6 @@ def file_name(hardware_key: str) -> str:
     return f"{FILE_PREFIX}{hardware_key}.json"
 
 
-def folder_to_write(asked: Path | None, project: Path) -> tuple[Path, str]:
-    """Where new bounds belong, and why: `asked`, or ``project/expectations`` if that folder exists, or the package's.
-
-    Raises `InputError` if `asked` is no folder, or if the package's is the installed copy: it would be lost with the
-    next version, and nobody would see the change.
-    """
-    if asked is not None:
-        if not asked.is_dir():
-            raise InputError(f"--expectations {asked} is no folder; make it, or name the one that holds your claims")
-        return asked, "option"
-    if (project / PROJECT_DIR).is_dir():
-        return project / PROJECT_DIR, "project"
-    if not (PACKAGE_DIR.parent / "pyproject.toml").is_file():
-        raise InputError(f"there is no folder {PROJECT_DIR} here; make one, or name one with --expectations DIR")
-    return PACKAGE_DIR, "package"
-
-
 def choose_folder(asked: Path | None, project: Path) -> tuple[Path, str]:
     """The folder whose expectations apply, and why (see `load_expectations`); its files are not read."""
     if asked is not None:

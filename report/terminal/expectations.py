@@ -8,8 +8,9 @@ from typing import Final
 
 from ...expectations.accepting.run import Acceptance
 from ...expectations.claims.asked import Differing
-from ...expectations.claims.diff import Difference
+from ...expectations.claims.diff import Difference, differences
 from ...expectations.claims.migrate import Migration
+from ...expectations.claims.write import Place
 from ...expectations.model import ANY, Claim, Expectations, TimeClaim
 from .console import Column, escape, say, say_lines, say_wrapped, table, terminal_width
 
@@ -57,7 +58,7 @@ def print_acceptance(found: Acceptance) -> None:
     """The runs, the file, every bound that would change, and what is refused."""
     for occasion in found.occasions:
         say(f"run           {occasion.evidence.run_id} on {occasion.evidence.hardware_key}")
-    say(f"expectations  {found.path} ({CHOSEN[found.chosen]})")
+    say(f"expectations  {found.place.path} ({place_text(found.place)})")
     proposal = found.proposal
     if proposal.changes:
         say("")
@@ -70,6 +71,18 @@ def print_acceptance(found: Acceptance) -> None:
         say_wrapped(f"refused: {refusal.text}.")
     if proposal.refusals:
         say("Nothing was written.")
+
+
+def place_text(place: Place) -> str:
+    """Why claims are written there."""
+    return f"{CHOSEN[place.chosen]}{', a new folder' if place.is_new_folder else ''}"
+
+
+def print_skeleton(place: Place, claims: Sequence[Claim], workload: str) -> None:
+    """What `expectations new` is about to add."""
+    say(f"expectations  {place.path} ({place_text(place)})")
+    say("")
+    say_lines(differences_table(differences((), claims), workload))
 
 
 def differences_table(changes: Sequence[Difference], workload: str | None) -> str:
