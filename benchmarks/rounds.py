@@ -1,8 +1,8 @@
 """Rounds of a machine whose true speedup is known, and how often the rule of `expectations/deciding.py` is wrong about it.
 
 A case draws the rounds' ratios as a machine would give them. Its truth is the median over all rounds that this machine
-could have run on this occasion, found by drawing very many. Then a bound is put just above the truth, where `met` is wrong,
-just below it, where `missed` is wrong, and 5 % below it, where `met` is right.
+could have run on this occasion, found by drawing very many. Then a bound is put at the truth, where `met` and `missed` are wrong,
+and 5 % below it, where `met` is right.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from aisp_trace.expectations.deciding import concerns, median_interval
+from aisp_trace.expectations.deciding import DECIDING, Decision, Sample, decide, error_of
 
 TRIALS: Final = 10_000
 TRUTH_TRIALS: Final = 100_000
@@ -42,43 +42,45 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Fractions of all trials. `refused`: inconclusive for a concern, by kind in `why`; `stated`: each side's rate."""
+    """Fractions of all trials. `refused`: inconclusive for a doubt, with the bound 5 % below the truth; `stated`: a side's rate.
+
+    `rounds` is how many a run had on average, with that bound.
+    """
 
     false_met: float
     false_missed: float
     power: float
     refused: float
-    why: dict[str, float]
+    rounds: float
     stated: float
 
 
 @lru_cache(maxsize=256)
 def rates(case: Case, n: int, trials: int = TRIALS) -> Rates:
-    """The rule applied to `trials` runs of `n` rounds. Seeded by the case's name and `n`."""
+    """The rule applied to `trials` runs of `n` rounds; of up to 40, with all their looks. Seeded by the case's name and `n`."""
     rng = np.random.default_rng(zlib.crc32(f"{case.name} {n}".encode()))
     truth = float(np.median(case.draw(rng, TRUTH_TRIALS, n)))
+    looks = DECIDING if n == DECIDING[-1] else (n,)
     count: Counter[str] = Counter()
-    coverage = 0.0
     for ratios in case.draw(rng, trials, n).tolist():
-        found = median_interval(ratios)
-        assert found.low is not None and found.high is not None and found.coverage is not None
-        coverage = found.coverage
-        if doubts := concerns(ratios):
-            count.update({"refused": 1, **{d.kind: 1 for d in doubts}})
-            continue
-        count["false_met"] += found.low > truth
-        count["false_missed"] += found.high < truth
-        count["power"] += found.low >= truth * (1 - ROOM)
+        at_truth, below = (_judged(ratios, bound, looks) for bound in (truth, truth * (1 - ROOM)))
+        count["false_met"] += at_truth.status == "met"
+        count["false_missed"] += at_truth.status == "missed"
+        count["power"] += below.status == "met"
+        count["refused"] += bool(below.doubts)
+        count["rounds"] += below.estimate.n
     share = {key: value / trials for key, value in count.items()}
-    why = {kind: part for kind, part in share.items() if kind in ("drift", "bimodal", "spread")}
-    return Rates(
-        false_met=share.get("false_met", 0.0),
-        false_missed=share.get("false_missed", 0.0),
-        power=share.get("power", 0.0),
-        refused=share.get("refused", 0.0),
-        why=why,
-        stated=(1 - coverage) / 2,
-    )
+    return Rates(**share, stated=error_of(looks))
+
+
+def _judged(ratios: list[float], bound: float, looks: tuple[int, ...]) -> Decision:
+    """The verdict at the first look that decides, else at the last: a run of one iteration a round, so mean and median agree."""
+    for look in looks:
+        seen = tuple(ratios[:look])
+        found = decide(Sample(seen, seen), bound, None, looks=looks)
+        if found.status != "inconclusive":
+            break
+    return found
 
 
 def allowed(rate: float, trials: int = TRIALS) -> float:
