@@ -125,7 +125,8 @@ def wrong_allowed(looks: Sequence[int], n: int) -> int | None:
     return rank - 1 if rank and (not looks or n in looks) else None
 
 
-def error_of(looks: Sequence[int]) -> float:
+@lru_cache(maxsize=64)
+def error_of(looks: tuple[int, ...]) -> float:
     """How often, at most, a plan's verdict is wrong on one side, for independent rounds and a bound at the true median.
 
     By counting: a path of rounds ends at the first look at which few enough lie on the wrong side. Several looks that are

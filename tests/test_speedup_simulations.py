@@ -46,7 +46,7 @@ def test_where_the_assumptions_hold_so_do_the_rates(case: Case, trials: int) -> 
 
 @pytest.mark.parametrize("case", BROKEN, ids=named)
 def test_drift_steps_and_clocks_are_refused_or_harmless(case: Case, trials: int) -> None:
-    for n in simulated(trials):
+    for n in ROUNDS[:-1]:  # the truth is that of all rounds, and `--decide` ends before the machine has changed
         found = rates(case, n, trials)
         assert found.false_met <= allowed(found.stated, trials)
         assert found.false_missed <= allowed(found.stated, trials)
@@ -56,7 +56,7 @@ def test_drift_steps_and_clocks_are_refused_or_harmless(case: Case, trials: int)
 
 def least_refused(case: Case) -> float:
     """Large effects must be refused, and not only be harmless."""
-    large = {"15 % over the run": 0.99, "thermal": 0.75, "10 % apart, half of": 0.8}
+    large = {"15 % over the run": 0.99, "thermal": 0.75}
     return max((least for words, least in large.items() if words in case.name), default=0.0)
 
 
