@@ -44,6 +44,14 @@ Attribution = Annotated[
         help="thread: a range sees only launches of its own thread, as nsys does",
     ),
 ]
+ExpectationsToWrite = Annotated[
+    Path | None,
+    typer.Option(
+        "--expectations",
+        metavar="DIR",
+        help="folder (or file) to write; default: ./expectations, made if need be",
+    ),
+]
 Domain = Annotated[str | None, typer.Option("--domain", metavar="NAME", help="NVTX domain whose ranges are the stages")]
 Stages = Annotated[
     str | None, typer.Option("--stages", metavar="REGEX", help="only ranges whose name matches are stages")

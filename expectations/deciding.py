@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
-from math import comb, exp, inf, log, sqrt
+from math import ceil, comb, exp, inf, log, sqrt
 from typing import Final
 
 COVERAGE: Final = Fraction(99, 100)
@@ -226,15 +226,15 @@ def decide(
     found, other = (median_interval(sample.by(name), looks) for name in (statistic, other_name))
     if found.low is None or found.high is None or other.low is None or other.high is None:
         return Decision("inconclusive", _not_planned(found.n, looks), found, other)
-    bound = _words(minimum, maximum)
-    if _inside(found.low, found.high, minimum, maximum):
-        status = "met" if _inside(other.low, other.high, minimum, maximum) else "inconclusive"
+    bound = bound_words(minimum, maximum)
+    if inside(found.low, found.high, minimum, maximum):
+        status = "met" if inside(other.low, other.high, minimum, maximum) else "inconclusive"
     else:
-        status = "missed" if _outside(found.low, found.high, minimum, maximum) else "inconclusive"
+        status = "missed" if outside(found.low, found.high, minimum, maximum) else "inconclusive"
     doubts = tuple(c.text for c in concerns(values) if matters(c, values, minimum, maximum))
     objected = tuple(c.text for c in also)
     ends = f"{found.low:.4g} .. {found.high:.4g}"
-    if status == "inconclusive" and _inside(found.low, found.high, minimum, maximum):
+    if status == "inconclusive" and inside(found.low, found.high, minimum, maximum):
         reason = (
             f"by the {statistic} the interval {ends} lies inside the bound {bound}, but by the {other_name} it is "
             f"{other.low:.4g} .. {other.high:.4g}"
@@ -266,8 +266,8 @@ def split(rounds: Sequence[Sequence[int]]) -> tuple[float, float, float] | None:
     """(longest of the fast group, shortest of the slow one, the slow one's part) where all iterations fall into two groups
     more than `SPLIT` apart, each with at least `SPLIT_SHARE` of them; else null."""
     ordered = sorted(time for times in rounds for time in times)
-    least = max(2, -(-len(ordered) * SPLIT_SHARE // 1))
-    for k in range(int(least), len(ordered) - int(least) + 1):
+    least = max(2, ceil(len(ordered) * SPLIT_SHARE))
+    for k in range(least, len(ordered) - least + 1):
         if 0 < ordered[k - 1] * SPLIT < ordered[k]:
             return ordered[k - 1], ordered[k], 1 - k / len(ordered)
     return None
@@ -372,15 +372,18 @@ def _not_planned(n: int, looks: Sequence[int]) -> str:
     return f"{n} rounds have no 99 % interval; it needs {MIN_ROUNDS}: capture with --rounds {MIN_ROUNDS}"
 
 
-def _inside(low: float, high: float, minimum: float | None, maximum: float | None) -> bool:
+def inside(low: float, high: float, minimum: float | None, maximum: float | None) -> bool:
+    """Whether all of ``[low, high]`` lies in ``[minimum, maximum]``; null leaves a side open."""
     return (minimum is None or low >= minimum) and (maximum is None or high <= maximum)
 
 
-def _outside(low: float, high: float, minimum: float | None, maximum: float | None) -> bool:
+def outside(low: float, high: float, minimum: float | None, maximum: float | None) -> bool:
+    """Whether all of ``[low, high]`` lies beyond one end of ``[minimum, maximum]``."""
     return (minimum is not None and high < minimum) or (maximum is not None and low > maximum)
 
 
-def _words(minimum: float | None, maximum: float | None) -> str:
+def bound_words(minimum: float | None, maximum: float | None) -> str:
+    """``>= 1.5``, ``<= 0.02`` or ``1.5 .. 3``; empty where both sides are open."""
     if minimum is None:
         return "" if maximum is None else f"<= {maximum:.4g}"
     return f">= {minimum:.4g}" if maximum is None else f"{minimum:.4g} .. {maximum:.4g}"

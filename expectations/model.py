@@ -25,6 +25,7 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field
 
+from .deciding import bound_words, inside, outside
 from .strict import Document, Identifier, Number, Positive, Text, WholeNumber, null_is
 
 SCHEMA: Final = "aisp-trace/expectations/2"
@@ -51,17 +52,15 @@ class Bound(Document):
 
     def __str__(self) -> str:
         """``>= 1.5``, ``<= 0.02`` or ``1.5 .. 3``."""
-        if self.minimum is None:
-            return f"<= {self.maximum:.4g}"
-        return f">= {self.minimum:.4g}" if self.maximum is None else f"{self.minimum:.4g} .. {self.maximum:.4g}"
+        return bound_words(self.minimum, self.maximum)
 
     def holds(self, low: float, high: float) -> bool:
         """Whether all of ``[low, high]`` lies inside."""
-        return (self.minimum is None or low >= self.minimum) and (self.maximum is None or high <= self.maximum)
+        return inside(low, high, self.minimum, self.maximum)
 
     def excludes(self, low: float, high: float) -> bool:
         """Whether all of ``[low, high]`` lies outside, on one side."""
-        return (self.minimum is not None and high < self.minimum) or (self.maximum is not None and low > self.maximum)
+        return outside(low, high, self.minimum, self.maximum)
 
     def margin(self, low: float, high: float) -> float:
         """How far ``[low, high]`` stays from the nearest bound; negative by how much it trespasses."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..app import examples, new_app
+from ..options import ExpectationsToWrite
 
 app = new_app()
 
@@ -28,14 +29,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    expectations: Annotated[
-        Path | None,
-        typer.Option(
-            "--expectations",
-            metavar="DIR",
-            help="folder (or file) to write; default: ./expectations, made if need be",
-        ),
-    ] = None,
+    expectations: ExpectationsToWrite = None,
     claim: Annotated[
         list[str] | None, typer.Option("--claim", metavar="ID", help="change or add only this claim; may be repeated")
     ] = None,

@@ -170,7 +170,7 @@ def run(
         plans = [builtin_plan(catalog.find(workload), options)]
     if decide and _given(ctx, "rounds"):
         raise UsageError(
-            "--rounds and --decide were given; the one says how many rounds, the other finds out: give one"
+            "--rounds and --decide were given; --rounds fixes how many rounds run, --decide finds out: give one"
         )
     if budget is not None and not decide:
         raise UsageError("--budget was given without --decide, which it limits; give both, or --rounds")

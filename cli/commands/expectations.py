@@ -9,7 +9,7 @@ import typer
 
 from ...report.terminal.console import print_json, say, say_lines
 from ..app import examples, new_app
-from ..options import Expectations, Json, workload_names
+from ..options import Expectations, ExpectationsToWrite, Json, workload_names
 
 app = new_app("Begin, show, validate and compare expectation files.")
 
@@ -79,14 +79,7 @@ def new(
             autocompletion=workload_names,
         ),
     ],
-    expectations: Annotated[
-        Path | None,
-        typer.Option(
-            "--expectations",
-            metavar="DIR",
-            help="folder (or file) to write; default: ./expectations, made if need be",
-        ),
-    ] = None,
+    expectations: ExpectationsToWrite = None,
 ) -> None:
     """Write a claim to fill in for each variant of a workload.
 

@@ -24,15 +24,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ..judging.starts import LEAST_FRACTION, OCCASION
 from ..judging.verdict import Verdict
 from ..model import Bound
-
-OCCASION: Final = 0.05
-"""How far apart two occasions may lie while only one has been seen. A convention, stated in ``docs/verdicts.md``; a
-second run replaces it by what is measured."""
-
-LEAST_FRACTION: Final = 0.005
-"""Fractions are bounded in steps of 0.01, and never closer than half a step."""
 
 DIGITS: Final = 3
 """Significant figures of a bound that is no fraction."""

@@ -30,7 +30,7 @@ from ..metrics.registry import METRICS, greatest
 from ..model import Claim, TimeClaim
 from .commands import PAIR
 from .evidence import COMMAND, Evidence, VariantEvidence
-from .starts import SURE, between_starts
+from .starts import LEAST_FRACTION, OCCASION, SURE, between_starts
 from .verdict import Verdict
 
 NAMED, OBJECTION, INVALID = "named", "objection", "invalid"
@@ -513,10 +513,6 @@ _READING: Final = re.compile(
     rf"{_NUMBER}(?: \({_NUMBER} to {_NUMBER}\))? (?:over \d+ \w+|in one recording)(?: in [^;]+)?"
 )
 _EARLIER: Final = re.compile(r"and \d+ earlier runs")
-
-OCCASION: Final = 0.05
-LEAST_FRACTION: Final = 0.005
-"""The rule of `accepting.derive`, which may not be imported from here; a test draws bounds by it and asks this row."""
 
 ROOM: Final = 1.5
 """How much more room than `derive` gives a bound may have: the source's text rounds what it was derived from."""

@@ -17,7 +17,7 @@ from ..claims.load import load_expectations
 from ..deciding import ratio_sample
 from ..model import Expectations
 from .clocks import cycles_ratio, energy_per_item
-from .evidence import Evidence, gather
+from .evidence import Evidence, RoundTimes, gather
 from .judge import judge
 from .validity import beforehand, byte_checks
 from .verdict import Verdict, headline
@@ -51,14 +51,31 @@ def judge_run(run: Run, analyses: Mapping[str, Analysis], asked: Path | None = N
 
 def headline_of(judged: Judged) -> str:
     """`headline`, with the speedup of the ladder's last rung over its baseline as the rounds show it, by the mean."""
-    rounds = judged.evidence.rounds
-    names = list(judged.evidence.variants)
-    last = OPTIMIZED if OPTIMIZED in names else names[-1] if names else ""
-    both = [r for r in rounds if names[0] in r.times_ns and last in r.times_ns] if len(names) > 1 else []
+    found = _ends(judged.evidence)
+    return headline(judged.verdicts, f"{median(found.ratios):.3g}x" if found else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """The baseline and the ladder's last rung, the rounds that timed both, and their ratios by the mean."""
+
+    first: str
+    last: str
+    rounds: tuple[RoundTimes, ...]
+    ratios: tuple[float, ...]
+
+
+def _ends(evidence: Evidence) -> _Ends | None:
+    """Null where there are not two variants, or no round timed both."""
+    names = list(evidence.variants)
+    if len(names) < 2:
+        return None
+    first, last = names[0], OPTIMIZED if OPTIMIZED in names else names[-1]
+    both = tuple(r for r in evidence.rounds if first in r.times_ns and last in r.times_ns)
     if not both:
-        return headline(judged.verdicts)
-    found = median(ratio_sample([r.times_ns[names[0]] for r in both], [r.times_ns[last] for r in both]).mean)
-    return headline(judged.verdicts, f"{found:.3g}x")
+        return None
+    ratios = ratio_sample([r.times_ns[first] for r in both], [r.times_ns[last] for r in both]).mean
+    return _Ends(first, last, both, ratios)
 
 
 def _notes(evidence: Evidence) -> tuple[str, ...]:
@@ -80,20 +97,16 @@ def _notes(evidence: Evidence) -> tuple[str, ...]:
 
 def _clocked(evidence: Evidence) -> Iterator[str]:
     """What the last rung gained in SM cycles, and the joules of an item on both sides; nothing where no GPU was read."""
-    names = list(evidence.variants)
-    if len(names) < 2:
+    found = _ends(evidence)
+    if found is None:
         return
-    first, last = names[0], OPTIMIZED if OPTIMIZED in names else names[-1]
-    both = [r for r in evidence.rounds if first in r.times_ns and last in r.times_ns]
-    if not both:
-        return
-    ratios = ratio_sample([r.times_ns[first] for r in both], [r.times_ns[last] for r in both]).mean
-    if cycles := cycles_ratio(both, first, last, ratios):
+    first, last = found.first, found.last
+    if cycles := cycles_ratio(found.rounds, first, last, found.ratios):
         yield f"in SM cycles, which leave out what the clocks differ by, {last} is {median(cycles):.3g}x as fast as {first}"
     joules = []
     for name in (first, last):
         work = next((a.work for a in evidence.variants[name].answers), None)
-        energy = None if work is None else energy_per_item(both, name, work.items)
+        energy = None if work is None else energy_per_item(found.rounds, name, work.items)
         if work is not None and energy is not None:
             joules.append(f"{name} {energy:.3g} J for one of its {work.unit}")
     if joules:
