@@ -203,7 +203,7 @@ def _manifest(
         rounds=rounds,
         notes=notes,
         looks=plan.looks,
-        harness=HARNESS if plan.source in ("builtin", "file") else 1,
+        harness=1 if plan.foreign else HARNESS,
     )
 
 

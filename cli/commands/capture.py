@@ -66,10 +66,11 @@ def run(
         int, typer.Option("--rounds", help="Untraced rounds, each a fresh process.", metavar="N")
     ] = DEFAULT_ROUNDS,
     decide: Annotated[
-        bool, typer.Option("--decide", help="Add rounds, 12 to 40, until every speedup that is claimed is decided.")
+        bool, typer.Option("--decide", help="Run 12 to 40 rounds, until every claimed speedup is decided.")
     ] = False,
     budget: Annotated[
-        float | None, typer.Option("--budget", help="With --decide: minutes that rounds may take.", metavar="MINUTES")
+        float | None,
+        typer.Option("--budget", help="With --decide: at most this many minutes of rounds.", metavar="MINUTES"),
     ] = None,
     variant: Annotated[
         list[str] | None, typer.Option("--variant", metavar="NAME", help="Only this variant; may be repeated.")

@@ -15,9 +15,6 @@ from ...traces.run import GpuState, Manifest, Output, ProcessResult, Proof, Run,
 from .clocks import gpu_states
 from .commands import PAIR, Stated, command_times, stated
 
-WORKLOADS = ("builtin", "file")
-"""Manifest sources whose iterations our harness times."""
-
 COMMAND = "command"
 """Manifest source of a program of the user's own, whose outputs and work nobody compared."""
 
@@ -128,19 +125,20 @@ def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
     rounds = tuple(
         RoundTimes(index, tuple(orders[index]), times[index], states.get(index, {})) for index in sorted(times)
     )
+    ours = manifest.source not in (COMMAND, PAIR)
     return Evidence(
         run_id=manifest.run_id,
         workload=manifest.workload,
         size=manifest.size,
         hardware_key=manifest.hardware.key,
-        outputs_compared=manifest.source not in (COMMAND, PAIR),
+        outputs_compared=ours,
         variants=variants,
         rounds=rounds,
         notes=tuple(notes),
         timed="whole process" if manifest.timed == "processes" else "iteration",
         stated=stated(manifest) if manifest.source == PAIR else None,
         looks=tuple(manifest.looks),
-        harness=manifest.harness if manifest.source in WORKLOADS else None,
+        harness=manifest.harness if ours else None,
         manifest=manifest,
     )
 
