@@ -40,7 +40,7 @@ app = new_app()
     epilog=examples(
         "capture pipeline_sequential",
         "capture my_workload.py --rounds 8  # a workload of your own",
-        "capture memory_standard --decide --budget 4  # until it is decided, at most 4 minutes of rounds",
+        "capture memory_standard --decide --budget 4  # at most 4 minutes",
         "capture --baseline 'python slow.py' --optimized 'python fast.py'",
         "capture -- python train.py --steps 10  # any program, once",
     ),
