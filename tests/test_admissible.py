@@ -489,6 +489,17 @@ def test_the_table_the_rows_and_the_cases_are_one_list() -> None:
     assert list(dict.fromkeys(row for row, *_ in CASES)) == list(ROWS)
 
 
+@pytest.mark.parametrize(("ranks", "status"), [(1, "inconclusive"), (2, "met")])
+def test_of_several_ranks_the_trace_may_show_another_ones_iterations(good: World, ranks: int, status: str) -> None:
+    """Ten iterations of 7 and 13 ms in turn: of the length that the process timed, 10 ms, by the median, and none by itself."""
+    rows = [(i, i * 20 * MS, i * 20 * MS + ms * MS, ms * MS) for i, ms in enumerate((7, 13) * 5)]
+    scattered = traced(tables={"iterations": rows})(good)
+    own = good.manifest.variants[1].recording
+    assert own is not None and own.result is not None
+    world = recording(result=replace(own.result, facts={**own.result.facts, "ranks": ranks}))(scattered)
+    assert judged(world, 1.5)[0].status == status
+
+
 def test_a_tree_that_is_changed_in_every_process_is_named_and_blocks_nothing(good: World) -> None:
     world = rounds_of(good, lambda made: replace(made, tree="0123"), lambda _: True)
     variants = [replace(v, recording=replace(v.recording, tree="0123")) for v in world.manifest.variants if v.recording]

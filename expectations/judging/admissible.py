@@ -398,11 +398,13 @@ def _trace_iterations(asked: Asked) -> Iterator[Finding]:
 
 
 def _trace_times(asked: Asked) -> Iterator[Finding]:
+    """Iteration by iteration; of several ranks by the median: one answers, and the trace's iterations may be another's."""
+    alone = {name for p in asked.processes if p.index is None and p.facts.get("ranks", 1) == 1 for name in p.variants}
     for variant, durations in asked.analysed():
         timed = variant.traced_ns[-len(durations) :]  # warm-up is set aside at the front
         if not durations or not timed:
             continue
-        if len(timed) == len(durations):
+        if variant.name in alone and len(timed) == len(durations):
             apart = median(abs(one - two) for one, two in zip(durations, timed, strict=True))
         else:
             apart = abs(median(durations) - median(timed))
