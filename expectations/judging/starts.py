@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import sqrt
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 from typing import Final
 
 from ..metrics.registry import greatest
@@ -27,6 +28,15 @@ SURE: Final = NormalDist().inv_cdf(0.995)
 COVERED: Final = 0.99
 """How much of a normal spread lies within `SURE` of its standard deviations."""
 
+MOST_RECORDINGS: Final = 10
+"""Most recordings of one variant in a run: `_STUDENT` and `_CHI_SQUARE` end there."""
+
+_STUDENT: Final = (63.657, 9.925, 5.841, 4.604, 4.032, 3.707, 3.499, 3.355, 3.250)
+"""The 0.995 quantiles of Student's t for 1 to 9 degrees of freedom."""
+
+_CHI_SQUARE: Final = (6.635, 9.210, 11.345, 13.277, 15.086, 16.812, 18.475, 20.090, 21.666)
+"""The 0.99 quantiles of chi-square for 1 to 9 degrees of freedom."""
+
 
 def between_starts(claim: MechanismClaim, value: float) -> tuple[float, bool]:
     """(standard deviation of `value` from one start of a machine to another, whether it was measured for this claim).
@@ -43,3 +53,18 @@ def between_starts(claim: MechanismClaim, value: float) -> tuple[float, bool]:
         return usual, False
     enough = (known.starts or 0) >= ENOUGH_STARTS
     return (known.between, True) if enough or known.between > usual else (usual, False)
+
+
+def interval_of_recordings(values: Sequence[float], between: float) -> tuple[float, float, bool]:
+    """(low, high, whether the values' own spread replaced `between`): the 99 % interval of the mean of 1 to 10 recordings.
+
+    `between` is the standard deviation that `between_starts` expects. Recordings that lie further apart widen the interval. If
+    they are too far apart for `between` to be true (chi-square, 1 in 100), the interval is Student's, from the values alone.
+    """
+    mean, n = fmean(values), len(values)
+    own = stdev(values) if n > 1 else 0.0
+    half = SURE * max(between, own) / sqrt(n)
+    contradicted = n > 1 and (n - 1) * own**2 > _CHI_SQUARE[n - 2] * between**2
+    if contradicted:
+        half = _STUDENT[n - 2] * own / sqrt(n)
+    return mean - half, mean + half, contradicted
