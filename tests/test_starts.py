@@ -1,6 +1,7 @@
 """The interval of a metric of a trace, from one recording or several."""
 
 import pytest
+
 from aisp_trace.expectations.judging.starts import SURE, interval_of_recordings
 
 
