@@ -16,13 +16,13 @@ from typing import Any
 
 from ..traces.errors import InputError, RecorderError, WorkloadError
 from ..traces.output import is_disk_error, reason
-from ..traces.run import HARNESS, SCHEMA, Hardware, Manifest, ProcessResult, Recording, Round, Variant
+from ..traces.run import HARNESS, SCHEMA, Hardware, Manifest, ProcessResult, Recording, Round, Variant, again_folder
 from . import host, pair_rounds
 from .answer import ANSWER
 from .compare import differences
 from .folder import PartialRun, begin, load_result, now_utc, portable, reopen
 from .nsys import Recorded
-from .plan import Plan, check_plan, recorder_for, workload_command
+from .plan import Plan, check_plan, recorder_for, recordings, workload_command
 from .progress import Progress
 from .recorders import Recorder
 from .rounds import check_exit, run_rounds, source_folder, sources_now
@@ -57,7 +57,7 @@ def resume(
 def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[str, int], Progress]) -> Path:
     plan = run.plan
     per_round = len(plan.variants) if plan.process_per_variant else 1
-    shown = progress(plan.workload, plan.rounds * per_round + (len(plan.variants) if recorder is not None else 0))
+    shown = progress(plan.workload, plan.rounds * per_round + (len(recordings(plan)) if recorder is not None else 0))
     try:
         state = _sources(plan)
         hardware = host.hardware(plan.device)
@@ -90,25 +90,35 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
 def _record_all(
     run: PartialRun, recorder: Recorder | None, state: Mapping[str, Any], progress: Progress
 ) -> list[Variant]:
-    variants = []
-    for variant in run.plan.variants:
-        recording = None if recorder is None else _record(run, recorder, variant.name, state, progress)
-        variants.append(Variant(variant.name, variant.description, recording, variant.changes))
-    return variants
+    made: dict[str, list[Recording]] = {name: [] for name in run.plan.names}
+    for number, name in recordings(run.plan) if recorder is not None else ():
+        assert recorder is not None
+        if number and not made[name]:
+            continue  # what left nothing to analyse once does so again
+        recording = _record(run, recorder, name, number, state, progress)
+        if recording is not None:
+            made[name].append(recording)
+    return [
+        Variant(v.name, v.description, next(iter(made[v.name]), None), v.changes, made[v.name][1:])
+        for v in run.plan.variants
+    ]
 
 
 def _record(
-    run: PartialRun, recorder: Recorder, name: str, state: Mapping[str, Any], progress: Progress
+    run: PartialRun, recorder: Recorder, name: str, number: int, state: Mapping[str, Any], progress: Progress
 ) -> Recording | None:
-    """One traced process of variant `name`, or what is kept of it; null for one of a pair that left nothing to analyse."""
+    """Traced process `number` of variant `name`, or what is kept of it; null where a pair's left nothing to analyse."""
     plan = run.plan
     foreign = plan.foreign
-    folder = run.path / name
-    folder.mkdir(exist_ok=True)
+    folder = run.path / name / again_folder(number)
+    folder.mkdir(parents=True, exist_ok=True)
     target = workload_command(plan, [name], folder / "traced.json", traced=True)
     command = portable(recorder.command(target, folder, gated=not foreign), run.path)
-    label = f"recording {'the command' if plan.source == 'command' else name} with {recorder.name} {recorder.version}"
-    kept = run.recall(f"trace-{name}", Recording, state)
+    several = f" ({number + 1}/{plan.recordings})" if plan.recordings > 1 else ""
+    what = "the command" if plan.source == "command" else name
+    label = f"recording {what}{several} with {recorder.name} {recorder.version}"
+    step = f"trace-{name}-{number}" if number else f"trace-{name}"
+    kept = run.recall(step, Recording, state)
     if kept is not None and kept.command == command and (run.path / kept.trace).is_file():
         progress.skip(label)
         return kept
@@ -122,14 +132,18 @@ def _record(
     if plan.source == "pair" and recorded.empty:
         (folder / recorded.trace).unlink()
         return None
+
+    def inside(file: str) -> str:
+        return (folder / file).relative_to(run.path).as_posix()
+
     recording = Recording(
         recorder=recorder.name,
         recorder_version=recorder.version,
         command=command,
         exit_code=recorded.exit_code,
         wall_ns=recorded.wall_ns,
-        trace=f"{name}/{recorded.trace}",
-        kind_file=None if recorded.kind_file is None else f"{name}/{recorded.kind_file}",
+        trace=inside(recorded.trace),
+        kind_file=None if recorded.kind_file is None else inside(recorded.kind_file),
         result=result,
         notes=(*recorded.notes, *notes),
         answer=answer,
@@ -137,7 +151,7 @@ def _record(
         tree=tree,
         trace_sha256=_digest(folder / recorded.trace),
     )
-    run.remember(f"trace-{name}", recording, state)
+    run.remember(step, recording, state)
     return recording
 
 
@@ -179,10 +193,10 @@ def _manifest(
 ) -> Manifest:
     plan = run.plan
     labelled = [(f"round {r.index}", r.result) for r in rounds]
-    recordings = [(v.name, v.recording) for v in variants if v.recording is not None]
-    labelled += [(f"the traced process of {name}", r.result) for name, r in recordings if r.result is not None]
+    traced = [(v.name, made) for v in variants for made in v.recordings]
+    labelled += [(f"the traced process of {name}", r.result) for name, r in traced if r.result is not None]
     notes = [*plan.notes, *differences(labelled)]
-    notes += [f"{name}: {note}" for name, recording in recordings for note in recording.notes]
+    notes += dict.fromkeys(f"{name}: {note}" for name, recording in traced for note in recording.notes)
     return Manifest(
         schema=SCHEMA,
         run_id=run.run_id,

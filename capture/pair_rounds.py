@@ -41,7 +41,7 @@ def run_commands(run: PartialRun, state: Mapping[str, Any], progress: Progress) 
             rounds.append(_run_command(run, index, name, state, progress))
 
     def made() -> tuple[Times, int]:
-        timed, _ = settle(rounds, {}, plan.timing or "auto")
+        timed, _ = settle(rounds, (), plan.timing or "auto")
         times = [
             (r.index, r.variant, r.answer.iterations_ns if timed == "iterations" else (r.wall_ns,)) for r in rounds
         ]
@@ -52,7 +52,7 @@ def run_commands(run: PartialRun, state: Mapping[str, Any], progress: Progress) 
 
 
 def settle(
-    rounds: Sequence[CommandRound], traced: Mapping[str, CommandAnswer | None], asked: str
+    rounds: Sequence[CommandRound], traced: Sequence[tuple[str, CommandAnswer | None]], asked: str
 ) -> tuple[str, list[str]]:
     """("iterations" or "processes", notes): what the times of a pair come from. `traced`: what recorded processes wrote.
 
@@ -61,7 +61,7 @@ def settle(
     counts: dict[str, set[int]] = {}
     for one in rounds:
         counts.setdefault(one.variant, set()).add(len(one.answer.iterations_ns))
-    for name, answer in traced.items():
+    for name, answer in traced:
         if answer is not None:
             counts.setdefault(name, set()).add(len(answer.iterations_ns))
     without = [name for name, found in counts.items() if 0 in found]
@@ -78,10 +78,11 @@ def settle(
 
 def with_commands(manifest: Manifest, rounds: Sequence[CommandRound], plan: Plan) -> Manifest:
     """`manifest` with the pair's own rounds, what they are timed by, and the notes about it."""
-    traced = {v.name: v.recording.answer for v in manifest.variants if v.recording is not None}
+    recorded = {v.name for v in manifest.variants if v.recording is not None}
+    traced = [(v.name, made.answer) for v in manifest.variants for made in v.recordings]
     timed, notes = settle(rounds, traced, plan.timing or "auto")
     if plan.recorder is not None:
-        notes += [f"{name}: {_EMPTY}" for name in plan.names if name not in traced]
+        notes += [f"{name}: {_EMPTY}" for name in plan.names if name not in recorded]
     return replace(manifest, commands=rounds, timed=timed, notes=(*manifest.notes, *notes))
 
 

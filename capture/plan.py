@@ -17,7 +17,7 @@ from ..traces.content import NAME
 from ..traces.documents import HIGHEST, LOWEST, read
 from ..traces.documents import PLAN as PLAN_KIND
 from ..traces.errors import InputError, UsageError
-from ..traces.run import ADDED, check_workload, from_json
+from ..traces.run import ADDED, again_folder, check_workload, from_json
 from .answer import ANSWER_VARIABLE
 from .nsys import PROFILES
 from .recorders import Recorder, choose_recorder
@@ -29,6 +29,8 @@ DEVICES: Final = ("auto", "cpu", "cuda")
 DEFAULT_ROUNDS: Final = 8
 """The least number of rounds whose minimum and maximum are a 99 % interval of the median (2 * 0.5**8 = 0.8 %)."""
 DEFAULT_TIMEOUT_S: Final = 900.0
+MOST_RECORDINGS: Final = 10
+"""Recordings of a variant: more narrow the interval of a mechanism little, and each costs a process and a trace."""
 MOST_TIMED: Final = 4_000_000
 """Times of iterations in one run: 72 MB of the 128 that a manifest may have (``documents.MANIFEST``)."""
 COMMAND_VARIANT: Final = "command"
@@ -74,6 +76,8 @@ class Plan:
 
     `looks` are the numbers of rounds at which a verdict may be given. With one, it is `rounds`; with several, rounds end at
     the first that decides all `goals`, or before what `budget_s` seconds of rounds would not reach; `rounds` is the last.
+
+    Each variant is recorded `recordings` times, in fresh processes: all variants once, then all again.
     """
 
     schema: str
@@ -99,6 +103,7 @@ class Plan:
     looks: Sequence[int] = field(default=(), metadata=ADDED)
     goals: Sequence[Goal] = field(default=(), metadata=ADDED)
     budget_s: float | None = field(default=None, metadata=ADDED)
+    recordings: int = field(default=1, metadata=ADDED)
 
     @property
     def foreign(self) -> bool:
@@ -135,6 +140,10 @@ def check_plan(plan: Plan) -> Plan:
         if plan.profile == "none":
             raise UsageError("profile none times workloads and cannot record a command; take --profile minimal or deep")
         return plan
+    if not 1 <= plan.recordings <= MOST_RECORDINGS:
+        raise UsageError(f"--recordings is {plan.recordings}; it must be from 1 to {MOST_RECORDINGS}")
+    if plan.recordings > 1 and plan.profile == "none":
+        raise UsageError("--recordings was given with --profile none, which records nothing; leave one of them out")
     if plan.budget_s is not None and plan.budget_s <= 0:
         raise UsageError(f"--budget is {plan.budget_s / 60:g} minutes; it must be above 0")
     if plan.rounds < 0 or (plan.rounds == 0 and plan.profile == "none"):
@@ -189,6 +198,11 @@ def processes(plan: Plan, index: int) -> list[tuple[str, ...]]:
     return [(name,) for name in ordered] if plan.process_per_variant else [ordered]
 
 
+def recordings(plan: Plan) -> list[tuple[int, str]]:
+    """(number from 0, variant) of each recording in the order they are made: all variants once, then all again."""
+    return [(number, name) for number in range(plan.recordings) for name in plan.names]
+
+
 def workload_command(plan: Plan, variants: Sequence[str], result: Path, *, traced: bool) -> tuple[str, ...]:
     """The command line of one workload process that runs `variants` and writes `result`."""
     if plan.source == "pair":
@@ -232,9 +246,9 @@ def describe(plan: Plan, folder: Path) -> list[str]:
             variable = f"{ANSWER_VARIABLE}={shlex.quote(str(answer))} " if plan.source == "pair" else ""
             lines.append(variable + shlex.join(workload_command(plan, variants, result, traced=False)))
     recorder = recorder_for(plan)
-    for name in plan.names if recorder is not None else ():
+    for number, name in recordings(plan) if recorder is not None else ():
         assert recorder is not None
-        own = folder / name
+        own = folder / name / again_folder(number)
         gated = not plan.foreign
         target = workload_command(plan, [name], own / "traced.json", traced=True)
         variables = [f"{key}={shlex.quote(value)}" for key, value in recorder.environment(own, gated).items()]

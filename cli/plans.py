@@ -41,6 +41,7 @@ class Options:
     seed: int
     warmup: int | None
     nsys_args: Sequence[str]
+    recordings: int = 1
 
 
 def builtin_plan(entry: catalog.Entry, options: Options) -> Plan:
@@ -192,6 +193,7 @@ def _plan(
         command_line=("aisp-trace", *sys.argv[1:]),
         notes=notes,
         looks=(options.rounds,) if options.rounds > 0 else (),
+        recordings=options.recordings,
     )
 
 

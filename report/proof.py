@@ -201,8 +201,7 @@ def _refuse_strays(bundle: Bundle, folder: Path, file: Path) -> None:
         if needed not in members:
             raise InputError(f"{file} is no proof of a run: it has no {needed}")
     for variant in load_run(folder / RUN).manifest.variants:
-        recording = variant.recording
-        for name in () if recording is None else (recording.trace, recording.kind_file):
+        for name in [name for made in variant.recordings for name in (made.trace, made.kind_file)]:
             if name is not None and f"{RUN}/{name}" not in members:
                 raise InputError(f"{file}: its manifest names {name!r}, which is not in the bundle")
             if name is not None and name.endswith(".nsys-rep"):

@@ -29,6 +29,7 @@ from aisp_trace.tests.judging.build import (
     answer,
     evidence,
     mechanism,
+    recorded,
     rounds,
     run_folder,
     time_claim,
@@ -45,8 +46,8 @@ SOURCE = time_claim().source
 def _occasion(tmp_path_factory: pytest.TempPathFactory) -> Any:
     manifest = load_run(run_folder(tmp_path_factory.mktemp("runs") / "pipeline-1")).manifest
 
-    def make(shown: Evidence, *, git: dict[str, Any] = CLEAN, day: int = 1) -> Occasion:
-        shown = replace(shown, run_id=f"pipeline-{day}")
+    def make(shown: Evidence, *, git: dict[str, Any] = CLEAN, day: int = 1, recordings: int = 3) -> Occasion:
+        shown = replace(recorded(shown, recordings), run_id=f"pipeline-{day}")
         made = replace(manifest, run_id=shown.run_id, git=git, created_utc=f"2026-01-{day:02}T00:00:00Z")
         made = replace(
             made, rounds=[replace(r, wall_ns=r.wall_ns + day) for r in made.rounds]
@@ -105,7 +106,7 @@ def test_a_wish_about_counters_waits_for_a_run_that_sampled_them(occasion: Any) 
     assert [c.id for c in accepted(proposal).claims] == ["pipeline.faster"]
     (note,) = proposal.notes
     assert note.startswith(
-        "no bound for pipeline.traffic from pipeline-1: the trace of optimized has no counter hbm_read"
+        "no bound for pipeline.traffic from pipeline-1: trace 1 of optimized has no counter hbm_read"
     )
 
 
@@ -117,7 +118,7 @@ def test_a_wish_that_the_runs_do_not_show_gets_no_bound(occasion: Any) -> None:
     proposal = propose([shown], file(), wanted=[wish])
     assert [c.id for c in accepted(proposal).claims] == ["pipeline.faster"]
     assert proposal.notes == (
-        "the runs carry no bound for pipeline.hidden that a run could miss: they show 0 in one recording",
+        "the runs carry no bound for pipeline.hidden that a run could miss: they show 0 over 3 recordings",
     )
     standing = mechanism("overlap.hidden", low=0.2, id="pipeline.hidden", source=SOURCE)
     proposal = propose([shown], file(standing), allow_loosen=True)

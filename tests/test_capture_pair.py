@@ -192,13 +192,13 @@ def test_a_different_number_of_iterations_is_noted() -> None:
         CommandRound(0, name, [], 0, 1, "", CommandAnswer((1,) * n, ()))
         for name, n in (("baseline", 2), ("optimized", 3))
     ]
-    timed, notes = settle(rounds, {}, "auto")
+    timed, notes = settle(rounds, (), "auto")
     assert timed == "iterations"
     assert notes == [
         "the commands time different numbers of iterations in a process (baseline 2, optimized 3): one may be more work"
     ]
-    assert settle(rounds, {"optimized": CommandAnswer((), ())}, "auto")[0] == "processes"
-    assert settle(rounds, {"optimized": None}, "auto")[0] == "iterations"
+    assert settle(rounds, [("optimized", CommandAnswer((), ()))], "auto")[0] == "processes"
+    assert settle(rounds, [("optimized", None)], "auto")[0] == "iterations"
 
 
 SLEEPS = "import time; time.sleep(1000)"

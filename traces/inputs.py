@@ -12,7 +12,7 @@ from .run import MANIFEST, Run
 
 def inputs_of_run(run: Run, *others: Path) -> Inputs:
     """The files of `run`, wherever they lie, the machines' calibrations, and `others`."""
-    recordings = [v.recording for v in run.manifest.variants if v.recording is not None]
+    recordings = [made for v in run.manifest.variants for made in v.recordings]
     named = [run.path / name for r in recordings for name in (r.trace, r.kind_file) if name is not None]
     return Inputs((run.path / MANIFEST, *named, *_calibrations(), *others), (run.path,))
 

@@ -9,6 +9,7 @@
         baseline/stages.json          kinds and bytes of its ranges   (recorder torch)
         baseline/traced.json          what the traced process answered
         baseline/*.log                the recorder's stdout and stderr
+        baseline/again_1/...          the same of a further recording  (--recordings)
         optimized/...
 
 A run in the making lives in ``.partial-<name>`` beside its final place. It is never taken for a run; `capture
@@ -25,7 +26,7 @@ import json
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -257,13 +258,21 @@ class Recording:
 class Variant:
     """One variant of the run: its description and its recording (null under ``--profile none``).
 
-    `changes` names the variant that an alternative is one change to; null for a rung, which changes the one before it.
+    `again` are further recordings of the same program, each of a fresh process: tables and pages show the first, and verdicts
+    on mechanisms rest on all. `changes` names the variant that an alternative is one change to; null for a rung, which changes
+    the one before it.
     """
 
     name: str
     description: str
     recording: Recording | None
     changes: str | None = field(default=None, metadata=ADDED)
+    again: Sequence[Recording] = field(default=(), metadata=ADDED)
+
+    @property
+    def recordings(self) -> tuple[Recording, ...]:
+        """All recordings in the order they were made."""
+        return () if self.recording is None else (self.recording, *self.again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,13 +355,18 @@ class Manifest:
         ]
         if not timed:
             timed = [
-                [v.name, v.recording.wall_ns, [list(r.iterations_ns) for r in _results(v.recording)]]
+                [v.name, made.wall_ns, [list(r.iterations_ns) for r in _results(made)]]
                 for v in self.variants
-                if v.recording is not None
+                for made in v.recordings
             ]
         measured = [self.workload, self.size, self.hardware.device, timed]
         text = json.dumps(measured, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def again_folder(number: int) -> str:
+    """The folder of recording `number` (from 0) within its variant's; the first lies in the variant's own."""
+    return f"again_{number}" if number else ""
 
 
 def _results(recording: Recording) -> Sequence[VariantResult]:
@@ -377,6 +391,14 @@ class Run:
                 return variant
         names = ", ".join(v.name for v in self.manifest.variants)
         raise InputError(f"run {self.path} has no variant {name!r}; it has {names}")
+
+    def with_recording(self, number: int) -> Run:
+        """This run as if recording `number` (from 0) of each variant were its only one; null where there are fewer."""
+        variants = [
+            replace(v, recording=v.recordings[number] if number < len(v.recordings) else None, again=())
+            for v in self.manifest.variants
+        ]
+        return Run(self.path, replace(self.manifest, variants=variants))
 
     def trace_path(self, variant: Variant) -> Path | None:
         """Where the variant's trace lies, or null if it was not recorded."""
@@ -435,13 +457,16 @@ def _name_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for twice in dict.fromkeys(name for name in names if names.count(name) > 1):
         yield "variants", f"two are called {twice!r}; give each its own name"
     for i, variant in enumerate(manifest.variants):
-        recording = variant.recording
-        for key, file in () if recording is None else (("trace", recording.trace), ("kind_file", recording.kind_file)):
-            if file is not None and not _inside(file):
-                yield (
-                    f"variants[{i}].recording.{key}",
-                    f"is {file[:80]!r}, which is no file inside of the run's folder; correct the manifest",
-                )
+        if variant.again and variant.recording is None:
+            yield f"variants[{i}].again", "has recordings beside none; correct the manifest"
+        for number, made in enumerate(variant.recordings):
+            place = f"again[{number - 1}]" if number else "recording"
+            for key, file in (("trace", made.trace), ("kind_file", made.kind_file)):
+                if file is not None and not _inside(file):
+                    yield (
+                        f"variants[{i}].{place}.{key}",
+                        f"is {file[:80]!r}, which is no file inside of the run's folder; correct the manifest",
+                    )
 
 
 _PRINTABLE: Final = f"1 to {LONGEST_WORKLOAD} printable characters on one line"

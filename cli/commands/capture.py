@@ -28,7 +28,17 @@ from ..plans import Options, builtin_plan, command_plan, file_plan, known_device
 PAIR_OPTIONS: Final = ("optimized", "rung", "name", "timing")
 """Options that only mean something together with --baseline."""
 
-COMMAND_OPTIONS: Final = ("iterations", "rounds", "variant", "size", "seed", "warmup", "decide", "budget")
+COMMAND_OPTIONS: Final = (
+    "iterations",
+    "rounds",
+    "recordings",
+    "variant",
+    "size",
+    "seed",
+    "warmup",
+    "decide",
+    "budget",
+)
 """Options that have no meaning for a command of the user's own."""
 
 
@@ -72,6 +82,9 @@ def run(
         float | None,
         typer.Option("--budget", help="With --decide: at most this many minutes of rounds.", metavar="MINUTES"),
     ] = None,
+    recordings: Annotated[
+        int, typer.Option("--recordings", help="Recordings of each variant, each a fresh process.", metavar="N")
+    ] = 1,
     variant: Annotated[
         list[str] | None, typer.Option("--variant", metavar="NAME", help="Only this variant; may be repeated.")
     ] = None,
@@ -125,7 +138,7 @@ def run(
     """Run a workload and record it into a run folder.
 
     Without WORKLOAD, every workload this machine can run. Each is timed in untraced rounds, all variants in
-    alternating order, then recorded once per variant. `capture --baseline 'CMD' --optimized 'CMD'` does the same with two
+    alternating order, then each variant is recorded. `capture --baseline 'CMD' --optimized 'CMD'` does the same with two
     programs of your own, run without a shell. `capture -- COMMAND ...` records one once. Both need nsys to record.
     `capture --calibrate` measures how fast copies can be on this machine, which `analyze` then compares with.
     """
@@ -139,7 +152,18 @@ def run(
         return every.show_runs([resume(resume_folder, timeout_s=timeout if _given(ctx, "timeout") else None)])
     foreign = tuple(ctx.args)
     options = Options(
-        profile, iterations, rounds, tuple(variant or ()), size, device, recorder, timeout, seed, warmup, nsys_arg or ()
+        profile,
+        iterations,
+        rounds,
+        tuple(variant or ()),
+        size,
+        device,
+        recorder,
+        timeout,
+        seed,
+        warmup,
+        nsys_arg or (),
+        recordings,
     )
     if baseline is not None:
         _refuse_in_pair(ctx, workload, foreign)
@@ -204,7 +228,7 @@ def _refuse_in_pair(ctx: typer.Context, workload: str | None, foreign: Sequence[
         what = "a command after --" if workload is None else f"the workload {workload!r}"
         raise UsageError(f"both --baseline and {what} were given; give one of them")
     for name in COMMAND_OPTIONS:
-        if name not in ("rounds", "decide", "budget") and _given(ctx, name):
+        if name not in ("rounds", "recordings", "decide", "budget") and _given(ctx, name):
             raise UsageError(f"--{name} was given with --baseline, whose commands are run as they are; leave it out")
 
 

@@ -22,6 +22,9 @@ from .occasions import UNDECIDED, Occasion, Refusal
 
 _EVERYTHING: Final = Bound(0.0, None)
 
+RECORDINGS: Final = 3
+"""Fewest recordings, of all runs together, that a bound is taken from; a count, which cannot vary, takes one."""
+
 
 def remeasure(claim: Claim, occasions: Sequence[Occasion]) -> Claim | Refusal | str:
     """`claim` with bounds of these runs; a refusal where their evidence carries none; a note where nothing is to claim."""
@@ -86,7 +89,7 @@ def _derive_time(
         min_items_per_s={name: least(found) for name, found in floors.items()},
         statistic=None,
         source=_source(occasions, speedups),
-        provenance=_provenance(occasions, ratios, speedups),
+        provenance=_provenance(occasions, ratios, [p[0] for p in parts]),
     )
 
 
@@ -94,7 +97,14 @@ def _derive_mechanism(
     claim: MechanismClaim, occasions: Sequence[Occasion], verdicts: Sequence[Verdict]
 ) -> Claim | Refusal | str:
     metric = METRICS[claim.metric]
-    readings = [measured(replace(v, low=None, high=None)) for v in verdicts]
+    readings = [_recorded(v) for v in verdicts]
+    made = sum(len(v.recorded) for v in verdicts)
+    if not metric.counted and made < RECORDINGS:
+        kept = "its bound stays" if claim.source.kind == "measured" else "no bound"
+        return (
+            f"{claim.id}: {kept}, since {made} recording{'s' if made > 1 else ''} of {claim.variant} cannot say how far "
+            f"recordings lie apart; capture with --recordings {RECORDINGS}, or name {RECORDINGS} runs"
+        )
     if metric.counted:
         found = exact(readings)
         if found is None:
@@ -102,7 +112,7 @@ def _derive_mechanism(
             return Refusal(UNDECIDED, f"{claim.id}: the runs count differently ({shown}), so no count is exact")
     else:
         values = [r.value for r in readings]
-        starts = _provenance(occasions, [], readings)
+        starts = _provenance(occasions, [], verdicts)
         width = max(between_starts(replace(claim, provenance=starts), v)[0] for v in values)
         room = 2 * SURE * width
         whole = greatest(claim.metric, claim.unit) is not None
@@ -119,8 +129,15 @@ def _derive_mechanism(
         claim,
         bound=bound,
         source=_source(occasions, readings),
-        provenance=_provenance(occasions, rounds, readings),
+        provenance=_provenance(occasions, rounds, verdicts),
     )
+
+
+def _recorded(verdict: Verdict) -> Measured:
+    """The mean of an occasion's recordings, between the least and the greatest of them."""
+    found = measured(replace(verdict, low=None, high=None))
+    low, high = min(verdict.recorded), max(verdict.recorded)
+    return replace(found, low=low, high=high, spread=high - low)
 
 
 def _round_means(evidence: Evidence, name: str, needed: Collection[str]) -> list[float]:
@@ -151,9 +168,10 @@ def _source(occasions: Sequence[Occasion], readings: Sequence[Measured]) -> Sour
 
 
 def _provenance(
-    occasions: Sequence[Occasion], rounds: Sequence[Sequence[float]], values: Sequence[Measured]
+    occasions: Sequence[Occasion], rounds: Sequence[Sequence[float]], verdicts: Sequence[Verdict]
 ) -> Provenance:
-    """Of the latest run; rounds of all of them, the widest spread of any, and that of their `values`."""
+    """Of the latest run; rounds of all of them, the widest spread of any, and that of all recordings (or runs, of times)."""
+    values = [value for v in verdicts for value in v.recorded or (v.value,) if value is not None]
     manifest = occasions[-1].manifest
     recorders = {
         v.recording.recorder_version for v in manifest.variants if v.recording and v.recording.recorder == "nsys"
@@ -169,6 +187,6 @@ def _provenance(
         recorded_utc=manifest.created_utc,
         harness=occasions[-1].evidence.harness,
         starts=len(values),
-        between=float(f"{statistics.stdev(v.value for v in values):.3g}") if len(values) > 1 else None,
+        between=float(f"{statistics.stdev(values):.3g}") if len(values) > 1 else None,
         evidence=tuple(o.manifest.digest for o in occasions),
     )

@@ -14,7 +14,6 @@ from ...traces.run import Run
 from ..claims.wanted import load_wanted
 from ..claims.write import Place, place_to_write
 from ..judging import judged
-from ..judging.evidence import gather
 from .accept import Proposal, propose
 from .occasions import Occasion
 
@@ -39,7 +38,7 @@ def prepare(
 
     `only` limits it to these claims. Raises `UsageError` for no run, `InputError` where a file cannot be read or written.
     """
-    occasions = tuple(Occasion(gather(run, judged.analyses_of_run(run)), run.manifest) for run in runs)
+    occasions = tuple(Occasion(judged.evidence_of(run), run.manifest) for run in runs)
     if not occasions:
         raise UsageError("no run was named to accept")
     place = place_to_write(asked, occasions[0].evidence.hardware_key, Path.cwd())

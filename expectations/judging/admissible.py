@@ -25,11 +25,12 @@ from pathlib import PurePosixPath
 from statistics import median
 from typing import Any, Final
 
-from ...traces.run import Manifest, VariantResult
+from ...analyze.result import Analysis
+from ...traces.run import Manifest, Variant, VariantResult
 from ..metrics.registry import METRICS, greatest
 from ..model import Claim, TimeClaim
 from .commands import PAIR
-from .evidence import COMMAND, Evidence, VariantEvidence
+from .evidence import COMMAND, Evidence, Recorded, VariantEvidence
 from .starts import LEAST_FRACTION, OCCASION, SURE, between_starts
 from .verdict import Verdict
 
@@ -132,12 +133,13 @@ class Asked:
     def untraced(self) -> tuple[Process, ...]:
         return tuple(p for p in self.processes if p.index is not None)
 
-    def analysed(self) -> Iterator[tuple[VariantEvidence, Sequence[int]]]:
-        """Each variant whose trace is believed, with the durations of the trace's iterations."""
+    def analysed(self) -> Iterator[tuple[VariantEvidence, Recorded, Analysis, Sequence[int]]]:
+        """Each recording whose trace is believed, its analysis, and the durations of the trace's iterations."""
         for variant in self.evidence.variants.values():
-            if variant.analysis is not None:
-                table = variant.analysis.iterations
-                yield variant, (table["end_ns"] - table["start_ns"]).to_list()
+            for made in variant.recordings:
+                if made.analysis is not None:
+                    table = made.analysis.iterations
+                    yield variant, made, made.analysis, (table["end_ns"] - table["start_ns"]).to_list()
 
 
 def _processes(manifest: Manifest) -> Iterator[Process]:
@@ -150,12 +152,15 @@ def _processes(manifest: Manifest) -> Iterator[Process]:
         where = f"{one.variant} in round {one.index}"
         yield _process(where, one.index, (one.variant,), one, {one.variant: one.answer.iterations_ns}, {})
     for variant in manifest.variants:
-        recording = variant.recording
-        if recording is not None:
+        for number, recording in enumerate(variant.recordings):
             result, answer = recording.result, recording.answer
             times = _times(result.variants) if result else {variant.name: answer.iterations_ns if answer else ()}
             facts = result.facts if result else {}
-            yield _process(f"the recording of {variant.name}", None, (variant.name,), recording, times, facts)
+            yield _process(_recording_of(variant, number), None, (variant.name,), recording, times, facts)
+
+
+def _recording_of(variant: Variant, number: int) -> str:
+    return f"recording {number + 1} of {variant.name}" if variant.again else f"the recording of {variant.name}"
 
 
 def _process(
@@ -350,6 +355,15 @@ def _exits(asked: Asked) -> Iterator[Finding]:
             return
 
 
+def _first_of_each(row: Callable[[Asked], Iterator[Finding]]) -> Callable[[Asked], Iterator[Finding]]:
+    """`row` with one finding a variant: its recordings are often wrong in the same way."""
+
+    def found(asked: Asked) -> Iterator[Finding]:
+        return iter({finding.variants: finding for finding in reversed(list(row(asked)))}.values())
+
+    return found
+
+
 # --- one run: the traces --------------------------------------------------------------------------------------------------
 
 
@@ -358,41 +372,37 @@ def _recordings(asked: Asked) -> Iterator[Finding]:
     if asked.manifest.source in (COMMAND, PAIR):
         return
     for variant in asked.manifest.variants:
-        recording = variant.recording
-        if recording is None:
-            continue
-        command = list(recording.command)
-        asks = [word for flag, word in pairwise(command) if flag == "--variant"]
-        answers = [] if recording.result is None else [result.name for result in recording.result.variants]
-        if asks != [variant.name] or answers != [variant.name]:
-            text = (
-                f"the recording of {variant.name} asked for {', '.join(asks) or 'no variant'} and is answered for "
-                f"{', '.join(answers) or 'none'}"
-            )
-            yield Finding(OBJECTION, text, (variant.name,))
+        for number, recording in enumerate(variant.recordings):
+            asks = [word for flag, word in pairwise(recording.command) if flag == "--variant"]
+            answers = [] if recording.result is None else [result.name for result in recording.result.variants]
+            if asks != [variant.name] or answers != [variant.name]:
+                text = (
+                    f"{_recording_of(variant, number)} asked for {', '.join(asks) or 'no variant'} and is answered for "
+                    f"{', '.join(answers) or 'none'}"
+                )
+                yield Finding(OBJECTION, text, (variant.name,))
+                break
 
 
 def _trace_files(asked: Asked) -> Iterator[Finding]:
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, str]] = {}
     for variant in asked.manifest.variants:
-        recording = variant.recording
-        for key in () if recording is None else (recording.trace, recording.trace_sha256):
-            if key is not None and key in seen:
-                text = f"the recordings of {seen[key]} and {variant.name} are one trace"
-                yield Finding(OBJECTION, text, (seen[key], variant.name))
-                break
-        for key in () if recording is None else (recording.trace, recording.trace_sha256):
-            if key is not None:
-                seen.setdefault(key, variant.name)
+        for number, recording in enumerate(variant.recordings):
+            where = _recording_of(variant, number)
+            keys = [key for key in (recording.trace, recording.trace_sha256) if key is not None]
+            if same := next((seen[key] for key in keys if key in seen), None):
+                yield Finding(OBJECTION, f"{same[1]} and {where} are one trace", (same[0], variant.name))
+            for key in keys:
+                seen.setdefault(key, (variant.name, where))
 
 
 def _trace_iterations(asked: Asked) -> Iterator[Finding]:
     """Of workloads: of a user's command warm-up may be set aside, and ranks iterate together."""
-    for variant, durations in asked.analysed():
-        if asked.manifest.source != PAIR and variant.traced_ns and len(durations) != len(variant.traced_ns):
+    for variant, made, _, durations in asked.analysed():
+        if asked.manifest.source != PAIR and made.traced_ns and len(durations) != len(made.traced_ns):
             text = (
                 f"the trace of {variant.name} has {len(durations)} iterations, and its process timed "
-                f"{len(variant.traced_ns)}"
+                f"{len(made.traced_ns)}"
             )
             yield Finding(OBJECTION, text, (variant.name,))
 
@@ -400,8 +410,8 @@ def _trace_iterations(asked: Asked) -> Iterator[Finding]:
 def _trace_times(asked: Asked) -> Iterator[Finding]:
     """Iteration by iteration; of several ranks by the median: one answers, and the trace's iterations may be another's."""
     alone = {name for p in asked.processes if p.index is None and p.facts.get("ranks", 1) == 1 for name in p.variants}
-    for variant, durations in asked.analysed():
-        timed = variant.traced_ns[-len(durations) :]  # warm-up is set aside at the front
+    for variant, made, _, durations in asked.analysed():
+        timed = made.traced_ns[-len(durations) :]  # warm-up is set aside at the front
         if not durations or not timed:
             continue
         if variant.name in alone and len(timed) == len(durations):
@@ -418,13 +428,13 @@ def _trace_times(asked: Asked) -> Iterator[Finding]:
 
 def _slowdown(asked: Asked) -> Iterator[Finding]:
     for name, variant in asked.evidence.variants.items():
-        untraced = [ns for made in asked.evidence.rounds for ns in made.times_ns.get(name, ())]
-        if asked.evidence.timed != "iteration" or not untraced or not variant.traced_ns:
-            continue
-        factor = median(variant.traced_ns) / median(untraced)
-        if not 1 / RECORDED_FACTOR <= factor <= RECORDED_FACTOR:
-            text = f"an iteration of {name} takes {factor:.3g} times as long when recorded: that was no recording of it"
-            yield Finding(OBJECTION, text, (name,))
+        untraced = [ns for one in asked.evidence.rounds for ns in one.times_ns.get(name, ())]
+        for made in variant.recordings if asked.evidence.timed == "iteration" and untraced else ():
+            factor = median(made.traced_ns) / median(untraced) if made.traced_ns else 1.0
+            if not 1 / RECORDED_FACTOR <= factor <= RECORDED_FACTOR:
+                text = f"an iteration of {name} takes {factor:.3g} times as long when recorded: that was no recording of it"
+                yield Finding(OBJECTION, text, (name,))
+                break
 
 
 # --- one run: the work ----------------------------------------------------------------------------------------------------
@@ -440,10 +450,9 @@ def _zero_work(asked: Asked) -> Iterator[Finding]:
 
 
 def _device_work(asked: Asked) -> Iterator[Finding]:
-    for variant, durations in asked.analysed():
-        analysis = variant.analysis
+    for variant, _, analysis, durations in asked.analysed():
         answer = variant.answers[-1] if variant.answers else None
-        if analysis is None or answer is None or answer.inputs[1] != "cuda" or not durations:
+        if answer is None or answer.inputs[1] != "cuda" or not durations:
             continue
         claimed = answer.work.flops or answer.work.input_bytes or answer.work.output_bytes
         ranges = [path for path in analysis.stages["path"].to_list() if path != "iteration"]
@@ -594,8 +603,8 @@ RUN_ROWS: Final[Mapping[str, Callable[[Asked], Iterator[Finding]]]] = {
     "exit codes": _exits,
     "recordings": _recordings,
     "trace files": _trace_files,
-    "trace iterations": _trace_iterations,
-    "trace times": _trace_times,
+    "trace iterations": _first_of_each(_trace_iterations),
+    "trace times": _first_of_each(_trace_times),
     "recording cost": _slowdown,
     "no work stated": _zero_work,
     "no work traced": _device_work,

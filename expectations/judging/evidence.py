@@ -6,8 +6,9 @@ and its trace are left out, with a note.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from ...analyze.result import Analysis
 from ...traces.errors import InputError
@@ -45,13 +46,30 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """One recording: the analysis of its trace, null where that is not believed, and its process's iteration times."""
+
+    analysis: Analysis | None
+    traced_ns: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class VariantEvidence:
-    """One variant: all its answers, the analysis of its trace, and the iteration times of the traced process."""
+    """One variant: all its answers, the analysis of its trace, and the iteration times of the traced process.
+
+    These are of its first recording; `again` are the further ones.
+    """
 
     name: str
     answers: tuple[Answer, ...]
     analysis: Analysis | None
     traced_ns: tuple[int, ...]
+    again: tuple[Recorded, ...] = ()
+
+    @property
+    def recordings(self) -> tuple[Recorded, ...]:
+        """All recordings in the order they were made; the first one's analysis is null where there is none."""
+        return (Recorded(self.analysis, self.traced_ns), *self.again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +80,7 @@ class Evidence:
     `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared. `looks` are the
     planned numbers of rounds at which to judge (empty: none was written down), `harness` what timed a workload (null: nothing of
     ours did).
-    `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared. `manifest` is what
-    `admissible` asks; null where there is none to ask.
+    `manifest` is what `admissible` asks; null where there is none to ask.
     """
 
     run_id: str
@@ -81,8 +98,12 @@ class Evidence:
     manifest: Manifest | None = None
 
 
-def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
+def gather(
+    run: Run, analyses: Mapping[str, Analysis], again: Mapping[str, Sequence[Analysis]] = MappingProxyType({})
+) -> Evidence:
     """The evidence of `run`; `analyses` holds the analysed variants by name (those without a trace are absent).
+
+    `again` are the analyses of each variant's further recordings, in their order.
 
     Raises `InputError` if a process says that an iteration took no time, or none at all was timed in a round.
     """
@@ -107,21 +128,26 @@ def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
         times.setdefault(index, {})[name] = _positive(run, f"round {index}", name, ns)
     variants = {}
     for variant in manifest.variants:
-        recording = variant.recording
-        analysis = analyses.get(variant.name)
-        traced: tuple[int, ...] = ()
-        if recording is not None and recording.exit_code != 0:
-            code = recording.exit_code
-            notes.append(f"the recording of {variant.name} ended with exit code {code} and is not believed")
-            analysis = None
-        elif recording is not None and recording.result is not None:
-            for result in recording.result.variants:
-                if result.name == variant.name:
-                    answers[variant.name].append(_answer("the recording", recording.result, result))
-                    traced = tuple(result.iterations_ns)
-        elif recording is not None and recording.answer is not None and manifest.timed == "iterations":
-            traced = tuple(recording.answer.iterations_ns)
-        variants[variant.name] = VariantEvidence(variant.name, tuple(answers[variant.name]), analysis, traced)
+        name = variant.name
+        found = [analyses.get(name), *again.get(name, ())]
+        recorded = []
+        for number, recording in enumerate(variant.recordings):
+            where = f"recording {number + 1}" if variant.again else "the recording"
+            analysis = found[number] if number < len(found) else None
+            traced: tuple[int, ...] = ()
+            if recording.exit_code != 0:
+                notes.append(f"{where} of {name} ended with exit code {recording.exit_code} and is not believed")
+                analysis = None
+            elif recording.result is not None:
+                for result in recording.result.variants:
+                    if result.name == name:
+                        answers[name].append(_answer(where, recording.result, result))
+                        traced = tuple(result.iterations_ns)
+            elif recording.answer is not None and manifest.timed == "iterations":
+                traced = tuple(recording.answer.iterations_ns)
+            recorded.append(Recorded(analysis, traced))
+        first, *others = recorded or [Recorded(found[0], ())]
+        variants[name] = VariantEvidence(name, tuple(answers[name]), first.analysis, first.traced_ns, tuple(others))
     rounds = tuple(
         RoundTimes(index, tuple(orders[index]), times[index], states.get(index, {})) for index in sorted(times)
     )

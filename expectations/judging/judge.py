@@ -33,8 +33,8 @@ from ..metrics.registry import METRICS, Metric, Reading, greatest
 from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, TimeClaim
 from .admissible import admit, examine
 from .clocks import clock_concerns
-from .evidence import Evidence, RoundTimes
-from .starts import COVERED, SURE, between_starts
+from .evidence import Evidence, Recorded, RoundTimes
+from .starts import COVERED, between_starts, interval_of_recordings
 from .validity import objections, timer_objection
 from .verdict import Verdict
 
@@ -212,44 +212,64 @@ def _needed(verdict: Verdict) -> str:
 def _judge_mechanism(claim: MechanismClaim, blank: Verdict, evidence: Evidence) -> Verdict:
     metric = METRICS[claim.metric]
     names = (claim.variant, *((claim.against,) if claim.against else ()))
-    readings: list[Reading] = []
+    readings: list[list[Reading]] = []
     for name in names:
-        analysis = evidence.variants[name].analysis
-        if analysis is None:
-            return replace(blank, status="inconclusive", reason=f"the run holds no trace of {name}")
-        reading = metric.read(analysis, claim.of, claim.stage)
-        if reading.unsampled:
-            return replace(blank, status="unrecorded", reason=f"the trace of {name} has {reading.unsampled}")
-        if distrust := _distrust(metric, claim, analysis) or _slowdown(metric, evidence, name):
-            return replace(blank, status="invalid", reason=f"{distrust} (trace of {name})")
-        if reading.unavailable:
-            return replace(blank, status="invalid", reason=f"{reading.unavailable} (trace of {name})")
-        if reading.total is None:
-            return replace(blank, status="inconclusive", reason=f"the trace of {name} has {reading.absent}")
-        readings.append(reading)
+        readings.append([])
+        recordings = evidence.variants[name].recordings
+        for number, made in enumerate(recordings, 1):
+            trace = f"trace {number} of {name}" if len(recordings) > 1 else f"the trace of {name}"
+            if made.analysis is None:
+                lacking = (
+                    f"the run holds no trace {number} of {name}" if number > 1 else f"the run holds no trace of {name}"
+                )
+                return replace(blank, status="inconclusive", reason=lacking)
+            reading = metric.read(made.analysis, claim.of, claim.stage)
+            if reading.unsampled:
+                return replace(blank, status="unrecorded", reason=f"{trace} has {reading.unsampled}")
+            if distrust := _distrust(metric, claim, made.analysis) or _slowdown(metric, evidence, name, made):
+                return replace(blank, status="invalid", reason=f"{distrust} ({trace.removeprefix('the ')})")
+            if reading.unavailable:
+                return replace(blank, status="invalid", reason=f"{reading.unavailable} ({trace.removeprefix('the ')})")
+            if reading.total is None:
+                return replace(blank, status="inconclusive", reason=f"{trace} has {reading.absent}")
+            readings[-1].append(reading)
     return _held(claim, metric, readings, blank)
 
 
-def _held(claim: MechanismClaim, metric: Metric, readings: Sequence[Reading], blank: Verdict) -> Verdict:
+def _held(claim: MechanismClaim, metric: Metric, readings: Sequence[Sequence[Reading]], blank: Verdict) -> Verdict:
+    """The verdict on a claim whose variants (its own, and the one to divide by) have a number in every recording."""
     own, *other = readings
-    total, per_iteration = own.total, own.per_iteration
-    assert total is not None  # readings without a number were answered before
-    iterations = min(r.iterations for r in readings)
+    totals = [reading.total for reading in own if reading.total is not None]
+    iterations = min(r.iterations for found in readings for r in found)
     if other:
         # Iterations of two processes are no pairs, so the totals are divided.
-        if not other[0].total:
+        below = [reading.total for reading in other[0] if reading.total]
+        if len(below) < len(other[0]):
             return replace(blank, status="inconclusive", reason=f"{claim.against} has none to compare with")
-        total, per_iteration = total / other[0].total, None
+        totals = [one / two for one, two in zip(totals, below, strict=False)]
+    total = statistics.fmean(totals)
     sample = "iterations" if iterations else "windows"
-    verdict = replace(blank, value=total, margin=claim.bound.margin(total, total), n=iterations or 1, sample=sample)
+    verdict = replace(
+        blank,
+        value=total,
+        margin=claim.bound.margin(total, total),
+        n=iterations or 1,
+        sample=sample,
+        recorded=tuple(totals),
+    )
     if metric.counted:
+        if len(set(totals)) > 1:
+            counted = ", ".join(f"{one:.6g}" for one in totals)
+            reason = f"the recordings count differently ({counted}), so no count is the program's"
+            missed = all(claim.bound.excludes(one, one) for one in totals)
+            return replace(verdict, status="missed" if missed else "inconclusive", reason=reason)
         status = _status(claim.bound, total, total)
         return replace(verdict, status=status, reason=_value_reason(status, claim.bound, total, verdict))
     if 0 < iterations < MIN_ITERATIONS:
         reason = f"{iterations} iterations are too few for {claim.metric}: capture with --iterations {MIN_ITERATIONS}"
         return replace(verdict, status="inconclusive", reason=reason)
     width, known = between_starts(claim, total)
-    low, high = total - SURE * width, total + SURE * width
+    low, high, contradicted = interval_of_recordings(totals, width)
     if greatest(claim.metric, claim.unit) is not None:
         low, high = max(low, 0.0), min(high, max(total, 1.0))
     verdict = replace(
@@ -257,17 +277,22 @@ def _held(claim: MechanismClaim, metric: Metric, readings: Sequence[Reading], bl
         low=low,
         high=high,
         coverage=COVERED,
-        n=1,
+        n=len(totals),
         sample="recordings",
         margin=claim.bound.margin(low, high),
     )
     status = _status(claim.bound, low, high)
-    spread = "measured" if known else "usual"
-    told = f"; from one recording, with the {spread} spread between starts ({width:.2g})"
-    if per_iteration is not None and len(per_iteration) >= MIN_ITERATIONS:
-        found = median_interval(per_iteration)
+    spread = f"the {'measured' if known else 'usual'} spread between starts ({width:.2g})"
+    if contradicted:
+        told = f"; from {len(totals)} recordings, which lie too far apart for {spread}"
+    else:
+        told = f"; from {f'{len(totals)} recordings' if len(totals) > 1 else 'one recording'}, with {spread}"
+    for reading in own if status == "met" and not other else ():
+        if reading.per_iteration is None or len(reading.per_iteration) < MIN_ITERATIONS:
+            continue
+        found = median_interval(reading.per_iteration)
         assert found.low is not None and found.high is not None  # MIN_ITERATIONS >= MIN_ROUNDS
-        if status == "met" and claim.bound.excludes(found.low, found.high):
+        if claim.bound.excludes(found.low, found.high):
             # An iteration does not see what hides it in its neighbours, nor a total what only some iterations pay.
             reason = (
                 f"the whole window holds at {total:.4g}, but the median iteration does not, at {found.value:.4g}: a few "
@@ -288,8 +313,8 @@ def _distrust(metric: Metric, claim: MechanismClaim, analysis: Analysis) -> str:
     return ""
 
 
-def _slowdown(metric: Metric, evidence: Evidence, name: str) -> str:
-    traced = evidence.variants[name].traced_ns
+def _slowdown(metric: Metric, evidence: Evidence, name: str, made: Recorded) -> str:
+    traced = made.traced_ns
     untraced = [t for r in evidence.rounds for t in r.times_ns.get(name, ())]
     if "time" not in metric.trust or not traced or not untraced:
         return ""

@@ -41,10 +41,24 @@ def analyses_of_run(run: Run) -> dict[str, Analysis]:
     return {str(opened.variant): opened.analysis for opened in Source(run, run.path).open()}
 
 
+def further_analyses(run: Run) -> dict[str, list[Analysis]]:
+    """The analyses of each variant's further recordings, in their order; raises as `analyses_of_run` does."""
+    found: dict[str, list[Analysis]] = {}
+    for number in range(1, max((len(v.recordings) for v in run.manifest.variants), default=0)):
+        for name, analysis in analyses_of_run(run.with_recording(number)).items():
+            found.setdefault(name, []).append(analysis)
+    return found
+
+
+def evidence_of(run: Run) -> Evidence:
+    """What `run` offers to a judge, all its recordings analysed; raises as `analyses_of_run` does."""
+    return gather(run, analyses_of_run(run), further_analyses(run))
+
+
 def judge_run(run: Run, analyses: Mapping[str, Analysis], asked: Path | None = None) -> Judged:
     """Judge `run` by the expectations in folder `asked`, or those that apply in the current folder."""
     expectations = load_expectations(asked, Path.cwd())
-    evidence = gather(run, analyses)
+    evidence = gather(run, analyses, further_analyses(run))
     verdicts = beforehand(judge(expectations.files, evidence), evidence.run_id, run.manifest.digest)
     return Judged(expectations, evidence, verdicts, _notes(evidence))
 

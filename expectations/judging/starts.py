@@ -28,9 +28,6 @@ SURE: Final = NormalDist().inv_cdf(0.995)
 COVERED: Final = 0.99
 """How much of a normal spread lies within `SURE` of its standard deviations."""
 
-MOST_RECORDINGS: Final = 10
-"""Most recordings of one variant in a run: `_STUDENT` and `_CHI_SQUARE` end there."""
-
 _STUDENT: Final = (63.657, 9.925, 5.841, 4.604, 4.032, 3.707, 3.499, 3.355, 3.250)
 """The 0.995 quantiles of Student's t for 1 to 9 degrees of freedom."""
 

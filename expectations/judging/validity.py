@@ -69,12 +69,17 @@ def timer_objection(evidence: Evidence, variants: Sequence[str]) -> str:
 
 
 def byte_checks(variant: VariantEvidence) -> tuple[BytesCheck, ...]:
-    """One check for each direction that `variant` predicts; none where it was not traced or predicts nothing."""
-    if variant.analysis is None or not variant.answers:
+    """One check for each direction that `variant` predicts, and one more for each recording that answers differently.
+
+    None where it was not traced or predicts nothing.
+    """
+    if not variant.answers:
         return ()
     moved = variant.answers[-1].work.moved_bytes
-    predictions = [(d, moved.get(d)) for d in DIRECTIONS]
-    return tuple(_bytes_check(variant.name, variant.analysis, d, p) for d, p in predictions if p is not None)
+    predictions = [(d, p) for d in DIRECTIONS if (p := moved.get(d)) is not None]
+    traces = [made.analysis for made in variant.recordings if made.analysis is not None]
+    checks = (_bytes_check(variant.name, trace, d, p) for d, p in predictions for trace in traces)
+    return tuple(dict.fromkeys(checks))
 
 
 def _bytes_check(name: str, analysis: Analysis, direction: str, predicted: int) -> BytesCheck:

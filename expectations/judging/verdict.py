@@ -33,7 +33,7 @@ class Verdict:
     `other_high` are the interval by the other one. `detects` is the change that
     nine runs in ten like this one would have decided, as a fraction, and `rounds_for_5` how many rounds 5 % would take.
     `part` is what a headline tells apart: "speedup" (all that rounds decide) or "mechanism".
-    `measured_in` are digests of the runs that the bound was measured in.
+    `measured_in` are digests of the runs that the bound was measured in, `recorded` the values of the single recordings.
     """
 
     claim: str
@@ -60,6 +60,7 @@ class Verdict:
     rounds_for_5: int | None = None
     part: str = "mechanism"
     measured_in: tuple[str, ...] = ()
+    recorded: tuple[float, ...] = ()
 
 
 def counts(verdicts: Iterable[Verdict]) -> Mapping[str, int]:

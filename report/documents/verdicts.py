@@ -53,6 +53,7 @@ def _verdict(v: Verdict) -> dict[str, Any]:
         "other_interval": None if v.other_low is None else {"low": v.other_low, "high": v.other_high},
         "detects": v.detects,
         "rounds_for_5": v.rounds_for_5,
+        "recorded": list(v.recorded),
         "interval": None if v.low is None else {"low": v.low, "high": v.high, "coverage": v.coverage},
         "expected_on": v.expected_on,
         "source": {"kind": v.source.kind, "run": v.source.run, "text": v.source.text},

@@ -103,7 +103,8 @@ def _commands(m: Manifest) -> list[Html]:
     out = [element("h3", "Commands"), _command("capture", m.command_line)]
     for variant in m.variants:
         if variant.recording is not None:
-            out.append(_command(f"recording of {variant.name}", variant.recording.command))
+            several = f" (first of {len(variant.recordings)})" if variant.again else ""
+            out.append(_command(f"recording of {variant.name}{several}", variant.recording.command))
     for one in m.commands:
         if one.index == 0:
             out.append(_command(f"first untraced process of {one.variant}", one.command))

@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from aisp_trace.analyze.result import SCHEMAS, Analysis
-from aisp_trace.expectations.judging.evidence import Answer, Evidence, RoundTimes, VariantEvidence
+from aisp_trace.expectations.judging.evidence import Answer, Evidence, Recorded, RoundTimes, VariantEvidence
 from aisp_trace.expectations.model import Bound, MechanismClaim, Provenance, Source, TimeClaim
 from aisp_trace.traces.model import Meta
 from aisp_trace.traces.run import (
@@ -121,6 +121,14 @@ FAST_MS = (10.00, 9.99, 10.01, 10.02, 9.98, 10.01, 9.99, 10.00)
 
 def variant(name: str, analysed: Analysis | None, *answers: Answer, traced_ns: Sequence[int] = ()) -> VariantEvidence:
     return VariantEvidence(name, answers or (answer(), answer("the recording")), analysed, tuple(traced_ns))
+
+
+def recorded(shown: Evidence, times: int) -> Evidence:
+    """`shown` with each variant recorded `times` times, all alike."""
+    variants = {
+        name: replace(v, again=(Recorded(v.analysis, v.traced_ns),) * (times - 1)) for name, v in shown.variants.items()
+    }
+    return replace(shown, variants=variants)
 
 
 def evidence(**changes: Any) -> Evidence:

@@ -4,6 +4,7 @@
     run/<variant>/trace.sqlite      scrubbed (`scrub`), also of the names of processes and threads
     run/<variant>/trace.json        scrubbed (`scrub.kineto`), not compressed
     run/<variant>/stages.json       its ranges
+    run/<variant>/again_1/...       the same of a further recording
 
 An .nsys-rep is never copied: it cannot be scrubbed. Of a program of the user's own only its name is kept, since nobody
 here knows which of its arguments are secrets.
@@ -25,7 +26,7 @@ from ..content import file_name
 from ..documents import looks_like_json
 from ..errors import InputError
 from ..nsys.source import SQLITE_MAGIC
-from ..run import MANIFEST, Manifest, Recording, Run, Variant, from_json, to_json, write_json
+from ..run import MANIFEST, Manifest, Recording, Run, Variant, again_folder, from_json, to_json, write_json
 from ..stages_file import STAGES_SCHEMA, read_stages
 from ..unpack import decompressed, head_of
 from .kineto import scrub_kineto
@@ -72,22 +73,29 @@ def clean_document(value: Any) -> Any:
 def _variant(run: Run, own: Variant, clean: Variant, folder: Path, told: Callable[[str, int], None] | None) -> Variant:
     if run.manifest.source in FOREIGN:
         clean = replace(clean, description="a command of the user's own")
-    if own.recording is None or clean.recording is None:
-        return clean
+    made = [
+        _recording(run, one, cleaned, folder / again_folder(number), folder.parent, told)
+        for number, (one, cleaned) in enumerate(zip(own.recordings, clean.recordings, strict=True))
+    ]
+    return replace(clean, recording=made[0], again=made[1:]) if made else clean
+
+
+def _recording(
+    run: Run,
+    own: Recording,
+    clean: Recording,
+    folder: Path,
+    top: Path,
+    told: Callable[[str, int], None] | None,
+) -> Recording:
     folder.mkdir()
-    source = run.path / own.recording.trace
+    source = run.path / own.trace
     if told is not None and source.is_file():
-        told(own.recording.trace, source.stat().st_size)
+        told(own.trace, source.stat().st_size)
     trace = _trace(source, folder)
-    kinds = None
-    if own.recording.kind_file is not None:
-        kinds = _stages(run.path / own.recording.kind_file, folder / "stages.json")
-    return replace(clean, recording=_recording(clean.recording, folder, trace, kinds))
-
-
-def _recording(recording: Recording, folder: Path, trace: Path, kinds: Path | None) -> Recording:
-    kind_file = None if kinds is None else f"{folder.name}/{kinds.name}"
-    return replace(recording, trace=f"{folder.name}/{trace.name}", kind_file=kind_file)
+    kinds = None if own.kind_file is None else _stages(run.path / own.kind_file, folder / "stages.json")
+    inside = [None if file is None else file.relative_to(top).as_posix() for file in (trace, kinds)]
+    return replace(clean, trace=inside[0] or "", kind_file=inside[1])
 
 
 def _trace(source: Path, folder: Path) -> Path:
