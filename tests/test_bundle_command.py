@@ -118,7 +118,7 @@ def test_a_missed_verdict_that_is_honest_leaves_1(tmp_path: Path, call: Call) ->
     strict = tmp_path / "strict"
     strict.mkdir()
     file = shutil.copy(EXPECTATIONS / "expectations_h200.json", strict)
-    edit(Path(file), lambda d: next(c for c in d["claims"] if c["type"] == "time")["ratio"].update(min=15))
+    edit(Path(file), lambda d: next(c for c in d["claims"] if c["type"] == "time")["ratio"].update(min=16, max=20))
     target = tmp_path / "x.tar.gz"
     assert call(RUN, "--expectations", strict, "-o", target)[0] == 0  # making one is no judgement
     code, out = call("verify", target)
@@ -135,7 +135,7 @@ def test_another_verdict(made: Path, tmp_path: Path, call: Call) -> None:
 
     code, out = call("verify", changed(made, tmp_path, lambda f: edit(f / "verdict.json", lie)))
     assert code == 2
-    assert "verdicts[5] (speedup of optimized over baseline).value is stored as 19.9, but follows as 8.41976" in out
+    assert "verdicts[5] (speedup of optimized over baseline).value is stored as 19.9, but follows as 10.02" in out
 
 
 def test_the_stored_verdict_is_never_the_source(made: Path, tmp_path: Path, call: Call) -> None:
@@ -164,7 +164,9 @@ def test_other_expectations(made: Path, tmp_path: Path, call: Call) -> None:
     forged = changed(made, tmp_path, lambda f: edit(f / "expectations" / "expectations_h200.json", lower))
     code, out = call("verify", forged)
     assert code == 2
-    assert "(speedup of optimized over baseline).bound.min is stored as 7.0, but follows as 1.5" in out
+    assert (
+        "its verdict.json is not what its evidence gives: counts.inconclusive is stored as 0, but follows as 3" in out
+    )
 
 
 def test_another_trace(made: Path, tmp_path: Path, call: Call) -> None:

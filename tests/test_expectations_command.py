@@ -207,3 +207,36 @@ def test_directions(old: Any, new: Any, expected: list[str]) -> None:
 def test_schema_is_printed(aisp: Aisp) -> None:
     code, out = aisp("schema")
     assert (code, json.loads(out)) == (0, schema())
+
+
+# --- migrate ------------------------------------------------------------------------------------------------------------
+
+
+def test_migrating_keeps_every_claims_meaning_and_is_done_once(aisp: Aisp, folder: Path) -> None:
+    file = folder / "expectations_h100.json"
+    before = file.read_text()
+    said = aisp("migrate", file)
+    assert said == (0, f"{file}: would get schema 2; 1 claim, 1 of which bounds times by the median; --yes does it\n")
+    assert file.read_text() == before
+    claims = aisp("show", "--json", "--hardware", "h100")[1]
+    assert aisp("migrate", file, "--yes")[0] == 0
+    assert json.loads(file.read_text())["schema"] == "aisp-trace/expectations/2"
+    assert aisp("show", "--json", "--hardware", "h100")[1] == claims
+    assert aisp("migrate", file, "--yes") == (0, f"{file}: has the present schema already\n")
+
+
+def test_a_file_whose_claims_need_no_word_more_keeps_its_layout(aisp: Aisp, folder: Path) -> None:
+    file = folder / "expectations_any.json"
+    laid_out = json.dumps(json.loads(file.read_text()), indent=5)
+    file.write_text(laid_out)
+    assert aisp("migrate", file, "--yes") == (0, f"{file}: now has schema 2; 1 claim\n")
+    assert file.read_text() == laid_out.replace("expectations/1", "expectations/2")
+
+
+def test_migrate_refuses_what_is_no_expectation_file_and_touches_no_other(aisp: Aisp, folder: Path) -> None:
+    put(folder, "expectations_b200.json", text({**TIME, "ration": 1}, key="b200"))
+    before = {file: file.read_text() for file in folder.iterdir()}
+    code, out = aisp("migrate", folder, "--yes")
+    assert code == 2
+    assert "unknown key 'ration'" in out
+    assert {file: file.read_text() for file in folder.iterdir()} == before

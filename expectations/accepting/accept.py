@@ -28,7 +28,7 @@ from ..judging.evidence import Evidence
 from ..judging.judge import judge
 from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, Source, TimeClaim
 from .occasions import MISSED, UNDECIDED, USAGE, Occasion, Refusal, machine_refusal, provenance_refusals, refuse_mixture
-from .remeasure import remeasure
+from .remeasure import TooFew, remeasure, too_few
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +75,20 @@ def propose(
     refusals += _standing_refusals(occasions, (target, *others), chosen, allow_loosen=allow_loosen)
     present = {c.id: c for c in target.claims}
     notes: list[str] = []
+    few: list[TooFew] = []
     after = dict(present)
     for key, claim in chosen.items():
         derived = remeasure(claim, occasions)
         if isinstance(derived, Refusal):
             if key not in {r.claim for r in refusals}:  # what stands between claim and run is said once
                 refusals.append(derived)
+        elif isinstance(derived, TooFew):
+            few.append(derived)
         elif isinstance(derived, str):
             notes.append(derived)
         elif key not in present or _changed(present[key], derived):
             after[key] = derived
+    notes += [too_few(few)] if few else []
     changes = differences(target.claims, tuple(after.values()))
     if not allow_loosen:
         refusals += [

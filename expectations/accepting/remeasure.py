@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ..judging.evidence import Evidence
@@ -26,7 +26,25 @@ RECORDINGS: Final = 3
 """Fewest recordings, of all runs together, that a bound is taken from; a count, which cannot vary, takes one."""
 
 
-def remeasure(claim: Claim, occasions: Sequence[Occasion]) -> Claim | Refusal | str:
+@dataclass(frozen=True, slots=True)
+class TooFew:
+    """A claim that stays as it is, since `made` recordings cannot say how far recordings lie apart."""
+
+    claim: str
+    made: int
+
+
+def too_few(claims: Sequence[TooFew]) -> str:
+    """One note for all of them."""
+    made = min(c.made for c in claims)
+    names = ", ".join(c.claim for c in claims)
+    return (
+        f"{made} recording{'s' if made > 1 else ''} of a variant cannot say how far recordings lie apart, so these stay as they "
+        f"are: {names}; capture with --recordings {RECORDINGS}, or name {RECORDINGS} runs"
+    )
+
+
+def remeasure(claim: Claim, occasions: Sequence[Occasion]) -> Claim | Refusal | TooFew | str:
     """`claim` with bounds of these runs; a refusal where their evidence carries none; a note where nothing is to claim."""
     parts: list[list[Verdict]] = []
     for occasion in occasions:
@@ -95,16 +113,12 @@ def _derive_time(
 
 def _derive_mechanism(
     claim: MechanismClaim, occasions: Sequence[Occasion], verdicts: Sequence[Verdict]
-) -> Claim | Refusal | str:
+) -> Claim | Refusal | TooFew | str:
     metric = METRICS[claim.metric]
     readings = [_recorded(v) for v in verdicts]
     made = sum(len(v.recorded) for v in verdicts)
     if not metric.counted and made < RECORDINGS:
-        kept = "its bound stays" if claim.source.kind == "measured" else "no bound"
-        return (
-            f"{claim.id}: {kept}, since {made} recording{'s' if made > 1 else ''} of {claim.variant} cannot say how far "
-            f"recordings lie apart; capture with --recordings {RECORDINGS}, or name {RECORDINGS} runs"
-        )
+        return TooFew(claim.id, made)
     if metric.counted:
         found = exact(readings)
         if found is None:

@@ -37,8 +37,10 @@ def migration_text(found: Sequence[Migration], *, written: bool) -> str:
         if one.after is None:
             lines.append(f"{name}: has the present schema already")
             continue
-        did = "rewritten" if written else "would be rewritten; --yes does it"
-        lines.append(f"{name}: {one.claims} claims {did}; {one.times} of them bound times, by the median of harness 1")
+        did = "now has" if written else "would get"
+        many = "1 claim" if one.claims == 1 else f"{one.claims} claims"
+        times = f", {one.times} of which bound{'s' if one.times == 1 else ''} times by the median" if one.times else ""
+        lines.append(f"{name}: {did} schema 2; {many}{times}{'' if written else '; --yes does it'}")
     return "\n".join(lines)
 
 
