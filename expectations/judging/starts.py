@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import hypot, sqrt
 from statistics import NormalDist, fmean, stdev
 from typing import Final
 
@@ -55,16 +55,21 @@ def between_starts(claim: MechanismClaim, value: float) -> tuple[float, bool]:
     return (known.between, True) if enough or known.between > usual else (usual, False)
 
 
-def interval_of_recordings(values: Sequence[float], between: float) -> tuple[float, float, bool]:
-    """(low, high, whether the values' own spread replaced `between`): the 99 % interval of the mean of 1 to 10 recordings.
+def interval_of_recordings(
+    values: Sequence[float], between: float, *, apart: bool = False
+) -> tuple[float, float, bool]:
+    """(low, high, whether the values contradict `between`): the 99 % interval around the mean of 1 to 10 recordings.
 
-    `between` is the standard deviation that `between_starts` expects. Recordings that lie further apart widen the interval. If
-    they are too far apart for `between` to be true (chi-square, 1 in 100), the interval is Student's, from the values alone.
+    `between` is the standard deviation that `between_starts` expects. Recordings of one start of the machine share how far that
+    start lies from the next: however many they are, the interval stays as wide as for one. Recordings that are `apart`, each
+    of a start of its own, narrow it by the root of their number. Those that lie further apart than expected widen it. If they lie
+    too far apart for `between` to be true (chi-square, 1 in 100), their own spread goes in by Student: alone if they are
+    `apart`, else on top of `between`. Tried in benchmarks/recordings.py.
     """
     mean, n = fmean(values), len(values)
     own = stdev(values) if n > 1 else 0.0
-    half = SURE * max(between, own) / sqrt(n)
+    half = SURE * max(between, own) / (sqrt(n) if apart else 1.0)
     contradicted = n > 1 and (n - 1) * own**2 > _CHI_SQUARE[n - 2] * between**2
     if contradicted:
-        half = _STUDENT[n - 2] * own / sqrt(n)
+        half = hypot(0.0 if apart else SURE * between, _STUDENT[n - 2] * own / sqrt(n))
     return mean - half, mean + half, contradicted
