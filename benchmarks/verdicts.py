@@ -1,6 +1,6 @@
 """Print how often verdicts on simulated rounds and recordings are wrong, and how often they are given at all.
 
-python -P benchmarks/verdicts.py            the tables of docs/verdicts.md, 10,000 runs a figure; half an hour on two cores
+python -P benchmarks/verdicts.py            the tables of docs/verdicts.md, 10,000 runs a figure; twenty minutes on two cores
 """
 
 from __future__ import annotations
