@@ -63,7 +63,7 @@ def rates(case: Case, n: int, trials: int = TRIALS) -> Rates:
     looks = DECIDING if n == DECIDING[-1] else (n,)
     count: Counter[str] = Counter()
     for ratios in case.draw(rng, trials, n).tolist():
-        at_truth, below = (_judged(ratios, bound, looks) for bound in (truth, truth * (1 - ROOM)))
+        at_truth, below = (judged(ratios, bound, looks) for bound in (truth, truth * (1 - ROOM)))
         count["false_met"] += at_truth.status == "met"
         count["false_missed"] += at_truth.status == "missed"
         count["power"] += below.status == "met"
@@ -73,7 +73,7 @@ def rates(case: Case, n: int, trials: int = TRIALS) -> Rates:
     return Rates(**share, stated=error_of(looks))
 
 
-def _judged(ratios: list[float], bound: float, looks: tuple[int, ...]) -> Decision:
+def judged(ratios: list[float], bound: float, looks: tuple[int, ...]) -> Decision:
     """The verdict at the first look that decides, else at the last: a run of one iteration a round, so mean and median agree."""
     for look in looks:
         seen = tuple(ratios[:look])
@@ -189,6 +189,7 @@ BROKEN: Final = (
 )
 
 LIMITS: Final = (
+    Case("each round takes over 0.3 of the last one's deviation", False, _related(0.3)),
     Case("each round takes over half of the last one's deviation", False, _related(0.5)),
     Case("each round takes over 0.8 of the last one's deviation", False, _related(0.8)),
     Case("two clocks of one side that stay for five rounds", False, _sticky),

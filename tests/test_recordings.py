@@ -52,12 +52,21 @@ def verdict(claim: Claim, shown: Evidence) -> Verdict:
 # --- judging ------------------------------------------------------------------------------------------------------------
 
 
-def test_more_recordings_decide_what_one_cannot() -> None:
-    claim = mechanism(low=0.78)
+def test_recordings_of_one_start_that_agree_are_as_far_from_the_next_start_as_one() -> None:
+    claim = mechanism(low=0.75)
     one, three = (verdict(claim, hidden(*(0.8,) * n)) for n in (1, 3))
-    assert (one.status, one.n, one.recorded) == ("inconclusive", 1, (0.8,))
+    assert (one.status, one.n, one.recorded) == ("met", 1, (0.8,))
     assert (three.status, three.n, three.sample, three.recorded) == ("met", 3, "recordings", (0.8,) * 3)
+    assert (one.low, one.high) == pytest.approx((three.low, three.high))
     assert three.reason.endswith("; from 3 recordings, with the usual spread between starts (0.011)")
+
+
+def test_one_that_shows_none_does_not_prove_that_there_is_none() -> None:
+    """0 of 500 ns: the next start may show a little, and Wilson's end says how much."""
+    upper = verdict(mechanism(high=0.01), hidden(0.0)).high
+    assert upper == pytest.approx(0.00489, abs=1e-5)
+    assert verdict(mechanism(high=0.01), hidden(0.0)).status == "met"
+    assert verdict(mechanism(high=0.004), hidden(0.0)).status == "inconclusive"
 
 
 def test_the_value_is_the_mean_and_recordings_far_apart_say_so() -> None:
@@ -139,7 +148,7 @@ def test_accept_takes_a_bound_from_three_recordings_and_a_count_from_one(tmp_pat
 def test_the_spread_of_the_recordings_is_written_down(tmp_path: Path) -> None:
     wish = mechanism(low=float("-inf"), id="pipeline.hidden")
     (claim,) = proposed(hidden(0.78, 0.80, 0.82), tmp_path, wish).claims
-    assert (claim.provenance.starts, claim.provenance.between) == (3, 0.02)
+    assert (claim.provenance.starts, claim.provenance.between) == (1, 0.02)
     assert claim.source.text == "accepted: 0.8 (0.78 to 0.82) over 3 recordings"
 
 

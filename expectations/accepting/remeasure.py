@@ -184,8 +184,9 @@ def _source(occasions: Sequence[Occasion], readings: Sequence[Measured]) -> Sour
 def _provenance(
     occasions: Sequence[Occasion], rounds: Sequence[Sequence[float]], verdicts: Sequence[Verdict]
 ) -> Provenance:
-    """Of the latest run; rounds of all of them, the widest spread of any, and that of all recordings (or runs, of times)."""
-    values = [value for v in verdicts for value in v.recorded or (v.value,) if value is not None]
+    """Of the latest run; rounds of all of them, the widest spread of any, and that between runs, or recordings if larger."""
+    means = [v.value for v in verdicts if v.value is not None]
+    apart = [statistics.stdev(found) for found in (means, *(v.recorded for v in verdicts)) if len(found) > 1]
     manifest = occasions[-1].manifest
     recorders = {
         v.recording.recorder_version for v in manifest.variants if v.recording and v.recording.recorder == "nsys"
@@ -200,7 +201,7 @@ def _provenance(
         spread=round(max(spreads), 3) if spreads else None,
         recorded_utc=manifest.created_utc,
         harness=occasions[-1].evidence.harness,
-        starts=len(values),
-        between=float(f"{statistics.stdev(values):.3g}") if len(values) > 1 else None,
+        starts=len(means),
+        between=float(f"{max(apart):.3g}") if apart else None,
         evidence=tuple(o.manifest.digest for o in occasions),
     )

@@ -29,12 +29,12 @@ from ..deciding import (
     split,
     time_sample,
 )
-from ..metrics.registry import METRICS, Metric, Reading, greatest
+from ..metrics.registry import METRICS, Metric, Reading
 from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, TimeClaim
 from .admissible import admit, examine
 from .clocks import clock_concerns
 from .evidence import Evidence, Recorded, RoundTimes
-from .starts import COVERED, between_starts, interval_of_recordings
+from .starts import COVERED, interval
 from .validity import objections, timer_objection
 from .verdict import Verdict
 
@@ -268,10 +268,8 @@ def _held(claim: MechanismClaim, metric: Metric, readings: Sequence[Sequence[Rea
     if 0 < iterations < MIN_ITERATIONS:
         reason = f"{iterations} iterations are too few for {claim.metric}: capture with --iterations {MIN_ITERATIONS}"
         return replace(verdict, status="inconclusive", reason=reason)
-    width, known = between_starts(claim, total)
-    low, high, contradicted = interval_of_recordings(totals, width)
-    if greatest(claim.metric, claim.unit) is not None:
-        low, high = max(low, 0.0), min(high, max(total, 1.0))
+    found = interval(claim, totals)
+    low, high = found.low, found.high
     verdict = replace(
         verdict,
         low=low,
@@ -282,20 +280,20 @@ def _held(claim: MechanismClaim, metric: Metric, readings: Sequence[Sequence[Rea
         margin=claim.bound.margin(low, high),
     )
     status = _status(claim.bound, low, high)
-    spread = f"the {'measured' if known else 'usual'} spread between starts ({width:.2g})"
-    if contradicted:
+    spread = f"the {'measured' if found.measured else 'usual'} spread between starts ({found.between:.2g})"
+    if found.contradicted:
         told = f"; from {len(totals)} recordings, which lie too far apart for {spread}"
     else:
         told = f"; from {f'{len(totals)} recordings' if len(totals) > 1 else 'one recording'}, with {spread}"
     for reading in own if status == "met" and not other else ():
         if reading.per_iteration is None or len(reading.per_iteration) < MIN_ITERATIONS:
             continue
-        found = median_interval(reading.per_iteration)
-        assert found.low is not None and found.high is not None  # MIN_ITERATIONS >= MIN_ROUNDS
-        if claim.bound.excludes(found.low, found.high):
+        each = median_interval(reading.per_iteration)
+        assert each.low is not None and each.high is not None  # MIN_ITERATIONS >= MIN_ROUNDS
+        if claim.bound.excludes(each.low, each.high):
             # An iteration does not see what hides it in its neighbours, nor a total what only some iterations pay.
             reason = (
-                f"the whole window holds at {total:.4g}, but the median iteration does not, at {found.value:.4g}: a few "
+                f"the whole window holds at {total:.4g}, but the median iteration does not, at {each.value:.4g}: a few "
                 "iterations differ, or they run into each other"
             )
             return replace(verdict, status="inconclusive", reason=reason)
