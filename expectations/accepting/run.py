@@ -39,7 +39,9 @@ def prepare(
 
     `only` limits it to these claims. Raises `UsageError` for no run, `InputError` where a file cannot be read or written.
     """
-    occasions = tuple(Occasion(gather(run, judged.analyses_of_run(run)), run.manifest) for run in runs)
+    occasions = tuple(
+        Occasion(gather(run, judged.analyses_of_run(run), judged.calibration_of_run(run)), run.manifest) for run in runs
+    )
     if not occasions:
         raise UsageError("no run was named to accept")
     place = place_to_write(asked, occasions[0].evidence.hardware_key, Path.cwd())

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...analyze.result import Analysis
+from ...traces.calibration import Calibration
 from ...traces.errors import InputError
 from ...traces.run import GpuState, Manifest, Output, ProcessResult, Proof, Run, VariantResult, Work
 from .clocks import gpu_states
@@ -63,7 +64,7 @@ class Evidence:
     planned numbers of rounds at which to judge (empty: none was written down), `harness` what timed a workload (null: nothing of
     ours did).
     `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared. `manifest` is what
-    `admissible` asks; null where there is none to ask.
+    `admissible` asks; null where there is none to ask. `calibration` is the machine's; null where nobody made one.
     """
 
     run_id: str
@@ -79,9 +80,10 @@ class Evidence:
     looks: tuple[int, ...] = ()
     harness: int | None = None
     manifest: Manifest | None = None
+    calibration: Calibration | None = None
 
 
-def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
+def gather(run: Run, analyses: Mapping[str, Analysis], calibration: Calibration | None = None) -> Evidence:
     """The evidence of `run`; `analyses` holds the analysed variants by name (those without a trace are absent).
 
     Raises `InputError` if a process says that an iteration took no time, or none at all was timed in a round.
@@ -140,6 +142,7 @@ def gather(run: Run, analyses: Mapping[str, Analysis]) -> Evidence:
         looks=tuple(manifest.looks),
         harness=manifest.harness if ours else None,
         manifest=manifest,
+        calibration=calibration,
     )
 
 
