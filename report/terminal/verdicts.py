@@ -123,7 +123,7 @@ def _print_untimed(rows: Sequence[Untimed], *, after: bool) -> None:
     cells = [
         (r.variant, duration(r.prepare_ns), _reset(r), duration(r.outputs_ns), _charged(r), _payback(r)) for r in rows
     ]
-    print_table([*columns, Column("speedup so charged"), Column("preparation pays after", LEFT)], cells)
+    print_table([*columns, Column("if charged"), Column("preparation pays after", LEFT)], cells)
     say()
 
 
