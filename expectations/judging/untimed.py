@@ -37,7 +37,8 @@ from .evidence import Evidence
 
 MOST: Final = 1.5
 """How many times its own time an iteration may take when it is charged. Honest variants reached 1.18 on an H200 and, in the
-smallest size on a CPU, 1.4: views of some hundred outputs take microseconds each. Restoring a cache made it 1.02 to 1.16."""
+smallest size on a loaded CPU, 1.4: views of some hundred outputs take microseconds each. Restoring a cache made it 1.02 to 1.14
+(and 1.5 once, on that CPU, for a variant without a gain)."""
 
 FLOOR_NS: Final = 100_000
 """Less is no work that was moved: handing over outputs, a range, and waiting for an idle device take some ten microseconds."""
