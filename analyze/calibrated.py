@@ -14,6 +14,7 @@ from ..traces.places import calibration_folders
 from .accounts.peaks import Peaks
 
 if TYPE_CHECKING:
+    from ..traces.calibration import Calibration
     from ..traces.run import Run
 
 
@@ -23,10 +24,16 @@ def peaks_for(run: Run | None, trace: Trace, project: Path, only: Sequence[Path]
     It is looked for in the folders that apply to `project`, or in those of `only`. Raises `InputError` if there is one
     that cannot be read.
     """
+    found = calibration_for(keys(run, trace), project, only)
+    return None if found is None else Peaks(found)
+
+
+def calibration_for(keys: Sequence[str], project: Path, only: Sequence[Path] | None = None) -> Calibration | None:
+    """The calibration in `calibration_file`; null if there is none, `InputError` for one that cannot be read."""
     from ..traces.calibration import load_calibration
 
-    file = calibration_file(keys(run, trace), project, only)
-    return None if file is None else Peaks(load_calibration(file))
+    file = calibration_file(keys, project, only)
+    return None if file is None else load_calibration(file)
 
 
 def calibration_file(keys: Sequence[str], project: Path, only: Sequence[Path] | None = None) -> Path | None:

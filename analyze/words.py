@@ -28,6 +28,13 @@ def size(nbytes: float | None) -> str:
     return _scaled(nbytes, (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)), "B")
 
 
+def joules(energy: float | None) -> str:
+    """Energy in the unit a person would choose: ``414 uJ``, ``207 mJ``, ``12.3 J``, ``4.00 kJ``."""
+    if energy is None:
+        return NOTHING
+    return _scaled(energy * 1e6, (("kJ", 1e9), ("J", 1e6), ("mJ", 1e3)), "uJ")
+
+
 def rate(bytes_per_s: float | None) -> str:
     """Bytes per second as GB/s, without the unit: 51.06e9 -> ``51.06``."""
     return NOTHING if bytes_per_s is None else f"{bytes_per_s / 1e9:,.2f}"

@@ -40,7 +40,7 @@ from aisp_trace.tests.judging.build import (
     run_folder,
     time_claim,
 )
-from aisp_trace.traces.run import CommandAnswer, CommandRound, Manifest, Round, Run, Statement, load_run
+from aisp_trace.traces.run import CommandAnswer, CommandRound, Manifest, Proof, Round, Run, Statement, load_run
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 FACTS: Final = {
@@ -199,6 +199,27 @@ def nothing_traced(world: World) -> World:
     """No operation, no stage; nor is a copy predicted, which would contradict the trace by itself."""
     world = everywhere(lambda v: replace(v, work=replace(WORK, moved_bytes={})))(world)
     return traced(kinds={}, stages={"iteration": (10, 0)})(world)
+
+
+def on_h200(world: World) -> World:
+    """The same run on a machine whose peaks are known."""
+    return of_manifest(hardware=replace(world.manifest.hardware, gpus=["NVIDIA H200"]))(world)
+
+
+def faster_than_light(world: World) -> World:
+    """5.5 * 10^13 FLOPs, 13.9 ms at the 3.958 * 10^15 a second of an H200's data sheet, in 10 ms."""
+    return on_h200(everywhere(lambda v: replace(v, work=replace(WORK, flops=55 * 10**12)))(world))
+
+
+def untimed(reset_ms: float = 0.0, outputs_ms: float = 0.05, **changes: Any) -> Callable[[World], World]:
+    """The harness's figures for both variants: the baseline's outputs take 0.05 ms; the optimized variant's as given."""
+
+    def proof(v: Any) -> Any:
+        own = (round(reset_ms * MS), round(outputs_ms * MS)) if v.name == "optimized" else (0, MS // 20)
+        found = Proof(True, None, (3, 5), MS, *own)
+        return replace(v, proof=replace(found, **changes) if v.name == "optimized" else found)
+
+    return everywhere(proof)
 
 
 def slow_recording(world: World) -> World:
@@ -398,6 +419,37 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
         "holds neither an operation of the device nor a stage",
     ),
     (
+        "faster than hardware",
+        "more FLOPs than the data sheet has",
+        faster_than_light,
+        "invalid",
+        "optimized is faster than its hardware: its second fastest iteration takes 9.98 ms, and its work at least 13.9 ms "
+        "(55 TFLOP at 3,958 TFLOP/s, datasheet H200)",
+    ),
+    (
+        "untimed work",
+        "in reset, more than half of the iteration",
+        untimed(reset_ms=6),
+        OBJECTION,
+        "optimized takes 6.00 ms longer than baseline in reset(), which no iteration is charged for: with it, an iteration of "
+        "10.0 ms is 1.25 times as fast, not 2",
+    ),
+    ("untimed work", "in outputs", untimed(outputs_ms=6), OBJECTION, "longer than baseline in outputs(), which no"),
+    (
+        "untimed work",
+        "some in each",
+        untimed(reset_ms=4, outputs_ms=2.05),
+        OBJECTION,
+        "takes 6.00 ms longer than baseline in reset() and outputs(), which no",
+    ),
+    (
+        "untimed work",
+        "in prepare, on inputs that stay",
+        untimed(fresh=False, reuse="they are on tape", prepare_ns=11 * MS),
+        OBJECTION,
+        "optimized prepares 10.0 ms longer than baseline for an iteration of 10.0 ms, and its inputs never change (they are on",
+    ),
+    (
         "idle command",
         "echo",
         lambda world: faster_by(world, pair("echo fast"), 1.0),
@@ -461,6 +513,20 @@ def test_the_good_run_is_met_and_nothing_is_said(good: World) -> None:
     assert [v.status for v in found] == ["met"] * 3
     assert [v.reason for v in found] == plain
     assert judged(good, 3.0)[0].status == "missed"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        on_h200,
+        untimed(),
+        untimed(reset_ms=4),  # 1.43 times as fast where it is charged, not twice
+        untimed(prepare_ns=30_000 * MS),  # compiling
+        untimed(fresh=False, reuse="they are on tape"),  # and prepared as fast as the baseline
+    ],
+)
+def test_an_honest_run_is_not_accused(good: World, change: Callable[[World], World]) -> None:
+    assert [v.status for v in judged(change(good), 1.5)] == ["met"] * 3
 
 
 def evidence_alone(world: World) -> Manifest:

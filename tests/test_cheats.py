@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +22,12 @@ pytest.importorskip("torch")
 import torch
 
 from aisp_trace.capture.stages import RECORDER_VARIABLE
-from aisp_trace.expectations.judging.evidence import Answer, Evidence, VariantEvidence
+from aisp_trace.expectations.judging.admissible import examine
+from aisp_trace.expectations.judging.evidence import Answer, Evidence, VariantEvidence, gather
+from aisp_trace.expectations.judging.untimed import untimed
 from aisp_trace.expectations.judging.validity import objections
-from aisp_trace.traces.run import VariantResult, Work
+from aisp_trace.traces.run import Hardware, Manifest, ProcessResult, Round, Run, VariantResult, Work
+from aisp_trace.traces.run import Variant as RunVariant
 from aisp_trace.workloads import proof
 from aisp_trace.workloads.catalog import Entry
 from aisp_trace.workloads.inputs import exchange, tensors_in
@@ -497,3 +501,154 @@ def test_inputs_are_found_where_a_problem_keeps_them() -> None:
         tensors_in({"a": [kept, (kept, {"b": torch.ones(3)})], "c": trained, "d": mask, "e": torch.zeros(1).expand(4)})
     )
     assert [len(tensor) for tensor in found] == [2, 3]
+
+
+# -- work that is moved to where no iteration is charged for it -----------------------------------------------------------
+
+
+PIECE_S = 0.002
+"""What the work takes, wherever it is done."""
+
+
+class Costly(Honest):
+    """Honest: an iteration's work takes `PIECE_S`, done by numpy, which the harness does not see."""
+
+    def work_by_numpy(self) -> None:
+        time.sleep(PIECE_S)
+        self.scores.numpy()[:] = self.problem.requests.numpy() @ self.problem.weights.numpy()
+
+    def iteration(self) -> None:
+        self.work_by_numpy()
+
+
+class Faster(Honest):
+    """Honest: ten times as fast, after long preparation."""
+
+    def prepare(self) -> None:
+        time.sleep(0.05)
+
+
+class Restores(Honest):
+    """Honest: brings a state back before every iteration."""
+
+    def prepare(self) -> None:
+        self.state = torch.zeros_like(self.scores)
+
+    def reset(self) -> None:
+        self.state.copy_(self.problem.requests)
+
+
+class MovedToReset(Costly):
+    """Computes in reset, by numpy."""
+
+    def reset(self) -> None:
+        self.work_by_numpy()
+
+    def iteration(self) -> None:
+        pass
+
+
+class MovedToOutputs(Costly):
+    """Computes when it is asked for the outputs, by numpy and faster than the harness objects to."""
+
+    def iteration(self) -> None:
+        self.count = 1
+
+    def outputs(self) -> Sequence[torch.Tensor]:
+        if self.count:
+            self.count = 0
+            time.sleep(0.0007)
+            self.scores.numpy()[:] = self.problem.requests.numpy() @ self.problem.weights.numpy()
+        return [self.scores]
+
+
+class Guessed(Costly):
+    """Computes in prepare for the inputs that it guesses, and looks whether it was right."""
+
+    def prepare(self) -> None:
+        self.work_by_numpy()
+        self.guess, self.cache = self.problem.requests.clone(), self.scores.clone()
+
+    def iteration(self) -> None:
+        if torch.equal(self.guess, self.problem.requests):
+            self.scores.copy_(self.cache)
+        else:
+            self.work_by_numpy()
+
+
+def run_of(variant: type[Honest], problem: type[Requests] = Requests) -> Run:
+    """A run of three rounds of `Costly` and `variant`, each measured by the harness."""
+    entry = Entry("cheats", "x", (("baseline", "x"), ("optimized", "x")), "any machine", "nothing")
+    program = Program(entry, problem, {"baseline": Costly, "optimized": variant})
+    rounds = []
+    for i in range(3):
+        found = [
+            measure(program, problem(), name, CPU, ITERATIONS, warmup=1, traced=False)
+            for name in NAMES[:: 1 - 2 * (i % 2)]
+        ]
+        result = ProcessResult("aisp-trace/result/1", "cheats", "cpu", "tiny", 0, found)
+        rounds.append(Round(i, (), 0, 10**12, f"2026-01-01T00:00:{i:02d}Z", result))
+    hardware = Hardware("cpu_x", "cpu", (), None, None, "x", 2)
+    variants = [RunVariant(name, "", None) for name in NAMES]
+    manifest = Manifest(
+        schema="aisp-trace/run/1",
+        run_id="cheats-1",
+        created_utc="2026-01-01T01:00:00Z",
+        workload="cheats",
+        source="file",
+        command_line=(),
+        profile="none",
+        recorder=None,
+        hardware=hardware,
+        size="tiny",
+        seed=0,
+        iterations=ITERATIONS,
+        warmup=1,
+        packages={},
+        git={},
+        variants=variants,
+        rounds=rounds,
+    )
+    return Run(Path("cheats-1"), manifest)
+
+
+NAMES = ("baseline", "optimized")
+
+MOVED: dict[tuple[type[Honest], type[Requests]], str] = {
+    (MovedToReset, Requests): "longer than baseline in reset()",
+    (MovedToOutputs, Requests): "longer than baseline in outputs()",
+    (Guessed, Reused): "its inputs never change (the device cannot be written to again): the work may have been done",
+}
+
+
+@pytest.mark.parametrize(("variant", "problem"), MOVED)
+def test_work_that_was_moved_out_of_the_clock_is_objected_to(variant: type[Honest], problem: type[Requests]) -> None:
+    run = run_of(variant, problem)
+    sentences = [sentence for r in run.manifest.rounds for v in r.result.variants for sentence in objections_of(v)]
+    assert not [one for one in sentences if "to hand over its outputs" not in one], "by time alone"
+    assert all(v.output.ok for r in run.manifest.rounds for v in r.result.variants)
+    (found,) = examine(gather(run, {}))
+    assert (found.grade, found.variants) == ("objection", ("optimized",))
+    assert MOVED[variant, problem] in found.text
+
+
+@pytest.mark.parametrize(
+    ("variant", "problem"),
+    [
+        (Honest, Requests),
+        (Faster, Requests),
+        (Restores, Requests),
+        (Placed, Requests),
+        (Pooled, Requests),
+        (Honest, Reused),
+    ],
+)
+def test_an_honest_variant_may_prepare_and_restore(variant: type[Honest], problem: type[Requests]) -> None:
+    assert examine(gather(run_of(variant, problem), {})) == ()
+
+
+def test_a_guess_does_not_help_where_every_iteration_has_inputs_of_its_own() -> None:
+    """It computes each time after all, and gains nothing."""
+    base, other = untimed(gather(run_of(Guessed), {}))
+    assert base.iteration_ns is not None and other.iteration_ns is not None
+    assert other.iteration_ns > PIECE_S * 1e9

@@ -123,7 +123,17 @@ def test_json_holds_the_whole_working(check: Check, tmp_path: Path) -> None:
     code, out = check(run, "--json", "--expectations", claims(tmp_path / "mine", MECHANISM, TIME))
     found = json.loads(out)
     assert (code, found["exit_code"], found["schema"]) == (0, 0, "aisp-trace/check/1")
-    assert list(found) == ["schema", "run", "expectations", "verdicts", "headline", "counts", "notes", "exit_code"]
+    assert list(found) == [
+        "schema",
+        "run",
+        "expectations",
+        "verdicts",
+        "headline",
+        "counts",
+        "untimed",
+        "notes",
+        "exit_code",
+    ]
     assert found["expectations"] == {"folder": str(tmp_path / "mine"), "chosen": "option", "hardware_keys": ["h100"]}
     assert found["counts"]["met"] == 4
     hidden, ratio, *_ = found["verdicts"]

@@ -9,6 +9,7 @@ from ...analyze.comparison.sides import whole_iterations
 from ...analyze.result import Analysis
 from ...traces.run import Run
 from ..judging.between import Member, slowdown
+from ..judging.energy import Drawn, drawn_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +33,10 @@ class Side:
     def slowdown(self) -> float | None:
         """How many times as long an iteration took while it was traced; null where either time is unknown."""
         return None if self.member is None else slowdown(self.member)
+
+    @property
+    def drawn(self) -> Drawn | None:
+        """Energy and clock of the untraced rounds; null where nobody read them, and where a window was chosen."""
+        if self.member is None or self.window is not None:
+            return None
+        return drawn_by(self.member.evidence, self.member.variant)

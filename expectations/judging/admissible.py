@@ -31,7 +31,9 @@ from ..metrics.registry import METRICS, greatest
 from ..model import Claim, TimeClaim
 from .commands import PAIR
 from .evidence import COMMAND, Evidence, Recorded, VariantEvidence
+from .physics import too_fast
 from .starts import LEAST_FRACTION, OCCASION, SURE, between_starts
+from .untimed import moved_out
 from .verdict import Verdict
 
 NAMED, OBJECTION, INVALID = "named", "objection", "invalid"
@@ -463,6 +465,16 @@ def _device_work(asked: Asked) -> Iterator[Finding]:
             yield Finding(INVALID, text, (variant.name,))
 
 
+def _too_fast(asked: Asked) -> Iterator[Finding]:
+    for name, text in too_fast(asked.evidence):
+        yield Finding(INVALID, text, (name,))
+
+
+def _moved_out(asked: Asked) -> Iterator[Finding]:
+    for name, text in moved_out(asked.evidence):
+        yield Finding(OBJECTION, text, (name,))
+
+
 def _idle_commands(asked: Asked) -> Iterator[Finding]:
     """Commands of a pair that nobody can vouch for: a program that does nothing is the fastest of all."""
     stated = asked.evidence.stated
@@ -608,6 +620,8 @@ RUN_ROWS: Final[Mapping[str, Callable[[Asked], Iterator[Finding]]]] = {
     "recording cost": _slowdown,
     "no work stated": _zero_work,
     "no work traced": _device_work,
+    "faster than hardware": _too_fast,
+    "untimed work": _moved_out,
     "idle command": _idle_commands,
 }
 """Row of the table -> what it asks of a run."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from ..deciding import Concern, Estimate, concerns, median_interval, ratio_sample
+from .energy import gain_in_cycles
 from .evidence import Answer, Evidence
 from .validity import objections, timer_objection
 
@@ -36,7 +37,8 @@ class Untraced:
     """Baseline over optimized time of the rounds that no recorder watched: above 1 the second is faster.
 
     `base_ns` and `opt_ns` are the medians of the rounds' means, of an iteration or (`timed`) of a "whole process", start-up
-    included. `paired` is false across two runs.
+    included. `paired` is false across two runs. `cycles` is the ratio in SM cycles, which leave out what the clocks differ by;
+    null across two runs, and where a round does not know its clocks.
     """
 
     ratio: Estimate
@@ -45,6 +47,7 @@ class Untraced:
     paired: bool
     timed: str
     concerns: tuple[Concern, ...]
+    cycles: float | None = None
 
 
 def different_work(base: Member, opt: Member) -> tuple[str, ...]:
@@ -93,7 +96,8 @@ def untraced(base: Member, opt: Member) -> Untraced | None:
             return None
         before, after = ([r[n] for r in both] for n in names)
         ratios = ratio_sample(before, after).mean
-        return Untraced(median_interval(ratios), _middle(before), _middle(after), True, timed, concerns(ratios))
+        cycles = gain_in_cycles(base.evidence, *names)
+        return Untraced(median_interval(ratios), _middle(before), _middle(after), True, timed, concerns(ratios), cycles)
     one, other = _round_means(base), _round_means(opt)
     if not one or not other:
         return None

@@ -66,7 +66,7 @@ def cycles_ratio(
     """
     found = []
     for made, ratio in zip(rounds, ratios, strict=True):
-        base, other = _mean_mhz(made, baseline), _mean_mhz(made, variant)
+        base, other = mean_mhz(made, baseline), mean_mhz(made, variant)
         if base is None or other is None:
             return None
         found.append(ratio * base / other)
@@ -129,7 +129,7 @@ def _followed(
     """At most one concern: of the clock that moved most."""
     found: list[tuple[float, str]] = []
     for name in pair:
-        clocks = [_mean_mhz(made, name) for made in rounds]
+        clocks = [mean_mhz(made, name) for made in rounds]
         known = [(mhz, ratio) for mhz, ratio in zip(clocks, ratios, strict=True) if mhz is not None]
         for end in (bound.minimum, bound.maximum):
             if end is None:
@@ -150,7 +150,7 @@ def _followed(
         yield Concern("clocks", max(found)[1])
 
 
-def _mean_mhz(made: Clocked, name: str) -> float | None:
+def mean_mhz(made: Clocked, name: str) -> float | None:
     """The mean SM clock of the GPUs that worked; null where one of them has no reading."""
     clocks = [s.sm_mhz[1] if len(s.sm_mhz) == 3 else None for s in _working(made.gpu_state.get(name, ()))]
     known = [mhz for mhz in clocks if mhz is not None and mhz > 0]

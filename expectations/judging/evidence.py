@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ...analyze.result import Analysis
+from ...traces.calibration import Calibration
 from ...traces.errors import InputError
 from ...traces.run import GpuState, Manifest, Output, ProcessResult, Proof, Run, VariantResult, Work
 from .clocks import gpu_states
@@ -80,7 +81,8 @@ class Evidence:
     `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared. `looks` are the
     planned numbers of rounds at which to judge (empty: none was written down), `harness` what timed a workload (null: nothing of
     ours did).
-    `manifest` is what `admissible` asks; null where there is none to ask.
+    `manifest` is what `admissible` asks; null where there is none to ask. `calibration` is the machine's; null where nobody made
+    one.
     """
 
     run_id: str
@@ -96,10 +98,14 @@ class Evidence:
     looks: tuple[int, ...] = ()
     harness: int | None = None
     manifest: Manifest | None = None
+    calibration: Calibration | None = None
 
 
 def gather(
-    run: Run, analyses: Mapping[str, Analysis], again: Mapping[str, Sequence[Analysis]] = MappingProxyType({})
+    run: Run,
+    analyses: Mapping[str, Analysis],
+    again: Mapping[str, Sequence[Analysis]] = MappingProxyType({}),
+    calibration: Calibration | None = None,
 ) -> Evidence:
     """The evidence of `run`; `analyses` holds the analysed variants by name (those without a trace are absent).
 
@@ -166,6 +172,7 @@ def gather(
         looks=tuple(manifest.looks),
         harness=manifest.harness if ours else None,
         manifest=manifest,
+        calibration=calibration,
     )
 
 

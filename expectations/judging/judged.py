@@ -5,20 +5,24 @@ run -> traces -> analyses -> evidence, and folder -> expectations;  both -> verd
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from ...analyze.calibrated import calibration_for
 from ...analyze.result import Analysis
 from ...analyze.sources import Source
+from ...analyze.words import joules
+from ...traces.calibration import Calibration
 from ...traces.run import OPTIMIZED, Run
 from ..claims.load import load_expectations
 from ..deciding import ratio_sample
 from ..model import Expectations
-from .clocks import cycles_ratio, energy_per_item
+from .energy import drawn, energy_spans, gain_in_cycles
 from .evidence import Evidence, RoundTimes, gather
 from .judge import judge
+from .physics import physics_notes
 from .validity import beforehand, byte_checks
 from .verdict import Verdict, headline
 
@@ -50,15 +54,23 @@ def further_analyses(run: Run) -> dict[str, list[Analysis]]:
     return found
 
 
+def calibration_of_run(run: Run, folders: Sequence[Path] | None = None) -> Calibration | None:
+    """The calibration of the machine that made `run`, from `folders` or those that apply here; null if nobody made one."""
+    return calibration_for((run.manifest.hardware.key,), Path.cwd(), folders)
+
+
 def evidence_of(run: Run) -> Evidence:
     """What `run` offers to a judge, all its recordings analysed; raises as `analyses_of_run` does."""
-    return gather(run, analyses_of_run(run), further_analyses(run))
+    return gather(run, analyses_of_run(run), further_analyses(run), calibration_of_run(run))
 
 
-def judge_run(run: Run, analyses: Mapping[str, Analysis], asked: Path | None = None) -> Judged:
-    """Judge `run` by the expectations in folder `asked`, or those that apply in the current folder."""
+def judge_run(
+    run: Run, analyses: Mapping[str, Analysis], asked: Path | None = None, calibrations: Sequence[Path] | None = None
+) -> Judged:
+    """Judge `run` by the expectations in folder `asked`, or those that apply in the current folder; the machine's peaks are
+    looked for in the folders `calibrations`, or those that apply."""
     expectations = load_expectations(asked, Path.cwd())
-    evidence = gather(run, analyses, further_analyses(run))
+    evidence = gather(run, analyses, further_analyses(run), calibration_of_run(run, calibrations))
     verdicts = beforehand(judge(expectations.files, evidence), evidence.run_id, run.manifest.digest)
     return Judged(expectations, evidence, verdicts, _notes(evidence))
 
@@ -100,7 +112,7 @@ def _notes(evidence: Evidence) -> tuple[str, ...]:
         if evidence.timed != "iteration" and any(v.analysis is not None for v in evidence.variants.values()):
             notes.append("how much recording slowed the commands down is not known: they time no iterations")
         notes.append(evidence.stated.doubt or evidence.stated.conflict or "the commands state the same work and output")
-    notes += _clocked(evidence)
+    notes += [*physics_notes(evidence), *_clocked(evidence)]
     for variant in evidence.variants.values():
         if variant.analysis is None and evidence.outputs_compared:
             notes.append(f"the moved bytes of {variant.name} were not checked: it has no trace that is believed")
@@ -115,16 +127,12 @@ def _clocked(evidence: Evidence) -> Iterator[str]:
     if found is None:
         return
     first, last = found.first, found.last
-    if cycles := cycles_ratio(found.rounds, first, last, found.ratios):
-        yield f"in SM cycles, which leave out what the clocks differ by, {last} is {median(cycles):.3g}x as fast as {first}"
-    joules = []
-    for name in (first, last):
-        work = next((a.work for a in evidence.variants[name].answers), None)
-        energy = None if work is None else energy_per_item(found.rounds, name, work.items)
-        if work is not None and energy is not None:
-            joules.append(f"{name} {energy:.3g} J for one of its {work.unit}")
-    if joules:
-        yield f"energy, with what lies between the timed iterations: {', '.join(joules)}"
+    if cycles := gain_in_cycles(evidence, first, last):
+        yield f"in SM cycles, which leave out what the clocks differ by, {last} is {cycles:.3g}x as fast as {first}"
+    rows = [row for row in drawn(evidence) if row.variant in (first, last) and row.joules_per_item is not None]
+    if rows:
+        each = ", ".join(f"{row.variant} {joules(row.joules_per_item)}" for row in rows)
+        yield f"energy for one of the {rows[0].unit}, {energy_spans(evidence.timed)}: {each}"
 
 
 _TIMED = {

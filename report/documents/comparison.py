@@ -13,6 +13,7 @@ from ...analyze.comparison.waterfall import Spread, Term, Waterfall, by_stage
 from ...expectations.comparing.compare import Compared, Comparison
 from ...expectations.comparing.sides import Side
 from ...expectations.judging.between import Untraced
+from ...expectations.judging.energy import Drawn
 
 SCHEMA: Final = "aisp-trace/comparison/1"
 
@@ -42,8 +43,15 @@ def _side(side: Side) -> Json:
         "iterations": side.iterations or None,
         "launches": launch_count(side.analysis),
         "slowdown": side.slowdown,
+        "drawn": _drawn(side.drawn),
         "large_gaps": [asdict(gap) for gap in large_gaps(side.analysis)],
     }
+
+
+def _drawn(found: Drawn | None) -> Json | None:
+    if found is None:
+        return None
+    return {"joules_per_item": found.joules_per_item, "unit": found.unit or None, "sm_mhz": found.mhz}
 
 
 def _comparison(c: Comparison, base: int, opt: int) -> Json:
@@ -122,4 +130,5 @@ def _untraced(timed: Untraced) -> Json:
         "base_ns": timed.base_ns,
         "opt_ns": timed.opt_ns,
         "concerns": [asdict(c) for c in timed.concerns],
+        "cycles_ratio": timed.cycles,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ...expectations.judging.judged import Judged, headline_of
+from ...expectations.judging.untimed import Untimed, untimed
 from ...expectations.judging.verdict import Verdict, counts, exit_code
 
 SCHEMA: Final = "aisp-trace/check/1"
@@ -30,8 +31,21 @@ def document(judged: Judged) -> dict[str, Any]:
         "verdicts": [_verdict(v) for v in judged.verdicts],
         "headline": headline_of(judged),
         "counts": dict(counts(judged.verdicts)),
+        "untimed": [_untimed(row) for row in untimed(evidence)],
         "notes": list(judged.notes),
         "exit_code": exit_code(judged.verdicts),
+    }
+
+
+def _untimed(row: Untimed) -> dict[str, Any]:
+    return {
+        "variant": row.variant,
+        "prepare_ns": row.prepare_ns,
+        "reset_ns": row.reset_ns,
+        "outputs_ns": row.outputs_ns,
+        "gain_ns": row.gain_ns,
+        "charged_ratio": row.charged_ratio,
+        "pays_after": row.pays_after,
     }
 
 

@@ -28,7 +28,8 @@ from typing import Final
 from plotly.offline import get_plotlyjs
 
 from ...analyze.result import Analysis
-from ...expectations.judging.evidence import gather
+from ...expectations.judging.energy import Drawn, drawn, gain_in_cycles
+from ...expectations.judging.evidence import Evidence, gather
 from ...expectations.judging.verdict import Verdict
 from ...expectations.judging.verdict import headline as parts_judged
 from ...traces.model import Trace
@@ -95,12 +96,13 @@ def render(
     variants = [v.name for v in run.manifest.variants] if run else []
     medians = round_medians(rounds, variants)
     found = speedups(rounds, variants)
+    energies = _energies(evidence) if evidence else []
     figures: dict[str, Figure] = {}
     if medians:
         figures["figure-rounds"] = rounds_figure(medians)
     parts = [
         verdict_section(lines),
-        speed_section(medians, found, evidence.timed if evidence else "iteration"),
+        speed_section(medians, found, evidence.timed if evidence else "iteration", energies),
         _timelines(sides, traces, figures),
         *(_analysed(sides, run) if sides else []),
         trust_section(sides, traces, run.manifest.notes if run else ()),
@@ -117,12 +119,20 @@ def render(
         title=escape(f"{title} · aisp-trace"),
         style=_file("page.css"),
         defs=hatch(),
-        header=_header(run, sides, title, lines, medians, found, judged),
+        header=_header(run, sides, title, lines, medians, found, judged, [row for row, _ in energies]),
         contents=_contents(sections),
         body="\n".join(sections),
         figures=embedded_json(figures),
         scripts="".join(f"<script>{script}</script>\n" for script in scripts),
     )
+
+
+def _energies(evidence: Evidence) -> list[tuple[Drawn, float | None]]:
+    """Each variant's energy and clock, and what it gains over the first in SM cycles."""
+    first = next(iter(evidence.variants))
+    return [
+        (row, None if row.variant == first else gain_in_cycles(evidence, first, row.variant)) for row in drawn(evidence)
+    ]
 
 
 def _rungs(sides: Sequence[Side], run: Run | None) -> list[Side]:
@@ -183,6 +193,7 @@ def _header(
     medians: dict[str, list[int]],
     found: Sequence[Speedup],
     judged: str,
+    energies: Sequence[Drawn],
 ) -> Html:
     if run is None:
         meta = sides[0].analysis.meta if sides else None
@@ -200,7 +211,7 @@ def _header(
         [headline(s) for s in _of_rungs(found, run)[-1:]],
         summary(lines),
         element("p", judged, class_="note") if judged else None,
-        tiles(_rungs(sides, run), medians, _of_rungs(found, run)),
+        tiles(_rungs(sides, run), medians, _of_rungs(found, run), energies),
     )
 
 

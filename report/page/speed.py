@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from ...expectations.deciding import Concern, Estimate, concerns, median_interval, ratio_sample
+from ...expectations.judging.energy import Drawn, energy_spans
 from ...expectations.judging.evidence import RoundTimes
 from . import text
 from .markup import Html, element
@@ -51,11 +52,14 @@ def speedups(rounds: Sequence[RoundTimes], variants: Sequence[str]) -> list[Spee
 
 
 def speed_section(
-    medians: Mapping[str, Sequence[int]], found: Sequence[Speedup], timed: str = "iteration"
+    medians: Mapping[str, Sequence[int]],
+    found: Sequence[Speedup],
+    timed: str = "iteration",
+    drawn: Sequence[tuple[Drawn, float | None]] = (),
 ) -> Html | None:
-    """The rounds as a figure, the ratios in words, and each round's number; null where nothing was timed.
+    """The rounds as a figure, the ratios in words, energy and clocks, and each round's number; null where nothing was timed.
 
-    `timed` is `Evidence.timed`: what the times are of.
+    `timed` is `Evidence.timed`: what the times are of. `drawn` are the variants' energy, each with its gain in SM cycles.
     """
     if not medians:
         return None
@@ -68,9 +72,29 @@ def speed_section(
         intro,
         *words,
         element("div", class_="figure", id="figure-rounds", role="img", aria_label="time of each round"),
+        *_energy(drawn, timed),
         folded("Each round in nanoseconds", table("time of each round", heads, rows, range(1, len(heads)))),
     ]
     return section("speed", "Speed", content)
+
+
+def _energy(drawn: Sequence[tuple[Drawn, float | None]], timed: str) -> list[Html]:
+    """A row a variant, with the columns of which anything is known; nothing where nobody read a GPU."""
+    if not drawn:
+        return []
+    columns = [
+        ("SM clock", [None if row.mhz is None else f"{row.mhz:,.0f} MHz" for row, _ in drawn]),
+        ("gain in SM cycles", [None if gain is None else f"{text.significant(gain)} ×" for _, gain in drawn]),
+        (
+            f"energy, one of the {drawn[0][0].unit}",
+            [None if row.joules_per_item is None else text.joules(row.joules_per_item) for row, _ in drawn],
+        ),
+    ]
+    known = [(head, values) for head, values in columns if any(values)]
+    rows = [[row.variant, *(values[i] or text.ABSENT for _, values in known)] for i, (row, _) in enumerate(drawn)]
+    heads = ["variant", *(head for head, _ in known)]
+    note = element("p", f"Energy and clocks are {energy_spans(timed)}.", class_="note")
+    return [table("energy and clocks", heads, rows, range(1, len(heads))), note]
 
 
 def headline(s: Speedup) -> Html:

@@ -12,6 +12,8 @@ ABSENT: Final = "–"
 _TIMES: Final = ((1_000_000_000_000, 1e9, "s"), (1_000_000, 1e6, "ms"), (1_000, 1e3, "µs"))
 _SIZES: Final = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
+_ENERGIES: Final = ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"))
+
 
 def duration(ns: int | float | None) -> str:
     """``883.33 ms``. Four significant digits; below a microsecond whole nanoseconds; seconds from 1000 s on."""
@@ -41,6 +43,14 @@ def size(nbytes: int | None) -> str:
 def rate(bytes_per_s: float | None) -> str:
     """``51.06 GB/s``."""
     return ABSENT if bytes_per_s is None else f"{significant(bytes_per_s / 1e9)} GB/s"
+
+
+def joules(energy: float | None) -> str:
+    """``93.08 mJ``; microjoules are the smallest unit."""
+    if energy is None:
+        return ABSENT
+    scale, word = next(((s, w) for s, w in _ENERGIES if abs(energy) >= s), (1e-6, "µJ"))
+    return f"{significant(energy / scale)} {word}"
 
 
 def share(fraction: float | None, absent: str = ABSENT) -> str:

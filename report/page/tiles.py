@@ -7,6 +7,7 @@ from statistics import median
 
 import polars as pl
 
+from ...expectations.judging.energy import Drawn
 from . import text
 from .allocator import stall_ns
 from .copies import NO_COPIES, exposed_copy_ns, hidden_share
@@ -17,7 +18,9 @@ from .speed import Speedup
 CANNOT_TELL = "cannot tell"
 
 
-def tiles(sides: Sequence[Side], medians: dict[str, list[int]], speedups: Sequence[Speedup]) -> Html:
+def tiles(
+    sides: Sequence[Side], medians: dict[str, list[int]], speedups: Sequence[Speedup], drawn: Sequence[Drawn] = ()
+) -> Html:
     """One tile a number: first and last side beside each other, or a single side's."""
     ends = [sides[0], sides[-1]] if len(sides) > 1 else list(sides)
     out: list[Html] = []
@@ -27,6 +30,13 @@ def tiles(sides: Sequence[Side], medians: dict[str, list[int]], speedups: Sequen
     if timed:
         times = [text.duration(median(medians[name])) for name in timed]
         out.append(_tile("time per iteration", " → ".join(times), "untraced, median of the rounds"))
+    names = {side.name for side in ends} or {row.variant for row in (*drawn[:1], *drawn[-1:])}
+    energies = [row for row in drawn if row.variant in names and row.joules_per_item is not None]
+    if energies:
+        values = " → ".join(text.joules(row.joules_per_item) for row in energies)
+        out.append(
+            _tile(f"energy, one of the {energies[0].unit}", values, "untraced, with what lies between iterations")
+        )
     if ends:
         if not timed:
             out.append(_tile("window", _each(ends, _window), "traced"))

@@ -66,7 +66,8 @@ def page(results: Sequence[Result]) -> str:
     shown = [(_shown(group), group) for group in groups.values()]
     sections = [line for main, group in shown for line in _section(main, group)]
     overview = _overview([(main, _decided_most(group)) for main, group in shown])
-    return "\n".join([*_HEAD, *overview, "", *_READING, "", *sections]).rstrip() + "\n"
+    reading = [*_READING, *(_ENERGY if any(row.drawn for main, _ in shown for row in main.rows) else ())]
+    return "\n".join([*_HEAD, *overview, "", *reading, "", *sections]).rstrip() + "\n"
 
 
 def pays(gain: Gain | None) -> str:
@@ -138,6 +139,11 @@ _READING: Final = (
     "  steps that its rounds agree on, whatever they are, then of profile `minimal`, then the newest. Others have a line each.",
     f"- `{text.ABSENT}` was not measured in that run, or cannot be told: then a line below the tables says why. It never",
     "  means 0.",
+)
+
+_ENERGY: Final = (
+    "- **energy** and **SM clock** are of untraced rounds, from the first timed iteration to the last. Fresh inputs, checks of",
+    "  outputs and idle power between the iterations are in them, so a short iteration seems to take more than it does.",
 )
 
 
@@ -220,12 +226,22 @@ def _provenance(m: Manifest) -> str:
 
 
 def _speed(rows: Sequence[Row]) -> list[str]:
-    heads = ("variant", "iteration", "gain", "step", "does the step pay?")
-    out = [_line(heads), _line(["---", "--:", "--:", "--:", "---"])]
-    for row in rows:
+    """Energy and clock have a column where somebody read them."""
+    extra: list[tuple[str, list[str]]] = []
+    if any(row.drawn and row.drawn.joules_per_item is not None for row in rows):
+        unit = next(row.drawn.unit for row in rows if row.drawn and row.drawn.joules_per_item is not None)
+        energies = [text.joules(row.drawn.joules_per_item if row.drawn else None) for row in rows]
+        extra.append((f"energy, one of the {plain(unit)}", energies))
+    if any(row.drawn and row.drawn.mhz is not None for row in rows):
+        clocks = [f"{row.drawn.mhz:,.0f} MHz" if row.drawn and row.drawn.mhz else text.ABSENT for row in rows]
+        extra.append(("SM clock", clocks))
+    heads = ("variant", "iteration", *(head for head, _ in extra), "gain", "step", "does the step pay?")
+    out = [_line(heads), _line(["---", "--:", *("--:" for _ in extra), "--:", "--:", "---"])]
+    for i, row in enumerate(rows):
         step = text.ABSENT if row.step is None else f"{_ratio(row.step)} over {_name(row.step.over)}"
         said = "baseline" if row is rows[0] and len(rows) > 1 else pays(row.step)
-        out.append(_line((_name(row.variant), text.duration(row.time_ns), _ratio(row.overall), step, said)))
+        more = [values[i] for _, values in extra]
+        out.append(_line((_name(row.variant), text.duration(row.time_ns), *more, _ratio(row.overall), step, said)))
     return out
 
 

@@ -17,6 +17,7 @@ import polars as pl
 from ...analyze.accounts.bound import Bound, bounds
 from ...analyze.result import IDLE, Analysis
 from ...expectations.deciding import Concern, Estimate, concerns, median_interval, ratio_sample
+from ...expectations.judging.energy import Drawn, drawn_by
 from ...expectations.judging.evidence import Evidence
 from ...expectations.judging.judge import order_concern
 from ...expectations.judging.validity import objections, timer_objection
@@ -90,7 +91,8 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One variant. `time_ns` is the median of its rounds' medians, `tracing` how much longer an iteration took traced."""
+    """One variant. `time_ns` is the median of its rounds' medians, `tracing` how much longer an iteration took traced, `drawn`
+    its energy and clock."""
 
     variant: str
     time_ns: float | None
@@ -98,6 +100,7 @@ class Row:
     step: Gain | None
     tracing: float | None
     spent: Spent | None
+    drawn: Drawn | None = None
 
 
 def rows_of(evidence: Evidence, changes: Mapping[str, str]) -> list[Row]:
@@ -122,6 +125,7 @@ def rows_of(evidence: Evidence, changes: Mapping[str, str]) -> list[Row]:
                 step=gain(evidence, before[name], name) if name in before else None,
                 tracing=slower,
                 spent=None if variant.analysis is None else spent(variant.analysis),
+                drawn=drawn_by(evidence, name),
             )
         )
     return out

@@ -8,11 +8,12 @@ from typing import Final
 
 from ...analyze.comparison.changes import Change, launch_count, rest
 from ...analyze.comparison.waterfall import Term, Waterfall, by_stage, over_devices
-from ...analyze.words import duration, ms, percent, shorten, size
+from ...analyze.words import duration, joules, ms, percent, shorten, size
 from ...expectations.comparing.compare import Compared, Comparison
 from ...expectations.comparing.notes import turned, unsure
 from ...expectations.comparing.sides import Side
 from ...expectations.judging.between import Untraced
+from ...expectations.judging.energy import energy_spans
 from .console import GAP, Column, print_table, say, say_wrapped, terminal_width
 
 LEFT: Final = "left"
@@ -95,6 +96,10 @@ def _print_ladder(found: Compared) -> None:
     print_table([*columns, Column("traced"), Column("untraced"), Column("largest change", LEFT, shrink=True)], rows)
     if any(c.untraced is not None and unsure(c.untraced) for c in found.comparisons):
         say("?: too few rounds, rounds that disagree, or an interval that holds 1")
+    known = [(side.name, d) for side in found.sides if (d := side.drawn) is not None and d.joules_per_item is not None]
+    if known:
+        each = ", ".join(f"{name} {joules(d.joules_per_item)}" for name, d in known)
+        say_wrapped(f"energy for one of the {known[0][1].unit}: {each}")
     for c in found.comparisons:
         for sentence in c.objections if c.role != "total" else ():
             say_wrapped(f"NOT COMPARABLE, {c.base.name} -> {c.opt.name}: {sentence}.")
@@ -113,6 +118,7 @@ def _print_comparison(c: Comparison, top: int) -> None:
     _print_windows(fall)
     if c.untraced is not None:
         say(f"untraced: {speed_words(c.untraced)}")
+        _print_drawn(c, c.untraced)
     terms = over_devices(fall.terms)
     _print_stages(fall, by_stage(fall.terms))
     _print_terms(fall, terms, top)
@@ -127,6 +133,21 @@ def _print_comparison(c: Comparison, top: int) -> None:
         say("")
     for note in c.notes:
         say_wrapped(f"note: {note}.")
+
+
+def _print_drawn(c: Comparison, timed: Untraced) -> None:
+    """Energy and clocks beside the time, where somebody read them."""
+    base, opt = c.base.drawn, c.opt.drawn
+    if timed.cycles is not None:
+        say(f"in SM cycles, which leave out what the clocks differ by: {timed.cycles:.2f}x")
+    parts = []
+    if base is not None and opt is not None and None not in (base.joules_per_item, opt.joules_per_item):
+        each = f"{joules(base.joules_per_item)} -> {joules(opt.joules_per_item)}"
+        parts.append(f"energy {each} for one of the {opt.unit}")
+    if base is not None and opt is not None and base.mhz is not None and opt.mhz is not None:
+        parts.append(f"SM clock {base.mhz:,.0f} -> {opt.mhz:,.0f} MHz")
+    if parts:
+        say_wrapped(f"{', '.join(parts)}: {energy_spans(timed.timed)}")
 
 
 def _print_windows(fall: Waterfall) -> None:

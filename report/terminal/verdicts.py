@@ -8,12 +8,14 @@ from typing import Final
 
 from rich.cells import cell_len as display_width
 
-from ...analyze.words import NOTHING, shorten
+from ...analyze.words import NOTHING, duration, shorten
 from ...expectations.judging.judged import Judged, headline_of
+from ...expectations.judging.untimed import Untimed, untimed
 from ...expectations.judging.verdict import Verdict, counts
-from .console import GAP, escape, say, say_lines, say_wrapped, terminal_width
+from .console import GAP, Column, escape, print_table, say, say_lines, say_wrapped, terminal_width
 from .expectations import CHOSEN
 
+LEFT: Final = "left"
 _WIDTHS: Final = (12, 9, 18, 12, 9, 4)
 """Columns of the figures' line: below the verdict, value, interval, bound, margin, n; the source takes the rest."""
 
@@ -94,15 +96,49 @@ def print_judged(judged: Judged) -> None:
     if not judged.verdicts:
         say()
         say(f"No claim is about {evidence.workload}, so nothing was judged.")
+        _print_untimed(untimed(evidence), after=True)
         for note in judged.notes:
             say_wrapped(f"note: {note}.")
         return
     say()
     say_lines(verdict_table(judged.verdicts, evidence.workload))
     say()
-    for line in sentences(judged.verdicts):
+    said = sentences(judged.verdicts)
+    for line in said:
         say_wrapped(line)
+    _print_untimed(untimed(evidence), after=bool(said))
     for note in judged.notes:
         say_wrapped(f"note: {note}.")
     say_wrapped(f"{headline_of(judged)}.")
     say(", ".join(f"{n} {status}" for status, n in counts(judged.verdicts).items() if n) + ".")
+
+
+def _print_untimed(rows: Sequence[Untimed], *, after: bool) -> None:
+    """What no iteration is charged for, `after` something that wants an empty line between; nothing of older runs."""
+    if not rows:
+        return
+    if after:
+        say()
+    columns = [Column("untimed", LEFT, shrink=True), *map(Column, ("prepare", "reset", "outputs"))]
+    cells = [
+        (r.variant, duration(r.prepare_ns), _reset(r), duration(r.outputs_ns), _charged(r), _payback(r)) for r in rows
+    ]
+    print_table([*columns, Column("if charged"), Column("preparation pays after", LEFT)], cells)
+    say()
+
+
+def _reset(row: Untimed) -> str:
+    return duration(row.reset_ns) if row.reset_ns else "none"
+
+
+def _charged(row: Untimed) -> str:
+    return NOTHING if row.charged_ratio is None else f"{row.charged_ratio:.2f}x"
+
+
+def _payback(row: Untimed) -> str:
+    """``3 iterations``; of the baseline nothing."""
+    if row.gain_ns is None:
+        return NOTHING
+    if row.pays_after is None:
+        return "never: no gain"
+    return f"{row.pays_after:,} iteration{'' if row.pays_after == 1 else 's'}"

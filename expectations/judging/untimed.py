@@ -1,0 +1,144 @@
+"""What a variant does where no clock runs: prepare once, reset and outputs around every iteration. Pure.
+
+    prepare | reset | CLOCK: iteration | outputs | reset | CLOCK: iteration | outputs | ...
+
+Reset and outputs run for every iteration. What a variant spends there beyond the baseline is a price that its speedup leaves
+out. So it is charged to the iteration, and the speedup told again:
+
+    baseline     | reset |============= iteration =============| out |
+    optimized    | reset ......... |= iteration =| out .. |          charged: = and dots
+
+An objection, if the iteration so charged is no faster than the baseline's, or takes more than `MOST` times what it took. The
+first finds a gain that is nothing but moved work, the second a speedup that moved work multiplies: 4 ms of 40 turn into 1 ms when
+3 are moved out, which is hardly more gain and four times the speedup.
+
+The harness already refuses operations of torch there that compute; time also shows copies, and what torch does not see (numpy,
+ctypes, sleeping).
+
+Prepare may take long: compiling, capturing graphs, locking pages. With fresh inputs in every iteration it cannot hold the
+iteration's work, since the outputs that are compared belong to inputs drawn after it. It is shown, with how many iterations pay
+for it. Where a problem reuses its inputs that proof is missing, and prepare is charged in the same way.
+
+Each figure is the median over the untraced processes of the longest in each: first calls of a process and an interrupted host
+make some of them long, and a variant that works there in fewer than half of the rounds moves no median ratio either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from statistics import fmean, median
+from typing import Final
+
+from ...analyze.words import duration
+from ...traces.run import Manifest, Proof
+from .evidence import Evidence
+
+MOST: Final = 1.5
+"""How many times its own time an iteration may take when it is charged. Honest variants reached 1.18 on an H200 and, in the
+smallest size on a loaded CPU, 1.4: views of some hundred outputs take microseconds each. Restoring a cache made it 1.02 to 1.14
+(and 1.5 once, on that CPU, for a variant without a gain)."""
+
+FLOOR_NS: Final = 100_000
+"""Less is no work that was moved: handing over outputs, a range, and waiting for an idle device take some ten microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Untimed:
+    """Of one variant, in ns: `prepare_ns`, `reset_ns` (0: it has none) and `outputs_ns`; what an iteration takes, and gains over
+    the baseline (null for the baseline itself, and without a round of both).
+
+    `beyond` says how much longer than the baseline's each of ``reset()`` and ``outputs()`` takes. `pays_after` is the number of
+    iterations whose gain pays for the preparation beyond the baseline's; null where there is no gain. `reuse` is why inputs stay
+    the same; null where each iteration has its own.
+    """
+
+    variant: str
+    prepare_ns: float
+    reset_ns: float
+    outputs_ns: float
+    iteration_ns: float | None
+    gain_ns: float | None
+    beyond: dict[str, float]
+    pays_after: int | None
+    reuse: str | None
+
+    @property
+    def charged_ratio(self) -> float | None:
+        """The speedup over the baseline if what `beyond` holds were charged to the iteration; null without a gain to tell."""
+        return None if self.gain_ns is None else self.ratio(sum(self.beyond.values()))
+
+    def ratio(self, excess_ns: float) -> float | None:
+        """The speedup over the baseline if an iteration took `excess_ns` longer."""
+        if self.gain_ns is None or self.iteration_ns is None:
+            return None
+        return (self.iteration_ns + self.gain_ns) / (self.iteration_ns + excess_ns)
+
+
+def untimed(evidence: Evidence) -> tuple[Untimed, ...]:
+    """A row for each variant of which the harness wrote its untimed work down, the baseline first."""
+    manifest = evidence.manifest
+    proofs = {} if manifest is None else {v.name: _proofs(manifest, v.name) for v in manifest.variants}
+    names = [name for name, found in proofs.items() if found]
+    rows: list[Untimed] = []
+    for name in names:
+        prepare, reset, outputs = (
+            median(ns) for ns in zip(*((p.prepare_ns, p.reset_ns, p.outputs_ns) for p in proofs[name]), strict=True)
+        )
+        own = [fmean(r.times_ns[name]) for r in evidence.rounds if name in r.times_ns]
+        base = rows[0] if rows else None
+        gain = None if base is None else _gain(evidence, base.variant, name)
+        beyond, pays = {"reset()": 0.0, "outputs()": 0.0}, None
+        if base is not None:
+            beyond = {
+                "reset()": max(reset - base.reset_ns, 0.0),
+                "outputs()": max(outputs - base.outputs_ns, 0.0),
+            }
+            pays = ceil(max(prepare - base.prepare_ns, 0.0) / gain) if gain is not None and gain > 0 else None
+        reuse = next((p.reuse or "unstated" for p in proofs[name] if not p.fresh), None)
+        iteration = median(own) if own else None
+        rows.append(Untimed(name, prepare, reset, outputs, iteration, gain, beyond, pays, reuse))
+    return tuple(rows)
+
+
+def moved_out(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """(variant, sentence) of every variant whose gain does not stand once it is charged for its untimed work."""
+    rows = untimed(evidence)
+    for row in rows[1:]:
+        excess = sum(row.beyond.values())
+        if _too_much(row, excess):
+            where = " and ".join(name for name, ns in row.beyond.items() if ns > 0)
+            yield (
+                row.variant,
+                f"{row.variant} takes {duration(excess)} longer than {rows[0].variant} in {where}, which no iteration is charged "
+                f"for: with it, an iteration of {duration(row.iteration_ns)} is {row.ratio(excess):.3g} times as fast, not "
+                f"{row.ratio(0.0):.3g}",
+            )
+        dearer = row.prepare_ns - rows[0].prepare_ns
+        if row.reuse is not None and _too_much(row, dearer):
+            yield (
+                row.variant,
+                f"{row.variant} prepares {duration(dearer)} longer than {rows[0].variant} for an iteration of "
+                f"{duration(row.iteration_ns)}, and its inputs never change ({row.reuse[:120]}): the work may have been done "
+                "before the clock",
+            )
+
+
+def _too_much(row: Untimed, excess_ns: float) -> bool:
+    """Only where something was gained: a variant that is slower than the baseline hides nothing."""
+    if row.gain_ns is None or row.iteration_ns is None or row.gain_ns <= 0 or excess_ns <= FLOOR_NS:
+        return False
+    return excess_ns >= row.gain_ns or excess_ns > (MOST - 1) * row.iteration_ns
+
+
+def _proofs(manifest: Manifest, name: str) -> list[Proof]:
+    """Of the untraced processes that ended well."""
+    results = [v for r in manifest.rounds if r.exit_code == 0 for v in r.result.variants if v.name == name]
+    return [v.proof for v in results if v.proof is not None]
+
+
+def _gain(evidence: Evidence, baseline: str, name: str) -> float | None:
+    """What an iteration of `name` takes less than one of the baseline: the median over the rounds of the means' difference."""
+    both = [r.times_ns for r in evidence.rounds if baseline in r.times_ns and name in r.times_ns]
+    return median(fmean(times[baseline]) - fmean(times[name]) for times in both) if both else None
