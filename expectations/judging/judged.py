@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from ...analyze.result import Analysis
-from ...analyze.sources import Source
+from ...analyze.sources import Asked, Source
 from ...traces.run import OPTIMIZED, Run
 from ..claims.load import load_expectations
 from ..deciding import ratio_sample
@@ -38,7 +38,7 @@ def analyses_of_run(run: Run) -> dict[str, Analysis]:
 
     Empty for a run that recorded nothing. Raises `InputError` for a trace that cannot be read.
     """
-    return {str(opened.variant): opened.analysis for opened in Source(run, run.path).open()}
+    return {str(opened.variant): opened.analysis for opened in Source(run, run.path).open(Asked(both_names=True))}
 
 
 def judge_run(run: Run, analyses: Mapping[str, Analysis], asked: Path | None = None) -> Judged:
