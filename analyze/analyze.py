@@ -29,6 +29,7 @@ def analyze(
     attribution: str = "process",
     domain: str | None = None,
     selection: Selection | None = None,
+    fold: bool = True,
     largest_gaps: int = 20,
     peaks: Peaks | None = None,
     details: bool = True,
@@ -39,6 +40,7 @@ def analyze(
     `window` limits the time: instants ``(start_ns, end_ns)`` or a range by name or path (``measured`` for our own runs).
     `attribution` is ``process`` (with the cross-thread rule) or ``thread`` (a range sees only its own thread's launches,
     as ``nsys stats`` does). `domain` chooses the NVTX domain of the stages, `selection` which of its ranges are stages.
+    `fold`: siblings whose names differ in numbers alone are one stage (`attribution.folding`).
     `peaks` are what copies reached when this hardware was calibrated. Beyond the `most_stages` costliest paths, stages are
     folded (`attribution.bounded`).
 
@@ -47,9 +49,15 @@ def analyze(
     if attribution not in ATTRIBUTION_RULES:
         raise UsageError(f"attribution {attribution!r} does not exist; choose {' or '.join(ATTRIBUTION_RULES)}")
     a = attribute(
-        trace, window=window, across=attribution == "process", domain=domain, selection=selection, most=most_stages
+        trace,
+        window=window,
+        across=attribution == "process",
+        domain=domain,
+        selection=selection,
+        fold=fold,
+        most=most_stages,
     )
     tables = make_tables(a, {"peaks": peaks, "largest_gaps": largest_gaps}, details=details)
     asked = selection or Selection()
-    choices = Choices(attribution, a.found.domain, asked.stages, asked.depth, asked.below, window, a.folded)
+    choices = Choices(attribution, a.found.domain, asked.stages, asked.depth, asked.below, window, a.folded, fold)
     return Analysis.of(tables, variant=variant, meta=trace.meta, choices=choices)

@@ -29,13 +29,15 @@ def analyze_recording(
     depth: int | None = None,
     below: str | None = None,
     gaps: int = 20,
+    fold: bool = True,
 ) -> Analysis:
     """All numbers of one recording, as ``aisp-trace analyze`` gives them; the options are the command's.
 
     `source` is as for `open_recording`, or a `Trace` that is open. `window` is ``1.5ms:20ms`` or a range's name; `below` is
-    ``--range``. Raises as `open_recording` does, and `UsageError` for an option that means nothing here.
+    ``--range``, `fold` false is ``--no-fold``. Raises as `open_recording` does, and `UsageError` for an option that means
+    nothing here.
     """
-    asked = Asked(window, attribution, domain, gaps, stages, depth, below)
+    asked = Asked(window, attribution, domain, gaps, stages, depth, below, fold=fold)
     chosen = Source(None, Path(source.meta.file), trace=source) if isinstance(source, Trace) else _one(source)
     (opened,) = chosen.open(asked)
     return opened.analysis

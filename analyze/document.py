@@ -17,6 +17,9 @@ from .result import Analysis, Choices
 
 SCHEMA: Final = "aisp-trace/analysis/1"
 
+MEMBERS: Final = 10
+"""Recorded names listed of a folded stage; the exported table ``stage_names`` holds all of them."""
+
 TIMELINE_POINTS: Final = 1000
 """Points of a memory timeline in the document; the table holds all of them."""
 
@@ -71,6 +74,7 @@ def selection_document(choices: Choices) -> Json:
         "window": {"start_ns": window[0], "end_ns": window[1]} if isinstance(window, tuple) else window,
         "attribution": choices.attribution,
         "folded_stages": choices.folded,
+        "fold": choices.fold,
     }
 
 
@@ -81,6 +85,7 @@ class _Rows:
         self.analysis = analysis
         self.kinds = _by(analysis.kinds, "device")
         self.stage_kinds = _by(analysis.stage_kinds, "device", "path")
+        self.names = _by(analysis.stage_names, "path")
         self.overlap = _by(analysis.overlap, "device", "stage")
         self.exposed = _by(analysis.exposed, "device", "stage")
         self.gap_calls = _by(analysis.gap_calls, "device", "start_ns")
@@ -115,8 +120,11 @@ def _device(rows: _Rows, row: Mapping[str, Any]) -> Json:
 
 def _stage(rows: _Rows, row: Mapping[str, Any]) -> Json:
     here = (row["device"], row["path"])
+    names = rows.names.get((row["path"],), [])
     return {
         **row,
+        "recorded_names": len(names),
+        "members": [{f: one[f] for f in ("name", "instances", "host_ns", "first_start_ns")} for one in names[:MEMBERS]],
         "by_kind": _by_kind(rows.stage_kinds.get(here, [])),
         "overlap": _pairs(rows.overlap.get(here, [])),
         "exposed_ns": _exposed(rows.exposed.get(here, [])),

@@ -102,6 +102,15 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "self_ops": pl.Int64,
         "busy_ns": pl.Int64,  # union of its ops
         "payload_bytes": pl.Int64,  # what its ranges say they move, nested stages not included; null where none says
+        "first_start_ns": pl.Int64,  # of its ranges, those listed
+    },
+    # What was recorded of each stage whose name is folded: its ranges' own names, in order of their first start.
+    "stage_names": {
+        "path": pl.String,
+        "name": pl.String,
+        "instances": pl.Int64,
+        "host_ns": pl.Int64,
+        "first_start_ns": pl.Int64,
     },
     "stage_kinds": {
         "device": pl.Int32,
@@ -326,7 +335,8 @@ class Choices:
 
     `domain` is the NVTX domain whose ranges are stages ("" is the default one), chosen or found. `stages`, `depth` and
     `below` are those of `selection.Selection`, `window` is a range's name or path, or instants ``(start_ns, end_ns)``.
-    `folded` counts the paths that are not among the costliest and were folded (`attribution.bounded`).
+    `folded` counts the paths that are not among the costliest and were folded (`attribution.bounded`). `fold`: whether
+    siblings whose names differ in numbers alone are one stage (`attribution.folding`).
     """
 
     attribution: str = "process"
@@ -336,6 +346,7 @@ class Choices:
     below: str | None = None
     window: tuple[int, int] | str | int | None = None
     folded: int = 0
+    fold: bool = True
 
 
 def joined(parts: Iterable[Mapping[str, pl.DataFrame]], *names: str) -> dict[str, pl.DataFrame]:
@@ -348,7 +359,11 @@ def joined(parts: Iterable[Mapping[str, pl.DataFrame]], *names: str) -> dict[str
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """All numbers of one trace. `variant` is null for a bare trace; `more` are tables that have no field yet."""
+    """All numbers of one trace. `variant` is null for a bare trace; `more` are tables that have no field yet.
+
+    `other_names` is the same with names as recorded where these are folded, and the other way round; null where that makes
+    no difference, or nobody asked.
+    """
 
     def __repr__(self) -> str:
         name = self.meta.file if self.variant is None else f"{self.variant} ({self.meta.file})"
@@ -363,6 +378,7 @@ class Analysis:
     overlap: pl.DataFrame
     exposed: pl.DataFrame
     stages: pl.DataFrame
+    stage_names: pl.DataFrame
     stage_kinds: pl.DataFrame
     windows: pl.DataFrame
     ledger: pl.DataFrame
@@ -387,6 +403,7 @@ class Analysis:
     stage_memory: pl.DataFrame
     concurrent_allocator: pl.DataFrame
     choices: Choices = Choices()
+    other_names: Analysis | None = None
     more: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
     @classmethod

@@ -9,6 +9,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,7 +91,8 @@ class Asked:
     and `below`.
 
     `window` is ``1.5ms:20ms`` or a range, null: the window of the variant; `gaps` is how many of a device's largest are kept.
-    `most_stages` folds all but the costliest (`attribution.bounded`), null: none.
+    `most_stages` folds all but the costliest (`attribution.bounded`), null: none. `fold`: numbered siblings are one stage
+    (`attribution.folding`); `both_names`: an analysis brings the other one along where that matters, for claims.
     """
 
     window: str | None = None
@@ -101,6 +103,8 @@ class Asked:
     depth: int | None = None
     below: str | None = None
     most_stages: int | None = None
+    fold: bool = True
+    both_names: bool = False
 
     @property
     def selection(self) -> Selection | None:
@@ -139,7 +143,8 @@ class Source:
 
             named = asked.window
             chosen = parse_window(named) if named is not None else self._own_window(variant, trace)
-            analysis = analyze(
+            look = partial(
+                analyze,
                 trace,
                 variant=variant,
                 window=chosen,
@@ -150,6 +155,9 @@ class Source:
                 most_stages=asked.most_stages,
                 peaks=peaks_for(self.run, trace, Path.cwd(), calibrations),
             )
+            analysis = look(fold=asked.fold)
+            if asked.both_names and (not asked.fold or analysis.stage_names.height):
+                analysis = replace(analysis, other_names=look(fold=not asked.fold))
             yield Opened(variant, trace, analysis)
 
     def analyses(self, asked: Asked = USUAL, quick: Quick | None = None) -> Iterator[Analysis]:

@@ -28,6 +28,7 @@ from .accounts.launches import kernel_counts, kernel_sums, launch_table, top_ker
 from .accounts.ledger_tables import ledger_tables
 from .accounts.memory import concurrent_allocator, memory_tables
 from .accounts.peaks import with_peaks
+from .accounts.stage_names import stage_names
 from .accounts.stages import stage_tables
 from .accounts.trust import facts_of, trust_table
 from .attribution.attribute import Attributed
@@ -85,6 +86,7 @@ TABLES: Final[Sequence[Table]] = (
         "stages stage_kinds",
         lambda a, made: stage_tables(made("by_device"), a.stages, a.shown, a.trace.ranges, a.window.instants),
     ),
+    Table("stage_names", lambda a, made: stage_names(a.found, a.stages, a.shown, a.window.instants)),
     Detail("gap_calls", lambda a, made: gap_calls(a.trace, a.calls, a.launches, a.spans, made("gaps"))),
     Table(
         "allocator",

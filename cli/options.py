@@ -66,6 +66,10 @@ Below = Annotated[
         "--range", metavar="RANGE", help="only this range and ranges in it are stages (--window limits the time)"
     ),
 ]
+NoFold = Annotated[
+    bool,
+    typer.Option("--no-fold", help="keep stages apart whose names differ in numbers alone, such as step 1 and step 2"),
+]
 Cache = Annotated[
     bool, typer.Option("--cache/--no-cache", help="keep what was read and computed, and use what was kept before")
 ]

@@ -140,7 +140,7 @@ def _derive(folder: Path) -> tuple[Judged, Callable[[], str]]:
     """The verdicts on the run in `folder`, and what makes the page about it, from nothing outside `folder`."""
     run = load_run(folder / RUN)
     calibrations = (folder / CALIBRATIONS,)
-    opened = list(Source(run, run.path).open(Asked(gaps=MOST_GAPS), calibrations=calibrations))
+    opened = list(Source(run, run.path).open(Asked(gaps=MOST_GAPS, both_names=True), calibrations=calibrations))
     judged = judge_run(run, {str(o.variant): o.analysis for o in opened}, folder / EXPECTATIONS, calibrations)
     traces = {o.side: o.trace for o in opened}
     return judged, lambda: render(run, [o.analysis for o in opened], traces, judged.verdicts, version=version())

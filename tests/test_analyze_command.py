@@ -188,7 +188,7 @@ def test_of_many_stages_the_longest_are_shown_and_the_rest_counted(capsys: pytes
     calls = [call("cudaLaunchKernel", 10_000 * i, 10_000 * i + 5, i + 1) for i in range(100)]
     calls += [call("cudaMalloc", 10_000 * i + 10, 10_000 * i + 20) for i in range(100)]
     ops = [op("compute", 10_000 * i + 100, 10_000 * i + 200, i + 1) for i in range(100)]
-    found = analysis_of(build(ranges=ranges, api=calls, ops=ops))
+    found = analysis_of(build(ranges=ranges, api=calls, ops=ops), fold=False)
     assert found.stages.height == 101
     print_analysis(found)
     lines = capsys.readouterr().out.splitlines()

@@ -247,6 +247,7 @@ def test_each_format_says_what_was_selected(export: Export, tmp_path: Path) -> N
         "window": None,
         "attribution": "process",
         "folded_stages": 0,
+        "fold": True,
     }
     assert told == [wanted] * 3
     stages = json.loads((tmp_path / "out").read_text())["traces"][0]["stages"]

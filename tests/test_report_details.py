@@ -108,7 +108,7 @@ def test_waiting_for_the_slowest_rank_is_told_from_moving() -> None:
     words = said(communication_section([Side("only", analyze(build(ops=ops)))]))
     assert "GPU 0 only 30 ns waiting, 20 ns moving" in words
     assert "GPU 1 only 20 ns moving, 10 ns not split" in words
-    assert f"{name} 1 50 ns 1 2 30 ns 20 ns" in words
+    assert "nccl AllReduce_Sum_bf16_RING_LL 1 50 ns 1 2 30 ns 20 ns" in words
     assert "Broadcast_RING_LL 1 10 ns 0 – – –" in words
     assert "Read with care (comm, only)" in words
 

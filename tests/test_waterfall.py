@@ -276,6 +276,8 @@ def test_layers_are_one_stage_however_many_there_are() -> None:
     base = analyze(staged(*((f"layer{i}", 10, kernel) for i in range(12))))
     opt = analyze(staged(*((f"layer{i}", 10, kernel) for i in range(6))))
     assert [(t.stage, t.status) for t in by_stage(between(base, opt).terms)] == [("layer#", "matched")]
+    base, opt = (analyze(staged(*((f"layer{i}", 10, kernel) for i in range(n))), fold=False) for n in (12, 6))
+    assert [(t.stage, t.status) for t in by_stage(between(base, opt).terms)] == [("layer#", "matched")]
     told = {t.stage: t.status for t in by_stage(between(base, opt, exact=True).terms)}
     assert told["layer3"] == "matched" and told["layer9"] == "removed" and len(told) == 12
 

@@ -336,4 +336,4 @@ def distinct_values(column: pl.Series) -> list[str]:
     """The dictionary of a `TEXT` column; its codes (``to_physical``) index it. May hold values that no row has."""
     if not isinstance(column.dtype, pl.Enum):
         raise TypeError(f"column {column.name!r} is {column.dtype}, not dictionary-encoded text")
-    return list(column.dtype.categories)
+    return column.dtype.categories.to_list()

@@ -45,8 +45,11 @@ def stage_tables(
     path_id = stages.path_id[shown]
     count, host_ns = np.bincount(path_id, minlength=len(stages.paths)), np.zeros(len(stages.paths), np.int64)
     np.add.at(host_ns, path_id, end - start)
+    first = np.full(len(stages.paths), np.iinfo(np.int64).max)
+    np.minimum.at(first, path_id, stages.start_ns[shown])
     listed = np.flatnonzero(count)
-    host = pl.DataFrame({"path_id": listed, "instances": count[listed], "host_ns": host_ns[listed]}).with_columns(
+    columns = {"instances": count[listed], "host_ns": host_ns[listed], "first_start_ns": first[listed]}
+    host = pl.DataFrame({"path_id": listed, **columns}).with_columns(
         pl.Series("path", [stages.paths[i] for i in listed.tolist()], dtype=pl.String)
     )
     if len(payload):  # few traces have any

@@ -19,7 +19,7 @@ from ..intervals import Ints
 from .bounded import bounded
 from .host_state import HostStates
 from .launches import Calls, Launches, find_launches
-from .selection import Selected, Selection, below, select
+from .selection import Selected, Selection, below, chosen_stages
 from .stages import OUTSIDE_STAGE, Stages, find_stages, outside
 from .steps import NOTHING
 from .window import Span, Window, WindowSpec, extent, resolve, spans_of
@@ -33,7 +33,8 @@ class Attributed:
     `found` are all ranges of the domain: they settle the window, what lies outside of it (`inside`: which of them belong to a
     window that is a range), and the iterations. `stages` are those that were selected; `shown` (positions) are the ones to
     list, `limits` start and end of the time to list, `recorded` those of all events. `across`: whether the cross-thread rule
-    holds; `folded`: how many paths were folded as less costly.
+    holds; `folded`: how many paths were folded as less costly. Names in
+    `found` are as recorded, in `stages` they may be folded (`folding.folded`).
     """
 
     trace: Trace
@@ -69,6 +70,7 @@ def attribute(
     across: bool = True,
     domain: str | None = None,
     selection: Selection | None = None,
+    fold: bool = True,
     most: int | None = None,
 ) -> Attributed:
     """`trace` with its ops attributed; the choices are those of `analyze.analyze`, `most` its `most_stages`.
@@ -82,7 +84,7 @@ def attribute(
     calls = Calls.of(trace)
     launches = find_launches(trace, calls, found, host_devices, across=across)
     inside = None if settled.roots is None else below(found, settled.roots)
-    stages, folded = select(found, trace, selection), 0
+    stages, folded = chosen_stages(found, trace, selection, fold=fold), 0
     if most is not None:
         length = (trace.ops["end_ns"] - trace.ops["start_ns"]).to_numpy()
         stages, folded = bounded(stages, launches.stage, length, most)

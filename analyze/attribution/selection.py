@@ -28,7 +28,9 @@ import polars as pl
 from ...traces.errors import UsageError
 from ...traces.model import Trace, distinct_values
 from ..intervals import Ints
-from .stages import MEASURED, OUTSIDE_STAGE, WINDOW, Stages, Thread, outside, parents, rows_by_thread
+from ..naming.numbers import shapes
+from .folding import folded, ranges_called
+from .stages import MEASURED, OUTSIDE_STAGE, Stages, Thread, outside, parents, rows_by_thread
 from .steps import NOTHING, Steps, innermost
 
 NAMES_SHOWN: Final = 8
@@ -119,6 +121,14 @@ class Selected(Stages):
         return self if inside is None else replace(self, inside=inside)
 
 
+def chosen_stages(found: Stages, trace: Trace, selection: Selection | None, *, fold: bool) -> Stages:
+    """The stages of `found` (all ranges of the domain) that `selection` leaves, numbered siblings under one name where
+    `fold` says so. Raises what `select` raises.
+    """
+    stages = select(found, trace, selection)
+    return folded(stages) if fold else stages
+
+
 def select(found: Stages, trace: Trace, selection: Selection | None) -> Stages:
     """The stages of `found` (all ranges of the domain) that `selection` leaves; `found` itself if it restricts nothing.
 
@@ -149,27 +159,25 @@ def select(found: Stages, trace: Trace, selection: Selection | None) -> Stages:
         deep = rows_of_level[position[rows_of_level] == NOTHING]
         target[deep] = target[chosen.parent[deep]]
     above = chosen.parent[kept]
-    folded = rebuilt(chosen, kept, np.where(above >= 0, target[above], NOTHING))
-    return selected(found, rows[kept], folded, chosen, target)
+    shallow = rebuilt(chosen, kept, np.where(above >= 0, target[above], NOTHING))
+    return selected(found, rows[kept], shallow, chosen, target)
 
 
 def instances(found: Stages, name: str, trace: Trace) -> Ints:
-    """Positions of all ranges with that path, else with that name; of one of them for ``name#2`` (counted from 0).
+    """Positions of all ranges with that path, else with that name; of one of them for ``name#2`` (counted from 0). Folded
+    names are understood too (`folding.ranges_called`).
 
     Raises `UsageError` if there is none.
     """
-    for wanted, number in _readings(name):
-        path = WINDOW if wanted == MEASURED else wanted
-        ids = [i for i, p in enumerate(found.paths) if p == path]
-        rows = np.flatnonzero(np.isin(found.path_id, ids))
-        if wanted == MEASURED or len(rows) == 0:
-            rows = found.named(wanted)
-        if len(rows) and number is not None:
-            if number >= len(rows):
-                raise UsageError(f"range {wanted!r} has {len(rows)} instances, so there is no #{number}; count from 0")
-            rows = rows[[number]]
-        if len(rows):
-            return rows.astype(np.int64)
+    rows, wanted, number = ranges_called(found, name)
+    if wanted == MEASURED:
+        rows = found.named(MEASURED).astype(np.int64)
+    if len(rows) and number is not None:
+        if number >= len(rows):
+            raise UsageError(f"range {wanted!r} has {len(rows)} instances, so there is no #{number}; count from 0")
+        rows = rows[[number]]
+    if len(rows):
+        return rows
     from ...traces.faults import nearest
 
     near = nearest(name, (n for n, _ in _count(found) if len(n) <= LONGEST_NAME))
@@ -204,7 +212,8 @@ def levels(stages: Stages) -> Ints:
 
 
 def _named(found: Stages, pattern: str) -> npt.NDArray[np.bool_]:
-    """Which ranges' names hold a match of `pattern`; each distinct name is looked at once."""
+    """Which ranges' names hold a match of `pattern`, or, if none does, which as they are folded; each distinct name is looked
+    at once."""
     try:
         regex = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as exc:
@@ -212,8 +221,12 @@ def _named(found: Stages, pattern: str) -> npt.NDArray[np.bool_]:
             f"--stages {pattern!r} is no regular expression: {exc}; escape special characters with \\"
         ) from exc
     words = distinct_values(found.names)
+    code = found.names.to_physical().to_numpy()
     verdicts = np.fromiter((regex.search(word) is not None for word in words), bool, len(words))
-    return np.asarray(verdicts[found.names.to_physical().to_numpy()])
+    if not verdicts[code].any():
+        of_word, known = shapes(words)
+        verdicts = np.fromiter((regex.search(one) is not None for one in known), bool, len(known))[of_word]
+    return np.asarray(verdicts[code])
 
 
 def _subset(found: Stages, trace: Trace, rows: npt.NDArray[np.intp]) -> Stages:
@@ -229,7 +242,7 @@ def _subset(found: Stages, trace: Trace, rows: npt.NDArray[np.intp]) -> Stages:
 
 def rebuilt(stages: Stages, rows: npt.NDArray[np.intp], parent: Ints, names: pl.Series | None = None) -> Stages:
     """The ranges `rows` of `stages`, which nest as `parent` says and are called `names`, by default as before."""
-    return Stages.of(
+    return Stages(
         range_id=stages.range_id[rows],
         pid=stages.pid[rows],
         tid=stages.tid[rows],
@@ -249,12 +262,6 @@ def selected(whole: Stages, source: Ints, stages: Stages, unfolded: Stages, targ
     """`stages` as those of `whole` at `source`; `unfolded` and `target` as of `Selected`."""
     fields = {name: getattr(stages, name) for name in Stages.__dataclass_fields__}
     return Selected(**fields, whole=whole, source=source, unfolded=unfolded, target=target)
-
-
-def _readings(name: str) -> list[tuple[str, int | None]]:
-    """What `name` may mean: itself, or, where it ends in ``#2``, that instance of what stands before."""
-    match = re.fullmatch(r"(.+)#(\d+)", name, flags=re.DOTALL)
-    return [(name, None)] if match is None else [(name, None), (match[1], int(match[2]))]
 
 
 def _nothing(found: Stages, trace: Trace, selection: Selection) -> str:

@@ -4,7 +4,7 @@ A stage is a range of NVTX domain ``aisp`` or, where a trace has none, of the de
 asked for by name. Stages nest per thread. A path joins their names with ``/`` (a name's own slash is written ``\\/``);
 ``measured`` ranges are left out of paths, so that what they hold directly has the path `WINDOW`. Start/end ranges need not
 nest: two requests in flight are side by side, even if one happens to hold the other, so that none is nested in one of its
-own name, and nothing in one that another thread ends.
+own name (numbers aside), and nothing in one that another thread ends.
 
 Autograd, data-loader and other worker threads launch work while the stage is open on the thread that waits for them. Where
 the launching thread has no stage open, the one that another thread began and this one ends is meant (a request that is handed
@@ -19,9 +19,9 @@ to a worker); without such, the stage of the other threads of its process, `AMBI
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ import polars as pl
 from ...traces.errors import UsageError
 from ...traces.model import Trace, distinct_values
 from ..intervals import Ints, owned_from
+from ..naming.numbers import shapes
 from ..result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE
 from .steps import EMPTY, NOTHING, Steps, first_of, innermost, nesting, only_one
 
@@ -60,7 +61,8 @@ class Stages:
     """The stage ranges of a trace, sorted by start (longest first); a *stage* is a position in these arrays.
 
     `end_ns` of a range that was never closed is the end of the trace. `parent` is a position or `NOTHING`. Ranges that nest
-    alike share a `node` of the stage tree; several nodes may share a path, since ``measured`` is left out of paths.
+    alike share a `node` of the stage tree, which is made when it is asked for; several nodes may share a path, since
+    ``measured`` is left out of paths.
     A long class because every lookup is derived from these arrays, once, when it is first asked for.
     """
 
@@ -73,53 +75,42 @@ class Stages:
     parent: Ints
     start_end: npt.NDArray[np.bool_]  # not push/pop
     names: pl.Series  # dictionary-encoded
-    node: Ints
-    node_parent: Ints
-    node_path: Ints
-    paths: Sequence[str]
     unclosed: int
     crossing: bool
     domain: str
 
-    @staticmethod
-    def of(
-        *,
-        range_id: Ints,
-        pid: Ints,
-        tid: Ints,
-        end_tid: Ints,
-        start_ns: Ints,
-        end_ns: Ints,
-        parent: Ints,
-        start_end: npt.NDArray[np.bool_],
-        names: pl.Series,
-        unclosed: int,
-        crossing: bool,
-        domain: str,
-    ) -> Stages:
-        """The stages of ranges that nest as `parent` says; their tree and paths are made here."""
-        node, node_parent, node_path, paths = tree(names, parent)
-        return Stages(
-            range_id=range_id,
-            pid=pid,
-            tid=tid,
-            end_tid=end_tid,
-            start_ns=start_ns,
-            end_ns=end_ns,
-            parent=parent,
-            start_end=start_end,
-            names=names,
-            node=node,
-            node_parent=node_parent,
-            node_path=node_path,
-            paths=paths,
-            unclosed=unclosed,
-            crossing=crossing,
-            domain=domain,
-        )
-
     def __len__(self) -> int:
         return len(self.range_id)
+
+    @cached_property
+    def _tree(self) -> Tree:
+        return tree(self.names, self.parent)
+
+    @property
+    def node(self) -> Ints:
+        """Each stage's node."""
+        return self._tree.node
+
+    @property
+    def node_parent(self) -> Ints:
+        """The node that each node nests in, or `NOTHING`."""
+        return self._tree.node_parent
+
+    @property
+    def node_path(self) -> Ints:
+        """Each node's path as an index into `paths`."""
+        return self._tree.node_path
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The distinct paths."""
+        return self._tree.paths
+
+    def renamed(self, names: pl.Series) -> Self:
+        """The same ranges, called `names`. What has been found out of them without their names is not looked for again."""
+        fresh = replace(self, names=names)
+        fresh.__dict__.update({name: found for name, found in self.__dict__.items() if name in _NAMELESS})
+        return fresh
 
     @cached_property
     def path_id(self) -> Ints:
@@ -285,6 +276,12 @@ class Stages:
         return [self.path_names[path] for path in self.path_of_code(codes).tolist()]
 
 
+_NAMELESS: Final = frozenset(
+    ("threads", "position_of_range", "ranges_of_domain", "own", "handed", "is_handed", "elsewhere", "_across", "levels")
+)
+"""Cached properties of `Stages` that names have no part in."""
+
+
 def outside(stage: Ints, inside: npt.NDArray[np.bool_] | None) -> Ints:
     """Stage codes with those outside of the window's range (`inside` false) replaced by `OUTSIDE_STAGE`.
 
@@ -341,7 +338,7 @@ def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:
     end_tid, names = table["end_tid"].to_numpy(), _without_nulls(table["name"])
     start_end = is_word(table["style"], START_END)
     parent, crossing = parents(pid, tid, end_tid, start, end, start_end, names)
-    return Stages.of(
+    return Stages(
         range_id=table["range_id"].to_numpy(),
         pid=pid,
         tid=tid,
@@ -385,15 +382,15 @@ def parents(
 
 def _beside(parent: Ints, start_end: npt.NDArray[np.bool_], handed: npt.NDArray[np.bool_], names: pl.Series) -> Ints:
     """`parent` with the next ancestor that may be one where a range lies in a start/end range that it is not nested in: one
-    that another thread ends (`handed`), or, for a start/end range, one of the same name."""
+    that another thread ends (`handed`), or, for a start/end range, one of the same name, numbers aside."""
     if not start_end.any():
         return parent
-    code = names.to_physical().to_numpy()
+    alike = shapes(distinct_values(names))[0][names.to_physical().to_numpy()]
     out = parent.copy()
     rows = np.flatnonzero(out != NOTHING)
     while len(rows):
         above = out[rows]
-        refused = handed[above] | (start_end[above] & start_end[rows] & (code[above] == code[rows]))
+        refused = handed[above] | (start_end[above] & start_end[rows] & (alike[above] == alike[rows]))
         rows = rows[refused]
         out[rows] = parent[above[refused]]
         rows = rows[out[rows] != NOTHING]
@@ -402,11 +399,12 @@ def _beside(parent: Ints, start_end: npt.NDArray[np.bool_], handed: npt.NDArray[
 
 def is_word(column: pl.Series, word: str) -> npt.NDArray[np.bool_]:
     """Which rows of a dictionary-encoded column are `word`; each distinct value is looked at once."""
-    words = distinct_values(column)
-    if word not in words:
+    words = column.dtype.categories if isinstance(column.dtype, pl.Enum) else pl.Series(distinct_values(column))
+    code = words.index_of(word)
+    if code is None:
         return np.zeros(len(column), bool)
     codes = column.to_physical().cast(pl.Int64).fill_null(NOTHING).to_numpy()
-    return np.asarray(codes == words.index(word))
+    return np.asarray(codes == code)
 
 
 def _without_nulls(names: pl.Series) -> pl.Series:
@@ -436,8 +434,18 @@ def rows_by_thread(pid: Ints, tid: Ints) -> dict[Thread, npt.NDArray[np.intp]]:
     return {(int(p[i]), int(t[i])): rows for i, rows in zip(first, np.split(order, first[1:]), strict=True)}
 
 
-def tree(names: pl.Series, parent: Ints) -> tuple[Ints, Ints, Ints, list[str]]:
-    """(node of each stage, parent of each node, path id of each node, distinct paths), level by level from the outermost.
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """How stages nest by name: the node of each, and of each node its parent (or `NOTHING`) and its place in `paths`."""
+
+    node: Ints
+    node_parent: Ints
+    node_path: Ints
+    paths: Sequence[str]
+
+
+def tree(names: pl.Series, parent: Ints) -> Tree:
+    """The tree of ranges that are called `names` and nest as `parent` says, level by level from the outermost.
 
     Many ranges share few nodes, so each level looks only at its distinct (parent's node, own name) pairs.
     """
@@ -460,7 +468,7 @@ def tree(names: pl.Series, parent: Ints) -> tuple[Ints, Ints, Ints, list[str]]:
                 paths.append(path)
             node_parent.append(up)
             node_path.append(position[path])
-    return node, np.array(node_parent, np.int64), np.array(node_path, np.int64), paths
+    return Tree(node, np.array(node_parent, np.int64), np.array(node_path, np.int64), paths)
 
 
 UNNAMED: Final = "(unnamed)"

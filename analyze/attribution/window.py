@@ -20,7 +20,8 @@ from ...traces.errors import UsageError
 from ...traces.model import TABLES, Trace
 from ...traces.sums import LATEST_NS, MOST_SPAN
 from ..intervals import Ints
-from .stages import ITERATION, MEASURED, WINDOW, Stages, Thread
+from .folding import ranges_called, without_last_number
+from .stages import ITERATION, MEASURED, Stages, Thread
 
 WindowSpec = tuple[int, int] | str | int | None
 """Instants, a range by name or path, a range by its `range_id`, or everything."""
@@ -91,12 +92,7 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
                 f"range {spec} is no stage of this trace; its stages are ranges of domain {stages.domain!r}"
             )
         return Window(roots=found)
-    wanted, _, number = spec.rpartition("#") if re.search(r"#\d+$", spec) else (spec, "", "")
-    wanted_path = WINDOW if wanted == MEASURED else wanted
-    path_ids = [i for i, p in enumerate(stages.paths) if p == wanted_path]
-    rows = np.flatnonzero(np.isin(stages.path_id, path_ids))
-    if len(rows) == 0:
-        rows = stages.named(wanted)
+    rows, wanted, number = ranges_called(stages, spec)
     if len(rows) == 0:
         from ...traces.faults import nearest
 
@@ -104,16 +100,18 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
         raise UsageError(
             f"no range is called {wanted!r}{nearest(wanted, known)} (see `aisp-trace analyze` for the paths)"
         )
-    if number:
+    if number is not None:
         rows = rows[np.argsort(stages.start_ns[rows], kind="stable")]
         ones = [rows[stages.pid[rows] == pid] for pid in np.unique(stages.pid[rows])]
         most = max(len(one) for one in ones)
-        if int(number) >= most:
+        if number >= most:
             where = " in one process at most" if len(ones) > 1 else ""
             raise UsageError(f"range {wanted!r} has {most} instances{where}, so there is no #{number}; count from 0")
-        rows = np.sort(np.concatenate([one[[int(number)]] for one in ones if len(one) > int(number)]))
+        rows = np.sort(np.concatenate([one[[number]] for one in ones if len(one) > number]))
     if len(np.unique(stages.pid[rows])) < len(rows):
-        raise UsageError(f"range {wanted!r} has {len(rows)} instances; choose one, e.g. --window '{wanted}#0'")
+        raise UsageError(
+            f"range {wanted!r} has {len(rows)} instances; choose one, e.g. --window '{without_last_number(wanted)}#0'"
+        )
     return Window(roots=rows, trimmed=spec == MEASURED)
 
 

@@ -4,7 +4,9 @@
     iteration/h2d                  of the main thread      ->  h2d        (a worker's is h2d anyway)
     decode/baseline, iteration, (window)                   ->  (own)
 
-Kernel names never take part: fusing ten kernels into one, or replaying them as a graph, leaves the stage what it was.
+Numbers are told from words by the rule that folds siblings too (`naming.numbers`), so it makes no difference whether a side had
+several of a stage or one. Kernel names never take part: fusing ten kernels into one, or replaying them as a graph, leaves the
+stage what it was.
 """
 
 from __future__ import annotations
@@ -14,20 +16,14 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ..attribution.stages import ITERATION, WINDOW
+from ..naming.numbers import shape
 from ..result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE
 
 OWN: Final = "(own)"
 """What the window's range holds outside of all stages in it; ``iteration`` ranges group stages and are none."""
 
-NUMBER: Final = "#"
-"""Stands for the digits that tell instances of one stage apart."""
-
 UNPLACED: Final = frozenset({OWN, NONE, AMBIGUOUS, ORPHAN, OUTSIDE})
 """Keys that are no stages: both sides have them, whether or not anything is in them."""
-
-_INSTANCE: Final = re.compile(r"(?<![^\W_])(?:([^\W\d_]+)\d+(?=[\])}>]*$)|\d+(?![^\W_]))")
-"""Digits after the letters of a name's last word (closing brackets may follow), or a word of digits alone: ``layer3``,
-``block[12]``, ``layers.3.attn``; but not ``h2d``, ``conv1x1`` or ``int8_gemm``, whose digits are part of a word."""
 
 _SLASH: Final = re.compile(r"(?<!\\)((?:\\\\)*)/")
 
@@ -43,12 +39,7 @@ def stage_key(path: str, root: str = "", *, exact: bool = False) -> str:
     names = [name for name in split(inner) if name != ITERATION]
     if not names:
         return OWN
-    return "/".join(names if exact else map(without_number, names))
-
-
-def without_number(name: str) -> str:
-    """`name` with each number that tells instances apart replaced by `NUMBER`."""
-    return _INSTANCE.sub(lambda found: (found[1] or "") + NUMBER, name)
+    return "/".join(names if exact else map(shape, names))
 
 
 def split(path: str) -> list[str]:

@@ -9,7 +9,7 @@ import typer
 
 from ...report.terminal.console import print_json, progress
 from ..app import examples, new_app
-from ..options import Attribution, Below, Cache, Depth, Domain, Json, Stages, Window
+from ..options import Attribution, Below, Cache, Depth, Domain, Json, NoFold, Stages, Window
 
 MOST_STAGES: Final = 500
 """Stages that are listed by name unless --all asks for more: beyond that nobody reads them, and each costs time."""
@@ -21,6 +21,7 @@ app = new_app()
     epilog=examples(
         "analyze  # the newest run",
         "analyze train.sqlite --window step#3  # one range of a trace",
+        "analyze train.sqlite --no-fold --json  # each step by its name",
         "analyze aisp-runs/RUN --depth 2 --json",
     )
 )
@@ -39,6 +40,7 @@ def run(
         int,
         typer.Option("--gaps", metavar="N", min=0, help="how many of the largest idle gaps to keep for each device"),
     ] = 20,
+    no_fold: NoFold = False,
     cache: Cache = True,
     every: Annotated[
         bool, typer.Option("--all", help=f"list every stage; by default the {MOST_STAGES} costliest, others folded")
@@ -54,7 +56,7 @@ def run(
     from ...analyze.sources import Asked, Quick, find_recorded
 
     most = None if every else MOST_STAGES
-    asked = Asked(window, attribution, domain, gaps, stages, depth, below, most)
+    asked = Asked(window, attribution, domain, gaps, stages, depth, below, most, not no_fold)
     given: list[Path] | list[None] = sources or [None]
     quick = Quick(cache, progress)
     analyses = [analysis for source in given for analysis in find_recorded(source).analyses(asked, quick)]

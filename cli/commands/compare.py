@@ -43,6 +43,7 @@ def run(
     exact: Annotated[
         bool, typer.Option("--exact", help="keep digits in stage names: layer1 and layer2 are two stages")
     ] = False,
+    no_fold: Annotated[bool, typer.Option("--no-fold", help="the same as --exact")] = False,
     attribution: Attribution = "process",
     domain: Domain = None,
     stages: Stages = None,
@@ -62,7 +63,8 @@ def run(
     from ...report.documents.comparison import document
     from ...report.terminal.comparison import print_compared
 
-    asked = Asked(window, attribution, domain, stages=stages, depth=depth)
+    exact = exact or no_fold
+    asked = Asked(window, attribution, domain, stages=stages, depth=depth, fold=not exact)
     choices = Choices(asked, against, exact, Quick(cache, progress))
     found = compare([word for word in (base, opt) if word is not None], choices)
     if as_json:

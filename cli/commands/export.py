@@ -11,7 +11,7 @@ from ...report.terminal.console import aside, meter, say
 from ...traces.errors import UsageError
 from ...traces.faults import nearest
 from ..app import examples, new_app
-from ..options import Attribution, Below, Depth, Domain, Force, OneSource, Stages, Window
+from ..options import Attribution, Below, Depth, Domain, Force, NoFold, OneSource, Stages, Window
 
 if TYPE_CHECKING:
     from ...analyze.sources import Source
@@ -55,6 +55,7 @@ def run(
     stages: Stages = None,
     depth: Depth = None,
     below: Below = None,
+    no_fold: NoFold = False,
     force: Force = False,
 ) -> None:
     """Write a trace for Perfetto, as tables, as JSON, or scrubbed.
@@ -74,12 +75,20 @@ def run(
     if form is None:
         other = {"--stages": stages, "--depth": depth, "--range": below}
         rule = attribution if attribution != "process" else None
-        _refuse({"--window": window, "--domain": domain, "--attribution": rule, **other})
+        _refuse(
+            {
+                "--window": window,
+                "--domain": domain,
+                "--attribution": rule,
+                **other,
+                "--no-fold": "" if no_fold else None,
+            }
+        )
     found = find_recorded(source)
     chosen = found if variant is None else _only(found, variant)
     stem = _stem(chosen.path) + (f".{variant}" if variant else "")
     target = output or Path(stem + (SCRUBBED if form is None else ENDINGS[form]))
-    asked = Asked(window, attribution, domain, GAPS, stages, depth, below)
+    asked = Asked(window, attribution, domain, GAPS, stages, depth, below, fold=not no_fold)
     with meter("events written") as tell:
         if form is None:
             written = scrub_traces(chosen, target, force=force)
@@ -108,7 +117,9 @@ def _refuse(given: dict[str, str | int | None]) -> None:
     """A scrubbed copy is not analyzed, so options of the analysis would have no effect."""
     for option, value in given.items():
         if value is not None:
-            raise UsageError(f"{option} {value} has no effect on --scrub, which copies the whole trace; leave it out")
+            raise UsageError(
+                f"{f'{option} {value}'.strip()} has no effect on --scrub, which copies the whole trace; leave it out"
+            )
 
 
 def _only(source: Source, variant: str) -> Source:

@@ -10,7 +10,7 @@ import typer
 
 from ...report.terminal.console import aside, say
 from ..app import examples, new_app
-from ..options import Expectations, Force, OneSource
+from ..options import Expectations, Force, NoFold, OneSource
 
 app = new_app()
 
@@ -22,6 +22,7 @@ def run(
         Path, typer.Option("--output", "-o", metavar="FILE", help="where to write the page; - is standard output")
     ] = Path("report.html"),
     expectations: Expectations = None,
+    no_fold: NoFold = False,
     force: Force = False,
     open_it: Annotated[bool, typer.Option("--open", help="show it in the browser when it is written")] = False,
 ) -> None:
@@ -43,7 +44,7 @@ def run(
     inputs = inputs_of_trace(found.path) if found.run is None else inputs_of_run(found.run, *files)
     target = Output(output, PAGE, inputs, force)
     target.check()
-    opened = list(found.open(Asked(gaps=MOST_GAPS)))
+    opened = list(found.open(Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=True)))
     analyses = {str(o.variant): o.analysis for o in opened}
     traces = {o.side: o.trace for o in opened}
     verdicts = None if found.run is None else judge_run(found.run, analyses, expectations).verdicts

@@ -26,5 +26,5 @@ def compare_recordings(
     to its difference. Raises `UsageError` where they name nothing to be compared, `InputError` for what cannot be read.
     """
     words = [str(word) for word in (base, opt) if word is not None]
-    asked = Asked(window, attribution, domain, stages=stages, depth=depth)
+    asked = Asked(window, attribution, domain, stages=stages, depth=depth, fold=not exact)
     return compare(words, Choices(asked, against, exact))

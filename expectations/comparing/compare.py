@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from ...analyze.attribution.selection import select
+from ...analyze.attribution.selection import chosen_stages
 from ...analyze.attribution.stages import MEASURED, find_stages
 from ...analyze.attribution.window import parse_window, resolve
 from ...analyze.comparison.changes import Change, KernelTotals, copy_changes, kernel_changes, kernel_totals
@@ -37,7 +37,7 @@ from .sides import Side
 @dataclass(frozen=True, slots=True)
 class Choices:
     """How the sides are looked at; `against` is the second side's window, null: that of the first. `exact` keeps digits in
-    the names of stages.
+    the names of stages; `asked` then has to leave them, too.
     """
 
     asked: Asked = USUAL
@@ -185,7 +185,7 @@ def root_path(trace: Trace, window: str | None, choices: Choices) -> str:
         return ""
     found = find_stages(trace, domain=choices.asked.domain, end_ns=0)
     roots = resolve(spec, found).roots
-    chosen = select(found, trace, choices.asked.selection)
+    chosen = chosen_stages(found, trace, choices.asked.selection, fold=choices.asked.fold)
     position = None if roots is None else chosen.position_of_range.get(int(found.range_id[roots[0]]))
     return "" if position is None else chosen.paths[chosen.path_id[position]]
 

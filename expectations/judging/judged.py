@@ -12,7 +12,7 @@ from statistics import median
 
 from ...analyze.calibrated import calibration_for
 from ...analyze.result import Analysis
-from ...analyze.sources import Source
+from ...analyze.sources import Asked, Source
 from ...analyze.words import joules
 from ...traces.calibration import Calibration
 from ...traces.run import OPTIMIZED, Run
@@ -37,19 +37,21 @@ class Judged:
     notes: tuple[str, ...]
 
 
-def analyses_of_run(run: Run) -> dict[str, Analysis]:
+def analyses_of_run(run: Run, calibrations: Sequence[Path] | None = None) -> dict[str, Analysis]:
     """The analysis of each recorded variant of `run`, over its measured window, by the variant's name and in order.
 
-    Empty for a run that recorded nothing. Raises `InputError` for a trace that cannot be read.
+    Peaks come from the folders `calibrations`, or those that apply. Empty for a run that recorded nothing. Raises `InputError`
+    for a trace that cannot be read.
     """
-    return {str(opened.variant): opened.analysis for opened in Source(run, run.path).open()}
+    opened = Source(run, run.path).open(Asked(both_names=True), calibrations=calibrations)
+    return {str(one.variant): one.analysis for one in opened}
 
 
-def further_analyses(run: Run) -> dict[str, list[Analysis]]:
-    """The analyses of each variant's further recordings, in their order; raises as `analyses_of_run` does."""
+def further_analyses(run: Run, calibrations: Sequence[Path] | None = None) -> dict[str, list[Analysis]]:
+    """The analyses of each variant's further recordings, in their order; as `analyses_of_run`."""
     found: dict[str, list[Analysis]] = {}
     for number in range(1, max((len(v.recordings) for v in run.manifest.variants), default=0)):
-        for name, analysis in analyses_of_run(run.with_recording(number)).items():
+        for name, analysis in analyses_of_run(run.with_recording(number), calibrations).items():
             found.setdefault(name, []).append(analysis)
     return found
 
@@ -70,7 +72,7 @@ def judge_run(
     """Judge `run` by the expectations in folder `asked`, or those that apply in the current folder; the machine's peaks are
     looked for in the folders `calibrations`, or those that apply."""
     expectations = load_expectations(asked, Path.cwd())
-    evidence = gather(run, analyses, further_analyses(run), calibration_of_run(run, calibrations))
+    evidence = gather(run, analyses, further_analyses(run, calibrations), calibration_of_run(run, calibrations))
     verdicts = beforehand(judge(expectations.files, evidence), evidence.run_id, run.manifest.digest)
     return Judged(expectations, evidence, verdicts, _notes(evidence))
 

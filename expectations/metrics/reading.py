@@ -85,6 +85,15 @@ def has_stage(analysis: Analysis, stage: str) -> bool:
     return not analysis.stages.filter(at(stage, "path")).is_empty()
 
 
+def naming(analysis: Analysis, stage: str | None) -> Analysis:
+    """`analysis` with the names by which `stage` is known: those that were recorded, else the folded ones."""
+    other = analysis.other_names
+    if stage is None or other is None:
+        return analysis
+    recorded, folded = (other, analysis) if analysis.choices.fold else (analysis, other)
+    return folded if has_stage(folded, stage) and not has_stage(recorded, stage) else recorded
+
+
 def in_stage(stage: str | None) -> str:
     """`` in stage 'h2d'`` for a sentence; empty for the whole."""
     return "" if stage is None else f" in stage {stage!r}"

@@ -17,13 +17,13 @@ from typing import Final
 
 from ...analyze.accounts.counters import METRICS as COUNTERS
 from ...analyze.accounts.overlap import PAIRS
-from ...analyze.result import CAUSES, IDLE
+from ...analyze.result import CAUSES, IDLE, Analysis
 from ...traces.model import COPY_KINDS, KINDS
 from ..model import Bound
 from . import counts as read_counts
 from . import rates as read_rates
 from . import shares as read_shares
-from .reading import Reader, Reading
+from .reading import Reader, Reading, naming
 
 __all__ = ["METRICS", "Metric", "Reading", "cannot_fail", "greatest"]
 
@@ -35,7 +35,8 @@ class Metric:
     `choices` are the values of a claim's `of` (empty: it takes none). `stage` is "never", "optional" or "required".
     `machine_independent` metrics may be judged on every machine. `counted` ones are exact: one window is enough.
     `trust` names the rows of the trust table that must be "ok"; a claim on a stage also needs "projection", one on
-    communication also "comm". `defined_in` is the section of ``docs/definitions.md`` that defines the words of `about`.
+    communication also "comm". `defined_in` is the section of ``docs/definitions.md`` that defines the words of `about`;
+    `reader` is given an analysis whose stages have the names that the claim uses.
     """
 
     unit: str
@@ -46,7 +47,13 @@ class Metric:
     stage: str
     trust: tuple[str, ...]
     defined_in: str
-    read: Reader
+    reader: Reader
+
+    def read(self, analysis: Analysis, of: str | None, stage: str | None) -> Reading:
+        """The metric of `analysis`. A claim's `stage` is a path of recorded names, as ``step 3/forward``, or, where there is
+        none of that path, of folded ones, as ``step #/forward``.
+        """
+        return self.reader(naming(analysis, stage), of, stage)
 
     def trusts(self, of: str | None, stage: str | None) -> tuple[str, ...]:
         """Every trust row a claim with this `of` and `stage` depends on."""

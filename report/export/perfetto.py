@@ -23,7 +23,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ...analyze.attribution.launches import Calls, Launches, find_launches
-from ...analyze.attribution.selection import Selection, select
+from ...analyze.attribution.selection import Selection, chosen_stages
 from ...analyze.attribution.stages import AMBIGUOUS_STAGE, NO_STAGE, ORPHAN_STAGE, find_stages, is_word
 from ...analyze.document import selection_document
 from ...analyze.intervals import Ints
@@ -77,7 +77,8 @@ def _launches(packets: Packets, trace: Trace, choices: Choices) -> tuple[Launche
     hosts = set(trace.devices.filter(pl.col("type") == "host")["device"].to_list())
     known = bool(is_word(trace.ranges["domain"], choices.domain).any())
     found = find_stages(trace, domain=choices.domain if known else None, end_ns=max(0, _instants(trace)[1]))
-    stages = select(found, trace, Selection(choices.stages, choices.depth, choices.below))
+    asked = Selection(choices.stages, choices.depth, choices.below)
+    stages = chosen_stages(found, trace, asked, fold=choices.fold)
     launches = find_launches(trace, Calls.of(trace), stages, hosts, across=choices.attribution == "process")
     stage = launches.stage
     path = np.where(stage >= 0, stages.path_id[np.maximum(stage, 0)], stage) if len(stages) else stage

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from ...analyze.naming.kernels import short_names
 from . import text
 from .bars import Bar, Part, chart
 from .markup import Html, clip, element
@@ -61,11 +62,12 @@ def _bar(side: Side, device: int) -> Bar:
 
 def _rows(side: Side) -> list[list[str]]:
     out = []
+    short = short_names(side.analysis.collectives["name"].to_list())
     for r in side.analysis.collectives.sort("sum_ns", descending=True, maintain_order=True).iter_rows(named=True):
         known = r["paired"] > 0
         out.append(
             [
-                *(side.name, device_name(side, r["device"]), stage_label(r["stage"]), clip(r["name"], 80)),
+                *(side.name, device_name(side, r["device"]), stage_label(r["stage"]), clip(short[r["name"]], 80)),
                 *(f"{r['ops']:,}", text.duration(r["sum_ns"]), f"{r['paired']:,}"),
                 *(str(r["ranks"]) if known else text.ABSENT,),
                 *(text.duration(r[c]) if known else text.ABSENT for c in ("comm_wait_ns", "comm_ns")),

@@ -107,10 +107,18 @@ def _bar(side: Side, found: Hidden | None) -> Bar:
     return Bar(side.name, parts, f"{text.share(hidden / total)} of {text.duration(total)} hidden")
 
 
+def _costliest_first(overlap: pl.DataFrame) -> pl.DataFrame:
+    """The whole device, then its stages, those with the longest copies or communication first."""
+    longest = pl.col("a_ns").max().over("device", "stage").alias("longest")
+    order = ["device", pl.col("stage").is_not_null(), "longest", "stage"]
+    ranked = overlap.with_columns(longest).sort(order, descending=[False, False, True, False], maintain_order=True)
+    return ranked.drop("longest")
+
+
 def _pairs(sides: Sequence[Side]) -> Html:
     rows = []
     for side in sides:
-        for r in side.analysis.overlap.sort("device", "stage", "a", "b", nulls_last=False).iter_rows(named=True):
+        for r in _costliest_first(side.analysis.overlap).iter_rows(named=True):
             stage = "(whole device)" if r["stage"] is None else stage_label(r["stage"])
             label = NO_COPIES if r["a"] in ("copy", "h2d", "d2h") else f"no {r['a']}"
             numbers = [f"{r[name]:,}" for name in ("a_ns", "b_ns", "both_ns")]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from ...analyze.accounts.launches import SMALL_NS
+from ...analyze.naming.kernels import short_names
 from . import text
 from .markup import Html, clip, element
 from .sides import Side, caution, device_name, stage_label
@@ -56,7 +57,10 @@ def _kernels(sides: Sequence[Side], *, whole: bool) -> Html | None:
     rows = []
     for side in sides:
         unknown = side.cannot_tell("causes")
-        for r in _of(side.analysis.kernel_counts, whole).iter_rows(named=True):
+        found = _of(side.analysis.kernel_counts, whole).sort(
+            "device", "ledger_ns", descending=[False, True], maintain_order=True
+        )
+        for r in found.iter_rows(named=True):
             n, per = r["kernels"], r["kernels_per_iteration"]
             if not n and not r["host_bound_ns"]:
                 continue
@@ -91,7 +95,9 @@ def _waits(sides: Sequence[Side], *, whole: bool) -> Html | None:
             *(text.duration(r[f"{name}_ns"]) for name in ("min", "p50", "p90", "p99", "max")),
         ]
         for side in sides
-        for r in _of(side.analysis.launches, whole).iter_rows(named=True)
+        for r in _of(side.analysis.launches, whole)
+        .sort("device", "figure", "n", descending=[False, False, True], maintain_order=True)
+        .iter_rows(named=True)
     ]
     if not rows:
         return None
@@ -100,13 +106,25 @@ def _waits(sides: Sequence[Side], *, whole: bool) -> Html | None:
 
 
 def _top(sides: Sequence[Side]) -> Html:
+    """The whole device first, then its stages, those with the most kernel time first."""
+    short = short_names(name for side in sides for name in side.analysis.top_kernels["name"].to_list())
     rows = [
         [
-            *(side.name, device_name(side, r["device"]), _stage(r["stage"]), clip(r["name"], 100), f"{r['ops']:,}"),
+            *(
+                side.name,
+                device_name(side, r["device"]),
+                _stage(r["stage"]),
+                clip(short[r["name"]], 100),
+                f"{r['ops']:,}",
+            ),
             *(text.duration(r["sum_ns"]), text.duration(r["mean_ns"]), text.share(r["share"])),
         ]
         for side in sides
-        for r in side.analysis.top_kernels.iter_rows(named=True)
+        for r in side.analysis.top_kernels.with_columns(
+            pl.col("sum_ns").sum().over("device", "stage").alias("stage_ns")
+        )
+        .sort("device", pl.col("stage").is_not_null(), "stage_ns", descending=[False, False, True], maintain_order=True)
+        .iter_rows(named=True)
     ]
     heads = ["variant", "device", "stage", "kernel", "runs", "time", "mean", "of kernel time"]
     return table("kernels with the most time", heads, rows, numbers=range(4, 8))

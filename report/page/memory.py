@@ -38,7 +38,9 @@ def memory_section(sides: Sequence[Side]) -> Html | None:
             text.size(r["peak_bytes"]),
         ]
         for side in sides
-        for r in side.analysis.stage_memory.iter_rows(named=True)
+        for r in side.analysis.stage_memory.sort(
+            "allocated_bytes", "peak_bytes", descending=True, maintain_order=True
+        ).iter_rows(named=True)
         if r["allocations"] or r["frees"] or r["peak_bytes"]
     ]
     of_stage = ["variant", "device", "kind", "stage", "allocations", "frees", "allocated", "peak while open"]

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
+from zlib import crc32
 
 import polars as pl
 
 from ...analyze.attribution.stages import ITERATION, WINDOW
 from ...analyze.result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE, Analysis
-from .markup import Html, clip, element
+from .markup import LONGEST_NAME, Html, clip, element
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,15 @@ _WORDS: Final = {
 
 def stage_label(path: str) -> str:
     """A stage path as a heading."""
-    return _WORDS.get(path) or clip(path.removeprefix("iteration/")) or "(unnamed)"
+    return _WORDS.get(path) or clipped(path.removeprefix("iteration/")) or "(unnamed)"
+
+
+def clipped(path: str, longest: int = LONGEST_NAME) -> str:
+    """A stage path in at most `longest` characters; a longer one ends in a checksum, so that no two read the same."""
+    if len(path) <= longest:
+        return path
+    mark = f" ·{crc32(path.encode(errors='replace')):08x}"
+    return clip(path, longest - len(mark)) + mark
 
 
 def iterations(side: Side) -> int:

@@ -19,9 +19,9 @@ from ...analyze.comparison.waterfall import Layout, Term, Waterfall, by_stage, l
 from ...analyze.result import IDLE, NONE, ORPHAN, OUTSIDE
 from . import text
 from .bars import HEIGHT
-from .markup import Html, clip, element
+from .markup import Html, element
 from .palette import colour
-from .sides import Side, caution
+from .sides import Side, caution, clipped
 from .tables import folded, section, table
 
 SHOWN = 12
@@ -34,7 +34,7 @@ def waterfall_section(sides: Sequence[Side]) -> Html | None:
     """The section; null for a single side, and where a side has no device time to compare."""
     if len(sides) < 2 or any(side.analysis.windows.is_empty() for side in sides):
         return None
-    plan = layout([account(side.analysis, side.name) for side in sides])
+    plan = layout([account(side.analysis, side.name, exact=not side.analysis.choices.fold) for side in sides])
     steps = [waterfall(plan, i, i + 1) for i in range(len(sides) - 1)]
     whole = waterfall(plan, 0, len(sides) - 1)
     terms = over_devices(whole.terms)
@@ -158,7 +158,7 @@ def _label(term: Term) -> str:
 
 
 def _stage(key: str) -> str:
-    return _WORDS.get(key) or clip(key, 60) or "(unnamed)"
+    return _WORDS.get(key) or clipped(key, 80) or "(unnamed)"
 
 
 def _gain(found: Waterfall, difference: int) -> str:

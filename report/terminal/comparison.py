@@ -8,6 +8,7 @@ from typing import Final
 
 from ...analyze.comparison.changes import Change, launch_count, rest
 from ...analyze.comparison.waterfall import Term, Waterfall, by_stage, over_devices
+from ...analyze.naming.kernels import short_names
 from ...analyze.words import duration, joules, ms, percent, shorten, size
 from ...expectations.comparing.compare import Compared, Comparison
 from ...expectations.comparing.notes import turned, unsure
@@ -200,10 +201,11 @@ def _print_kernels(c: Comparison, top: int) -> None:
         return
     count = {s: sum(k.status == s for k in c.kernels) for s in ("removed", "added", "changed", "same")}
     shown, others = _cut(c.kernels, top)
+    short = short_names(k.name for k in c.kernels)
     lines = [*shown, *([rest(others)] if others else []), replace(rest(c.kernels), name="total")]
     rows = [
         (
-            k.name,
+            short.get(k.name, k.name),
             "" if k.status == "rest" else k.status,
             f"{k.base_ops:,}",
             f"{k.opt_ops:,}",

@@ -16,6 +16,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
+from ...analyze.naming.distinct import fitted
 from ...analyze.words import NOTHING, shorten
 from ...traces.content import one_line, printed
 from ..documents.text import json_text
@@ -144,10 +145,11 @@ def _rendered(
         for i, (c, give) in enumerate(zip(columns, gives, strict=True))
     ]
     made = Table(box=None, padding=(0, len(GAP), int(spaced), 0), pad_edge=False, header_style="bold")
+    together = [_Short(texts) for texts in zip(*cells, strict=True)]
     for column, title, length, give in zip(columns, cells[0], widths, gives, strict=True):
         made.add_column(_Cell(title), justify=column.align, no_wrap=not give, width=None if give else length)
     for row in cells[1:]:
-        made.add_row(*[_Cell(text, c.wrap) for c, text in zip(columns, row, strict=True)])
+        made.add_row(*[_Cell(text, c.wrap, short) for c, text, short in zip(columns, row, together, strict=True)])
     needed = sum(least) + len(GAP) * (len(columns) - 1)
     out = io.StringIO()
     coloured = like is not None and like.color_system is not None
@@ -167,12 +169,29 @@ def _text(value: object) -> str:
     return NOTHING if value is None else escape(str(value))
 
 
+class _Short:
+    """The texts of a column in the width that is left for it, different ones differently."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = texts
+        self.known: dict[int, dict[str, str]] = {}
+
+    def __call__(self, text: str, width: int) -> str:
+        if width not in self.known:
+            self.known[width] = fitted(self.texts, width)
+        return self.known[width].get(text, text)
+
+
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """A cell of a rich table: literal text that takes more lines (`wrap`) or loses its middle where the column is narrower."""
+    """A cell of a rich table: literal text that takes more lines (`wrap`) or loses its middle where the column is narrower.
+
+    `short` shortens it beside the other cells of its column.
+    """
 
     text: str
     wrap: bool = False
+    short: Callable[[str, int], str] = shorten
 
     @property
     def least(self) -> int:
@@ -193,7 +212,7 @@ class _Cell:
         if self.wrap:
             yield Text(self.text, justify=options.justify)
             return
-        yield Text(shorten(self.text, options.max_width), justify=options.justify, no_wrap=True, overflow="crop")
+        yield Text(self.short(self.text, options.max_width), justify=options.justify, no_wrap=True, overflow="crop")
 
 
 def terminal_width() -> int:

@@ -11,6 +11,7 @@ import polars as pl
 
 from ...analyze.accounts.bound import bounds
 from ...analyze.accounts.launches import SMALL_NS
+from ...analyze.naming.kernels import short_names
 from ...analyze.result import Analysis
 from ...analyze.words import duration, ms, percent, shorten, size
 from .console import Column, print_table, say
@@ -25,9 +26,8 @@ CALLS_SHOWN: Final = 3
 
 
 def longest(table: pl.DataFrame, *by: str | pl.Expr) -> pl.DataFrame:
-    """The `ROWS_SHOWN` rows of `table` that have the most of `by`, in their own order."""
-    most = table.with_row_index("row").sort(*by, descending=True, maintain_order=True).head(ROWS_SHOWN)
-    return most.sort("row").drop("row")
+    """The `ROWS_SHOWN` rows of `table` that have the most of `by`, the most first."""
+    return table.sort(*by, descending=True, maintain_order=True).head(ROWS_SHOWN)
 
 
 def print_gap_calls(analysis: Analysis, device: int, start: int) -> None:
@@ -113,8 +113,9 @@ def _print_kernel_counts(row: dict[str, Any]) -> None:
 
 def _print_kernels(analysis: Analysis, device: int) -> None:
     top = analysis.top_kernels.filter((pl.col("device") == device) & pl.col("stage").is_null()).head(KERNELS_SHOWN)
+    short = short_names(analysis.top_kernels["name"].to_list())
     rows = [
-        (row["name"], row["ops"], ms(row["sum_ns"]), duration(row["mean_ns"]), percent(row["share"]))
+        (short[row["name"]], row["ops"], ms(row["sum_ns"]), duration(row["mean_ns"]), percent(row["share"]))
         for row in top.iter_rows(named=True)
     ]
     if rows:
@@ -126,7 +127,7 @@ def _print_counters(analysis: Analysis) -> None:
     """Shares in bytes for memory traffic, means for activity; a figure that is only partly to be believed ends in ``~``."""
     rows = []
     busiest = analysis.counters.group_by("device", "stage", maintain_order=True).agg(pl.col("ns").max())
-    most = longest(busiest, "ns")
+    most = longest(busiest, pl.col("stage").is_null(), "ns")  # the window before its stages
     for device, stage in most.select("device", "stage").iter_rows():
         here = (pl.col("device") == device) & pl.col("stage").eq_missing(pl.lit(stage))
         found = {row["metric"]: row for row in analysis.counters.filter(here).iter_rows(named=True)}
@@ -155,11 +156,12 @@ def _counter(row: dict[str, Any] | None) -> str | None:
 
 def _print_collectives(analysis: Analysis) -> None:
     rows = []
+    short = short_names(analysis.collectives["name"].to_list())
     for row in longest(analysis.collectives, "sum_ns").iter_rows(named=True):
         waits = (ms(row["comm_wait_ns"]), ms(row["comm_ns"])) if row["paired"] else (None, None)
         rows.append(
             (
-                shorten(row["name"], 34),
+                short[row["name"]],
                 row["stage"],
                 row["device"],
                 row["ops"],

@@ -33,6 +33,7 @@ from aisp_trace.expectations.judging.verdict import STATUSES, Verdict, exit_code
 from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.expectations.model import SOURCE_KINDS, Source
 from aisp_trace.tests.builders.commands import Action, actions
+from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.traces import bundle, calibration, errors, run
 from aisp_trace.traces.model import KINDS, MEMORY_KINDS, STAGE_KINDS
 from aisp_trace.workloads import catalog, interface, runner
@@ -130,8 +131,14 @@ def _printed() -> Iterator[dict[str, Any]]:
         wrong = Path(scratch, "wrong.json")
         wrong.write_text("{}", encoding="utf-8")
         packed = Path(scratch, "packed.tar.gz")
+        numbered = Path(scratch, "numbered.sqlite")
+        export = (
+            NsysExport().range(0, 40, "step 1").range(50, 90, "step 2").call(5, 8, "cudaLaunchKernel", correlationId=1)
+        )
+        export.kernel(10, 20, correlationId=1).write(numbered)
         for words in (
             ("list",),
+            ("analyze", numbered),
             ("analyze", ladder),
             ("analyze", SAMPLES / "h200x2_ddp.sqlite.xz"),
             ("analyze", SAMPLES / "h200x2_handoff.sqlite.xz"),

@@ -1,18 +1,24 @@
 """The command lines whose answers are kept. Each runs in the folder of the recording, so anyone can repeat it by hand.
 
-cd traces/samples && aisp-trace analyze h200x2_ddp.sqlite.xz --attribution thread --json
+cd traces/samples && aisp-trace analyze h200x2_ddp.sqlite.xz --attribution thread --no-fold --json
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from aisp_trace.tests.builders.commands import actions
 from aisp_trace.traces.open import open_trace
 from aisp_trace.traces.run import MANIFEST, load_run
 
 Words = tuple[str, ...]
+
+_FOLDING: Final = frozenset(
+    str(action) for action in actions() if any("--no-fold" in parameter.opts for parameter in action.parser.params)
+)
+"""Commands that fold the names of stages."""
 
 OUT: Final = "OUT"
 """Stands for the file or folder that `export` writes."""
@@ -73,17 +79,27 @@ def sample_calls(path: Path) -> list[Words]:
         usual = ["analyze {}", "compare {}", "check {} --expectations ../../expectations"]
     else:
         usual = ["analyze {}", "analyze {} --attribution thread"]
-    return [tuple(line.format(*[path.name] * 2).split()) for line in (*usual, *_MORE.get(path.name, ()))]
+    lines = [line.format(*[path.name] * 2).split() for line in (*usual, *_MORE.get(path.name, ()))]
+    return [with_recorded_names(words) for words in lines]
+
+
+def with_recorded_names(words: Sequence[str]) -> Words:
+    """The call `words` with ``--no-fold`` where its command has that: an answer is kept of every stage by its own name."""
+    return (*words, *(("--no-fold",) if words[0] in _FOLDING else ()))
 
 
 def first_call(path: Path) -> Words:
     """The call on any recording that decides whether there are more."""
     traced = path.is_file() or any(v.recording for v in load_run(path).manifest.variants)
-    return ("analyze", path.name) if traced else _check(path)
+    return with_recorded_names(("analyze", path.name)) if traced else _check(path)
 
 
 def further_calls(path: Path, document: Mapping[str, Any]) -> Iterator[Words]:
     """More calls on the recording `path`, of which the `document` of its first call shows what there is to choose."""
+    return map(with_recorded_names, _further(path, document))
+
+
+def _further(path: Path, document: Mapping[str, Any]) -> Iterator[Words]:
     if path.is_dir():
         if "traces" in document:
             yield "compare", path.name
