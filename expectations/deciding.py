@@ -87,10 +87,14 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """A broken assumption: `kind` is drift, bimodal or dependence, or a word of who found it; `text` says what was seen."""
+    """A broken assumption: `kind` is drift, bimodal or dependence, or a word of who found it; `text` says what was seen.
+
+    `upwards` says which way a drift goes; null for other kinds.
+    """
 
     kind: str
     text: str
+    upwards: bool | None = None
 
 
 def paired_ratios(
@@ -251,15 +255,18 @@ def matters(concern: Concern, values: Sequence[float], minimum: float | None, ma
     """Whether a doubt about positive `values` could change on which side of the bound they are.
 
     They do not where the nearest round is far enough from the bound, in logarithms, against the range of all rounds (`FAR`): on
-    the right side for two groups, half the range for dependence, the whole of it for drift, since as much movement again
-    would not reach the bound. Where nothing is bounded, as while `accept` measures, every doubt matters.
+    the right side for two groups, half the range for dependence, the whole of it for a drift towards the bound, since as much
+    movement again would not reach it. A drift away from the bound takes what is on the right side further to it. Where nothing
+    is bounded, as while `accept` measures, every doubt matters.
     """
     low, high = log(min(values)), log(max(values))
     edges = [log(end) for end in (minimum, maximum) if end is not None and 0 < end < inf]
-    away = min(
-        (max(low - edge, edge - high) for edge in edges), default=0.0
-    )  # negative: the bound lies among the rounds
-    return away <= FAR[concern.kind] * (high - low)
+    for edge in edges:
+        away = max(low - edge, edge - high)  # negative: the bound lies among the rounds
+        leaves = concern.upwards is not None and concern.upwards == (low > edge)
+        if away <= (0.0 if leaves else FAR[concern.kind]) * (high - low):
+            return True
+    return not edges
 
 
 def split(rounds: Sequence[Sequence[int]]) -> tuple[float, float, float] | None:
@@ -329,7 +336,7 @@ def _drift(values: Sequence[float]) -> Concern | None:
     change = late / early - 1
     if abs(change) <= DRIFT_FLOOR or trend_p_value(values) > DRIFT_P:
         return None
-    return Concern("drift", f"the rounds drift by {change:+.1%} from their first half to their second")
+    return Concern("drift", f"the rounds drift by {change:+.1%} from their first half to their second", change > 0)
 
 
 def _bimodality(values: Sequence[float]) -> Concern | None:

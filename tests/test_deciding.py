@@ -21,10 +21,12 @@ from aisp_trace.expectations.deciding import (
     DECIDING,
     WRONG_AT,
     Sample,
+    concerns,
     decide,
     detectable,
     error_of,
     log_spread,
+    matters,
     median_interval,
     rounds_needed,
     split,
@@ -196,3 +198,30 @@ def test_goals_are_the_ratio_claims_of_this_machine(tmp_path: Path, monkeypatch:
 def test_what_does_not_go_together_is_refused(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["capture", "--profile", "none", "--device", "cpu", *args]) == 2
     assert words in capsys.readouterr().err
+
+
+# --- drifts --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "doubted"),
+    [
+        (None, 101.0, False),  # away from the only bound: each further round lies deeper inside
+        (80.0, None, True),  # towards it, and half a range away
+        (80.0, 101.0, True),
+        (60.0, None, False),  # towards it, and more than the whole range away
+        (None, 95.0, True),  # among the rounds
+        (None, None, True),  # as while `accept` measures
+    ],
+)
+def test_a_drift_is_doubted_where_it_leads_to_the_bound(
+    minimum: float | None, maximum: float | None, doubted: bool
+) -> None:
+    """Iterations of 96 ms that become faster by 1 ms a round, seen on a host whose pageable copies did."""
+    values = [96.0 - i for i in range(12)]
+    (drift,) = [c for c in concerns(values) if c.kind == "drift"]
+    assert drift.upwards is False
+    assert matters(drift, values, minimum, maximum) is doubted
+    (turned,) = [c for c in concerns([1000 / v for v in values]) if c.kind == "drift"]
+    ends = [None if end is None else 1000 / end for end in (maximum, minimum)]
+    assert matters(turned, [1000 / v for v in values], *ends) is doubted, "the same of rates"

@@ -121,7 +121,9 @@ def _judge_time(claim: TimeClaim, blank: Verdict, evidence: Evidence) -> Iterato
     blank = replace(blank, statistic=claim.by, sample="rounds")
     yield _sampled(blank, claim.ratio, ratios, evidence, doubts, band=True)
     for name, times in zip(pair, (base, other), strict=True):
-        limit = replace(blank, quantity=f"time of one {evidence.timed} of {name}", unit="ms", variant=name)
+        limit = replace(
+            blank, quantity=f"time of one {evidence.timed} of {name}", unit="ms", variant=name, part="limits"
+        )
         groups = _groups(rounds, (name,))
         yield _sampled(limit, Bound(None, claim.max_ms[name]), time_sample(times), evidence, groups, band=False)
     for name, floor in claim.min_items_per_s.items():
@@ -157,7 +159,7 @@ def _throughput(blank: Verdict, name: str, bound: Bound, rounds: Sequence[RoundT
     """Required items of one iteration over its time, by round. All agree on the work, or it was `invalid`."""
     work = next((a.work for a in evidence.variants[name].answers), evidence.stated.work if evidence.stated else None)
     unit = f"{work.unit}/s" if work else "items/s"
-    verdict = replace(blank, quantity=f"throughput of {name}", unit=unit, variant=name, bound=bound)
+    verdict = replace(blank, quantity=f"throughput of {name}", unit=unit, variant=name, bound=bound, part="limits")
     if work is None or work.items <= 0:
         return replace(verdict, status="inconclusive", reason=f"{name} does not say how many items it processes")
     rates = rate_sample([r.times_ns[name] for r in rounds], work.items)

@@ -32,7 +32,7 @@ class Verdict:
     `statistic` sums up a round's iterations ("mean", "median"; empty where no rounds were judged), and `other_low` and
     `other_high` are the interval by the other one. `detects` is the change that
     nine runs in ten like this one would have decided, as a fraction, and `rounds_for_5` how many rounds 5 % would take.
-    `part` is what a headline tells apart: "speedup" (all that rounds decide) or "mechanism".
+    `part` is what a headline tells apart: "speedup", "limits" (times and throughputs of single variants) or "mechanism".
     `measured_in` are digests of the runs that the bound was measured in, `recorded` the values of the single recordings.
     """
 
@@ -69,7 +69,7 @@ def counts(verdicts: Iterable[Verdict]) -> Mapping[str, int]:
     return {status: found.count(status) for status in STATUSES}
 
 
-PARTS: Final = ("speedup", "mechanism")
+PARTS: Final = ("speedup", "limits", "mechanism")
 
 _GRAVEST: Final = ("missed", "invalid", "inconclusive", "met")
 

@@ -129,6 +129,6 @@ def _untraced(timed: Untraced) -> Json:
         "timed": timed.timed,
         "base_ns": timed.base_ns,
         "opt_ns": timed.opt_ns,
-        "concerns": [asdict(c) for c in timed.concerns],
+        "concerns": [{"kind": c.kind, "text": c.text} for c in timed.concerns],
         "cycles_ratio": timed.cycles,
     }
