@@ -22,7 +22,7 @@ from .answer import ANSWER
 from .compare import differences
 from .folder import PartialRun, begin, load_result, now_utc, portable, reopen
 from .nsys import Recorded
-from .plan import Plan, check_plan, recorder_for, recordings, workload_command
+from .plan import Plan, check_plan, per_round, recorder_for, recordings, workload_command
 from .progress import Progress
 from .recorders import Recorder
 from .rounds import check_exit, run_rounds, source_folder, sources_now
@@ -56,8 +56,8 @@ def resume(
 
 def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[str, int], Progress]) -> Path:
     plan = run.plan
-    per_round = len(plan.variants) if plan.process_per_variant else 1
-    shown = progress(plan.workload, plan.rounds * per_round + (len(recordings(plan)) if recorder is not None else 0))
+    first = plan.looks[0] if plan.looks else plan.rounds
+    shown = progress(plan.workload, first * per_round(plan) + (len(recordings(plan)) if recorder is not None else 0))
     try:
         state = _sources(plan)
         hardware = host.hardware(plan.device)

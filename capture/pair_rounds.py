@@ -19,7 +19,7 @@ from ..traces.run import CommandAnswer, CommandRound, Manifest
 from .answer import ANSWER, ANSWER_VARIABLE, read_answer
 from .folder import PartialRun, now_utc, portable
 from .nsys import Recorded
-from .plan import Plan, answer_file, order, workload_command
+from .plan import Plan, answer_file, order, round_words, workload_command
 from .power import watch
 from .progress import Progress
 from .rounds import Times, check_exit, run_untraced, sources_now, until_decided, untraced_environment
@@ -47,7 +47,7 @@ def run_commands(run: PartialRun, state: Mapping[str, Any], progress: Progress) 
         ]
         return times, sum(r.wall_ns for r in rounds)
 
-    until_decided(plan, once, made, progress.say)
+    until_decided(plan, once, made, progress)
     return rounds
 
 
@@ -120,7 +120,7 @@ def _run_command(run: PartialRun, index: int, name: str, state: Mapping[str, Any
     folder = run.path / "rounds"
     folder.mkdir(exist_ok=True)
     step = f"rounds-{index:02d}-{name}"
-    label = f"round {index + 1}/{plan.rounds}: {name}"
+    label = f"{round_words(plan, index)}: {name}"
     command = workload_command(plan, [name], folder, traced=False)
     kept = run.recall(step, CommandRound, state)
     if kept is not None and kept.command == portable(command, run.path):

@@ -198,6 +198,16 @@ def processes(plan: Plan, index: int) -> list[tuple[str, ...]]:
     return [(name,) for name in ordered] if plan.process_per_variant else [ordered]
 
 
+def per_round(plan: Plan) -> int:
+    """How many processes a round is."""
+    return len(plan.variants) if plan.process_per_variant else 1
+
+
+def round_words(plan: Plan, index: int) -> str:
+    """Round `index` for people: ``round 3/8``, or ``round 3, of at most 40`` where the rounds' number is not settled."""
+    return f"round {index + 1}, of at most {plan.rounds}" if len(plan.looks) > 1 else f"round {index + 1}/{plan.rounds}"
+
+
 def recordings(plan: Plan) -> list[tuple[int, str]]:
     """(number from 0, variant) of each recording in the order they are made: all variants once, then all again."""
     return [(number, name) for number in range(plan.recordings) for name in plan.names]

@@ -49,6 +49,10 @@ class Progress:
         self._total -= 1
         self.say(f"[{self._workload}] {label}: kept from before")
 
+    def more(self, steps: int) -> None:
+        """So many steps more than were expected at first."""
+        self._total += steps
+
     def finish(self) -> None:
         """All steps have ended."""
         self._end_step()

@@ -13,7 +13,7 @@ from ..traces.run import Round
 from .answer import ANSWER_VARIABLE
 from .folder import PartialRun, load_result, now_utc, portable
 from .host import sources_of
-from .plan import Plan, processes, round_file, workload_command
+from .plan import Plan, per_round, processes, round_file, round_words, workload_command
 from .power import watch
 from .processes import Finished, last_line, run_process
 from .progress import Progress, seconds
@@ -36,7 +36,7 @@ def run_rounds(run: PartialRun, state: Mapping[str, Any], progress: Progress) ->
         times = [(r.index, v.name, v.iterations_ns) for r in rounds for v in r.result.variants]
         return times, sum(r.wall_ns for r in rounds)
 
-    until_decided(run.plan, once, made, progress.say)
+    until_decided(run.plan, once, made, progress)
     return rounds
 
 
@@ -45,7 +45,7 @@ Times = Sequence[tuple[int, str, Sequence[int]]]
 
 
 def until_decided(
-    plan: Plan, once: Callable[[int], None], made: Callable[[], tuple[Times, int]], say: Callable[[str], None]
+    plan: Plan, once: Callable[[int], None], made: Callable[[], tuple[Times, int]], progress: Progress
 ) -> None:
     """Run `once` for each round of the plan, up to the first look at which nothing is left to decide or to spend.
 
@@ -57,14 +57,15 @@ def until_decided(
             times, spent = made()
             left = undecided(plan, times)
             if not left:
-                say(f"[{plan.workload}] {done} rounds decide everything")
+                progress.say(f"[{plan.workload}] {done} rounds decide everything")
                 return
             needed = spent / 1e9 / done * look
             told = f"[{plan.workload}] {done} rounds leave undecided: {', '.join(left)}"
             if plan.budget_s is not None and needed > plan.budget_s:
-                say(f"{told}; {look} rounds would take {seconds(needed)}, more than the budget")
+                progress.say(f"{told}; {look} rounds would take {seconds(needed)}, more than the budget")
                 return
-            say(f"{told}; on to {look}")
+            progress.say(f"{told}; on to {look}")
+            progress.more((look - done) * per_round(plan))
         for index in range(done, look):
             once(index)
         done = look
@@ -95,7 +96,7 @@ def _run_round(
     result_file = folder / round_file(plan, index, number)
     command = workload_command(plan, variants, result_file, traced=False)
     step = f"rounds-{result_file.stem}"
-    label = f"round {index + 1}/{plan.rounds}: {', '.join(variants)}"
+    label = f"{round_words(plan, index)}: {', '.join(variants)}"
     kept = run.recall(step, Round, state)
     if kept is not None and kept.command == portable(command, run.path) and result_file.is_file():
         progress.skip(label)

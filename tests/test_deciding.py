@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 
 from aisp_trace.capture import host
 from aisp_trace.capture.plan import Goal
+from aisp_trace.capture.progress import Progress
 from aisp_trace.capture.rounds import Times, until_decided
 from aisp_trace.cli import goals as reading
 from aisp_trace.cli.main import main
@@ -139,10 +141,12 @@ def test_rounds_are_added_until_everything_is_decided(
 ) -> None:
     plan = make_plan(rounds=40, looks=DECIDING, goals=(GOAL,), budget_s=budget_s)
     made: list[int] = []
-    said: list[str] = []
-    until_decided(plan, made.append, lambda: rounds_at(speedups[: len(made)])[1:], said.append)
+    said = io.StringIO()
+    progress = Progress("fake", 12, said)
+    until_decided(plan, made.append, lambda: rounds_at(speedups[: len(made)])[1:], progress)
     assert made == list(range(rounds))
-    assert any(words in line for line in said), said
+    assert words in said.getvalue()
+    assert progress._total == rounds, "the time left is that of the next look, not of the last"
 
 
 def test_a_capture_that_decides_says_at_which_looks_it_may_be_judged(

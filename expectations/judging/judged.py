@@ -78,9 +78,13 @@ def judge_run(
 
 
 def headline_of(judged: Judged) -> str:
-    """`headline`, with the speedup of the ladder's last rung over its baseline as the rounds show it, by the mean."""
+    """`headline`, with the speedup of the ladder's last rung over its baseline: as judged, else by the mean of the rounds."""
     found = _ends(judged.evidence)
-    return headline(judged.verdicts, f"{median(found.ratios):.3g}x" if found else "")
+    if found is None:
+        return headline(judged.verdicts)
+    values = [v.value for v in judged.verdicts if v.part == "speedup" and v.variant == found.last]
+    value = next((one for one in values if one is not None), median(found.ratios))
+    return headline(judged.verdicts, f"{value:.3g}x")
 
 
 @dataclass(frozen=True, slots=True)
