@@ -319,6 +319,13 @@ class OwnEvents(Honest):
         torch.cuda.Event.elapsed_time = lambda *_: 0.001
 
 
+class OwnNorm(Honest):
+    """Makes every error nothing."""
+
+    def prepare(self) -> None:
+        torch.linalg.vector_norm = lambda *_, **__: torch.zeros(())
+
+
 class EmptiesInputs(Honest):
     """Makes the task an easy one."""
 
@@ -352,6 +359,7 @@ CHEATS: dict[type[Honest], str] = {
     Loosened: "sets a tolerance of its own",
     Smaller: "states other required work than its problem: items is 32, not 64",
     OwnClock: "replaced what times are taken with: time.perf_counter_ns",
+    OwnNorm: "replaced what outputs are compared with: torch.linalg.vector_norm",
     OwnEvents: "replaced what times are taken with: Event.elapsed_time",
     EmptiesInputs: "changed the problem's inputs in an iteration",
     ConvertsBefore: "names a buffer that differs from its input in shape or type",

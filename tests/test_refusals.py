@@ -112,7 +112,7 @@ REFUSALS: Final[list[tuple[str, Claim, Evidence, str, int, str]]] = [
     ),
     # Statistics.
     ("interval straddles", time_claim(2.0), evidence(), "inconclusive", 3, "straddles the bound"),
-    ("drift", time_claim(1.98), timed(lambda i, t: t * 0.98**i), "inconclusive", 3, "drift by"),
+    ("drift", time_claim(1.98), timed(lambda i, t: t * 0.98 ** (7 - i)), "inconclusive", 3, "drift by"),
     ("step", time_claim(2.1), timed(lambda i, t: t * (1 if i < 4 else 0.9)), "inconclusive", 3, "two groups"),
     (
         "bimodal clocks",

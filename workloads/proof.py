@@ -81,6 +81,17 @@ _CLOCKS: Final[Sequence[tuple[Any, str, Any]]] = (
 )
 """What times are taken with: bound when this module is imported, and looked at again at the end."""
 
+_COMPARING: Final[Sequence[tuple[Any, str, Any]]] = (
+    (torch.linalg, "vector_norm", torch.linalg.vector_norm),
+    (torch, "equal", torch.equal),
+    (torch, "randint", torch.randint),
+    (random.Random, "sample", random.Random.sample),
+    (os, "urandom", os.urandom),
+    (threading, "enumerate", threading.enumerate),
+    (threading, "get_native_id", threading.get_native_id),
+)
+"""What outputs are compared and iterations are chosen with, bound and looked at like the clocks."""
+
 
 class Witness:
     """What one variant is held to in this process, and what was seen of it. Made before the variant, from the problem alone.
@@ -207,6 +218,9 @@ class Witness:
         changed = [f"{owner.__name__}.{name}" for owner, name, right in _CLOCKS if getattr(owner, name) is not right]
         if changed:
             self.say(f"replaced what times are taken with: {', '.join(changed)}")
+        changed = [f"{owner.__name__}.{name}" for owner, name, right in _COMPARING if getattr(owner, name) is not right]
+        if changed:
+            self.say(f"replaced what outputs are compared with: {', '.join(changed)}")
         if min(self._left_ns) > LEFT_NS:
             self.say(
                 f"left work running on a device: {min(self._left_ns) / 1e6:.1f} ms and more after iterations had ended"
