@@ -166,6 +166,24 @@ def test_a_few_bytes_against_many_stay_within_the_times_of_both() -> None:
     assert why(big, small) == {("less_work", "d2h"): -349_999_965, ("faster", "d2h"): 9_965}
 
 
+def test_lines_name_what_changed_and_sum_up_what_is_small() -> None:
+    base = queue(
+        ("comm", 0, 9000, GEMM), ("h2d", 9000, 9004, COPY), ("d2h", 9004, 9008, COPY), ("compute", 9008, 9208, GEMM)
+    )
+    opt = queue(
+        ("comm", 0, 4500, GEMM), ("h2d", 4500, 4503, COPY), ("d2h", 4503, 4509, COPY), ("compute", 4509, 4709, GEMM)
+    )
+    fall, found = compared(base, opt)
+    assert [(r.difference, r.text) for r in reasons(fall, found)] == [
+        (-4500, "collectives run 2.0x faster, waiting for other ranks included"),
+        (1, "2 smaller reasons"),
+    ]
+    assert [r.text for r in reasons(*compared(BASE, queue(("h2d", 0, 20, {"nbytes": 500}))))] == [
+        "less work in kernels: 2 -> 0 operations",
+        "less work in h2d copies: 1.00 kB -> 500 B",
+    ]
+
+
 def test_names_of_stages_change_nothing() -> None:
     one, other = (
         build(ops=[op("compute", 4, end, 1)], api=[call("cudaLaunchKernel", 1, 2, 1)], ranges=[span(name, 0, 50)])

@@ -52,7 +52,7 @@ def amounts(trace: Trace, windows: pl.DataFrame) -> Amounts:
         found = (
             trace.ops.lazy()
             .filter((pl.col("device") == device) & touching)
-            .group_by(pl.col("kind").cast(pl.String), pl.col("name").cast(pl.String))
+            .group_by("kind", "name")
             .agg(pl.len().alias("n"), inside.sum().alias("ns"), nbytes.sum(), nbytes.is_null().any().alias("unsaid"))
             .collect()
         )

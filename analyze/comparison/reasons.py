@@ -25,7 +25,7 @@ _MINOR: Final = 0.01
 
 _MOST_FAMILIES: Final = 4
 
-_WORK: Final = {"compute": "kernels", "comm": "communication", "memset": "memsets", "copy": "copies"}
+_WORK: Final = {"compute": "kernels", "comm": "collectives", "memset": "memsets", "copy": "copies"}
 _FAMILY: Final = {
     "host": "host code",
     "launch": "launching",
@@ -129,6 +129,8 @@ def _speed(rates: Sequence[Rate], kinds: Sequence[str], difference: int) -> str:
     mine = [r for r in rates if r.kind in kinds]
     base, opt = sum(r.base_common for r in mine), sum(r.opt_common for r in mine)
     word = "faster" if difference < 0 else "slower"
+    if list(kinds) == ["comm"]:
+        word += ", waiting for other ranks included"
     if not base or not opt:
         return f"run {word}"
     times = base / opt if difference < 0 else opt / base
