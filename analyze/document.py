@@ -13,6 +13,7 @@ from typing import Any, Final
 import polars as pl
 
 from .accounts.bound import bounds
+from .findings.find import find
 from .result import Analysis, Choices
 
 SCHEMA: Final = "aisp-trace/analysis/1"
@@ -44,6 +45,7 @@ def trace_document(analysis: Analysis) -> Json:
             "export_schema": meta.export_schema,
         },
         "selection": selection_document(analysis.choices),
+        "findings": [asdict(one) for one in find(analysis)],
         "devices": [_device(rows, row) for row in analysis.devices.iter_rows(named=True)],
         "stages": [_stage(rows, row) for row in analysis.stages.iter_rows(named=True)],
         "ledger": [_ledger(analysis, row) for row in analysis.windows.iter_rows(named=True)],

@@ -173,6 +173,37 @@ def of_manifest(**changes: Any) -> Callable[[World], World]:
     return lambda world: replace(world, manifest=replace(world.manifest, **changes))
 
 
+def on_cpu(world: World) -> World:
+    return of_manifest(hardware=replace(world.manifest.hardware, device="cpu"))(world)
+
+
+def second(world: World) -> World:
+    """`world` as harness 2 timed it, judged by a bound that no harness measured."""
+    by_hand = Source("model", None, "by hand")
+    manifest = replace(world.manifest, harness=2)
+    return replace(world, manifest=manifest, claim=lambda claim: replace(claim, source=by_hand))
+
+
+def proven(change: Callable[[Proof], Proof]) -> Callable[[World], World]:
+    """A run of harness 2 whose answers are proved, with `change` made to the optimized variant's."""
+    proof = Proof(True, None, (1, 2), 0, 0, 0)
+
+    def process(found: Any) -> Any:
+        made = [replace(v, proof=change(proof) if v.name == "optimized" else proof) for v in found.variants]
+        return replace(found, variants=made)
+
+    def broken(world: World) -> World:
+        world = rounds_of(world, lambda made: replace(made, result=process(made.result)), lambda _: True)
+        variants = [
+            replace(v, recording=replace(v.recording, result=process(v.recording.result)))
+            for v in world.manifest.variants
+            if v.recording is not None
+        ]
+        return second(replace(world, manifest=replace(world.manifest, variants=variants)))
+
+    return broken
+
+
 def lifted_clock(world: World) -> World:
     def row(most: str) -> list[dict[str, str]]:
         return [{"index": "0", "clocks_sm": "345 MHz", "clocks_max_sm": most}]
@@ -371,6 +402,78 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
         OBJECTION,
         "timed iterations of optimized is 10 in round 0 and 6 in round 4",
     ),
+    (
+        "answers",
+        "another size",
+        of_manifest(size="default", seed=7),
+        OBJECTION,
+        "the run's seed is 7, and round 0 says 0",
+    ),
+    ("answers", "another device", on_cpu, OBJECTION, "the run's device is cpu, and round 0 says cuda"),
+    (
+        "answers",
+        "more iterations planned",
+        of_manifest(iterations=20),
+        OBJECTION,
+        "the run's number of iterations is 20, and round 0 says 10",
+    ),
+    (
+        "tolerances",
+        "raised in some rounds",
+        results(lambda v: replace(v, output=replace(v.output, tolerance=1.0)), lambda i: i > 3),
+        OBJECTION,
+        "the tolerance of optimized is 1e-05 in round 0 and 1.0 in round 4",
+    ),
+    (
+        "tolerances",
+        "raised in the recording",
+        results(lambda v: replace(v, output=replace(v.output, tolerance=1.0)), lambda i: i == -1),
+        OBJECTION,
+        "the tolerance of optimized is 1e-05 in round 0 and 1.0 in the recording of optimized",
+    ),
+    ("proofs", "removed", lambda world: second(world), OBJECTION, "baseline in round 0 has no proof of its work"),
+    (
+        "proofs",
+        "nothing compared",
+        proven(lambda proof: replace(proof, compared=())),
+        OBJECTION,
+        "has no timed iteration whose outputs were compared",
+    ),
+    (
+        "proofs",
+        "an iteration compared that was not timed",
+        proven(lambda proof: replace(proof, compared=(10,))),
+        OBJECTION,
+        "has no timed iteration whose outputs were compared",
+    ),
+    (
+        "proofs",
+        "inputs that stay in one variant",
+        proven(lambda proof: replace(proof, fresh=False, reuse="the same")),
+        OBJECTION,
+        "inputs were fresh in each iteration of baseline in round 0, and not of optimized in round 0",
+    ),
+    (
+        "spans",
+        "shorter than its iterations",
+        results(lambda v: replace(v, timed_ns=(0, sum(v.iterations_ns) // 2)), lambda i: i == 3),
+        OBJECTION,
+        "optimized in round 3 timed 100.2 ms of iterations in a span of 50.1 ms",
+    ),
+    (
+        "spans",
+        "backwards",
+        results(lambda v: replace(v, timed_ns=(10**9, 0)), lambda i: i == 3),
+        OBJECTION,
+        "in a span of -1000 ms",
+    ),
+    (
+        "spans",
+        "longer than the process",
+        results(lambda v: replace(v, timed_ns=(0, 10**15)), lambda i: i == 3),
+        OBJECTION,
+        "of a process that lasted",
+    ),
     ("rounds", "eight chosen of twelve", only_rounds(0, 2, 3, 5, 7, 8, 10, 11), OBJECTION, "the run has 0, 2, 3, 5, 7"),
     (
         "rounds",
@@ -545,6 +648,10 @@ def test_each_row(good: World, breaks: Callable[[World], World], status: str, wo
     missed = judged(broken, 3.0)[0]
     assert missed.status == "missed", missed.reason
     assert words in missed.reason or status == "unrecorded"
+
+
+def test_a_run_whose_work_is_proved_is_met(good: World) -> None:
+    assert judged(proven(lambda proof: proof)(good), 1.5)[0].status == "met"
 
 
 def test_the_table_the_rows_and_the_cases_are_one_list() -> None:

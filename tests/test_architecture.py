@@ -53,7 +53,7 @@ OFFERED = ("analyze", "capture.stages", "expectations.comparing.api")
 
 ROOMS = {
     "traces": ("nsys", "kineto", "scrub"),
-    "analyze": ("naming", "attribution", "accounts", "comparison"),
+    "analyze": ("naming", "attribution", "accounts", "findings", "comparison"),
     "expectations": ("metrics", "claims", "judging", "accepting", "comparing"),
     "report": ("documents", "page", "terminal", "ci", "export", "results"),
 }

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from aisp_trace.cli.main import main
 from aisp_trace.expectations.deciding import median_interval, ratio_sample
 from aisp_trace.expectations.judging.judged import analyses_of_run, judge_run
 from aisp_trace.traces.run import load_run
@@ -109,6 +110,23 @@ def test_a_wrong_output_or_less_work_in_it_is_refused(tmp_path: Path) -> None:
         assert about_optimized
         assert {v.status for v in about_optimized} == {"invalid"}, change
         assert all(said in v.reason for v in about_optimized), [v.reason for v in about_optimized]
+
+
+@pytest.mark.parametrize("command", ["analyze", "check"])
+def test_the_first_screen_is_what_the_commands_print(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    shown = README.split(f"    $ aisp-trace {command} ", 1)[1].split("\n")
+    printed = []
+    for line in shown[1:]:
+        if line and not line.startswith("    "):
+            break
+        printed.append(line.removeprefix("    "))
+    assert main([command, shown[0]]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(printed) > 3
+    assert [line for line in printed if line not in out] == []
 
 
 def test_the_readmes_python_runs_as_printed() -> None:

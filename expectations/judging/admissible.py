@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any, Final
 
 from ...analyze.result import Analysis
-from ...traces.run import Manifest, Variant, VariantResult
+from ...traces.run import Manifest, ProcessResult, Variant, VariantResult
 from ..metrics.registry import METRICS, greatest
 from ..model import Claim, TimeClaim
 from .commands import PAIR
@@ -48,6 +48,9 @@ synchronisation cost. On H200 the two differed by at most 0.15 ms, and by 3 % (s
 
 RECORDED_FACTOR: Final = 10.0
 """Recording costs up to twice the time of the smallest iterations seen; at ten times another program was recorded."""
+
+SPAN_SLACK: Final = 0.01
+"""GPU events and the host's clock, which time iterations and their span, may differ by this fraction."""
 
 IDLE_SHARE: Final = 0.01
 """A command a hundred times faster than the baseline, start-up included, has most likely done nothing, or failed quietly."""
@@ -276,6 +279,86 @@ def _iterations(asked: Asked) -> Iterator[Finding]:
             counts = [(where, n) for where, n in counts if n]  # commands may time none, or their recording may not
         for found in _unequal(f"the number of timed iterations of {variant.name}", counts):
             yield replace(found, variants=(variant.name,))
+
+
+def _answered(asked: Asked) -> Iterator[Finding]:
+    """Workloads: what each process says that it ran is what the manifest says."""
+    manifest = asked.manifest
+    for where, result in _results(manifest):
+        said = {
+            "workload": (manifest.workload, result.workload),
+            "device": (manifest.hardware.device, result.device),
+            "size": (manifest.size, result.size),
+            "seed": (manifest.seed, result.seed),
+        }
+        counts = {len(v.iterations_ns) for v in result.variants}
+        if manifest.iterations is not None and counts != {manifest.iterations}:
+            said["number of iterations"] = (manifest.iterations, min(counts, default=0))
+        for what, (planned, ran) in said.items():
+            if planned is not None and planned != ran:
+                text = f"the run's {what} is {str(planned)[:80]}, and {where} says {str(ran)[:80]}"
+                yield Finding(OBJECTION, text)
+                return
+
+
+def _tolerances(asked: Asked) -> Iterator[Finding]:
+    for variant in asked.manifest.variants:
+        said = [
+            (where, v.output.tolerance)
+            for where, result in _results(asked.manifest)
+            for v in result.variants
+            if v.name == variant.name
+        ]
+        for found in _unequal(f"the tolerance of {variant.name}", said):
+            yield replace(found, variants=(variant.name,))
+
+
+def _proofs(asked: Asked) -> Iterator[Finding]:
+    """From harness 2 on every answer says how the work was proved; the two that were compared are among those timed."""
+    if asked.manifest.harness < 2 or asked.manifest.source in (COMMAND, PAIR):
+        return
+    reuse: dict[bool, str] = {}
+    recorded = [made.result for variant in asked.manifest.variants for made in variant.recordings]
+    for where, result in _results(asked.manifest):
+        for variant in result.variants:
+            proof = variant.proof
+            timed = range(len(variant.iterations_ns))
+            if proof is None or not proof.compared or not set(proof.compared) <= set(timed):
+                lacking = "no proof of its work" if proof is None else "no timed iteration whose outputs were compared"
+                yield Finding(OBJECTION, f"{variant.name} in {where} has {lacking}", (variant.name,))
+                return
+            if not any(
+                result is made for made in recorded
+            ):  # a recorded process draws once, so that it holds nothing else
+                reuse.setdefault(proof.fresh, f"{variant.name} in {where}")
+    if len(reuse) > 1:
+        yield Finding(OBJECTION, f"inputs were fresh in each iteration of {reuse[True]}, and not of {reuse[False]}")
+
+
+def _spans(asked: Asked) -> Iterator[Finding]:
+    """The timed span of a process holds its iterations, and lies within how long the process lasted."""
+    for made in asked.manifest.rounds:
+        for variant in made.result.variants:
+            span = list(variant.timed_ns)
+            if not span:
+                continue
+            timed, lasted = sum(variant.iterations_ns), span[-1] - span[0] if len(span) == 2 else -1
+            if not timed <= lasted * (1 + SPAN_SLACK) or lasted > made.wall_ns:
+                text = (
+                    f"{variant.name} in round {made.index} timed {timed / 1e6:.4g} ms of iterations in a span of "
+                    f"{lasted / 1e6:.4g} ms, of a process that lasted {made.wall_ns / 1e6:.4g} ms"
+                )
+                yield Finding(OBJECTION, text, (variant.name,))
+                return
+
+
+def _results(manifest: Manifest) -> Iterator[tuple[str, ProcessResult]]:
+    """What each process of a workload answered, with its name."""
+    yield from ((f"round {made.index}", made.result) for made in manifest.rounds)
+    for variant in manifest.variants:
+        for number, recording in enumerate(variant.recordings):
+            if recording.result is not None:
+                yield _recording_of(variant, number), recording.result
 
 
 # --- one run: its plan and its occasion -----------------------------------------------------------------------------------
@@ -609,6 +692,10 @@ RUN_ROWS: Final[Mapping[str, Callable[[Asked], Iterator[Finding]]]] = {
     "sources": _sources,
     "commands": _commands,
     "iterations": _iterations,
+    "answers": _answered,
+    "tolerances": _tolerances,
+    "proofs": _proofs,
+    "spans": _spans,
     "rounds": _rounds,
     "times": _times_in_order,
     "wall time": _wall,

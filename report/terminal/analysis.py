@@ -13,6 +13,7 @@ from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
 from .console import Column, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls
+from .findings import print_findings
 
 LEFT: Final = "left"
 
@@ -28,6 +29,7 @@ def print_analysis(analysis: Analysis) -> None:
     meta = analysis.meta
     title = meta.file if analysis.variant is None else f"{analysis.variant} ({meta.file})"
     say(f"{title}: {meta.recorder} {meta.recorder_version}")
+    print_findings(analysis)
     for row in analysis.devices.iter_rows(named=True):
         _print_device(analysis, row["device"], row["name"])
     if analysis.devices.is_empty():

@@ -1,0 +1,26 @@
+"""All findings of an analysis, ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from ..result import Analysis
+from .finding import Device, Finding, Rule
+from .rules import RULES
+
+
+def find(analysis: Analysis, rules: Sequence[Rule] = RULES) -> tuple[Finding, ...]:
+    """What `rules` find, the costliest first. Of several devices each rule names the one it costs most."""
+    found: dict[str, Finding] = {}
+    for row in analysis.windows.iter_rows(named=True):
+        ledger = analysis.ledger.filter(pl.col("device") == row["device"])
+        device = Device(analysis, row["device"], row["end_ns"] - row["start_ns"], ledger)
+        if device.window_ns <= 0:
+            continue
+        for rule in rules:
+            for one in rule(device):
+                if one.rule not in found or one.share > found[one.rule].share:
+                    found[one.rule] = one
+    return tuple(sorted(found.values(), key=lambda one: (-one.saving_at_most_ns, one.rule)))

@@ -1,0 +1,272 @@
+"""What is slow, said of recordings whose bottleneck is known by construction, and silence where it was removed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aisp_trace.analyze.findings.find import find
+from aisp_trace.analyze.findings.finding import Finding
+from aisp_trace.analyze.findings.rules import RULES
+from aisp_trace.analyze.result import CAUSES, SCHEMAS, Analysis
+from aisp_trace.analyze.sources import Asked, find_source
+from aisp_trace.cli.main import main
+from aisp_trace.tests.judging.build import analysis
+from aisp_trace.traces.model import KINDS
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+SAMPLES: Final = ROOT / "traces" / "samples"
+DECODE: Final = SAMPLES / "h100_pipeline_decode.sqlite.xz"
+HOSTLY: Final = ("host_code", "launch_api", "launch_latency", "earlier_launch", "other_api", "driver_overhead")
+
+
+def opened(file: Path, variant: str | None = None, window: str | None = None) -> Analysis:
+    source = find_source(file)
+    source = source if variant is None else source.only(variant)
+    return next(iter(source.open(Asked(window=window)))).analysis
+
+
+def rules(found: Sequence[Finding]) -> list[str]:
+    return [one.rule for one in found]
+
+
+KNOWN: Final = [
+    # (recording, variant, window, what an engineer would say, where)
+    ("h200_pipeline_sequential", "baseline", None, ["pageable_copies"], "iteration/h2d"),
+    ("h200_pipeline_sequential", "optimized", None, [], None),
+    ("h200_pipeline_sequential", "cuda_graph", None, [], None),
+    ("h200_memory_standard", "baseline", None, ["allocator_stalls"], "iteration/release"),
+    ("h200_memory_standard", "keep_cache", None, [], None),
+    ("h200_memory_standard", "reuse", None, [], None),
+    ("h200_memory_standard", "optimized", None, [], None),
+    ("h200_end_to_end_bandwidth", "batched", None, ["exposed_copies"], "iteration/h2d"),
+    ("h200_end_to_end_bandwidth", "optimized", None, [], None),
+    (DECODE.name, None, "decode/baseline", ["launch_bound"], "decode/baseline/stage:decode"),
+    (DECODE.name, None, "decode/optimized", [], None),
+    (DECODE.name, None, "pipeline_sequential/baseline", ["pageable_copies"], "pipeline_sequential/baseline/stage:d2h"),
+    ("h200x2_ddp.sqlite.xz", None, None, ["host_bound", "slow_iteration"], "iteration/forward"),
+    ("cpu_threads_nsys2022.sqlite.xz", None, None, [], None),
+]
+
+
+@pytest.mark.parametrize(("name", "variant", "window", "said", "stage"), KNOWN)
+def test_recordings_whose_bottleneck_is_known(
+    name: str, variant: str | None, window: str | None, said: list[str], stage: str | None
+) -> None:
+    found = find(opened(SAMPLES / name, variant, window))
+    assert rules(found) == said
+    assert not found or found[0].stage == stage
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "window", "busy", "idle"),
+    [
+        ("h200_pipeline_sequential", "baseline", None, ("h2d", "d2h"), ("copy_api",)),
+        ("h200_memory_standard", "baseline", None, (), ("allocator",)),
+        ("h200_end_to_end_bandwidth", "batched", None, ("h2d", "d2h"), ()),
+        (DECODE.name, None, "decode/baseline", (), HOSTLY),
+    ],
+)
+def test_what_is_saved_at_most_is_a_sum_of_the_ledger(
+    name: str, variant: str | None, window: str | None, busy: Sequence[str], idle: Sequence[str]
+) -> None:
+    shown = opened(SAMPLES / name, variant, window)
+    (found,) = find(shown)
+    cells = shown.ledger.rows(named=True)
+    summed = sum(c["ns"] for c in cells if c["category"] in busy or (c["category"] == "idle" and c["cause"] in idle))
+    length = shown.windows["end_ns"][0] - shown.windows["start_ns"][0]
+    assert found.saving_at_most_ns == summed
+    assert found.share == pytest.approx(summed / length)
+
+
+# --- single rules ---------------------------------------------------------------------------------------------------------
+
+GPU: Final = [(0, "GPU", "gpu", 1_000_000, 500_000, 500_000)]
+
+
+def made(ledger: Mapping[tuple[str, str | None], int], **tables: Sequence[Sequence[object]]) -> Analysis:
+    """One device's window of 1 ms, with these (category, cause) cells in stage `step`, and compute for the rest."""
+    rest = 1_000_000 - sum(ledger.values())
+    cells = [("step", None, category, cause, ns) for (category, cause), ns in ledger.items()]
+    return analysis(
+        ledger=[*cells, ("step", None, "compute", None, rest)],
+        iterations=0,
+        tables={"devices": GPU, **tables},
+    )
+
+
+def kernels(count: int, each_ns: int) -> list[tuple[object, ...]]:
+    return [(0, None, count, count * each_ns, 0, 0, None, 0, 0)]
+
+
+def copies(kind: str, bucket: str, ops: int, ns: int, effective: bool) -> tuple[object, ...]:
+    row = {
+        "device": 0,
+        "kind": kind,
+        "bucket": bucket,
+        "ops": ops,
+        "nbytes": ops * 1000,
+        "sum_ns": ns,
+        "effective": effective,
+    }
+    return tuple(row.get(column) for column in SCHEMAS["bandwidth"])
+
+
+def test_short_kernels_are_launch_bound_and_long_ones_wait_for_the_host() -> None:
+    waiting: dict[tuple[str, str | None], int] = {("idle", "host_code"): 300_000, ("idle", "launch_api"): 100_000}
+    for each, said in ((4_000, "launch_bound"), (40_000, "host_bound")):
+        (found,) = find(made(waiting, kernel_counts=kernels(10, each)))
+        assert (found.rule, found.saving_at_most_ns, found.stage) == (said, 400_000, "step")
+    (found,) = find(made({("idle", "host_code"): 400_000}, kernel_counts=kernels(10, 4_000)))
+    assert found.rule == "host_bound", "short kernels, but launching is not what takes the time"
+
+
+def test_a_host_that_stands_in_for_a_device_is_not_launch_bound() -> None:
+    host = [(0, "CPU", "host", 1_000_000, 500_000, 500_000)]
+    shown = made({("idle", "host_code"): 600_000}, kernel_counts=kernels(10, 4_000))
+    assert find(replace(shown, devices=pl.DataFrame(host, schema=SCHEMAS["devices"], orient="row"))) == ()
+
+
+@pytest.mark.parametrize(
+    ("cell", "said", "least"),
+    [
+        (("idle", "sync"), "synchronising", 50_000),
+        (("idle", "allocator"), "allocator_stalls", 50_000),
+        (("idle", "module_load"), "loading", 50_000),
+        (("comm", None), "exposed_communication", 50_000),
+        (("d2h", None), "exposed_copies", 100_000),
+        (("idle", "host_code"), "host_bound", 100_000),
+    ],
+)
+def test_a_rule_is_silent_below_its_share(cell: tuple[str, str | None], said: str, least: int) -> None:
+    assert rules(find(made({cell: least}))) == [said]
+    assert find(made({cell: least - 1})) == ()
+
+
+def test_small_copies_are_told_instead_of_what_else_they_are() -> None:
+    ledger = {("h2d", None): 200_000, ("idle", "copy_api"): 100_000}
+    for effective in (False, True):
+        many = made(ledger, bandwidth=[copies("h2d", "<4KiB", 500, 200_000, effective)])
+        assert [(f.rule, f.saving_at_most_ns) for f in find(many)] == [("small_copies", 300_000)]
+    few = made(ledger, bandwidth=[copies("h2d", "1-16MiB", 5, 200_000, True)])
+    assert [(f.rule, f.saving_at_most_ns) for f in find(few)] == [("pageable_copies", 300_000)]
+    pinned = made(ledger, bandwidth=[copies("h2d", "1-16MiB", 5, 200_000, False)])
+    assert [(f.rule, f.saving_at_most_ns) for f in find(pinned)] == [("exposed_copies", 200_000)]
+
+
+def test_a_direction_with_both_kinds_of_copies_goes_by_the_longer() -> None:
+    for pageable, said in ((95, ["pageable_copies"]), (85, ["exposed_copies"])):
+        rows = [copies("h2d", "1-16MiB", 1, pageable, True), copies("h2d", "1-16MiB", 1, 100 - pageable, False)]
+        assert rules(find(made({("h2d", None): 300_000}, bandwidth=rows))) == said
+
+
+def test_causes_that_are_not_trusted_are_not_blamed() -> None:
+    shown = made({("idle", "allocator"): 400_000, ("comm", None): 200_000})
+    assert rules(find(shown)) == ["allocator_stalls", "exposed_communication"]
+    distrusted = analysis(
+        ledger=shown.ledger.drop("device").rows(),
+        iterations=0,
+        tables={"devices": GPU},
+        distrust={"causes": ("unavailable", "no launches")},
+    )
+    assert rules(find(distrusted)) == ["exposed_communication"]
+
+
+def test_one_slow_iteration_is_named_with_what_it_has_more_of() -> None:
+    cells: list[tuple[str, int | None, str, str | None, int]]
+    cells = [("step", i, "compute", None, 100) for i in range(8)]
+    cells += [("load", i, "idle", "host_code", 900 if i == 5 else 10) for i in range(8)]
+    shown = analysis(ledger=cells, iterations=8, tables={"devices": GPU, "windows": [(0, 0, 8 * 100 + 70 + 900)]})
+    found = {f.rule: f for f in find(shown)}["slow_iteration"]
+    assert (found.stage, found.saving_at_most_ns) == ("load", 890)
+    assert "iteration 5 takes 1.00 us, the median one 110 ns; idle (host_code) is 890 ns more" in found.evidence
+    assert "--window 'iteration#5'" in found.remedy
+
+
+# --- all of them ----------------------------------------------------------------------------------------------------------
+
+CELLS = st.dictionaries(
+    st.one_of(
+        st.tuples(st.sampled_from([str(k) for k in KINDS]), st.none()),
+        st.tuples(st.just("idle"), st.sampled_from(CAUSES)),
+    ),
+    st.integers(0, 10**6),
+    min_size=1,
+)
+
+
+@given(cells=CELLS, small=st.booleans(), effective=st.booleans(), short=st.booleans(), seed=st.randoms())
+def test_no_cell_is_counted_twice_and_the_order_of_rows_says_nothing(
+    cells: dict[tuple[str, str | None], int], small: bool, effective: bool, short: bool, seed: object
+) -> None:
+    window = max(sum(cells.values()), 1)
+    rows = [("step", None, category, cause, ns) for (category, cause), ns in cells.items()]
+    tables: dict[str, Sequence[Sequence[object]]] = {
+        "devices": GPU,
+        "windows": [(0, 0, window)],
+        "kernel_counts": kernels(10, 4_000 if short else 40_000),
+        "bandwidth": [copies("h2d", "<4KiB" if small else "1-16MiB", 500, 100, effective)],
+    }
+    found = find(analysis(ledger=rows, iterations=0, tables=tables))
+    assert sum(f.saving_at_most_ns for f in found) <= window
+    assert len(set(rules(found))) == len(found)
+    savings = [f.saving_at_most_ns for f in found]
+    assert savings == sorted(savings, reverse=True)
+    assert find(analysis(ledger=rows[::-1], iterations=0, tables=tables)) == found
+
+
+def test_every_rule_fires_somewhere_here_and_is_documented() -> None:
+    text = (ROOT / "docs" / "definitions.md").read_text(encoding="utf-8")
+    names = [rule.__name__ for rule in RULES]
+    assert [f"| `{name}` |" in text for name in names] == [True] * len(names)
+    here = Path(__file__).read_text(encoding="utf-8")
+    assert [name for name in names if here.count(f'"{name}"') == 0] == []
+
+
+def test_of_several_devices_the_one_it_costs_most_is_named() -> None:
+    ledger = [("step", None, "idle", "allocator", 200_000), ("step", None, "compute", None, 800_000)]
+    shown = analysis(ledger=ledger, iterations=0, tables={"devices": GPU})
+    worse = shown.ledger.with_columns(
+        pl.lit(1, pl.Int32).alias("device"),
+        pl.when(pl.col("category") == "idle").then(700_000).otherwise(300_000).alias("ns"),
+    )
+    both = replace(
+        shown,
+        ledger=pl.concat([shown.ledger, worse.cast(shown.ledger.schema)]),
+        windows=pl.concat([shown.windows, shown.windows.with_columns(pl.lit(1, pl.Int32).alias("device"))]),
+    )
+    (found,) = find(both)
+    assert (found.rule, found.device, found.saving_at_most_ns) == ("allocator_stalls", 1, 700_000)
+
+
+# --- the command ----------------------------------------------------------------------------------------------------------
+
+
+def test_analyze_begins_with_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", str(SAMPLES / "h200_pipeline_sequential")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "What is slow, and what it takes of the window:"
+    assert lines[3].startswith("1. Copies through pageable memory: 86.3 % (1.06 s), most of it in iteration/h2d.")
+    assert max(map(len, lines[:8])) <= 80
+
+
+def test_silence_is_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", str(SAMPLES / "h200_pipeline_sequential")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("Nothing stands out: no rule finds a part of this window") == 2, "optimized and cuda_graph"
+
+
+def test_json_has_what_the_terminal_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", str(DECODE), "--window", "decode/baseline", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["traces"][0]["findings"]
+    assert found["rule"] == "launch_bound"
+    assert set(found) == {"rule", "device", "stage", "what", "evidence", "saving_at_most_ns", "share", "remedy"}
+    assert "CUDA graph" in found["remedy"]
