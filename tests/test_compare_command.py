@@ -13,6 +13,7 @@ import pytest
 from rich.cells import cell_len as display_width
 
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.comparison.amounts import amounts
 from aisp_trace.analyze.comparison.changes import kernel_totals
 from aisp_trace.cli import main as cli
 from aisp_trace.expectations.comparing.compare import Choices, assembled
@@ -99,6 +100,8 @@ def sums(document: dict[str, Any]) -> None:
             assert sum(t["difference"] for t in c[part]) == c["difference"], part
             assert all(t["difference"] == t["opt_ns"] * weights[1] - t["base_ns"] * weights[0] for t in c[part]), part
         assert all(k["difference"] == k["opt_ns"] * weights[1] - k["base_ns"] * weights[0] for k in c["kernels"])
+        for part in ("parts", "reasons"):
+            assert sum(p["difference"] for p in c["why"][part]) == c["difference"], part
 
 
 def test_a_run_alone_is_its_optimized_variant_against_its_baseline(compare: Compare, two: Path) -> None:
@@ -173,6 +176,52 @@ def test_json_holds_every_term_and_its_spread(compare: Compare, two: Path) -> No
         "h2d": (5368709120,) * 2,
         "d2h": (5368709120,) * 2,
     }
+
+
+def test_why_it_became_faster_stands_above_the_tables(compare: Compare, two: Path) -> None:
+    out = compare(two)[1]
+    assert out[out.index("why, by mechanism:") :].startswith(
+        "why, by mechanism:\n"
+        "   -778 ms  copies run 4.7x faster\n"
+        "   -202 ms  overlap hides more: 0 ns -> 202 ms\n"
+        "   -128 ms  less idle time: copy calls -76.5 ms, host code -42.5 ms, launching\n"
+        "            -5.54 ms, synchronising -2.89 ms\n"
+        "  -1.07 ms  kernels run 1.01x faster\n"
+        "\nstage "
+    )
+    why = json.loads(compare(two, "--json")[1])["comparisons"][0]["why"]
+    assert why["parts"][0] == {"device": 0, "mechanism": "faster", "of": "h2d", "difference": -532_177_022}
+    assert {p["mechanism"] for p in why["parts"]} == {"faster", "hidden", "idle"}
+    assert [r["kind"] for r in why["rates"]] == ["compute", "h2d", "d2h"]
+    assert all(r["base_work"] == r["opt_work"] and r["base_common"] == r["base_ns"] for r in why["rates"])
+    assert (why["reasons"][0]["text"], why["remarks"]) == ("copies run 4.7x faster", [])
+
+
+def test_one_recording_held_against_itself_is_said_to_be_that(compare: Compare, two: Path) -> None:
+    same = f"{two}:baseline"
+    code, out, _ = compare(same, same)
+    assert code == 0
+    assert "Nothing differs, to the nanosecond: this is one recording compared with itself." in out
+    assert "why, by mechanism" not in out and "%" not in out[out.index("\nstage ") :].split("kernels:")[0]
+    found = json.loads(compare(same, same, "--json")[1])
+    sums(found)
+    assert (found["comparisons"][0]["why"]["parts"], found["comparisons"][0]["why"]["reasons"]) == ([], [])
+
+
+def test_stages_under_other_names_and_terms_that_cancel_are_said_and_no_share_is_shown(compare: Compare) -> None:
+    """The graph replays copies and kernels under one new stage: 245 ms of terms leave 2 ms of difference."""
+    code, out, _ = compare(f"{RUN}:optimized", f"{RUN}:cuda_graph")
+    shown = " ".join(out.split())
+    assert code == 0
+    assert (
+        "The two sides differ by 1.94 ms, which is what remains of terms that move 245 ms in both directions" in shown
+    )
+    assert "No stage is on both sides (3 only in base, 1 only in opt)" in shown
+    assert " -1.46 ms overlap hides more: 202 ms -> 203 ms" in shown
+    stages, terms = (out[out.index(f"\n{head} ") :].split("\n\n")[0] for head in ("stage", "term"))
+    assert "%" not in stages
+    assert not re.search(r"\d\.\d %", terms), "spreads are whole percents, shares have a digit more"
+    sums(json.loads(compare(f"{RUN}:optimized", f"{RUN}:cuda_graph", "--json")[1]))
 
 
 def test_a_ladder_shows_each_rung_and_sums_to_the_total(compare: Compare, tmp_path: Path) -> None:
@@ -347,7 +396,8 @@ def test_a_run_with_one_recording_needs_a_second(compare: Compare, tmp_path: Pat
 
 def side_of(name: str, trace: Trace, **choices: Any) -> Side:
     analysis = analyze(trace, **choices)
-    return Side(name, None, "", analysis, kernel_totals(trace, analysis.windows), None, None)
+    totals = kernel_totals(trace, analysis.windows), amounts(trace, analysis.windows)
+    return Side(name, None, "", analysis, *totals, None, None)
 
 
 def test_other_numbers_of_iterations_are_shown_per_iteration(capsys: pytest.CaptureFixture[str]) -> None:
@@ -364,6 +414,10 @@ def test_other_numbers_of_iterations_are_shown_per_iteration(capsys: pytest.Capt
     assert "device 0: window 20.0 ms -> 6.00 ms, -4.00 ms per iteration" in out
     assert "all times below are per iteration" in out and "traced: 1.67x" in out
     assert "base has 2 and opt 1 iterations, so all differences are per iteration" in " ".join(out.split())
+    assert (
+        "  -2.00 ms  less work in kernels: 2 -> 1 operations\n  -2.00 ms  overlap hides more: 0 ns -> 2.00 ms\n" in out
+    )
+    assert "  +1.00 ms  kernels run 1.50x slower\n  -1.00 ms  less idle time: host code -999 us\n" in out
     assert re.search(r"^total +10\.000 +6\.000 +-4\.000 +100\.0 %$", out, re.MULTILINE)
     assert re.search(r"^h2d +2 +1 +100 MB +50\.0 MB +3\.000 +3\.000 +0\.000$", out, re.MULTILINE)
     assert re.search(r"^gemm +changed +4 +1 +4\.000 +3\.000 +-1\.000$", out, re.MULTILINE)

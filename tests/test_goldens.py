@@ -132,6 +132,7 @@ def test_wording_is_free_and_its_figures_are_not() -> None:
     assert portable(one) == portable(two)
     assert differences(portable(one), portable(other)) == ["reason: figures: 20 40 -> figures: 21 40"]
     assert portable({"reason": "", "why": None}) == {"reason": "", "why": None}
+    assert portable({"why": {"of": "h2d", "text": "2 ms"}}) == {"why": {"of": "h2d", "text": "figures: 2"}}
 
 
 def test_one_nanosecond_is_found(tmp_path: Path) -> None:

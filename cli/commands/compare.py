@@ -51,12 +51,12 @@ def run(
     cache: Cache = True,
     as_json: Json = False,
 ) -> int:
-    """Show where the saved time went, stage by stage.
+    """Show why the second side is faster, and where the saved time went, stage by stage.
 
-    The terms sum exactly to the difference. One run: each variant against the one before it, and the last against the
-    first. Two runs: each variant against its namesake. Two variants or traces: one against the other. One trace with
-    --window A --against B: two of its ranges. Leaves 3 where the two sides did different work, or their ledgers cannot be
-    told.
+    Reasons and terms each sum exactly to the difference. One run: each variant against the one before it, and the last
+    against the first. Two runs: each variant against its namesake. Two variants or traces: one against the other. One
+    trace with --window A --against B: two of its ranges. Leaves 3 where the two sides did different work, or their ledgers
+    cannot be told.
     """
     from ...analyze.sources import Asked, Quick
     from ...expectations.comparing.compare import Choices, compare

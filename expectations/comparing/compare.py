@@ -19,7 +19,9 @@ from typing import Final
 from ...analyze.attribution.selection import chosen_stages
 from ...analyze.attribution.stages import MEASURED, find_stages
 from ...analyze.attribution.window import parse_window, resolve
+from ...analyze.comparison.amounts import Amounts, amounts
 from ...analyze.comparison.changes import Change, KernelTotals, copy_changes, kernel_changes, kernel_totals
+from ...analyze.comparison.mechanisms import Split, split
 from ...analyze.comparison.sides import account
 from ...analyze.comparison.waterfall import Waterfall, layout, waterfall
 from ...analyze.operands import Operand, newest, operand, recorded, single
@@ -57,6 +59,7 @@ class Comparison:
     base: Side
     opt: Side
     waterfall: Waterfall
+    why: Split
     kernels: tuple[Change, ...]
     copies: tuple[Change, ...]
     untraced: Untraced | None
@@ -147,7 +150,7 @@ def _occasions(first: Operand, second: Operand, choices: Choices) -> Compared:
 
 def _sides(given: Operand, names: Sequence[str | None], window: str | None, choices: Choices) -> list[Side]:
     """The recordings `names` of one operand, one by one; the traces themselves are let go."""
-    read: list[tuple[str, Analysis, str, KernelTotals]] = []
+    read: list[tuple[str, Analysis, str, KernelTotals, Amounts]] = []
     for name in names:
         for opened in (given.source if name is None else given.source.only(name)).open(
             replace(choices.asked, window=window), choices.quick
@@ -158,11 +161,12 @@ def _sides(given: Operand, names: Sequence[str | None], window: str | None, choi
                     f"no device did anything in {_where(opened.side, window)}, so there is no time to compare"
                 )
             root = root_path(opened.trace, window, choices)
-            read.append((opened.side, analysis, root, kernel_totals(opened.trace, analysis.windows)))
+            counted = kernel_totals(opened.trace, analysis.windows), amounts(opened.trace, analysis.windows)
+            read.append((opened.side, analysis, root, *counted))
         if name is not None and not any(side == name for side, *_ in read):
             raise InputError(f"{given.text}: variant {name} was not recorded; capture it with --profile minimal")
     run = given.source.run
-    return [Side(name, window, root, analysis, kernels, run, None) for name, analysis, root, kernels in read]
+    return [Side(name, window, root, analysis, kernels, did, run, None) for name, analysis, root, kernels, did in read]
 
 
 def _with_members(sides: Sequence[Side]) -> list[Side]:
@@ -211,6 +215,7 @@ def assembled(mode: str, pairs: Sequence[tuple[str, int, int]], sides: Sequence[
                 base=sides[i],
                 opt=sides[j],
                 waterfall=fall,
+                why=split(fall, sides[i].amounts, sides[j].amounts),
                 kernels=tuple(kernel_changes(sides[i].kernels, sides[j].kernels, fall.weights)),
                 copies=tuple(copy_changes(sides[i].analysis, sides[j].analysis, fall.weights)),
                 untraced=timed,

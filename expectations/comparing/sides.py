@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...analyze.comparison.amounts import Amounts
 from ...analyze.comparison.changes import KernelTotals
 from ...analyze.comparison.sides import whole_iterations
 from ...analyze.result import Analysis
@@ -21,6 +22,7 @@ class Side:
     root: str
     analysis: Analysis
     kernels: KernelTotals
+    amounts: Amounts
     run: Run | None
     member: Member | None
 

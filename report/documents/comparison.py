@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from ...analyze.comparison.changes import large_gaps, launch_count
+from ...analyze.comparison.reasons import reasons, remarks
 from ...analyze.comparison.waterfall import Spread, Term, Waterfall, by_stage
 from ...expectations.comparing.compare import Compared, Comparison
 from ...expectations.comparing.sides import Side
@@ -71,12 +72,22 @@ def _comparison(c: Comparison, base: int, opt: int) -> Json:
         "difference": fall.difference,
         "traced_ratio": fall.ratio,
         "untraced": None if c.untraced is None else _untraced(c.untraced),
+        "why": _why(c),
         "stages": [_stage(t) for t in by_stage(fall.terms)],
         "terms": [_term(fall, t) for t in fall.terms],
         "kernels": [asdict(k) for k in c.kernels],
         "copies": [asdict(k) for k in c.copies],
         "objections": list(c.objections),
         "notes": list(c.notes),
+    }
+
+
+def _why(c: Comparison) -> Json:
+    return {
+        "parts": [asdict(part) for part in c.why.parts],
+        "rates": [asdict(rate) for rate in c.why.rates],
+        "reasons": [asdict(reason) for reason in reasons(c.waterfall, c.why)],
+        "remarks": remarks(c.waterfall),
     }
 
 

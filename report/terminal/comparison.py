@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from ...analyze.comparison.changes import Change, launch_count, rest
+from ...analyze.comparison.reasons import cancels, reasons, remarks, signed
 from ...analyze.comparison.waterfall import Term, Waterfall, by_stage, over_devices
 from ...analyze.naming.kernels import short_names
 from ...analyze.words import duration, joules, ms, percent, shorten, size
@@ -120,6 +121,7 @@ def _print_comparison(c: Comparison, top: int) -> None:
     if c.untraced is not None:
         say(f"untraced: {speed_words(c.untraced)}")
         _print_drawn(c, c.untraced)
+    _print_why(c)
     terms = over_devices(fall.terms)
     _print_stages(fall, by_stage(fall.terms))
     _print_terms(fall, terms, top)
@@ -165,10 +167,23 @@ def _print_windows(fall: Waterfall) -> None:
         say("all times below are per iteration")
 
 
+def _print_why(c: Comparison) -> None:
+    """The difference by mechanism, a line each, and what to know before reading the tables."""
+    fall = c.waterfall
+    lines = [(signed(fall, reason.difference), reason.text) for reason in reasons(fall, c.why)]
+    width = max((len(figure) for figure, _ in lines), default=0)
+    if lines:
+        say()
+        say("why, by mechanism:")
+    for figure, text in lines:
+        say_wrapped(text, f"  {figure:>{width}}  ", " " * (width + 4))
+    for sentence in remarks(fall):
+        say()
+        say_wrapped(f"{sentence[0].upper()}{sentence[1:]}.", rest="")
+
+
 def _signed(fall: Waterfall, difference: int) -> str:
-    ns = fall.layout.ns(difference)
-    per = " per iteration" if fall.layout.per == "iteration" else ""
-    return f"{'+' if ns > 0 else ''}{duration(ns)}{per}"
+    return f"{signed(fall, difference)}{' per iteration' if fall.layout.per == 'iteration' else ''}"
 
 
 def _print_stages(fall: Waterfall, stages: Sequence[Term]) -> None:
@@ -258,8 +273,9 @@ def _row(fall: Waterfall, name: str, term: Term, *what: str) -> tuple[object, ..
 
 
 def _share(fall: Waterfall, difference: int) -> str | None:
-    """Of the whole difference; a term that goes the other way has a negative share, never a negative zero."""
-    return percent(round(difference / fall.difference, 3) or 0.0) if fall.difference else None
+    """Of the whole difference, where that is more than what is left of terms that cancel; a term that goes the other way has a
+    negative share, never a negative zero."""
+    return None if cancels(fall) or not fall.difference else percent(round(difference / fall.difference, 3) or 0.0)
 
 
 def _total(fall: Waterfall, *what: str) -> tuple[object, ...]:

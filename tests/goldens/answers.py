@@ -26,7 +26,7 @@ from .calls import OUT
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
-SENTENCES: Final = frozenset({"reason", "reasons", "text", "notes", "objections", "why"})
+SENTENCES: Final = frozenset({"reason", "reasons", "text", "notes", "objections", "why", "remarks"})
 """Keys whose values are written for people. Their wording is free, so only the figures in them are kept."""
 
 _FIGURE: Final = re.compile(r"\d+(?:[.,]\d+)*")
@@ -71,12 +71,17 @@ def _run(words: Sequence[str], folder: Path) -> tuple[int, str, str]:
 
 def _portable(value: Any, places: Mapping[str, str], sentence: bool = False) -> Any:
     if isinstance(value, dict):
-        return {key: _portable(value[key], places, sentence or key in SENTENCES) for key in sorted(value)}
+        return {key: _portable(value[key], places, sentence or _told(key, value[key])) for key in sorted(value)}
     if isinstance(value, list):
         return [_portable(item, places, sentence) for item in value]
     if isinstance(value, str):
         return " ".join(["figures:", *_FIGURE.findall(value)]) if sentence and value else _placed(value, places)
     return value
+
+
+def _told(key: str, value: Any) -> bool:
+    """Whether a key holds sentences; a `why` that is an object (`compare`) has keys of its own."""
+    return key in SENTENCES and not (key == "why" and isinstance(value, dict))
 
 
 def _placed(text: str, places: Mapping[str, str]) -> str:
