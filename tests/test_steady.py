@@ -274,6 +274,18 @@ def test_the_window_is_the_steady_iterations_only_where_that_is_asked_for() -> N
         analyze(trace([("a", 0, 10)]), window="steady")
 
 
+def test_iterations_far_ahead_of_the_device_are_no_default_window() -> None:
+    """Ten steps are launched within 200; the device works on them until 1000."""
+    launched = [call("cudaLaunchKernel", 20 * i + 2, 20 * i + 4, i + 1) for i in range(10)]
+    kernels = [op("compute", 100 * i + 5, 100 * i + 100, i + 1) for i in range(10)]
+    ranges = [span("step", 20 * i, 20 * i + 20) for i in range(10)]
+    ahead = build(ranges=ranges, ops=kernels, api=launched, devices=[device(0)])
+    analysis = analyze(ahead, seeking=Seeking(as_window=True))
+    assert (analysis.choices.window, window_of(analysis)) == (None, [(5, 1000)])
+    assert analysis.steady is not None
+    assert window_of(analyze(ahead, window="steady")) == [(0, 200)]
+
+
 def test_slices() -> None:
     some = trace([*STEPS, ("a:b", 3, 30)])
     assert window_of(analyze(some, window="step#5:step#6")) == [(500, 700)]

@@ -95,7 +95,9 @@ def attribute(
     calls = Calls.of(trace)
     launches = find_launches(trace, calls, found, host_devices, across=across)
     steady = _steady(trace, found, launches, seeking)
-    is_steady = window == STEADY or (window is None and seeking.as_window and _holds_ops(steady, trace.ops))
+    is_steady = window == STEADY or (
+        window is None and seeking.as_window and _holds_its_ops(steady, found, trace.ops, launches.stage)
+    )
     if is_steady:
         if steady is None:
             raise UsageError(
@@ -152,11 +154,18 @@ def _steady(trace: Trace, found: Stages, launches: Launches, seeking: Seeking) -
     return find_steady(found, launching(found, launches.stage), closed, ops, seeking)
 
 
-def _holds_ops(steady: Steady | None, ops: pl.DataFrame) -> bool:
+def _holds_its_ops(steady: Steady | None, found: Stages, ops: pl.DataFrame, stage: Ints) -> bool:
+    """Whether at least half of the work that was launched in the steady window runs in it. Where the host runs far ahead of the
+    device, the ranges' own times say little of the device's."""
     if steady is None:
         return False
     low, high = steady.window
-    return bool(((ops["start_ns"] < high) & (ops["end_ns"] > low)).any())
+    known = np.flatnonzero(stage >= 0)
+    begun = found.start_ns[stage[known]]
+    mine = known[(begun >= low) & (begun < high)]
+    start, end = ops["start_ns"].to_numpy()[mine], ops["end_ns"].to_numpy()[mine]
+    inside = np.maximum(np.minimum(end, high) - np.maximum(start, low), 0).sum()
+    return bool(inside > 0 and 2 * inside >= (end - start).sum())
 
 
 def _iterations(ops: pl.DataFrame, found: Stages, calls: Calls, launches: Launches) -> Ints:
