@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +18,7 @@ from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.attribution.steady import Seeking
 from aisp_trace.analyze.attribution.window import Offsets, parse_window
 from aisp_trace.analyze.result import Analysis
+from aisp_trace.analyze.sources import Asked, Source
 from aisp_trace.analyze.steady import Instance, Steady, limit
 from aisp_trace.cli.main import main
 from aisp_trace.tests.builders.nsys_export import NsysExport
@@ -25,6 +26,7 @@ from aisp_trace.tests.oracle.build import Row, build, call, device, op, span
 from aisp_trace.traces.errors import UsageError
 from aisp_trace.traces.model import Trace
 from aisp_trace.traces.open import open_trace
+from aisp_trace.traces.run import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "traces" / "samples"
@@ -410,3 +412,13 @@ def test_real_recordings(sample: str, wanted: tuple[str, str, int, int] | None) 
 def test_a_run_of_a_workload_keeps_its_measured_window(capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(printed(capsys, SAMPLES / "h200_end_to_end_bandwidth", "--json"))
     assert {one["selection"]["window"] for one in document["traces"]} == {"measured"}
+
+
+def test_a_run_of_a_command_has_its_steady_iterations() -> None:
+    """The same recording, as if `capture -- CMD` had made it."""
+    run = load_run(SAMPLES / "h200_end_to_end_bandwidth")
+    command = replace(run, manifest=replace(run.manifest, source="command"))
+    chosen = [one.choices.window for one in Source(command, run.path).analyses(Asked(steady=True))]
+    assert chosen and set(chosen) == {"steady"}
+    whole = [one.choices.window for one in Source(command, run.path).analyses(Asked(window="all", steady=True))]
+    assert set(whole) == {None}
