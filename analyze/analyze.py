@@ -12,9 +12,10 @@ from typing import Final
 from ..traces.errors import UsageError
 from ..traces.model import Trace
 from .accounts.peaks import Peaks
-from .attribution.attribute import attribute
+from .attribution.attribute import SEEKING, attribute
 from .attribution.selection import Selection
-from .attribution.window import WindowSpec
+from .attribution.steady import Seeking
+from .attribution.window import STEADY, WindowSpec
 from .result import Analysis, Choices
 from .tables import make_tables
 
@@ -34,10 +35,12 @@ def analyze(
     peaks: Peaks | None = None,
     details: bool = True,
     most_stages: int | None = None,
+    seeking: Seeking = SEEKING,
 ) -> Analysis:
     """All numbers of `trace`; without `details` the tables that `tables` calls details stay empty.
 
-    `window` limits the time: instants ``(start_ns, end_ns)`` or a range by name or path (``measured`` for our own runs).
+    `window` limits the time: instants ``(start_ns, end_ns)``, a range by name or path (``measured`` for our own runs), or
+    ``steady`` iterations, which `seeking` says how to find, and whether they are the window where none is given.
     `attribution` is ``process`` (with the cross-thread rule) or ``thread`` (a range sees only its own thread's launches,
     as ``nsys stats`` does). `domain` chooses the NVTX domain of the stages, `selection` which of its ranges are stages.
     `fold`: siblings whose names differ in numbers alone are one stage (`attribution.folding`).
@@ -56,8 +59,18 @@ def analyze(
         selection=selection,
         fold=fold,
         most=most_stages,
+        seeking=seeking,
     )
     tables = make_tables(a, {"peaks": peaks, "largest_gaps": largest_gaps}, details=details)
     asked = selection or Selection()
-    choices = Choices(attribution, a.found.domain, asked.stages, asked.depth, asked.below, window, a.folded, fold)
-    return Analysis.of(tables, variant=variant, meta=trace.meta, choices=choices)
+    chosen = STEADY if a.is_steady else window
+    choices = Choices(attribution, a.found.domain, asked.stages, asked.depth, asked.below, chosen, a.folded, fold)
+    first = trace.ops["start_ns"].min()
+    return Analysis.of(
+        tables,
+        variant=variant,
+        meta=trace.meta,
+        choices=choices,
+        steady=a.steady,
+        first_op_ns=first if isinstance(first, int) else None,
+    )

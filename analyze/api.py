@@ -30,14 +30,29 @@ def analyze_recording(
     below: str | None = None,
     gaps: int = 20,
     fold: bool = True,
+    iterations: str | None = None,
+    skip: int | None = None,
 ) -> Analysis:
     """All numbers of one recording, as ``aisp-trace analyze`` gives them; the options are the command's.
 
-    `source` is as for `open_recording`, or a `Trace` that is open. `window` is ``1.5ms:20ms`` or a range's name; `below` is
+    `source` is as for `open_recording`, or a `Trace` that is open. `window` is ``1.5ms:20ms``, a range's name or ``all``; by
+    default that of the command, for a bare trace its steady iterations, which `iterations` and `skip` choose. `below` is
     ``--range``, `fold` false is ``--no-fold``. Raises as `open_recording` does, and `UsageError` for an option that means
     nothing here.
     """
-    asked = Asked(window, attribution, domain, gaps, stages, depth, below, fold=fold)
+    asked = Asked(
+        window,
+        attribution,
+        domain,
+        gaps,
+        stages,
+        depth,
+        below,
+        fold=fold,
+        steady=True,
+        iterations=iterations,
+        skip=skip,
+    )
     chosen = Source(None, Path(source.meta.file), trace=source) if isinstance(source, Trace) else _one(source)
     (opened,) = chosen.open(asked)
     return opened.analysis

@@ -13,8 +13,10 @@ from typing import Any, Final
 import polars as pl
 
 from .accounts.bound import bounds
+from .attribution.window import STEADY
 from .findings.find import find
 from .result import Analysis, Choices
+from .steady import Instance, Steady
 
 SCHEMA: Final = "aisp-trace/analysis/1"
 
@@ -45,6 +47,7 @@ def trace_document(analysis: Analysis) -> Json:
             "export_schema": meta.export_schema,
         },
         "selection": selection_document(analysis.choices),
+        "steady": None if analysis.steady is None else _steady(analysis.steady, analysis.choices),
         "findings": [asdict(one) for one in find(analysis)],
         "devices": [_device(rows, row) for row in analysis.devices.iter_rows(named=True)],
         "stages": [_stage(rows, row) for row in analysis.stages.iter_rows(named=True)],
@@ -78,6 +81,29 @@ def selection_document(choices: Choices) -> Json:
         "folded_stages": choices.folded,
         "fold": choices.fold,
     }
+
+
+def _steady(steady: Steady, choices: Choices) -> Json:
+    return {
+        "path": steady.path,
+        "found_by": steady.found_by,
+        "is_window": choices.window == STEADY,
+        "iterations": len(steady.steady),
+        "window": {"start_ns": steady.window[0], "end_ns": steady.window[1]},
+        "median_ns": steady.median_ns,
+        "p90_ns": steady.p90_ns,
+        "slowest": _instance(steady.slowest),
+        "outliers": [_instance(one) for one in steady.outliers],
+        "between_ns": steady.between_ns,
+        "set_aside": [{**_instance(one), "why": steady.why} for one in steady.set_aside],
+        "start_up_ns": steady.start_up_ns,
+        "after_ns": steady.after_ns,
+        "others": [asdict(one) for one in steady.others],
+    }
+
+
+def _instance(one: Instance) -> Json:
+    return {"name": one.name, "start_ns": one.start_ns, "ns": one.ns}
 
 
 class _Rows:

@@ -29,6 +29,7 @@ from ..traces.model import Meta
 from ..traces.output import replacing
 from ..traces.store import cache_home
 from .result import Analysis, Choices
+from .steady import Steady
 
 LEAST_BYTES: Final = 1 << 20
 """Analyses of smaller traces are not kept: reading them again takes no longer than looking them up."""
@@ -36,7 +37,7 @@ LEAST_BYTES: Final = 1 << 20
 MOST_BYTES: Final = 256 << 20
 """The folder holds so much; what was used longest ago goes first."""
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised whenever this layout changes."""
 
 CODE: Final = ("analyze", "traces")
@@ -83,6 +84,8 @@ def save(
         "variant": analysis.variant,
         "meta": asdict(analysis.meta),
         "choices": asdict(analysis.choices),
+        "steady": None if analysis.steady is None else asdict(analysis.steady),
+        "first_op_ns": analysis.first_op_ns,
     }
     try:
         file = _file(trace, asked)
@@ -106,6 +109,8 @@ def _analysis(said: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) -> An
         variant=said["variant"],
         meta=replace(Meta(**meta), tables=tuple(meta["tables"])),
         choices=replace(Choices(**choices), window=tuple(window) if isinstance(window, list) else window),
+        steady=None if said["steady"] is None else Steady.of(said["steady"]),
+        first_op_ns=said["first_op_ns"],
     )
 
 

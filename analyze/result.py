@@ -15,6 +15,7 @@ import polars as pl
 
 from ..traces.content import one_line
 from ..traces.model import KIND_TYPE, MEMORY_TYPE, Meta
+from .steady import Steady
 
 NONE: Final = "(none)"
 """Stage of an op launched while no stage was open."""
@@ -334,7 +335,8 @@ class Choices:
     """What the person who asked chose to analyse; null means no restriction.
 
     `domain` is the NVTX domain whose ranges are stages ("" is the default one), chosen or found. `stages`, `depth` and
-    `below` are those of `selection.Selection`, `window` is a range's name or path, or instants ``(start_ns, end_ns)``.
+    `below` are those of `selection.Selection`, `window` is a range's name or path, instants ``(start_ns, end_ns)``,
+    or ``steady``: the steady iterations.
     `folded` counts the paths that are not among the costliest and were folded (`attribution.bounded`). `fold`: whether
     siblings whose names differ in numbers alone are one stage (`attribution.folding`).
     """
@@ -361,8 +363,9 @@ def joined(parts: Iterable[Mapping[str, pl.DataFrame]], *names: str) -> dict[str
 class Analysis:
     """All numbers of one trace. `variant` is null for a bare trace; `more` are tables that have no field yet.
 
-    `other_names` is the same with names as recorded where these are folded, and the other way round; null where that makes
-    no difference, or nobody asked.
+    `steady` are the iterations that were found, whatever the window; null where there are none. `first_op_ns` is the start of
+    the trace's first op, from which gaps are told. `other_names` is the same with names as recorded where these are folded, and
+    the other way round; null where that makes no difference, or nobody asked.
     """
 
     def __repr__(self) -> str:
@@ -403,6 +406,8 @@ class Analysis:
     stage_memory: pl.DataFrame
     concurrent_allocator: pl.DataFrame
     choices: Choices = Choices()
+    steady: Steady | None = None
+    first_op_ns: int | None = None
     other_names: Analysis | None = None
     more: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 

@@ -26,6 +26,7 @@ from .words import size
 if TYPE_CHECKING:  # imported when a trace has been read, or not at all
     from ..traces.run import Run
     from .attribution.selection import Selection
+    from .attribution.steady import Seeking
     from .attribution.window import WindowSpec
     from .result import Analysis
 
@@ -91,6 +92,8 @@ class Asked:
     and `below`.
 
     `window` is ``1.5ms:20ms`` or a range, null: the window of the variant; `gaps` is how many of a device's largest are kept.
+    `steady`: where a variant has no window of its own, its steady iterations are the window (`attribution.steady`); `iterations`
+    and `skip` say which those are, and make them the window of any variant.
     `most_stages` folds all but the costliest (`attribution.bounded`), null: none. `fold`: numbered siblings are one stage
     (`attribution.folding`); `both_names`: an analysis brings the other one along where that matters, for claims.
     """
@@ -105,6 +108,9 @@ class Asked:
     most_stages: int | None = None
     fold: bool = True
     both_names: bool = False
+    steady: bool = False
+    iterations: str | None = None
+    skip: int | None = None
 
     @property
     def selection(self) -> Selection | None:
@@ -138,11 +144,9 @@ class Source:
         """
         for variant, trace in self.traces(quick):
             from .analyze import analyze
-            from .attribution.window import parse_window
             from .calibrated import peaks_for
 
-            named = asked.window
-            chosen = parse_window(named) if named is not None else self._own_window(variant, trace)
+            chosen, seeking = self._window(asked, variant, trace)
             look = partial(
                 analyze,
                 trace,
@@ -153,9 +157,11 @@ class Source:
                 selection=asked.selection,
                 largest_gaps=asked.gaps,
                 most_stages=asked.most_stages,
+                seeking=seeking,
                 peaks=peaks_for(self.run, trace, Path.cwd(), calibrations),
             )
             analysis = look(fold=asked.fold)
+            _refuse_nothing(asked.window, trace, analysis)
             if asked.both_names and (not asked.fold or analysis.stage_names.height):
                 analysis = replace(analysis, other_names=look(fold=not asked.fold))
             yield Opened(variant, trace, analysis)
@@ -229,11 +235,44 @@ class Source:
             return trace
         return replace(trace, meta=replace(trace.meta, recorder_version=recording.recorder_version))
 
+    def _window(self, asked: Asked, variant: str | None, trace: Trace) -> tuple[WindowSpec, Seeking]:
+        """The window that is asked for, or the variant's own, and how iterations are looked for."""
+        from .attribution.steady import Seeking
+        from .attribution.window import STEADY, Offsets, parse_window
+
+        plain = Seeking(asked.iterations, asked.skip)
+        if asked.window is not None:
+            spec = parse_window(asked.window)
+            return (spec.after(_first_op(trace)) if isinstance(spec, Offsets) else spec), plain
+        if asked.iterations is not None or asked.skip is not None:
+            return STEADY, plain
+        foreign = self.run is None or self.run.manifest.source == "command"
+        return self._own_window(variant, trace), replace(plain, as_window=asked.steady and foreign)
+
     def _own_window(self, variant: str | None, trace: Trace) -> WindowSpec:
         from .attribution.stages import MEASURED
 
         ours = variant is not None and self.run is not None and self.run.manifest.source != "command"
         return MEASURED if ours and (trace.ranges["name"] == MEASURED).any() else None
+
+
+def _first_op(trace: Trace) -> int:
+    if trace.ops.is_empty():
+        raise UsageError(
+            f"{trace.meta.file} holds no device operation to count from; give --window START:END without +, or a range"
+        )
+    return int(trace.ops["start_ns"].to_numpy().min())
+
+
+def _refuse_nothing(window: str | None, trace: Trace, analysis: Analysis) -> None:
+    """Raise `UsageError` where a `window` of the user's own holds none of the operations that there are."""
+    if window is None or trace.ops.is_empty() or not analysis.kinds.is_empty():
+        return
+    first, last = _first_op(trace), int(trace.ops["end_ns"].to_numpy().max())
+    raise UsageError(
+        f"no device operation lies in --window {window[:80]!r}; the operations of {trace.meta.file} run from {first}ns to "
+        f"{last}ns, which is --window +0ns:+{last - first}ns"
+    )
 
 
 def find_source(path: Path | None) -> Source:

@@ -33,8 +33,18 @@ OneRun = Annotated[
 Window = Annotated[
     str | None,
     typer.Option(
-        "--window", metavar="START:END|RANGE", help="account only for this time (1.5ms:20ms), or this range (path#0)"
+        "--window",
+        metavar="START:END|RANGE",
+        help="this time (1.5ms:20ms; +a:+b after the first op), range (path#0), slice (a#1:a#9), all, or steady",
     ),
+]
+Iterations = Annotated[
+    str | None,
+    typer.Option("--iterations", metavar="REGEX", help="ranges whose name matches are the iterations; default: found"),
+]
+Skip = Annotated[
+    int | None,
+    typer.Option("--skip", metavar="N", min=0, help="the first N iterations are warm-up; default: those that are slow"),
 ]
 Attribution = Annotated[
     str,

@@ -371,11 +371,13 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One thread, no recorder, iterations 1 and 2 compared of which 2 is poisoned, and what a cheat replaced put back."""
     monkeypatch.delenv(RECORDER_VARIABLE, raising=False)
     monkeypatch.setattr(random.Random, "sample", lambda self, numbers, count: [1, 2][:count])
+    rest = tuple(one for one in proof._COMPARING if one[0] is not random.Random)
+    monkeypatch.setattr(proof, "_COMPARING", rest)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    for owner, name, right in proof._CLOCKS:
+    for owner, name, right in (*proof._CLOCKS, *rest):
         setattr(owner, name, right)
 
 

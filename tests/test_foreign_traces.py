@@ -526,10 +526,16 @@ def test_a_window_without_operations_does_not_say_that_none_were_recorded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = recording().write(tmp_path / "t.sqlite")
-    assert main(["analyze", str(path), "--window", "500ns:900ns"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "window 400 ns from 500 ns" in shown and "idle: tail 0.000 100.0 %" in shown
-    assert "unavailable: overlap, bandwidth, comm, bytes (the window has no device operations)" in shown
+    found = analyze(open_trace(path), window=(500, 900))
+    assert found.ledger.select("cause", "ns").rows() == [("tail", 400)]
+    said = {metric: reason for metric, level, reason in found.trust.rows() if level == "unavailable"}
+    assert {said[metric] for metric in ("overlap", "bandwidth", "comm", "bytes")} == {
+        "the window has no device operations"
+    }
+    assert main(["analyze", str(path), "--window", "500ns:900ns"]) == 2, (
+        "who asks for it on the command line is told where"
+    )
+    assert "run from 120ns to 260ns, which is --window +0ns:+140ns" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("memory", "words"), [(4, "1 of 3 operations are migrations"), (1, "have no launching call")])

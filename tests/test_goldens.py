@@ -28,6 +28,8 @@ SCRIPT = ROOT / "scripts" / "goldens.py"
 MOST_BYTES = 600_000
 DDP, DECODE = "h200x2_ddp.sqlite.xz", "h100_pipeline_decode.sqlite.xz"
 
+WHOLE = ("--window", "all", "--no-fold")
+
 CALLS = [(sample, words) for sample in store.samples() for words in sample_calls(sample)]
 
 _kept: dict[Path, store.Answers] = {}
@@ -56,7 +58,7 @@ def test_the_answer_is_the_one_that_is_kept(sample: Path, words: Words) -> None:
 @pytest.mark.parametrize("name", [DDP, DECODE])
 def test_compiled_or_not_every_bit_is_the_same(name: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     force(monkeypatch, compiled=compiled)
-    check(store.SAMPLES / name, ("analyze", name, "--no-fold"))
+    check(store.SAMPLES / name, ("analyze", name, *WHOLE))
 
 
 def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -147,7 +149,7 @@ def test_one_nanosecond_is_found(tmp_path: Path) -> None:
         database.execute("UPDATE CUPTI_ACTIVITY_KIND_KERNEL SET end = end + 1 WHERE rowid = ?", (longest,))
     (tmp_path / name).write_bytes(lzma.compress(plain.read_bytes(), preset=0))
     lines = differences(
-        kept(store.SAMPLES / name)["analyze", name, "--no-fold"], answer(("analyze", name, "--no-fold"), tmp_path)
+        kept(store.SAMPLES / name)["analyze", name, *WHOLE], answer(("analyze", name, *WHOLE), tmp_path)
     )
     (busy,) = (
         line for line in lines if line.startswith("document.traces[0].devices, column busy_ns: 1 of 2 rows differ")
@@ -185,9 +187,9 @@ def test_recordings_elsewhere_are_known_by_their_content(tmp_path: Path) -> None
     assert elsewhere(file, "--write", "--traces", folder).returncode == 0
     answers = {name.split()[0]: store.answers_in(found) for name, found in store.read(file).items()}
     assert set(answers) == {"hand_over.sqlite", "broken.json"}
-    assert answers["broken.json"] == {("analyze", "broken.json", "--no-fold"): {"exit_code": 2, "document": None}}
+    assert answers["broken.json"] == {("analyze", "broken.json", *WHOLE): {"exit_code": 2, "document": None}}
     options = {words[2:-1][:1] for words in answers["hand_over.sqlite"]}
-    assert options == {(), ("--attribution",), ("--window",)}
+    assert options == {("--attribution",), ("--window",)}
 
     trace.write_bytes(plain[:96] + b"\1\2\3\4" + plain[100:] + bytes(4096))  # the SQLite that wrote it last
     done = elsewhere(file, "--check", "--traces", folder)
@@ -199,7 +201,9 @@ def test_recordings_elsewhere_are_known_by_their_content(tmp_path: Path) -> None
     ]
     kept_now = json.loads(lzma.decompress(file.read_bytes()))
     (key,) = (key for key in kept_now if key.startswith("hand_over"))
-    kept_now[key]['["analyze", "hand_over.sqlite", "--no-fold"]']["document"]["traces"][0]["devices"][1]["busy_ns"] += 1
+    kept_now[key][json.dumps(["analyze", "hand_over.sqlite", *WHOLE])]["document"]["traces"][0]["devices"][1][
+        "busy_ns"
+    ] += 1
     store.write(file, kept_now)
     done = elsewhere(file, "--check", "--traces", folder, "hand_over")
     assert done.returncode == 1

@@ -8,22 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from ...traces.columns import series
+from ...traces.errors import UsageError
 from ...traces.model import Trace
 from ..intervals import Ints
+from ..steady import Steady
 from .bounded import bounded
 from .host_state import HostStates
 from .launches import Calls, Launches, find_launches
 from .selection import Selected, Selection, below, chosen_stages
 from .stages import OUTSIDE_STAGE, Stages, find_stages, outside
+from .steady import Seeking, find_steady, launching
 from .steps import NOTHING
-from .window import Span, Window, WindowSpec, extent, resolve, spans_of
+from .window import STEADY, Span, Window, WindowSpec, extent, resolve, spans_of
 from .window_ops import WindowOps, window_ops
+
+SEEKING: Final = Seeking()
+"""Iterations are looked for by the rules, and are no window unless asked for."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,8 @@ class Attributed:
     `found` are all ranges of the domain: they settle the window, what lies outside of it (`inside`: which of them belong to a
     window that is a range), and the iterations. `stages` are those that were selected; `shown` (positions) are the ones to
     list, `limits` start and end of the time to list, `recorded` those of all events. `across`: whether the cross-thread rule
-    holds; `folded`: how many paths were folded as less costly. Names in
+    holds; `folded`: how many paths were folded as less costly; `steady`: the iterations that were found, and `is_steady`
+    whether the steady ones are the window. Names in
     `found` are as recorded, in `stages` they may be folded (`folding.folded`).
     """
 
@@ -54,6 +62,8 @@ class Attributed:
     shown: npt.NDArray[np.intp]
     across: bool
     folded: int
+    steady: Steady | None
+    is_steady: bool
 
     def host_states(self) -> HostStates:
         """What each thread was doing; large once asked, so every caller makes its own."""
@@ -72,6 +82,7 @@ def attribute(
     selection: Selection | None = None,
     fold: bool = True,
     most: int | None = None,
+    seeking: Seeking = SEEKING,
 ) -> Attributed:
     """`trace` with its ops attributed; the choices are those of `analyze.analyze`, `most` its `most_stages`.
 
@@ -80,9 +91,20 @@ def attribute(
     recorded = extent(trace)
     host_devices = frozenset(trace.devices.filter(pl.col("type") == "host")["device"].to_list())
     found = find_stages(trace, domain=domain, end_ns=recorded[1])
-    settled = resolve(window, found)
+    settled = Window() if window == STEADY else resolve(window, found)
     calls = Calls.of(trace)
     launches = find_launches(trace, calls, found, host_devices, across=across)
+    steady = _steady(trace, found, launches, seeking)
+    is_steady = window == STEADY or (
+        window is None and seeking.as_window and _holds_its_ops(steady, found, trace.ops, launches.stage)
+    )
+    if is_steady:
+        if steady is None:
+            raise UsageError(
+                f"{trace.meta.file} has no ranges that repeat as iterations; --iterations REGEX says which are, "
+                "--window all takes everything"
+            )
+        settled = Window(instants=steady.window)
     inside = None if settled.roots is None else below(found, settled.roots)
     stages, folded = chosen_stages(found, trace, selection, fold=fold), 0
     if most is not None:
@@ -119,7 +141,31 @@ def attribute(
         shown=_shown(stages, settled, inside, in_window, limits),
         across=across,
         folded=folded,
+        steady=steady,
+        is_steady=is_steady,
     )
+
+
+def _steady(trace: Trace, found: Stages, launches: Launches, seeking: Seeking) -> Steady | None:
+    still_open = trace.ranges.filter(pl.col("end_ns").is_null())["range_id"].to_numpy()
+    first, last = trace.ops["start_ns"].min(), trace.ops["end_ns"].max()
+    ops = (first, last) if isinstance(first, int) and isinstance(last, int) else None
+    closed = ~np.isin(found.range_id, still_open)
+    return find_steady(found, launching(found, launches.stage), closed, ops, seeking)
+
+
+def _holds_its_ops(steady: Steady | None, found: Stages, ops: pl.DataFrame, stage: Ints) -> bool:
+    """Whether at least half of the work that was launched in the steady window runs in it. Where the host runs far ahead of the
+    device, the ranges' own times say little of the device's."""
+    if steady is None:
+        return False
+    low, high = steady.window
+    known = np.flatnonzero(stage >= 0)
+    begun = found.start_ns[stage[known]]
+    mine = known[(begun >= low) & (begun < high)]
+    start, end = ops["start_ns"].to_numpy()[mine], ops["end_ns"].to_numpy()[mine]
+    inside = np.maximum(np.minimum(end, high) - np.maximum(start, low), 0).sum()
+    return bool(inside > 0 and 2 * inside >= (end - start).sum())
 
 
 def _iterations(ops: pl.DataFrame, found: Stages, calls: Calls, launches: Launches) -> Ints:

@@ -1,9 +1,10 @@
 """The time that is accounted for.
 
-Without a window each device is accounted from its first op's start to its last op's end. ``START:END`` gives instants on the
-trace's own clock. A range (``measured``, a stage path, or the third of several instances as ``path#2``, counted in each process
-by itself) gives, per device, ``[range start, max(range end, end of the last op that belongs to it))``: device work outlives the
-range that launched it.
+Without a window (``all``) each device is accounted from its first op's start to its last op's end. ``START:END`` gives
+instants on the trace's own clock, ``+START:+END`` counts from the first op. ``step#5:step#14`` lasts from the start of one
+range to the end of another. ``steady`` are the steady iterations (``steady.py``). A range (``measured``, a stage path, or the
+third of several instances as ``path#2``, counted in each process by itself) gives, per device, ``[range start, max(range end,
+end of the last op that belongs to it))``: device work outlives the range that launched it.
 The window ``measured`` is trimmed to the iterations in it, since opening and closing a recording takes time within it.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -24,7 +26,27 @@ from .folding import ranges_called, without_last_number
 from .stages import ITERATION, MEASURED, Stages, Thread
 
 WindowSpec = tuple[int, int] | str | int | None
-"""Instants, a range by name or path, a range by its `range_id`, or everything."""
+"""Instants, a range by name or path (or `STEADY`, or two as a slice), a range by its `range_id`, or everything."""
+
+WHOLE: Final = "all"
+"""The word for everything. A range of that name is ``all#0``."""
+
+STEADY: Final = "steady"
+"""The word for the steady iterations; likewise."""
+
+WORDED: Final = "write START:END (1.5ms:20ms), +START:+END after the first operation, a range, all or steady"
+
+
+@dataclass(frozen=True, slots=True)
+class Offsets:
+    """Instants counted from the first op of the trace, as gaps are told."""
+
+    start_ns: int
+    end_ns: int
+
+    def after(self, first_ns: int) -> tuple[int, int]:
+        """The instants on the trace's clock."""
+        return first_ns + self.start_ns, first_ns + self.end_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +76,16 @@ class Span:
     owner: Thread | None
 
 
-def parse_window(text: str) -> WindowSpec:
-    """``START:END`` (ns, or with a unit: ``1.5ms:20ms``) as instants, anything else as a range's name."""
-    match = re.fullmatch(r"(-?[\d.]+)(ns|us|ms|s)?:(-?[\d.]+)(ns|us|ms|s)?", text)
+def parse_window(text: str) -> WindowSpec | Offsets:
+    """``START:END`` (ns, or with a unit: ``1.5ms:20ms``) as instants, with ``+`` before both as `Offsets`, ``all`` as null,
+    anything else as a range's name."""
+    if text == WHOLE:
+        return None
+    match = re.fullmatch(r"([-+]?[\d.]+)(ns|us|ms|s)?:([-+]?[\d.]+)(ns|us|ms|s)?", text)
     if not match:
         return text
+    if match[1].startswith("+") != match[3].startswith("+"):
+        raise UsageError(f"--window {text[:80]!r} counts one end from the first operation and one not; {WORDED}")
     unit = {None: 1, "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
     try:
         start, end = (round(float(match[i]) * unit[match[i + 1]]) for i in (1, 3))
@@ -71,7 +98,7 @@ def parse_window(text: str) -> WindowSpec:
         )
     if end <= start:
         raise UsageError(f"--window {text!r} ends before it starts; write START:END with START < END")
-    return start, end
+    return Offsets(start, end) if match[1].startswith("+") else (start, end)
 
 
 def resolve(spec: WindowSpec, stages: Stages) -> Window:
@@ -93,6 +120,8 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
             )
         return Window(roots=found)
     rows, wanted, number = ranges_called(stages, spec)
+    if len(rows) == 0 and (instants := _slice(spec, stages)) is not None:
+        return Window(instants=instants)
     if len(rows) == 0:
         from ...traces.faults import nearest
 
@@ -100,6 +129,28 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
         raise UsageError(
             f"no range is called {wanted!r}{nearest(wanted, known)} (see `aisp-trace analyze` for the paths)"
         )
+    rows = _chosen(rows, wanted, number, stages)
+    return Window(roots=rows, trimmed=spec == MEASURED)
+
+
+def _slice(text: str, stages: Stages) -> tuple[int, int] | None:
+    """From the start of one range to the end of another, ``step#5:step#14``; null if `text` names no two ranges."""
+    for colon in re.finditer(":", text):
+        sides = [ranges_called(stages, part) for part in (text[: colon.start()], text[colon.end() :]) if part]
+        if len(sides) == 2 and all(len(rows) for rows, _, _ in sides):
+            first, last = (_chosen(*side, stages) for side in sides)
+            start, end = int(stages.start_ns[first].min()), int(stages.end_ns[last].max())
+            if end <= start:
+                raise UsageError(f"--window {text[:80]!r} ends before it starts; name the earlier range first")
+            return start, end
+    return None
+
+
+def _chosen(rows: Ints, wanted: str, number: int | None, stages: Stages) -> Ints:
+    """Of the ranges `rows`, called `wanted`, the one that `number` asks for in each process.
+
+    Raises `UsageError` if there is none, or if several of one process are left.
+    """
     if number is not None:
         rows = rows[np.argsort(stages.start_ns[rows], kind="stable")]
         ones = [rows[stages.pid[rows] == pid] for pid in np.unique(stages.pid[rows])]
@@ -112,7 +163,7 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
         raise UsageError(
             f"range {wanted!r} has {len(rows)} instances; choose one, e.g. --window '{without_last_number(wanted)}#0'"
         )
-    return Window(roots=rows, trimmed=spec == MEASURED)
+    return rows
 
 
 def spans_of(window: Window, found: Stages, ops: pl.DataFrame, stage: Ints) -> list[Span]:

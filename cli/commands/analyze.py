@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -9,7 +10,7 @@ import typer
 
 from ...report.terminal.console import print_json, progress
 from ..app import examples, new_app
-from ..options import Attribution, Below, Cache, Depth, Domain, Json, NoFold, Stages, Window
+from ..options import Attribution, Below, Cache, Depth, Domain, Iterations, Json, NoFold, Skip, Stages, Window
 
 MOST_STAGES: Final = 500
 """Stages that are listed by name unless --all asks for more: beyond that nobody reads them, and each costs time."""
@@ -31,6 +32,8 @@ def run(
         typer.Argument(metavar="RUN|TRACE", help="run folders or traces; default: the newest run", show_default=False),
     ] = None,
     window: Window = None,
+    iterations: Iterations = None,
+    skip: Skip = None,
     attribution: Attribution = "process",
     domain: Domain = None,
     stages: Stages = None,
@@ -52,11 +55,15 @@ def run(
     For each trace and each of its stages: where the device's time went (busy by kind, idle by cause), what was launched, which
     copies were hidden under compute, bandwidth per direction, and what the allocator cost. The cells of the ledger add up
     exactly.
+
+    A bare trace, or one of `capture -- CMD`, is accounted for over its steady iterations where they are found: start-up and
+    warm-up are set aside, and `--window all` counts them.
     """
     from ...analyze.sources import Asked, Quick, find_recorded
 
     most = None if every else MOST_STAGES
     asked = Asked(window, attribution, domain, gaps, stages, depth, below, most, not no_fold)
+    asked = replace(asked, steady=True, iterations=iterations, skip=skip)
     given: list[Path] | list[None] = sources or [None]
     quick = Quick(cache, progress)
     analyses = [analysis for source in given for analysis in find_recorded(source).analyses(asked, quick)]

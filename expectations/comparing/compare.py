@@ -18,7 +18,7 @@ from typing import Final
 
 from ...analyze.attribution.selection import chosen_stages
 from ...analyze.attribution.stages import MEASURED, find_stages
-from ...analyze.attribution.window import parse_window, resolve
+from ...analyze.attribution.window import STEADY, parse_window, resolve
 from ...analyze.comparison.amounts import Amounts, amounts
 from ...analyze.comparison.changes import Change, KernelTotals, copy_changes, kernel_changes, kernel_totals
 from ...analyze.comparison.mechanisms import Split, split
@@ -183,9 +183,9 @@ def _with_members(sides: Sequence[Side]) -> list[Side]:
 
 
 def root_path(trace: Trace, window: str | None, choices: Choices) -> str:
-    """The path that stages of `window` are told relative to; ``""`` for instants, for `measured` and for whole traces."""
+    """The path that stages of `window` are told relative to; ``""`` for instants, `measured`, `steady` and whole traces."""
     spec = None if window is None else parse_window(window)
-    if not isinstance(spec, str) or spec == MEASURED:
+    if not isinstance(spec, str) or spec in (MEASURED, STEADY):
         return ""
     found = find_stages(trace, domain=choices.asked.domain, end_ns=0)
     roots = resolve(spec, found).roots

@@ -14,6 +14,7 @@ from ...analyze.words import duration, ms, percent, rate, shorten, size
 from .console import Column, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls
 from .findings import print_findings
+from .steady import steady_sentences
 
 LEFT: Final = "left"
 
@@ -29,6 +30,8 @@ def print_analysis(analysis: Analysis) -> None:
     meta = analysis.meta
     title = meta.file if analysis.variant is None else f"{analysis.variant} ({meta.file})"
     say(f"{title}: {meta.recorder} {meta.recorder_version}")
+    for sentence in steady_sentences(analysis):
+        say_wrapped(sentence)
     print_findings(analysis)
     for row in analysis.devices.iter_rows(named=True):
         _print_device(analysis, row["device"], row["name"])
@@ -94,11 +97,12 @@ def _print_overlap(analysis: Analysis, device: int) -> None:
 
 
 def _print_gaps(analysis: Analysis, device: int, start: int, length: int) -> None:
-    """Only gaps that matter by themselves: above 5 % of the window."""
+    """Only gaps that matter by themselves: above 5 % of the window. They are told from the first op, as `--window` takes them."""
+    origin = start if analysis.first_op_ns is None else analysis.first_op_ns
     large = analysis.gaps.filter((pl.col("device") == device) & (pl.col("ns") > length // 20))
     for gap in large.head(5).iter_rows(named=True):
         say_wrapped(
-            f"one gap of {duration(gap['ns'])} ({percent(gap['ns'] / length)}) at +{duration(gap['start_ns'] - start)}: "
+            f"one gap of {duration(gap['ns'])} ({percent(gap['ns'] / length)}) at +{duration(gap['start_ns'] - origin)}: "
             f"{gap['cause']} in {shorten(gap['stage'], STAGE_WIDTH)}, opened by {gap['opened_by']}"
         )
         print_gap_calls(analysis, device, gap["start_ns"])

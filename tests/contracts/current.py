@@ -141,6 +141,7 @@ def _printed() -> Iterator[dict[str, Any]]:
             ("analyze", numbered),
             ("analyze", ladder),
             ("analyze", SAMPLES / "h200x2_ddp.sqlite.xz"),
+            ("analyze", SAMPLES / "h200x2_ddp.sqlite.xz", "--window", "all"),
             ("analyze", SAMPLES / "h200x2_handoff.sqlite.xz"),
             ("analyze", SAMPLES / "cpu_threads_nsys2022.sqlite.xz"),
             ("analyze", SAMPLES / "h100_pipeline_decode_gpu_metrics_trimmed.sqlite.xz", "--window", "decode/baseline"),

@@ -1,6 +1,6 @@
 """The command lines whose answers are kept. Each runs in the folder of the recording, so anyone can repeat it by hand.
 
-cd traces/samples && aisp-trace analyze h200x2_ddp.sqlite.xz --attribution thread --no-fold --json
+cd traces/samples && aisp-trace analyze h200x2_ddp.sqlite.xz --attribution thread --window all --no-fold --json
 """
 
 from __future__ import annotations
@@ -80,23 +80,25 @@ def sample_calls(path: Path) -> list[Words]:
     else:
         usual = ["analyze {}", "analyze {} --attribution thread"]
     lines = [line.format(*[path.name] * 2).split() for line in (*usual, *_MORE.get(path.name, ()))]
-    return [with_recorded_names(words) for words in lines]
+    return [with_everything(words, bare=path.is_file()) for words in lines]
 
 
-def with_recorded_names(words: Sequence[str]) -> Words:
-    """The call `words` with ``--no-fold`` where its command has that: an answer is kept of every stage by its own name."""
-    return (*words, *(("--no-fold",) if words[0] in _FOLDING else ()))
+def with_everything(words: Sequence[str], *, bare: bool) -> Words:
+    """The call `words` with ``--no-fold`` where its command has that: an answer is kept of every stage by its own name. And of a
+    `bare` trace with ``--window all`` where no window is named: an answer is of all of it, not of its steady iterations."""
+    whole = ("--window", "all") if bare and words[0] == "analyze" and "--window" not in words else ()
+    return (*words, *whole, *(("--no-fold",) if words[0] in _FOLDING else ()))
 
 
 def first_call(path: Path) -> Words:
     """The call on any recording that decides whether there are more."""
     traced = path.is_file() or any(v.recording for v in load_run(path).manifest.variants)
-    return with_recorded_names(("analyze", path.name)) if traced else _check(path)
+    return with_everything(("analyze", path.name), bare=path.is_file()) if traced else _check(path)
 
 
 def further_calls(path: Path, document: Mapping[str, Any]) -> Iterator[Words]:
     """More calls on the recording `path`, of which the `document` of its first call shows what there is to choose."""
-    return map(with_recorded_names, _further(path, document))
+    return (with_everything(words, bare=path.is_file()) for words in _further(path, document))
 
 
 def _further(path: Path, document: Mapping[str, Any]) -> Iterator[Words]:

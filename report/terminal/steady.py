@@ -1,0 +1,73 @@
+"""What the first lines of an analysis say of the iterations: how long they are, and what is not counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ...analyze.attribution.window import STEADY
+from ...analyze.result import Analysis
+from ...analyze.steady import Instance, Steady
+from ...analyze.words import duration, percent, shorten
+
+WIDTH: Final = 40
+"""Columns for a range's name in these sentences."""
+
+WORTH_SAYING: Final = 0.1
+"""Share of the window between iterations from which on it is said: less is how loops are."""
+
+
+def steady_sentences(analysis: Analysis) -> Iterator[str]:
+    """The sentences on the iterations of `analysis`, none where its window is the person's own choice, or the variant's."""
+    steady, window = analysis.steady, analysis.choices.window
+    if window == STEADY and steady is not None:
+        yield f"steady: {_figures(steady)}{_left_out(steady)}"
+        yield from _beside(steady)
+    elif window is None and analysis.variant is None and steady is not None:
+        counted = "; the whole recording is counted, `--window steady` takes them alone" if steady.ops else ""
+        yield f"found: {_figures(steady)}{counted}"
+    elif window is None and analysis.variant is None and not analysis.stages.is_empty():
+        yield "steady: no iterations were found, so the whole recording is counted; --iterations REGEX names their ranges"
+
+
+def _figures(steady: Steady) -> str:
+    many = len(steady.steady)
+    slowest = f"slowest {duration(steady.slowest.ns)}: {_name(steady.slowest)}"
+    called = f"`{shorten(steady.path, WIDTH)}`"
+    if many == 1:
+        return f"1 iteration {called}, {duration(steady.slowest.ns)}"
+    return f"{many:,} iterations {called}, {duration(steady.median_ns)} each (p90 {duration(steady.p90_ns)}, {slowest})"
+
+
+def _left_out(steady: Steady) -> str:
+    """The clause on what `--window all` counts besides."""
+    parts = [f"start-up {duration(steady.start_up_ns)}"] if steady.start_up_ns else []
+    if aside := steady.set_aside:
+        first, last = _name(aside[0]), _name(aside[-1])
+        names = first if len(aside) == 1 else f"{first} to {last}"
+        parts.append(f"{names}, {duration(steady.steady[0].start_ns - aside[0].start_ns)},")
+    parts += [f"{duration(steady.after_ns)} at the end"] if steady.after_ns else []
+    if not parts:
+        return ""
+    listed = parts[0] if len(parts) == 1 else f"{', '.join(p.rstrip(',') for p in parts[:-1])} and {parts[-1]}"
+    return f"; {listed} {'is' if len(parts) == 1 else 'are'} not counted; `--window all` counts {_them(parts)}"
+
+
+def _them(parts: list[str]) -> str:
+    return "it" if len(parts) == 1 else "them"
+
+
+def _beside(steady: Steady) -> Iterator[str]:
+    slow = [one for one in steady.outliers if one != steady.slowest]
+    if slow:
+        yield f"also slow: {', '.join(f'{_name(one)} {duration(one.ns)}' for one in slow[:4])}"
+    length = steady.steady[-1].end_ns - steady.steady[0].start_ns
+    if length and steady.between_ns > WORTH_SAYING * length:
+        yield f"{percent(steady.between_ns / length)} of the window lies between iterations ({duration(steady.between_ns)})"
+    if steady.others:
+        names = ", ".join(f"`{shorten(one.path, WIDTH)}` ({one.instances:,})" for one in steady.others[:3])
+        yield f"other ranges that could be the iterations: {names}; --iterations REGEX takes one"
+
+
+def _name(one: Instance) -> str:
+    return shorten(one.name, WIDTH)

@@ -1,0 +1,424 @@
+"""Which ranges are iterations, which of them are warm-up, and what the steady window holds: every rule with a yes and a no."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.attribution.steady import Seeking
+from aisp_trace.analyze.attribution.window import Offsets, parse_window
+from aisp_trace.analyze.result import Analysis
+from aisp_trace.analyze.sources import Asked, Source
+from aisp_trace.analyze.steady import Instance, Steady, limit
+from aisp_trace.cli.main import main
+from aisp_trace.tests.builders.nsys_export import NsysExport
+from aisp_trace.tests.oracle.build import Row, build, call, device, op, span
+from aisp_trace.traces.errors import UsageError
+from aisp_trace.traces.model import Trace
+from aisp_trace.traces.open import open_trace
+from aisp_trace.traces.run import load_run
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLES = ROOT / "traces" / "samples"
+
+Range = tuple[str, int, int]
+
+
+def trace(ranges: Iterable[Range | Row], ops: Iterable[tuple[int, int]] | None = None) -> Trace:
+    """One thread's ranges, and ops that it launches one unit before they start; by default one in the middle of each range."""
+    rows = [one if isinstance(one, dict) else span(*one) for one in ranges]
+    if ops is None:
+        ops = [
+            ((r["start_ns"] + r["end_ns"]) // 2, r["end_ns"])
+            for r in rows
+            if r["end_ns"] is not None and r["tid"] == 10
+        ]
+    works = sorted(set(ops))
+    calls = [call("cudaLaunchKernel", s - 1, s, n) for n, (s, _) in enumerate(works, 1)]
+    kernels = [op("compute", s, e, n) for n, (s, e) in enumerate(works, 1)]
+    return build(ranges=rows, ops=kernels, api=calls, devices=[device(0)])
+
+
+def loop(name: str, count: int, start: int = 0, each: int = 100, period: int = 100) -> list[Range]:
+    """`count` ranges in a row; ``{}`` in `name` is the number of each."""
+    return [(name.format(i), start + i * period, start + i * period + each) for i in range(count)]
+
+
+def found(some: Trace, pattern: str | None = None, skip: int | None = None) -> Steady | None:
+    return analyze(some, seeking=Seeking(pattern, skip), details=False).steady
+
+
+def told(steady: Steady | None) -> tuple[str, str, int, int] | None:
+    """(path, found by, iterations, of these warm-up)."""
+    return None if steady is None else (steady.path, steady.found_by, len(steady.instances), steady.warm_up)
+
+
+STEPS = loop("step {}", 8)
+PARTS = [
+    (name, 100 * i + a, 100 * i + b)
+    for i in range(8)
+    for name, a, b in (("fw", 2, 30), ("bw", 30, 70), ("step", 70, 98))
+]
+
+TABLE: list[tuple[str, list[Range], tuple[str, str, int, int] | None]] = [
+    ("numbered steps", STEPS, ("step #", "name", 8, 0)),
+    ("all called the same", loop("iteration", 3), ("iteration", "name", 3, 0)),
+    ("torch.profiler's", loop("ProfilerStep#{}", 4), ("ProfilerStep#", "name", 4, 0)),
+    ("case does not matter", loop("Step {}", 2), ("Step #", "name", 2, 0)),
+    ("one is no sequence", [("step 0", 0, 100)], None),
+    ("a name that only holds the word", loop("lr_step {}", 4), None),
+    ("named but a small part: no cover is asked", [("load", 0, 9000), *loop("step {}", 4, 9000)], ("step #", "name", 4, 0)),
+    ("steps of epochs", [(f"epoch {e}", 400 * e, 400 * e + 400) for e in range(2)] + loop("step {}", 8),
+     ("epoch #/step #", "name", 8, 0)),
+    ("the optimizer's step is a part of the batch", loop("batch {}", 8) + PARTS, ("batch #", "repetition", 8, 0)),
+    ("an optimizer's step without any iteration around", loop("step", 8, 80, 20), None),
+    ("outermost of named", STEPS + [(f"iteration {k}", at, at + 25) for at in range(0, 800, 100) for k in range(4)],
+     ("step #", "name", 8, 0)),
+    ("five repeat", loop("batch {}", 5), ("batch #", "repetition", 5, 0)),
+    ("four do not", loop("batch {}", 4), None),
+    ("half covers", [("load", 0, 500), *loop("batch {}", 5, 500)], ("batch #", "repetition", 5, 0)),
+    ("under half does not", [("load", 0, 520), *loop("batch {}", 5, 520)], None),
+    ("outermost of repeated", loop("batch {}", 6) + loop("model", 6, 5, 90), ("batch #", "repetition", 6, 0)),
+    ("inner where the outer is one", [("train", 0, 600), *loop("batch {}", 6)], ("train/batch #", "repetition", 6, 0)),
+    ("train and evaluation apart", [("train", 0, 800), ("eval", 800, 1100), *loop("step {}", 8), *loop("step {}", 3, 800)],
+     ("train/step #", "name", 8, 0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ranges", "wanted"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_which_ranges_are_iterations(ranges: list[Range], wanted: tuple[str, str, int, int] | None) -> None:
+    if wanted is None and ranges[0][0] == "load":  # ops from the first instant on
+        assert told(found(trace(ranges, [(1, 5), (1010, 1020)]))) is None
+    elif ranges[0][0] == "load":
+        assert told(found(trace(ranges, [(1, 5), (ranges[-1][2] - 10, ranges[-1][2])]))) == wanted
+    else:
+        assert told(found(trace(ranges))) == wanted
+
+
+def test_evaluation_is_named_beside_training() -> None:
+    steady = found(trace([("train", 0, 800), ("eval", 800, 1100), *STEPS, *loop("step {}", 3, 800)]))
+    assert steady is not None
+    assert [(o.path, o.instances, o.ns) for o in steady.others] == [("eval/step #", 3, 300)]
+
+
+def test_ranges_that_overlap_themselves_are_no_iterations() -> None:
+    requests = [span(f"request {i}", 50 * i, 50 * i + 100, style="start_end") for i in range(8)]
+    assert found(trace(requests, [(1, 400)])) is None
+
+
+def test_a_thread_that_launches_nothing_is_not_the_loop() -> None:
+    loader = [span(f"load {i}", 100 * i, 100 * i + 99, tid=11) for i in range(8)]
+    steady = found(trace([*loader, *loop("batch {}", 8, 0, 60)]))
+    assert steady is not None and steady.path == "batch #"
+
+
+def test_replicas_share_the_window_and_others_do_not() -> None:
+    """Two threads in step; a third has another number of steps."""
+    second = [span(f"step {i}", 100 * i + 3, 100 * i + 103, tid=11) for i in range(8)]
+    third = [span(f"step {i}", 100 * i, 100 * i + 50, tid=12) for i in range(7)]
+    calls = [call("cudaLaunchKernel", 10 + t, 11 + t, t, tid=t) for t in (10, 11, 12)]
+    kernels = [op("compute", 20 + t, 30 + t, t, stream=t) for t in (10, 11, 12)]
+    steps = [span(*one) for one in STEPS]
+    steady = found(build(ranges=[*steps, *second, *third], ops=kernels, api=calls, devices=[device(0)]))
+    assert steady is not None
+    assert steady.window == (0, 803)
+    assert [o.instances for o in steady.others] == [7]
+
+
+def test_a_range_that_never_ended_is_not_whole() -> None:
+    assert told(found(trace([*STEPS, ("step 8", 800, None)]))) == ("step #", "name", 8, 0)  # type: ignore[list-item]
+
+
+# --- --iterations and --skip
+
+
+def test_an_expression_chooses_and_needs_no_number() -> None:
+    some = trace([*loop("batch {}", 6), *loop("model", 6, 5, 90)])
+    assert told(found(some, "^model$")) == ("batch #/model", "option", 6, 0)
+    assert told(found(some, "batch [01]$")) == ("batch #", "option", 2, 0)
+    assert told(found(some, "batch #")) == ("batch #", "option", 6, 0)  # folded, where no recorded name matches
+
+
+@pytest.mark.parametrize(
+    ("pattern", "skip", "sentence"),
+    [
+        ("nothing", None, "--iterations 'nothing' matches no range"),
+        ("(", None, "is no regular expression"),
+        (None, 8, "--skip 8 leaves none of 8 iterations"),
+        (None, -1, "--skip is -1"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(pattern: str | None, skip: int | None, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence.replace("(", r"\(")):
+        found(trace(STEPS), pattern, skip)
+
+
+# --- warm-up
+
+
+def lasting(*length: int) -> Trace:
+    """Steps of these lengths in a row."""
+    at = [sum(length[:i]) for i in range(len(length) + 1)]
+    return trace([(f"step {i}", at[i], at[i + 1]) for i in range(len(length))])
+
+
+@pytest.mark.parametrize(
+    ("length", "warm_up"),
+    [
+        ((1831, 480, 370, 390), 1),  # at most a third of four
+        ((7300, 900, 410, 412, 409, 411), 2),
+        ((410, 411, 409, 412, 410, 411), 0),
+        ((500, 400, 400, 400, 400, 400), 0),  # a quarter more is no warm-up
+        ((501, 400, 400, 400, 400, 400), 1),
+        ((400, 900, 400, 400, 400, 400), 0),  # only leading ones
+        ((900, 900, 900, 400, 400, 400), 2),
+        ((700, 300, 500, 700, 300, 500, 690, 310, 500), 0),  # uneven, not slow at first
+    ],
+)
+def test_what_is_warm_up(length: Sequence[int], warm_up: int) -> None:
+    steady = found(lasting(*length))
+    assert steady is not None
+    assert steady.warm_up == warm_up
+    assert steady.window == (sum(length[:warm_up]), sum(length))
+
+
+def test_skip_overrides_and_zero_sets_nothing_aside() -> None:
+    some = lasting(7300, 900, 410, 412, 409, 411)
+    assert [told(found(some, skip=n)) for n in (0, 5)] == [("step #", "name", 6, n) for n in (0, 5)]
+
+
+def test_figures() -> None:
+    steady = found(lasting(9000, 100, 110, 90, 100, 400, 100, 100, 100, 100, 120))
+    assert steady is not None and steady.warm_up == 1
+    assert (steady.median_ns, steady.p90_ns, steady.between_ns) == (100.0, 120, 0)
+    assert steady.slowest == Instance("step 5", 9400, 9800)
+    assert steady.outliers == (steady.slowest,)
+    assert limit(np.array([100, 100, 100])) == 125.0
+
+
+# --- properties
+
+
+def facts(steady: Steady | None) -> Any:
+    return (
+        None if steady is None else {**asdict(steady), "instances": [(o.start_ns, o.end_ns) for o in steady.instances]}
+    )
+
+
+@st.composite
+def loops(draw: st.DrawFn) -> list[Range]:
+    """A loop with parts, between other work."""
+    at, out = draw(st.integers(0, 500)), [("setup", 0, 5)]
+    for i in range(draw(st.integers(1, 12))):
+        length = draw(st.integers(10, 300))
+        out += [(f"step {i}", at, at + length), (f"layer {i}", at + 1, at + length // 2)]
+        at += length + draw(st.integers(0, 20))
+    return [*out, ("save", at, at + draw(st.integers(1, 100)))]
+
+
+@settings(max_examples=40, deadline=None)
+@given(loops(), st.randoms(use_true_random=False), st.integers(1, 10**6))
+def test_numbering_row_order_and_streams_change_nothing(ranges: list[Range], rng: Random, first: int) -> None:
+    plain = trace(ranges)
+    wanted = facts(found(plain))
+    renumbered = [(" ".join([n.split()[0], *(str(first + int(d)) for d in n.split()[1:])]), s, e) for n, s, e in ranges]
+    assert facts(found(trace(renumbered))) == wanted
+    shuffled = rng.sample(ranges, len(ranges))
+    assert facts(found(trace(shuffled, plain.ops.select("start_ns", "end_ns").rows()))) == wanted
+    split = [replace_stream(row, rng.randrange(3)) for row in plain.ops.drop("op_id").to_dicts()]
+    rows = {name: plain.table(name).to_dicts() for name in ("api", "devices")}
+    assert facts(found(build(ranges=[span(*r) for r in ranges], ops=split, **rows))) == wanted
+
+
+def replace_stream(row: Row, stream: int) -> Row:
+    return row | {"stream": stream}
+
+
+@settings(max_examples=40, deadline=None)
+@given(loops())
+def test_the_parts_add_up_to_the_time_from_first_to_last_op(ranges: list[Range]) -> None:
+    steady = found(trace(ranges))
+    if steady is None:
+        return
+    assert steady.ops is not None
+    begun, done = steady.instances[0].start_ns, steady.window[1]
+    warm_up = steady.window[0] - begun
+    if steady.ops[0] <= begun and steady.ops[1] >= done:
+        parts = steady.start_up_ns, warm_up, done - steady.window[0], steady.after_ns
+        assert sum(parts) == steady.ops[1] - steady.ops[0]
+    assert 3 * steady.warm_up <= len(steady.instances)
+
+
+# --- the window
+
+
+def window_of(analysis: Analysis) -> list[tuple[int, int]]:
+    return analysis.windows.select("start_ns", "end_ns").rows()
+
+
+def test_the_window_is_the_steady_iterations_only_where_that_is_asked_for() -> None:
+    some = lasting(7300, 900, 410, 412, 409, 411)
+    assert window_of(analyze(some, seeking=Seeking(as_window=True))) == [(8200, 9842)]
+    assert window_of(analyze(some, window="steady")) == [(8200, 9842)]
+    assert window_of(analyze(some)) == [(3650, 9842)]
+    assert window_of(analyze(trace([("a", 0, 10)]), seeking=Seeking(as_window=True))) == [(5, 10)]
+    with pytest.raises(UsageError, match="no ranges that repeat as iterations"):
+        analyze(trace([("a", 0, 10)]), window="steady")
+
+
+def test_iterations_far_ahead_of_the_device_are_no_default_window() -> None:
+    """Ten steps are launched within 200; the device works on them until 1000."""
+    launched = [call("cudaLaunchKernel", 20 * i + 2, 20 * i + 4, i + 1) for i in range(10)]
+    kernels = [op("compute", 100 * i + 5, 100 * i + 100, i + 1) for i in range(10)]
+    ranges = [span("step", 20 * i, 20 * i + 20) for i in range(10)]
+    ahead = build(ranges=ranges, ops=kernels, api=launched, devices=[device(0)])
+    analysis = analyze(ahead, seeking=Seeking(as_window=True))
+    assert (analysis.choices.window, window_of(analysis)) == (None, [(5, 1000)])
+    assert analysis.steady is not None
+    assert window_of(analyze(ahead, window="steady")) == [(0, 200)]
+
+
+def test_slices() -> None:
+    some = trace([*STEPS, ("a:b", 3, 30)])
+    assert window_of(analyze(some, window="step#5:step#6")) == [(500, 700)]
+    assert window_of(analyze(some, window="step 1:step 3")) == [(100, 400)]
+    assert window_of(analyze(some, window="a:b:step 0")) == [(3, 100)]
+    assert window_of(analyze(some, window="a:b"))[0][0] == 3, "a range of that name goes first"
+    with pytest.raises(UsageError, match="name the earlier range first"):
+        analyze(some, window="step 3:step 1")
+    with pytest.raises(UsageError, match="so there is no #9"):
+        analyze(some, window="step#1:step#9")
+    with pytest.raises(UsageError, match="choose one"):
+        analyze(some, window="step #:step 3")
+
+
+def test_words_and_offsets() -> None:
+    assert parse_window("all") is None
+    assert parse_window("steady") == "steady"
+    assert parse_window("+757ms:+1024ms") == Offsets(757_000_000, 1_024_000_000)
+    assert Offsets(5, 9).after(100) == (105, 109)
+    with pytest.raises(UsageError, match="counts one end from the first operation and one not"):
+        parse_window("+1ms:2ms")
+    with pytest.raises(UsageError, match="ends before it starts"):
+        parse_window("+2ms:+1ms")
+
+
+def test_it_survives_json() -> None:
+    steady = found(lasting(7300, 900, 410, 412, 409, 411))
+    assert steady is not None
+    assert Steady.of(json.loads(json.dumps(asdict(steady)))) == steady
+
+
+# --- the command
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Path:
+    """2 s before the first step, a step of 3 s, eight of 100 ms (one of 200), a second at the end."""
+    ms = 10**6
+    export = NsysExport().call(1, 2, "cudaLaunchKernel", correlationId=1).kernel(10, 20, correlationId=1)
+    at = 2000 * ms
+    for i, length in enumerate((3000, 100, 100, 100, 200, 100, 100, 100, 100)):
+        export.range(at, at + length * ms, f"step {i}")
+        export.call(at + 5, at + 9, "cudaLaunchKernel", correlationId=10 + i)
+        export.kernel(at + 20, at + 60 * ms, correlationId=10 + i)
+        at += length * ms
+    export.call(at + 1, at + 2, "cudaLaunchKernel", correlationId=99).kernel(
+        at + 900 * ms, at + 1000 * ms, correlationId=99
+    )
+    return export.write(tmp_path / "training.sqlite")
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    assert main(["analyze", *map(str, words)]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_first_lines_say_what_was_found_and_set_aside(training: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = " ".join(printed(capsys, training).split("\n\n")[0].split())
+    assert said.endswith(
+        "steady: 8 iterations `step #`, 100 ms each (p90 200 ms, slowest 200 ms: step 4); start-up 2.00 s, step 0, 3.00 s "
+        "and 1.00 s at the end are not counted; `--window all` counts them"
+    )
+    whole = printed(capsys, training, "--window", "all")
+    assert "device 0 GPU 0: window 6.90 s from 10 ns" in whole
+    assert "the whole recording is counted" in whole
+    assert "one gap of 2.00 s (29.0 %) at +10 ns" in whole
+    skipped = printed(capsys, training, "--skip", 7)
+    assert "steady: 2 iterations" in skipped and "step 0 to step 6" in " ".join(skipped.split())
+
+
+def test_json_says_it_too(training: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (told_all,) = json.loads(printed(capsys, training, "--window", "all", "--json"))["traces"]
+    (told_steady,) = json.loads(printed(capsys, training, "--json"))["traces"]
+    assert (told_all["selection"]["window"], told_all["steady"].pop("is_window")) == (None, False)
+    assert (told_steady["selection"]["window"], told_steady["steady"].pop("is_window")) == ("steady", True)
+    assert told_all["steady"] == told_steady["steady"]
+    steady = told_steady["steady"]
+    assert steady["window"] == told_steady["ledger"][0]["window"]
+    assert [(one["name"], one["ns"], one["why"]) for one in steady["set_aside"]] == [
+        ("step 0", 3_000_000_000, "slower than the later half")
+    ]
+    assert [one["name"] for one in steady["outliers"]] == ["step 4"]
+
+
+def test_offsets_count_from_the_first_op(training: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (one,) = json.loads(printed(capsys, training, "--window", "+5s:+5.2s", "--json"))["traces"]
+    assert one["ledger"][0]["window"] == {"start_ns": 5_000_000_010, "end_ns": 5_200_000_010}
+
+
+@pytest.mark.parametrize("window", ["1ms:2ms", "+1ms:+2ms"])
+def test_a_window_without_operations_is_an_error(
+    window: str, training: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["analyze", str(training), "--window", window]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert said.err.startswith(f"aisp-trace: no device operation lies in --window '{window}'; the operations of ")
+    offsets = said.err.split()[-1]
+    assert main(["analyze", str(training), "--window", offsets]) == 0, "the remedy works as printed"
+
+
+# --- real recordings
+
+
+@pytest.mark.parametrize(
+    ("sample", "wanted"),
+    [
+        # Two ranks, six iterations; the first two set up NCCL and the allocator.
+        ("h200x2_ddp.sqlite.xz", ("iteration", "name", 6, 2)),
+        # Four handovers between two devices; the first loads modules.
+        ("h200x2_handoff.sqlite.xz", ("iteration", "name", 4, 1)),
+        # Two programs of two variants each: phases, and no loop that covers half of them.
+        ("h100_pipeline_decode.sqlite.xz", None),
+        # No ranges of a program's own.
+        ("h100_pipeline_decode_kineto.json.gz", None),
+    ],
+)
+def test_real_recordings(sample: str, wanted: tuple[str, str, int, int] | None) -> None:
+    assert told(found(open_trace(SAMPLES / sample))) == wanted
+
+
+def test_a_run_of_a_workload_keeps_its_measured_window(capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads(printed(capsys, SAMPLES / "h200_end_to_end_bandwidth", "--json"))
+    assert {one["selection"]["window"] for one in document["traces"]} == {"measured"}
+
+
+def test_a_run_of_a_command_has_its_steady_iterations() -> None:
+    """The same recording, as if `capture -- CMD` had made it."""
+    run = load_run(SAMPLES / "h200_end_to_end_bandwidth")
+    command = replace(run, manifest=replace(run.manifest, source="command"))
+    chosen = [one.choices.window for one in Source(command, run.path).analyses(Asked(steady=True))]
+    assert chosen and set(chosen) == {"steady"}
+    whole = [one.choices.window for one in Source(command, run.path).analyses(Asked(window="all", steady=True))]
+    assert set(whole) == {None}
