@@ -22,7 +22,7 @@ from aisp_trace.traces.store import cache_key, load, save
 from aisp_trace.traces.sums import DAY_AND_A_HALF, MOST, MOST_SPAN, longest_span, summable
 
 INT64 = (1 << 63) - 1
-INSTANTS = ("start_ns", "end_ns")
+INSTANTS = ("start_ns", "end_ns", "first_start_ns")
 LATENCIES = ("min_ns", "p50_ns", "p90_ns", "p99_ns", "max_ns")
 """What may be negative: instants, since a clock may start anywhere, and latencies where a kernel starts before its launch."""
 
