@@ -30,7 +30,7 @@ DEFAULT_ROUNDS: Final = 8
 """The least number of rounds whose minimum and maximum are a 99 % interval of the median (2 * 0.5**8 = 0.8 %)."""
 DEFAULT_TIMEOUT_S: Final = 900.0
 MOST_RECORDINGS: Final = 10
-"""Recordings of a variant: more narrow the interval of a mechanism little, and each costs a process and a trace."""
+"""Recordings of a variant: the tables of quantiles in ``expectations/judging/starts.py`` end here."""
 MOST_TIMED: Final = 4_000_000
 """Times of iterations in one run: 72 MB of the 128 that a manifest may have (``documents.MANIFEST``)."""
 COMMAND_VARIANT: Final = "command"

@@ -215,12 +215,10 @@ class Witness:
 
     def proof(self, times: Sequence[int], prepare_ns: int, reset_ns: int) -> Proof:
         """Everything that was seen, after the last iteration; `times` are those of the timed ones, in ns."""
-        changed = [f"{owner.__name__}.{name}" for owner, name, right in _CLOCKS if getattr(owner, name) is not right]
-        if changed:
-            self.say(f"replaced what times are taken with: {', '.join(changed)}")
-        changed = [f"{owner.__name__}.{name}" for owner, name, right in _COMPARING if getattr(owner, name) is not right]
-        if changed:
-            self.say(f"replaced what outputs are compared with: {', '.join(changed)}")
+        for what, bound in (("times are taken", _CLOCKS), ("outputs are compared", _COMPARING)):
+            changed = [f"{owner.__name__}.{name}" for owner, name, right in bound if getattr(owner, name) is not right]
+            if changed:
+                self.say(f"replaced what {what} with: {', '.join(changed)}")
         if min(self._left_ns) > LEFT_NS:
             self.say(
                 f"left work running on a device: {min(self._left_ns) / 1e6:.1f} ms and more after iterations had ended"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ..result import IDLE, Analysis
+from ..words import percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,10 @@ class Device:
     def share(self, ns: int) -> float:
         """`ns` as a part of the window."""
         return ns / self.window_ns
+
+    def part(self, cells: pl.DataFrame) -> str:
+        """How much of the window these cells take, in words."""
+        return percent(self.share(total(cells)))
 
 
 def total(cells: pl.DataFrame) -> int:

@@ -16,7 +16,7 @@ from typing import Final
 import polars as pl
 
 from ..result import CAUSES
-from ..words import duration, percent, rate, size
+from ..words import duration, rate, size
 from .finding import Device, Finding, Rule, stage_of, total
 
 LEAST: Final = 0.05
@@ -57,7 +57,7 @@ def launch_bound(device: Device) -> Iterator[Finding]:
         return
     evidence = (
         f"{kernels:,} kernels of {duration(kernel_ns / kernels)} on average; the device waits for the next launch "
-        f"{percent(device.share(total(cells)))} of the time"
+        f"{device.part(cells)} of the time"
     )
     yield from _if_costly(
         device,
@@ -78,9 +78,7 @@ def host_bound(device: Device) -> Iterator[Finding]:
     gaps = device.of("gaps")
     synced = gaps.filter(pl.col("opened_by") == "sync").height
     told = f"; {synced} of the {gaps.height} largest gaps begin while the host waits for the device" if synced else ""
-    evidence = (
-        f"the device has nothing queued {percent(device.share(total(cells)))} of the time, while the host works{told}"
-    )
+    evidence = f"the device has nothing queued {device.part(cells)} of the time, while the host works{told}"
     yield from _if_costly(
         device,
         cells,
@@ -133,7 +131,7 @@ def exposed_copies(device: Device) -> Iterator[Finding]:
         return
     cells = device.busy(*(kind for kind in COPIES if kind not in _pageable(device)))
     kinds = ", ".join(sorted(set(cells["category"].to_list())))
-    evidence = f"{kinds} run while nothing computes, {percent(device.share(total(cells)))} of the time"
+    evidence = f"{kinds} run while nothing computes, {device.part(cells)} of the time"
     yield from _if_costly(
         device,
         cells,
@@ -170,7 +168,7 @@ def exposed_communication(device: Device) -> Iterator[Finding]:
     table = device.of("collectives")
     waits = int(table["comm_wait_ns"].sum() or 0)
     waiting = f", and {duration(waits)} of all collectives wait for the last rank to begin" if waits else ""
-    evidence = f"collectives run while nothing computes, {percent(device.share(total(cells)))} of the time{waiting}"
+    evidence = f"collectives run while nothing computes, {device.part(cells)} of the time{waiting}"
     yield from _if_costly(
         device,
         cells,
@@ -186,7 +184,7 @@ def allocator_stalls(device: Device) -> Iterator[Finding]:
     """The device waits while the host allocates or frees memory."""
     cells = device.idle("allocator")
     calls = int(device.analysis.allocator["calls"].sum() or 0)
-    evidence = f"the device waits for allocator calls ({calls:,} in the window) {percent(device.share(total(cells)))} of the time"
+    evidence = f"the device waits for allocator calls ({calls:,} in the window) {device.part(cells)} of the time"
     yield from _if_costly(
         device,
         cells,
@@ -201,9 +199,7 @@ def allocator_stalls(device: Device) -> Iterator[Finding]:
 def loading(device: Device) -> Iterator[Finding]:
     """Kernels are loaded, modules compiled or graphs built inside the window."""
     cells = device.idle(*LOADING)
-    evidence = (
-        f"the device waits while kernels are loaded or graphs built, {percent(device.share(total(cells)))} of the time"
-    )
+    evidence = f"the device waits while kernels are loaded or graphs built, {device.part(cells)} of the time"
     yield from _if_costly(
         device,
         cells,

@@ -26,8 +26,9 @@ def print_findings(analysis: Analysis) -> None:
         say("Nothing stands out: no rule finds a part of this window that is large enough to name.")
         return
     say("What is slow, and what it takes of the window:")
+    several = analysis.windows["device"].n_unique() > 1
     for number, one in enumerate(found[:SHOWN], 1):
-        say_wrapped(_sentence(one, analysis.windows["device"].n_unique() > 1), f"{number}. ", "   ")
+        say_wrapped(_sentence(one, several), f"{number}. ", "   ")
     if len(found) > SHOWN:
         say(f"   and {len(found) - SHOWN} more in --json")
 
