@@ -87,6 +87,7 @@ def _steady(steady: Steady, choices: Choices) -> Json:
     return {
         "path": steady.path,
         "found_by": steady.found_by,
+        "every": steady.every,
         "is_window": choices.window == STEADY,
         "iterations": len(steady.steady),
         "window": {"start_ns": steady.window[0], "end_ns": steady.window[1]},

@@ -25,7 +25,8 @@ SIGMA: Final = 1.4826
 SHOWN: Final = 10
 """Outliers and other sequences that are listed."""
 
-FoundBy = Literal["option", "name", "repetition"]
+FoundBy = Literal["option", "name", "repetition", "kernels"]
+"""By `--iterations`, by what they are called, by a range that repeats, or by kernels that do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Steady:
     """The iterations of a trace in order of time: `warm_up` leading ones are set aside because of `why`, the rest is steady.
 
     `window` holds the steady ones of every thread that runs them; `ops` are the first op's start and the last one's end.
+    `path` is the range's folded path. Found by ``kernels`` it is the one that an iteration begins with, `every` so many ops of
+    its stream, and all times are the device's.
     """
 
     path: str
@@ -66,6 +69,7 @@ class Steady:
     others: tuple[Other, ...]
     window: tuple[int, int]
     ops: tuple[int, int] | None
+    every: int | None = None
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:

@@ -60,7 +60,7 @@ TABLES: Final[Sequence[Table]] = (
     Shared("waits", lambda a, made: awaited(a.trace, a.calls, a.launches, made("lanes"))),
     Table("ledger gaps", lambda a, made: ledger_tables(a, made("waits"), made("largest_gaps"))),
     Table("windows", lambda a, made: window_table(a.spans)),
-    Table("iterations", lambda a, made: iteration_table(a.found, a.limits)),
+    Table("iterations", lambda a, made: iteration_table(a.found, a.steady if a.is_steady else None, a.limits)),
     Table("bandwidth", lambda a, made: with_peaks(bandwidth_table(a.in_window.table), a.trace.devices, made("peaks"))),
     Shared("facts", lambda a, made: facts_of(a)),
     Detail("launches", lambda a, made: launch_table(a.in_window, a.ops, a.calls, a.launches, made("lanes"))),

@@ -40,7 +40,7 @@ Window = Annotated[
 ]
 Iterations = Annotated[
     str | None,
-    typer.Option("--iterations", metavar="REGEX", help="ranges whose name matches are the iterations; default: found"),
+    typer.Option("--iterations", metavar="REGEX", help="iterations: ranges it matches, or kernels they begin with"),
 ]
 Skip = Annotated[
     int | None,

@@ -272,7 +272,7 @@ def test_the_window_is_the_steady_iterations_only_where_that_is_asked_for() -> N
     assert window_of(analyze(some, window="steady")) == [(8200, 9842)]
     assert window_of(analyze(some)) == [(3650, 9842)]
     assert window_of(analyze(trace([("a", 0, 10)]), seeking=Seeking(as_window=True))) == [(5, 10)]
-    with pytest.raises(UsageError, match="no ranges that repeat as iterations"):
+    with pytest.raises(UsageError, match="no ranges or kernels that repeat as iterations"):
         analyze(trace([("a", 0, 10)]), window="steady")
 
 

@@ -24,13 +24,25 @@ from ..attribution.steps import NOTHING
 from ..attribution.window_ops import Rows, WindowOps
 from ..intervals import Cover, Ints, cover, union
 from ..result import SCHEMAS, joined
+from ..steady import Steady
 from .overlap import PAIRS, group_covers
 
 
-def iteration_table(found: Stages, limits: tuple[int, int]) -> pl.DataFrame:
-    """Table ``iterations``: those of `found` (all ranges of the domain) within the `limits`, of the first one's process."""
+def iteration_table(found: Stages, steady: Steady | None, limits: tuple[int, int]) -> pl.DataFrame:
+    """Table ``iterations``: those of `found` (all ranges of the domain) within the `limits`, of the first one's process.
+
+    Those of `steady`, if given, where no range is called so or others were asked for; told by kernels, their host time is null.
+    """
     low, high = limits
     rows = found.named(ITERATION)
+    if steady is not None and (steady.found_by == "option" or len(rows) == 0):
+        known = steady.found_by != "kernels"
+        all_of_them = pl.DataFrame(
+            [(i, one.start_ns, one.end_ns, one.ns if known else None) for i, one in enumerate(steady.instances)],
+            SCHEMAS["iterations"],
+            orient="row",
+        )
+        return all_of_them.filter((pl.col("start_ns") < high) & (pl.col("end_ns") > low))
     rows = rows[(found.start_ns[rows] < high) & (found.end_ns[rows] > low)]
     if len(rows) == 0:
         return pl.DataFrame(schema=SCHEMAS["iterations"])

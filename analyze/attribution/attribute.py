@@ -24,8 +24,8 @@ from .host_state import HostStates
 from .launches import Calls, Launches, find_launches
 from .selection import Selected, Selection, below, chosen_stages
 from .stages import OUTSIDE_STAGE, Stages, find_stages, outside
-from .steady import Seeking, find_steady, launching
-from .steps import NOTHING
+from .steady import Seeking, find_steady, launching, numbered, steady_pattern
+from .steps import NOTHING, innermost
 from .window import STEADY, Span, Window, WindowSpec, extent, resolve, spans_of
 from .window_ops import WindowOps, window_ops
 
@@ -91,17 +91,17 @@ def attribute(
     recorded = extent(trace)
     host_devices = frozenset(trace.devices.filter(pl.col("type") == "host")["device"].to_list())
     found = find_stages(trace, domain=domain, end_ns=recorded[1])
-    settled = Window() if window == STEADY else resolve(window, found)
     calls = Calls.of(trace)
     launches = find_launches(trace, calls, found, host_devices, across=across)
-    steady = _steady(trace, found, launches, seeking)
+    steady, repeated = _steady(trace, found, launches, seeking)
     is_steady = window == STEADY or (
         window is None and seeking.as_window and _holds_its_ops(steady, found, trace.ops, launches.stage)
     )
+    settled = _settled(window, found, steady)
     if is_steady:
         if steady is None:
             raise UsageError(
-                f"{trace.meta.file} has no ranges that repeat as iterations; --iterations REGEX says which are, "
+                f"{trace.meta.file} has no ranges or kernels that repeat as iterations; --iterations REGEX says which are, "
                 "--window all takes everything"
             )
         settled = Window(instants=steady.window)
@@ -112,6 +112,8 @@ def attribute(
         stages, folded = bounded(stages, launches.stage, length, most)
     stage = outside(launches.stage, inside)
     iteration = _iterations(trace.ops, found, calls, launches)
+    if is_steady and steady is not None and (steady.found_by == "option" or not found.iteration_of):
+        iteration = _repeated(trace.ops, found, steady, repeated, calls, launches)
     spans = spans_of(settled, found, trace.ops, stage)
     if isinstance(stages, Selected):
         excluded = stage == OUTSIDE_STAGE
@@ -146,19 +148,34 @@ def attribute(
     )
 
 
-def _steady(trace: Trace, found: Stages, launches: Launches, seeking: Seeking) -> Steady | None:
+def _settled(window: WindowSpec, found: Stages, steady: Steady | None) -> Window:
+    """The window as given: a range first, else an iteration by its number."""
+    if window == STEADY:
+        return Window()
+    if not (isinstance(window, str) and found.iteration_of) and (instants := numbered(window, steady)) is not None:
+        return Window(instants=instants)
+    return resolve(window, found)
+
+
+def _steady(
+    trace: Trace, found: Stages, launches: Launches, seeking: Seeking
+) -> tuple[Steady | None, tuple[Ints, ...]]:
+    """The iterations, and the ranges of each thread that runs them; none where kernels alone tell them."""
     still_open = trace.ranges.filter(pl.col("end_ns").is_null())["range_id"].to_numpy()
     first, last = trace.ops["start_ns"].min(), trace.ops["end_ns"].max()
     ops = (first, last) if isinstance(first, int) and isinstance(last, int) else None
     closed = ~np.isin(found.range_id, still_open)
-    return find_steady(found, launching(found, launches.stage), closed, ops, seeking)
+    sequences = find_steady(found, launching(found, launches.stage), closed, ops, seeking)
+    if sequences is not None:
+        return sequences.steady, sequences.ranges
+    return steady_pattern(trace.ops, ops, seeking), ()
 
 
 def _holds_its_ops(steady: Steady | None, found: Stages, ops: pl.DataFrame, stage: Ints) -> bool:
     """Whether at least half of the work that was launched in the steady window runs in it. Where the host runs far ahead of the
     device, the ranges' own times say little of the device's."""
-    if steady is None:
-        return False
+    if steady is None or steady.found_by == "kernels":
+        return steady is not None
     low, high = steady.window
     known = np.flatnonzero(stage >= 0)
     begun = found.start_ns[stage[known]]
@@ -180,6 +197,22 @@ def _iterations(ops: pl.DataFrame, found: Stages, calls: Calls, launches: Launch
             rows = np.flatnonzero(launches.thread == launches.threads.index(thread))
             own = steps(launches.at_ns(rows, ops, calls))
             out[rows[own >= 0]] = own[own >= 0]
+    return out
+
+
+def _repeated(
+    ops: pl.DataFrame, found: Stages, steady: Steady, ranges: tuple[Ints, ...], calls: Calls, launches: Launches
+) -> Ints:
+    """The iteration each op belongs to where none is called so: the one open in its process when it was launched, or, told by
+    kernels, when it began."""
+    if not ranges:
+        times = np.array([(one.start_ns, one.end_ns) for one in steady.instances], np.int64)
+        return innermost(times[:, 0], times[:, 1])(ops["start_ns"].to_numpy()).astype(np.int32)
+    out = np.full(len(ops), NOTHING, np.int32)
+    pid = ops["pid"].to_numpy()
+    for one in reversed(ranges):  # of threads of one process the chosen one comes last, and holds
+        rows = np.flatnonzero(pid == found.pid[one[0]])
+        out[rows] = innermost(found.start_ns[one], found.end_ns[one])(launches.at_ns(rows, ops, calls))
     return out
 
 

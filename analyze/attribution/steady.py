@@ -11,7 +11,8 @@ Which ranges are iterations, the first rule that finds any:
    time from the first to the last of them, and they are not one part of a larger range that repeats with them: PyTorch code
    calls ``optimizer.step()`` ``step``, too.
 3. The outermost range that repeats at least five times on one thread without overlapping itself and covers at least half of
-   the time from the first op to the last. Under half, most of the work would be left out: then there are none.
+   the time from the first op to the last. Under half, most of the work would be left out.
+4. What the kernels repeat (`patterns.py`), told without any range.
 
 Names are compared folded (``step #``), by path, so that ``train/step`` and ``eval/step`` are two sequences. Of several the one
 that covers most is taken, and `others` names the rest. Ranges under which no op was launched (a loader's thread) are taken
@@ -35,6 +36,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from ...traces.errors import UsageError
 from ...traces.model import distinct_values
@@ -42,7 +44,8 @@ from ..intervals import Ints
 from ..naming.numbers import shapes
 from ..steady import SHOWN, FoundBy, Instance, Other, Steady, limit
 from .folding import folded, without_last_number
-from .stages import Stages
+from .patterns import find_pattern
+from .stages import ITERATION, Stages
 from .steps import NOTHING
 
 NAMED: Final = frozenset({"iteration", "step", "profilerstep"})
@@ -76,19 +79,25 @@ class Seeking:
     as_window: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """The iterations that were found, and their ranges (positions): of one thread, and of those that run in step with it."""
+
+    steady: Steady
+    ranges: tuple[Ints, ...]
+
+
 def find_steady(
     found: Stages, has_ops: Flags, closed: Flags, ops: tuple[int, int] | None, asked: Seeking
-) -> Steady | None:
+) -> Sequences | None:
     """The iterations among `found` (all ranges of a domain), or null if there are none.
 
     `has_ops` says under which ranges ops were launched (`launching`), `closed` which ended; `ops` are the first op's start and
-    the last op's end. Raises `UsageError` for an invalid expression, one that matches nothing, and for a `skip` of everything.
+    the last op's end. Raises `UsageError` for an invalid expression, and for a `skip` of everything.
     """
     if asked.skip is not None and asked.skip < 0:
         raise UsageError(f"--skip is {asked.skip}; give how many iterations to leave out, 0 or more")
     if len(found) == 0:
-        if asked.pattern is not None:
-            raise UsageError(f"--iterations {asked.pattern!r} matches nothing: the trace has no ranges")
         return None
     short = folded(found)
     by, sequences = _sequences(found, short, closed & ~found.is_measured, ops, asked)
@@ -106,7 +115,7 @@ def find_steady(
         max(int(found.end_ns[rows[-1]]) for rows in together),
     )
     others = [rows for rows in ranked[1:] if not any(rows is one for one in together)]
-    return Steady(
+    steady = Steady(
         path=path,
         found_by=by,
         instances=_instances(found, short, chosen),
@@ -116,6 +125,56 @@ def find_steady(
         window=window,
         ops=ops,
     )
+    return Sequences(steady, tuple(together))
+
+
+def steady_pattern(table: pl.DataFrame, ops: tuple[int, int] | None, asked: Seeking) -> Steady | None:
+    """The iterations that the kernels of `table` (the trace's ops) repeat, or null if there are none.
+
+    Raises `UsageError` for an expression that no range and no kernel matches, and for a `skip` of everything.
+    """
+    pattern = find_pattern(table, asked.pattern)
+    if pattern is None:
+        if asked.pattern is not None:
+            raise UsageError(
+                f"--iterations {asked.pattern!r} matches no range of this trace that ended, and there are too few operations "
+                "to look among; `aisp-trace analyze --window all` lists the names"
+            )
+        return None
+    times = list(zip(pattern.start_ns.tolist(), pattern.end_ns.tolist(), strict=True))
+    count, why = _warm_up(pattern.end_ns - pattern.start_ns, asked.skip)
+    return Steady(
+        path=pattern.mark,
+        found_by="kernels",
+        instances=tuple(Instance(f"{ITERATION}#{i}", *one) for i, one in enumerate(times)),
+        warm_up=count,
+        why=why,
+        others=(),
+        window=(times[count][0], times[-1][1]),
+        ops=ops,
+        every=pattern.ops,
+    )
+
+
+def numbered(spec: object, steady: Steady | None) -> tuple[int, int] | None:
+    """The instants of ``iteration#5`` or ``iteration#5:iteration#14``, counted from 0; null if `spec` is neither.
+
+    Raises `UsageError` for a number beyond the last, and for a slice that ends before it starts.
+    """
+    asked = (
+        re.fullmatch(rf"{ITERATION}#(\d{{1,9}})(?::{ITERATION}#(\d{{1,9}}))?", spec) if isinstance(spec, str) else None
+    )
+    if asked is None or steady is None:
+        return None
+    first, last = int(asked[1]), int(asked[2] or asked[1])
+    many = len(steady.instances)
+    if max(first, last) >= many:
+        raise UsageError(
+            f"--window {spec!r}: there are {many:,} iterations, so the last is {ITERATION}#{many - 1}; count from 0"
+        )
+    if last < first:
+        raise UsageError(f"--window {spec!r} ends before it starts; name the earlier iteration first")
+    return steady.instances[first].start_ns, steady.instances[last].end_ns
 
 
 def launching(found: Stages, stage: Ints) -> Flags:
@@ -135,10 +194,7 @@ def _sequences(
         matched = _matching(found, asked.pattern) & usable
         rows = np.flatnonzero(matched & ~_inside(found, matched))
         if len(rows) == 0:
-            raise UsageError(
-                f"--iterations {asked.pattern!r} matches no range of this trace that ended; "
-                "`aisp-trace analyze --window all` lists their names"
-            )
+            return "option", []
         sequences = [one for one in _grouped(found, short, rows) if _apart(found, one)]
         if not sequences:
             raise UsageError(f"the ranges that --iterations {asked.pattern!r} matches overlap; name those of one loop")

@@ -239,7 +239,7 @@ def slow_iteration(device: Device) -> Iterator[Finding]:
     yield Finding(
         "slow_iteration",
         device.device,
-        first["stage"],
+        None if first["stage"].startswith("(") else first["stage"],
         "one slow iteration",
         f"iteration {number} takes {duration(slowest)}, the median one {duration(median)}; {cause} is "
         f"{duration(first['more'])} more",

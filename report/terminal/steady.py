@@ -26,14 +26,19 @@ def steady_sentences(analysis: Analysis) -> Iterator[str]:
     elif window is None and analysis.variant is None and steady is not None:
         counted = "; the whole recording is counted, `--window steady` takes them alone" if steady.ops else ""
         yield f"found: {_figures(steady)}{counted}"
-    elif window is None and analysis.variant is None and not analysis.stages.is_empty():
-        yield "steady: no iterations were found, so the whole recording is counted; --iterations REGEX names their ranges"
+    elif window is None and analysis.variant is None and not analysis.windows.is_empty():
+        yield (
+            "steady: no iterations were found, so the whole recording is counted; --iterations REGEX names their ranges, "
+            "or the kernel that each begins with"
+        )
 
 
 def _figures(steady: Steady) -> str:
     many = len(steady.steady)
     slowest = f"slowest {duration(steady.slowest.ns)}: {_name(steady.slowest)}"
     called = f"`{shorten(steady.path, WIDTH)}`"
+    if steady.every is not None:
+        called = f"told by their kernels ({steady.every:,} operations from {called} on)"
     if many == 1:
         return f"1 iteration {called}, {duration(steady.slowest.ns)}"
     return f"{many:,} iterations {called}, {duration(steady.median_ns)} each (p90 {duration(steady.p90_ns)}, {slowest})"
