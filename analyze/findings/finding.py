@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import polars as pl
 
 from ..result import IDLE, Analysis
-from ..words import percent
+from ..words import duration, percent, shorten
+
+STAGE_WIDTH: Final = 40
+"""Columns for a stage's path in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,15 @@ class Finding:
     saving_at_most_ns: int
     share: float
     remedy: str
+
+    def said(self, several: bool) -> str:
+        """One paragraph of all of it; with `several` devices it says which."""
+        where = f", most of it in {shorten(self.stage, STAGE_WIDTH)}" if self.stage else ""
+        device = f" of device {self.device}" if several else ""
+        return (
+            f"{_capital(self.what)}: {percent(self.share)}{device} ({duration(self.saving_at_most_ns)}){where}. "
+            f"{_capital(self.evidence)}. To change that, {self.remedy}."
+        )
 
 
 Rule = Callable[["Device"], Iterator[Finding]]
@@ -63,6 +76,10 @@ class Device:
     def part(self, cells: pl.DataFrame) -> str:
         """How much of the window these cells take, in words."""
         return percent(self.share(total(cells)))
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def total(cells: pl.DataFrame) -> int:

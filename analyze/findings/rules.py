@@ -40,6 +40,9 @@ LOADING: Final = ("lazy_load", "module_load", "graph_build")
 COPIES: Final = ("h2d", "d2h", "d2d", "p2p")
 SMALL_COPIES: Final = ("<4KiB", "4-64KiB")
 
+GAPS: Final = 20
+"""The largest gaps, of which it is said how they began."""
+
 SLOW: Final = 1.5
 """An iteration this many times the median is an outlier."""
 
@@ -75,7 +78,7 @@ def host_bound(device: Device) -> Iterator[Finding]:
     if not _is_gpu(device) or list(launch_bound(device)):
         return
     cells = device.idle(*HOSTLY)
-    gaps = device.of("gaps")
+    gaps = device.of("gaps").sort("ns", descending=True, maintain_order=True).head(GAPS)
     synced = gaps.filter(pl.col("opened_by") == "sync").height
     told = f"; {synced} of the {gaps.height} largest gaps begin while the host waits for the device" if synced else ""
     evidence = f"the device has nothing queued {device.part(cells)} of the time, while the host works{told}"

@@ -64,7 +64,7 @@ def run(
     from ...report.terminal.comparison import print_compared
 
     exact = exact or no_fold
-    asked = Asked(window, attribution, domain, stages=stages, depth=depth, fold=not exact)
+    asked = Asked(window, attribution, domain, stages=stages, depth=depth, fold=not exact, steady=True)
     choices = Choices(asked, against, exact, Quick(cache, progress))
     found = compare([word for word in (base, opt) if word is not None], choices)
     if as_json:

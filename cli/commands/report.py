@@ -44,7 +44,8 @@ def run(
     inputs = inputs_of_trace(found.path) if found.run is None else inputs_of_run(found.run, *files)
     target = Output(output, PAGE, inputs, force)
     target.check()
-    opened = list(found.open(Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=True)))
+    bare = found.run is None
+    opened = list(found.open(Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=True, steady=bare)))
     analyses = {str(o.variant): o.analysis for o in opened}
     traces = {o.side: o.trace for o in opened}
     verdicts = None if found.run is None else judge_run(found.run, analyses, expectations).verdicts

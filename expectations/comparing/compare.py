@@ -94,8 +94,26 @@ UNTRUSTED: Final = "unavailable"
 def compare(words: Sequence[str], choices: Choices) -> Compared:
     """Read and compare what `words` (none, one or two) name; none: the newest run.
 
-    Raises `UsageError` where they name nothing that can be held against something else, `InputError` for what cannot be read.
+    Where the steady iterations would be the windows (`Asked.steady`) and are not the same of all sides, whole recordings are
+    compared. Raises `UsageError` where `words` name nothing that can be held against something else, `InputError` for what cannot
+    be read.
     """
+    found = _compared(words, choices)
+    if _alike(found.sides):
+        return found
+    return _compared(words, replace(choices, asked=replace(choices.asked, steady=False)))
+
+
+def _alike(sides: Sequence[Side]) -> bool:
+    """Whether windows that nobody chose are of the same iterations: all whole recordings, or iterations of one name. Those that
+    kernels tell have none: what begins an iteration on one side may lie inside of one on the other."""
+    chosen = [side.analysis for side in sides if side.window is None]
+    steady = [one.steady for one in chosen if one.choices.window == STEADY]
+    names = {(one.path, one.found_by) for one in steady if one is not None}
+    return not names or (len(steady) == len(chosen) and len(names) == 1 and "kernels" not in {by for _, by in names})
+
+
+def _compared(words: Sequence[str], choices: Choices) -> Compared:
     operands = [operand(word) for word in words] or [newest()]
     first, second = operands[0], operands[-1]
     window, against = choices.asked.window, choices.against

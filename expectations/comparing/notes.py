@@ -6,6 +6,7 @@ from typing import Final
 
 import polars as pl
 
+from ...analyze.attribution.window import STEADY
 from ...analyze.comparison.changes import large_gaps
 from ...analyze.comparison.waterfall import Waterfall
 from ...analyze.words import duration, percent, shorten
@@ -75,6 +76,8 @@ def _work(fall: Waterfall, base: Side, opt: Side, doubt: str) -> list[str]:
         found.append(
             "no whole iterations are marked on both sides, so whole windows are compared, whatever work they hold"
         )
+    if any(side.window is None and side.analysis.choices.window == STEADY for side in (base, opt)):
+        found.append("the steady iterations of both sides are compared; `--window all` takes the whole recordings")
     if doubt:
         found.append(doubt)
     if not plan.by_device:

@@ -1,7 +1,7 @@
 """The page: one HTML file with everything inside, that reads the same on any machine, online or not.
 
     header      what was measured, the verdicts, the numbers that matter
-    sections    verdict, speed, timelines
+    sections    verdict, speed, what is slow, timelines
                 why the device waited: waterfall, ledger, largest gaps
                 what moved: copies, communication, bandwidth, memory traffic
                 detail, mostly folded: iterations, kernels and launches, streams, memory, allocator
@@ -42,6 +42,7 @@ from .communication import communication_section
 from .copies import bandwidth_section, overlap_section
 from .counters import counters_section
 from .figures import Figure, rounds_figure, timeline_figure
+from .findings import findings_section
 from .gaps import gaps_section
 from .iterations import iterations_section
 from .launches import launches_section
@@ -103,6 +104,7 @@ def render(
     parts = [
         verdict_section(lines),
         speed_section(medians, found, evidence.timed if evidence else "iteration", energies),
+        findings_section(sides),
         _timelines(sides, traces, figures),
         *(_analysed(sides, run) if sides else []),
         trust_section(sides, traces, run.manifest.notes if run else ()),

@@ -8,13 +8,13 @@ import polars as pl
 
 from ...analyze.attribution.bounded import OTHERS
 from ...analyze.comparison.matching import split
+from ...analyze.findings.first_lines import steady_sentences
 from ...analyze.naming.numbers import shape
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
 from .console import Column, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls
 from .findings import print_findings
-from .steady import steady_sentences
 
 LEFT: Final = "left"
 

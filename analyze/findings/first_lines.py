@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ...analyze.attribution.window import STEADY
-from ...analyze.result import Analysis
-from ...analyze.steady import Instance, Steady
-from ...analyze.words import duration, percent, shorten
+from ..attribution.window import STEADY
+from ..result import Analysis
+from ..steady import Instance, Steady
+from ..words import duration, percent, shorten
 
 WIDTH: Final = 40
 """Columns for a range's name in these sentences."""
