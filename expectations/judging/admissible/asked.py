@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ....analyze.result import Analysis
-from ....traces.run import Manifest, ProcessResult, Variant, VariantResult
+from ....traces.run import GpuState, Manifest, ProcessResult, Variant, VariantResult
 from ..evidence import Evidence, Recorded, VariantEvidence
 
 NAMED, OBJECTION, INVALID = "named", "objection", "invalid"
@@ -49,6 +49,18 @@ class Asked:
     @property
     def untraced(self) -> tuple[Process, ...]:
         return tuple(p for p in self.processes if p.index is not None)
+
+    def gpu_states(self) -> Iterator[tuple[str, tuple[int, bool], Sequence[GpuState]]]:
+        """(variant and process, span, its GPUs' states) of each untraced process.
+
+        A span is its nanoseconds, and whether the states are of just these: those of a whole process are of a little more.
+        """
+        for made in self.manifest.rounds:
+            for v in made.result.variants:
+                span = (v.timed_ns[1] - v.timed_ns[0], True) if len(v.timed_ns) == 2 else (made.wall_ns, False)
+                yield f"{v.name} in round {made.index}", span, made.gpu_state.get(v.name, ())
+        for one in self.manifest.commands:
+            yield f"{one.variant} in round {one.index}", (one.wall_ns, False), one.gpu_state.get(one.variant, ())
 
     def analysed(self) -> Iterator[tuple[VariantEvidence, Recorded, Analysis, Sequence[int]]]:
         """Each recording whose trace is believed, its analysis, and the durations of the trace's iterations."""

@@ -25,6 +25,9 @@ def provenance(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
         ("torch", then.torch, manifest.packages.get("torch")),
         ("commit", then.commit, commit[:12]),
     ]
+    later = then.recorded_utc is not None and then.recorded_utc > manifest.created_utc
+    if later:
+        yield Finding(NAMED, f"the bound was measured at {str(then.recorded_utc)[:40]}, after this run")
     changed = [f"{what} {one} then, {other} now" for what, one, other in parts if one and other and one != other]
     if changed:
         yield Finding(NAMED, f"changed since the bound was measured: {', '.join(changed)}")

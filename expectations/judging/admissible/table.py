@@ -9,7 +9,7 @@ from typing import Final
 from ...model import Claim, TimeClaim
 from ..evidence import Evidence
 from ..verdict import Verdict
-from . import bounds, machine, plan, traced, work
+from . import bounds, machine, plan, readings, traced, whole, work
 from .asked import INVALID, NAMED, Asked, Finding, first_of_each, processes_of
 
 
@@ -46,7 +46,9 @@ def _admitted(verdict: Verdict, findings: Sequence[Finding]) -> Verdict:
 
 
 RUN_ROWS: Final[Mapping[str, Callable[[Asked], Iterator[Finding]]]] = {
+    "left out": whole.left_out,
     "device": machine.facts("device"),
+    "machine": machine.hardware,
     "versions": machine.facts("versions"),
     "driver": machine.driver,
     "settings": machine.facts("settings"),
@@ -55,9 +57,14 @@ RUN_ROWS: Final[Mapping[str, Callable[[Asked], Iterator[Finding]]]] = {
     "commands": plan.commands,
     "iterations": plan.iterations,
     "answers": plan.answered,
+    "asked for": plan.asked_for,
+    "kept answers": work.kept_answers,
     "tolerances": work.tolerances,
     "proofs": work.proofs,
     "spans": plan.spans,
+    "host clock": plan.host_clock,
+    "repeated times": readings.repeated,
+    "readings": readings.impossible,
     "rounds": plan.rounds,
     "times": plan.times_in_order,
     "wall time": plan.wall,

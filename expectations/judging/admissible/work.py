@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import comb, prod
 from pathlib import PurePosixPath
 from statistics import median
 from typing import Final
@@ -14,10 +15,14 @@ from ..commands import PAIR
 from ..evidence import COMMAND
 from ..physics import too_fast as faster_than_hardware
 from ..untimed import moved_out as untimed_beyond
+from ..untimed import outside_iterations
 from .asked import INVALID, OBJECTION, Asked, Finding, results_of, unequal
 
 IDLE_SHARE: Final = 0.01
 """A command a hundred times faster than the baseline, start-up included, has most likely done nothing, or failed quietly."""
+
+CHANCE: Final = 1e-9
+"""Less likely than this, iterations to compare were not drawn by chance."""
 
 IDLE_PROGRAMS: Final = frozenset({"echo", "true", "false", ":", "printf", "exit", "test", "pwd", "cd"})
 SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
@@ -53,8 +58,32 @@ def proofs(asked: Asked) -> Iterator[Finding]:
                 result is made for made in recorded
             ):  # a recorded process draws once, so that it holds nothing else
                 reuse.setdefault(proof.fresh, f"{variant.name} in {where}")
+    alike = _compared_alike(asked)
+    if alike:
+        yield Finding(OBJECTION, alike)
     if len(reuse) > 1:
         yield Finding(OBJECTION, f"inputs were fresh in each iteration of {reuse[True]}, and not of {reuse[False]}")
+
+
+def _compared_alike(asked: Asked) -> str:
+    """Why the iterations that were compared were not drawn by chance, process by process; empty where they may have been."""
+    drawn = [
+        (tuple(v.proof.compared), comb(len(v.iterations_ns), len(set(v.proof.compared))))
+        for made in asked.manifest.rounds
+        for v in made.result.variants
+        if v.proof is not None
+    ]
+    chance = prod(1 / max(ways, 1) for _, ways in drawn[1:])
+    if len({compared for compared, _ in drawn}) == 1 and chance < CHANCE:
+        shown = ", ".join(map(str, drawn[0][0]))
+        return f"all {len(drawn)} processes compared the outputs of iterations {shown}, which are drawn anew in each"
+    return ""
+
+
+def kept_answers(asked: Asked) -> Iterator[Finding]:
+    """What a process wrote itself, where its file is still beside the manifest, is what the manifest says of it."""
+    for text in asked.evidence.contradicted[:1]:
+        yield Finding(OBJECTION, text)
 
 
 def zero_work(asked: Asked) -> Iterator[Finding]:
@@ -86,7 +115,7 @@ def too_fast(asked: Asked) -> Iterator[Finding]:
 
 
 def moved_out(asked: Asked) -> Iterator[Finding]:
-    for name, text in untimed_beyond(asked.evidence):
+    for name, text in (*untimed_beyond(asked.evidence), *outside_iterations(asked.evidence)):
         yield Finding(OBJECTION, text, (name,))
 
 
