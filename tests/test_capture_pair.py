@@ -533,7 +533,7 @@ def test_whole_processes_are_called_so(tmp_path: Path) -> None:
     found = verdicts(made(tmp_path, SAME, SAME, "processes"), base_ms=100.0, fast_ms=50.0)
     assert [v.status for v in found] == ["met"] * 3
     assert found[1].quantity == "time of one whole process of baseline"
-    assert found[1].value == pytest.approx(60, rel=1e-6), "the wall time, not the sum of iterations"
+    assert found[1].value == pytest.approx(60, rel=1e-3), "the wall time, not the sum of iterations"
 
 
 def test_check_says_what_was_timed_and_what_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,6 +219,19 @@ def alike(world: World) -> World:
     return rounds_of(proven(lambda proof: proof)(world), change, lambda _: True)
 
 
+def coarse(world: World) -> World:
+    """Iterations of 200 and 100 us on a clock of whole microseconds, and no recording."""
+
+    def change(made: Round) -> Round:
+        own = [
+            replace(v, iterations_ns=[200_000 if v.name == "baseline" else 100_000] * 10) for v in made.result.variants
+        ]
+        return replace(made, result=replace(made.result, variants=own))
+
+    variants = [replace(v, recording=None) for v in world.manifest.variants]
+    return replace(of_manifest(variants=variants)(rounds_of(world, change, lambda _: True)), analyses={})
+
+
 def measured_later(world: World) -> World:
     then_ = Provenance(COMMIT[:12], "580.65", "2.11.0", recorded_utc="2026-02-01T00:00:00Z")
     return replace(world, claim=lambda claim: replace(claim, provenance=then_))
@@ -376,6 +389,20 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
         then(pair("python b.py", timed_ms=(20, 19)), of_manifest(timed="processes")),
         OBJECTION,
         "the run is timed by whole processes, and all of them timed iterations",
+    ),
+    (
+        "asked for",
+        "a workload as a command, whose outputs nobody compares",
+        of_manifest(source="command"),
+        OBJECTION,
+        "the run is said to be of commands that answer nothing, and its processes answer as a workload's do",
+    ),
+    (
+        "asked for",
+        "a plan that no command made",
+        of_manifest(command_line=()),
+        OBJECTION,
+        "the run has a plan, and does not say which capture made it",
     ),
     (
         "kept answers",
@@ -557,6 +584,13 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
     ),
     (
         "times",
+        "complete at no time",
+        of_manifest(created_utc="tomorrow"),
+        OBJECTION,
+        "the run was complete at no time that can be read",
+    ),
+    (
+        "times",
         "no time for the recordings",
         of_manifest(created_utc="2026-01-01T00:08:05Z"),
         OBJECTION,
@@ -591,6 +625,26 @@ HONEST: Final[list[tuple[str, Change]]] = [
                 world, lambda made: replace(made, started_utc=started(made.index + 60)), lambda i: i > 7
             ),
             of_manifest(resumed_utc=("2026-01-01T00:20:00Z",), created_utc="2026-01-01T02:00:00Z"),
+        ),
+    ),
+    ("microseconds on a coarse clock", coarse),
+    ("a slice of a GPU", of_facts(lambda facts: {**facts, "device_name": "NVIDIA H200 MIG 1g.18gb"})),
+    (
+        "a pair whose capture's words were left out of a bundle",
+        then(
+            pair("python b.py", timed_ms=(20, 10)),
+            of_manifest(timed="processes", command_line=["aisp-trace", "(7 words removed)"]),
+        ),
+    ),
+    (
+        "paused, before plans were written down",
+        then(
+            lambda world: rounds_of(
+                world, lambda made: replace(made, started_utc=started(made.index + 60)), lambda i: i > 7
+            ),
+            of_manifest(
+                looks=(), command_line=["aisp-trace", "capture", "pipeline"], created_utc="2026-01-01T02:00:00Z"
+            ),
         ),
     ),
     ("a pair that times iterations", pair("python b.py", wall=0.9, timed_ms=(20, 10))),

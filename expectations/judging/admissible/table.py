@@ -9,7 +9,7 @@ from typing import Final
 from ...model import Claim, TimeClaim
 from ..evidence import Evidence
 from ..verdict import Verdict
-from . import bounds, machine, plan, readings, traced, whole, work
+from . import bounds, machine, occasion, plan, readings, traced, whole, work
 from .asked import INVALID, NAMED, Asked, Finding, first_of_each, processes_of
 
 
@@ -61,14 +61,14 @@ RUN_ROWS: Final[Mapping[str, Callable[[Asked], Iterator[Finding]]]] = {
     "kept answers": work.kept_answers,
     "tolerances": work.tolerances,
     "proofs": work.proofs,
-    "spans": plan.spans,
-    "host clock": plan.host_clock,
+    "spans": occasion.spans,
+    "host clock": occasion.host_clock,
     "repeated times": readings.repeated,
     "readings": readings.impossible,
     "rounds": plan.rounds,
-    "times": plan.times_in_order,
-    "wall time": plan.wall,
-    "exit codes": plan.exits,
+    "times": occasion.times_in_order,
+    "wall time": occasion.wall,
+    "exit codes": occasion.exits,
     "recordings": traced.recordings,
     "trace files": traced.trace_files,
     "trace iterations": first_of_each(traced.trace_iterations),
