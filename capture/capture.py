@@ -217,6 +217,7 @@ def _manifest(
         rounds=rounds,
         notes=notes,
         looks=plan.looks,
+        resumed_utc=run.resumed(),
         harness=1 if plan.foreign else HARNESS,
     )
 

@@ -24,6 +24,7 @@ from ..traces.run import MANIFEST, PARTIAL, Manifest, ProcessResult, from_json, 
 from .plan import PLAN, Plan, load_plan
 
 STEPS: Final = "steps"
+RESUMED: Final = "resumed_utc.json"
 IGNORE: Final = ".gitignore"
 RESULT_SCHEMA: Final = "aisp-trace/result/1"
 
@@ -72,6 +73,14 @@ class PartialRun:
         except InputError:
             return None
 
+    def resumed(self) -> tuple[str, ...]:
+        """When the run was gone on with, in order; what damages the file is told by an `InputError`."""
+        file = self.path / STEPS / RESUMED
+        found = read(file, STEP) if file.is_file() else []
+        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+            raise InputError(f"{file} does not say when the run was resumed; capture the run again")
+        return tuple(found)
+
 
 def begin(plan: Plan, output: Path) -> PartialRun:
     """A new unfinished run under `output`; `UsageError` or `InputError` if it cannot be there.
@@ -102,12 +111,19 @@ def _ignore(folder: Path) -> None:
 
 
 def reopen(folder: Path) -> PartialRun:
-    """The unfinished run in `folder`; raises `InputError` if it is complete already, or none."""
+    """The unfinished run in `folder`, which keeps that it is gone on with now; raises `InputError` if it is complete already, or
+    none, or cannot be written."""
     folder = folder.resolve()
     if not folder.name.startswith(PARTIAL):
         what = "a complete run" if (folder / MANIFEST).is_file() else "no unfinished run"
         raise InputError(f"{folder} is {what}; --resume takes a folder called {PARTIAL}<run>")
-    return PartialRun(folder, load_plan(folder))
+    run = PartialRun(folder, load_plan(folder))
+    try:
+        (folder / STEPS).mkdir(exist_ok=True)
+        write_json(folder / STEPS / RESUMED, [*run.resumed(), now_utc()])
+    except OSError as exc:
+        raise InputError(f"{folder} cannot be gone on with: {reason(exc)}") from exc
+    return run
 
 
 def load_result(file: Path, plan: Plan, variants: Sequence[str]) -> ProcessResult:

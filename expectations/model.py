@@ -91,12 +91,24 @@ class Source(Document):
 
 
 @dataclass(frozen=True, slots=True)
+class RequiredWork(Document):
+    """What one timed unit had to do when a bound was measured; null is what nobody stated, as commands of the user's own."""
+
+    items: WholeNumber
+    unit: Text
+    flops: WholeNumber | None = None
+    input_bytes: WholeNumber | None = None
+    output_bytes: WholeNumber | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance(Document):
     """Under what circumstances a bound was measured. `spread` is (max - min) / median over the rounds.
 
     `harness` is the version of what timed the iterations (null: 1, or a pair of commands). `starts` is the number of
     occasions, and `between` the standard deviation of their values, in the value's unit; null for one occasion.
-    `evidence` are the digests of the runs it was measured in: none of them is judged by it, under whatever name.
+    `evidence` are the digests of the runs it was measured in: none of them is judged by it, under whatever name. `work` is what
+    an iteration had to do there: a run of other work is not judged by it.
     """
 
     commit: Text | None = None
@@ -110,6 +122,7 @@ class Provenance(Document):
     starts: WholeNumber | None = None
     between: Number | None = None
     evidence: Annotated[tuple[Text, ...], null_is((), tuple[Text, ...])] = ()
+    work: RequiredWork | None = None
 
 
 Floors = Annotated[

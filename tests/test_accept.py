@@ -20,7 +20,7 @@ from aisp_trace.expectations.claims.write import file_text, write_file
 from aisp_trace.expectations.judging.evidence import Evidence
 from aisp_trace.expectations.judging.judge import judge
 from aisp_trace.expectations.metrics.registry import cannot_fail
-from aisp_trace.expectations.model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, TimeClaim
+from aisp_trace.expectations.model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, RequiredWork, TimeClaim
 from aisp_trace.tests.judging.build import (
     BASE_MS,
     FAST_MS,
@@ -96,6 +96,7 @@ def test_a_machine_without_claims_gets_times_and_what_the_workload_wants(occasio
     assert (time.provenance.nsys, time.provenance.rounds) == ("2025.3", 8)
     assert time.provenance.spread == pytest.approx((20.05 / 9.99 - 19.95 / 10.01) / 2, abs=0.005)
     assert time.provenance.recorded_utc == "2026-01-01T00:00:00Z"
+    assert time.provenance.work == RequiredWork(1024, "samples", 10**9, 10**6, 10**6)
     assert {v.status for v in judge([accepted(proposal)], evidence())} == {"met"}
 
 

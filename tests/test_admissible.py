@@ -7,8 +7,8 @@ verdict; what is missed stays missed, and says what else is wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisp_trace.analyze.result import Analysis
 from aisp_trace.expectations.accepting.accept import propose
 from aisp_trace.expectations.accepting.derive import Measured, band, fraction
 from aisp_trace.expectations.accepting.occasions import Occasion
@@ -24,184 +23,48 @@ from aisp_trace.expectations.accepting.remeasure import _reading
 from aisp_trace.expectations.claims.load import load_folder
 from aisp_trace.expectations.judging.admissible import CLAIM_ROWS, ROWS
 from aisp_trace.expectations.judging.evidence import gather
-from aisp_trace.expectations.judging.judge import judge
-from aisp_trace.expectations.judging.validity import beforehand
-from aisp_trace.expectations.judging.verdict import Verdict
 from aisp_trace.expectations.model import Bound, Claim, ExpectationFile, Provenance, Source, TimeClaim
 from aisp_trace.tests.judging.build import (
-    HIDDEN,
     MS,
-    SERIAL,
     WORK,
-    analysis,
     command_of,
     evidence,
     mechanism,
-    run_folder,
     time_claim,
 )
-from aisp_trace.traces.run import CommandAnswer, CommandRound, Manifest, Proof, Round, Run, Statement, load_run
+from aisp_trace.tests.judging.edited import EDITED, HONEST
+from aisp_trace.tests.judging.world import (
+    COMMIT,
+    NAMED,
+    OBJECTION,
+    World,
+    drawn,
+    each,
+    everywhere,
+    fact,
+    good_world,
+    judged,
+    last,
+    of_facts,
+    of_manifest,
+    only_rounds,
+    pair,
+    proven,
+    recording,
+    results,
+    rounds_of,
+    second,
+    traced,
+    word,
+)
+from aisp_trace.traces.run import Manifest, Proof, Round, Run
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-FACTS: Final = {
-    "python": "3.12.3",
-    "torch": "2.11.0+cu130",
-    "cuda": "13.0",
-    "device_name": "NVIDIA H200",
-    "device_uuid": "0123456789abcdef",
-    "driver": "580.65",
-    "processor": "EPYC",
-    "host_threads": 16,
-    "freed_host_memory": "kept",
-}
-COMMIT: Final = "a" * 40
 ELEVEN: Final = {"h2d": (110, 11 * 10**6), "compute": (110, 0), "d2h": (110, 11 * 10**6)}
-
-
-@dataclass(frozen=True)
-class World:
-    """What is judged: a run, its analyses, and what is special about the claim (null: nothing)."""
-
-    manifest: Manifest
-    analyses: Mapping[str, Analysis] = field(default_factory=lambda: {"baseline": SERIAL, "optimized": HIDDEN})
-    claim: Callable[[Any], Any] = lambda claim: claim
-
-
-def rounds_of(world: World, change: Callable[[Round], Round], chosen: Callable[[int], bool]) -> World:
-    """`world` with `change` made to the chosen rounds."""
-    made = [change(r) if chosen(r.index) else r for r in world.manifest.rounds]
-    return replace(world, manifest=replace(world.manifest, rounds=made))
-
-
-def half(index: int) -> bool:
-    return index % 2 == 1
-
-
-def fact(name: str, value: Any) -> Callable[[World], World]:
-    """Another `value` of a fact in half of the rounds."""
-
-    def change(made: Round) -> Round:
-        return replace(made, result=replace(made.result, facts={**made.result.facts, name: value}))
-
-    return lambda world: rounds_of(world, change, half)
-
-
-def each(**changes: Any) -> Callable[[World], World]:
-    """Half of the rounds with other fields."""
-    return lambda world: rounds_of(world, lambda made: replace(made, **changes), half)
-
-
-def last(**changes: Any) -> Callable[[World], World]:
-    """The last round with other fields."""
-    return lambda world: rounds_of(
-        world, lambda made: replace(made, **changes), lambda i: i == len(world.manifest.rounds) - 1
-    )
-
-
-def recording(**changes: Any) -> Callable[[World], World]:
-    """The optimized variant's recording with other fields."""
-
-    def broken(world: World) -> World:
-        base, other = world.manifest.variants
-        assert other.recording is not None
-        variants = (base, replace(other, recording=replace(other.recording, **changes)))
-        return replace(world, manifest=replace(world.manifest, variants=variants))
-
-    return broken
-
-
-def word(old: str, new: str) -> Callable[[World], World]:
-    """Another word in the commands of half of the rounds."""
-
-    def change(made: Round) -> Round:
-        return replace(made, command=[new if part == old else part for part in made.command])
-
-    return lambda world: rounds_of(world, change, half)
-
-
-def results(change: Callable[..., Any], chosen: Callable[[int], bool] = lambda index: True) -> Callable[[World], World]:
-    """`change` made to the optimized variant's result in the chosen rounds, and in its recording (round -1)."""
-
-    def process(found: Any) -> Any:
-        return replace(found, variants=[change(v) if v.name == "optimized" else v for v in found.variants])
-
-    def broken(world: World) -> World:
-        world = rounds_of(world, lambda made: replace(made, result=process(made.result)), chosen)
-        if not chosen(-1):
-            return world
-        own = world.manifest.variants[1].recording
-        assert own is not None
-        return recording(result=process(own.result))(world)
-
-    return broken
-
-
-def everywhere(change: Callable[[Any], Any]) -> Callable[[World], World]:
-    """`change` made to every result of the run."""
-
-    def process(found: Any) -> Any:
-        return replace(found, variants=[change(v) for v in found.variants])
-
-    def broken(world: World) -> World:
-        world = rounds_of(world, lambda made: replace(made, result=process(made.result)), lambda _: True)
-        kept = []
-        for variant in world.manifest.variants:
-            assert variant.recording is not None
-            kept.append(
-                replace(variant, recording=replace(variant.recording, result=process(variant.recording.result)))
-            )
-        return replace(world, manifest=replace(world.manifest, variants=kept))
-
-    return broken
-
-
-def traced(**changes: Any) -> Callable[[World], World]:
-    """The optimized variant with another analysis."""
-    known: dict[str, Any] = {"overlap": {"copy|compute": (500, 500, 400)}, **changes}
-    return lambda world: replace(world, analyses={**world.analyses, "optimized": analysis(**known)})
-
-
-def only_rounds(*indices: int) -> Callable[[World], World]:
-    def broken(world: World) -> World:
-        made = [r for r in world.manifest.rounds if r.index in indices]
-        return replace(world, manifest=replace(world.manifest, rounds=made))
-
-    return broken
-
-
-def of_manifest(**changes: Any) -> Callable[[World], World]:
-    return lambda world: replace(world, manifest=replace(world.manifest, **changes))
 
 
 def on_cpu(world: World) -> World:
     return of_manifest(hardware=replace(world.manifest.hardware, device="cpu"))(world)
-
-
-def second(world: World) -> World:
-    """`world` as harness 2 timed it, judged by a bound that no harness measured."""
-    by_hand = Source("model", None, "by hand")
-    manifest = replace(world.manifest, harness=2)
-    return replace(world, manifest=manifest, claim=lambda claim: replace(claim, source=by_hand))
-
-
-def proven(change: Callable[[Proof], Proof]) -> Callable[[World], World]:
-    """A run of harness 2 whose answers are proved, with `change` made to the optimized variant's."""
-    proof = Proof(True, None, (1, 2), 0, 0, 0)
-
-    def process(found: Any) -> Any:
-        made = [replace(v, proof=change(proof) if v.name == "optimized" else proof) for v in found.variants]
-        return replace(found, variants=made)
-
-    def broken(world: World) -> World:
-        world = rounds_of(world, lambda made: replace(made, result=process(made.result)), lambda _: True)
-        variants = [
-            replace(v, recording=replace(v.recording, result=process(v.recording.result)))
-            for v in world.manifest.variants
-            if v.recording is not None
-        ]
-        return second(replace(world, manifest=replace(world.manifest, variants=variants)))
-
-    return broken
 
 
 def lifted_clock(world: World) -> World:
@@ -232,14 +95,9 @@ def nothing_traced(world: World) -> World:
     return traced(kinds={}, stages={"iteration": (10, 0)})(world)
 
 
-def on_h200(world: World) -> World:
-    """The same run on a machine whose peaks are known."""
-    return of_manifest(hardware=replace(world.manifest.hardware, gpus=["NVIDIA H200"]))(world)
-
-
 def faster_than_light(world: World) -> World:
     """5.5 * 10^13 FLOPs, 13.9 ms at the 3.958 * 10^15 a second of an H200's data sheet, in 10 ms."""
-    return on_h200(everywhere(lambda v: replace(v, work=replace(WORK, flops=55 * 10**12)))(world))
+    return everywhere(lambda v: replace(v, work=replace(WORK, flops=55 * 10**12)))(world)
 
 
 def untimed(reset_ms: float = 0.0, outputs_ms: float = 0.05, **changes: Any) -> Callable[[World], World]:
@@ -247,7 +105,7 @@ def untimed(reset_ms: float = 0.0, outputs_ms: float = 0.05, **changes: Any) -> 
 
     def proof(v: Any) -> Any:
         own = (round(reset_ms * MS), round(outputs_ms * MS)) if v.name == "optimized" else (0, MS // 20)
-        found = Proof(True, None, (3, 5), MS, *own)
+        found = Proof(True, None, drawn(v), MS, *own)
         return replace(v, proof=replace(found, **changes) if v.name == "optimized" else found)
 
     return everywhere(proof)
@@ -258,46 +116,6 @@ def slow_recording(world: World) -> World:
     world = recording(wall_ns=10**12)(world)
     world = results(lambda v: replace(v, iterations_ns=[1000 * MS] * 10), lambda i: i == -1)(world)
     return traced(iteration_ms=1000)(world)
-
-
-def pair(optimized: str, *, wall: float = 0.5, same: bool = False) -> Callable[[World], World]:
-    """The run as a pair of commands that say nothing of their work; `wall` is the optimized processes' share of 2 s."""
-
-    def made(world: World) -> World:
-        start = {r.index: r.started_utc for r in world.manifest.rounds}
-        said = CommandAnswer((), (Statement(1, "texts", "x"),) if same else ())
-        commands = [
-            CommandRound(
-                i,
-                name,
-                words.split(),
-                0,
-                round(2e9 * share * (1 + i % 3 * 1e-4)),
-                start[i],
-                said,
-                commit=COMMIT,
-                tree="clean",
-            )
-            for i in range(8)
-            for name, words, share in (("baseline", "python a.py", 1), ("optimized", optimized, wall))[:: 1 - i % 2 * 2]
-        ]
-        variants = [replace(v, recording=None) for v in world.manifest.variants]
-        changed: dict[str, Any] = {
-            "source": "pair",
-            "rounds": (),
-            "commands": commands,
-            "timed": "processes",
-            "variants": variants,
-        }
-        limits = {"baseline": 1e5, "optimized": 1e5}
-        return replace(
-            world,
-            manifest=replace(world.manifest, **changed),
-            analyses={},
-            claim=lambda claim: replace(claim, max_ms=limits, ratio=Bound(claim.ratio.minimum, None)),
-        )
-
-    return made
 
 
 def faster_by(world: World, pair_of: Callable[[World], World], factor: float) -> World:
@@ -348,8 +166,6 @@ def copied(world: World) -> World:
     renamed = replace(world.manifest, run_id="pipeline-7", created_utc="2026-03-01T00:00:00Z")
     return replace(world, manifest=renamed, claim=lambda claim: replace(claim, provenance=then))
 
-
-NAMED, OBJECTION = "met", "inconclusive"
 
 CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
     (
@@ -474,17 +290,23 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
         OBJECTION,
         "of a process that lasted",
     ),
-    ("rounds", "eight chosen of twelve", only_rounds(0, 2, 3, 5, 7, 8, 10, 11), OBJECTION, "the run has 0, 2, 3, 5, 7"),
+    (
+        "rounds",
+        "twelve chosen of sixteen",
+        only_rounds(0, 2, 3, 5, 7, 8, 10, 11, 12, 13, 14, 15),
+        OBJECTION,
+        "the run has 0, 2, 3, 5, 7",
+    ),
     (
         "rounds",
         "more than planned",
-        only_rounds(*range(9)),
+        of_manifest(looks=(8,), command_line=["aisp-trace", "capture", "pipeline", "--rounds", "8"]),
         OBJECTION,
-        "after 9 rounds, and the plan has a verdict after 8, 12",
+        "after 16 rounds, and the plan has a verdict after 8",
     ),
     ("rounds", "not in the plan's order", one_order, OBJECTION, "round 1 ran in the order baseline, optimized"),
     ("times", "years apart", last(started_utc="2029-01-01T00:00:00Z"), OBJECTION, "made on different occasions"),
-    ("times", "back in time", last(started_utc="2025-12-31T00:00:00Z"), OBJECTION, "before round 10 at 2026-01-01"),
+    ("times", "back in time", last(started_utc="2025-12-31T00:00:00Z"), OBJECTION, "before round 14 at 2026-01-01"),
     (
         "times",
         "after the end",
@@ -584,30 +406,7 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
 
 @pytest.fixture(name="good")
 def _good(tmp_path: Path) -> World:
-    """Twelve rounds of the default run, on a machine and a commit that every process names."""
-    manifest = load_run(run_folder(tmp_path / "pipeline-1", n_rounds=12)).manifest
-    made = [replace(r, commit=COMMIT, tree="clean", result=replace(r.result, facts=FACTS)) for r in manifest.rounds]
-    variants = []
-    for variant in manifest.variants:
-        own = variant.recording
-        assert own is not None and own.result is not None
-        result = replace(own.result, facts=FACTS)
-        own = replace(own, commit=COMMIT, tree="clean", trace_sha256=variant.name, result=result)
-        variants.append(replace(variant, recording=own))
-    known: dict[str, Any] = {
-        "packages": {"torch": "2.11.0"},
-        "git": {"commit": COMMIT, "dirty": False},
-        "looks": (8, 12),
-    }
-    return World(replace(manifest, rounds=made, variants=variants, **known))
-
-
-def judged(world: World, low: float) -> tuple[Verdict, ...]:
-    """As `check` does it; by a claim of at least `low`."""
-    claim = world.claim(time_claim(low, None, source=Source("measured", "pipeline-0", "by hand"), provenance=None))
-    shown = gather(Run(Path("run"), world.manifest), world.analyses)
-    found = judge([ExpectationFile("h100", (claim,))], shown)
-    return beforehand(found, shown.run_id, world.manifest.digest)
+    return good_world(tmp_path / "pipeline-1")
 
 
 def test_the_good_run_is_met_and_nothing_is_said(good: World) -> None:
@@ -621,7 +420,6 @@ def test_the_good_run_is_met_and_nothing_is_said(good: World) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        on_h200,
         untimed(),
         untimed(reset_ms=4),  # 1.43 times as fast where it is charged, not twice
         untimed(prepare_ns=30_000 * MS),  # compiling
@@ -633,13 +431,27 @@ def test_an_honest_run_is_not_accused(good: World, change: Callable[[World], Wor
 
 
 def evidence_alone(world: World) -> Manifest:
-    """The manifest as older versions wrote it: without facts, sources, digests and looks."""
-    manifest = world.manifest
-    made = [replace(r, commit=None, tree=None, result=replace(r.result, facts={})) for r in manifest.rounds]
-    return replace(manifest, rounds=made, looks=(), git={"commit": None, "dirty": None})
+    """The manifest as older versions wrote it: without facts, sources and digests."""
+    manifest = of_facts(lambda _: {})(world).manifest
+    made = [replace(r, commit=None, tree=None) for r in manifest.rounds]
+    variants = [
+        replace(v, recording=replace(v.recording, commit=None, tree=None, trace_sha256=None))
+        for v in manifest.variants
+        if v.recording
+    ]
+    return replace(manifest, rounds=made, variants=variants, git={"commit": None, "dirty": None})
 
 
-@pytest.mark.parametrize(("breaks", "status", "words"), [c[2:] for c in CASES], ids=[f"{c[0]}: {c[1]}" for c in CASES])
+ALL: Final = [*CASES, *EDITED]
+
+
+@pytest.mark.parametrize("change", [change for _, change in HONEST], ids=[name for name, _ in HONEST])
+def test_an_honest_run_is_not_taken_for_edited(good: World, change: Callable[[World], World]) -> None:
+    found = judged(change(good), 1.5)
+    assert [v.status for v in found] == ["met"] * 3, found[0].reason
+
+
+@pytest.mark.parametrize(("breaks", "status", "words"), [c[2:] for c in ALL], ids=[f"{c[0]}: {c[1]}" for c in ALL])
 def test_each_row(good: World, breaks: Callable[[World], World], status: str, words: str) -> None:
     broken = breaks(good)
     for verdict in judged(broken, 1.5):
@@ -659,7 +471,7 @@ def test_the_table_the_rows_and_the_cases_are_one_list() -> None:
     section = text.partition("\n## Admissibility\n")[2].partition("\n## ")[0]
     table = re.findall(r"^\| ([a-z ]+) \|", section, re.MULTILINE)
     assert table == ["check", *ROWS]
-    assert list(dict.fromkeys(row for row, *_ in CASES)) == list(ROWS)
+    assert {row for row, *_ in ALL} == set(ROWS)
 
 
 @pytest.mark.parametrize(("ranks", "status"), [(1, "inconclusive"), (2, "met")])
@@ -667,9 +479,7 @@ def test_of_several_ranks_the_trace_may_show_another_ones_iterations(good: World
     """Ten iterations of 7 and 13 ms in turn: of the length that the process timed, 10 ms, by the median, and none by itself."""
     rows = [(i, i * 20 * MS, i * 20 * MS + ms * MS, ms * MS) for i, ms in enumerate((7, 13) * 5)]
     scattered = traced(tables={"iterations": rows})(good)
-    own = good.manifest.variants[1].recording
-    assert own is not None and own.result is not None
-    world = recording(result=replace(own.result, facts={**own.result.facts, "ranks": ranks}))(scattered)
+    world = of_facts(lambda facts: {**facts, "ranks": ranks})(scattered)
     assert judged(world, 1.5)[0].status == status
 
 
@@ -731,7 +541,7 @@ def test_the_digest_is_of_what_was_measured(good: World) -> None:
     same = replace(manifest, run_id="other", created_utc="2027-01-01T00:00:00Z", notes=("x",))
     assert same.digest == manifest.digest
     assert replace(manifest, variants=[replace(v, recording=None) for v in manifest.variants]).digest == manifest.digest
-    for other in (only_rounds(*range(11)), last(wall_ns=5), last(started_utc=""), of_manifest(size="tiny")):
+    for other in (only_rounds(*range(15)), last(wall_ns=5), last(started_utc=""), of_manifest(size="tiny")):
         assert other(good).manifest.digest != manifest.digest
     recorded = replace(manifest, rounds=())  # recordings alone are a measurement, too
     assert recorded.digest not in (manifest.digest, recording(wall_ns=5)(World(recorded)).manifest.digest)
@@ -740,7 +550,7 @@ def test_the_digest_is_of_what_was_measured(good: World) -> None:
 def test_accept_takes_no_bound_from_a_run_with_an_objection(good: World) -> None:
     def refusals(world: World) -> str:
         occasion = Occasion(gather(Run(Path("run"), world.manifest), world.analyses), world.manifest)
-        return "; ".join(r.text for r in propose([occasion], ExpectationFile("h100", ()), allow_loosen=True).refusals)
+        return "; ".join(r.text for r in propose([occasion], ExpectationFile("h200", ()), allow_loosen=True).refusals)
 
     assert refusals(good) == ""
     assert "the driver is 580.65" in refusals(fact("driver", "570.1")(good))
@@ -748,7 +558,7 @@ def test_accept_takes_no_bound_from_a_run_with_an_objection(good: World) -> None
 
 def test_accepted_bounds_remember_their_evidence(good: World) -> None:
     occasion = Occasion(gather(Run(Path("run"), good.manifest), good.analyses), good.manifest)
-    claim = propose([occasion], ExpectationFile("h100", ())).claims[0]
+    claim = propose([occasion], ExpectationFile("h200", ())).claims[0]
     assert claim.provenance is not None
     assert claim.provenance.evidence == (good.manifest.digest,)
 

@@ -159,6 +159,25 @@ def test_resume_does_only_what_is_missing(tmp_path: Path, log: Path, monkeypatch
     manifest = load_run(capturing.resume(only_partial(output), quiet)).manifest
     assert lines(log) == ["baseline", "optimized", "optimized"]
     assert [r.result.variants[0].name for r in manifest.rounds] == ["baseline", "optimized"]
+    (at,) = manifest.resumed_utc
+    assert manifest.rounds[0].started_utc <= at <= manifest.rounds[1].started_utc <= manifest.created_utc
+
+
+def test_a_run_says_how_often_it_was_gone_on_with(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_run(capturing.capture(make_plan(rounds=1), tmp_path / "whole", quiet)).manifest.resumed_utc == ()
+    partial = fail_late(tmp_path / "runs", monkeypatch)
+    monkeypatch.setenv("FAKE_EXIT", "optimized:9")
+    with pytest.raises(WorkloadError):
+        capturing.resume(partial, quiet)
+    monkeypatch.delenv("FAKE_EXIT")
+    assert len(load_run(capturing.resume(partial, quiet)).manifest.resumed_utc) == 2
+
+
+def test_a_damaged_list_of_resumptions_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = fail_late(tmp_path / "runs", monkeypatch)
+    (partial / STEPS / "resumed_utc.json").write_text('{"at": 1}', encoding="utf-8")
+    with pytest.raises(InputError, match="does not say when the run was resumed"):
+        capturing.resume(partial, quiet)
 
 
 def fail_late(output: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

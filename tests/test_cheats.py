@@ -21,6 +21,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from aisp_trace.capture.folder import now_utc
 from aisp_trace.capture.stages import RECORDER_VARIABLE
 from aisp_trace.expectations.judging.admissible import examine
 from aisp_trace.expectations.judging.evidence import Answer, Evidence, VariantEvidence, gather
@@ -592,18 +593,19 @@ def run_of(variant: type[Honest], problem: type[Requests] = Requests) -> Run:
     program = Program(entry, problem, {"baseline": Costly, "optimized": variant})
     rounds = []
     for i in range(3):
+        started, begun = now_utc(), time.perf_counter_ns()
         found = [
             measure(program, problem(), name, CPU, ITERATIONS, warmup=1, traced=False)
             for name in NAMES[:: 1 - 2 * (i % 2)]
         ]
         result = ProcessResult("aisp-trace/result/1", "cheats", "cpu", "tiny", 0, found)
-        rounds.append(Round(i, (), 0, 10**12, f"2026-01-01T00:00:{i:02d}Z", result))
+        rounds.append(Round(i, (), 0, time.perf_counter_ns() - begun, started, result))
     hardware = Hardware("cpu_x", "cpu", (), None, None, "x", 2)
     variants = [RunVariant(name, "", None) for name in NAMES]
     manifest = Manifest(
         schema="aisp-trace/run/1",
         run_id="cheats-1",
-        created_utc="2026-01-01T01:00:00Z",
+        created_utc=now_utc(),
         workload="cheats",
         source="file",
         command_line=(),

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from aisp_trace.expectations.judging.commands import Stated
 from aisp_trace.expectations.judging.evidence import Evidence, RoundTimes, gather
 from aisp_trace.expectations.judging.judge import judge
 from aisp_trace.expectations.judging.validity import byte_checks
 from aisp_trace.expectations.judging.verdict import Verdict, exit_code
-from aisp_trace.expectations.model import ANY, Bound, Claim, ExpectationFile, Provenance, Source
+from aisp_trace.expectations.model import ANY, Bound, Claim, ExpectationFile, Provenance, RequiredWork, Source
 from aisp_trace.tests.judging.build import (
     BASE_MS,
     FAST_MS,
@@ -32,7 +33,7 @@ from aisp_trace.tests.judging.build import (
     variant,
 )
 from aisp_trace.traces.errors import InputError
-from aisp_trace.traces.run import load_run
+from aisp_trace.traces.run import Statement, load_run
 
 
 def verdicts(claim: Claim, shown: Evidence, key: str = "h100") -> tuple[Verdict, ...]:
@@ -200,6 +201,41 @@ def test_a_bound_of_another_harness_is_unrecorded() -> None:
     assert verdict(new, evidence(harness=2)).status == "met"
     model = replace(old, source=Source("model", None, "a calculation"), provenance=None)
     assert verdict(model, evidence(harness=2)).status == "met", "a model's bound was measured by none"
+
+
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [
+        (
+            RequiredWork(1024, "samples", 2 * 10**9, 10**6, 10**6),
+            "flops 2,000,000,000 then, 1,000,000,000 now; accept a",
+        ),
+        (RequiredWork(2048, "samples"), "items 2,048 then, 1,024 now"),
+        (RequiredWork(1024, "tokens"), "tokens then, samples now"),
+        (RequiredWork(1024, "samples", 10**9, 10**6, 2 * 10**6), "output_bytes 2,000,000 then, 1,000,000 now"),
+    ],
+)
+def test_a_bound_of_other_work_is_unrecorded(then: RequiredWork, words: str) -> None:
+    """All variants do less alike, which no comparison within the run sees; a miss is no more about this bound than a gain."""
+    claims: list[Claim] = [time_claim(), time_claim(3.0, None), mechanism(low=0.5)]
+    assert [verdict(claim, evidence()).status for claim in claims] == ["met", "missed", "met"]
+    for claim in claims:
+        found = verdict(replace(claim, provenance=Provenance(work=then)), evidence())
+        assert found.status == "unrecorded" and words in found.reason
+
+
+def test_a_bound_of_the_same_work_is_judged() -> None:
+    for work in (None, RequiredWork(1024, "samples"), RequiredWork(1024, "samples", 10**9, 10**6, 10**6)):
+        assert verdict(replace(time_claim(), provenance=Provenance(work=work)), evidence()).status == "met"
+    silent = {n: replace(v, answers=()) for n, v in evidence().variants.items()}
+    known = replace(time_claim(), provenance=Provenance(work=RequiredWork(1, "texts")))
+    commands = evidence(variants=silent, outputs_compared=False)
+    assert verdict(known, commands).reason == "the bound was measured on stated work, and this run states none"
+    same = Stated(Statement(1, "texts", "x"), "", "")
+    assert verdict(known, replace(commands, stated=same)).status == "met"
+    assert (
+        verdict(known, replace(commands, stated=replace(same, work=Statement(2, "texts", "x")))).status == "unrecorded"
+    )
 
 
 def test_nothing_is_decided_between_planned_looks() -> None:
@@ -571,7 +607,9 @@ def test_a_run_folder_becomes_evidence(tmp_path: Any) -> None:
     assert (shown.workload, shown.hardware_key, shown.size, shown.notes) == ("pipeline", "h100", "default", ())
     assert shown.rounds == evidence().rounds
     assert [a.where for a in shown.variants["baseline"].answers] == [f"round {i}" for i in range(8)] + ["the recording"]
-    assert shown.variants["optimized"].traced_ns == shown.rounds[0].times_ns["optimized"]
+    own = run.manifest.variants[1].recording
+    assert own is not None and own.result is not None
+    assert shown.variants["optimized"].traced_ns == own.result.variants[0].iterations_ns
     assert {v.status for v in verdicts(time_claim(), shown)} == {"met"}
 
 

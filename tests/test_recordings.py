@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
+from aisp_trace.analyze.result import Analysis
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.accepting.accept import propose
 from aisp_trace.expectations.accepting.occasions import Occasion
@@ -24,6 +26,8 @@ from aisp_trace.tests.judging.build import (
     SERIAL,
     analysis,
     evidence,
+    jittered,
+    lasted,
     mechanism,
     recorded,
     run_folder,
@@ -162,15 +166,29 @@ def twice(folder: Path) -> Run:
     for variant in run.manifest.variants:
         first = variant.recording
         assert first is not None
-        second = replace(first, trace=f"{variant.name}/again_1/trace.sqlite", trace_sha256=None)
+        assert first.result is not None
+        (own,) = first.result.variants
+        times = jittered(own.iterations_ns[0] / MS, "again", variant.name)
+        second = replace(
+            first,
+            trace=f"{variant.name}/again_1/trace.sqlite",
+            trace_sha256=None,
+            wall_ns=lasted("again", variant.name, about_s=10),
+            result=replace(first.result, variants=(replace(own, iterations_ns=times),)),
+        )
         variants.append(replace(variant, again=(second,)))
     return Run(folder, replace(run.manifest, variants=variants))
+
+
+def later(first: Analysis) -> Analysis:
+    """An analysis of another recording: its operations took a little longer."""
+    return replace(first, kinds=first.kinds.with_columns(pl.col("union_ns") + 7))
 
 
 def test_admissibility_is_asked_of_every_recording(tmp_path: Path) -> None:
     run = twice(tmp_path / "pipeline-1")
     analyses = {"baseline": SERIAL, "optimized": HIDDEN}
-    again = {name: [found] for name, found in analyses.items()}
+    again = {name: [later(found)] for name, found in analyses.items()}
     assert examine(gather(run, analyses, again)) == ()
 
     def broken(**changes: Any) -> str:

@@ -298,6 +298,7 @@ class Manifest:
 
     `harness` is the version of what times a workload's iterations: 1 gave all of them the same inputs, 2 gives each its own.
     `looks` are the numbers of rounds at which the plan lets a verdict be given, ascending; empty where none was written down.
+    `resumed_utc` says when an interrupted capture was gone on with.
     """
 
     schema: str
@@ -322,6 +323,7 @@ class Manifest:
     timed: str | None = field(default=None, metadata=ADDED)
     harness: int = field(default=1, metadata=ADDED)
     looks: Sequence[int] = field(default=(), metadata=ADDED)
+    resumed_utc: Sequence[str] = field(default=(), metadata=ADDED)
 
     @property
     def alternatives(self) -> dict[str, str]:

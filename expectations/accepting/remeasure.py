@@ -13,6 +13,7 @@ from typing import Final
 
 from ..judging.evidence import Evidence
 from ..judging.judge import judge
+from ..judging.same_work import required_work
 from ..judging.starts import SURE, between_starts
 from ..judging.verdict import Verdict
 from ..metrics.registry import METRICS, cannot_fail, greatest
@@ -204,4 +205,5 @@ def _provenance(
         starts=len(means),
         between=float(f"{max(apart):.3g}") if apart else None,
         evidence=tuple(o.manifest.digest for o in occasions),
+        work=required_work(occasions[-1].evidence),
     )

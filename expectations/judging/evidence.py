@@ -81,7 +81,8 @@ class Evidence:
     `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared. `looks` are the
     planned numbers of rounds at which to judge (empty: none was written down), `harness` what timed a workload (null: nothing of
     ours did).
-    `manifest` is what `admissible` asks; null where there is none to ask. `calibration` is the machine's; null where nobody made
+    `manifest` is what `admissible` asks; null where there is none to ask. `contradicted` says where a file that a process wrote
+    says otherwise (`kept.contradictions`). `calibration` is the machine's; null where nobody made
     one.
     """
 
@@ -99,6 +100,7 @@ class Evidence:
     harness: int | None = None
     manifest: Manifest | None = None
     calibration: Calibration | None = None
+    contradicted: tuple[str, ...] = ()
 
 
 def gather(
@@ -106,6 +108,7 @@ def gather(
     analyses: Mapping[str, Analysis],
     again: Mapping[str, Sequence[Analysis]] = MappingProxyType({}),
     calibration: Calibration | None = None,
+    contradicted: Sequence[str] = (),
 ) -> Evidence:
     """The evidence of `run`; `analyses` holds the analysed variants by name (those without a trace are absent).
 
@@ -173,6 +176,7 @@ def gather(
         harness=manifest.harness if ours else None,
         manifest=manifest,
         calibration=calibration,
+        contradicted=tuple(contradicted),
     )
 
 

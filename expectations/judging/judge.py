@@ -34,6 +34,7 @@ from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, TimeClai
 from .admissible import admit, examine
 from .clocks import clock_concerns
 from .evidence import Evidence, Recorded, RoundTimes
+from .same_work import other_work
 from .starts import COVERED, interval
 from .validity import objections, timer_objection
 from .verdict import Verdict
@@ -89,6 +90,8 @@ def _judge(claim: Claim, key: str, evidence: Evidence) -> Iterator[Verdict]:
     if wrong_size:
         sizes = f"recorded for size {claim.size}, this run has size {evidence.size}"
         yield replace(blank, status="unrecorded", reason=sizes)
+    elif unlike := other_work(claim, evidence):
+        yield replace(blank, status="unrecorded", reason=unlike)
     elif absent:
         there = ", ".join(evidence.variants) or "none"
         reason = f"the run has no variant {absent[0]!r}; it has {there}"

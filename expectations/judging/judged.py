@@ -22,6 +22,7 @@ from ..model import Expectations
 from .energy import drawn, energy_spans, gain_in_cycles
 from .evidence import Evidence, RoundTimes, gather
 from .judge import judge
+from .kept import contradictions
 from .physics import physics_notes
 from .validity import beforehand, byte_checks
 from .verdict import Verdict, headline
@@ -63,7 +64,7 @@ def calibration_of_run(run: Run, folders: Sequence[Path] | None = None) -> Calib
 
 def evidence_of(run: Run) -> Evidence:
     """What `run` offers to a judge, all its recordings analysed; raises as `analyses_of_run` does."""
-    return gather(run, analyses_of_run(run), further_analyses(run), calibration_of_run(run))
+    return gather(run, analyses_of_run(run), further_analyses(run), calibration_of_run(run), tuple(contradictions(run)))
 
 
 def judge_run(
@@ -72,7 +73,13 @@ def judge_run(
     """Judge `run` by the expectations in folder `asked`, or those that apply in the current folder; the machine's peaks are
     looked for in the folders `calibrations`, or those that apply."""
     expectations = load_expectations(asked, Path.cwd())
-    evidence = gather(run, analyses, further_analyses(run, calibrations), calibration_of_run(run, calibrations))
+    evidence = gather(
+        run,
+        analyses,
+        further_analyses(run, calibrations),
+        calibration_of_run(run, calibrations),
+        tuple(contradictions(run)),
+    )
     verdicts = beforehand(judge(expectations.files, evidence), evidence.run_id, run.manifest.digest)
     return Judged(expectations, evidence, verdicts, _notes(evidence))
 

@@ -40,6 +40,10 @@ MOST: Final = 1.5
 smallest size on a loaded CPU, 1.4: views of some hundred outputs take microseconds each. Restoring a cache made it 1.02 to 1.14
 (and 1.5 once, on that CPU, for a variant without a gain)."""
 
+SURELY: Final = 0.9
+"""In so many rounds a command must take longer outside of its iterations than the baseline, to be charged for it: in 8 of 8
+rounds, which start-up alone does once in 256 runs."""
+
 FLOOR_NS: Final = 100_000
 """Less is no work that was moved: handing over outputs, a range, and waiting for an idle device take some ten microseconds."""
 
@@ -122,6 +126,44 @@ def moved_out(evidence: Evidence) -> Iterator[tuple[str, str]]:
                 f"{row.variant} prepares {duration(dearer)} longer than {rows[0].variant} for an iteration of "
                 f"{duration(row.iteration_ns)}, and its inputs never change ({row.reuse[:120]}): the work may have been done "
                 "before the clock",
+            )
+
+
+def outside_iterations(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """(variant, sentence) of every command of a pair whose gain does not stand once it is charged for what its processes do
+    outside of their iterations, before, between or after them.
+
+    Nobody gives a user's command fresh inputs, so what it does before the first iteration may be the work of all. It is charged
+    by iteration, and only what exceeds the baseline's in `SURELY` of the rounds: starting up takes now longer and now shorter.
+    """
+    manifest = evidence.manifest
+    if manifest is None or evidence.timed != "iteration" or not manifest.commands or not manifest.variants:
+        return
+    outside: dict[str, dict[int, int]] = {}
+    counts: dict[str, int] = {}
+    for one in manifest.commands:
+        timed = one.answer.iterations_ns
+        outside.setdefault(one.variant, {})[one.index] = one.wall_ns - sum(timed)
+        counts[one.variant] = len(timed)
+    base = manifest.variants[0].name
+    for name in (v.name for v in manifest.variants[1:]):
+        both = [index for index in outside.get(name, {}) if index in outside.get(base, {})]
+        own = [fmean(r.times_ns[name]) for r in evidence.rounds if name in r.times_ns]
+        gain = _gain(evidence, base, name)
+        if not both or not own or gain is None or not counts.get(name):
+            continue
+        beyond = [(outside[name][index] - outside[base][index]) / counts[name] for index in both]
+        if sum(ns > 0 for ns in beyond) < SURELY * len(beyond):
+            continue
+        row = Untimed(name, 0.0, 0.0, 0.0, median(own), gain, {}, None, None)
+        excess = median(beyond)
+        if _too_much(row, excess):
+            yield (
+                name,
+                f"a process of {name} takes {duration(excess * counts[name])} longer than one of {base} outside of its "
+                f"{counts[name]} iterations, which none of them is charged for: with it, an iteration of "
+                f"{duration(row.iteration_ns)} is {row.ratio(excess):.3g} times as fast, not {row.ratio(0.0):.3g}; time more "
+                "iterations in a process, or take --timing processes",
             )
 
 

@@ -10,8 +10,10 @@ The default run is a pipeline of two variants, 10 iterations each, that moves 1,
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +108,35 @@ def rounds(baseline_ms: Sequence[float], optimized_ms: Sequence[float]) -> tuple
     """One round for each pair of medians, ten iterations each, in alternating order."""
     pair = ("baseline", "optimized")
     return tuple(
-        RoundTimes(i, pair if i % 2 == 0 else pair[::-1], {"baseline": _spread(a), "optimized": _spread(b)})
+        RoundTimes(
+            i,
+            pair if i % 2 == 0 else pair[::-1],
+            {"baseline": jittered(a, i, "baseline"), "optimized": jittered(b, i, "optimized")},
+        )
         for i, (a, b) in enumerate(zip(baseline_ms, optimized_ms, strict=True))
     )
 
 
-def _spread(median_ms: float) -> tuple[int, ...]:
-    return tuple(round(median_ms * MS) + d for d in (-1000, *(0,) * 8, 1000))
+def jittered(median_ms: float, *seed: object) -> tuple[int, ...]:
+    """Ten iterations as a clock tells them: all different, of exactly this mean and median, and other ones for another `seed`."""
+    drawn = random.Random(" ".join(map(str, seed)))
+    around = [sign * d for d in drawn.sample(range(1, 1001), 5) for sign in (-1, 1)]
+    drawn.shuffle(around)
+    return tuple(round(median_ms * MS) + d for d in around)
+
+
+BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
+PROCESS_S = 29
+
+
+def started(number: int, each_s: float = PROCESS_S + 1) -> str:
+    """When process `number` of a run is started, one after the other."""
+    return f"{BEGUN + timedelta(seconds=number * each_s):%FT%TZ}"
+
+
+def lasted(*seed: object, about_s: float = PROCESS_S) -> int:
+    """The nanoseconds of a process that takes `about_s`: no two are the same."""
+    return round(about_s * 1e9) + random.Random(" ".join(map(str, seed))).randrange(round(about_s * 1e5))
 
 
 BASE_MS = (20.00, 20.05, 19.95, 20.02, 19.98, 20.04, 19.96, 20.01)
@@ -190,23 +214,28 @@ def time_claim(
 def run_folder(path: Path, *, key: str = "h100", ok: bool = True, n_rounds: int = 8, traced: bool = True) -> Path:
     """A run of the default pipeline as `capture` leaves it (without trace files); `ok` is the optimized output's."""
 
-    def results(i: int) -> ProcessResult:
+    def results(i: int, of: str = "round") -> ProcessResult:
         names = ("baseline", "optimized") if i % 2 == 0 else ("optimized", "baseline")
         ms = {"baseline": BASE_MS[i % 8], "optimized": FAST_MS[i % 8]}
         output = {"baseline": OUTPUT, "optimized": replace(OUTPUT, ok=ok, error=1e-7 if ok else 0.5)}
-        found = [VariantResult(n, "cuda_event", _spread(ms[n]), WORK, output[n]) for n in names]
+        found = []
+        for n in names:
+            seed = (i, n) if of == "round" else (of, i, n)
+            found.append(VariantResult(n, "cuda_event", jittered(ms[n], *seed), WORK, output[n]))
         return ProcessResult("aisp-trace/result/1", "pipeline", "cuda", "default", 0, found)
 
     def recording(name: str) -> Recording:
-        whole = results(0)
+        whole = results(0, "recording")
         own = replace(whole, variants=[v for v in whole.variants if v.name == name])
         command = ["nsys", "profile", *command_of([name], "traced.json"), "--trace"]
-        return Recording("nsys", "2025.3", command, 0, 10**10, f"{name}/trace.sqlite", None, own)
+        return Recording(
+            "nsys", "2025.3", command, 0, lasted("recording", name, about_s=10), f"{name}/trace.sqlite", None, own
+        )
 
     def round_(i: int) -> Round:
         result = results(i)
         command = command_of([v.name for v in result.variants], f"round_{i:02d}.json")
-        return Round(i, command, 0, 10**10, f"2026-01-01T00:{i // 2:02d}:{i % 2 * 30:02d}Z", result)
+        return Round(i, command, 0, lasted(i), started(i), result)
 
     made = [round_(i) for i in range(n_rounds)]
     manifest = Manifest(
@@ -218,7 +247,7 @@ def run_folder(path: Path, *, key: str = "h100", ok: bool = True, n_rounds: int 
         command_line=["aisp-trace", "capture", "pipeline"],
         profile="minimal",
         recorder="nsys",
-        hardware=Hardware(key, "cuda", ["NVIDIA H100"], "580.65", "13.0", "EPYC", 16),
+        hardware=Hardware(key, "cuda", [f"NVIDIA {key.upper()}"], "580.65", "13.0", "EPYC", 16),
         size="default",
         seed=0,
         iterations=10,

@@ -1,0 +1,102 @@
+"""Rows about a claim's bound: what has changed since it was measured, and whether a hand has edited it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from ...metrics.registry import METRICS, greatest
+from ...model import Claim, TimeClaim
+from ..evidence import Evidence
+from ..starts import LEAST_FRACTION, OCCASION, SURE, between_starts
+from .asked import NAMED, OBJECTION, Finding
+
+
+def provenance(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
+    then, manifest = claim.provenance, evidence.manifest
+    if then is None or manifest is None:
+        return
+    commit = str(manifest.git.get("commit") or "")
+    if then.commit and commit and commit.startswith(then.commit):
+        commit = then.commit
+    parts = [
+        ("driver", then.driver, manifest.hardware.driver),
+        ("torch", then.torch, manifest.packages.get("torch")),
+        ("commit", then.commit, commit[:12]),
+    ]
+    later = then.recorded_utc is not None and then.recorded_utc > manifest.created_utc
+    if later:
+        yield Finding(NAMED, f"the bound was measured at {str(then.recorded_utc)[:40]}, after this run")
+    changed = [f"{what} {one} then, {other} now" for what, one, other in parts if one and other and one != other]
+    if changed:
+        yield Finding(NAMED, f"changed since the bound was measured: {', '.join(changed)}")
+
+
+_NUMBER: Final = r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
+_READING: Final = re.compile(
+    rf"{_NUMBER}(?: \({_NUMBER} to {_NUMBER}\))? (?:over \d+ \w+|in one recording)(?: in [^;]+)?"
+)
+_EARLIER: Final = re.compile(r"and \d+ earlier runs")
+
+ROOM: Final = 1.5
+"""How much more room than `derive` gives a bound may have: the source's text rounds what it was derived from."""
+
+
+def edited(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
+    """A measured bound has the room that accepting gives it, neither more nor less; limits in ms are not in the text."""
+    readings = _readings(claim.source.text)
+    if readings is None:
+        return
+    values, complete = readings
+    low, high = min(v[1] for v in values), max(v[2] for v in values)
+    least, most = _room(claim, values)
+    bound = claim.ratio if isinstance(claim, TimeClaim) else claim.bound
+    said = f"its source says {claim.source.text.removeprefix('accepted: ')[:120]}"
+    if bound.minimum is not None and (
+        bound.minimum > low + _rounding(low) or (complete and bound.minimum < least - _rounding(least))
+    ):
+        yield Finding(OBJECTION, f"the bound was edited by hand: its minimum is {bound.minimum:.4g}, and {said}")
+    elif bound.maximum is not None and (
+        bound.maximum < high - _rounding(high) or (complete and bound.maximum > most + _rounding(most))
+    ):
+        yield Finding(OBJECTION, f"the bound was edited by hand: its maximum is {bound.maximum:.4g}, and {said}")
+
+
+def _readings(text: str) -> tuple[list[tuple[float, float, float]], bool] | None:
+    """((value, low, high) of each occasion, whether all are told); null for text that `accept` did not write."""
+    if not text.startswith("accepted: "):
+        return None
+    parts = text.removeprefix("accepted: ").split("; ")
+    told = [part for part in parts if not _EARLIER.fullmatch(part)]
+    found = [_READING.fullmatch(part) for part in told]
+    if not found or not all(found):
+        return None
+    values = [(float(m[1]), float(m[2] or m[1]), float(m[3] or m[1])) for m in found if m]
+    return values, len(told) == len(parts)
+
+
+def _room(claim: Claim, values: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
+    """The least minimum and the greatest maximum that accepting could have made of `values`."""
+    middle = [value for value, _, _ in values]
+    low, high = min(v[1] for v in values), max(v[2] for v in values)
+    reach = max(*(top - bottom for _, bottom, top in values), max(middle) - min(middle))
+    alone = len(values) == 1
+    if not isinstance(claim, TimeClaim):
+        metric = METRICS.get(claim.metric)
+        if metric is not None and metric.counted:
+            return low, high
+        starts = 2 * SURE * max(between_starts(claim, value)[0] for value in middle)
+        reach = max(reach, starts)
+        if greatest(claim.metric, claim.unit) is not None:
+            allowance = min(OCCASION, max(min(middle[0], 1 - middle[0]), 0.0) / 2) if alone else 0.0
+            reach = max(reach, allowance, LEAST_FRACTION)
+            return low - ROOM * reach - 0.01, high + ROOM * reach + 0.01
+    reach = max(reach, OCCASION * abs(middle[0]) if alone else 0.0)
+    edges = (low - ROOM * reach, high + ROOM * reach)
+    return edges[0] - 0.01 * abs(edges[0]), edges[1] + 0.01 * abs(edges[1])
+
+
+def _rounding(value: float) -> float:
+    """What four significant figures may hide."""
+    return 1e-3 * abs(value) + 1e-12

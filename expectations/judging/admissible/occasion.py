@@ -1,0 +1,158 @@
+"""Rows about the occasion: when the processes ran, one after the other, and for how long. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Final
+
+from .asked import OBJECTION, Asked, Finding, Process
+
+OCCASION_GAP: Final = timedelta(days=1)
+"""Rounds further apart are of several occasions: a driver, a clock or a neighbour may have changed between them."""
+
+DATE_SLACK_S: Final = 3.0
+"""How far the date may be from a process's own clock: a date is in whole seconds, and may be set by one while a run goes on."""
+
+PAUSE_S: Final = 3.0
+PAUSE_SHARE: Final = 0.9
+"""Between two processes less than a second passes. Where a whole round has room, one may have been cut out."""
+
+SECOND: Final = timedelta(seconds=1)
+
+SPAN_SLACK: Final = 0.01
+"""GPU events and the host's clock, which time iterations and their span, may differ by this fraction."""
+
+
+def spans(asked: Asked) -> Iterator[Finding]:
+    """The timed span of a process holds its iterations, and lies within how long the process lasted."""
+    for made in asked.manifest.rounds:
+        for variant in made.result.variants:
+            span = list(variant.timed_ns)
+            if not span:
+                continue
+            timed, lasted = sum(variant.iterations_ns), span[-1] - span[0] if len(span) == 2 else -1
+            if not timed <= lasted * (1 + SPAN_SLACK) or lasted > made.wall_ns:
+                text = (
+                    f"{variant.name} in round {made.index} timed {timed / 1e6:.4g} ms of iterations in a span of "
+                    f"{lasted / 1e6:.4g} ms, of a process that lasted {made.wall_ns / 1e6:.4g} ms"
+                )
+                yield Finding(OBJECTION, text, (variant.name,))
+                return
+
+
+def host_clock(asked: Asked) -> Iterator[Finding]:
+    """Spans are of one monotonic clock, which no process shares with another, and which goes with the date."""
+    timed = [(made, v) for made in asked.manifest.rounds for v in made.result.variants if len(v.timed_ns) == 2]
+    for (made, before), (later, after) in pairwise(timed):
+        if after.timed_ns[0] < before.timed_ns[1]:
+            text = (
+                f"{after.name} in round {later.index} was timed before {before.name} in round {made.index} had ended, by the "
+                "host's own clock: they are of different starts of the machine, or one is a copy"
+            )
+            yield Finding(OBJECTION, text)
+            return
+    least, most = -math.inf, math.inf  # of what the date is ahead of the monotonic clock, in seconds
+    for made, v in timed:
+        at = _utc(made.started_utc)
+        if at is None:
+            continue
+        start, end = at.timestamp(), at.timestamp() + 1 + made.wall_ns / 1e9
+        least, most = max(least, start - v.timed_ns[0] / 1e9), min(most, end - v.timed_ns[1] / 1e9)
+        earliest, latest = start - v.timed_ns[0] / 1e9, end - v.timed_ns[1] / 1e9
+        if earliest > latest + DATE_SLACK_S or least > most + DATE_SLACK_S:
+            text = (
+                f"{v.name} was not timed within round {made.index}, by the host's own clock against the date: the machine slept, "
+                "its date was set, or the times are of another run"
+            )
+            yield Finding(OBJECTION, text)
+            return
+
+
+def times_in_order(asked: Asked) -> Iterator[Finding]:
+    starts = [(p, _utc(p.started_utc)) for p in asked.untraced if p.started_utc]
+    known = [(p, at) for p, at in starts if at is not None]
+    if len(known) < len(starts):
+        where = next(p.where for p, at in starts if at is None)
+        yield Finding(OBJECTION, f"{where} was started at no time that can be read")
+    text = next(_apart_in_time(asked, known), None)
+    if text is not None:
+        yield Finding(OBJECTION, text)
+    created = _utc(asked.manifest.created_utc)
+    if created is None:
+        yield Finding(OBJECTION, "the run was complete at no time that can be read")
+    for process, at in known:
+        if created is not None and at > created:
+            text = f"{process.where} was started at {at:%FT%TZ}, after the run was complete at {created:%FT%TZ}"
+            yield Finding(OBJECTION, text)
+            return
+    if known and created is not None:
+        process, at = known[-1]
+        made = [recording for variant in asked.manifest.variants for recording in variant.recordings]
+        left = (created - at).total_seconds() + 1 - process.wall_ns / 1e9
+        recorded = sum(recording.wall_ns for recording in made) / 1e9
+        if recorded > left + DATE_SLACK_S:
+            text = f"the recordings took {recorded:.4g} s, and the run was complete {max(left, 0):.4g} s after its last round"
+            yield Finding(OBJECTION, text)
+
+
+def _apart_in_time(asked: Asked, known: Sequence[tuple[Process, datetime]]) -> Iterator[str]:
+    """What is wrong between one process and the next, and before the first. Times are in whole seconds, the walls in ns."""
+    begun = _begun(asked.manifest.run_id)
+    if known and begun is not None and known[0][1] < begun - SECOND:
+        first, at = known[0]
+        yield f"{first.where} was started at {at:%FT%TZ}, before the run was begun at {begun:%FT%TZ}"
+    per_round = max(sum(p.index == 0 for p, _ in known), 1)
+    longest_pause = max(PAUSE_SHARE * per_round * min((p.wall_ns for p, _ in known), default=0) / 1e9, PAUSE_S)
+    resumed = [_utc(text) for text in asked.manifest.resumed_utc]
+    for (before, one), (after, two) in pairwise(known):
+        if two < one:
+            yield f"{after.where} was started at {two:%FT%TZ}, before {before.where} at {one:%FT%TZ}"
+        if two - one > OCCASION_GAP:
+            gap = (two - one) / timedelta(days=1)
+            yield f"rounds were made on different occasions: {before.where} and {after.where} were started {gap:.3g} days apart"
+        pause = (two - one).total_seconds() - before.wall_ns / 1e9
+        if pause < -DATE_SLACK_S:
+            yield f"{after.where} was started {-pause:.3g} s before {before.where} had ended"
+        ended = one + timedelta(seconds=before.wall_ns / 1e9)
+        explained = any(at is not None and one <= at <= two + SECOND for at in resumed)
+        if asked.manifest.looks and pause > longest_pause and not explained:
+            yield (
+                f"{pause:.3g} s passed between the end of {before.where} at {ended:%FT%TZ} and the start of {after.where}, in "
+                "which nothing is said to have happened: a round is missing, or the run was interrupted"
+            )
+
+
+def _begun(run_id: str) -> datetime | None:
+    """When the capture was begun, by the name that it gave the run; null for a run of another name."""
+    found = re.fullmatch(r".*-(\d{8}T\d{6}Z)(?:-\d+)?", run_id)
+    try:
+        return None if found is None else datetime.strptime(found[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _utc(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def wall(asked: Asked) -> Iterator[Finding]:
+    for process in asked.processes:
+        timed = sum(map(sum, process.times_ns.values()))
+        if timed > process.wall_ns:
+            text = f"{process.where} timed {timed / 1e6:.4g} ms of iterations and lasted {process.wall_ns / 1e6:.4g} ms"
+            yield Finding(OBJECTION, text)
+            return
+
+
+def exits(asked: Asked) -> Iterator[Finding]:
+    for process in asked.processes:
+        if process.exit_code != 0:
+            yield Finding(OBJECTION, f"{process.where} ended with exit code {process.exit_code}")
+            return

@@ -1,0 +1,110 @@
+"""Rows about the recordings: whose trace it is, and whether it shows what its process timed. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from itertools import pairwise
+from statistics import median
+from typing import Final
+
+from ....analyze.result import Analysis
+from ..commands import PAIR
+from ..evidence import COMMAND
+from .asked import OBJECTION, Asked, Finding, recording_of
+
+TRACE_SHARE: Final = 0.2
+TRACE_SLACK_NS: Final = 200_000
+"""How far an iteration in the trace may be from what its process timed: a fifth of the median, and what a range, an event and a
+synchronisation cost. On H200 the two differed by at most 0.15 ms, and by 3 % (samples of three workloads)."""
+
+RECORDED_FACTOR: Final = 10.0
+"""Recording costs up to twice the time of the smallest iterations seen; at ten times another program was recorded."""
+
+
+def recordings(asked: Asked) -> Iterator[Finding]:
+    """Which variant a workload's recording is of; a pair's is held against its rounds (`commands`)."""
+    if asked.manifest.source in (COMMAND, PAIR):
+        return
+    for variant in asked.manifest.variants:
+        for number, recording in enumerate(variant.recordings):
+            asks = [word for flag, word in pairwise(recording.command) if flag == "--variant"]
+            answers = [] if recording.result is None else [result.name for result in recording.result.variants]
+            if asks != [variant.name] or answers != [variant.name]:
+                text = (
+                    f"{recording_of(variant, number)} asked for {', '.join(asks) or 'no variant'} and is answered for "
+                    f"{', '.join(answers) or 'none'}"
+                )
+                yield Finding(OBJECTION, text, (variant.name,))
+                break
+
+
+def trace_files(asked: Asked) -> Iterator[Finding]:
+    """One file, one digest, or one content: a copy that was packed anew has another digest, and the same instants in it."""
+    seen: dict[str, tuple[str, str]] = {}
+    for variant in asked.manifest.variants:
+        shown = asked.evidence.variants.get(variant.name)
+        analyses = [] if shown is None else [made.analysis for made in shown.recordings]
+        for number, recording in enumerate(variant.recordings):
+            where = recording_of(variant, number)
+            analysis = analyses[number] if number < len(analyses) else None
+            content = None if analysis is None else _content(analysis)
+            keys = [key for key in (recording.trace, recording.trace_sha256, content) if key is not None]
+            if same := next((seen[key] for key in keys if key in seen), None):
+                yield Finding(OBJECTION, f"{same[1]} and {where} are one trace", (same[0], variant.name))
+            for key in keys:
+                seen.setdefault(key, (variant.name, where))
+
+
+def _content(analysis: Analysis) -> str | None:
+    """A digest of the trace's own instants, from its first iteration on; null without an iteration, or on a GPU an operation.
+
+    No two recordings agree on every iteration's length and distance, and on every kind's busy time, to the nanosecond.
+    """
+    spans = analysis.iterations.select("start_ns", "end_ns").rows()
+    busy = analysis.kinds.select("device", "kind", "ops", "union_ns", "nbytes").sort("device", "kind").rows()
+    if not spans or not busy:
+        return None
+    relative = [(start - spans[0][0], end - spans[0][0]) for start, end in spans]
+    return hashlib.sha256(repr((relative, busy)).encode()).hexdigest()
+
+
+def trace_iterations(asked: Asked) -> Iterator[Finding]:
+    """Of workloads: of a user's command warm-up may be set aside, and ranks iterate together."""
+    for variant, made, _, durations in asked.analysed():
+        if asked.manifest.source != PAIR and made.traced_ns and len(durations) != len(made.traced_ns):
+            text = (
+                f"the trace of {variant.name} has {len(durations)} iterations, and its process timed "
+                f"{len(made.traced_ns)}"
+            )
+            yield Finding(OBJECTION, text, (variant.name,))
+
+
+def trace_times(asked: Asked) -> Iterator[Finding]:
+    """Iteration by iteration; of several ranks by the median: one answers, and the trace's iterations may be another's."""
+    alone = {name for p in asked.processes if p.index is None and p.facts.get("ranks", 1) == 1 for name in p.variants}
+    for variant, made, _, durations in asked.analysed():
+        timed = made.traced_ns[-len(durations) :]  # warm-up is set aside at the front
+        if not durations or not timed:
+            continue
+        if variant.name in alone and len(timed) == len(durations):
+            apart = median(abs(one - two) for one, two in zip(durations, timed, strict=True))
+        else:
+            apart = abs(median(durations) - median(timed))
+        if apart > TRACE_SHARE * median(timed) + TRACE_SLACK_NS:
+            text = (
+                f"an iteration of {variant.name} takes {median(durations) / 1e6:.4g} ms in its trace, and its process timed "
+                f"{median(timed) / 1e6:.4g} ms"
+            )
+            yield Finding(OBJECTION, text, (variant.name,))
+
+
+def slowdown(asked: Asked) -> Iterator[Finding]:
+    for name, variant in asked.evidence.variants.items():
+        untraced = [ns for one in asked.evidence.rounds for ns in one.times_ns.get(name, ())]
+        for made in variant.recordings if asked.evidence.timed == "iteration" and untraced else ():
+            factor = median(made.traced_ns) / median(untraced) if made.traced_ns else 1.0
+            if not 1 / RECORDED_FACTOR <= factor <= RECORDED_FACTOR:
+                text = f"an iteration of {name} takes {factor:.3g} times as long when recorded: that was no recording of it"
+                yield Finding(OBJECTION, text, (name,))
+                break
