@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aisp_trace.expectations.judging.commands import Stated
-from aisp_trace.expectations.judging.evidence import Evidence, RoundTimes, gather
+from aisp_trace.expectations.judging.evidence import Evidence, Recorded, RoundTimes, gather
 from aisp_trace.expectations.judging.judge import judge
 from aisp_trace.expectations.judging.validity import byte_checks
 from aisp_trace.expectations.judging.verdict import Verdict, exit_code
@@ -519,6 +519,19 @@ def test_shares_of_time_are_refused_when_tracing_slowed_the_work_down() -> None:
     assert found.status == "invalid"
     assert "tracing slowed it down 1.30 times" in found.reason
     assert verdict(claim, replace(shown, variants={**shown.variants, "optimized": quick})).status == "met"
+
+
+@pytest.mark.parametrize(("slow", "status", "n"), [(0, "met", 3), (1, "met", 2), (2, "invalid", 0), (3, "invalid", 0)])
+def test_few_recordings_that_tracing_slowed_are_left_out_and_named(slow: int, status: str, n: int) -> None:
+    claim = mechanism("allocator.stall_share", high=0.01)
+    shown = stalls([0.0] * 12)
+    one = shown.variants["optimized"]
+    made = [Recorded(one.analysis, ((13 if i < slow else 11) * MS,) * 12) for i in range(3)]
+    first, *again = made
+    changed = replace(one, traced_ns=first.traced_ns, again=tuple(again))
+    found = verdict(claim, replace(shown, variants={**shown.variants, "optimized": changed}))
+    assert (found.status, found.n if status == "met" else 0) == (status, n)
+    assert ("trace 1 of optimized is left out: tracing slowed it down 1.30 times" in found.reason) == (slow == 1)
 
 
 def test_graphs_recorded_whole_make_counts_invalid() -> None:

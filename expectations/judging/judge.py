@@ -218,11 +218,17 @@ def _judge_mechanism(claim: MechanismClaim, blank: Verdict, evidence: Evidence) 
     metric = METRICS[claim.metric]
     names = (claim.variant, *((claim.against,) if claim.against else ()))
     readings: list[list[Reading]] = []
+    aside: list[str] = []
     for name in names:
         readings.append([])
         recordings = evidence.variants[name].recordings
-        for number, made in enumerate(recordings, 1):
+        slowed = [_slowdown(metric, evidence, name, made) for made in recordings]
+        few = 2 * sum(map(bool, slowed)) < len(recordings)
+        for number, (made, slow) in enumerate(zip(recordings, slowed, strict=True), 1):
             trace = f"trace {number} of {name}" if len(recordings) > 1 else f"the trace of {name}"
+            if slow and few:
+                aside.append(f"{trace} is left out: {slow}")
+                continue
             if made.analysis is None:
                 lacking = (
                     f"the run holds no trace {number} of {name}" if number > 1 else f"the run holds no trace of {name}"
@@ -231,14 +237,15 @@ def _judge_mechanism(claim: MechanismClaim, blank: Verdict, evidence: Evidence) 
             reading = metric.read(made.analysis, claim.of, claim.stage)
             if reading.unsampled:
                 return replace(blank, status="unrecorded", reason=f"{trace} has {reading.unsampled}")
-            if distrust := _distrust(metric, claim, made.analysis) or _slowdown(metric, evidence, name, made):
+            if distrust := _distrust(metric, claim, made.analysis) or slow:
                 return replace(blank, status="invalid", reason=f"{distrust} ({trace.removeprefix('the ')})")
             if reading.unavailable:
                 return replace(blank, status="invalid", reason=f"{reading.unavailable} ({trace.removeprefix('the ')})")
             if reading.total is None:
                 return replace(blank, status="inconclusive", reason=f"{trace} has {reading.absent}")
             readings[-1].append(reading)
-    return _held(claim, metric, readings, blank)
+    held = _held(claim, metric, readings, blank)
+    return replace(held, reason="; ".join([held.reason, *aside])) if aside else held
 
 
 def _held(claim: MechanismClaim, metric: Metric, readings: Sequence[Sequence[Reading]], blank: Verdict) -> Verdict:
