@@ -6,10 +6,10 @@ asked for by name. Stages nest per thread. A path joins their names with ``/`` (
 nest: two requests in flight are side by side, even if one happens to hold the other, so that none is nested in one of its
 own name (numbers aside), and nothing in one that another thread ends.
 
-Autograd, data-loader and other worker threads launch work while the stage is open on the thread that waits for them. Where
-the launching thread has no stage open, the one that another thread began and this one ends is meant (a request that is handed
-to a worker); without such, the stage of the other threads of its process, `AMBIGUOUS` if there are several. Ranges of one path, as recorded, are one
-stage.
+Autograd, data-loader and other worker threads launch work while the stage is open on the thread that waits for them. Where the
+launching thread has no stage open, the one that another thread began and this one ends is meant (a request that is handed to a
+worker); without such, the stage of the other threads of its process, `AMBIGUOUS` if there are several. Ranges of one path, as
+recorded, are one stage.
 
     dispatcher  begins r1 |--- begins r2 |----------
     worker 1        launch: r1     ends r1 |
