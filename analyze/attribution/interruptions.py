@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..intervals import Ints, cover
+from ..intervals import Ints, cover, place_right
 from .launches import Calls, Launches
 from .stages import Stages
 from .steps import NOTHING
@@ -63,44 +63,64 @@ def interrupted(ops: pl.DataFrame, calls: Calls, launches: Launches, found: Stag
     rows = np.flatnonzero(mine)
     start, end, thread = start[rows], end[rows], used.astype(np.int64)
     busy = cover(start, end)
-    first = np.searchsorted(start, busy.start)
-    lowest, one = np.minimum.reduceat(thread, first), np.maximum.reduceat(thread, first)
+    first = place_right(start, busy.start - 1)
+    fed_by = thread[first]
+    changes = np.flatnonzero(fed_by[1:] != fed_by[:-1]) + 1  # who is interrupted comes back
+    if len(changes) == 0:
+        return NONE
+    one, lowest = np.maximum.reduceat(thread, first), np.minimum.reduceat(thread, first)
     total = np.zeros(len(launches.threads) + 1, np.int64)  # the last is for ops without a launch
     np.add.at(total, thread, end - start)
-
-    def inside_own(chosen: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-        """Which ops were launched while a range of their thread's was open."""
-        at = launches.at_ns(rows[chosen], ops, calls)
-        out = np.zeros(len(chosen), bool)
-        for t in np.unique(thread[chosen]).tolist():
-            steps = found.own.get(launches.threads[t]) if t >= 0 else None
-            if steps is not None:
-                of = thread[chosen] == t
-                out[of] = steps(at[of]) != NOTHING
-        return out
-
-    side = lowest == one
-    side[side] &= np.logical_and.reduceat(inside_own(np.arange(len(rows))), first)[side]
-    last = _last_to_end(end, np.append(first[1:], len(rows)) - 1)
-    launched = launches.at_ns(rows[first], ops, calls)
-    fed = inside_own(first)
+    last = thread[_last_to_end(end, np.append(first[1:], len(rows)) - 1)]
     length = np.r_[0, np.cumsum(busy.end - busy.start)]
-    claim = np.full(len(first), NOTHING, np.int64)
+    kept = []
     for between in range(1, MOST + 1):
-        y = np.arange(between + 1, len(first))
+        y = changes[changes > between]
         p = y - between - 1
-        whose = thread[first[y]]
-        ok = (whose >= 0) & (whose == thread[last[p]]) & fed[y] & (launched[y] >= busy.end[y - 1])
-        ok &= PART * (length[y] - length[p + 1]) < busy.start[y] - busy.end[p]
-        y, p, whose = y[ok], p[ok], whose[ok]
+        whose = fed_by[y]
+        ok = (whose >= 0) & (whose == last[p]) & (PART * (length[y] - length[p + 1]) < busy.start[y] - busy.end[p])
         for k in range(1, between + 1):
-            ok = side[p + k] & (one[p + k] != whose) & (total[one[p + k]] < total[whose])
-            y, p, whose = y[ok], p[ok], whose[ok]
-        for k in range(1, between + 1):  # of two that claim a gap, one surrounds the other and is the busier
-            better = (claim[p + k] == NOTHING) | (total[whose] > total[claim[p + k]])
-            claim[(p + k)[better]] = whose[better]
+            ok &= (one[p + k] == lowest[p + k]) & (one[p + k] != whose) & (total[one[p + k]] < total[whose])
+        kept.append(np.stack([p[ok], y[ok]]))
+    p, y = np.concatenate(kept, axis=1)
+    ok = launches.at_ns(rows[first[y]], ops, calls) >= busy.end[y - 1]
+    p, y = p[ok], y[ok]
+    if len(y) == 0:
+        return NONE
+    looked_at = np.zeros(len(rows) + 1, np.int64)
+    np.add.at(looked_at, first[p + 1], 1)
+    np.add.at(looked_at, first[y], -1)
+    between_them = np.union1d(np.flatnonzero(np.cumsum(looked_at[:-1])), first[y])
+    outside = np.zeros(len(rows), np.int64)
+    outside[between_them] = ~_inside_own(thread, rows, between_them, ops, calls, launches, found)
+    so_far = np.r_[0, np.cumsum(outside)]
+    ok = so_far[first[y] + 1] == so_far[first[p + 1]]
+    claim = np.full(len(first), NOTHING, np.int64)
+    for i, j in zip(p[ok].tolist(), y[ok].tolist(), strict=True):
+        claimed = claim[i + 1 : j]  # of two that claim a gap, one surrounds the other and is the busier
+        claimed[(claimed == NOTHING) | (total[claimed] < total[fed_by[j]])] = fed_by[j]
     chosen = claim != NOTHING
     return Interrupted(busy.start[chosen], claim[chosen])
+
+
+def _inside_own(
+    thread: Ints,
+    rows: npt.NDArray[np.integer],
+    chosen: npt.NDArray[np.integer],
+    ops: pl.DataFrame,
+    calls: Calls,
+    launches: Launches,
+    found: Stages,
+) -> npt.NDArray[np.bool_]:
+    """Which of the `chosen` ops of a device (`rows` of the trace, of `thread`) were launched inside a range of it."""
+    at = launches.at_ns(rows[chosen], ops, calls)
+    out = np.zeros(len(chosen), bool)
+    for t in np.unique(thread[chosen]).tolist():
+        steps = found.own.get(launches.threads[t]) if t >= 0 else None
+        if steps is not None:
+            of = thread[chosen] == t
+            out[of] = steps(at[of]) != NOTHING
+    return out
 
 
 def _last_to_end(end: Ints, upto: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
