@@ -16,6 +16,7 @@ from numba import boolean, int8, int16, int32, int64, njit, uint32, void
 from numba.types import Array
 
 from ..traces.engine import jit
+from .attribution.waiting import SHIFT
 
 _NEVER = -(2**63)
 """Before every instant."""
@@ -434,16 +435,16 @@ def host_pieces(start, end, codes, *steps):
         room = n
 
 
-@jit(int64(_T, _T, _P, _T, _K, _T, _P, _T, _P, _T, _P, _T, _P, _ROWS, _OUT, _OUT, _ROWS, _ROWS, _BYTES, _BYTES))
+@jit(int64(_T, _T, _P, _T, _K, _T, _P, _T, _P, _T, _P, _T, _P, _T, _P, _ROWS, _OUT, _OUT, _ROWS, _ROWS, _BYTES, _BYTES))
 def _host_pieces(
-    start, end, codes, call_at, call, stage_at, stage, prof_at, prof, driver_at, driver, iter_at, iteration,
+    start, end, codes, call_at, call, stage_at, stage, prof_at, prof, driver_at, driver, iter_at, iteration, wait_at, wait,
     which, begin, stop, out_stage, out_iter, out_cause, first,
 ):  # fmt: skip
     """How many pieces there are, of which those that the outputs have room for are put there."""
     room = len(which)
     forever = np.int64(2**63 - 1)
     n = 0
-    c = s = p = d = i = 0  # steps that lie not after the instant
+    c = s = p = d = i = w = 0  # steps that lie not after the instant
     for g in range(len(start)):
         t = start[g]
         new = True
@@ -458,6 +459,8 @@ def _host_pieces(
                 d += 1
             while i < len(iter_at) and iter_at[i] <= t:
                 i += 1
+            while w < len(wait_at) and wait_at[w] <= t:
+                w += 1
             cause = np.int32(call[c - 1]) if c > 0 else np.int32(-1)
             if cause == -1 or cause == codes[1]:
                 if p > 0 and prof[p - 1] != -1:
@@ -465,7 +468,7 @@ def _host_pieces(
                 elif d > 0 and driver[d - 1] != -1:
                     cause = codes[3]
                 elif cause == -1:
-                    cause = codes[0]
+                    cause = codes[4] if w > 0 and wait[w - 1] != -1 else codes[0]
             if new:
                 first[g] = cause
                 new = False
@@ -477,9 +480,12 @@ def _host_pieces(
             until = min(until, prof_at[p] if p < len(prof_at) else forever)
             until = min(until, driver_at[d] if d < len(driver_at) else forever)
             until = min(until, iter_at[i] if i < len(iter_at) else forever)
+            until = min(until, wait_at[w] if w < len(wait_at) else forever)
             if n < room:
                 which[n], begin[n], stop[n], out_cause[n] = g, t, until, cause
                 out_stage[n] = stage[s - 1] if s > 0 else -1
+                if cause == codes[4]:
+                    out_stage[n] = wait[w - 1] - SHIFT
                 out_iter[n] = iteration[i - 1] if i > 0 else -1
             n += 1
             t = until

@@ -45,6 +45,7 @@ CAUSES: Final = (
     "driver_overhead",
     "earlier_launch",
     "other_api",
+    "waiting",
     "host_code",
     "tail",
     "unknown",
@@ -255,7 +256,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "small_ns": pl.Int64,
         "kernels_per_iteration": pl.Float64,  # null without iterations
         "ledger_ns": pl.Int64,
-        "host_bound_ns": pl.Int64,  # idle, and neither queued, graph_internal nor dependency
+        "host_bound_ns": pl.Int64,  # idle, and neither queued, graph_internal, dependency nor unknown
     },
     "top_kernels": {
         "device": pl.Int32,

@@ -25,7 +25,7 @@ from .accounts.devices import by_device, window_table
 from .accounts.gaps import gap_calls
 from .accounts.iterations import iteration_table, iteration_tables
 from .accounts.launches import kernel_counts, kernel_sums, launch_table, top_kernels
-from .accounts.ledger_tables import ledger_tables
+from .accounts.ledger_tables import interrupted_gaps, ledger_tables
 from .accounts.memory import concurrent_allocator, memory_tables
 from .accounts.peaks import with_peaks
 from .accounts.stage_names import stage_names
@@ -58,7 +58,8 @@ TABLES: Final[Sequence[Table]] = (
     Shared("lanes", lambda a, made: lanes_of(a.ops)),
     Shared("by_device", lambda a, made: by_device(a.in_window, a.trace.devices, a.stages, a.shown)),
     Shared("waits", lambda a, made: awaited(a.trace, a.calls, a.launches, made("lanes"))),
-    Table("ledger gaps", lambda a, made: ledger_tables(a, made("waits"), made("largest_gaps"))),
+    Shared("interrupted", lambda a, made: interrupted_gaps(a)),
+    Table("ledger gaps", lambda a, made: ledger_tables(a, made("waits"), made("interrupted"), made("largest_gaps"))),
     Table("windows", lambda a, made: window_table(a.spans)),
     Table("iterations", lambda a, made: iteration_table(a.found, a.steady if a.is_steady else None, a.limits)),
     Table("bandwidth", lambda a, made: with_peaks(bandwidth_table(a.in_window.table), a.trace.devices, made("peaks"))),
@@ -72,7 +73,9 @@ TABLES: Final[Sequence[Table]] = (
     ),
     Detail(
         "concurrent_allocator",
-        lambda a, made: concurrent_allocator(a.in_window, a.ops, a.calls, a.launches, a.host_devices),
+        lambda a, made: concurrent_allocator(
+            a.in_window, a.ops, a.calls, a.launches, made("interrupted"), a.host_devices
+        ),
     ),
     Detail("collectives", lambda a, made: collective_table(a.in_window, a.ops, a.host_devices)),
     Detail("iteration_kinds iteration_overlap iteration_exposed", lambda a, made: iteration_tables(a.in_window)),
@@ -87,7 +90,10 @@ TABLES: Final[Sequence[Table]] = (
         lambda a, made: stage_tables(made("by_device"), a.stages, a.shown, a.trace.ranges, a.window.instants),
     ),
     Table("stage_names", lambda a, made: stage_names(a.found, a.stages, a.shown, a.window.instants)),
-    Detail("gap_calls", lambda a, made: gap_calls(a.trace, a.calls, a.launches, a.spans, made("gaps"))),
+    Detail(
+        "gap_calls",
+        lambda a, made: gap_calls(a.trace, a.calls, a.launches, a.spans, made("interrupted"), made("gaps")),
+    ),
     Table(
         "allocator",
         lambda a, made: allocator_table(a.trace, a.calls, a.stages, a.limits, made("ledger"), across=a.across),
@@ -96,7 +102,9 @@ TABLES: Final[Sequence[Table]] = (
     Detail("top_kernels", lambda a, made: top_kernels(made("kernels"), distinct_values(a.ops["name"]))),
     Table(
         "trust",
-        lambda a, made: trust_table(a.trace, made("facts"), made("collectives"), counter_trust(made("counters"))),
+        lambda a, made: trust_table(
+            a.trace, made("facts"), made("ledger"), made("collectives"), counter_trust(made("counters"))
+        ),
     ),
 )
 

@@ -139,6 +139,7 @@ def test_a_host_that_stands_in_for_a_device_is_not_launch_bound() -> None:
     ("cell", "said", "least"),
     [
         (("idle", "sync"), "synchronising", 50_000),
+        (("idle", "waiting"), "waiting_for_threads", 50_000),
         (("idle", "allocator"), "allocator_stalls", 50_000),
         (("idle", "module_load"), "loading", 50_000),
         (("comm", None), "exposed_communication", 50_000),

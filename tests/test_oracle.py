@@ -116,7 +116,7 @@ def test_shrinking_traces(case: Case) -> None:
 
 
 def test_call_names_have_one_class_in_both_tables() -> None:
-    words = {"copy": "copy_api"}
+    words = {"copy": "copy_api", "query": "poll", "kernel": "kernel_query"}
     for name in CALLS:
         ours = CLASSES[classify(name)]
         theirs = call_class(name)

@@ -118,6 +118,7 @@ def test_inside_the_launching_call(name: str, row: dict[str, str], cause: str) -
 @pytest.mark.parametrize(
     ("name", "length", "cause"),
     [
+        ("cudaFuncGetAttributes", LAZY_LOAD_NS + 1, "lazy_load"),
         (LAUNCH, LAZY_LOAD_NS, "launch_api"),
         (LAUNCH, LAZY_LOAD_NS + 1, "lazy_load"),
         ("cudaGraphLaunch", LAZY_LOAD_NS + 1, "lazy_load"),
@@ -188,15 +189,20 @@ def test_from_the_calls_start_on_the_stage_is_the_ops_whatever_ends_meanwhile() 
     }
 
 
-def test_a_gpus_thread_is_known_by_its_calls_alone() -> None:
-    # Neither an alloc stage nor a wait in the operating system changes the cause where there are calls to go by.
+def test_a_gpus_thread_is_known_by_its_calls_before_its_waits() -> None:
+    # An alloc stage changes nothing where there are calls to go by; a wait in the operating system is one.
     trace = build(
         ranges=[span("s", 0, 9, category="alloc")],
-        api=[call(LAUNCH, 8, 8, 1)],
+        api=[call(LAUNCH, 8, 8, 1), call("cudaFree", 3, 5)],
         osrt=[osrt("futex", 2, 6)],
         ops=[op("compute", -1, 0), op("compute", 8, 9, 1)],
     )
-    assert cells(trace)["s", "idle", "host_code"] == 8
+    found = cells(trace)
+    assert {cause: found["s", "idle", cause] for cause in ("host_code", "waiting", "allocator")} == {
+        "host_code": 4,
+        "waiting": 2,
+        "allocator": 2,
+    }
 
 
 def test_an_op_without_a_recorded_call_is_an_orphan_and_its_gap_unknown() -> None:
@@ -621,6 +627,9 @@ def test_stage_figures_include_nested_stages() -> None:
         *((name, "module_load") for name in ("cuModuleLoadDataEx", "cuModuleGetFunction", "cudaLibraryLoadData")),
         *((name, "graph_build") for name in ("cudaGraphInstantiate", "cuGraphAddNode", "cudaStreamEndCapture")),
         *((name, "launch") for name in ("cuGraphLaunch", "cudaGraphLaunch", "cudaLaunchKernelExC", "cuLaunchKernel")),
+        *((name, "query") for name in ("cudaEventQuery", "cuEventQuery", "cudaStreamQuery", "cuStreamQuery_ptsz")),
+        *((name, "kernel") for name in ("cudaFuncGetAttributes", "cuFuncSetAttribute", "cuKernelGetAttribute")),
+        *((name, "kernel") for name in ("cudaOccupancyMaxActiveBlocksPerMultiprocessor", "cudaGetFuncBySymbol")),
         *((name, "other") for name in ("cudaStreamIsCapturing", "cuLibraryGetKernel", "cuModuleGetLoadingMode")),
     ],
 )
@@ -669,5 +678,6 @@ def test_the_traces_reach_every_cause_and_stage() -> None:
             seen |= {word for stage, _, cause in ledger for word in (cause, stage)}
     wanted = {"graph_internal", "queued", "launch_latency", "launch_api", "lazy_load", "copy_api", "allocator", "sync"}
     wanted |= {"module_load", "graph_build", "profiler", "driver_overhead", "earlier_launch", "other_api", "host_code"}
+    wanted |= {"waiting"}
     wanted |= {"tail", "unknown", "(none)", "(ambiguous)", "(orphan)", "(outside)", WINDOW}
     assert wanted <= seen, wanted - seen

@@ -323,6 +323,7 @@ def test_names_select_as_if_there_were_no_other_ranges(tried: range) -> None:
             attribution=case.attribution,
             domain=domain,
             lazy_load_ns=LAZY_LOAD_NS,
+            settled=case.trace,
         )
         truth = {(d, *cell): ns for d, cells in expected.cells.items() for cell, ns in cells.items() if ns}
         devices = set(chosen.windows["device"])
@@ -346,6 +347,7 @@ class SelectedWorld(World):
         self.windows = {
             d: self.window_of([op for op in self.ops if op["device"] == d]) for d in {op["device"] for op in self.ops}
         }
+        self.before = World(case.trace, domain, case.attribution, case.window, LAZY_LOAD_NS)
         self.chosen = World(chosen, domain, case.attribution, None, LAZY_LOAD_NS)
         self.stage_of_op = {op["op_id"]: self.op_stage(op) for op in self.ops}
 
@@ -367,6 +369,11 @@ class SelectedWorld(World):
         if self.chosen is None:
             return settled
         return OUTSIDE if super().shown(settled) == OUTSIDE else self.chosen.stage_at(thread, time)
+
+    def awaited_stage(self, thread: Any, time: int) -> Any:
+        assert self.chosen is not None
+        settled = self.before.awaited_stage(thread, time)
+        return OUTSIDE if super().shown(settled) == OUTSIDE else self.chosen.awaited_stage(thread, time)
 
 
 @pytest.mark.parametrize("tried", seeds(100, 400, 100))

@@ -130,7 +130,8 @@ ARGUMENTS: Mapping[str, Callable[[Rng, int], tuple[Any, ...]]] = {
     "accounts.stages._path_kinds": path_kinds,
     "accounts.stages._project": lambda rng, n: (some(rng, -3, len(up := tree(rng)), n), *spans(rng, n), up),
     "attribution.host_state._host_pieces": lambda rng, n: (
-        *apart(rng, n), np.array([9, 3, 7, 8], np.int32), *steps(rng, n, np.int8), *(a for _ in range(4) for a in steps(rng, n)),
+        *apart(rng, n), np.array([9, 3, 7, 8, 6], np.int32), *steps(rng, n, np.int8),
+        *(a for _ in range(5) for a in steps(rng, n)),
     ),
     "attribution.launches._join": calls_and_ops,
     "attribution.launches._threads": lambda rng, n: (some(rng, 1, 4, n), some(rng, 1, 200, n)),

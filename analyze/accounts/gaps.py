@@ -1,13 +1,14 @@
 """What the host did during the largest gaps: the calls of the thread that the device waited for.
 
-The thread is the one whose call launched the op that ended the gap, also behind a window of instants; after the last op, the
+The thread is the one whose call launched the op that ended the gap, also behind a window of instants, or that which such an op
+only interrupts (`attribution.interruptions`); after the last op, the
 one that owns the window. A call counts with what of it lies in the gap, as the union over all calls of that name; a call inside
 another one counts for both. Operating-system calls are listed beside CUDA calls where the recorder has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ import polars as pl
 
 from ...traces.columns import parts
 from ...traces.model import Trace, distinct_values
+from ..attribution.interruptions import Interrupted
 from ..attribution.launches import Calls, Launches
 from ..attribution.stages import Thread
 from ..attribution.steps import NOTHING
@@ -30,7 +32,12 @@ OWNER: Final = -2
 
 
 def gap_calls(
-    trace: Trace, calls: Calls, launches: Launches, spans: Sequence[Span], gaps: pl.DataFrame
+    trace: Trace,
+    calls: Calls,
+    launches: Launches,
+    spans: Sequence[Span],
+    interrupted: Mapping[int, Interrupted],
+    gaps: pl.DataFrame,
 ) -> pl.DataFrame:
     """Table ``gap_calls``: the calls that fill each of `gaps` (table ``gaps``)."""
     found: list[tuple[object, ...]] = []
@@ -38,7 +45,7 @@ def gap_calls(
     for span in spans:
         mine = gaps.filter(pl.col("device") == span.device)
         low, high = mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()
-        waiting = waiting_for(trace.ops, launches, span, high)
+        waiting = waiting_for(trace.ops, launches, span, interrupted[span.device], high)
         for code, start, end in zip(*(a.tolist() for a in (waiting, low, high)), strict=True):
             thread = thread_of(launches, span, code)
             if thread is not None:
@@ -46,7 +53,7 @@ def gap_calls(
     return pl.DataFrame(found, schema=SCHEMAS["gap_calls"], orient="row")
 
 
-def waiting_for(ops: pl.DataFrame, launches: Launches, span: Span, gap_end: Ints) -> Ints:
+def waiting_for(ops: pl.DataFrame, launches: Launches, span: Span, interrupted: Interrupted, gap_end: Ints) -> Ints:
     """The thread that each gap of a device waits for, as a position in ``launches.threads``, or `OWNER`, or `NOTHING`
     where the launch was not recorded. `ops` are all of the trace."""
     start, end, device = (ops[name].to_numpy() for name in ("start_ns", "end_ns", "device"))
@@ -68,7 +75,9 @@ def waiting_for(ops: pl.DataFrame, launches: Launches, span: Span, gap_end: Ints
     follows &= at < len(start)
     if not follows.any():
         return np.full(len(gap_end), OWNER, np.int64)
-    thread = launches.thread[np.where(follows, at, 0)]
+    after = np.where(follows, at, 0)
+    other = interrupted.of(start[after])
+    thread = np.where(other != NOTHING, other, launches.thread[after])
     return np.where(follows, thread, OWNER).astype(np.int64)
 
 

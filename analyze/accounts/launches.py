@@ -38,8 +38,8 @@ SMALL_NS: Final = 10_000
 
 PERCENTILES: Final = (50, 90, 99)
 
-DEVICE_CAUSES: Final = ("queued", "graph_internal", "dependency")
-"""Idle causes for which the host is not to blame."""
+DEVICE_CAUSES: Final = ("queued", "graph_internal", "dependency", "unknown")
+"""Idle causes for which the host is not to blame, or is not known to be."""
 
 TOP: Final = 10
 """Kernels listed for each device, and half as many for each stage."""

@@ -17,10 +17,11 @@ Idle instants are the gaps of the union. A gap ends where an op X starts; X was 
 
 If L had returned before the gap, X was waiting on the device: `queued`, `graph_internal` between two ops of one launch, or
 `dependency` while work that its stream had been told to wait for still ran on another device.
-Pieces before L are cut wherever T's stage, call or the iteration changes, and carry T's stage at that instant; all other
-pieces carry X's stage. A gap that the window cuts has, in its part inside, the stages and causes that it has as a whole: X may
-lie behind a window of instants, and the device may have run dry before it. After the last op, or the last of a range's window,
-T is the thread that owns the window.
+Pieces before L are cut wherever T's stage, call or the iteration changes, and carry T's stage at that instant, or that of the
+thread it waits for; all other pieces carry X's stage. Where X only interrupts a wait for another thread
+(`attribution.interruptions`), that one is T, and all of the gap lies before its next launch. A gap that the window cuts has, in
+its part inside, the stages and causes that it has as a whole: X may lie behind a window of instants, and the device may have run
+dry before it. After the last op, or the last of a range's window, T is the thread that owns the window.
 
 The cells of one device sum to its window: the parts are disjoint by construction, and `analyze` asserts the sum.
 """
@@ -40,6 +41,7 @@ from ...traces.engine import primitive
 from ...traces.model import KINDS
 from ..attribution import calls as api
 from ..attribution.host_state import BLOCKED, HostStates
+from ..attribution.interruptions import Interrupted
 from ..attribution.stages import NO_STAGE, Thread
 from ..attribution.steps import NOTHING
 from ..attribution.window import Span
@@ -213,11 +215,13 @@ CHUNK: int = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What keeps a device waiting: the `states` of `threads`, which `Launched` numbers; `is_device`: it is the device itself."""
+    """What keeps a device waiting: the `states` of `threads`, which `Launched` numbers; `is_device`: it is the device itself.
+    `interrupted` are gaps that do not wait for whoever launched the next op."""
 
     states: HostStates
     threads: Sequence[Thread]
     is_device: bool
+    interrupted: Interrupted
 
 
 def idle_cells(ops: DeviceOps, busy: Cover, span: Span, host: Host) -> Iterator[tuple[Cells, Gaps]]:
@@ -243,7 +247,12 @@ def _idle_cells(
     parts = _Parts(span.end_ns)
     opened = np.full(n, BLOCKED.index("unknown"), np.int64)
 
-    rows = np.flatnonzero(has_next)
+    waits_for = np.where(has_next, host.interrupted.of(g1), NOTHING)
+    for t in np.unique(waits_for[waits_for != NOTHING]).tolist():
+        rows = np.flatnonzero(waits_for == t)
+        _host_pieces(parts, opened, rows, g0[rows], g1[rows], host, host.threads[t])
+
+    rows = np.flatnonzero(has_next & (waits_for == NOTHING))
     xs = x[rows]
     launched = ops.launched(xs)
     orphan = (launched.call < 0) & (launched.thread < 0)
@@ -298,7 +307,7 @@ def _inside_launch(launched: Launched) -> Ints:
     """Cause of the time inside the launching call of each op."""
     kind = launched.call_kind
     blocking = (kind == api.COPY) & (launched.pageable | launched.call_synchronous)
-    slow = (kind == api.LAUNCH) & (launched.call_end_ns - launched.call_start_ns > api.LAZY_LOAD_NS)
+    slow = api.LOADS[kind] & (launched.call_end_ns - launched.call_start_ns > api.LAZY_LOAD_NS)
     out = np.full(len(kind), CAUSE["launch_api"], np.int64)
     out[blocking] = CAUSE["copy_api"]
     out[slow] = CAUSE["lazy_load"]

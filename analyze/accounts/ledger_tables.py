@@ -5,7 +5,7 @@ The cells of a device are summed over the stages of one path, some at a time, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from ...traces.model import KINDS
 from ..attribution.attribute import Attributed
 from ..attribution.calls import OTHER
 from ..attribution.dependencies import STREAM, Awaited
+from ..attribution.interruptions import NONE, Interrupted, interrupted
 from ..attribution.stages import Stages
 from ..attribution.window import Span
 from ..attribution.window_ops import Rows, kind_codes
@@ -23,15 +24,27 @@ from .bandwidth import IS_COPY
 from .ledger import DeviceOps, Gaps, Host, Launched, busy_cells, idle_cells, summed
 
 
-def ledger_tables(a: Attributed, waits: Awaited | None, largest_gaps: int) -> dict[str, pl.DataFrame]:
+def ledger_tables(
+    a: Attributed, waits: Awaited | None, interrupted: Mapping[int, Interrupted], largest_gaps: int
+) -> dict[str, pl.DataFrame]:
     """Tables ``ledger`` and ``gaps`` (at most `largest_gaps` a device), one device after the other: what is kept of each
     meanwhile is as large as its ops are. `waits` are waits for other devices, null where none was recorded."""
     launched, states = _launches_of(a), a.host_states()
     found = []
     for span in a.spans:
-        host = Host(states, a.launches.threads, span.device in a.host_devices)
+        host = Host(states, a.launches.threads, span.device in a.host_devices, interrupted[span.device])
         found.append(_of_device(span, _device_ops(a, span.device, launched, waits), host, a.stages, largest_gaps))
     return joined(found, "ledger", "gaps")
+
+
+def interrupted_gaps(a: Attributed) -> dict[int, Interrupted]:
+    """The gaps of each device that other work only interrupts; a host has none: its threads are the device."""
+    return {
+        span.device: NONE
+        if span.device in a.host_devices
+        else interrupted(a.trace.ops, a.calls, a.launches, a.found, span.device)
+        for span in a.spans
+    }
 
 
 def _of_device(span: Span, ops: DeviceOps, host: Host, stages: Stages, largest_gaps: int) -> dict[str, pl.DataFrame]:

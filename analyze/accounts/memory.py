@@ -11,7 +11,7 @@ have been there from the start, and the sum begins with it, or with more if that
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from typing import Final
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ..attribution.calls import ALLOCATOR
+from ..attribution.interruptions import Interrupted
 from ..attribution.launches import Calls, Launches, launching_calls
 from ..attribution.stages import ORPHAN_STAGE, Stages, Thread
 from ..attribution.steps import NOTHING
@@ -178,7 +179,12 @@ def _per_stage(
 
 
 def concurrent_allocator(
-    ops: WindowOps, in_trace: pl.DataFrame, calls: Calls, launches: Launches, host_devices: Set[int]
+    ops: WindowOps,
+    in_trace: pl.DataFrame,
+    calls: Calls,
+    launches: Launches,
+    interrupted: Mapping[int, Interrupted],
+    host_devices: Set[int],
 ) -> pl.DataFrame:
     """Table ``concurrent_allocator``: how long each thread was inside allocator calls while a device idled and waited for
     another thread of the same process. For information: that it was the cause is not said. `in_trace` are all ops.
@@ -193,7 +199,7 @@ def concurrent_allocator(
         if span.device in host_devices:
             continue
         low, high = _idle_beside(covers.values(), cover(ops.start[rows], ops.end[rows]), span)
-        waited = waiting_for(in_trace, launches, span, high)
+        waited = waiting_for(in_trace, launches, span, interrupted[span.device], high)
         codes = [OWNER, *range(len(launches.threads))]
         known = {code: who for code in codes if (who := thread_of(launches, span, code)) is not None}
         for thread, busy in sorted(covers.items()):

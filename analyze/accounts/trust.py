@@ -64,11 +64,12 @@ class Facts:
 
 
 def trust_table(
-    trace: Trace, facts: Facts, collectives: pl.DataFrame, hbm: tuple[str, str, str] | None
+    trace: Trace, facts: Facts, ledger: pl.DataFrame, collectives: pl.DataFrame, hbm: tuple[str, str, str] | None
 ) -> pl.DataFrame:
     """Table ``trust``: one row a metric, the most serious level with all reasons of that level, and the row `hbm` if given.
 
-    `comm` is ok where every one of the `collectives` (that table) was paired beyond doubt.
+    `causes` are partial where waits in the `ledger` rest on ranges alone. `comm` is ok where every one of the `collectives` (that
+    table) was paired beyond doubt.
     """
     found: dict[str, list[tuple[str, str]]] = {m: [] for m in METRICS}
 
@@ -113,6 +114,13 @@ def trust_table(
         say("partial", ("projection",), text)
     if facts.crossing:
         say("partial", ("projection",), "stage ranges of one thread cross each other")
+    guessed_ns = int(ledger.filter(pl.col("cause") == "waiting")["ns"].sum()) if trace.osrt.is_empty() else 0
+    if guessed_ns > TOLERATED_SHARE * int(ledger["ns"].sum()):
+        text = (
+            f"{guessed_ns} ns are taken for waits for another thread because its ranges were open; "
+            "record operating-system calls (nsys --trace=osrt, or --profile deep) to know"
+        )
+        say("partial", ("causes",), text)
     if facts.graphs:
         text = f"{facts.graphs} graph launches are recorded whole; record with --cuda-graph-trace=node to see inside"
         say("partial", ("ledger", "overlap"), text)

@@ -1,12 +1,13 @@
-"""What kind of work a CUDA call is, by its name.
+"""What kind of work a host call is, by its name: the one table for idle causes, allocator time and launch checks.
 
-One table, used for idle causes, allocator time and launch checks. Names are runtime (cuda...) or driver (cu...) names
-without their ABI suffix. Order matters: the first pattern that matches wins.
+CUDA names are runtime (cuda...) or driver (cu...) names without their ABI suffix. The first row of `TABLE` whose pattern matches
+the beginning of a name gives its class. Each row says where that is written down.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,39 +16,75 @@ import polars as pl
 
 from ...traces.model import distinct_values
 
-CLASSES: Final = ("allocator", "sync", "copy_api", "module_load", "graph_build", "launch", "other")
-ALLOCATOR, SYNC, COPY, MODULE, GRAPH, LAUNCH, OTHER = range(7)
+CLASSES: Final = (
+    "allocator", "sync", "copy_api", "module_load", "graph_build", "launch", "poll", "kernel_query", "other",
+)  # fmt: skip
+ALLOCATOR, SYNC, COPY, MODULE, GRAPH, LAUNCH, POLL, KERNEL, OTHER = range(9)
 
-PATTERNS: Final = (
-    # Copies first: cuMemcpy and cuMemset also begin with cuMem.
-    (COPY, r"cuda(Memcpy|Memset|GraphMemcpy)|cuMemcpy|cuMemset"),
-    (
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Calls of one class, and the evidence: what says that they do this work."""
+
+    kind: int
+    pattern: str
+    evidence: str
+
+
+TABLE: Final = (
+    Row(
+        COPY,
+        r"cuda(Memcpy|Memset|GraphMemcpy)|cuMemcpy|cuMemset",
+        "CUDA API reference, Memory Management; stands first, since cuMemcpy and cuMemset also begin with cuMem",
+    ),
+    Row(
         ALLOCATOR,
         r"cuda(Malloc|Free|HostAlloc|HostRegister|HostUnregister|MemPool)"
         r"|cuMem(Alloc|Free|HostAlloc|HostRegister|HostUnregister|Create$|Map$|Unmap$|Release$|AddressReserve|AddressFree"
         r"|SetAccess|Pool)",
+        "CUDA API reference, Memory Management, Virtual Memory Management, Stream Ordered Memory Allocator",
     ),
-    (SYNC, r"(cuda|cu)(Device|Ctx|Stream|Event)Synchronize|cudaThreadSynchronize"),
-    (LAUNCH, r"(cuda|cu)(Launch|GraphLaunch)"),
-    # Lazy loading happens in the calls that resolve a function; cuLibraryGetKernel only looks a handle up.
-    (MODULE, r"cu(Module|Library)(Load|Unload)|cudaLibrary(Load|Unload)|cu(Module|Kernel)GetFunction|cuLink"),
-    (GRAPH, r"(cuda|cu)Graph|(cuda|cu)Stream(Begin|End)Capture"),
+    Row(
+        SYNC,
+        r"(cuda|cu)(Device|Ctx|Stream|Event)Synchronize|cudaThreadSynchronize",
+        "CUDA API reference: blocks until the device, context, stream or event is done",
+    ),
+    Row(
+        POLL,
+        r"(cuda|cu)(Event|Stream)Query",
+        "CUDA API reference: returns cudaErrorNotReady at once; who asks again and again waits",
+    ),
+    Row(LAUNCH, r"(cuda|cu)(Launch|GraphLaunch)", "CUDA API reference, Execution Control, Graph Management"),
+    Row(
+        MODULE,
+        r"cu(Module|Library)(Load|Unload)|cudaLibrary(Load|Unload)|cu(Module|Kernel)GetFunction|cuLink",
+        "CUDA API reference, Module and Library Management; cuLibraryGetKernel only looks a handle up",
+    ),
+    Row(
+        KERNEL,
+        r"cuda(Func|Occupancy|GetFuncBySymbol)|cu(Func|Occupancy|Kernel(Get|Set)Attribute)",
+        "CUDA programming guide, Lazy Loading: the first call that needs a kernel loads it",
+    ),
+    Row(GRAPH, r"(cuda|cu)Graph|(cuda|cu)Stream(Begin|End)Capture", "CUDA API reference, Graph Management"),
 )
+
+LOADS: Final = np.isin(np.arange(len(CLASSES)), (LAUNCH, KERNEL))
+"""Classes whose calls name a kernel, and load it first where nobody has yet."""
+
+LAZY_LOAD_NS: Final = 1_000_000
+"""A call that names a kernel and takes longer than this loads it: ordinary launches take 2 to 20 us on H100."""
 
 WAITING_OS_CALLS: Final = r"wait|sem_|poll|select|futex|sleep|(?<!th)read|join|lock"
 """Operating-system calls in which a thread waits for something else (names as nsys's osrt trace gives them); the look-behind
 keeps ``read`` from matching every ``pthread_`` function."""
 
-LAZY_LOAD_NS: Final = 1_000_000
-"""A kernel launch that takes longer than this loads its module first: ordinary ones take 2 to 20 us on H100."""
+WAITS_FOR_NOBODY: Final = r"sleep|(?<!th)read"
+"""Those of them that no other thread ends: a clock or a file does."""
 
 
 def classify(name: str) -> int:
     """The class of one call name, as an index into `CLASSES`."""
-    for code, pattern in PATTERNS:
-        if re.match(pattern, name):
-            return code
-    return OTHER
+    return next((row.kind for row in TABLE if re.match(row.pattern, name)), OTHER)
 
 
 def classes_of(names: pl.Series) -> npt.NDArray[np.int8]:

@@ -1,11 +1,14 @@
 """What a host thread was doing at every instant, for the idle time that it caused.
 
-A walk cuts intervals by five step functions of one thread at once: the stage its work belongs to, the innermost CUDA call,
-the profiler's and the driver's own overhead, and the iteration. Causes follow one order:
+A walk cuts intervals by six step functions of one thread at once: the stage its work belongs to, the innermost CUDA call,
+the profiler's and the driver's own overhead, the iteration, and the stage that it waits for. Causes follow one order:
 
-    allocator, sync, copy_api, module_load, graph_build, earlier_launch   the innermost open call, if it is of such a class
+    allocator, sync, copy_api, module_load, graph_build, earlier_launch   the innermost open call, if it is of such a class;
+                                                                          a run of queries (`polling`) is one `sync`
+    lazy_load                                                             that call, if it names a kernel and takes long
     profiler, driver_overhead                                             else an overhead row of the thread
     other_api                                                             else any other call
+    waiting                                                               else a wait for another thread (`waiting`)
     host_code                                                             else
 """
 
@@ -27,6 +30,7 @@ from . import calls as api
 from .launches import Calls
 from .stages import Stages, Thread, outside
 from .steps import EMPTY, NOTHING, Steps, first_of, innermost, instants, pieces
+from .waiting import SHIFT, Waits
 
 BLOCKED: Final = OPENED_BY
 _CAUSE_OF_CLASS: Final = {
@@ -36,12 +40,16 @@ _CAUSE_OF_CLASS: Final = {
     api.MODULE: "module_load",
     api.GRAPH: "graph_build",
     api.LAUNCH: "earlier_launch",
+    api.POLL: "other_api",
+    api.KERNEL: "other_api",
     api.OTHER: "other_api",
 }
 _CAUSE_TABLE: Final = np.array([CAUSES.index(_CAUSE_OF_CLASS[c]) for c in range(len(api.CLASSES))], np.int8)
 _WALK_CODES: Final = np.array(
-    [CAUSES.index(c) for c in ("host_code", "other_api", "profiler", "driver_overhead")], np.int32
+    [CAUSES.index(c) for c in ("host_code", "other_api", "profiler", "driver_overhead", "waiting")], np.int32
 )
+_LAZY_LOAD: Final = CAUSES.index("lazy_load")
+_SYNC: Final = CAUSES.index("sync")
 _FOREVER: Final = int(np.iinfo(np.int64).max)
 _BLOCKED_TABLE: Final = np.full(len(CAUSES), BLOCKED.index("host"), np.int64)
 _BLOCKED_TABLE[CAUSES.index("sync")] = BLOCKED.index("sync")
@@ -62,22 +70,24 @@ class HostStates:
     ) -> None:
         self._trace, self._calls, self._stages = trace, calls, stages
         self._across, self._inside = across, inside
-        self._beside: dict[Thread, list[Ints]] = {}
+        self._waits = Waits(trace, calls, stages, across=across)
+        self._beside: dict[tuple[Thread, bool], list[Ints]] = {}
 
     def walk(self, thread: Thread, on_host: bool, start: Ints, end: Ints) -> Walk:
         """Sorted, disjoint intervals, cut by what `thread` was doing; `on_host`: as it keeps a host device waiting."""
-        if thread not in self._beside:
+        if (thread, on_host) not in self._beside:
             steps = (
                 self._stages.on_thread(thread, self._across),
                 *(self._overhead(thread, source) for source in ("profiler", "driver")),
                 self._stages.iteration_on(thread),
+                EMPTY if on_host else self._waits.on(thread),
             )
-            self._beside[thread] = [a for s in steps for a in (s.at, s.value.astype(np.int32, copy=False))]
+            self._beside[thread, on_host] = [a for s in steps for a in (s.at, s.value.astype(np.int32, copy=False))]
         call = self._call_cause(thread, int(start[0]), int(end[-1])) if len(start) else EMPTY
         if on_host:
             call = first_of(self._allocating(thread), first_of(self._waiting(thread), call))
         which, begin, stop, code, iteration, cause, blocked = _host_pieces(
-            start, end, _WALK_CODES, call.at, call.value.astype(np.int8, copy=False), *self._beside[thread]
+            start, end, _WALK_CODES, call.at, call.value.astype(np.int8, copy=False), *self._beside[thread, on_host]
         )
         return which, begin, stop, outside(code, self._inside), iteration, cause, _BLOCKED_TABLE[blocked]
 
@@ -86,11 +96,21 @@ class HostStates:
         if len(self._calls) == 0 or thread not in self._calls.rows_of_thread:
             return EMPTY
         rows = self._calls.near(thread, low, high)
-        start, end = self._calls.start_ns[rows], self._calls.end_ns[rows]
+        start, end, kind = self._calls.start_ns[rows], self._calls.end_ns[rows], self._calls.kind[rows]
+        cause = _CAUSE_TABLE[kind]
+        cause[api.LOADS[kind] & (end - start > api.LAZY_LOAD_NS)] = _LAZY_LOAD
+        if thread in self._calls.polling:
+            begins, ends, inside = self._calls.polling[thread]
+            cause[np.isin(rows, inside)] = _SYNC
+            near = (ends > low) & (begins <= high)
+            start, end = np.concatenate([begins[near], start]), np.concatenate([ends[near], end])
+            cause = np.concatenate([np.full(int(near.sum()), _SYNC, np.int8), cause])
+            order = np.argsort(start, kind="stable")
+            start, end, cause = start[order], end[order], cause[order]
         if ((start[1:] == start[:-1]) & (end[1:] > end[:-1])).any():
             order = np.lexsort((-end, start))
-            rows, start, end = rows[order], start[order], end[order]
-        return innermost(start, end, _CAUSE_TABLE[self._calls.kind[rows]])
+            start, end, cause = start[order], end[order], cause[order]
+        return innermost(start, end, cause)
 
     def _allocating(self, thread: Thread) -> Steps:
         """Where a stage of kind ``alloc`` is open on the thread."""
@@ -134,14 +154,15 @@ class HostStates:
 def _host_pieces(
     start: Ints, end: Ints, codes: Ints, call_at: Ints, call: Ints, stage_at: Ints, stage: Ints,
     profiler_at: Ints, profiler: Ints,
-    driver_at: Ints, driver: Ints, iteration_at: Ints, iteration: Ints,
+    driver_at: Ints, driver: Ints, iteration_at: Ints, iteration: Ints, waiting_at: Ints, waiting: Ints,
 ) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints]:  # fmt: skip
-    """Cut sorted, disjoint intervals by five step functions at once.
+    """Cut sorted, disjoint intervals by six step functions at once.
 
-    `codes` are the causes host_code, other_api, profiler, driver_overhead. Returns per piece (interval, start, end, stage,
-    iteration, cause), and per interval the cause at its start.
+    `codes` are the causes host_code, other_api, profiler, driver_overhead, waiting. Returns per piece (interval, start, end,
+    stage, iteration, cause), and per interval the cause at its start. The stage of a piece whose cause is waiting is that of
+    `waiting`, less `SHIFT`.
     """
-    host_code, other_api, in_profiler, in_driver = codes.astype(np.int8)
+    host_code, other_api, in_profiler, in_driver, in_wait = codes.astype(np.int8)
 
     def cause_at(time: Ints) -> Ints:
         cause = Steps(call_at, call)(time).astype(np.int8)
@@ -149,11 +170,14 @@ def _host_pieces(
         cause[cause == NOTHING] = host_code
         cause[weak & (Steps(driver_at, driver)(time) != NOTHING)] = in_driver
         cause[weak & (Steps(profiler_at, profiler)(time) != NOTHING)] = in_profiler
+        cause[(cause == host_code) & (Steps(waiting_at, waiting)(time) != NOTHING)] = in_wait
         return cause
 
-    which, begin, stop = pieces(start, end, instants(call_at, stage_at, profiler_at, driver_at, iteration_at))
-    found = (Steps(stage_at, stage)(begin), Steps(iteration_at, iteration)(begin), cause_at(begin))
-    return which, begin, stop, *found, cause_at(start)
+    cuts = instants(call_at, stage_at, profiler_at, driver_at, iteration_at, waiting_at)
+    which, begin, stop = pieces(start, end, cuts)
+    cause = cause_at(begin)
+    charged = np.where(cause == in_wait, Steps(waiting_at, waiting)(begin) - SHIFT, Steps(stage_at, stage)(begin))
+    return which, begin, stop, charged, Steps(iteration_at, iteration)(begin), cause, cause_at(start)
 
 
 def _on(thread: Thread) -> pl.Expr:

@@ -20,7 +20,8 @@ from ...traces.columns import SLICE
 from ...traces.engine import primitive
 from ...traces.model import Trace, distinct_values
 from ..intervals import Ints
-from .calls import COPY, LAUNCH, classes_of, synchronous_copies
+from .calls import COPY, LAUNCH, POLL, classes_of, synchronous_copies
+from .polling import runs
 from .stages import NO_STAGE, ORPHAN_STAGE, Stages, Thread
 from .steps import NOTHING
 
@@ -89,6 +90,16 @@ class Calls:
         begins, reach = self._blocks[thread]
         first = int(np.searchsorted(reach, low, side="right"))  # no call of an earlier block lasts until `low`
         return rows[first * _BLOCK : int(np.searchsorted(begins, high, side="right")) * _BLOCK]
+
+    @cached_property
+    def polling(self) -> dict[Thread, tuple[Ints, Ints, Ints]]:
+        """Of each thread that polls: start and end of its runs of queries (`polling.runs`), and the calls in them."""
+        found = {}
+        for thread, rows in self.rows_of_thread.items() if (self.kind == POLL).any() else ():
+            start, end, inside = runs(self.start_ns[rows], self.end_ns[rows], self.kind[rows] == POLL)
+            if len(start):
+                found[thread] = start, end, rows[inside]
+        return found
 
     @cached_property
     def _blocks(self) -> dict[Thread, tuple[Ints, Ints]]:

@@ -17,6 +17,7 @@ are counted before too. So the cells of a ledger, summed over stages, are the sa
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -80,9 +81,14 @@ class Selected(Stages):
         """As `own`, of the ranges that each thread ends and another began."""
         return {thread: self._folded(steps) for thread, steps in self.unfolded.handed.items()}
 
+    def shared(self, threads: Iterable[Thread], absent: Mapping[Thread, Steps] | None = None) -> Steps:
+        """As of the ranges before folding, which renames and changes no attribution."""
+        return self._folded(self.unfolded.shared(threads, absent))
+
     def _folded(self, steps: Steps) -> Steps:
-        target = np.append(self.target, NOTHING).astype(np.int32)  # NOTHING is the last
-        return Steps(steps.at, target[steps.value])
+        target = np.append(self.target, NOTHING).astype(np.int32)
+        found = target[np.maximum(steps.value, NOTHING)]  # NOTHING is the last
+        return Steps(steps.at, np.where(steps.value < NOTHING, steps.value, found).astype(np.int32))
 
     def on_thread(self, thread: Thread, across: bool) -> Steps:
         """As `Stages.on_thread`, and `OUTSIDE_STAGE` where the window, settled by all ranges, excludes the thread."""

@@ -6,9 +6,10 @@ asked for by name. Stages nest per thread. A path joins their names with ``/`` (
 nest: two requests in flight are side by side, even if one happens to hold the other, so that none is nested in one of its
 own name (numbers aside), and nothing in one that another thread ends.
 
-Autograd, data-loader and other worker threads launch work while the stage is open on the thread that waits for them. Where
-the launching thread has no stage open, the one that another thread began and this one ends is meant (a request that is handed
-to a worker); without such, the stage of the other threads of its process, `AMBIGUOUS` if there are several.
+Autograd, data-loader and other worker threads launch work while the stage is open on the thread that waits for them. Where the
+launching thread has no stage open, the one that another thread began and this one ends is meant (a request that is handed to a
+worker); without such, the stage of the other threads of its process, `AMBIGUOUS` if there are several. Ranges of one path, as
+recorded, are one stage.
 
     dispatcher  begins r1 |--- begins r2 |----------
     worker 1        launch: r1     ends r1 |
@@ -18,7 +19,7 @@ to a worker); without such, the stage of the other threads of its process, `AMBI
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Final, Self
@@ -32,7 +33,7 @@ from ...traces.model import Trace, distinct_values
 from ..intervals import Ints, owned_from
 from ..naming.numbers import shapes
 from ..result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE
-from .steps import EMPTY, NOTHING, Steps, first_of, innermost, nesting, only_one
+from .steps import EMPTY, NOTHING, Steps, first_of, innermost, nesting, only_one, without
 
 OWN_DOMAIN: Final = "aisp"
 MEASURED: Final = "measured"
@@ -107,8 +108,9 @@ class Stages:
         return self._tree.paths
 
     def renamed(self, names: pl.Series) -> Self:
-        """The same ranges, called `names`. What has been found out of them without their names is not looked for again."""
+        """The same ranges, called `names`. What has been found out of them without these is not looked for again."""
         fresh = replace(self, names=names)
+        fresh.__dict__["recorded_path"] = self.recorded_path
         fresh.__dict__.update({name: found for name, found in self.__dict__.items() if name in _NAMELESS})
         return fresh
 
@@ -116,6 +118,11 @@ class Stages:
     def path_id(self) -> Ints:
         """Each stage's path as an index into `paths`."""
         return self.node_path[self.node] if len(self) else np.empty(0, np.int64)
+
+    @cached_property
+    def recorded_path(self) -> Ints:
+        """`path_id` by the names that the ranges had before they were renamed."""
+        return self.path_id
 
     @cached_property
     def is_measured(self) -> npt.NDArray[np.bool_]:
@@ -195,12 +202,20 @@ class Stages:
 
     @cached_property
     def elsewhere(self) -> dict[int, Steps]:
-        """Per process: the one stage that threads have open or were handed, `AMBIGUOUS_STAGE` if they are several."""
-        by_process: dict[int, list[Steps]] = {}
-        for functions in (self.own, self.handed):
-            for (pid, _), steps in functions.items():
-                by_process.setdefault(pid, []).append(steps)
-        return {pid: only_one(functions, AMBIGUOUS_STAGE) for pid, functions in by_process.items()}
+        """Per process: `shared` of all its threads."""
+        by_process: dict[int, set[Thread]] = {}
+        for thread in (*self.own, *self.handed):
+            by_process.setdefault(thread[0], set()).add(thread)
+        return {pid: self.shared(sorted(threads)) for pid, threads in by_process.items()}
+
+    def shared(self, threads: Iterable[Thread], absent: Mapping[Thread, Steps] | None = None) -> Steps:
+        """The one stage that `threads` have open or were handed, `AMBIGUOUS_STAGE` if they are several. Ranges of one recorded
+        path are one stage, of which the latest is meant. A thread does not count while `absent` has a value for it."""
+        functions = []
+        for thread in threads:
+            away = (absent or {}).get(thread, EMPTY)
+            functions += [without(f[thread], away) for f in (self.own, self.handed) if thread in f]
+        return only_one(functions, AMBIGUOUS_STAGE, self.recorded_path if len(functions) > 1 else None)
 
     def on_thread(self, thread: Thread, across: bool) -> Steps:
         """The stage that work of `thread` belongs to, as a function of time; `across` allows the cross-thread rule."""
@@ -279,7 +294,7 @@ class Stages:
 _NAMELESS: Final = frozenset(
     ("threads", "position_of_range", "ranges_of_domain", "own", "handed", "is_handed", "elsewhere", "_across", "levels")
 )
-"""Cached properties of `Stages` that names have no part in."""
+"""Cached properties of `Stages` that names have no part in, or recorded ones only."""
 
 
 def outside(stage: Ints, inside: npt.NDArray[np.bool_] | None) -> Ints:

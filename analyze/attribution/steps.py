@@ -186,8 +186,11 @@ def _tidy(at: Ints, value: Ints) -> Steps:
     return Steps(at[keep], value[keep])
 
 
-def only_one(functions: list[Steps], several: int) -> Steps:
-    """The one value that any function has; `NOTHING` where none has one, `several` where they have different ones."""
+def only_one(functions: list[Steps], several: int, alike: Ints | None = None) -> Steps:
+    """The one value that any function has; `NOTHING` where none has one, `several` where they have different ones.
+
+    Values with the same number in `alike` are one, of which the largest is meant.
+    """
     functions = [f for f in functions if len(f.at)]
     if not functions:
         return EMPTY
@@ -199,8 +202,9 @@ def only_one(functions: list[Steps], several: int) -> Steps:
     for f in functions:
         here = f(at)
         has = here != NOTHING
-        differ |= has & (value != NOTHING) & (value != here)
-        value = np.where(has, here, value)
+        both = has & (value != NOTHING) & (value != here)
+        differ |= both if alike is None else both & (alike[value] != alike[here])
+        value = np.maximum(value, here)
     return _tidy(at, np.where(differ, several, value))
 
 
@@ -213,6 +217,14 @@ def first_of(primary: Steps, fallback: Steps) -> Steps:
     at = instants(primary.at, fallback.at)
     first = primary(at)
     return _tidy(at, np.where(first != NOTHING, first, fallback(at)))
+
+
+def without(steps: Steps, hidden: Steps) -> Steps:
+    """`steps`, but `NOTHING` where `hidden` has a value."""
+    if len(steps.at) == 0 or len(hidden.at) == 0:
+        return steps
+    at = instants(steps.at, hidden.at)
+    return _tidy(at, np.where(hidden(at) != NOTHING, NOTHING, steps(at)))
 
 
 def pieces(start: Ints, end: Ints, at: Ints) -> tuple[npt.NDArray[np.intp], Ints, Ints]:

@@ -44,6 +44,7 @@ FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "host": ("host_code", "other_api"),
     "launch": ("launch_latency", "launch_api", "earlier_launch"),
     "sync": ("sync",),
+    "waiting": ("waiting",),
     "copy_api": ("copy_api",),
     "allocator": ("allocator",),
     "loading": ("lazy_load", "module_load"),

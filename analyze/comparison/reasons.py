@@ -30,6 +30,7 @@ _FAMILY: Final = {
     "host": "host code",
     "launch": "launching",
     "sync": "synchronising",
+    "waiting": "waiting for other threads",
     "copy_api": "copy calls",
     "allocator": "allocator",
     "loading": "loading modules",

@@ -108,6 +108,21 @@ def synchronising(device: Device) -> Iterator[Finding]:
     )
 
 
+def waiting_for_threads(device: Device) -> Iterator[Finding]:
+    """The thread that launches waits for another one, and the device for both."""
+    cells = device.idle("waiting")
+    evidence = f"the device idles {duration(total(cells))} while the thread that launches waits for another one"
+    yield from _if_costly(
+        device,
+        cells,
+        LEAST,
+        "waiting_for_threads",
+        "waiting for another thread",
+        evidence,
+        "let that thread run further ahead (prefetch_factor, a longer queue), share its work among more, or give it less to do",
+    )
+
+
 def pageable_copies(device: Device) -> Iterator[Finding]:
     """Copies to and from pageable host memory, which the driver stages and the host waits for."""
     table = device.of("bandwidth")
@@ -256,6 +271,7 @@ RULES: Final[tuple[Rule, ...]] = (
     launch_bound,
     host_bound,
     synchronising,
+    waiting_for_threads,
     pageable_copies,
     exposed_copies,
     small_copies,

@@ -6,20 +6,15 @@ from typing import Final
 
 import polars as pl
 
-from ...analyze.attribution.bounded import OTHERS
-from ...analyze.comparison.matching import split
 from ...analyze.findings.first_lines import steady_sentences
-from ...analyze.naming.numbers import shape
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
 from .console import Column, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls
 from .findings import print_findings
+from .stages import print_stages
 
 LEFT: Final = "left"
-
-COST: Final = pl.max_horizontal(pl.col("projected_ns").fill_null(0), pl.col("host_ns"))
-"""Of a stage: its work on the device from first to last, or its ranges' own time, whichever is longer."""
 
 STAGE_WIDTH: Final = 52
 """Columns for a stage in a sentence: a path may be megabytes long."""
@@ -38,7 +33,7 @@ def print_analysis(analysis: Analysis) -> None:
     if analysis.devices.is_empty():
         found = "were recorded" if analysis.choices.window is None else "lie in this window"
         say(f"No device operations {found}: only host times are known.")
-    _print_stages(analysis)
+    print_stages(analysis)
     _print_bandwidth(analysis)
     _print_allocator(analysis)
     print_details(analysis)
@@ -106,77 +101,6 @@ def _print_gaps(analysis: Analysis, device: int, start: int, length: int) -> Non
             f"{gap['cause']} in {shorten(gap['stage'], STAGE_WIDTH)}, opened by {gap['opened_by']}"
         )
         print_gap_calls(analysis, device, gap["start_ns"])
-
-
-def _print_stages(analysis: Analysis) -> None:
-    """Nested stages are indented below their parents; a stage that launched nothing shows the idle time of all devices."""
-    if analysis.stages.is_empty():
-        return
-    idle = analysis.ledger.filter(pl.col("category") == IDLE)
-    stages = in_tree_order(longest(analysis.stages, COST))
-    labels = _tree_labels(stages["path"].to_list())
-    rows = []
-    for row in stages.iter_rows(named=True):
-        here = pl.col("device").eq_missing(pl.lit(row["device"]))
-        kinds = analysis.stage_kinds.filter(here & (pl.col("path") == row["path"]))
-        union = {r["kind"]: r["union_ns"] for r in kinds.iter_rows(named=True)}
-        mine = idle.filter(pl.col("stage") == row["path"])
-        waited = mine if row["device"] is None else mine.filter(pl.col("device") == row["device"])
-        figures = (
-            union.get("compute", 0) + union.get("graph", 0),
-            sum(union.get(k, 0) for k in ("h2d", "d2h", "p2p", "d2d", "h2h", "memset")),
-            union.get("comm", 0),
-            int(waited["ns"].sum()),
-        )
-        ops = None if row["device"] is None else row["ops"]
-        shown = [ms(f) if f else None for f in figures]
-        rows.append((labels[row["path"]], row["device"], row["instances"], ms(row["host_ns"]), ops, *shown))
-    titles = ("dev", "n", "host ms", "ops", "compute", "copy", "comm", "idle")
-    say("")
-    print_table([Column("stage (ms)", LEFT, shrink=True), *(Column(t) for t in titles)], rows)
-    if analysis.stage_names.height:
-        say_wrapped("names that differ in numbers alone are one stage here; --no-fold lists each")
-    if left := len(analysis.stages) - len(stages):
-        say(f"and {left:,} shorter ones; --depth and --stages choose, --json lists them")
-    if folded := analysis.choices.folded:
-        say(f"{folded:,} less costly stages are folded: into what they nest in, else into {OTHERS}; --all lists them")
-
-
-def _tree_labels(paths: list[str]) -> dict[str, str]:
-    """Each path's last name, two columns to the right for each of its ancestors that is shown; else the whole path."""
-    shown = set(paths)
-    labels: dict[str, str] = {}
-    depth: dict[str, int] = {}
-    for path in sorted(shown, key=len):  # parents are shorter
-        *above, name = split(path)
-        parent = "/".join(above)
-        depth[path] = depth[parent] + 1 if parent in shown else 0
-        labels[path] = "  " * depth[path] + (name if parent in shown else path)
-    return labels
-
-
-def in_tree_order(stages: pl.DataFrame) -> pl.DataFrame:
-    """Rows of table ``stages`` with each stage behind the one it nests in; of several in one stage the costliest first, but
-    those that differ in numbers alone, which are a sequence, together and in order of time.
-    """
-    by_path = stages.group_by("path").agg(COST.sum().alias("cost"), pl.col("first_start_ns").min())
-    found = {path: (cost, first) for path, cost, first in by_path.iter_rows()}
-    below: dict[str, dict[str, list[str]]] = {}
-    for path in found:
-        *above, name = split(path)
-        parent = "/".join(above) if "/".join(above) in found else ""
-        below.setdefault(parent, {}).setdefault(shape(name if parent else path), []).append(path)
-    order: list[str] = []
-    rising = [""]
-    while rising:
-        path = rising.pop()
-        order += [path] if path else []
-        alike = sorted(below.get(path, {}).items(), key=lambda one: (-sum(found[p][0] for p in one[1]), one[0]))
-        inner = [p for _, paths in alike for p in sorted(paths, key=lambda p: (found[p][1], p))]
-        rising += reversed(inner)
-    place = pl.Series("place", order, dtype=pl.String)
-    ranked = pl.DataFrame({"path": place, "rank": range(len(order))}, schema_overrides={"rank": pl.Int64})
-    return stages.join(ranked, on="path").sort("rank", "device", nulls_last=False).drop("rank")
 
 
 def _print_bandwidth(analysis: Analysis) -> None:

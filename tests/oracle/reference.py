@@ -31,6 +31,8 @@ CALL_CLASSES: Final = (
     ("allocator", r"(cuMemCreate|cuMemMap|cuMemUnmap|cuMemRelease)$|cuMemHost(Alloc|Register|Unregister)"),
     ("allocator", r"cuMem(AddressReserve|AddressFree|SetAccess)"),
     ("sync", r"cu(da)?(Device|Stream|Event|Ctx)Synchronize"),
+    ("query", r"cu(da)?(Stream|Event)Query"),
+    ("kernel", r"cuda(Func|Occupancy)|cudaGetFuncBySymbol|cu(Func|Occupancy)|cuKernel(Get|Set)Attribute"),
     ("copy", r"cu(da)?Mem(cpy|set)"),
     ("module_load", r"cu(Module|Kernel)GetFunction|cu(da)?(Module|Library)(Load|Unload)|cuLink"),
     ("launch", r"cu(da)?Launch|cu(da)?GraphLaunch"),
@@ -46,6 +48,15 @@ CAUSE_OF_CLASS: Final = {
 }
 WAITING_OSRT: Final = r"wait|sem_|pthread_cond|poll|select|futex|sleep|(?<!th)read|join|lock"
 """Operating-system calls that wait. The look-behind keeps ``read`` from matching every ``pthread_`` function."""
+ENDED_BY_NO_THREAD: Final = r"sleep|(?<!th)read"
+"""Those that wait for a clock or a file."""
+
+QUERIES_IN_A_RUN: Final = 3
+BREAK_IN_A_RUN_NS: Final = 100_000
+WITHOUT_CALLS_NS: Final = 50_000
+"""How long a thread makes no CUDA call before a feeder's range is taken for what it waits for."""
+INTERRUPTIONS: Final = 8
+"""How many busy stretches may lie within a wait."""
 
 Thread = tuple[int, int]
 Cell = tuple[str, str, str | None]
@@ -74,9 +85,13 @@ def reference(
     attribution: Literal["process", "thread"] = "process",
     lazy_load_ns: int = LAZY_LOAD_NS,
     every_ns: bool = False,
+    settled: Trace | None = None,
 ) -> ReferenceResult:
-    """Everything about `trace`; `window` is (start, end), the range_id of a stage range, or null for the ops' span."""
+    """Everything about `trace`; `window` is (start, end), the range_id of a stage range, or null for the ops' span. Causes are
+    settled by the ranges of `settled`, by default its own."""
     world = World(trace, domain, attribution, window if isinstance(window, int) else None, lazy_load_ns)
+    if settled is not None:
+        world.settled = World(settled, domain, attribution, None, lazy_load_ns)
     result = ReferenceResult(op_stage={op["op_id"]: world.shown(world.op_stage(op)) for op in world.ops})
     for device in sorted({op["device"] for op in world.ops}):
         ops = [op for op in world.ops if op["device"] == device]
@@ -108,6 +123,24 @@ def gap_around(ops: Sequence[Row], time: int, start: int, end: int) -> tuple[int
     before = [op["end_ns"] for op in ops if op["start_ns"] < op["end_ns"] <= time]
     after = [op["start_ns"] for op in ops if time < op["start_ns"] < op["end_ns"]]
     return max([start, *before]), min([end, *after])
+
+
+def stretches(ops: Sequence[Row]) -> list[list[Row]]:
+    """The ops in order, those together between which the device is never idle; ops without length left out."""
+    found: list[list[Row]] = []
+    for op in sorted(ops, key=lambda op: (op["start_ns"], op["op_id"])):
+        if op["start_ns"] >= op["end_ns"]:
+            continue
+        if found and op["start_ns"] <= ends(found[-1]):
+            found[-1].append(op)
+        else:
+            found.append([op])
+    return found
+
+
+def ends(ops: Sequence[Row]) -> int:
+    """When the last of the ops has ended."""
+    return max(int(op["end_ns"]) for op in ops)
 
 
 class World:
@@ -144,6 +177,8 @@ class World:
         self.parent = {range_id: self.find_parent(row) for range_id, row in self.stages.items()}
         if window_range is not None and window_range not in self.stages:
             raise ValueError(f"range {window_range} is no stage range")
+        self.settled: World = self
+        self.told: dict[Thread, list[Row]] = {}
         self.stage_of_op = {op["op_id"]: self.op_stage(op) for op in self.ops}
 
     def edges(self, start: int, end: int) -> list[int]:
@@ -207,17 +242,23 @@ class World:
         handed = innermost(self.handed_to(thread), "range_id", time)
         if handed is not None:
             return int(handed["range_id"])
-        others = {
-            (r["pid"], t) for r in self.stages.values() if r["pid"] == thread[0] for t in (r["tid"], r["end_tid"])
-        }
-        found = set()
-        for other in others:
-            for ranges in (self.stages_on[other], self.handed_to(other)):
+        return self.one_stage(self.staged_threads(thread[0]), time)
+
+    def staged_threads(self, pid: int) -> set[Thread]:
+        """The threads of a process that begin or end a stage."""
+        return {(pid, t) for r in self.stages.values() if r["pid"] == pid for t in (r["tid"], r["end_tid"])}
+
+    def one_stage(self, threads: Iterable[Thread], time: int) -> StageRef:
+        """The stage that the threads have open or were handed: the latest range, if all are of one path."""
+        found = []
+        for thread in threads:
+            for ranges in (self.stages_on[thread], self.handed_to(thread)):
                 if (r := innermost(ranges, "range_id", time)) is not None:
-                    found.add(int(r["range_id"]))
-        if len(found) > 1:
+                    found.append(r)
+        if len({self.path(r["range_id"]) for r in found}) > 1:
             return AMBIGUOUS
-        return found.pop() if found else NONE
+        latest = max(found, key=lambda r: (r["start_ns"], -r["end_ns"], r["range_id"]), default=None)
+        return NONE if latest is None else int(latest["range_id"])
 
     def handed_to(self, thread: Thread) -> list[Row]:
         """Stages that another thread of the process began and this one ends."""
@@ -294,9 +335,11 @@ class World:
             gap_end = min(later)
         elif gap_end == end:  # nothing follows in the window
             owner = self.stages[self.window_range]
-            thread = (owner["pid"], owner["tid"])
-            return self.stage_at(thread, time), self.thread_state(thread, time, on_host)
+            return self.blamed((owner["pid"], owner["tid"]), time, on_host)
         op = min((op for op in ops if op["start_ns"] == gap_end and op["end_ns"] > gap_end), key=lambda op: op["op_id"])
+        fed_by = None if on_host else self.interrupts(ops, gap_end)
+        if fed_by is not None:
+            return self.blamed(fed_by, time, on_host)
         call = self.launch(op)
         if call is None:
             return ORPHAN, "unknown"
@@ -308,7 +351,7 @@ class World:
             waited = any(gap_start < done <= gap_end and time < done for done in self.awaited(op, call))
             return stage, "dependency" if waited else "queued"
         if time < call["start_ns"]:
-            return self.stage_at(thread, time), self.thread_state(thread, time, on_host)
+            return self.blamed(thread, time, on_host)
         if time < call["end_ns"]:
             return stage, self.inside_call(call, op)
         return stage, "launch_latency"
@@ -351,7 +394,7 @@ class World:
         pageable = op["kind"] in COPY_KINDS and "pageable" in (op["src_kind"], op["dst_kind"])
         if kind == "copy" and (pageable or "Async" not in call["name"]):
             return "copy_api"
-        if kind == "launch" and call["end_ns"] - call["start_ns"] > self.lazy_load_ns:
+        if kind in ("launch", "kernel") and call["end_ns"] - call["start_ns"] > self.lazy_load_ns:
             return "lazy_load"
         return "launch_api"
 
@@ -361,8 +404,10 @@ class World:
             return "allocator"
         if on_host and any(re.search(WAITING_OSRT, row["name"]) for row in open_at(self.osrt[thread], time)):
             return "sync"
-        call = innermost(self.calls[thread], "call_id", time)
-        kind = None if call is None else call_class(call["name"])
+        call = innermost(self.tell(thread), "call_id", time)
+        kind = None if call is None else call["kind"]
+        if call is not None and kind in ("launch", "kernel") and call["end_ns"] - call["start_ns"] > self.lazy_load_ns:
+            return "lazy_load"
         if kind in CAUSE_OF_CLASS:
             return CAUSE_OF_CLASS[kind]
         sources = {row["source"] for row in open_at(self.overhead[thread], time)}
@@ -370,7 +415,118 @@ class World:
             return "profiler"
         if "driver" in sources:
             return "driver_overhead"
-        return "host_code" if call is None else "other_api"
+        if call is not None:
+            return "other_api"
+        return "waiting" if not on_host and self.waits(thread, time) else "host_code"
+
+    def tell(self, thread: Thread) -> list[Row]:
+        """The thread's calls with their classes; a run of queries is a synchronisation, and so is each query in it."""
+        if thread not in self.told:
+            runs: list[list[Row]] = [[]]
+            for call in sorted(self.calls[thread], key=lambda call: (call["start_ns"], call["call_id"])):
+                asks = call_class(call["name"]) == "query"
+                if runs[-1] and asks and call["start_ns"] <= runs[-1][-1]["end_ns"] + BREAK_IN_A_RUN_NS:
+                    runs[-1].append(call)
+                else:
+                    runs.append([call] if asks else [])
+            runs = [run for run in runs if len(run) >= QUERIES_IN_A_RUN]
+            asked = {call["call_id"] for run in runs for call in run}
+            rows = [
+                call | {"kind": "sync" if call["call_id"] in asked else call_class(call["name"])}
+                for call in self.calls[thread]
+            ]
+            for run in runs:
+                ends = max(call["end_ns"] for call in run)
+                rows.append({"call_id": -1, "kind": "sync", "start_ns": run[0]["start_ns"], "end_ns": ends})
+            self.told[thread] = rows
+        return self.told[thread]
+
+    # Waiting for another thread
+
+    def blamed(self, thread: Thread, time: int, on_host: bool) -> tuple[StageRef, str]:
+        """Stage and cause of an instant at which a device waits for the thread."""
+        cause = self.thread_state(thread, time, on_host)
+        return self.awaited_stage(thread, time) if cause == "waiting" else self.stage_at(thread, time), cause
+
+    def recorded(self, pid: int) -> bool:
+        """Whether any operating-system call of the process was recorded."""
+        return any(rows for (p, _), rows in self.osrt.items() if p == pid)
+
+    def os_waits(self, thread: Thread, time: int) -> list[str]:
+        """The waiting operating-system calls that the thread is in."""
+        return [r["name"] for r in open_at(self.osrt[thread], time) if re.search(WAITING_OSRT, r["name"])]
+
+    def waits(self, thread: Thread, time: int) -> bool:
+        """Whether the thread, which is in no CUDA call, waits."""
+        if self.recorded(thread[0]):
+            return bool(self.os_waits(thread, time))
+        ended = [call["end_ns"] for call in self.calls[thread] if call["start_ns"] <= time]
+        begins = [call["start_ns"] for call in self.calls[thread] if call["start_ns"] > time]
+        if not ended or not begins or min(begins) - max(ended) < WITHOUT_CALLS_NS:
+            return False
+        feeders = self.settled.feeders(thread[0])
+        return self.settled.one_stage(feeders, time) != NONE
+
+    def feeders(self, pid: int) -> set[Thread]:
+        """Threads that begin stages and never make a CUDA call."""
+        return {(pid, r["tid"]) for r in self.stages.values() if r["pid"] == pid and not self.calls[pid, r["tid"]]}
+
+    def awaited_stage(self, thread: Thread, time: int) -> StageRef:
+        """The one stage of the threads that may be waited for, else the thread's own."""
+        own = self.stage_at(thread, time)
+        if self.attribution == "thread":
+            return own
+        if self.recorded(thread[0]):
+            if all(re.search(ENDED_BY_NO_THREAD, name) for name in self.os_waits(thread, time)):
+                return own
+            others = {t for t in self.staged_threads(thread[0]) - {thread} if not self.os_waits(t, time)}
+        else:
+            others = self.feeders(thread[0])
+        found = self.one_stage(others, time)
+        return own if isinstance(found, str) else found
+
+    # Work that merely interrupts a wait
+
+    def interrupts(self, ops: list[Row], gap_end: int) -> Thread | None:
+        """The thread that a gap waits for although another one's op ends it."""
+        busy = stretches(ops)
+        at = next(i for i, stretch in enumerate(busy) if stretch[0]["start_ns"] == gap_end)
+        spent: dict[Thread | None, int] = defaultdict(int)
+        for op in ops:
+            spent[self.launcher(op)] += op["end_ns"] - op["start_ns"]
+        claims = []
+        for before in range(at):
+            for after in range(at + 1, min(len(busy), before + INTERRUPTIONS + 2)):
+                within = busy[before + 1 : after]
+                thread = self.launcher(busy[after][0])
+                last = max(busy[before], key=lambda op: (op["end_ns"], op["start_ns"], op["op_id"]))
+                if thread is None or self.launcher(last) != thread:
+                    continue
+                others = [{self.launcher(op) for op in stretch} for stretch in within]
+                if any(len(of) > 1 or of & {None, thread} for of in others):
+                    continue
+                if any(spent[other] >= spent[thread] for of in others for other in of):
+                    continue
+                taken = sum(ends(stretch) - stretch[0]["start_ns"] for stretch in within)
+                if 10 * taken >= busy[after][0]["start_ns"] - ends(busy[before]):
+                    continue
+                launch = self.launch(busy[after][0])
+                assert launch is not None
+                in_ranges = all(self.ranged(op) for op in [busy[after][0], *(op for one in within for op in one)])
+                if in_ranges and launch["start_ns"] >= ends(busy[after - 1]):
+                    claims.append(thread)
+        return max(claims, key=lambda thread: spent[thread], default=None)
+
+    def launcher(self, op: Row) -> Thread | None:
+        """The thread that launched the op."""
+        call = self.launch(op)
+        return None if call is None else (call["pid"], call["tid"])
+
+    def ranged(self, op: Row) -> bool:
+        """Whether the op was launched while a range of its thread's own was open."""
+        call = self.launch(op)
+        assert call is not None
+        return bool(open_at(self.settled.stages_on[call["pid"], call["tid"]], call["start_ns"]))
 
     # Stages
 

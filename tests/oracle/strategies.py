@@ -23,6 +23,8 @@ LATEST: Final = 200
 SCALES: Final = (1, 1, 100_000)
 PIDS: Final = (1, 2, 1 + 2**24)
 TIDS: Final = (10, 11, 12)
+FEEDER: Final = 13
+"""A thread that never makes a CUDA call."""
 STAGES: Final = ("measured", "iteration", "h2d", "compute", "d2h", "a/b", "stage:h2d")
 CALLS: Final = (
     *("cudaLaunchKernel", "cudaLaunchKernel", "cudaLaunchKernel", "cuLaunchKernelEx", "cudaGraphLaunch"),
@@ -30,8 +32,9 @@ CALLS: Final = (
     *("cudaMalloc", "cudaFree", "cuMemAlloc_v2", "cuMemMap", "cuMemGetInfo"),
     *("cudaDeviceSynchronize", "cudaStreamSynchronize", "cuCtxSynchronize", "cuModuleLoadData", "cuLibraryLoadData"),
     *("cudaGraphInstantiate", "cudaStreamBeginCapture", "cudaEventRecord", "cudaStreamIsCapturing"),
+    *("cudaEventQuery", "cuStreamQuery", "cudaFuncGetAttributes", "cuOccupancyMaxPotentialBlockSize"),
 )
-OSRT: Final = ("pthread_cond_timedwait", "futex", "pthread_create", "read", "ioctl", "write")
+OSRT: Final = ("pthread_cond_timedwait", "futex", "pthread_create", "read", "usleep", "ioctl", "write")
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,14 @@ def random_trace(rng: Random, scale: int = 1) -> Trace:
     if len(devices) > 1 and rng.random() < 0.5:
         waits = random_waits(rng, pids, devices)
         ops, calls = [*ops, *waits["ops"]], [*calls, *waits["api"]]
+    if rng.random() < 0.2:
+        calls += random_polls(rng, rng.choice(pids))
+    if rng.random() < 0.25:
+        start, end = interval(rng, LATEST)
+        ranges.append(span(rng.choice(STAGES), start, end, pid=rng.choice(pids), tid=FEEDER, end_tid=FEEDER))
+    if rng.random() < 0.25:
+        ops, calls, more = random_interruptions(rng, pids[0])
+        ranges += more
     tables = {
         "events": waits["events"],
         "syncs": stretched(waits["syncs"], scale),
@@ -227,6 +238,35 @@ def random_waits(rng: Random, pids: tuple[int, ...], devices: list[int]) -> dict
         times = {"start_ns": at + 8, "end_ns": at + 9}
         made["syncs"].append({"pid": pid, "device": 0, "correlation": wait, **streams[1], **times, **name})
     return made
+
+
+def random_polls(rng: Random, pid: int) -> list[Row]:
+    """Queries one after the other, now and then with another call between them."""
+    rows, time = [], rng.randint(0, LATEST - 60)
+    for _ in range(rng.randint(1, 7)):
+        name = rng.choice(("cudaEventQuery", "cudaStreamQuery", "cuEventQuery"))
+        name = "cudaLaunchKernel" if rng.random() < 0.1 else name
+        rows.append(call(name, time, time + rng.randint(0, 3), pid=pid, tid=rng.choice(TIDS[:1] * 9 + TIDS)))
+        time += rng.randint(1, 8)
+    return rows
+
+
+def random_interruptions(rng: Random, pid: int) -> tuple[list[Row], list[Row], list[Row]]:
+    """Ops, calls and ranges of a thread that feeds a device, and of others whose small work lies in between."""
+    ops, calls, ranges = [], [], []
+    for tid in TIDS:
+        if rng.random() < 0.9:
+            ranges.append(
+                span(rng.choice(STAGES), rng.randint(0, 5), rng.randint(150, LATEST), pid=pid, tid=tid, end_tid=tid)
+            )
+    for number in range(rng.randint(3, 9)):
+        feeds = rng.random() < 0.5
+        tid = TIDS[0] if feeds else rng.choice(TIDS)
+        at, length = rng.randint(3, LATEST - 20), rng.randint(3, 9) if feeds else rng.randint(1, 2)
+        calls.append(call("cudaLaunchKernel", at, at + 1, 50 + number, pid=pid, tid=tid))
+        start = max(0, at + rng.choice((1, 2, 2, 2, -2, 30)))
+        ops.append(op(rng.choice(("compute", "h2d")), start, start + length, 50 + number, pid=pid))
+    return ops, calls, ranges
 
 
 def random_osrt(rng: Random, pids: tuple[int, ...]) -> Row:
