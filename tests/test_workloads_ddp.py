@@ -81,7 +81,7 @@ def on_both(body: Callable[[DataParallel], Any]) -> list[Any]:
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(WORLD) as pool:
         # The other rank is another process in truth; here it is a thread that computes when it likes.
-        patch.setattr(proof, "_threads_at_work", lambda running, native: "")
+        patch.setattr(proof, "at_work", lambda then, before, native: "")
         return [task.result(60) for task in [pool.submit(run, rank) for rank in range(WORLD)]]
 
 

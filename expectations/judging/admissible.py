@@ -52,6 +52,10 @@ RECORDED_FACTOR: Final = 10.0
 SPAN_SLACK: Final = 0.01
 """GPU events and the host's clock, which time iterations and their span, may differ by this fraction."""
 
+DRAWN_SHARE: Final = 0.5
+DRAWN_OF_ALL: Final = 0.01
+"""Of the input bytes that a problem states, and where it states none of all its bytes, that iterations draw anew at least."""
+
 IDLE_SHARE: Final = 0.01
 """A command a hundred times faster than the baseline, start-up included, has most likely done nothing, or failed quietly."""
 
@@ -333,6 +337,28 @@ def _proofs(asked: Asked) -> Iterator[Finding]:
                 reuse.setdefault(proof.fresh, f"{variant.name} in {where}")
     if len(reuse) > 1:
         yield Finding(OBJECTION, f"inputs were fresh in each iteration of {reuse[True]}, and not of {reuse[False]}")
+
+
+def _repeated(asked: Asked) -> Iterator[Finding]:
+    """Named where less than half of the input bytes that an iteration needs get other values before it.
+
+    Held against the input that the problem itself states, not against all its tensors: parameters stay by right, and may be a
+    thousand times as large. A problem that states no input has nothing else to be held against than all of them.
+    """
+    if asked.manifest.source in (COMMAND, PAIR):
+        return
+    for made in asked.manifest.rounds:
+        for variant in made.result.variants:
+            proof, needed = variant.proof, variant.work.input_bytes
+            if proof is None or proof.drawn_bytes is None or not proof.fresh:
+                continue
+            of, what = (
+                (needed, "bytes that one needs") if needed else (proof.problem_bytes or 0, "bytes of the problem")
+            )
+            if proof.drawn_bytes < (DRAWN_SHARE if needed else DRAWN_OF_ALL) * of:
+                drawn = f"{proof.drawn_bytes:,} of the {of:,} {what} get other values before each"
+                yield Finding(NAMED, f"iterations repeat most of their input: {drawn}")
+                return
 
 
 def _spans(asked: Asked) -> Iterator[Finding]:
@@ -695,6 +721,7 @@ RUN_ROWS: Final[Mapping[str, Callable[[Asked], Iterator[Finding]]]] = {
     "answers": _answered,
     "tolerances": _tolerances,
     "proofs": _proofs,
+    "repeated input": _repeated,
     "spans": _spans,
     "rounds": _rounds,
     "times": _times_in_order,
