@@ -97,6 +97,10 @@ class Held:
         """Of the memory behind all tensors found, each once."""
         return memory_bytes(part.it for part in self._parts.values() if isinstance(part, _Tensor))
 
+    def owns(self, tensor: torch.Tensor) -> bool:
+        """Whether `tensor` lies in the memory of any of the problem's."""
+        return any(_memory(part.it) == _memory(tensor) for part in self._parts.values() if isinstance(part, _Tensor))
+
     def _fixed(self) -> Iterator[tuple[str, torch.Tensor]]:
         for path, part in self._parts.items():
             if isinstance(part, _Tensor) and (key := _memory(part.it))[1] and key not in self._free:

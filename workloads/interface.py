@@ -136,7 +136,8 @@ class Variant(ABC):
     def buffers(self) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
         """Pairs of an input, or a view of one, and the buffer that `prepare` filled from it: pinned memory, a graph's input.
 
-        Both are alike in shape and type. Asked for once, after `prepare`; the harness copies fresh values itself.
+        Both are alike in shape and type; the buffer is the variant's own memory. Asked for once, after `prepare`; the harness
+        copies fresh values itself.
         """
         return ()
 

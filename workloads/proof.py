@@ -58,6 +58,11 @@ time that it is looked at."""
 
 SAME_INPUTS: Final = "was given the same inputs again: its problem's fresh() changes nothing"
 
+AHEAD_NS: Final = 100_000
+AHEAD_SHARE: Final = 0.1
+"""What other threads and processes may compute while inputs are drawn, and the share of the median iteration: one that waits
+takes microseconds, one that looks out for new inputs to begin before the clock does takes what the drawing does, or the work."""
+
 OUTPUTS_SHARE: Final = 0.5
 """Of the median iteration, that `outputs` may take where it takes more than `LEFT_NS`."""
 
@@ -125,6 +130,7 @@ class Witness:
         self._answers: list[list[list[float]]] = []
         self._left_ns: list[int] = []
         self._gaps_ns: list[int] = []
+        self._ahead_ns: list[int] = []
         self._outputs_ns: list[int] = []
         self._objections: dict[str, None] = {}  # a set that keeps the order
         for one in self._tolerances():
@@ -163,6 +169,8 @@ class Witness:
                 self.say("names a buffer of something that is no input of the problem")
             elif source.shape != buffer.shape or source.dtype != buffer.dtype:
                 self.say("names a buffer that differs from its input in shape or type: placing may not convert")
+            elif source.data_ptr() != buffer.data_ptr() and self._held.owns(buffer):
+                self.say("names a buffer that is the problem's own: one input would be given the values of another")
             elif source.data_ptr() != buffer.data_ptr():
                 self._buffers.append((source.detach(), buffer.detach()))
 
@@ -170,6 +178,7 @@ class Witness:
         """Fresh values for the problem's inputs and the variant's buffers of them. No code of the variant runs."""
         if not self._inputs:
             return
+        others = running(self._processes)
         before = self._peek(self._inputs, self._input_places)
         if self._given and not _equal(before, self._given):
             self.say("changed the problem's inputs in an iteration")
@@ -182,6 +191,7 @@ class Witness:
             self.say(SAME_INPUTS)
         self._input_places += 1
         self._given = self._peek(self._inputs, self._input_places)
+        self._ahead_ns.append(running(self._processes).since(others))
 
     def poison(self) -> None:
         """Overwrite what the latest iteration left: outputs, and what carries data from stage to stage."""
@@ -263,6 +273,11 @@ class Witness:
         if min(self._left_ns) > LEFT_NS:
             self.say(
                 f"left work running on a device: {min(self._left_ns) / 1e6:.1f} ms and more after iterations had ended"
+            )
+        ahead = statistics.median(self._ahead_ns) if self._ahead_ns else 0
+        if ahead > max(AHEAD_NS, AHEAD_SHARE * statistics.median(times)):
+            self.say(
+                f"computes for {ahead / 1e6:.2f} ms in other threads while inputs are drawn, before the clock starts"
             )
         if min(self._gaps_ns) > LEFT_NS:
             self.say(f"ran on for {min(self._gaps_ns) / 1e6:.1f} ms and more when the clock had stopped")

@@ -46,6 +46,12 @@ class Running:
     threads: dict[int, int]
     processes: dict[int, int]
 
+    def since(self, then: Running) -> int:
+        """Processor time in ns that all of them took since `then`; of those that have ended nobody knows."""
+        return sum(ns - then.threads.get(one, 0) for one, ns in self.threads.items()) + sum(
+            ns - then.processes.get(pid, 0) for pid, ns in self.processes.items()
+        )
+
 
 def running(before: Set[int]) -> Running:
     """What there is now beside this thread; processes `before` are somebody else's."""
