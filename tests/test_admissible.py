@@ -270,6 +270,22 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
         "inputs were fresh in each iteration of baseline in round 0, and not of optimized in round 0",
     ),
     (
+        "repeated input",
+        "a hundredth of what an iteration reads",
+        proven(lambda proof: replace(proof, drawn_bytes=10**4, problem_bytes=10**9)),
+        NAMED,
+        "iterations repeat most of their input: 10,000 of the 1,000,000 bytes that one needs get other values before each",
+    ),
+    (
+        "repeated input",
+        "almost nothing, of a problem that states no input",
+        lambda world: everywhere(lambda v: replace(v, work=replace(v.work, input_bytes=0)))(
+            proven(lambda proof: replace(proof, drawn_bytes=9_999, problem_bytes=10**6))(world)
+        ),
+        NAMED,
+        "iterations repeat most of their input: 9,999 of the 1,000,000 bytes of the problem get other values before each",
+    ),
+    (
         "spans",
         "shorter than its iterations",
         results(lambda v: replace(v, timed_ns=(0, sum(v.iterations_ns) // 2)), lambda i: i == 3),
@@ -464,6 +480,12 @@ def test_each_row(good: World, breaks: Callable[[World], World], status: str, wo
 
 def test_a_run_whose_work_is_proved_is_met(good: World) -> None:
     assert judged(proven(lambda proof: proof)(good), 1.5)[0].status == "met"
+
+
+def test_a_small_part_of_all_bytes_is_enough_where_it_is_what_an_iteration_reads(good: World) -> None:
+    """A served model's weights are a thousand times its requests."""
+    drawn = proven(lambda proof: replace(proof, drawn_bytes=10**6, problem_bytes=10**12))
+    assert "repeat" not in judged(drawn(good), 1.5)[0].reason
 
 
 def test_the_table_the_rows_and_the_cases_are_one_list() -> None:

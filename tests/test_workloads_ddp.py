@@ -39,6 +39,7 @@ from aisp_trace.workloads import proof, ranks
 from aisp_trace.workloads.ddp_overlap import SHAPES, VARIANTS, WORLD, Baseline, Bucketed, DataParallel, Overlapped
 from aisp_trace.workloads.interface import Variant
 from aisp_trace.workloads.measure import measure
+from aisp_trace.workloads.running import Running
 
 CPU = torch.device("cpu")
 TINY = SHAPES["cpu", "tiny"]
@@ -81,7 +82,8 @@ def on_both(body: Callable[[DataParallel], Any]) -> list[Any]:
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(WORLD) as pool:
         # The other rank is another process in truth; here it is a thread that computes when it likes.
-        patch.setattr(proof, "_threads_at_work", lambda running, native: "")
+        patch.setattr(proof, "at_work", lambda then, before, native: "")
+        patch.setattr(proof, "running", lambda before: Running({}, {}))
         return [task.result(60) for task in [pool.submit(run, rank) for rank in range(WORLD)]]
 
 

@@ -109,7 +109,8 @@ class Proof:
     `fresh` says that every timed iteration had inputs of its own; else `reuse` is the problem's reason why they stay.
     `compared` are the positions of the timed iterations whose outputs were held against the reference. Times are of what no
     iteration is charged for: `prepare_ns` once, the longest `reset_ns` and `outputs_ns`. `objections` are sentences: what
-    says that the work was not done while it was timed.
+    says that the work was not done while it was timed. `drawn_bytes` of the `problem_bytes` behind all tensors of the problem are
+    inputs, which get other values before every iteration; null in older results.
     """
 
     fresh: bool
@@ -119,6 +120,8 @@ class Proof:
     reset_ns: int
     outputs_ns: int
     objections: Sequence[str] = ()
+    drawn_bytes: int | None = field(default=None, metadata=ADDED)
+    problem_bytes: int | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,8 @@ class DataParallel(Problem):
         ),
     )
 
+    constant = "no two ranks may differ in any weight, and that difference is compared like an output"
+
     def __init__(
         self, device: torch.device, size: str, seed: int, meet: Callable[[torch.device, int], Ranks] = join
     ) -> None:
@@ -146,6 +148,10 @@ class DataParallel(Problem):
     def inputs(self) -> Sequence[torch.Tensor]:
         """The whole batch, of which every rank holds a copy. The weights stay: an iteration is always the same step."""
         return [self.batch, self.target]
+
+    def places(self) -> Sequence[torch.Tensor]:
+        """The parameters, which every iteration trains."""
+        return self.parameters
 
     def to_compare(self, outputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Gradients, weights, and for every weight the largest difference between any two ranks. All ranks call it together."""

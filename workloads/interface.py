@@ -39,20 +39,30 @@ from .inputs import exchange, tensors_in
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far an output may lie from the reference: the largest relative error allowed, and why that much."""
+    """How far an output may lie from the reference: the largest relative error allowed, and why that much.
+
+    Zeros have an error of 1, so no bound reaches that. One of 0.1 or more needs `wide`: why so much of an answer may be wrong.
+    """
 
     bound: float
     reason: str
+    wide: str | None = None
 
 
 class Problem(ABC):
-    """The inputs of one process, made once by `setup` and shared by all its variants, which never write to them."""
+    """The inputs of one process, made once by `setup` and shared by all its variants, which write to its `places` alone.
+
+    What its methods need to remember lies in its attributes: functions and classes of its file may not be replaced meanwhile.
+    """
 
     tolerance: Tolerance
     """Of every output of every variant, unless `tolerance_of` says more."""
 
     reuse: str | None = None
     """Why the inputs cannot change from one timed iteration to the next; null: they do. The reason is kept with the results."""
+
+    constant: str | None = None
+    """Why a tensor of `reference` may hold one value alone, which a variant could write without computing; null: none does."""
 
     @abstractmethod
     def reference(self) -> Iterable[torch.Tensor]:
@@ -70,7 +80,16 @@ class Problem(ABC):
         floats or integers of at least 32 bits and is not trained. Say less where some must stay: tables, weights that a
         variant may convert once.
         """
-        return list(tensors_in(vars(self)))
+        places = {tensor.untyped_storage().data_ptr() for tensor in self.places()}
+        found = tensors_in(vars(self))
+        return [tensor for tensor in found if tensor.untyped_storage().data_ptr() not in places]
+
+    def places(self) -> Sequence[torch.Tensor]:
+        """Tensors of the problem that variants write to: places for results, parameters that are trained.
+
+        Everything else found in the problem's attributes must stay as it is while a variant exists.
+        """
+        return ()
 
     def fresh(self, random: torch.Generator) -> None:
         """Give `inputs` other values of the same distribution, in place. `random` is a generator on the CPU.
@@ -117,7 +136,8 @@ class Variant(ABC):
     def buffers(self) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
         """Pairs of an input, or a view of one, and the buffer that `prepare` filled from it: pinned memory, a graph's input.
 
-        Both are alike in shape and type. Asked for once, after `prepare`; the harness copies fresh values itself.
+        Both are alike in shape and type; the buffer is the variant's own memory. Asked for once, after `prepare`; the harness
+        copies fresh values itself.
         """
         return ()
 
@@ -159,7 +179,7 @@ class Variant(ABC):
         raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027  (most variants own nothing that outlives them)
-        """Stop what `prepare` started; must also work after `prepare` or `iteration` failed halfway."""
+        """Stop what `prepare` started, and put global settings back; must also work after a failure halfway."""
 
 
 P = TypeVar("P", bound=Problem)

@@ -23,7 +23,8 @@ import torch
 from ..capture.stages import iteration, measured, stage
 from ..traces.run import Allocator, VariantResult
 from .interface import Problem, Program, Variant
-from .proof import AWAIT, CLOCK, ELAPSED_MS, RECORD, SYNCHRONIZE, Witness
+from .proof import AWAIT, ELAPSED_MS, RECORD, Witness
+from .running import CLOCK, SYNCHRONIZE
 
 L2_MULTIPLE: Final = 2
 """The flush writes this many times the L2 cache's size, so that no line of an earlier iteration stays."""
@@ -40,6 +41,8 @@ def measure(
     A wrong output, or work not done, is part of the result; whatever the variant raises is passed on after its `close`.
     """
     witness = Witness(problem, name, iterations, traced)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what the witness's first look left in the pool
     start = CLOCK()
     variant = program.variants[name](problem)
     try:
@@ -59,9 +62,10 @@ def measure(
         run = _recorded if traced else _timed
         times, timed_ns = run(problem, witness, measurement, counters, iterations)
         work = witness.work()
-        proof = witness.proof(times, prepare_ns, measurement.reset_ns)
+        witness.end()
     finally:
         variant.close()
+    witness.leave(alone=program.entry.process_per_variant)
     return VariantResult(
         name=name,
         timer=measurement.timer,
@@ -69,7 +73,7 @@ def measure(
         work=work,
         output=witness.output(),
         allocator=counters.counted(),
-        proof=proof,
+        proof=witness.proof(times, prepare_ns, measurement.reset_ns),
         timed_ns=timed_ns,
     )
 
@@ -89,7 +93,7 @@ def _timed(
                 times.append(measurement.once())
             end = CLOCK()
             if number in witness.compared:
-                witness.examine(number)
+                witness.examine(number, measurement.gap_ns)
                 if number == witness.compared[-1]:
                     witness.once_more(measurement.once)
                 if number < iterations - 1:
@@ -106,7 +110,7 @@ def _recorded(
         start = CLOCK()
         times = [measurement.once() for _ in range(iterations)]
         end = CLOCK()
-    witness.examine(iterations - 1)
+    witness.examine(iterations - 1, measurement.gap_ns)
     witness.once_more(measurement.once)
     return times, (start, end)
 
@@ -121,7 +125,11 @@ def _plainly(reset: Callable[[], None]) -> None:
 
 
 class _Measurement:
-    """How one iteration of one variant is run and timed. `reset_ns` is the longest reset so far; `ran`: any iteration was."""
+    """How one iteration of one variant is run and timed.
+
+    `reset_ns` is the longest reset so far, `gap_ns` what went by between the end of the latest iteration on the host's clock and
+    the harness's next step; `ran`: any iteration was.
+    """
 
     def __init__(self, variant: Variant, device: torch.device, flush_l2: bool) -> None:
         self._variant = variant
@@ -134,7 +142,7 @@ class _Measurement:
                 cache: int = torch.cuda.get_device_properties(device).L2_cache_size
                 self._flush = torch.empty(L2_MULTIPLE * cache, dtype=torch.uint8, device=device)
         self.timer = "cuda_event" if self._cuda else "perf_counter"
-        self.reset_ns = 0
+        self.reset_ns = self.gap_ns = 0
         self.ran = False
 
     def once(self, calling: Callable[[Callable[[], None]], None] = _plainly) -> int:
@@ -167,13 +175,17 @@ class _Measurement:
             SYNCHRONIZE()
         RECORD(self._end)  # after the synchronisation: it then lies behind the work of all streams
         AWAIT(self._end)
+        end = CLOCK()
+        self.gap_ns = CLOCK() - end
         return int(ELAPSED_MS(self._start, self._end) * 1e6)
 
     def _once_on_cpu(self) -> int:
         with iteration():
             start = CLOCK()
             self._variant.iteration()
-            return CLOCK() - start
+            end = CLOCK()
+        self.gap_ns = CLOCK() - end
+        return end - start
 
 
 class _Counters:

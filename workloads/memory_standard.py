@@ -147,6 +147,10 @@ class Requests(Problem):
         """Gates and ups; the results' places are no inputs."""
         return [tensor for request in self.requests for tensor in (request.gate, request.up)]
 
+    def places(self) -> Sequence[torch.Tensor]:
+        """Of the results."""
+        return [request.result for request in self.requests]
+
     def reference(self) -> Iterator[torch.Tensor]:
         """The activation in float64, one request at a time."""
         for request in self.requests:

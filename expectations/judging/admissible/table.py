@@ -61,6 +61,7 @@ RUN_ROWS: Final[Mapping[str, Callable[[Asked], Iterator[Finding]]]] = {
     "kept answers": work.kept_answers,
     "tolerances": work.tolerances,
     "proofs": work.proofs,
+    "repeated input": work.repeated_input,
     "spans": occasion.spans,
     "host clock": occasion.host_clock,
     "repeated times": readings.repeated,

@@ -16,7 +16,11 @@ from ..evidence import COMMAND
 from ..physics import too_fast as faster_than_hardware
 from ..untimed import moved_out as untimed_beyond
 from ..untimed import outside_iterations
-from .asked import INVALID, OBJECTION, Asked, Finding, results_of, unequal
+from .asked import INVALID, NAMED, OBJECTION, Asked, Finding, results_of, unequal
+
+DRAWN_SHARE: Final = 0.5
+DRAWN_OF_ALL: Final = 0.01
+"""Of the input bytes that a problem states, and where it states none of all its bytes, that iterations draw anew at least."""
 
 IDLE_SHARE: Final = 0.01
 """A command a hundred times faster than the baseline, start-up included, has most likely done nothing, or failed quietly."""
@@ -65,10 +69,34 @@ def proofs(asked: Asked) -> Iterator[Finding]:
         yield Finding(OBJECTION, f"inputs were fresh in each iteration of {reuse[True]}, and not of {reuse[False]}")
 
 
+def repeated_input(asked: Asked) -> Iterator[Finding]:
+    """Named where less than half of the input bytes that an iteration needs get other values before it.
+
+    Held against the input that the problem itself states, not against all its tensors: parameters stay by right, and may be a
+    thousand times as large. A problem that states no input has nothing else to be held against than all of them.
+    """
+    if asked.manifest.source in (COMMAND, PAIR):
+        return
+    for made in asked.manifest.rounds:
+        for variant in made.result.variants:
+            proof, needed = variant.proof, variant.work.input_bytes
+            if proof is None or proof.drawn_bytes is None or not proof.fresh:
+                continue
+            of, what = (
+                (needed, "bytes that one needs") if needed else (proof.problem_bytes or 0, "bytes of the problem")
+            )
+            if proof.drawn_bytes < (DRAWN_SHARE if needed else DRAWN_OF_ALL) * of:
+                drawn = f"{proof.drawn_bytes:,} of the {of:,} {what} get other values before each"
+                yield Finding(NAMED, f"iterations repeat most of their input: {drawn}")
+                return
+
+
 def _compared_alike(asked: Asked) -> str:
-    """Why the iterations that were compared were not drawn by chance, process by process; empty where they may have been."""
+    """Why the iterations that were compared were not drawn by chance, process by process; empty where they may have been.
+
+    One is always the last."""
     drawn = [
-        (tuple(v.proof.compared), comb(len(v.iterations_ns), len(set(v.proof.compared))))
+        (tuple(v.proof.compared), comb(len(v.iterations_ns) - 1, max(len(set(v.proof.compared)) - 1, 0)))
         for made in asked.manifest.rounds
         for v in made.result.variants
         if v.proof is not None
