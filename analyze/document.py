@@ -18,7 +18,7 @@ from .findings.find import find
 from .result import Analysis, Choices
 from .steady import Instance, Steady
 
-SCHEMA: Final = "aisp-trace/analysis/1"
+SCHEMA: Final = "aisp-trace/analysis/2"
 
 MEMBERS: Final = 10
 """Recorded names listed of a folded stage; the exported table ``stage_names`` holds all of them."""

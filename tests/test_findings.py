@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,53 @@ def test_causes_that_are_not_trusted_are_not_blamed() -> None:
     assert rules(find(distrusted)) == ["exposed_communication"]
 
 
+def gaps(*opened: str) -> list[tuple[object, ...]]:
+    return [(0, 100 * i, 100 * i + 50, 50, "step", "host_code", by) for i, by in enumerate(opened)]
+
+
+@pytest.mark.parametrize(
+    ("opened", "said"),
+    [
+        (["sync"] * 6 + ["host"] * 4, "blocked_by_syncs"),
+        (["sync"] * 4 + ["host"] * 6, "host_bound"),
+        ([], "host_bound"),
+    ],
+)
+def test_gaps_that_begin_as_the_host_returns_from_waiting_blame_the_wait(opened: list[str], said: str) -> None:
+    (found,) = find(made({("idle", "host_code"): 300_000}, kernel_counts=kernels(10, 40_000), gaps=gaps(*opened)))
+    assert (found.rule, found.saving_at_most_ns) == (said, 300_000)
+    assert ("6 of the 10 largest gaps (300 ns) begin as the host returns" in found.evidence) == (said != "host_bound")
+
+
+def test_one_long_gap_after_a_wait_is_no_pattern() -> None:
+    long = [(0, 0, 10_000, 10_000, "step", "host_code", "sync"), *gaps("host", "host", "host")]
+    (found,) = find(made({("idle", "host_code"): 300_000}, kernel_counts=kernels(10, 40_000), gaps=long))
+    assert found.rule == "host_bound"
+
+
+@pytest.mark.parametrize(("stage", "said"), [("DataLoader.next", "data_loading"), ("render", "waiting_for_threads")])
+def test_waiting_is_for_data_where_the_stage_is_called_so(stage: str, said: str) -> None:
+    cells = [(stage, None, "idle", "waiting", 200_000), ("step", None, "compute", None, 800_000)]
+    (found,) = find(analysis(ledger=cells, iterations=0, tables={"devices": GPU}))
+    assert (found.rule, found.stage, found.saving_at_most_ns) == (said, stage, 200_000)
+
+
+@pytest.mark.parametrize(("counts", "said"), [([12] * 8, True), ([12] * 7 + [13], False), ([12] * 4, False)])
+def test_iterations_that_launch_the_same_kernels_are_said_to(counts: list[int], said: bool) -> None:
+    rows = [(0, i, "compute", count, 100, 100, 0) for i, count in enumerate(counts)]
+    cells: dict[tuple[str, str | None], int] = {("idle", "launch_api"): 300_000}
+    (found,) = find(made(cells, kernel_counts=kernels(96, 4_000), iteration_kinds=rows))
+    assert found.rule == "launch_bound"
+    assert (f", the same 12 in each of {len(counts)} iterations" in found.evidence) == said
+
+
+def test_the_command_shows_what_was_found(capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = find(opened(DECODE, window="decode/baseline"))
+    assert found.command.startswith(f"aisp-trace analyze {DECODE.name} --window decode/baseline --range ")
+    assert main([*shlex.split(found.command)[1:2], str(DECODE), *shlex.split(found.command)[3:]]) == 0
+    assert "stage:decode" in capsys.readouterr().out
+
+
 def test_one_slow_iteration_is_named_with_what_it_has_more_of() -> None:
     cells: list[tuple[str, int | None, str, str | None, int]]
     cells = [("step", i, "compute", None, 100) for i in range(8)]
@@ -189,7 +237,7 @@ def test_one_slow_iteration_is_named_with_what_it_has_more_of() -> None:
     found = {f.rule: f for f in find(shown)}["slow_iteration"]
     assert (found.stage, found.saving_at_most_ns) == ("load", 890)
     assert "iteration 5 takes 1.00 us, the median one 110 ns; idle (host_code) is 890 ns more" in found.evidence
-    assert "--window 'iteration#5'" in found.remedy
+    assert "--window 'iteration#5'" in found.command
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------------
@@ -226,7 +274,7 @@ def test_no_cell_is_counted_twice_and_the_order_of_rows_says_nothing(
 
 def test_every_rule_fires_somewhere_here_and_is_documented() -> None:
     text = (ROOT / "docs" / "definitions.md").read_text(encoding="utf-8")
-    names = [rule.__name__ for rule in RULES]
+    names = [rule.name for rule in RULES]
     assert [f"| `{name}` |" in text for name in names] == [True] * len(names)
     here = Path(__file__).read_text(encoding="utf-8")
     assert [name for name in names if here.count(f'"{name}"') == 0] == []
@@ -269,5 +317,15 @@ def test_json_has_what_the_terminal_says(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["analyze", str(DECODE), "--window", "decode/baseline", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["traces"][0]["findings"]
     assert found["rule"] == "launch_bound"
-    assert set(found) == {"rule", "device", "stage", "what", "evidence", "saving_at_most_ns", "share", "remedy"}
+    assert set(found) == {
+        "rule",
+        "device",
+        "stage",
+        "what",
+        "evidence",
+        "saving_at_most_ns",
+        "share",
+        "remedy",
+        "command",
+    }
     assert "CUDA graph" in found["remedy"]

@@ -20,7 +20,7 @@ def find(analysis: Analysis, rules: Sequence[Rule] = RULES) -> tuple[Finding, ..
         if device.window_ns <= 0:
             continue
         for rule in rules:
-            for one in rule(device):
-                if one.rule not in found or one.share > found[one.rule].share:
-                    found[one.rule] = one
+            one = rule.about(device)
+            if one is not None and (one.rule not in found or one.share > found[one.rule].share):
+                found[one.rule] = one
     return tuple(sorted(found.values(), key=lambda one: (-one.saving_at_most_ns, one.rule)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
-from ..result import IDLE, Analysis
+from ..result import CAUSES, IDLE, Analysis
 from ..words import duration, percent, shorten
 
 STAGE_WIDTH: Final = 40
@@ -21,7 +22,7 @@ class Finding:
 
     `what` names it in a few words, `evidence` is a sentence with its figures, `remedy` says what to do. `saving_at_most_ns` is
     the time of the window that it takes: with it gone entirely, and nothing in its place, the window is shorter by this much.
-    `stage` is where most of it lies, null for none. `share` is of the device's window.
+    `stage` is where most of it lies, null for none. `share` is of the device's window. `command` shows it alone.
     """
 
     rule: str
@@ -32,6 +33,7 @@ class Finding:
     saving_at_most_ns: int
     share: float
     remedy: str
+    command: str
 
     def said(self, several: bool) -> str:
         """One paragraph of all of it; with `several` devices it says which."""
@@ -41,10 +43,6 @@ class Finding:
             f"{_capital(self.what)}: {percent(self.share)}{device} ({duration(self.saving_at_most_ns)}){where}. "
             f"{_capital(self.evidence)}. To change that, {self.remedy}."
         )
-
-
-Rule = Callable[["Device"], Iterator[Finding]]
-"""Findings about one device, none or one; pure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +67,12 @@ class Device:
         found: pl.DataFrame = getattr(self.analysis, table)
         return found.filter(pl.col("device") == self.device)
 
+    @property
+    def causes_unknown(self) -> bool:
+        """Whether nobody can tell why the device idled."""
+        rows = self.analysis.trust.filter(pl.col("metric") == "causes")
+        return bool((rows["level"] == "unavailable").any())
+
     def share(self, ns: int) -> float:
         """`ns` as a part of the window."""
         return ns / self.window_ns
@@ -76,6 +80,63 @@ class Device:
     def part(self, cells: pl.DataFrame) -> str:
         """How much of the window these cells take, in words."""
         return percent(self.share(total(cells)))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a rule rests on: `cells` of the ledger, and a sentence with its figures.
+
+    `saving_ns` is their time unless given; `iteration` is the one it is about, if it is about one.
+    """
+
+    cells: pl.DataFrame
+    evidence: str
+    saving_ns: int | None = None
+    iteration: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule: `see` says what it rests on, null where it does not apply; below `least` of the window it is silent."""
+
+    name: str
+    what: str
+    least: float
+    remedy: str
+    see: Callable[[Device], Seen | None]
+
+    def about(self, device: Device) -> Finding | None:
+        """The finding on `device`, if it costs enough and the analysis trusts the causes that it rests on; pure."""
+        seen = self.see(device)
+        if seen is None:
+            return None
+        saving = total(seen.cells) if seen.saving_ns is None else seen.saving_ns
+        blames = seen.saving_ns is None and seen.cells["cause"].is_in(CAUSES).any()
+        if device.share(saving) < self.least or (blames and device.causes_unknown):
+            return None
+        stage = stage_of(seen.cells)
+        return Finding(
+            rule=self.name,
+            device=device.device,
+            stage=stage,
+            what=self.what,
+            evidence=seen.evidence,
+            saving_at_most_ns=saving,
+            share=device.share(saving),
+            remedy=self.remedy,
+            command=_command(device.analysis, stage, seen.iteration),
+        )
+
+
+def _command(analysis: Analysis, stage: str | None, iteration: int | None) -> str:
+    window = analysis.choices.window
+    look = ["aisp-trace", "analyze", analysis.meta.file]
+    if iteration is not None:
+        look += ["--window", f"iteration#{iteration}"]
+    else:
+        look += ["--window", window] if isinstance(window, str) and analysis.variant is None else []
+        look += ["--range", stage] if stage is not None else []
+    return shlex.join(look)
 
 
 def _capital(text: str) -> str:
