@@ -20,7 +20,8 @@ BOUND = Bound(2.0, None)
 
 def gpu(mhz: int | None = 1980, *slowdown: str, number: int = 0, mj: int | None = 50_000) -> GpuState:
     clocks = () if mhz is None else (mhz - 15, mhz, mhz)
-    return GpuState(number, 5, clocks, clocks and (2619, 2619, 2619), 500.0, 55, slowdown, mj)
+    power = None if mj is None else mj * 1e6  # twenty nanoseconds are all of the span
+    return GpuState(number, 5, clocks, clocks and (2619, 2619, 2619), power, 55, slowdown, mj)
 
 
 def made(baseline: Sequence[GpuState], optimized: Sequence[GpuState], index: int = 0) -> RoundTimes:

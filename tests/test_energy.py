@@ -12,7 +12,7 @@ import pytest
 
 from aisp_trace.analyze.words import joules
 from aisp_trace.cli import main as cli
-from aisp_trace.expectations.judging.energy import Drawn, drawn, energy_spans, gain_in_cycles
+from aisp_trace.expectations.judging.energy import Drawn, drawn, energy_spans, gain_in_cycles, untold
 from aisp_trace.expectations.judging.evidence import Evidence, gather
 from aisp_trace.expectations.judging.judged import Judged
 from aisp_trace.expectations.model import Expectations
@@ -25,8 +25,10 @@ SAMPLE = Path(__file__).resolve().parents[1] / "traces" / "samples" / "h200_pipe
 SPANS = "from the first timed iteration to the last, with fresh inputs and checks of outputs between them"
 
 
-def gpu(mhz: int | None, mj: int | None) -> GpuState:
-    return GpuState(0, 5, () if mhz is None else (mhz, mhz, mhz), (), 500.0, 55, (), mj)
+def gpu(mhz: int | None, mj: int | None, filled: float = 1.0) -> GpuState:
+    """A state whose power makes timed iterations of the baseline fill this part of the span, those of the other half of it."""
+    power = None if mj is None else mj / 1e3 * filled / 0.2
+    return GpuState(0, 5, () if mhz is None else (mhz, mhz, mhz), (), power, 55, (), mj)
 
 
 def made(tmp: Path, base: GpuState | None, opt: GpuState | None) -> Run:
@@ -48,9 +50,20 @@ def of(run: Run) -> Evidence:
 
 
 def test_energy_is_of_one_item_and_clocks_are_medians(tmp_path: Path) -> None:
-    shown = of(made(tmp_path, gpu(1500, 20_480_000), gpu(2000, 10_240_000)))
+    shown = of(made(tmp_path, gpu(1500, 20_480_000), gpu(2000, 10_240_000, 2.0)))
     assert drawn(shown) == (Drawn("baseline", 2.0, "samples", 1500), Drawn("optimized", 1.0, "samples", 2000))
     assert gain_in_cycles(shown, "baseline", "optimized") == pytest.approx(1.5, rel=0.01)
+
+
+@pytest.mark.parametrize(("filled", "told"), [(1.0, True), (0.52, True), (0.48, False)])
+def test_energy_of_a_span_that_holds_mostly_something_else_is_not_told(
+    tmp_path: Path, filled: float, told: bool
+) -> None:
+    shown = of(made(tmp_path, gpu(1500, 20_480_000, filled), gpu(2000, 10_240_000, 2 * filled)))
+    assert [row.joules_per_item for row in drawn(shown)] == ([2.0, 1.0] if told else [None, None])
+    said = untold(shown, ("baseline", "optimized"))
+    assert said == ("" if told else said)
+    assert ("fill 48 % of the time in which baseline's was read and 48 % of" in said) == (not told)
 
 
 def test_what_was_not_read_has_no_row_and_no_figure(tmp_path: Path) -> None:
@@ -95,7 +108,8 @@ def _sample(tmp_path: Path) -> Path:
         r["gpu_state"] = {}
         for v in r["result"]["variants"]:
             v["timed_ns"] = [0, 100]
-            state = {"gpu": 0, "samples": 5, "sm_mhz": [1980] * 3, "memory_mhz": [3201] * 3, "power_w": 150.0}
+            power = energy[v["name"]] / 1e3 / (sum(v["iterations_ns"]) / 1e9)
+            state = {"gpu": 0, "samples": 5, "sm_mhz": [1980] * 3, "memory_mhz": [3201] * 3, "power_w": power}
             state |= {"temperature_c": 40, "slowdown": [], "energy_mj": energy[v["name"]]}
             r["gpu_state"][v["name"]] = [state]
     (place / "manifest.json").write_text(json.dumps(manifest))
@@ -128,7 +142,7 @@ def test_a_chosen_window_is_no_unit_of_the_run(sample: Path, capsys: pytest.Capt
 
 
 def test_the_page_has_a_tile_and_a_table(tmp_path: Path) -> None:
-    html = render(made(tmp_path, gpu(1500, 20_480_000), gpu(2000, 10_240_000)), [], {}, None)
+    html = render(made(tmp_path, gpu(1500, 20_480_000), gpu(2000, 10_240_000, 2.0)), [], {}, None)
     assert "energy, one of the samples</dt><dd>2.000 J → 1.000 J" in html
     assert "1,500 MHz" in html and "2,000 MHz" in html and "1.500 ×" in html
     assert f"Energy and clocks are {SPANS}." in html
@@ -145,7 +159,7 @@ def test_the_results_have_columns_where_somebody_read_the_gpu(tmp_path: Path) ->
     def text_of(run: Run) -> str:
         return page([Result(run.manifest, Judged(Expectations(Path("x"), "option", ()), of(run), (), ()))])
 
-    text = text_of(made(tmp_path, gpu(1500, 20_480_000), gpu(2000, 10_240_000)))
+    text = text_of(made(tmp_path, gpu(1500, 20_480_000), gpu(2000, 10_240_000, 2.0)))
     assert "| variant | iteration | energy, one of the samples | SM clock | gain |" in text
     assert "| `optimized` | 10.00 ms | 1.000 J | 2,000 MHz |" in text
     assert "- **energy** and **SM clock** are of untraced rounds, from the first timed iteration to the last." in text

@@ -32,6 +32,10 @@ CLOCK_FLOOR: Final = 0.02
 few readings moves by one or two."""
 
 
+FILLED: Final = 0.5
+"""Timed iterations fill at least this part of the span whose energy is read: else most of it may be of something else."""
+
+
 class Clocked(Protocol):
     """A round as `clock_concerns` sees it: `evidence.RoundTimes`."""
 
@@ -76,19 +80,28 @@ def cycles_ratio(
 def energy_per_item(rounds: Sequence[Clocked], variant: str, items: int) -> float | None:
     """Joules for one of the `items` of an iteration of `variant`, all GPUs that worked together: the median of the rounds.
 
-    It holds what the GPUs took between the timed iterations as well, idle power included. Null where it is unknown in any
-    round, or there are no items.
+    It holds what the GPUs took between the timed iterations as well, so rounds count whose timed iterations fill at least
+    `FILLED` of the span. Null where fewer than half of the rounds do, where it is unknown in any round, or there are no items.
     """
     found = []
     for made in rounds:
-        working = _working(made.gpu_state.get(variant, ()))
-        energies = [s.energy_mj for s in working]
+        energies = [s.energy_mj for s in _working(made.gpu_state.get(variant, ()))]
         known = [mj for mj in energies if mj is not None]
         iterations = len(made.times_ns.get(variant, ()))
         if not known or len(known) < len(energies) or not iterations or items <= 0:
             return None
-        found.append(sum(known) / 1e3 / (items * iterations))
-    return statistics.median(found) if found else None
+        if (filled(made, variant) or 0.0) >= FILLED:
+            found.append(sum(known) / 1e3 / (items * iterations))
+    return statistics.median(found) if found and 2 * len(found) >= len(rounds) else None
+
+
+def filled(made: Clocked, variant: str) -> float | None:
+    """The part of the span whose energy was read that timed iterations of `variant` fill: their time, the mean power of a GPU
+    and its energy say so. Null where one of these is unknown."""
+    spans = [
+        s.energy_mj / 1e3 / s.power_w for s in _working(made.gpu_state.get(variant, ())) if s.energy_mj and s.power_w
+    ]
+    return min(sum(made.times_ns.get(variant, ())) / 1e9 / max(spans), 1.0) if spans else None
 
 
 def gpu_states(manifest: Manifest) -> dict[int, dict[str, tuple[GpuState, ...]]]:

@@ -1,16 +1,17 @@
 """The energy of an item and the clock, variant by variant, for every face that shows the time. Pure.
 
 Both are of the span from the first timed iteration to the last. What lies between the iterations is in them: fresh inputs, the
-checks of outputs, and the idle power meanwhile, so a short iteration seems to take more than it does. Of commands that time no
+checks of outputs, and the idle power meanwhile; where that is most of the span, the energy is not told. Of commands that time no
 iterations they are of the whole process.
 """
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .clocks import cycles_ratio, energy_per_item, mean_mhz
+from .clocks import FILLED, cycles_ratio, energy_per_item, filled, mean_mhz
 from .evidence import Evidence
 
 
@@ -40,6 +41,21 @@ def drawn(evidence: Evidence) -> tuple[Drawn, ...]:
         if joules is not None or mhz is not None:
             found.append(Drawn(name, joules, work.unit if work is not None else "", mhz))
     return tuple(found)
+
+
+def untold(evidence: Evidence, names: Sequence[str]) -> str:
+    """Of which of `names` the energy was read and is not told, as a sentence; empty where there are none."""
+    told = {row.variant for row in drawn(evidence) if row.joules_per_item is not None}
+    parts = []
+    for name in names:
+        shares = [share for made in evidence.rounds if (share := filled(made, name)) is not None]
+        if name not in told and shares and statistics.median(shares) < FILLED:
+            parts.append(f"{100 * statistics.median(shares):.0f} % of the time in which {name}'s was read")
+    return (
+        f"energy is not told: timed iterations fill {' and '.join(parts)}, the rest is fresh inputs and checks"
+        if parts
+        else ""
+    )
 
 
 def drawn_by(evidence: Evidence, name: str) -> Drawn | None:

@@ -19,7 +19,7 @@ from ...traces.run import OPTIMIZED, Run
 from ..claims.load import load_expectations
 from ..deciding import ratio_sample
 from ..model import Expectations
-from .energy import drawn, energy_spans, gain_in_cycles
+from .energy import drawn, energy_spans, gain_in_cycles, untold
 from .evidence import Evidence, RoundTimes, gather
 from .judge import judge
 from .kept import contradictions
@@ -146,6 +146,8 @@ def _clocked(evidence: Evidence) -> Iterator[str]:
     if rows:
         each = ", ".join(f"{row.variant} {joules(row.joules_per_item)}" for row in rows)
         yield f"energy for one of the {rows[0].unit}, {energy_spans(evidence.timed)}: {each}"
+    if why := untold(evidence, (first, last)):
+        yield why
 
 
 _TIMED = {
