@@ -1,6 +1,6 @@
 # One command each, on a fresh Debian or Ubuntu with Python 3.11 or 3.12 and make:
 #
-#   make demo    capture, analyze, check and report the first case study on this machine
+#   make demo    a recorded run of an H200, then a pair of this machine's own: capture, check and report
 #   make test    formatting, lint, types and tests
 #   make bench   speed against a bare SQLite scan, into benchmarks/results.md (BENCH_ARGS='--sizes 100000')
 #

@@ -1,18 +1,16 @@
-"""The last lines of ``make demo``: where the report is, and the three numbers that matter.
+"""The last lines of ``make demo``: where the reports are, and the three numbers that matter.
 
-python -P scripts/demo_summary.py RUN REPORT
+python -P scripts/demo_summary.py RUN REPORT CLAIMS
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
 from aisp_trace.analyze.result import Analysis
-from aisp_trace.analyze.words import percent
 from aisp_trace.expectations.deciding import median_interval, ratio_sample
 from aisp_trace.expectations.judging.evidence import Evidence
 from aisp_trace.expectations.judging.judged import analyses_of_run, headline_of, judge_run
@@ -21,33 +19,31 @@ from aisp_trace.report.terminal import console
 from aisp_trace.traces.run import load_run
 
 
-def main(run_folder: Path, report: Path) -> None:
-    """Print the summary of the run in `run_folder`, whose page is `report`."""
+def main(run_folder: Path, report: Path, claims: Path) -> None:
+    """Print the summary of the run in `run_folder`, judged by `claims`, whose page is `report`."""
     run = load_run(run_folder)
     analyses = analyses_of_run(run)
-    judged = judge_run(run, analyses)
-    console.say(f"speedup        {speedup(judged.evidence)}")
-    console.say(f"copies hidden  {hidden(analyses, 'baseline')} before -> {hidden(analyses, 'optimized')} after")
-    console.say(f"verdict        {verdict(judged.verdicts)}")
-    console.say(f"               {headline_of(judged)}")
-    console.say(f"report         {report.resolve()}")
+    judged = judge_run(run, analyses, claims)
+    console.say(f"speedup  {speedup(judged.evidence)}")
+    console.say(f"copies   {copies(analyses['baseline'])} an iteration before -> {copies(analyses['batched'])} after")
+    console.say(f"verdict  {verdict(judged.verdicts)}")
+    console.say(f"         {headline_of(judged)}")
+    console.say(f"report   {report.resolve()}")
 
 
 def speedup(evidence: Evidence) -> str:
     """Baseline over optimized, the median over the untraced rounds with its interval."""
-    pairs = [(r.times_ns["baseline"], r.times_ns["optimized"]) for r in evidence.rounds]
+    pairs = [(r.times_ns["baseline"], r.times_ns["batched"]) for r in evidence.rounds]
     estimate = median_interval(ratio_sample([a for a, _ in pairs], [b for _, b in pairs]).mean)
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.2f}x over {estimate.n} rounds, too few for an interval"
     return f"{estimate.value:.2f}x, between {estimate.low:.2f}x and {estimate.high:.2f}x over {estimate.n} rounds"
 
 
-def hidden(analyses: Mapping[str, Analysis], variant: str) -> str:
-    """The part of the copies' time that ran under compute, over all devices."""
-    overlap = analyses[variant].overlap
-    row = overlap.filter(pl.col("stage").is_null(), pl.col("a") == "copy", pl.col("b") == "compute")
-    copies, both = int(row["a_ns"].sum()), int(row["both_ns"].sum())
-    return percent(both / copies, 0) if copies else "no copies"
+def copies(analysis: Analysis) -> str:
+    """Copies between host and device in an iteration, over all devices."""
+    ops = analysis.kinds.filter(pl.col("kind").is_in(["h2d", "d2h"]))["ops"].sum()
+    return f"{ops / max(analysis.iterations.height, 1):,.0f}"
 
 
 def verdict(verdicts: tuple[Verdict, ...]) -> str:
@@ -58,4 +54,4 @@ def verdict(verdicts: tuple[Verdict, ...]) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:]))
