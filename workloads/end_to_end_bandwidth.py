@@ -123,12 +123,14 @@ class Batched(Variant):
     def __init__(self, problem: Service) -> None:
         self.problem = problem
         self._groups: list[torch.Tensor] = []
+        self._answers: list[torch.Tensor] = []
 
     def prepare(self) -> None:
         pinned = self.problem.device.type == "cuda"
         self._inputs = [group.pin_memory() for group in self.problem.batches] if pinned else self.problem.batches
         self._groups = [torch.empty_like(group, pin_memory=pinned) for group in self._inputs]
         self._pairs = list(zip(self._pieces(self._inputs), self._pieces(self._groups), strict=True))
+        self._answers = split(self._groups)
 
     def buffers(self) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
         return list(zip(self.problem.batches, self._inputs, strict=True))
@@ -149,7 +151,7 @@ class Batched(Variant):
                 answer.copy_(y, non_blocking=True)
 
     def outputs(self) -> Sequence[torch.Tensor]:
-        return split(self._groups)
+        return self._answers
 
 
 class Pinned(Batched):
@@ -162,15 +164,23 @@ class Pinned(Batched):
 class OverlappedStreams(Streams):
     """Groups in three streams."""
 
+    def prepare(self) -> None:
+        super().prepare()
+        self._answers = split(self._results)
+
     def outputs(self) -> Sequence[torch.Tensor]:
-        return split(self._results)
+        return self._answers
 
 
 class OverlappedThreads(Threads):
     """Groups in three threads."""
 
+    def prepare(self) -> None:
+        super().prepare()
+        self._answers = split(self._results)
+
     def outputs(self) -> Sequence[torch.Tensor]:
-        return split(self._results)
+        return self._answers
 
 
 def optimized(problem: Service) -> Variant:

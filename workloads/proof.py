@@ -214,13 +214,14 @@ class Witness:
         self._gaps_ns.append(gap_ns)
         self._rearranged(where)
         others, start, mine = running(self._processes), CLOCK(), THREAD_NS()
-        outputs = self._plain_outputs()
+        given = list(self._variant.outputs())
         if torch.cuda.is_initialized():
             SYNCHRONIZE()
             took = CLOCK() - start
         else:  # on processors that others want, too, what was computed says more than what went by
             took = THREAD_NS() - mine + running(self._processes).since(others)
         self._outputs_ns.append(gap_ns + took)
+        outputs = self._only_plain(given)
         seen = self._peek(outputs, self._places)
         self._problem.agree(0)  # where several processes share the work, all of them look at the same time
         if busy := at_work(then, self._processes, native=not self._recorded):
@@ -328,7 +329,9 @@ class Witness:
 
     def _plain_outputs(self) -> list[torch.Tensor]:
         """The variant's outputs, or none of them where one is no plain tensor: its own code would run whenever it is read."""
-        outputs = list(self._variant.outputs())
+        return self._only_plain(list(self._variant.outputs()))
+
+    def _only_plain(self, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
         odd = sorted({type(one).__name__ for one in outputs if not _plain(one)})
         if odd:
             self.say(f"gives outputs that are no plain tensors on a CPU or a GPU ({', '.join(odd)})")
