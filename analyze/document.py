@@ -63,6 +63,8 @@ def trace_document(analysis: Analysis) -> Json:
         "kernels": analysis.kernel_counts.to_dicts(),
         "top_kernels": analysis.top_kernels.to_dicts(),
         "counters": analysis.counters.to_dicts(),
+        "domains": analysis.domains.to_dicts(),
+        "api_calls": analysis.api_calls.to_dicts(),
         "collectives": analysis.collectives.to_dicts(),
         "trust": {row["metric"]: {"level": row["level"], "reason": row["reason"]} for row in analysis.trust.to_dicts()},
     }

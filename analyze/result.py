@@ -148,6 +148,18 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "cause": pl.String,
         "opened_by": pl.String,
     },
+    # Ranges of each NVTX domain of the trace, most first; "" is the default one.
+    "domains": {
+        "domain": pl.String,
+        "ranges": pl.Int64,
+    },
+    # Calls of each name in the window, where no device operations say what they did; empty elsewhere.
+    "api_calls": {
+        "name": pl.String,
+        "calls": pl.Int64,
+        "sum_ns": pl.Int64,
+        "longest_ns": pl.Int64,
+    },
     # Iterations of the measured work, in order. host time from range start to range end.
     "iterations": {
         "iteration": pl.Int32,
@@ -387,6 +399,8 @@ class Analysis:
     windows: pl.DataFrame
     ledger: pl.DataFrame
     gaps: pl.DataFrame
+    domains: pl.DataFrame
+    api_calls: pl.DataFrame
     iterations: pl.DataFrame
     bandwidth: pl.DataFrame
     allocator: pl.DataFrame

@@ -23,6 +23,7 @@ from .accounts.concurrency import concurrency_tables
 from .accounts.counters import counter_table, counter_trust
 from .accounts.devices import by_device, window_table
 from .accounts.gaps import gap_calls
+from .accounts.host import call_table, domain_table
 from .accounts.iterations import iteration_table, iteration_tables
 from .accounts.launches import kernel_counts, kernel_sums, launch_table, top_kernels
 from .accounts.ledger_tables import interrupted_gaps, ledger_tables
@@ -61,6 +62,8 @@ TABLES: Final[Sequence[Table]] = (
     Shared("interrupted", lambda a, made: interrupted_gaps(a)),
     Table("ledger gaps", lambda a, made: ledger_tables(a, made("waits"), made("interrupted"), made("largest_gaps"))),
     Table("windows", lambda a, made: window_table(a.spans)),
+    Table("domains", lambda a, made: domain_table(a.trace.ranges)),
+    Table("api_calls", lambda a, made: call_table(a.trace.api, a.trace.ops, a.limits)),
     Table("iterations", lambda a, made: iteration_table(a.found, a.steady if a.is_steady else None, a.limits)),
     Table("bandwidth", lambda a, made: with_peaks(bandwidth_table(a.in_window.table), a.trace.devices, made("peaks"))),
     Shared("facts", lambda a, made: facts_of(a)),

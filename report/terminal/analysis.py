@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Final
 
 import polars as pl
@@ -34,11 +35,40 @@ def print_analysis(analysis: Analysis) -> None:
         found = "were recorded" if analysis.choices.window is None else "lie in this window"
         say(f"No device operations {found}: only host times are known.")
     print_stages(analysis)
+    _print_domains(analysis)
+    _print_calls(analysis)
     _print_bandwidth(analysis)
     _print_allocator(analysis)
     print_details(analysis)
     _print_trust(analysis)
     say()
+
+
+DOMAINS: Final = 5
+CALLS: Final = 12
+"""Rows that are shown; --json has all."""
+
+
+def _print_domains(analysis: Analysis) -> None:
+    """The NVTX domains whose ranges are no stages here."""
+    others = [row for row in analysis.domains.rows() if row[0] != analysis.choices.domain]
+    if others:
+        named = [f"{shorten(name, STAGE_WIDTH) or 'the default one'} ({count:,})" for name, count in others[:DOMAINS]]
+        more = f" and {len(others) - DOMAINS} more" if len(others) > DOMAINS else ""
+        taken = shlex.quote(next((name for name, _ in others if name), ""))
+        say_wrapped(f"ranges of other NVTX domains: {', '.join(named)}{more}; --domain {taken} makes them the stages")
+
+
+def _print_calls(analysis: Analysis) -> None:
+    """Where no device operation was recorded, what the host called."""
+    if analysis.api_calls.is_empty():
+        return
+    rows = [
+        (name, f"{calls:,}", ms(total), duration(longest))
+        for name, calls, total, longest in analysis.api_calls.head(CALLS).rows()
+    ]
+    say()
+    print_table([Column("calls, all threads", LEFT, shrink=True), Column("n"), Column("ms"), Column("longest")], rows)
 
 
 def _print_device(analysis: Analysis, device: int, name: str) -> None:
