@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Any, Final
 
 import typer
@@ -12,6 +13,9 @@ from ..traces.errors import UsageError
 from ..traces.faults import nearest
 
 PROGRAM: Final = "aisp-trace"
+
+WORDS: Final[ContextVar[tuple[str, ...]]] = ContextVar("WORDS", default=())
+"""The words behind ``aisp-trace`` that are being run, whoever gave them."""
 
 
 class Group(TyperGroup):

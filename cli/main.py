@@ -20,7 +20,7 @@ import typer
 from ..report.terminal import console
 from ..traces.errors import AispTraceError, UsageError
 from ..traces.version import version
-from .app import HELP_OPTIONS, PROGRAM, Group, sentence, usage_error
+from .app import HELP_OPTIONS, PROGRAM, WORDS, Group, sentence, usage_error
 
 BUG: Final = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -143,6 +143,7 @@ def run(args: list[str]) -> int:
     parser: Any = typer.main.get_command(app)
     if COMPLETING in os.environ:
         parser.main(args, prog_name=PROGRAM)
+    WORDS.set(tuple(args))
     # Else not `parser.main`: it has its own opinion on interrupts and pipes, and exit codes that mean other things here.
     try:
         with parser.make_context(PROGRAM, args) as context:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..capture.recorders import Recorder, choose_recorder
 from ..traces.errors import RecorderError, UsageError
 from ..traces.faults import nearest
 from ..workloads import catalog
+from .app import WORDS
 
 FILE_VARIANTS: Final = (("baseline", ""), ("optimized", ""))
 """The variants a workload in a user's file is taken to have when --variant names none."""
@@ -190,7 +190,7 @@ def _plan(
         process_per_variant=False,
         timeout_s=options.timeout_s,
         nsys_args=tuple(options.nsys_args),
-        command_line=("aisp-trace", *sys.argv[1:]),
+        command_line=("aisp-trace", *WORDS.get()),
         notes=notes,
         looks=(options.rounds,) if options.rounds > 0 else (),
         recordings=options.recordings,

@@ -25,7 +25,14 @@ from .steps import NOTHING
 
 
 def folded(stages: Stages) -> Stages:
-    """`stages` with numbered siblings under one name; themselves where no two names are alike."""
+    """`stages` with numbered siblings under one name; themselves where no two names are alike. Found once for each `stages`."""
+    known: Stages | None = stages.__dict__.get("_under_one_name")
+    if known is None:
+        known = stages.__dict__["_under_one_name"] = _folded(stages)
+    return known
+
+
+def _folded(stages: Stages) -> Stages:
     words = distinct_values(stages.names)
     if len(stages) == 0 or not words:
         return stages

@@ -110,7 +110,7 @@ class Stages:
     def renamed(self, names: pl.Series) -> Self:
         """The same ranges, called `names`. What has been found out of them without these is not looked for again."""
         fresh = replace(self, names=names)
-        fresh.__dict__["recorded_path"] = self.recorded_path
+        fresh.__dict__["_before"] = self
         fresh.__dict__.update({name: found for name, found in self.__dict__.items() if name in _NAMELESS})
         return fresh
 
@@ -122,7 +122,8 @@ class Stages:
     @cached_property
     def recorded_path(self) -> Ints:
         """`path_id` by the names that the ranges had before they were renamed."""
-        return self.path_id
+        before: Stages | None = self.__dict__.get("_before")
+        return self.path_id if before is None else before.recorded_path
 
     @cached_property
     def is_measured(self) -> npt.NDArray[np.bool_]:
