@@ -69,8 +69,8 @@ def test_a_parents_row_counts_its_children_in_every_figure(
         "train": ["1", "2.000", "-", "2.000", "2.000", "40.0 %"],
     }
     text = " ".join(line.strip() for line in below)
-    assert "Figures count nested stages, own idle does not." in text
-    assert "share is of the window" in text
+    assert "every column but own idle counts nested stages;" in text
+    assert "share: of the window" in text
 
 
 @pytest.mark.parametrize("tried", seeds(40, 200, 40))

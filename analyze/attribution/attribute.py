@@ -206,8 +206,10 @@ def _repeated(
     """The iteration each op belongs to where none is called so: the one open in its process when it was launched, or, told by
     kernels, when it began."""
     if not ranges:
-        times = np.array([(one.start_ns, one.end_ns) for one in steady.instances], np.int64)
-        return innermost(times[:, 0], times[:, 1])(ops["start_ns"].to_numpy()).astype(np.int32)
+        start, end = (
+            np.array([getattr(one, at) for one in steady.instances], np.int64) for at in ("start_ns", "end_ns")
+        )
+        return innermost(start, end)(ops["start_ns"].to_numpy()).astype(np.int32)
     out = np.full(len(ops), NOTHING, np.int32)
     pid = ops["pid"].to_numpy()
     for one in reversed(ranges):  # of threads of one process the chosen one comes last, and holds

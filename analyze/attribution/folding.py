@@ -32,12 +32,20 @@ def folded(stages: Stages) -> Stages:
     return known
 
 
+def name_shapes(stages: Stages) -> tuple[Ints, list[str]]:
+    """`shapes` of the distinct names of `stages`, found once for each."""
+    known: tuple[Ints, list[str]] | None = stages.__dict__.get("_name_shapes")
+    if known is None:
+        known = stages.__dict__["_name_shapes"] = shapes(distinct_values(stages.names))
+    return known
+
+
 def _folded(stages: Stages) -> Stages:
     words = distinct_values(stages.names)
     if len(stages) == 0 or not words:
         return stages
     name = stages.names.to_physical().to_numpy().astype(np.int64)
-    of_name, known = shapes(words)
+    of_name, known = name_shapes(stages)
     if len(known) == len(words):
         return stages
     group, shape_of = _siblings(of_name[name], stages.parent, stages.is_measured)

@@ -41,9 +41,8 @@ import polars as pl
 from ...traces.errors import UsageError
 from ...traces.model import distinct_values
 from ..intervals import Ints
-from ..naming.numbers import shapes
 from ..steady import SHOWN, FoundBy, Instance, Other, Steady, limit
-from .folding import folded, without_last_number
+from .folding import folded, name_shapes, without_last_number
 from .patterns import find_pattern
 from .stages import ITERATION, Stages
 from .steps import NOTHING
@@ -224,7 +223,7 @@ def _grouped(found: Stages, short: Stages, rows: npt.NDArray[np.intp], least: in
 
 def _called_so(found: Stages) -> Flags:
     """Which ranges have one of the names in `NAMED`."""
-    which, known = shapes(distinct_values(found.names))
+    which, known = name_shapes(found)
     verdict = np.array([without_last_number(one).lower() in NAMED for one in known], bool)
     return np.asarray(verdict[which][found.names.to_physical().to_numpy()])
 
@@ -241,7 +240,7 @@ def _matching(found: Stages, pattern: str) -> Flags:
     code = found.names.to_physical().to_numpy()
     verdict = np.array([regex.search(word) is not None for word in words], bool)
     if not verdict[code].any():
-        which, known = shapes(words)
+        which, known = name_shapes(found)
         verdict = np.array([regex.search(one) is not None for one in known], bool)[which]
     return np.asarray(verdict[code])
 

@@ -38,7 +38,7 @@ def _figures(steady: Steady) -> str:
     slowest = f"slowest {duration(steady.slowest.ns)}: {_name(steady.slowest)}"
     called = f"`{shorten(steady.path, WIDTH)}`"
     if steady.every is not None:
-        called = f"told by their kernels ({steady.every:,} operations from {called} on)"
+        called = f"found by kernel pattern (every {steady.every:,} operations, starting with {called})"
     if many == 1:
         return f"1 iteration {called}, {duration(steady.slowest.ns)}"
     return f"{many:,} iterations {called}, {duration(steady.median_ns)} each (p90 {duration(steady.p90_ns)}, {slowest})"

@@ -94,19 +94,15 @@ def print_stages(analysis: Analysis) -> None:
     if left := len(large) - len(stages):
         say(f"and {left:,} shorter ones; --depth and --stages choose, --json lists them")
     told = {column.title for column in columns}
-    say_wrapped(
-        "Figures count nested stages"
-        + (", own idle does not" if "own idle" in told else "")
-        + ". "
-        + (
-            "Host is the ranges' own time, each that of one of n. "
-            if "each" in told
-            else "Host is the ranges' own time. "
-        )
-        + "Idle is what devices waited for the stage"
-        + (", wait the part in which its threads waited" if "wait" in told else "")
-        + (f"; share is of the window. Rows below {percent(SMALL)} of it share one" if "share" in told else "")
-    )
+    legend = [
+        "host: how long the ranges were open",
+        *(["each: one instance of them"] if "each" in told else []),
+        "idle: device time spent waiting for the stage",
+        *(["wait: the part in which its threads waited"] if "wait" in told else []),
+        *([f"share: of the window, with rows under {percent(SMALL)} in one"] if "share" in told else []),
+    ]
+    except_ = " but own idle" if "own idle" in told else ""
+    say_wrapped(f"every column{except_} counts nested stages; {'; '.join(legend)}")
     if analysis.stage_names.height:
         say_wrapped("names that differ in numbers alone are one stage here; --no-fold lists each")
     if folded := analysis.choices.folded:
