@@ -98,7 +98,8 @@ def test_every_mechanism_claim_of_this_size_is_met(
     refused = {c.id for c in judged if one_rank and c.of == "comm|compute"}
     # Times and other sizes are claimed elsewhere.
     expected = {c.id: "invalid" if c.id in refused else "met" for c in judged}
-    assert {v["claim"]: v["verdict"] for v in verdicts if v["verdict"] != "unrecorded"} == expected, verdicts
+    reasons = {v["reason"] for v in verdicts if v["verdict"] not in ("met", "unrecorded")}
+    assert {v["claim"]: v["verdict"] for v in verdicts if v["verdict"] != "unrecorded"} == expected, "; ".join(reasons)
     assert code == (3 if refused else 0)
 
 

@@ -108,7 +108,7 @@ class Proof:
 
     `fresh` says that every timed iteration had inputs of its own; else `reuse` is the problem's reason why they stay.
     `compared` are the positions of the timed iterations whose outputs were held against the reference. Times are of what no
-    iteration is charged for: `prepare_ns` once, the longest `reset_ns` and `outputs_ns`. `objections` are sentences: what
+    iteration is charged for: `prepare_ns` once, the mean `reset_ns` and the least `outputs_ns`. `objections` are sentences: what
     says that the work was not done while it was timed. `drawn_bytes` of the `problem_bytes` behind all tensors of the problem are
     inputs, which get other values before every iteration; null in older results.
     """

@@ -127,7 +127,7 @@ def _plainly(reset: Callable[[], None]) -> None:
 class _Measurement:
     """How one iteration of one variant is run and timed.
 
-    `reset_ns` is the longest reset so far, `gap_ns` what went by between the end of the latest iteration on the host's clock and
+    `reset_ns` is what resets take on average, `gap_ns` what went by between the end of the latest iteration on the host's clock and
     the harness's next step; `ran`: any iteration was.
     """
 
@@ -142,7 +142,7 @@ class _Measurement:
                 cache: int = torch.cuda.get_device_properties(device).L2_cache_size
                 self._flush = torch.empty(L2_MULTIPLE * cache, dtype=torch.uint8, device=device)
         self.timer = "cuda_event" if self._cuda else "perf_counter"
-        self.reset_ns = self.gap_ns = 0
+        self.gap_ns = self._reset_ns = self._reset_count = 0
         self.ran = False
 
     def once(self, calling: Callable[[Callable[[], None]], None] = _plainly) -> int:
@@ -158,8 +158,14 @@ class _Measurement:
         if self._cuda:
             SYNCHRONIZE()
         if self._resets and calling is _plainly:
-            self.reset_ns = max(self.reset_ns, CLOCK() - start)
+            self._reset_ns += CLOCK() - start
+            self._reset_count += 1
         return self._once_on_cuda() if self._cuda else self._once_on_cpu()
+
+    @property
+    def reset_ns(self) -> int:
+        """What an iteration's reset takes: the mean of all so far; 0 without any."""
+        return self._reset_ns // self._reset_count if self._reset_count else 0
 
     def settle(self) -> None:
         """Bring everything back to where a comparison found it."""

@@ -15,11 +15,15 @@ NAMED, OBJECTION, INVALID = "named", "objection", "invalid"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one row found: a sentence without its full stop, how grave it is, and the variants it is about (empty: all)."""
+    """What one row found: a sentence without its full stop, how grave it is, and the variants it is about (empty: all).
+
+    `times`: it is about claims on times alone.
+    """
 
     grade: str
     text: str
     variants: tuple[str, ...] = ()
+    times: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ def admit(
 ) -> tuple[Verdict, ...]:
     """The verdicts on `claim` as far as the run, and the claim's own bound, let them stand."""
     involved = {claim.variant, claim.baseline if isinstance(claim, TimeClaim) else claim.against}
-    here = [f for f in findings if not f.variants or involved & set(f.variants)]
+    timed = isinstance(claim, TimeClaim)
+    here = [f for f in findings if (not f.variants or involved & set(f.variants)) and (timed or not f.times)]
     here += [found for row in CLAIM_ROWS.values() for found in row(claim, evidence)]
     return tuple(_admitted(verdict, here) for verdict in verdicts)
 

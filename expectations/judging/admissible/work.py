@@ -144,7 +144,7 @@ def too_fast(asked: Asked) -> Iterator[Finding]:
 
 def moved_out(asked: Asked) -> Iterator[Finding]:
     for name, text in (*untimed_beyond(asked.evidence), *outside_iterations(asked.evidence)):
-        yield Finding(OBJECTION, text, (name,))
+        yield Finding(OBJECTION, text, (name,), times=True)
 
 
 def idle_commands(asked: Asked) -> Iterator[Finding]:
