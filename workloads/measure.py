@@ -127,8 +127,8 @@ def _plainly(reset: Callable[[], None]) -> None:
 class _Measurement:
     """How one iteration of one variant is run and timed.
 
-    `reset_ns` is what resets take on average, `gap_ns` what went by between the end of the latest iteration on the host's clock and
-    the harness's next step; `ran`: any iteration was.
+    `gap_ns` is what went by between the end of the latest iteration on the host's clock and the harness's next step; `ran`: any
+    iteration was.
     """
 
     def __init__(self, variant: Variant, device: torch.device, flush_l2: bool) -> None:
