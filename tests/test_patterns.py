@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.attribution.patterns import Pattern, find_pattern
 from aisp_trace.analyze.attribution.steady import Seeking
+from aisp_trace.analyze.document import trace_document
 from aisp_trace.analyze.result import Analysis
+from aisp_trace.report.page.page import render
+from aisp_trace.report.terminal.analysis import print_analysis
 from aisp_trace.tests.oracle.build import Row, build, call, device, op, span
 from aisp_trace.traces.errors import UsageError
 from aisp_trace.traces.model import Trace
@@ -159,6 +162,15 @@ def test_a_trace_without_ranges_is_counted_by_its_steady_iterations() -> None:
     assert table.ledger["ns"].sum() == window[1] - window[0]
 
 
+def test_every_face_shows_iterations_without_a_host_time(capsys: pytest.CaptureFixture[str]) -> None:
+    some = traced(laid_out(decoder(10, 4), {"embed": 50}))
+    analysis = shown(some)
+    print_analysis(analysis)
+    assert "10 iterations found by kernel pattern (every 19 operations" in " ".join(capsys.readouterr().out.split())
+    assert trace_document(analysis)["bounds"][0]["iterations"] == 10
+    assert "What is slow" in render(None, [analysis], {analysis.meta.file: some})
+
+
 def test_iterations_are_called_by_their_numbers() -> None:
     some = traced(laid_out(decoder(10, 4), {"embed": 50}))
     steady = shown(some).steady
@@ -182,6 +194,8 @@ def test_a_kernel_may_be_named_that_iterations_begin_with() -> None:
     assert (steady.path, len(steady.instances)) == ("head", 2)
     with pytest.raises(UsageError, match="matches no range, and 0 operations of the busiest stream"):
         shown(some, pattern="nothing")
+    with pytest.raises(UsageError, match="is no regular expression"):
+        shown(some, pattern="(")
 
 
 def test_ranges_that_repeat_come_before_kernels_that_do() -> None:

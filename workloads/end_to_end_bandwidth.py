@@ -37,7 +37,7 @@ from ..traces.run import Work
 from .catalog import find
 from .inputs import exchange
 from .interface import Program, Variant
-from .pipeline_sequential import Pipeline, Shape, Streams, Threads
+from .pipeline_sequential import Buffered, Pipeline, Shape, Streams, Threads
 from .runner import main
 
 REQUESTS: Final = 32
@@ -161,26 +161,23 @@ class Pinned(Batched):
         return split(groups)
 
 
-class OverlappedStreams(Streams):
+class _Answering(Buffered):
+    """Answers are those of single requests."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._answers = split(self._results)
+
+    def outputs(self) -> Sequence[torch.Tensor]:
+        return self._answers
+
+
+class OverlappedStreams(_Answering, Streams):
     """Groups in three streams."""
 
-    def prepare(self) -> None:
-        super().prepare()
-        self._answers = split(self._results)
 
-    def outputs(self) -> Sequence[torch.Tensor]:
-        return self._answers
-
-
-class OverlappedThreads(Threads):
+class OverlappedThreads(_Answering, Threads):
     """Groups in three threads."""
-
-    def prepare(self) -> None:
-        super().prepare()
-        self._answers = split(self._results)
-
-    def outputs(self) -> Sequence[torch.Tensor]:
-        return self._answers
 
 
 def optimized(problem: Service) -> Variant:

@@ -46,13 +46,16 @@ def bounds(analysis: Analysis) -> list[Bound]:
         .sort("device", "iteration", "union_ns", "kind", descending=[False, False, True, False])
         .group_by("device", "iteration", maintain_order=True)
         .first()
-        .join(analysis.iterations.select("iteration", "host_ns"), on="iteration")
+        .join(
+            analysis.iterations.select("iteration", (pl.col("end_ns") - pl.col("start_ns")).alias("length_ns")),
+            on="iteration",
+        )
     )
     out = []
     for (device,), rows in busiest.group_by("device", maintain_order=True):
         kind = rows["kind"].value_counts().sort("count", "kind", descending=[True, False])["kind"][0]
-        ratio = (rows["host_ns"] / rows["union_ns"]).median()
-        bound, measured = (rows[name].quantile(0.5, "lower") for name in ("union_ns", "host_ns"))
+        ratio = (rows["length_ns"] / rows["union_ns"]).median()
+        bound, measured = (rows[name].quantile(0.5, "lower") for name in ("union_ns", "length_ns"))
         assert isinstance(ratio, float) and bound is not None and measured is not None
         out.append(Bound(int(str(device)), len(rows), str(kind), int(bound), int(measured), ratio))
     return out

@@ -111,9 +111,10 @@ def attribute(
         length = (trace.ops["end_ns"] - trace.ops["start_ns"]).to_numpy()
         stages, folded = bounded(stages, launches.stage, length, most)
     stage = outside(launches.stage, inside)
-    iteration = _iterations(trace.ops, found, calls, launches)
     if is_steady and steady is not None and (steady.found_by == "option" or not found.iteration_of):
         iteration = _repeated(trace.ops, found, steady, repeated, calls, launches)
+    else:
+        iteration = _iterations(trace.ops, found, calls, launches)
     spans = spans_of(settled, found, trace.ops, stage)
     if isinstance(stages, Selected):
         excluded = stage == OUTSIDE_STAGE

@@ -17,6 +17,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
+from ...traces.errors import UsageError
 from ...traces.model import distinct_values, text_column
 from ..intervals import Ints
 from ..naming.numbers import NUMBER, shapes
@@ -38,6 +39,29 @@ def name_shapes(stages: Stages) -> tuple[Ints, list[str]]:
     if known is None:
         known = stages.__dict__["_name_shapes"] = shapes(distinct_values(stages.names))
     return known
+
+
+def expression(pattern: str, option: str) -> re.Pattern[str]:
+    """The regular expression given to `option`; raises `UsageError` if it is none."""
+    try:
+        return re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as exc:
+        raise UsageError(
+            f"{option} {pattern!r} is no regular expression: {exc}; escape special characters with \\"
+        ) from exc
+
+
+def names_matching(stages: Stages, pattern: str, option: str) -> npt.NDArray[np.bool_]:
+    """Which ranges' names hold a match of `pattern`, or, if none does, which as they are folded; each distinct name is looked
+    at once. Raises `UsageError` as `expression` does."""
+    regex = expression(pattern, option)
+    words = distinct_values(stages.names)
+    code = stages.names.to_physical().to_numpy()
+    verdict = np.fromiter((regex.search(word) is not None for word in words), bool, len(words))
+    if not verdict[code].any():
+        which, known = name_shapes(stages)
+        verdict = np.array([regex.search(one) is not None for one in known], bool)[which]
+    return np.asarray(verdict[code])
 
 
 def _folded(stages: Stages) -> Stages:

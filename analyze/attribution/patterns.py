@@ -18,7 +18,6 @@ Times are those of the device: there is no range whose host times could be told.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -28,8 +27,10 @@ import numpy.typing as npt
 import polars as pl
 
 from ...traces.errors import UsageError
+from ...traces.model import KINDS, distinct_values
 from ..intervals import Ints
 from ..naming.kernels import short_name
+from .folding import expression
 
 LEAST_REPEATS: Final = 5
 """Iterations; of fewer their regularity says little. As for ranges."""
@@ -98,7 +99,7 @@ def find_pattern(ops: pl.DataFrame, marked_by: str | None = None) -> Pattern | N
         return _given(found, marked_by)
     count = np.bincount(found.symbol, minlength=len(found.names))
     for level in _levels(found, count):
-        mark = max(level.marks, key=lambda one: _idle_before(found, one))
+        mark = max(level.marks, key=lambda one: (_idle_before(found, one), -int(np.argmax(found.symbol == one))))
         rows = np.flatnonzero(found.symbol == mark)
         if _is_iteration(found, level, rows):
             return _cut(found, rows)
@@ -117,13 +118,11 @@ def _busiest(ops: pl.DataFrame) -> _Sequence | None:
     mine = mine.with_columns((mine["start_ns"] - latest).clip(0).fill_null(0).alias("idle"))
     streams = mine.group_by("stream").len().sort(["len", "stream"], descending=[True, False])
     mine = mine.filter(pl.col("stream") == streams["stream"][0])
-    words = mine.select(pl.coalesce(pl.col("name").cast(pl.String), pl.col("kind").cast(pl.String)).alias("name"))[
-        "name"
-    ]
-    distinct = words.unique(maintain_order=True)
-    symbol = words.cast(pl.Enum(distinct)).to_physical().to_numpy().astype(np.int64)
+    words = distinct_values(mine["name"])
+    unnamed = mine["kind"].to_physical().cast(pl.Int64) + len(words)
+    symbol = mine["name"].to_physical().cast(pl.Int64).fill_null(unnamed).to_numpy()
     columns = (mine[name].to_numpy() for name in ("start_ns", "end_ns", "idle"))
-    return _Sequence(device, symbol, distinct.to_list(), *columns)
+    return _Sequence(device, symbol, [*words, *KINDS], *columns)
 
 
 def _levels(found: _Sequence, count: Ints) -> Iterator[_Level]:
@@ -208,7 +207,7 @@ def _cut(found: _Sequence, rows: npt.NDArray[np.intp]) -> Pattern:
 
 
 def _given(found: _Sequence, marked_by: str) -> Pattern:
-    regex = re.compile(marked_by)
+    regex = expression(marked_by, "--iterations")
     wanted = np.array([regex.search(name) is not None for name in found.names], bool)
     rows = np.flatnonzero(wanted[found.symbol])
     if len(rows) < 2:

@@ -16,7 +16,6 @@ are counted before too. So the cells of a ledger, summed over stages, are the sa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,8 +28,7 @@ import polars as pl
 from ...traces.errors import UsageError
 from ...traces.model import Trace, distinct_values
 from ..intervals import Ints
-from ..naming.numbers import shapes
-from .folding import folded, ranges_called
+from .folding import folded, names_matching, ranges_called
 from .stages import MEASURED, OUTSIDE_STAGE, Stages, Thread, outside, parents, rows_by_thread
 from .steps import NOTHING, Steps, innermost
 
@@ -149,7 +147,7 @@ def select(found: Stages, trace: Trace, selection: Selection | None) -> Stages:
     if selection.below is not None:
         keep = below(found, instances(found, selection.below, trace))
     if selection.stages is not None:
-        keep &= _named(found, selection.stages)
+        keep &= names_matching(found, selection.stages, "--stages")
     rows = np.flatnonzero(keep)
     if len(rows) == 0:
         raise UsageError(_nothing(found, trace, selection))
@@ -215,24 +213,6 @@ def levels(stages: Stages) -> Ints:
     for level in stages.levels[1:]:
         total[level] += total[stages.parent[level]]
     return total
-
-
-def _named(found: Stages, pattern: str) -> npt.NDArray[np.bool_]:
-    """Which ranges' names hold a match of `pattern`, or, if none does, which as they are folded; each distinct name is looked
-    at once."""
-    try:
-        regex = re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as exc:
-        raise UsageError(
-            f"--stages {pattern!r} is no regular expression: {exc}; escape special characters with \\"
-        ) from exc
-    words = distinct_values(found.names)
-    code = found.names.to_physical().to_numpy()
-    verdicts = np.fromiter((regex.search(word) is not None for word in words), bool, len(words))
-    if not verdicts[code].any():
-        of_word, known = shapes(words)
-        verdicts = np.fromiter((regex.search(one) is not None for one in known), bool, len(known))[of_word]
-    return np.asarray(verdicts[code])
 
 
 def _subset(found: Stages, trace: Trace, rows: npt.NDArray[np.intp]) -> Stages:

@@ -39,10 +39,9 @@ import numpy.typing as npt
 import polars as pl
 
 from ...traces.errors import UsageError
-from ...traces.model import distinct_values
 from ..intervals import Ints
 from ..steady import SHOWN, FoundBy, Instance, Other, Steady, limit
-from .folding import folded, name_shapes, without_last_number
+from .folding import folded, name_shapes, names_matching, without_last_number
 from .patterns import find_pattern
 from .stages import ITERATION, Stages
 from .steps import NOTHING
@@ -190,7 +189,7 @@ def _sequences(
 ) -> tuple[FoundBy, list[Ints]]:
     """How iterations were found, and the sequences (positions in order of start) that may be them."""
     if asked.pattern is not None:
-        matched = _matching(found, asked.pattern) & usable
+        matched = names_matching(found, asked.pattern, "--iterations") & usable
         rows = np.flatnonzero(matched & ~_inside(found, matched))
         if len(rows) == 0:
             return "option", []
@@ -226,23 +225,6 @@ def _called_so(found: Stages) -> Flags:
     which, known = name_shapes(found)
     verdict = np.array([without_last_number(one).lower() in NAMED for one in known], bool)
     return np.asarray(verdict[which][found.names.to_physical().to_numpy()])
-
-
-def _matching(found: Stages, pattern: str) -> Flags:
-    """Which ranges' recorded names hold a match, else which folded ones do."""
-    try:
-        regex = re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as exc:
-        raise UsageError(
-            f"--iterations {pattern!r} is no regular expression: {exc}; escape special characters with \\"
-        ) from exc
-    words = distinct_values(found.names)
-    code = found.names.to_physical().to_numpy()
-    verdict = np.array([regex.search(word) is not None for word in words], bool)
-    if not verdict[code].any():
-        which, known = name_shapes(found)
-        verdict = np.array([regex.search(one) is not None for one in known], bool)[which]
-    return np.asarray(verdict[code])
 
 
 def _inside(found: Stages, chosen: Flags) -> Flags:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import polars as pl
 
 from ..result import Analysis
 from .finding import Device, Finding, Rule
 from .rules import RULES
+
+NOTHING: Final = "Nothing stands out: no rule finds a part of this window that is large enough to name."
+"""What is said where there is no finding."""
 
 
 def find(analysis: Analysis, rules: Sequence[Rule] = RULES) -> tuple[Finding, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ...analyze.findings.find import find
+from ...analyze.findings.find import NOTHING, find
 from ...analyze.findings.first_lines import steady_sentences
 from .markup import Html, element
 from .sides import Side
@@ -34,12 +34,11 @@ def _of(side: Side, named: bool) -> Html:
     several = side.analysis.windows["device"].n_unique() > 1
     steady = [element("p", f"{one[0].upper()}{one[1:]}.", class_="note") for one in steady_sentences(side.analysis)]
     items = [element("li", one.said(several)) for one in found[:SHOWN]]
-    nothing = "Nothing stands out: no rule finds a part of this window that is large enough to name."
     more = element("p", f"and {len(found) - SHOWN} more in `aisp-trace analyze --json`", class_="note")
     return element(
         "div",
         element("h3", side.name) if named else None,
         steady,
-        element("ol", items) if items else element("p", nothing),
+        element("ol", items) if items else element("p", NOTHING),
         more if len(found) > SHOWN else None,
     )

@@ -42,7 +42,8 @@ def iterations_section(sides: Sequence[Side]) -> Html | None:
 
 
 def _plot(side: Side) -> Html:
-    times = side.analysis.iterations["host_ns"].to_list()
+    table = side.analysis.iterations
+    times = (table["end_ns"] - table["start_ns"]).to_list()
     longest = max(times)
     step = -(-len(times) // MOST)
     shown = [(i, max(times[i : i + step])) for i in range(0, len(times), step)]
@@ -77,7 +78,7 @@ def _rows(side: Side) -> list[list[str]]:
     copies, comm = _sums(moved, "a_ns"), _sums(_pair(a.iteration_overlap, "comm"), "a_ns")
     exposed = {k: _sums(a.iteration_exposed.filter(pl.col("kind") == k), "ns") for k in ("copy", "comm")}
     out = []
-    for number, host in a.iterations.select("iteration", "host_ns").iter_rows():
+    for number, host in a.iterations.select("iteration", pl.col("end_ns") - pl.col("start_ns")).iter_rows():
         copy, free = copies.get(number), exposed["copy"].get(number, 0)
         unknown = side.cannot_tell("overlap")
         hidden = "cannot tell" if unknown else "no copies" if not copy else text.share(1 - free / copy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...analyze.findings.find import find
+from ...analyze.findings.find import NOTHING, find
 from ...analyze.result import Analysis
 from .console import say, say_wrapped
 
@@ -19,7 +19,7 @@ def print_findings(analysis: Analysis) -> None:
     found = find(analysis)
     say()
     if not found:
-        say("Nothing stands out: no rule finds a part of this window that is large enough to name.")
+        say(NOTHING)
         return
     say("What is slow, and what it takes of the window:")
     several = analysis.windows["device"].n_unique() > 1
