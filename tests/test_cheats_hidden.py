@@ -774,10 +774,10 @@ class LeavesAThreadAtWork(Honest):
 
 
 PROCESS: dict[type[Honest], str] = {
-    GoesOnShyly: "left a thread computing when timed iteration 1",
-    GoesOnWithoutAnObject: "left a thread computing when timed iteration 1",
+    GoesOnShyly: "left a thread computing when timed iteration ",
+    GoesOnWithoutAnObject: "left a thread computing when timed iteration ",
     Ahead: "computes for ",
-    GoesOnElsewhere: "left a process computing when timed iteration 1",
+    GoesOnElsewhere: "left a process computing when timed iteration ",
     AtTheAlarm: "changed the handler of SIGALRM in prepare()",
     SetsTheAlarmLater: "changed the handler of SIGALRM, the timer ITIMER_REAL in timed iteration 1",
     AsTheClockIsRead: "ran on for 3.",

@@ -125,7 +125,7 @@ def test_iterations_stand_side_by_side_with_what_was_hidden_in_each() -> None:
 def test_many_iterations_share_columns_that_show_the_slowest() -> None:
     n = 2 * iterations.MOST
     side = sides()[0]
-    table = pl.DataFrame({"iteration": range(n), "start_ns": 0, "end_ns": 1, "host_ns": [1000] * (n - 1) + [9000]})
+    table = pl.DataFrame({"iteration": range(n), "start_ns": 0, "end_ns": [1000] * (n - 1) + [9000], "host_ns": 1})
     many = replace(side.analysis, iterations=table.cast(side.analysis.iterations.schema))
     made = iterations.iterations_section([Side("only", many)])
     assert made is not None and made.count('class="column"') == iterations.MOST
