@@ -66,6 +66,7 @@ def trace_document(analysis: Analysis) -> Json:
         "domains": analysis.domains.to_dicts(),
         "api_calls": analysis.api_calls.to_dicts(),
         "collectives": analysis.collectives.to_dicts(),
+        "contention": analysis.contention.to_dicts(),
         "trust": {row["metric"]: {"level": row["level"], "reason": row["reason"]} for row in analysis.trust.to_dicts()},
     }
 

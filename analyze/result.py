@@ -225,6 +225,22 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "streams": pl.Int32,
         "ns": pl.Int64,
     },
+    # Kernels that ran beside communication, copies or other streams' kernels, held against the same kernel and grid alone.
+    # Stage null: the whole device. `compared`, of which `elsewhere` with other stages; extra_ns = compared_ns - alone_ns.
+    "contention": {
+        "device": pl.Int32,
+        "stage": pl.String,
+        "beside": pl.String,  # comm, copy or compute
+        "kernels": pl.Int64,
+        "kernel_ns": pl.Int64,
+        "beside_ns": pl.Int64,  # of kernel_ns, what something ran beside
+        "compared": pl.Int64,
+        "elsewhere": pl.Int64,
+        "compared_ns": pl.Int64,
+        "alone_ns": pl.Int64,  # what the compared kernels take alone
+        "extra_ns": pl.Int64,
+        "slowdown": pl.Float64,  # compared / alone; null where none was compared
+    },
     "streams": {
         "device": pl.Int32,
         "pid": pl.Int32,
@@ -409,6 +425,7 @@ class Analysis:
     iteration_overlap: pl.DataFrame
     iteration_exposed: pl.DataFrame
     concurrency: pl.DataFrame
+    contention: pl.DataFrame
     streams: pl.DataFrame
     collectives: pl.DataFrame
     launches: pl.DataFrame

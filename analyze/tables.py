@@ -20,6 +20,7 @@ from .accounts.allocator import allocator_table
 from .accounts.bandwidth import bandwidth_table
 from .accounts.communication import collective_table
 from .accounts.concurrency import concurrency_tables
+from .accounts.contention import contention_table
 from .accounts.counters import counter_table, counter_trust
 from .accounts.devices import by_device, window_table
 from .accounts.gaps import gap_calls
@@ -66,7 +67,7 @@ TABLES: Final[Sequence[Table]] = (
     Table("api_calls", lambda a, made: call_table(a.trace.api, a.trace.ops, a.limits)),
     Table("iterations", lambda a, made: iteration_table(a.found, a.steady if a.is_steady else None, a.limits)),
     Table("bandwidth", lambda a, made: with_peaks(bandwidth_table(a.in_window.table), a.trace.devices, made("peaks"))),
-    Shared("facts", lambda a, made: facts_of(a)),
+    Shared("facts", lambda a, made: facts_of(a, made("lanes"))),
     Detail("launches", lambda a, made: launch_table(a.in_window, a.ops, a.calls, a.launches, made("lanes"))),
     Shared("kernels", lambda a, made: kernel_sums(a.in_window, a.host_devices), detail=True),
     Detail("concurrency streams", lambda a, made: concurrency_tables(a.in_window, made("lanes"))),
@@ -80,6 +81,7 @@ TABLES: Final[Sequence[Table]] = (
             a.in_window, a.ops, a.calls, a.launches, made("interrupted"), a.host_devices
         ),
     ),
+    Detail("contention", lambda a, made: contention_table(a.in_window, made("lanes"), a.host_devices)),
     Detail("collectives", lambda a, made: collective_table(a.in_window, a.ops, a.host_devices)),
     Detail("iteration_kinds iteration_overlap iteration_exposed", lambda a, made: iteration_tables(a.in_window)),
     Detail("counters", lambda a, made: counter_table(a.in_window, a.trace.gpu_metrics, a.trace.devices)),
@@ -106,7 +108,12 @@ TABLES: Final[Sequence[Table]] = (
     Table(
         "trust",
         lambda a, made: trust_table(
-            a.trace, made("facts"), made("ledger"), made("collectives"), counter_trust(made("counters"))
+            a.trace,
+            made("facts"),
+            made("ledger"),
+            made("collectives"),
+            made("contention"),
+            counter_trust(made("counters")),
         ),
     ),
 )

@@ -54,6 +54,8 @@ KNOWN: Final = [
     (DECODE.name, None, "decode/optimized", [], None),
     (DECODE.name, None, "pipeline_sequential/baseline", ["pageable_copies"], "pipeline_sequential/baseline/stage:d2h"),
     ("h200x2_ddp.sqlite.xz", None, None, ["host_bound", "slow_iteration"], "iteration/forward"),
+    ("h200x2_ddp.sqlite.xz", None, "steady", ["contention", "host_bound"], "iteration/backward"),
+    ("h200x2_handoff.sqlite.xz", None, "steady", ["blocked_by_syncs"], "iteration/consume"),
     ("cpu_threads_nsys2022.sqlite.xz", None, None, [], None),
 ]
 

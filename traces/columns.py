@@ -55,12 +55,12 @@ def gathered(column: pl.Series, rows: Array) -> pl.Series:
     return series(column.name, values, absent)
 
 
-def in_slices(frame: pl.DataFrame, expression: pl.Expr) -> pl.Series:
-    """`expression`, a column of Int32, worked out for some rows of `frame` at a time.
+def in_slices(frame: pl.DataFrame, expression: pl.Expr, dtype: Any = np.int32) -> pl.Series:
+    """`expression`, a column of integers that `dtype` holds, worked out for some rows of `frame` at a time.
 
     At once, polars would make a new column of all rows for every step of it, and new memory is dearer than the arithmetic.
     """
-    values, absent = np.empty(frame.height, np.int32), None
+    values, absent = np.empty(frame.height, dtype), None
     name = frame.clear().select(expression).columns[0]
     for first in range(0, frame.height, SLICE):
         found, missing = parts(frame.slice(first, SLICE).select(expression).to_series())

@@ -20,6 +20,9 @@ HOST_KINDS: Final = tuple(k for k in STAGE_KINDS if k in KINDS)
 
 STAGE_DOMAIN: Final = "aisp"
 
+_NEVER: Final = ("src_kind", "dst_kind", "src_device", "dst_device", "graph_id", "graph_node", "grid")
+"""What no stage of a host has."""
+
 
 def with_host_ops(trace: Trace) -> Trace:
     """`trace` with its working stage ranges as ops, if it has no ops of its own; else `trace` unchanged.
@@ -53,7 +56,7 @@ def with_host_ops(trace: Trace) -> Trace:
         pl.col("range_id").alias("correlation"),
         "name",
         "nbytes",
-        *(null.alias(c) for c in ("src_kind", "dst_kind", "src_device", "dst_device", "graph_id", "graph_node")),
+        *(null.alias(c) for c in _NEVER),
     )
     tables = {n: trace.table(n) for n in ("api", "ranges", "syncs", "osrt", "memory", "overhead", "diagnostics")}
     tables |= {n: trace.table(n) for n in ("gpu_metrics", "processes", "threads")}

@@ -79,6 +79,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "dst_device": pl.Int32,
         "graph_id": pl.Int64,  # graph launches recorded whole
         "graph_node": pl.Int64,  # ops of a graph recorded node by node
+        "grid": pl.Int64,  # a kernel's blocks in x, y and z, packed by `grid_code`; null where not recorded
     },
     # CUDA runtime and driver calls. Sorted by (start_ns, call_id); call_id is the row's position.
     "api": {
@@ -192,6 +193,16 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 TABLES: Final = tuple(SCHEMAS)
+
+
+GRID_LIMITS: Final = (2**31 - 1, 2**16 - 1, 2**16 - 1)
+"""The most blocks of a grid in x, y and z, of every GPU that CUDA runs on (CUDA C++ Programming Guide, technical
+specifications per compute capability); 63 bits hold all three."""
+
+
+def grid_code(x: Any, y: Any, z: Any) -> Any:
+    """One integer for a grid, equal where all three are: of integers, or of polars columns and expressions."""
+    return x + y * 2**31 + z * 2**47
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,18 +16,37 @@ import polars as pl
 
 from ...traces.model import KINDS, Trace
 from ..attribution.attribute import Attributed
+from ..attribution.lanes import Lanes
 from ..attribution.launches import Launches, silent_calls, unrecorded_launches
 from ..attribution.stages import AMBIGUOUS_STAGE, ORPHAN_STAGE, Stages
 from ..attribution.window_ops import CUT
 from ..intervals import Ints
 from ..result import SCHEMAS
 from .bandwidth import copies_of
+from .contention import feeds
 
-METRICS: Final = ("ledger", "causes", "projection", "overlap", "bandwidth", "allocator", "comm", "bytes", "time")
+METRICS: Final = (
+    "ledger",
+    "causes",
+    "projection",
+    "overlap",
+    "bandwidth",
+    "allocator",
+    "comm",
+    "bytes",
+    "time",
+    "contention",
+)
 
 TOLERATED_SHARE: Final = 0.001
 """Up to this share of ops or launches may be orphaned or unrecorded before a metric becomes partial: the few that a
 recording cuts off at its edges."""
+
+FED: Final = 0.5
+"""From this share of what lies under kernels on, it matters whether these waited for it."""
+
+ENOUGH_ALONE: Final = 0.5
+"""The share of the kernels that ran beside other work which must have been seen alone, in the same stage."""
 
 _WAITING: Final = "a collective's time includes waiting for the slowest rank"
 
@@ -61,15 +80,22 @@ class Facts:
     copies_cut: int
     peer_copies: int
     host_devices: bool
+    fed_ns: int
+    under_ns: int
 
 
 def trust_table(
-    trace: Trace, facts: Facts, ledger: pl.DataFrame, collectives: pl.DataFrame, hbm: tuple[str, str, str] | None
+    trace: Trace,
+    facts: Facts,
+    ledger: pl.DataFrame,
+    collectives: pl.DataFrame,
+    contention: pl.DataFrame,
+    hbm: tuple[str, str, str] | None,
 ) -> pl.DataFrame:
     """Table ``trust``: one row a metric, the most serious level with all reasons of that level, and the row `hbm` if given.
 
     `causes` are partial where waits in the `ledger` rest on ranges alone. `comm` is ok where every one of the `collectives` (that
-    table) was paired beyond doubt.
+    table) was paired beyond doubt. `contention` is that table.
     """
     found: dict[str, list[tuple[str, str]]] = {m: [] for m in METRICS}
 
@@ -139,6 +165,14 @@ def trust_table(
             "what the other one computed meanwhile is not counted"
         )
         say("partial", ("overlap",), text)
+    if facts.fed_ns > FED * facts.under_ns:
+        text = (
+            f"{facts.fed_ns} of {facts.under_ns} ns of hidden copies and communication lie under kernels that end as these do; "
+            "a kernel that waits for a copy hides nothing of it"
+        )
+        say("partial", ("overlap",), text)
+    for level, reason in _alone(contention):
+        say(level, ("contention",), reason)
     if facts.copies_cut:
         text = f"{facts.copies_cut} of {facts.copies} copies are cut by the window: how many bytes they moved in it is unknown"
         say("partial", ("bandwidth", "bytes"), text)
@@ -180,6 +214,22 @@ def _unsplit(comm_ops: int, collectives: pl.DataFrame) -> Iterator[str]:
         yield f"{in_doubt} of {total} {text}"
 
 
+def _alone(contention: pl.DataFrame) -> Iterator[tuple[str, str]]:
+    """How much of `contention` rests on kernels that ran alone, too: (level, reason) where too little does."""
+    whole = contention.filter(pl.col("stage").is_null())
+    kernels, compared, elsewhere = (int(whole[name].sum()) for name in ("kernels", "compared", "elsewhere"))
+    if kernels and not compared:
+        yield "unavailable", f"none of {kernels} kernels that ran beside other work was seen alone with the same grid"
+    elif compared < ENOUGH_ALONE * kernels:
+        yield (
+            "partial",
+            f"only {compared} of {kernels} kernels that ran beside other work were seen alone with the same grid",
+        )
+    if elsewhere > ENOUGH_ALONE * compared:
+        text = f"{elsewhere} of {compared} kernels were seen alone in other stages only, where they may do another amount of work"
+        yield "partial", text
+
+
 def _worst(metric: str, said: list[tuple[str, str]]) -> tuple[str, str, str]:
     for level in ("unavailable", "partial"):
         reasons = list(dict.fromkeys(r for lv, r in said if lv == level))
@@ -188,8 +238,9 @@ def _worst(metric: str, said: list[tuple[str, str]]) -> tuple[str, str, str]:
     return metric, "ok", ""
 
 
-def facts_of(a: Attributed) -> Facts:
-    """The facts about the ops in the windows, and about the calls and ranges of the whole trace."""
+def facts_of(a: Attributed, lanes: Lanes) -> Facts:
+    """The facts about the ops in the windows, and about the calls and ranges of the whole trace; `lanes` are those of all ops."""
+    fed, under = feeds(a.in_window, lanes, a.host_devices)
     ops, stages = a.in_window.table, a.stages
     copies = copies_of(ops.select(*_COLUMNS, *([CUT] if CUT in ops.columns else [])))
     cut = int(copies[CUT].sum()) if CUT in copies.columns else 0
@@ -217,6 +268,8 @@ def facts_of(a: Attributed) -> Facts:
         copies_cut=cut,
         peer_copies=counts["p2p"],
         host_devices=bool(a.host_devices),
+        fed_ns=fed,
+        under_ns=under,
     )
 
 

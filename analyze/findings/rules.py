@@ -1,8 +1,8 @@
 """The rules: each names one thing that costs a device a known part of its window, and what to do about it.
 
 A rule rests on cells of the exact ledger, and no two rules on the same cell, so no instant is counted twice; only
-`slow_iteration` looks at the same time from another side. What a rule would save at most is the sum of its cells: a change that
-takes them away and puts nothing in their place saves that, and no change of what the rule names saves more.
+`slow_iteration` and `contention` look at the same time from another side. What a rule would save at most is the sum of its
+cells: a change that takes them away and puts nothing in their place saves that, and no change of what the rule names saves more.
 
 A rule is silent below its share of the window. The shares are those at which this project's own case studies, whose bottlenecks
 are known by construction, are told from their optimised variants (tests/test_findings.py).
@@ -15,8 +15,9 @@ from typing import Final
 
 import polars as pl
 
-from ..words import duration, rate, size
-from .finding import Device, Rule, Seen, stage_of, total
+from ..words import duration, rate, shorten, size
+from .beside import slowed
+from .finding import STAGE_WIDTH, Device, Rule, Seen, stage_of, total
 
 LEAST: Final = 0.05
 """The least share of the window worth a sentence."""
@@ -144,6 +145,27 @@ def exposed_communication(device: Device) -> Seen | None:
     return Seen(cells, f"collectives run while nothing computes, {device.part(cells)} of the time{waiting}")
 
 
+def contention(device: Device) -> Seen | None:
+    """Kernels that take longer because something else runs beside them; or that share the device, and nobody can tell."""
+    rows = device.of("contention")
+    stages, whole = rows.drop_nulls("stage"), rows.filter(pl.col("stage").is_null())
+    extra = min(int(whole["extra_ns"].sum()), total(device.busy("compute")))
+    if device.share(extra) >= LEAST:
+        sentences = "; ".join(slowed(device.analysis, device.device))
+        return Seen(stages.select("stage", pl.col("extra_ns").alias("ns")), sentences, extra)
+    unknown = whole.filter((pl.col("beside") == "compute") & (pl.col("compared") == 0))
+    if unknown.is_empty():
+        return None
+    where = stages.filter(pl.col("beside") == "compute").sort(["beside_ns", "stage"], descending=[True, False])
+    names = " and ".join(shorten(stage, STAGE_WIDTH) for stage in where["stage"].head(2))
+    return Seen(
+        where.select("stage", pl.col("beside_ns").alias("ns")),
+        f"{unknown['kernels'][0]:,} kernels of several streams run at once{f' ({names})' if names else ''}; none of them was "
+        "seen alone, so how much longer each takes for it cannot be told",
+        int(unknown["beside_ns"][0]) // 2,
+    )
+
+
 def allocator_stalls(device: Device) -> Seen | None:
     """The device waits while the host allocates or frees memory."""
     cells = device.idle("allocator")
@@ -246,6 +268,14 @@ RULES: Final[tuple[Rule, ...]] = (
         LEAST,
         "start each bucket's collective under the rest of backward, and balance the ranks where they wait",
         exposed_communication,
+    ),
+    Rule(
+        "contention",
+        "contention",
+        LEAST,
+        "leave kernels more of the device (NCCL_MAX_CTAS for collectives, fewer streams at once), or move what runs beside "
+        "them to where less computes",
+        contention,
     ),
     Rule(
         "allocator_stalls",

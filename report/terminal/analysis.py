@@ -7,6 +7,7 @@ from typing import Final
 
 import polars as pl
 
+from ...analyze.findings.beside import slowed
 from ...analyze.findings.first_lines import steady_sentences
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
@@ -115,6 +116,9 @@ def _print_overlap(analysis: Analysis, device: int) -> None:
         print_table(
             [Column("overlap", LEFT), Column("ms"), Column("hidden ms"), Column("hidden"), Column("of ideal")], rows
         )
+    for line in slowed(analysis, device):
+        say_wrapped(line)
+    if rows:
         return
     moved = not whole.filter(pl.col("a") == "copy").is_empty()
     say()

@@ -30,6 +30,7 @@ def op(kind: str, start: int, end: int, correlation: int | None = None, **other:
         "dst_device": None,
         "graph_id": None,
         "graph_node": None,
+        "grid": None,
     }
     return row | other
 

@@ -20,7 +20,7 @@ import polars as pl
 from ..documents import TORCH, parse_torch, read_bytes
 from ..errors import InputError
 from ..kernel_names import call_name, collectives
-from ..model import MOST_BYTES, MOST_CORRELATIONS, Meta, Trace, make_trace
+from ..model import GRID_LIMITS, MOST_BYTES, MOST_CORRELATIONS, Meta, Trace, grid_code, make_trace
 from ..stages_file import StageFacts, read_stages
 from ..unpack import decompressed
 from .columns import arguments, below, process_id, text, thread_id, timed_frame, usable
@@ -158,9 +158,18 @@ def _ops(by_category: dict[str, list[dict[str, Any]]], calls: list[dict[str, Any
             "dst_device": [numbers.of(e, a.get("toDevice")) for e, a in zip(events, args, strict=True)],
             "graph_id": [None] * len(events),
             "graph_node": [a.get("graph node id") or None for a in args],
+            "grid": [_grid(a.get("grid")) for a in args],
         },
     )
     return usable(frame, "ops", odd)
+
+
+def _grid(sides: Any) -> int | None:
+    """A kernel's grid in one integer; null where it is not three numbers of blocks that a GPU launches."""
+    if not isinstance(sides, list) or len(sides) != len(GRID_LIMITS):
+        return None
+    known = [below(side, most + 1) for side, most in zip(sides, GRID_LIMITS, strict=True)]
+    return grid_code(*known) if all(known) else None
 
 
 def _move(category: str, name: str, odd: Counter[str]) -> tuple[str, str | None, str | None] | None:

@@ -11,7 +11,7 @@ import polars as pl
 
 from ..columns import in_slices, merged, places
 from ..kernel_names import collectives
-from ..model import KINDS, MEMORY_KINDS, text_column
+from ..model import GRID_LIMITS, KINDS, MEMORY_KINDS, grid_code, text_column
 from .ids import DeviceMap, Hosts, coded, enum_numbers, memory_codes, name_codes
 from .source import Source
 from .usable import known, sane, timed
@@ -30,8 +30,15 @@ _COMMON: Final[Mapping[str, Any]] = {
     "globalPid": I64,
 }
 
+_GRID: Final = ("gridX", "gridY", "gridZ")
+
 OP_TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "CUPTI_ACTIVITY_KIND_KERNEL": {**_COMMON, "demangledName": I64, "graphNodeId": I64},
+    "CUPTI_ACTIVITY_KIND_KERNEL": {
+        **_COMMON,
+        "demangledName": I64,
+        "graphNodeId": I64,
+        **dict.fromkeys(_GRID, I32),
+    },
     "CUPTI_ACTIVITY_KIND_MEMCPY": {
         **_COMMON,
         "bytes": I64,
@@ -160,6 +167,7 @@ _PARTIAL: Final = {
     "dst_device": pl.Int32,
     "graph_id": pl.Int64,
     "graph_node": pl.Int64,
+    "grid": pl.Int64,
 }
 
 
@@ -186,11 +194,19 @@ def _kernels(source: Source, frame: pl.DataFrame, names: list[str], odd: Counter
         pl.Series("kind", kinds[codes]),
         pl.Series("name", codes),
         *_graph_node(frame),
+        *_grid(frame),
     ]
 
 
 def _graph_node(frame: pl.DataFrame) -> list[pl.Series]:
     return [frame.get_column("graphNodeId").alias("graph_node")] if "graphNodeId" in frame.columns else []
+
+
+def _grid(frame: pl.DataFrame) -> list[pl.Series]:
+    """Each kernel's grid in one integer; null where one of its sides is none that a GPU launches."""
+    possible = [pl.col(name).is_between(1, most) for name, most in zip(_GRID, GRID_LIMITS, strict=True)]
+    code = grid_code(*(pl.col(name).cast(I64) for name in _GRID)).alias("grid")
+    return [in_slices(frame, pl.when(pl.all_horizontal(possible)).then(code), np.int64)]
 
 
 def _copies(source: Source, frame: pl.DataFrame, names: list[str], odd: Counter[str]) -> list[pl.Series]:

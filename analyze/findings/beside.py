@@ -1,0 +1,36 @@
+"""What kernels pay for what runs beside them, in words: the same sentence in the findings, the terminal and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import polars as pl
+
+from ..result import Analysis
+from ..words import duration, percent
+
+BESIDE: Final = {"comm": "communication", "copy": "copies", "compute": "kernels of other streams"}
+"""What the table ``contention`` calls what kernels ran beside, and what people call it."""
+
+
+def slowed(analysis: Analysis, device: int) -> Iterator[str]:
+    """One sentence for each thing that kernels of `device` ran beside, and were compared under."""
+    mine = pl.col("device") == device
+    pairs = analysis.overlap.filter(mine & pl.col("stage").is_null() & (pl.col("b") == "compute"))
+    for row in analysis.contention.filter(mine & pl.col("stage").is_null() & (pl.col("compared") > 0)).to_dicts():
+        hidden = int(pairs.filter(pl.col("a") == row["beside"])["both_ns"].sum())
+        yield (
+            f"beside {BESIDE[row['beside']]} {row['compared']:,} kernels take {row['slowdown']:.2f} times as long as alone"
+            f"{_against(row['extra_ns'], hidden)}"
+        )
+
+
+def _against(extra: int, hidden: int) -> str:
+    """What the kernels take longer, beside what they hide."""
+    if extra <= 0:
+        return ""
+    if not hidden:
+        return f", {duration(extra)} more in all"
+    part = "more than" if extra > hidden else f"{percent(extra / hidden)} of"
+    return f": {duration(extra)} more, {part} the {duration(hidden)} that they hide"
