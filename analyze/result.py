@@ -309,7 +309,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
     "counters": {
         "device": pl.Int32,
         "stage": pl.String,
-        "metric": pl.String,  # hbm_read, hbm_write, tensor, sm_active
+        "metric": pl.String,  # hbm_read, hbm_write, tensor, sm_active, sm_clock
         "ns": pl.Int64,  # sampled, or busy, time
         "percent_ns": pl.Float64,  # percent x time; stages and idle add up to the whole
         "percent": pl.Float64,  # mean over ns

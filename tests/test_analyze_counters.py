@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -125,3 +126,16 @@ def test_a_decode_step_reads_its_weights(tmp_path: Path) -> None:
     assert step["nbytes"] / 64 == pytest.approx(8 * 2 * 1024 * 4096 * 2, rel=0.01)
     assert step["trust"] == "ok"
     assert of(found, None)["nbytes"] == pytest.approx(step["nbytes"], rel=1e-6)
+
+
+def test_clocks_are_shares_of_the_device_s_own() -> None:
+    """1,980 MHz at most: 1,485 while it works, and boost is full speed; another device has no clock of its own to go by."""
+    samples = [
+        sample(100 * i, hz) | {"metric": "GPC Clock Frequency [MHz]"}
+        for i, hz in enumerate((1_485_000_000, 1_981_000_000))
+    ]
+    trace = traced(samples, ("a", 0, 200))
+    assert analyze(trace).counters.is_empty(), "the trace does not say the clock of its device"
+    known = trace.devices.with_columns(pl.lit(1_980_000_000, pl.Int64).alias("sm_clock_hz"))
+    found = analyze(replace(trace, devices=known))
+    assert (of(found, "a", "sm_clock")["percent"], of(found, "a", "sm_clock")["nbytes"]) == (87.5, None)

@@ -110,8 +110,8 @@ def kernels(count: int, each_ns: int) -> list[tuple[object, ...]]:
     return [(0, None, count, count * each_ns, 0, 0, None, 0, 0)]
 
 
-def copies(kind: str, bucket: str, ops: int, ns: int, effective: bool) -> tuple[object, ...]:
-    row = {
+def copies(kind: str, bucket: str, ops: int, ns: int, effective: bool, **ends: str) -> tuple[object, ...]:
+    row: dict[str, object] = {
         "device": 0,
         "kind": kind,
         "bucket": bucket,
@@ -119,6 +119,7 @@ def copies(kind: str, bucket: str, ops: int, ns: int, effective: bool) -> tuple[
         "nbytes": ops * 1000,
         "sum_ns": ns,
         "effective": effective,
+        **ends,
     }
     return tuple(row.get(column) for column in SCHEMAS["bandwidth"])
 
@@ -153,6 +154,54 @@ def test_a_host_that_stands_in_for_a_device_is_not_launch_bound() -> None:
 def test_a_rule_is_silent_below_its_share(cell: tuple[str, str | None], said: str, least: int) -> None:
     assert rules(find(made({cell: least}))) == [said]
     assert find(made({cell: least - 1})) == ()
+
+
+@pytest.mark.parametrize(
+    ("cell", "each", "said"),
+    [
+        (("idle", "queued"), 9_000, ["tiny_kernels"]),
+        (("idle", "graph_internal"), 9_000, ["tiny_kernels"]),
+        (("idle", "queued"), 10_000, []),
+        (("idle", "dependency"), 9_000, []),
+    ],
+)
+def test_pauses_between_tiny_kernels_are_told_of_tiny_kernels_alone(
+    cell: tuple[str, str | None], each: int, said: list[str]
+) -> None:
+    assert rules(find(made({cell: 50_000}, kernel_counts=kernels(10, each)))) == said
+    assert find(made({cell: 49_999}, kernel_counts=kernels(10, each))) == ()
+
+
+def test_migrations_are_not_copies_that_somebody_could_hide() -> None:
+    for managed, other, said in ((95, 5, "migrations"), (85, 15, "exposed_copies")):
+        kinds = ({"src_kind": "managed"}, {"src_kind": "pinned"})
+        pairs = zip(kinds, (managed, other), strict=True)
+        rows = [copies("h2d", "1-16MiB", 7, ns, False, dst_kind="device", **kind) for kind, ns in pairs]
+        (found,) = find(made({("h2d", None): 200_000}, bandwidth=rows))
+        assert (found.rule, found.saving_at_most_ns) == (said, 200_000)
+    assert "migrations of" not in found.evidence
+
+
+@pytest.mark.parametrize(("clock", "saving"), [(60.0, 360_000), (89.9, 90_900), (90.0, None), (100.0, None)])
+def test_low_clocks_cost_the_part_that_they_lack(clock: float, saving: int | None) -> None:
+    """900 us of compute; the clock of idle samples, and of the window, say nothing."""
+    rows = [
+        (0, stage, "sm_clock", ns, 0.0, mean, None, "ok")
+        for stage, ns, mean in ((None, 1000, 20.0), ("step", 900, clock), ("(idle)", 100, 17.0))
+    ]
+    found = find(made({("idle", "dependency"): 100_000}, counters=rows))
+    assert [(f.rule, f.saving_at_most_ns) for f in found] == ([] if saving is None else [("low_clocks", saving)])
+    assert saving is None or f"its clock is {clock:.1f} % of full speed on average" in found[0].evidence
+
+
+def test_idle_time_without_a_reason_is_told_even_where_no_reason_is_known() -> None:
+    shown = made({("idle", "unknown"): 100_000})
+    assert rules(find(shown)) == ["unexplained"]
+    assert find(made({("idle", "unknown"): 99_999})) == ()
+    trust = shown.trust.with_columns(
+        pl.when(pl.col("metric") == "causes").then(pl.lit("unavailable")).otherwise("level").alias("level")
+    )
+    assert rules(find(replace(shown, trust=trust))) == ["unexplained"]
 
 
 def test_small_copies_are_told_instead_of_what_else_they_are() -> None:

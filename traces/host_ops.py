@@ -64,7 +64,7 @@ def with_host_ops(trace: Trace) -> Trace:
 
 
 def _host_devices(count: int) -> pl.DataFrame:
-    unknown = ("uuid", "memory_bytes", "memory_bytes_per_s", "sm_count", "compute_capability")
+    unknown = ("uuid", "memory_bytes", "memory_bytes_per_s", "sm_count", "compute_capability", "sm_clock_hz")
     names = ["host"] if count == 1 else [f"host process {i}" for i in range(count)]
     known = {"device": list(range(count)), "type": ["host"] * count, "name": names}
     return pl.DataFrame({**known, **{c: [None] * count for c in unknown}})

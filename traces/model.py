@@ -178,6 +178,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "memory_bytes_per_s": pl.Int64,  # the recorder's own figure for HBM
         "sm_count": pl.Int32,
         "compute_capability": pl.String,  # "9.0"
+        "sm_clock_hz": pl.Int64,  # the clock of its processors at full speed
     },
     "processes": {
         "pid": pl.Int32,

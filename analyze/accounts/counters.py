@@ -1,4 +1,4 @@
-"""Hardware counters by stage: memory traffic, tensor and SM activity, from samples of whole percents.
+"""Hardware counters by stage: memory traffic, tensor and SM activity, SM clock, from samples of whole percents.
 
 A sample says the mean over its interval: from its timestamp to the next sample of that metric, one usual period where the next
 is far away (sampling paused) or missing. Cut to the window, it is handed to the stages that were busy in it, in proportion to
@@ -40,8 +40,12 @@ METRICS: Final = {
     "hbm_write": r"DRAM Write (Bandwidth|Throughput)\b.*%",
     "tensor": r"(SM )?Tensor (Core |Pipe )?Active\b.*%",
     "sm_active": r"SMs? Active\b.*%",
+    "sm_clock": r"GPC Clock Frequency\b",
 }
 """Our names, and what nsys calls the counters (their names change a little between GPUs and versions)."""
+
+CLOCK: Final = "sm_clock"
+"""The one that is sampled in Hz, and made a percentage of the device's clock at full speed."""
 
 WEAK_PERCENT: Final = 3.0
 """Below this mean a figure is `partial`."""
@@ -70,18 +74,28 @@ def counter_table(ops: WindowOps, table: pl.DataFrame, devices: pl.DataFrame) ->
     """
     rows_out: list[tuple[object, ...]] = []
     known = distinct_values(table["metric"]) if len(table) else []
-    speed = dict(devices.select("device", "memory_bytes_per_s").iter_rows())
+    speed, clock = (dict(devices.select("device", name).iter_rows()) for name in ("memory_bytes_per_s", "sm_clock_hz"))
     for metric, pattern in METRICS.items():
         source = next((name for name in sorted(known) if re.match(pattern, name)), None)
         if source is None:
             continue
-        samples = table.filter((pl.col("metric") == source) & pl.col("value").is_between(0, MOST_PERCENT))
+        samples = table.filter(pl.col("metric") == source)
+        samples = _of_clock(samples, clock) if metric == CLOCK else samples
+        samples = samples.filter(pl.col("value").is_between(0, MOST_PERCENT))
         for span in ops.spans:
             mine = samples.filter(pl.col("device") == span.device).drop_nulls("value").sort("time_ns")
             grid = _clipped(mine["time_ns"].to_numpy(), mine["value"].to_numpy(), span)
             if len(grid.start):
                 rows_out += _rows(span, metric, grid, _busy(ops, span), ops.stages.path_names, speed.get(span.device))
     return pl.DataFrame(rows_out, schema=SCHEMAS["counters"], orient="row")
+
+
+def _of_clock(samples: pl.DataFrame, clock: Mapping[int, int | None]) -> pl.DataFrame:
+    """Clocks in whole percents of the device's own; none of a device whose clock is not known, none beyond 100 (boost)."""
+    known = {device: hz for device, hz in clock.items() if hz}
+    full = pl.col("device").replace_strict(known, default=None, return_dtype=pl.Int64)
+    percent = (pl.col("value") / full * 100).round().cast(pl.Int64).clip(upper_bound=MOST_PERCENT)
+    return samples.with_columns(percent.alias("value"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The rules: each names one thing that costs a device a known part of its window, and what to do about it.
 
 A rule rests on cells of the exact ledger, and no two rules on the same cell, so no instant is counted twice; only
-`slow_iteration` and `contention` look at the same time from another side. What a rule would save at most is the sum of its
-cells: a change that takes them away and puts nothing in their place saves that, and no change of what the rule names saves more.
+`slow_iteration`, `contention` and `low_clocks` look at the same time from another side. What a rule would save at most is the
+sum of its cells: a change that takes them away and puts nothing in their place saves that, and no change of what the rule names
+saves more.
 
 A rule is silent below its share of the window. The shares are those at which this project's own case studies, whose bottlenecks
 are known by construction, are told from their optimised variants (tests/test_findings.py).
@@ -15,7 +16,8 @@ from typing import Final
 
 import polars as pl
 
-from ..words import duration, rate, shorten, size
+from ..accounts.counters import CLOCK
+from ..words import duration, percent, rate, shorten, size
 from .beside import slowed
 from .finding import STAGE_WIDTH, Device, Rule, Seen, stage_of, total
 
@@ -37,6 +39,12 @@ MOSTLY: Final = 0.9
 LAUNCHING: Final = ("launch_api", "launch_latency", "earlier_launch")
 HOSTLY: Final = (*LAUNCHING, "host_code", "other_api", "driver_overhead")
 LOADING: Final = ("lazy_load", "module_load", "graph_build")
+LOW: Final = 0.9
+"""Below this share of its full clock, while it works, a device is slow for a reason of its own."""
+
+TINY_NS: Final = 10_000
+"""Kernels shorter than this on average cost a fair part of their time between each other, however they are launched."""
+
 COPIES: Final = ("h2d", "d2h", "d2d", "p2p")
 SMALL_COPIES: Final = ("<4KiB", "4-64KiB")
 
@@ -122,9 +130,21 @@ def exposed_copies(device: Device) -> Seen | None:
     """Copies between pinned or device memory that nothing runs beside."""
     if _small_prevail(device):
         return None
-    cells = device.busy(*(kind for kind in COPIES if kind not in _pageable(device)))
+    cells = device.busy(*(kind for kind in COPIES if kind not in (*_pageable(device), *_migrating(device))))
     kinds = ", ".join(sorted(set(cells["category"].to_list())))
-    return Seen(cells, f"{kinds} run while nothing computes, {device.part(cells)} of the time")
+    return Seen(cells, f"copies ({kinds}) run while nothing computes, {device.part(cells)} of the time")
+
+
+def migrations(device: Device) -> Seen | None:
+    """Pages of unified memory that move while nothing computes."""
+    kinds = _migrating(device)
+    moved = device.of("bandwidth").filter(pl.col("kind").cast(pl.String).is_in(kinds))
+    cells = device.busy(*kinds)
+    return Seen(
+        cells,
+        f"{int(moved['ops'].sum()):,} migrations of {size(int(moved['nbytes'].sum()))} run while nothing computes, "
+        f"{device.part(cells)} of the time",
+    )
 
 
 def small_copies(device: Device) -> Seen | None:
@@ -143,6 +163,39 @@ def exposed_communication(device: Device) -> Seen | None:
     waits = int(device.of("collectives")["comm_wait_ns"].sum() or 0)
     waiting = f", and {duration(waits)} of all collectives wait for the last rank to begin" if waits else ""
     return Seen(cells, f"collectives run while nothing computes, {device.part(cells)} of the time{waiting}")
+
+
+def tiny_kernels(device: Device) -> Seen | None:
+    """The device pauses from one short kernel to the next although more are queued."""
+    kernels, kernel_ns = _kernels(device)
+    if not kernels or kernel_ns / kernels >= TINY_NS:
+        return None
+    cells = device.idle("queued", "graph_internal")
+    return Seen(
+        cells,
+        f"{kernels:,} kernels of {duration(kernel_ns / kernels)} on average; the device pauses between them "
+        f"{device.part(cells)} of the time, though the next one is queued",
+    )
+
+
+def low_clocks(device: Device) -> Seen | None:
+    """The device's clock is low while it works."""
+    rows = device.of("counters").filter(pl.col("metric") == CLOCK)
+    busy = rows.filter(pl.col("stage").is_not_null() & (pl.col("stage") != "(idle)")).drop_nulls("percent")
+    ns = int(busy["ns"].sum())
+    if not ns:
+        return None
+    mean = float((busy["percent"] * busy["ns"]).sum()) / ns / 100
+    cells = device.busy("compute", "graph")
+    saving = round(total(cells) * (1 - mean)) if mean < LOW else 0
+    return Seen(cells, f"while the device works, its clock is {percent(mean)} of full speed on average", saving)
+
+
+def unexplained(device: Device) -> Seen | None:
+    """Idle time of which the trace does not say what it waits for."""
+    cells = device.idle("unknown")
+    said = f"nothing in the trace says what the device waits for, {device.part(cells)} of the time"
+    return Seen(cells, said, total(cells))  # no cause is blamed, so this is told where causes are not known, too
 
 
 def contention(device: Device) -> Seen | None:
@@ -261,6 +314,13 @@ RULES: Final[tuple[Rule, ...]] = (
         "copy on a stream of its own, with two buffers, so that one batch is copied while another is computed",
         exposed_copies,
     ),
+    Rule(
+        "migrations",
+        "pages of unified memory that move",
+        LEAST,
+        "prefetch them (cudaMemPrefetchAsync), or use cudaMalloc and copies of your own",
+        migrations,
+    ),
     Rule("small_copies", "many small copies", LEAST, "gather them on one side and copy once", small_copies),
     Rule(
         "exposed_communication",
@@ -290,6 +350,27 @@ RULES: Final[tuple[Rule, ...]] = (
         LEAST,
         "warm up before what is measured: every kernel is loaded at its first launch",
         loading,
+    ),
+    Rule(
+        "tiny_kernels",
+        "pauses between tiny kernels",
+        LEAST,
+        "fuse them (torch.compile, a kernel that does several steps), so that fewer and longer ones run",
+        tiny_kernels,
+    ),
+    Rule(
+        "low_clocks",
+        "low clocks",
+        LEAST,
+        "see what holds the clock down (nvidia-smi -q -d PERFORMANCE: power, heat), or warm up before what is measured",
+        low_clocks,
+    ),
+    Rule(
+        "unexplained",
+        "idle for reasons unknown",
+        HOST,
+        "record the calls that launch, too (the notes at the end say what the trace lacks)",
+        unexplained,
     ),
     Rule(
         "slow_iteration",
@@ -347,6 +428,17 @@ def _pageable(device: Device) -> list[str]:
     table = device.of("bandwidth").with_columns(pl.col("kind").cast(pl.String))
     slow = pl.col("sum_ns").filter(pl.col("effective")).sum()
     by_kind = table.group_by("kind").agg((slow / pl.col("sum_ns").sum()).alias("part"))
+    return sorted(by_kind.filter(pl.col("part") >= MOSTLY)["kind"].to_list())
+
+
+def _migrating(device: Device) -> list[str]:
+    """The directions whose copies are migrations of unified memory, or nearly all of them by time."""
+    managed = pl.any_horizontal(
+        pl.col(name).cast(pl.String).str.starts_with("managed") for name in ("src_kind", "dst_kind")
+    )
+    table = device.of("bandwidth").with_columns(pl.col("kind").cast(pl.String))
+    moving = pl.col("sum_ns").filter(managed.fill_null(False)).sum()
+    by_kind = table.group_by("kind").agg((moving / pl.col("sum_ns").sum()).alias("part"))
     return sorted(by_kind.filter(pl.col("part") >= MOSTLY)["kind"].to_list())
 
 

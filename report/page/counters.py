@@ -13,7 +13,7 @@ from .markup import Html, element
 from .sides import Side, caution, device_name, several_devices, stage_label
 from .tables import section, table
 
-METRICS: Final = ("hbm_read", "hbm_write", "tensor", "sm_active")
+METRICS: Final = ("hbm_read", "hbm_write", "tensor", "sm_active", "sm_clock")
 
 MOST_STAGES: Final = 12
 """Stages with bars; the table holds all."""
@@ -43,7 +43,7 @@ def counters_section(sides: Sequence[Side]) -> Html | None:
         for side in sides
         if key in per_side[side.name]
     ]
-    heads = ["stage", "variant", "device", "HBM read", "HBM write", "tensor active", "SM active"]
+    heads = ["stage", "variant", "device", "HBM read", "HBM write", "tensor active", "SM active", "SM clock"]
     weak = element(
         "p",
         f"~ read with care: a mean below {WEAK_PERCENT:.0f} % (samples are whole percents), samples that other stages share, or "

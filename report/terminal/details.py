@@ -131,11 +131,11 @@ def _print_counters(analysis: Analysis) -> None:
     for device, stage in most.select("device", "stage").iter_rows():
         here = (pl.col("device") == device) & pl.col("stage").eq_missing(pl.lit(stage))
         found = {row["metric"]: row for row in analysis.counters.filter(here).iter_rows(named=True)}
-        cells = [_counter(found.get(metric)) for metric in ("hbm_read", "hbm_write", "tensor", "sm_active")]
+        cells = [_counter(found.get(metric)) for metric in ("hbm_read", "hbm_write", "tensor", "sm_active", "sm_clock")]
         rows.append(("window" if stage is None else stage, device, *cells))
     if rows:
         say("")
-        titles = ("dev", "HBM read", "HBM write", "tensor", "SM active")
+        titles = ("dev", "HBM read", "HBM write", "tensor", "SM active", "SM clock")
         print_table([Column("counters", LEFT, shrink=True), *(Column(t) for t in titles)], rows)
         if left := len(busiest) - len(most):
             say(f"and {left:,} stages that were busy for less")

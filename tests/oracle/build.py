@@ -78,7 +78,7 @@ def osrt(name: str, start: int, end: int, **other: Any) -> Row:
 
 def device(number: int, kind: str = "gpu") -> Row:
     """A row of `devices` without any figures."""
-    figures = ("uuid", "memory_bytes", "memory_bytes_per_s", "sm_count", "compute_capability")
+    figures = ("uuid", "memory_bytes", "memory_bytes_per_s", "sm_count", "compute_capability", "sm_clock_hz")
     return {"device": number, "type": kind, "name": f"{kind} {number}"} | dict.fromkeys(figures)
 
 

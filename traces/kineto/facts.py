@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from ..model import SCHEMAS
 from .columns import arguments, integer, process_id, text, thread_id
 
 
@@ -21,10 +22,10 @@ def read_devices(properties: Any, seen: Iterable[int]) -> pl.DataFrame:
             rows[number] = (_text(p.get("name")), memory, sms, capability)
     for device in seen:
         rows.setdefault(device, (f"GPU {device}", None, None, None))
-    table = [(d, "gpu", name, None, memory, None, sms, cap) for d, (name, memory, sms, cap) in sorted(rows.items())]
-    names = ["device", "type", "name", "uuid", "memory_bytes", "memory_bytes_per_s", "sm_count", "compute_capability"]
-    types = [pl.Int32, pl.String, pl.String, pl.String, pl.Int64, pl.Int64, pl.Int32, pl.String]
-    return pl.DataFrame(table, schema=dict(zip(names, types, strict=True)), orient="row")
+    table = [
+        (d, "gpu", name, None, memory, None, sms, cap, None) for d, (name, memory, sms, cap) in sorted(rows.items())
+    ]
+    return pl.DataFrame(table, schema=pl.Schema(SCHEMAS["devices"]), orient="row")
 
 
 def read_names(events: list[Any], pid: int, tables: dict[str, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import polars as pl
 
 from ..columns import SLICE
-from ..model import Meta, text_column
+from ..model import SCHEMAS, Meta, text_column
 from .ids import DEVICES_PER_HOST, MOST_DEVICES, UNNAMED, Hosts
 from .schema import CAPTURE_SETTINGS, EXPORT_SETTINGS, EXPORT_TABLES, settings
 from .source import Source
@@ -43,20 +43,21 @@ def read_meta(source: Source, odd: Counter[str], used: Iterable[str]) -> Meta:
 def read_devices(source: Source, hosts: Hosts, seen: Iterable[int]) -> pl.DataFrame:
     """The table `devices`: every GPU the export lists, and a nameless one for each further device that worked."""
     wanted = ["vmId", "id", "name", "uuid", "totalMemory", "memoryBandwidth", "smCount", "computeMajor", "computeMinor"]
+    wanted.append("clockRate")
     found: dict[int, tuple[Any, ...]] = {}
-    for vm, number, name, uuid, memory, bandwidth, sms, major, minor in source.table_rows("TARGET_INFO_GPU", wanted):
+    for vm, number, name, uuid, memory, bandwidth, sms, major, minor, clock in source.table_rows(
+        "TARGET_INFO_GPU", wanted
+    ):
         if not isinstance(number, int) or not 0 <= number < MOST_DEVICES:
             continue
         host = hosts.index(vm) if isinstance(vm, int) else 0
         capability = f"{major}.{minor}" if isinstance(major, int) and isinstance(minor, int) else None
-        facts = (_text(name), _text(uuid), _count(memory), _count(bandwidth), _count(sms, 2**31), capability)
-        found.setdefault(number + host * DEVICES_PER_HOST, facts)
+        counts = (_count(memory), _count(bandwidth), _count(sms, 2**31), capability, _count(clock))
+        found.setdefault(number + host * DEVICES_PER_HOST, (_text(name), _text(uuid), *counts))
     for number in seen:
-        found.setdefault(number, (f"GPU {number}", None, None, None, None, None))
+        found.setdefault(number, (f"GPU {number}", None, None, None, None, None, None))
     rows = [(n, "gpu", *facts) for n, facts in sorted(found.items())]
-    names = ["device", "type", "name", "uuid", "memory_bytes", "memory_bytes_per_s", "sm_count", "compute_capability"]
-    types = [pl.Int32, pl.String, pl.String, pl.String, pl.Int64, pl.Int64, pl.Int32, pl.String]
-    return pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row", strict=False)
+    return pl.DataFrame(rows, schema=pl.Schema(SCHEMAS["devices"]), orient="row", strict=False)
 
 
 def read_processes(source: Source, hosts: Hosts, seen: set[int]) -> pl.DataFrame:
