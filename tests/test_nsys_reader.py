@@ -17,7 +17,7 @@ from aisp_trace.tests.builders.nsys_export import NsysExport, gid
 from aisp_trace.tests.builders.samples import SAMPLES, unpack
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.kernel_names import call_name, collectives, function_name
-from aisp_trace.traces.model import Trace
+from aisp_trace.traces.model import Trace, grid_code
 from aisp_trace.traces.nsys import columns as nsys_columns
 from aisp_trace.traces.nsys.facts import METRIC_COLUMNS
 from aisp_trace.traces.nsys.host import HOST_TABLES
@@ -224,6 +224,26 @@ def test_copies_and_memory_kinds(tmp_path: Path) -> None:
     assert trace.ops.get_column("src_kind").to_list() == ["pageable"] * 13 + ["pinned"]
     assert trace.ops.get_column("dst_kind").to_list() == ["pinned"] * 13 + ["device"]
     assert trace.meta.anomalies["copies_of_unknown_kind"] == 1
+
+
+def test_what_the_driver_migrates_is_managed_memory(tmp_path: Path) -> None:
+    """As nsys writes them: copy kinds 11 to 13, memory kinds 7, no call."""
+    export = NsysExport()
+    for at, kind in enumerate((11, 12, 13, 1)):
+        export.copy(10 * at, 10 * at + 5, kind=kind, srcKind=7, dstKind=7, correlationId=0)
+    ops = read_nsys(export.write(tmp_path / "t.sqlite")).ops
+    assert ops.get_column("kind").to_list() == ["h2d", "d2h", "d2d", "h2d"]
+    for end in ("src_kind", "dst_kind"):
+        assert ops.get_column(end).to_list() == ["managed"] * 3 + ["unknown"]
+
+
+def test_a_kernel_s_grid_is_one_number_where_all_of_it_is_known(tmp_path: Path) -> None:
+    grids = ((2, 3, 4), (2, 4, 3), (2**31 - 1, 65535, 65535), (0, 1, 1), (1, 65536, 1), (None, 1, 1))
+    export = NsysExport()
+    for at, (x, y, z) in enumerate(grids):
+        export.kernel(10 * at, 10 * at + 5, gridX=x, gridY=y, gridZ=z)
+    found = read_nsys(export.copy(100, 101).write(tmp_path / "t.sqlite")).ops.get_column("grid").to_list()
+    assert found == [grid_code(2, 3, 4), grid_code(2, 4, 3), 2**63 - 1, *[None] * 4]
 
 
 def test_enum_numbers_come_from_the_export(tmp_path: Path) -> None:

@@ -142,8 +142,8 @@ def migrations(device: Device) -> Seen | None:
     cells = device.busy(*kinds)
     return Seen(
         cells,
-        f"{int(moved['ops'].sum()):,} migrations of {size(int(moved['nbytes'].sum()))} run while nothing computes, "
-        f"{device.part(cells)} of the time",
+        f"{int(moved['ops'].sum()):,} migrations move {size(int(moved['nbytes'].sum()))}, {device.part(cells)} of the time "
+        "while nothing computes",
     )
 
 

@@ -71,6 +71,9 @@ _COPY_NUMBERS: Final = {
     "CUDA_MEMCPY_KIND_UVM_DTOD": 13,
 }
 _COPY_LETTERS: Final = {"HTOD": "h2d", "DTOH": "d2h", "HTOA": "h2d", "ATOH": "d2h", "HTOH": "h2h", "PTOP": "p2p"}
+_MANAGED, _UNKNOWN = (MEMORY_KINDS.index(kind) for kind in ("managed", "unknown"))
+"""What the driver migrates is managed memory at both ends; recorders say "unknown"."""
+
 _HOST_MEMORY: Final = ("pageable", "pinned")
 
 
@@ -217,6 +220,8 @@ def _copies(source: Source, frame: pl.DataFrame, names: list[str], odd: Counter[
     if kind.null_count():
         odd["copies_of_unknown_kind"] += kind.null_count()
         kind = pl.select(pl.coalesce(kind, _kind_by_memory(src, dst))).to_series()
+    migrated = frame.get_column("copyKind").is_in([n for name, n in numbers.items() if "_UVM_" in name])
+    src, dst = (column.set((migrated & (column == _UNKNOWN)).fill_null(False), _MANAGED) for column in (src, dst))
     distinct = sorted(kind.unique().to_list())
     codes = {k: len(names) + i for i, k in enumerate(distinct)}
     names.extend(f"memcpy {KINDS[k]}" for k in distinct)
