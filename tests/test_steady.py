@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +19,8 @@ from hypothesis import strategies as st
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.attribution.steady import Seeking
 from aisp_trace.analyze.attribution.window import Offsets, parse_window
-from aisp_trace.analyze.result import Analysis
+from aisp_trace.analyze.findings.slow import more_of
+from aisp_trace.analyze.result import SCHEMAS, Analysis
 from aisp_trace.analyze.sources import Asked, Source
 from aisp_trace.analyze.steady import Instance, Steady, limit
 from aisp_trace.cli.main import main
@@ -348,7 +351,8 @@ def test_the_first_lines_say_what_was_found_and_set_aside(training: Path, capsys
     said = " ".join(printed(capsys, training).split("\n\n")[0].split())
     assert said.endswith(
         "steady: 8 iterations `step #`, 100 ms each (p90 200 ms, slowest 200 ms: step 4); start-up 2.00 s, step 0, 3.00 s "
-        "and 1.00 s at the end are not counted; `--window all` counts them"
+        "and 1.00 s at the end are not counted; `--window all` counts them "
+        "slow: step 4 200 ms, 100 ms more idle (host_code) in step # than the others"
     )
     whole = printed(capsys, training, "--window", "all")
     assert "device 0 GPU 0: window 6.90 s from 10 ns" in whole
@@ -356,6 +360,38 @@ def test_the_first_lines_say_what_was_found_and_set_aside(training: Path, capsys
     assert "one gap of 2.00 s (29.0 %) at +10 ns" in whole
     skipped = printed(capsys, training, "--skip", 7)
     assert "steady: 2 iterations" in skipped and "step 0 to step 6" in " ".join(skipped.split())
+
+
+def cells_of_iterations(draw: st.DrawFn) -> pl.DataFrame:
+    row = st.tuples(
+        st.integers(0, 1),
+        st.sampled_from(("a", "(none)")),
+        st.one_of(st.none(), st.integers(0, 4)),
+        st.sampled_from((("compute", None), ("idle", "sync"), ("idle", "host_code"))),
+        st.integers(0, 100),
+    )
+    rows = [(d, stage, i, *what, ns) for d, stage, i, what, ns in draw(st.lists(row, max_size=30))]
+    return pl.DataFrame(rows, schema=SCHEMAS["ledger"], orient="row")
+
+
+@given(ledger=st.composite(cells_of_iterations)(), number=st.integers(0, 4), seed=st.integers(0, 9))
+def test_what_an_iteration_has_more_of_is_the_largest_excess_over_the_mean_of_the_others(
+    ledger: pl.DataFrame, number: int, seed: int
+) -> None:
+    sums: Counter[tuple[Any, ...]] = Counter()
+    for number_of, stage, iteration, category, cause, ns in ledger.rows():
+        if iteration is not None:
+            sums[iteration, number_of, stage, category, cause] += ns
+    others = {i for i, *_ in sums} - {number}
+    cells = {tuple(cell) for i, *cell in sums if i == number}
+    excess = {c: sums[number, *c] - sum(sums[i, *c] for i in others) // max(len(others), 1) for c in cells}
+    found = more_of(ledger.sample(fraction=1.0, shuffle=True, seed=seed), number)
+    if not others or max(excess.values(), default=0) <= 0:
+        assert found is None
+        return
+    assert found is not None and found.more_ns == max(excess.values())
+    same = [c for c in cells if c[1:] == (found.stage, found.category, found.cause) and excess[c] == found.more_ns]
+    assert found.ns in [sums[number, *c] for c in same]
 
 
 def test_json_says_it_too(training: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,13 @@ from ..attribution.window import STEADY
 from ..result import Analysis
 from ..steady import Instance, Steady
 from ..words import duration, percent, shorten
+from .slow import gap_of, more_of
 
 WIDTH: Final = 40
 """Columns for a range's name in these sentences."""
+
+OUTLIERS: Final = 3
+"""Slow iterations that are named."""
 
 WORTH_SAYING: Final = 0.1
 """Share of the window between iterations from which on it is said: less is how loops are."""
@@ -22,6 +26,7 @@ def steady_sentences(analysis: Analysis) -> Iterator[str]:
     steady, window = analysis.steady, analysis.choices.window
     if window == STEADY and steady is not None:
         yield f"steady: {_figures(steady)}{_left_out(steady)}"
+        yield from _slow(analysis, steady)
         yield from _beside(steady)
     elif window is None and analysis.variant is None and steady is not None:
         counted = "; the whole recording is counted, `--window steady` takes them alone" if steady.ops else ""
@@ -62,10 +67,22 @@ def _them(parts: list[str]) -> str:
     return "it" if len(parts) == 1 else "them"
 
 
-def _beside(steady: Steady) -> Iterator[str]:
-    slow = [one for one in steady.outliers if one != steady.slowest]
+def _slow(analysis: Analysis, steady: Steady) -> Iterator[str]:
+    """The outliers, each with what it has most more of than the others have on average."""
+    slow = steady.outliers
     if slow:
-        yield f"also slow: {', '.join(f'{_name(one)} {duration(one.ns)}' for one in slow[:4])}"
+        told = [f"{_name(one)} {duration(one.ns)}{_because(analysis, steady, one)}" for one in slow[:OUTLIERS]]
+        more = f"; and {len(slow) - OUTLIERS} more" if len(slow) > OUTLIERS else ""
+        yield f"slow: {'; '.join(told)}{more}"
+
+
+def _because(analysis: Analysis, steady: Steady, one: Instance) -> str:
+    found = (more_of(analysis.ledger, steady.instances.index(one)), gap_of(analysis.gaps, steady.steady, one))
+    most = max((more for more in found if more is not None), key=lambda more: more.more_ns, default=None)
+    return "" if most is None else f", {most.said()} than the others"
+
+
+def _beside(steady: Steady) -> Iterator[str]:
     length = steady.steady[-1].end_ns - steady.steady[0].start_ns
     if length and steady.between_ns > WORTH_SAYING * length:
         yield f"{percent(steady.between_ns / length)} of the window lies between iterations ({duration(steady.between_ns)})"

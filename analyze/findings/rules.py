@@ -17,9 +17,11 @@ from typing import Final
 import polars as pl
 
 from ..accounts.counters import CLOCK
+from ..result import SCHEMAS
 from ..words import duration, percent, rate, shorten, size
 from .beside import slowed
 from .finding import STAGE_WIDTH, Device, Rule, Seen, stage_of, total
+from .slow import more_of
 
 LEAST: Final = 0.05
 """The least share of the window worth a sentence."""
@@ -244,26 +246,20 @@ def slow_iteration(device: Device) -> Seen | None:
     if slowest < SLOW * median:
         return None
     number = int(each["iteration"][-1])
-    what = ["stage", "category", "cause"]
-    mine = cells.filter(pl.col("iteration") == number).group_by(what).agg(pl.col("ns").sum())
-    usual = (
-        cells.filter(pl.col("iteration") != number)
-        .group_by(what)
-        .agg((pl.col("ns").sum() // (each.height - 1)).alias("usual"))
-    )
-    more = mine.join(usual, on=what, how="left", nulls_equal=True).with_columns(
-        (pl.col("ns") - pl.col("usual").fill_null(0)).alias("more")
-    )
-    first = more.sort(["more", "stage"], descending=[True, False]).head(1)
-    ((category, cause, longer),) = first.select("category", "cause", "more").rows()
+    more = more_of(device.ledger, number)
+    if more is None:
+        return None
+    first = pl.DataFrame([(more.stage, more.category, more.cause, more.ns)], schema=_CELLS, orient="row")
     return Seen(
-        first.select(*what, "ns"),
+        first,
         f"iteration {number} takes {duration(slowest)}, the median one {duration(median)}; "
-        f"{f'idle ({cause})' if cause else category} is {duration(longer)} more",
+        f"{more.what} is {duration(more.more_ns)} more",
         slowest - median,
         number,
     )
 
+
+_CELLS: Final = {name: SCHEMAS["ledger"][name] for name in ("stage", "category", "cause", "ns")}
 
 FURTHER_AHEAD: Final = (
     "let that thread run ahead (prefetch_factor, a longer queue), share its work among more threads, or give it less"
