@@ -9,10 +9,14 @@ import tempfile
 import pytest
 from hypothesis import HealthCheck, settings
 
+from aisp_trace.tests.examples import examples
+
 # How long an example takes depends on the machine and on what else runs there. In CI the same examples are tried every time, so
 # that a failure there is the change's and can be repeated; elsewhere each run tries others.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("here"), derandomize=True, database=None)
+settings.register_profile(
+    "ci", settings.get_profile("here"), derandomize=True, database=None, max_examples=examples(100)
+)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 FOLDERS = {

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.result import Analysis
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import Row, build, op
 
 ALL = "ncclDevKernel_AllReduce_Sum_bf16_RING_LL"
@@ -185,7 +186,7 @@ def test_a_few_collectives_are_no_evidence() -> None:
     assert trust(found) == "partial"
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     groups=st.sampled_from([[[0, 1], [2, 3]], [[0, 2, 4], [1, 3, 5]], [[0, 3], [1, 2], [4, 5]], [[0, 1, 2, 3]]]),
     collectives=st.integers(1, 40),

@@ -8,6 +8,7 @@ import polars as pl
 from hypothesis import given, settings
 
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import build, op
 from aisp_trace.tests.oracle.strategies import Case, cases
 from aisp_trace.traces.model import Trace
@@ -54,7 +55,7 @@ def test_a_device_has_streams_of_its_own() -> None:
 
 
 @given(cases())
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_levels_equal_counting_at_every_instant(case: Case) -> None:
     if case.domain is not None or (isinstance(case.window, tuple) and case.window[0] >= case.window[1]):
         return

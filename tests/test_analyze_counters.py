@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.tests.builders.samples import unpack
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import Row, build, call, device, op, span
 from aisp_trace.traces.model import Trace
 from aisp_trace.traces.open import open_trace
@@ -100,7 +101,7 @@ SPANS = st.lists(st.tuples(st.integers(0, 380), st.integers(1, 90)), min_size=1,
 
 
 @given(SPANS, st.lists(st.integers(0, 100), min_size=2, max_size=40), st.integers(3, 30))
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_stages_and_idle_add_up_to_the_whole(spans: list[tuple[int, int]], values: list[int], period: int) -> None:
     stages = [(f"s{i}", start, start + length) for i, (start, length) in enumerate(spans)]
     found = analyze(traced([sample(i * period, v) for i, v in enumerate(values)], *stages, end=480))

@@ -6,6 +6,7 @@ import polars as pl
 from hypothesis import given, settings
 
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import build, call, op, span
 from aisp_trace.tests.oracle.strategies import Case, cases
 from aisp_trace.traces.model import Trace
@@ -104,7 +105,7 @@ def test_work_outside_of_iterations_is_in_none() -> None:
 
 
 @given(cases())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_iterations_add_up_to_the_ops_that_have_one(case: Case) -> None:
     if case.domain is not None or (isinstance(case.window, tuple) and case.window[0] >= case.window[1]):
         return
@@ -122,7 +123,7 @@ def test_iterations_add_up_to_the_ops_that_have_one(case: Case) -> None:
 
 
 @given(cases())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_one_iteration_around_everything_equals_the_device(case: Case) -> None:
     """With a single iteration that holds all launches, its figures are those of the device, pair by pair."""
     ops = case.trace.ops.filter(pl.col("correlation").is_not_null())

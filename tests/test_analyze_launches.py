@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 from aisp_trace.analyze.accounts.launches import SMALL_NS
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import build, call, device, op, span
 from aisp_trace.tests.oracle.strategies import Case, cases
 from aisp_trace.traces.model import Trace
@@ -119,7 +120,7 @@ def test_a_machine_without_a_gpu_launches_nothing() -> None:
 
 
 @given(cases())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_stages_add_up_to_the_device(case: Case) -> None:
     if case.domain is not None or (isinstance(case.window, tuple) and case.window[0] >= case.window[1]):
         return

@@ -13,13 +13,14 @@ from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.document import trace_document
 from aisp_trace.analyze.result import SCHEMAS
 from aisp_trace.report.terminal.details import print_details, print_device_details, print_gap_calls
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import Row, build, call, device, op, span
 from aisp_trace.tests.oracle.strategies import Case, cases
 from aisp_trace.traces.model import Trace
 
 
 @given(cases())
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_tables_have_their_schemas_and_become_json(case: Case) -> None:
     if case.domain is not None or (isinstance(case.window, tuple) and case.window[0] >= case.window[1]):
         return

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from aisp_trace.analyze.attribution import launches
 from aisp_trace.analyze.attribution.launches import Calls
+from aisp_trace.tests.examples import examples
 from aisp_trace.traces import columns
 from aisp_trace.traces.columns import merged, repair, repairs
 
 
 @given(st.lists(st.integers(-5, 60), max_size=60), st.integers(1, 9), st.booleans())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_repairs_put_any_keys_in_stable_order_whatever_the_slices(keys: list[int], size: int, nearly: bool) -> None:
     key = np.array(sorted(keys) if nearly else keys, np.int64)
     if nearly and len(key) > 4:
@@ -46,7 +47,7 @@ def test_a_column_that_the_large_table_lacks_is_null_there(dtype: Any) -> None:
 
 
 @given(st.lists(st.integers(0, 40), max_size=30), st.lists(st.integers(0, 40), min_size=1, max_size=8))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @pytest.mark.parametrize("dtype", [pl.Int32, pl.UInt32, pl.Int64])
 def test_tables_are_merged_in_order(dtype: Any, large: list[int], small: list[int]) -> None:
     big, few = (pl.Series("c", sorted(values), dtype=dtype) for values in (large, small))
@@ -57,7 +58,7 @@ def test_tables_are_merged_in_order(dtype: Any, large: list[int], small: list[in
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30)), min_size=1, max_size=40), st.integers(0, 60))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_calls_near_an_interval_are_all_that_reach_into_it(spans: list[tuple[int, int]], low: int) -> None:
     start = np.array(sorted(s for s, _ in spans), np.int64)
     end = start + np.array([n for _, n in spans], np.int64)

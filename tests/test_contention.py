@@ -19,6 +19,7 @@ from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.findings.find import find
 from aisp_trace.analyze.result import SCHEMAS, Analysis
 from aisp_trace.analyze.sources import Asked, find_source
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import Row, build, call, device, op, span
 from aisp_trace.traces.model import COPY_KINDS, GRID_LIMITS, Trace, grid_code
 
@@ -167,7 +168,7 @@ def plainly(ops: Sequence[Row]) -> dict[str, tuple[int, ...]]:
     return {what: tuple(sums) for what, sums in out.items()}
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(worlds(), st.integers(0, 99))
 def test_the_table_is_the_plain_definition_and_order_says_nothing(ops: list[Row], seed: int) -> None:
     if not ops:
@@ -179,7 +180,7 @@ def test_the_table_is_the_plain_definition_and_order_says_nothing(ops: list[Row]
     assert all(r["extra_ns"] == r["compared_ns"] - r["alone_ns"] for r in found)
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(worlds())
 def test_stages_sum_to_the_device(ops: list[Row]) -> None:
     if not ops:

@@ -23,6 +23,7 @@ from aisp_trace.analyze.comparison.sides import account
 from aisp_trace.analyze.comparison.waterfall import Waterfall, layout, waterfall
 from aisp_trace.analyze.result import CAUSES
 from aisp_trace.expectations.comparing.compare import Choices, compare
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import Row, build, call, device, op, overhead, span
 from aisp_trace.tests.oracle.strategies import Case, cases
 from aisp_trace.traces.model import Trace
@@ -301,7 +302,7 @@ def idle_together(parts: Parts) -> Parts:
     return {key: value for key, value in out.items() if value}
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(operations(), operations())
 def test_the_split_is_that_of_the_plain_definition(base: list[Op], opt: list[Op]) -> None:
     fall, found = compared(trace_of(base), trace_of(opt))
@@ -314,7 +315,7 @@ def test_the_split_is_that_of_the_plain_definition(base: list[Op], opt: list[Op]
         assert 0 <= rate.base_common <= rate.base_ns and 0 <= rate.opt_common <= rate.opt_ns
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(operations(), operations(), st.randoms(use_true_random=False))
 def test_swapping_negates_and_neither_rows_nor_streams_matter(
     base: list[Op], opt: list[Op], rng: random.Random
@@ -326,7 +327,7 @@ def test_swapping_negates_and_neither_rows_nor_streams_matter(
     assert why(trace_of(base), trace_of([(*o[:5], 20 + i) for i, o in enumerate(opt)])) == found
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(cases(), cases())
 def test_whatever_is_wrong_with_a_trace_the_sum_is_exact(first: Case, second: Case) -> None:
     """Cut windows, several devices and processes, operations without length or call: conserved, and negated when swapped."""

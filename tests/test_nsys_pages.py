@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.optional import force, needs_numba
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.nsys import pages as nsys_pages
@@ -89,7 +90,7 @@ small = st.one_of(st.none(), st.integers(-(2**31), 2**31 - 1))
 
 
 @needs_numba
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     rows=st.lists(st.tuples(cells, st.text(max_size=150) | st.none(), small, cells), min_size=1, max_size=60),
     page_size=st.sampled_from([512, 1024, 4096, 65536]),

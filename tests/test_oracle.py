@@ -20,6 +20,7 @@ from aisp_trace.analyze.analyze import analyze as analyze_all
 from aisp_trace.analyze.attribution.calls import CLASSES, LAZY_LOAD_NS, classify
 from aisp_trace.analyze.attribution.window import WindowSpec
 from aisp_trace.analyze.result import Analysis
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.campaigns import seeds
 from aisp_trace.tests.oracle.reference import ReferenceResult, call_class, reference
 from aisp_trace.tests.oracle.strategies import CALLS, Case, cases, seeded_case
@@ -92,7 +93,7 @@ def compare_stages(found: Analysis, expected: ReferenceResult) -> None:
         assert figures(found.stage_kinds.filter(mine)) == figure["by_kind"]
 
 
-@pytest.mark.parametrize("tried", seeds(400, 2000, 100))
+@pytest.mark.parametrize("tried", seeds(200, 2000, 100))
 def test_seeded_traces(tried: range) -> None:
     for seed in tried:
         case = seeded_case(seed)
@@ -110,7 +111,7 @@ def test_gaps_looked_into_a_few_at_a_time_are_the_same_gaps(tried: range, monkey
 
 
 @given(cases())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_shrinking_traces(case: Case) -> None:
     check(case)
 
@@ -206,7 +207,7 @@ def check_split(trace: Trace, low: int, middle: int, high: int) -> None:
 
 
 @given(cases(), st.integers(0, 2**32))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_two_windows_are_the_whole_one(case: Case, seed: int) -> None:
     check_two_windows(case, seed)
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import build, call, device, op, osrt, overhead, span, span_id
 from aisp_trace.tests.oracle.reference import LAZY_LOAD_NS, WINDOW, call_class, reference
 from aisp_trace.tests.oracle.strategies import Case, cases, seeded_case
@@ -647,7 +648,7 @@ def ask(case: Case, **how: Any) -> Any:
     return reference(case.trace, domain=case.domain, window=case.window, attribution=case.attribution, **how)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(cases())
 def test_every_instant_is_counted_once(case: Case) -> None:
     found = ask(case)

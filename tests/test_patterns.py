@@ -17,6 +17,7 @@ from aisp_trace.analyze.document import trace_document
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.report.page.page import render
 from aisp_trace.report.terminal.analysis import print_analysis
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import Row, build, call, device, op, span
 from aisp_trace.traces.errors import UsageError
 from aisp_trace.traces.model import Trace
@@ -101,14 +102,14 @@ def test_what_does_not_repeat_has_no_iterations(names: list[str]) -> None:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_kernels_in_no_order_have_no_iterations(seed: int) -> None:
     random = Random(seed)
     assert pattern(laid_out([random.choice("abcdefghijklmnop") for _ in range(random.randint(20, 400))])) is None
 
 
 @given(st.integers(5, 30), st.integers(1, 12), st.integers(0, 2**32))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_iterations_are_found_whatever_lies_before_and_after(count: int, layers: int, seed: int) -> None:
     random = Random(seed)
     each = ["first", *["x", "y", "z"] * layers, "last"]

@@ -25,6 +25,7 @@ from aisp_trace.analyze.sources import Asked, Source
 from aisp_trace.analyze.steady import Instance, Steady, limit
 from aisp_trace.cli.main import main
 from aisp_trace.tests.builders.nsys_export import NsysExport
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import Row, build, call, device, op, span
 from aisp_trace.traces.errors import UsageError
 from aisp_trace.traces.model import Trace
@@ -229,7 +230,7 @@ def loops(draw: st.DrawFn) -> list[Range]:
     return [*out, ("save", at, at + draw(st.integers(1, 100)))]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(loops(), st.randoms(use_true_random=False), st.integers(1, 10**6))
 def test_numbering_row_order_and_streams_change_nothing(ranges: list[Range], rng: Random, first: int) -> None:
     plain = trace(ranges)
@@ -247,7 +248,7 @@ def replace_stream(row: Row, stream: int) -> Row:
     return row | {"stream": stream}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(loops())
 def test_the_parts_add_up_to_the_time_from_first_to_last_op(ranges: list[Range]) -> None:
     steady = found(trace(ranges))

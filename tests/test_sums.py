@@ -16,6 +16,7 @@ from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.document import document
 from aisp_trace.cli.main import main
 from aisp_trace.tests.builders.nsys_export import NsysExport
+from aisp_trace.tests.examples import examples
 from aisp_trace.traces.model import Trace, empty
 from aisp_trace.traces.open import open_trace
 from aisp_trace.traces.store import cache_key, load, save
@@ -163,7 +164,7 @@ def check_sums(trace: Trace) -> None:
     assert negatives(json.loads(json.dumps(document([found])))) == []
 
 
-@settings(SLOW, max_examples=60)
+@settings(SLOW, max_examples=examples(60))
 @given(SPANS, SPANS, SPANS, SPANS, BYTES)
 @example([(0, 1 << 60)] * 300, [(5, 10)], [(1, 4)], [(0, 20)], 64)
 @example(
@@ -182,7 +183,7 @@ def test_no_sum_of_an_export_wraps(
             check_sums(trace)
 
 
-@settings(SLOW, max_examples=40)
+@settings(SLOW, max_examples=examples(40))
 @given(st.lists(st.tuples(SPAN, BYTES), min_size=1, max_size=12))
 @example([((0, 1 << 60), 0)] * 30 + [((0, 5), 1)])
 @example([((0, 1 << 52), (1 << 50) - 1)] * 10_000)

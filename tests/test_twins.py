@@ -23,6 +23,7 @@ from aisp_trace.analyze.attribution.launches import Calls, grouped_rows
 from aisp_trace.analyze.attribution.steps import innermost, nesting
 from aisp_trace.analyze.document import document
 from aisp_trace.analyze.intervals import common, cover, grouped_measure, measure, minus, near_rows, place_right, union
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.optional import force, needs_numba
 from aisp_trace.tests.oracle.campaigns import seeds
 from aisp_trace.tests.oracle.strategies import seeded_case
@@ -168,7 +169,7 @@ def test_no_compiled_function_is_without_a_plain_twin() -> None:
 @needs_numba
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(0, 25))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_twins_give_the_same_answer_and_change_no_argument(name: str, seed: int, rows: int) -> None:
     chosen = primitives()[name]
     arguments = ARGUMENTS[name](np.random.default_rng(seed), rows)
@@ -186,7 +187,7 @@ def plainly(answer: Any) -> Any:
 
 @needs_numba
 @given(INTERVALS, INTERVALS, LABELS)
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_unions(a: list[tuple[int, int]], b: list[tuple[int, int]], labels: list[int]) -> None:
     start, end = in_order(a)
     other = in_order(b)
@@ -213,7 +214,7 @@ def test_unions(a: list[tuple[int, int]], b: list[tuple[int, int]], labels: list
 
 @needs_numba
 @given(INTERVALS, st.lists(st.integers(-3, 60), max_size=30))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_steps(spans: list[tuple[int, int]], times: list[int]) -> None:
     start, end = in_order(spans)
     time = np.array(times, np.int64)
@@ -228,7 +229,7 @@ def test_steps(spans: list[tuple[int, int]], times: list[int]) -> None:
 
 @needs_numba
 @given(INTERVALS, st.lists(st.integers(0, len(KINDS) - 1), min_size=25, max_size=25), LABELS)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_overlap_of_a_stage_and_the_others(spans: list[tuple[int, int]], kinds: list[int], labels: list[int]) -> None:
     start, end = in_order(spans)
     kind, mine = np.array(kinds[: len(start)], np.int8), np.array(labels[: len(start)]) > 1
@@ -241,7 +242,7 @@ def test_overlap_of_a_stage_and_the_others(spans: list[tuple[int, int]], kinds: 
 
 @needs_numba
 @given(INTERVALS, st.lists(st.integers(0, len(KINDS) - 1), min_size=25, max_size=25), LABELS)
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_what_runs_beside_a_stage_lies_near_it(
     spans: list[tuple[int, int]], kinds: list[int], labels: list[int]
 ) -> None:
@@ -258,7 +259,7 @@ def test_what_runs_beside_a_stage_lies_near_it(
 
 @needs_numba
 @given(INTERVALS, st.lists(st.integers(0, len(KINDS) - 1), min_size=25, max_size=25))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_owned_time(spans: list[tuple[int, int]], kinds: list[int]) -> None:
     start, end = in_order(spans)
     kind, row = np.array(kinds[: len(start)], np.int8), np.arange(len(start))
@@ -276,7 +277,7 @@ def test_owned_time(spans: list[tuple[int, int]], kinds: list[int]) -> None:
 
 @needs_numba
 @given(st.lists(st.tuples(*[st.integers(-1, 3)] * 4, st.integers(0, 9)), max_size=30))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_sums_of_cells(rows: list[tuple[int, ...]]) -> None:
     stage, iteration, category, cause, ns = (np.array([r[i] for r in rows], np.int64) for i in range(5))
 
@@ -290,7 +291,7 @@ def test_sums_of_cells(rows: list[tuple[int, ...]]) -> None:
 
 @needs_numba
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 200)), max_size=40))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_threads_and_their_rows(rows: list[tuple[int, int]]) -> None:
     pid, tid = (np.array([r[i] for r in rows], np.int32) for i in range(2))
     none = np.zeros(len(rows), np.int64)
@@ -306,7 +307,7 @@ def test_threads_and_their_rows(rows: list[tuple[int, int]]) -> None:
 
 @needs_numba
 @given(INTERVALS, st.lists(st.integers(0, 4), min_size=25, max_size=25))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_busy_streams(spans: list[tuple[int, int]], lanes: list[int]) -> None:
     start, end = in_order(spans)
     lane = np.array(lanes[: len(start)], np.int16)
@@ -324,7 +325,7 @@ def test_busy_streams(spans: list[tuple[int, int]], lanes: list[int]) -> None:
     st.lists(st.tuples(st.integers(1, 3), st.integers(0, 14), st.integers(0, 40)), max_size=10),
     st.sampled_from([1, 1 << 24]),
 )
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_calls_of_few_ops(calls: list[tuple[int, int, int]], ops: list[tuple[int, int, int]], spread: int) -> None:
     pid, correlation, start = (np.array([c[i] for c in sorted(calls, key=lambda c: c[2])], np.int64) for i in range(3))
     none = np.zeros(len(calls), np.int64)

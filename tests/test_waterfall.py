@@ -18,6 +18,7 @@ from aisp_trace.analyze.comparison.sides import Account, account, whole_iteratio
 from aisp_trace.analyze.comparison.waterfall import Waterfall, by_stage, layout, over_devices, spread_of, waterfall
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.tests.builders import pair
+from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import Row, build, call, device, op, span
 from aisp_trace.tests.oracle.strategies import Case, cases, seeded_case
 from aisp_trace.traces.model import Trace
@@ -82,7 +83,7 @@ def test_a_path_splits_into_the_names_it_was_made_of(names: list[str]) -> None:
 # --- conservation
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(cases(), cases(), st.booleans())
 def test_terms_sum_to_the_difference_of_the_windows(first: Case, second: Case, exact: bool) -> None:
     check_sum(first, second, exact)
@@ -110,7 +111,7 @@ def check_sum(first: Case, second: Case, exact: bool) -> None:
             assert sum(t.difference for t in found.terms if t.device == position) == window.difference
 
 
-@settings(max_examples=6)
+@settings(max_examples=examples(6))
 @given(st.lists(cases(), min_size=3, max_size=4))
 def test_the_steps_of_a_ladder_sum_to_its_total_term_by_term(ladder: list[Case]) -> None:
     check_ladder(ladder)
@@ -136,7 +137,7 @@ def check_ladder(ladder: list[Case]) -> None:
     assert sum(s.difference for s in steps) == whole.difference
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(cases())
 def test_nothing_differs_from_itself(case: Case) -> None:
     analysis = analyze(case.trace, window=case.window, attribution=case.attribution, details=False)
