@@ -11,7 +11,6 @@ are known by construction, are told from their optimised variants (tests/test_fi
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import polars as pl
@@ -20,7 +19,7 @@ from ..accounts.counters import CLOCK
 from ..result import SCHEMAS
 from ..words import duration, percent, rate, shorten, size
 from .beside import slowed
-from .finding import STAGE_WIDTH, Device, Rule, Seen, stage_of, total
+from .finding import STAGE_WIDTH, Device, Rule, Seen, total
 from .slow import more_of
 
 LEAST: Final = 0.05
@@ -57,8 +56,11 @@ BLOCKED: Final = 0.5
 """From this part of the largest gaps on, by number and by time, those that begin as the host returns from waiting are why it is
 late."""
 
-LOADER: Final = re.compile(r"load|fetch|collate|dataset", re.IGNORECASE)
-"""What stages that prepare batches are called."""
+LOADER: Final = r"(?i)(load|fetch|collate|dataset|(^|[^a-z])(data|batch)([^a-z]|$))[^/]*$"
+"""What stages that prepare batches are called: the last part of their path."""
+
+_LOADS: Final = pl.col("stage").str.contains(LOADER)
+"""Of cells and gaps: those of stages that prepare batches."""
 
 SLOW: Final = 1.5
 """An iteration this many times the median is an outlier."""
@@ -71,7 +73,7 @@ def launch_bound(device: Device) -> Seen | None:
     """The device waits for launches of kernels that are shorter than launching them."""
     if _late_host(device) != "launch_bound":
         return None
-    cells = device.idle(*HOSTLY)
+    cells = _late(device)
     kernels, kernel_ns = _kernels(device)
     return Seen(
         cells,
@@ -84,7 +86,7 @@ def blocked_by_syncs(device: Device) -> Seen | None:
     """The host waits for the device, has nothing queued behind, and the device then waits for the host."""
     if _late_host(device) != "blocked_by_syncs":
         return None
-    cells = device.idle(*HOSTLY)
+    cells = _late(device)
     gaps = _largest(device)
     after = gaps.filter(pl.col("opened_by") == "sync")
     return Seen(
@@ -98,7 +100,7 @@ def host_bound(device: Device) -> Seen | None:
     """The device waits for the host, for no reason that is told apart."""
     if _late_host(device) != "host_bound":
         return None
-    cells = device.idle(*HOSTLY)
+    cells = _late(device)
     return Seen(cells, f"the device has nothing queued {device.part(cells)} of the time, while the host works")
 
 
@@ -109,13 +111,18 @@ def synchronising(device: Device) -> Seen | None:
 
 
 def data_loading(device: Device) -> Seen | None:
-    """The thread that launches waits for one that prepares batches."""
-    return _waiting(device) if _loads(device) else None
+    """The device waits while batches are prepared, by the thread that launches or by one that it waits for."""
+    cells = device.idle(*HOSTLY, "waiting").filter(_LOADS)
+    other = total(cells.filter(pl.col("cause") == "waiting"))
+    said = f"the device has nothing queued {device.part(cells)} of the time, while batches are prepared"
+    return Seen(cells, f"{said}{f' ({duration(other)} of it by another thread)' if other else ''}")
 
 
 def waiting_for_threads(device: Device) -> Seen | None:
     """The thread that launches waits for another one, and the device for both."""
-    return None if _loads(device) else _waiting(device)
+    cells = device.idle("waiting").filter(~_LOADS)
+    said = f"the device idles {duration(total(cells))} while the thread that launches waits for another one"
+    return Seen(cells, said)
 
 
 def pageable_copies(device: Device) -> Seen | None:
@@ -261,10 +268,6 @@ def slow_iteration(device: Device) -> Seen | None:
 
 _CELLS: Final = {name: SCHEMAS["ledger"][name] for name in ("stage", "category", "cause", "ns")}
 
-FURTHER_AHEAD: Final = (
-    "let that thread run ahead (prefetch_factor, a longer queue), share its work among more threads, or give it less"
-)
-
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "launch_bound",
@@ -294,8 +297,21 @@ RULES: Final[tuple[Rule, ...]] = (
         "wait later or less often: keep results on the device, or record an event and wait for it an iteration later",
         synchronising,
     ),
-    Rule("data_loading", "waiting for data", LEAST, FURTHER_AHEAD, data_loading),
-    Rule("waiting_for_threads", "waiting for another thread", LEAST, FURTHER_AHEAD, waiting_for_threads),
+    Rule(
+        "data_loading",
+        "waiting for data",
+        LEAST,
+        "have batches ready before they are needed: workers of the loader (num_workers, prefetch_factor), or a thread that "
+        "runs ahead",
+        data_loading,
+    ),
+    Rule(
+        "waiting_for_threads",
+        "waiting for another thread",
+        LEAST,
+        "let that thread run ahead (a longer queue), share its work among more threads, or give it less",
+        waiting_for_threads,
+    ),
     Rule(
         "pageable_copies",
         "copies through pageable memory",
@@ -393,9 +409,14 @@ def _late_host(device: Device) -> str:
     return "blocked_by_syncs" if after.height and most else "host_bound"
 
 
+def _late(device: Device) -> pl.DataFrame:
+    """The cells in which the host is late for any other reason than data."""
+    return device.idle(*HOSTLY).filter(~_LOADS)
+
+
 def _largest(device: Device) -> pl.DataFrame:
     """The largest gaps in which the host is late."""
-    gaps = device.of("gaps").filter(pl.col("cause").is_in(HOSTLY))
+    gaps = device.of("gaps").filter(pl.col("cause").is_in(HOSTLY) & ~_LOADS)
     return gaps.sort("ns", descending=True, maintain_order=True).head(GAPS)
 
 
@@ -405,18 +426,6 @@ def _repeated(device: Device) -> str:
     if len(each) < ENOUGH or each.n_unique() > 1:
         return ""
     return f", the same {each[0]:,} in each of {len(each):,} iterations"
-
-
-def _waiting(device: Device) -> Seen:
-    cells = device.idle("waiting")
-    return Seen(
-        cells, f"the device idles {duration(total(cells))} while the thread that launches waits for another one"
-    )
-
-
-def _loads(device: Device) -> bool:
-    stage = stage_of(device.idle("waiting"))
-    return stage is not None and LOADER.search(stage) is not None
 
 
 def _pageable(device: Device) -> list[str]:
