@@ -264,6 +264,24 @@ def test_waiting_is_for_data_where_the_stage_is_called_so(stage: str, said: str)
     assert (found.rule, found.stage, found.saving_at_most_ns) == (said, stage, 200_000)
 
 
+def test_a_host_that_is_late_for_data_is_told_apart_from_other_reasons() -> None:
+    cells = [
+        ("step/data", None, "idle", "host_code", 100_000),
+        ("enumerate(DataLoader)#__next__", None, "idle", "waiting", 100_000),
+        ("step/metadata_update", None, "idle", "waiting", 60_000),
+        ("step/forward", None, "idle", "host_code", 150_000),
+        ("load/step", None, "compute", None, 590_000),
+    ]
+    shown = analysis(ledger=cells, iterations=0, tables={"devices": GPU, "kernel_counts": kernels(10, 40_000)})
+    found = {f.rule: (f.saving_at_most_ns, f.stage) for f in find(shown)}
+    assert found == {
+        "data_loading": (200_000, "enumerate(DataLoader)#__next__"),
+        "host_bound": (150_000, "step/forward"),
+        "waiting_for_threads": (60_000, "step/metadata_update"),
+    }
+    assert "(100 us of it by another thread)" in find(shown)[0].evidence
+
+
 @pytest.mark.parametrize(("counts", "said"), [([12] * 8, True), ([12] * 7 + [13], False), ([12] * 4, False)])
 def test_iterations_that_launch_the_same_kernels_are_said_to(counts: list[int], said: bool) -> None:
     rows = [(0, i, "compute", count, 100, 100, 0) for i, count in enumerate(counts)]
