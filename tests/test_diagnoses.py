@@ -66,8 +66,8 @@ RECORDED: Final[Sequence[tuple[str, tuple[str, ...], str, tuple[str, ...]]]] = (
     (
         "h200x2_ddp.sqlite.xz",
         (),
-        "A step takes 4.83 ms once warm. The collectives are hidden, but the matrix products beside them take half as long again: "
-        "that pays back more than half of what is hidden. Rank 1 is late once, for 1.25 ms.",
+        "A step takes 4.83 ms once warm. The collectives are hidden, but the matrix products beside them take half as long "
+        "again: that pays back more than half of what is hidden. Rank 1 is late once, for 1.25 ms.",
         (
             "steady: 4 iterations `iteration`, 4.83 ms each",
             "start-up 5.86 s and iteration#0 to iteration#1, 400 ms, are not counted",
