@@ -11,7 +11,7 @@ from ..result import Analysis
 from .finding import Device, Finding, Rule
 from .rules import RULES
 
-NOTHING: Final = "Nothing stands out: no rule finds a part of this window that is large enough to name."
+NOTHING: Final = "Nothing stands out: no rule finds a problem that costs this window enough to mention."
 """What is said where there is no finding."""
 
 

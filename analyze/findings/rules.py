@@ -223,7 +223,7 @@ def contention(device: Device) -> Seen | None:
     return Seen(
         where.select("stage", pl.col("beside_ns").alias("ns")),
         f"{unknown['kernels'][0]:,} kernels of several streams run at once{f' ({names})' if names else ''}; none of them was "
-        "seen alone, so how much longer each takes for it cannot be told",
+        "seen alone, so the trace cannot say how much longer each takes for it",
         int(unknown["beside_ns"][0]) // 2,
     )
 

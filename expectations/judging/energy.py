@@ -52,7 +52,7 @@ def untold(evidence: Evidence, names: Sequence[str]) -> str:
         if name not in told and shares and statistics.median(shares) < FILLED:
             parts.append(f"{100 * statistics.median(shares):.0f} % of the time in which {name}'s was read")
     return (
-        f"energy is not told: timed iterations fill {' and '.join(parts)}, the rest is fresh inputs and checks"
+        f"no energy is given: timed iterations fill {' and '.join(parts)}, the rest is fresh inputs and checks"
         if parts
         else ""
     )

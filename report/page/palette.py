@@ -80,7 +80,7 @@ MEANINGS: Final = {
     "waiting": "the launching thread waited for another one",
     "host_code": "host in the program's own code",
     "tail": "after the last operation",
-    "unknown": "cannot be told",
+    "unknown": "the trace cannot say",
 }
 
 

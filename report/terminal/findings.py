@@ -21,7 +21,7 @@ def print_findings(analysis: Analysis) -> None:
     if not found:
         say(NOTHING)
         return
-    say("What is slow, and what it takes of the window:")
+    say("What is slow, and its share of the window:")
     several = analysis.windows["device"].n_unique() > 1
     for number, one in enumerate(found[:SHOWN], 1):
         say_wrapped(one.said(several), f"{number}. ", "   ")
