@@ -32,6 +32,7 @@ from .accounts.peaks import with_peaks
 from .accounts.stage_names import stage_names
 from .accounts.stages import stage_tables
 from .accounts.trust import facts_of, trust_table
+from .accounts.work import work_table
 from .attribution.attribute import Attributed
 from .attribution.dependencies import awaited
 from .attribution.lanes import lanes_of
@@ -61,6 +62,7 @@ TABLES: Final[Sequence[Table]] = (
     Shared("waits", lambda a, made: awaited(a.trace, a.calls, a.launches, made("lanes"))),
     Shared("interrupted", lambda a, made: interrupted_gaps(a)),
     Table("ledger gaps", lambda a, made: ledger_tables(a, made("waits"), made("interrupted"), made("largest_gaps"))),
+    Table("work", lambda a, made: work_table(a.ops, a.spans, a.stages, a.host_devices)),
     Table("windows", lambda a, made: window_table(a.spans)),
     Table("domains", lambda a, made: domain_table(a.trace.ranges)),
     Table("api_calls", lambda a, made: call_table(a.trace.api, a.trace.ops, a.limits)),
@@ -90,7 +92,9 @@ TABLES: Final[Sequence[Table]] = (
     ),
     Table(
         "stages stage_kinds",
-        lambda a, made: stage_tables(made("by_device"), a.stages, a.shown, a.trace.ranges, a.window.instants),
+        lambda a, made: stage_tables(
+            made("by_device"), a.stages, a.shown, a.trace.ranges, a.window.instants, made("collectives")
+        ),
     ),
     Table("stage_names", lambda a, made: stage_names(a.found, a.stages, a.shown, a.window.instants)),
     Detail(

@@ -2,7 +2,7 @@
 
     header      what was measured, the verdicts, the numbers that matter
     sections    verdict, speed, what is slow, timelines
-                why the device waited: waterfall, ledger, largest gaps
+                why the device waited: waterfall, stages, ledger, largest gaps
                 what moved: copies, communication, bandwidth, memory traffic
                 detail, mostly folded: iterations, kernels and launches, streams, memory, allocator
                 trust, provenance
@@ -53,6 +53,7 @@ from .palette import rank
 from .provenance import provenance_section
 from .sides import Side, sides_of
 from .speed import Speedup, headline, round_medians, speed_section, speedups
+from .stages import stages_section
 from .streams import streams_section
 from .tables import folded, section, table
 from .text import count, duration
@@ -69,6 +70,12 @@ def is_page(head: bytes) -> bool:
     """Whether a file that begins with `head` is a page of `render`."""
     return head.startswith(b"<!DOCTYPE html>") and b'<meta name="generator" content="aisp-trace ' in head[:4096]
 
+
+ZERO: Final = (
+    "Instants, such as +12.5ms, count from the first device operation of their trace, as the terminal tells them and `--window "
+    "+START:+END` takes them; so do the axes of the timelines."
+)
+"""Said once, for the whole page."""
 
 MOST_GAPS: Final = 500
 """Idle gaps of one device that a timeline draws, the longest of the window."""
@@ -152,6 +159,7 @@ def _analysed(sides: Sequence[Side], run: Run | None) -> list[Html | None]:
     """The sections that are read off the analyses, what matters most first."""
     return [
         waterfall_section(_rungs(sides, run)),
+        stages_section(sides),
         ledger_section(sides),
         gaps_section(sides),
         overlap_section(sides),
@@ -213,6 +221,7 @@ def _header(
         [headline(s) for s in _of_rungs(found, run)[-1:]],
         summary(lines),
         element("p", judged, class_="note") if judged else None,
+        element("p", ZERO, class_="note") if any(side.analysis.first_op_ns is not None for side in sides) else None,
         tiles(_rungs(sides, run), medians, _of_rungs(found, run), energies),
     )
 
@@ -277,6 +286,7 @@ def _timeline(anchor: str, side: Side, timeline: Timeline) -> Html:
         tabindex=0,
         role="group",
         aria_label=label,
+        data_start=f"{(timeline.start_ns or 0) / 1e6:.6f}",
         data_span=f"{timeline.span_ns / 1e6:.6f}",
     )
     rows = [[lane.label or "(nested)", lane.role, f"{lane.items:,}", duration(lane.busy_ns)] for lane in timeline.lanes]
