@@ -359,8 +359,8 @@ def stages_of(found: Split) -> ByStage:
 def assert_stages_sum_to_the_whole(fall: Waterfall, found: Split) -> None:
     """In integers: each column of all stages is that of the whole, each row what the waterfall says of the stage."""
     columns: Counter[tuple[int | None, str, str | None]] = Counter()
-    for (_, *key), difference in stages_of(found).items():
-        columns[tuple(key)] += difference  # type: ignore[index]
+    for (_, device_, mechanism, of), difference in stages_of(found).items():
+        columns[device_, mechanism, of] += difference
     assert {key: ns for key, ns in columns.items() if ns} == {
         (p.device, p.mechanism, p.of): p.difference for p in found.parts
     }
@@ -433,7 +433,7 @@ def test_stages_sum_to_the_whole_in_every_column(
 def test_table_work_is_what_the_other_tables_say_of_operations(case: Case) -> None:
     """Its sums are those of `kinds`, and what nests in a path, or is of it, those of `stage_kinds`. (Numbers too, but for whole
     recordings: there an operation without length at the very end is one of `kinds`, and of no window.)"""
-    found = analyze(case.trace, window=case.window, attribution=case.attribution, domain=case.domain, details=False)
+    found = analyze(case.trace, window=case.window, attribution=case.attribution, details=False)
     columns = ("sum_ns",) if case.window is None else ("sum_ns", "ops")
     kinds, stages = Counter[tuple[Any, ...]](), Counter[tuple[Any, ...]]()
     for row in found.work.iter_rows(named=True):

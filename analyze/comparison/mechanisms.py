@@ -143,8 +143,8 @@ def split(fall: Waterfall, base: Amounts, opt: Amounts) -> Split:
         found[term.stage, term.device, IDLE if idle else HIDDEN, family] += term.difference
     whole: Counter[tuple[int | None, str, str | None]] = Counter()
     stages: dict[str, list[Part]] = {}
-    for (stage, *key), difference in found.items():
-        part = Part(*key, difference)
+    for (stage, device, mechanism, of), difference in found.items():
+        part = Part(device, mechanism, of, difference)
         whole[part.device, part.mechanism, part.of] += difference
         if difference:
             stages.setdefault(stage, []).append(part)

@@ -67,19 +67,18 @@ def reasons(fall: Waterfall, split: Split) -> list[Reason]:
 
 def sentence(fall: Waterfall, split: Split) -> str:
     """The whole in one sentence without a full stop: by how much the sides differ, and the largest reasons for it."""
-    who = f"an iteration of {fall.opt}" if fall.layout.per == "iteration" else fall.opt
-    if not fall.difference:
-        took = f"takes as long as {'that of ' if who != fall.opt else ''}{fall.base}"
-    else:
-        than = "less than" if fall.difference < 0 else "more than"
-        took = f"takes {duration(fall.layout.ns(abs(fall.difference)))} {than} {'that of ' if who != fall.opt else ''}{fall.base}"
+    base, opt = ("base", "opt") if fall.base == fall.opt else (fall.base, fall.opt)
+    if fall.layout.per == "iteration":
+        base, opt = f"one of {base}", f"an iteration of {opt}"
+    than = "less than" if fall.difference < 0 else "more than"
+    much = f"{duration(fall.layout.ns(abs(fall.difference)))} {than}" if fall.difference else "as long as"
     found = reasons(fall, split)
     kept = len(found) if len(found) <= _IN_A_SENTENCE + 1 else _IN_A_SENTENCE
     told = [f"{one.text} ({signed(fall, one.difference)})" for one in found[:kept]]
     if found[kept:]:
         rest = sum(one.difference for one in found[kept:])
         told.append(f"and {len(found) - kept} smaller reasons ({signed(fall, rest)})")
-    return f"{who} {took}{': ' if told else ''}{'; '.join(told)}"
+    return f"{opt} takes {much} {base}{': ' if told else ''}{'; '.join(told)}"
 
 
 def remarks(fall: Waterfall) -> list[str]:
