@@ -34,10 +34,12 @@ def analyze(
     largest_gaps: int = 20,
     peaks: Peaks | None = None,
     details: bool = True,
+    work: bool = True,
     most_stages: int | None = None,
     seeking: Seeking = SEEKING,
 ) -> Analysis:
-    """All numbers of `trace`; without `details` the tables that `tables` calls details stay empty.
+    """All numbers of `trace`; without `details` the tables that `tables` calls details stay empty, without `work` the one that
+    comparisons are made of.
 
     `window` limits the time: instants ``(start_ns, end_ns)``, a range by name or path (``measured`` for our own runs), or
     ``steady`` iterations, which `seeking` says how to find, and whether they are the window where none is given.
@@ -61,7 +63,7 @@ def analyze(
         most=most_stages,
         seeking=seeking,
     )
-    tables = make_tables(a, {"peaks": peaks, "largest_gaps": largest_gaps}, details=details)
+    tables = make_tables(a, {"peaks": peaks, "largest_gaps": largest_gaps, "work": work}, details=details)
     asked = selection or Selection()
     chosen = STEADY if a.is_steady else window
     choices = Choices(attribution, a.found.domain, asked.stages, asked.depth, asked.below, chosen, a.folded, fold)

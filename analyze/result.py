@@ -105,6 +105,9 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "busy_ns": pl.Int64,  # union of its ops
         "payload_bytes": pl.Int64,  # what its ranges say they move, nested stages not included; null where none says
         "first_start_ns": pl.Int64,  # of its ranges, those listed
+        # Of its collectives whose ranks were paired, sums of durations until and after the last rank began; null: none were.
+        "comm_wait_ns": pl.Int64,
+        "comm_transfer_ns": pl.Int64,
     },
     # What was recorded of each stage whose name is folded: its ranges' own names, in order of their first start.
     "stage_names": {
@@ -122,6 +125,16 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "sum_ns": pl.Int64,
         "union_ns": pl.Int64,
         "nbytes": pl.Int64,
+    },
+    # Operations by innermost stage, with the part that lies in the window. Name: of kernels, graphs and collectives; else "".
+    "work": {
+        "device": pl.Int32,
+        "stage": pl.String,
+        "kind": KIND_TYPE,
+        "name": pl.String,
+        "ops": pl.Int64,
+        "sum_ns": pl.Int64,
+        "nbytes": pl.Int64,  # of copies and memsets; null where one of them did not say
     },
     "windows": {
         "device": pl.Int32,
@@ -412,6 +425,7 @@ class Analysis:
     stages: pl.DataFrame
     stage_names: pl.DataFrame
     stage_kinds: pl.DataFrame
+    work: pl.DataFrame
     windows: pl.DataFrame
     ledger: pl.DataFrame
     gaps: pl.DataFrame

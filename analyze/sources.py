@@ -95,7 +95,8 @@ class Asked:
     `steady`: where a variant has no window of its own, its steady iterations are the window (`attribution.steady`); `iterations`
     and `skip` say which those are, and make them the window of any variant.
     `most_stages` folds all but the costliest (`attribution.bounded`), null: none. `fold`: numbered siblings are one stage
-    (`attribution.folding`); `both_names`: an analysis brings the other one along where that matters, for claims.
+    (`attribution.folding`); `work`: with the table that comparisons are made of.
+    `both_names`: an analysis brings the other one along where that matters, for claims.
     """
 
     window: str | None = None
@@ -111,6 +112,7 @@ class Asked:
     steady: bool = False
     iterations: str | None = None
     skip: int | None = None
+    work: bool = True
 
     @property
     def selection(self) -> Selection | None:
@@ -156,6 +158,7 @@ class Source:
                 domain=asked.domain,
                 selection=asked.selection,
                 largest_gaps=asked.gaps,
+                work=asked.work,
                 most_stages=asked.most_stages,
                 seeking=seeking,
                 peaks=peaks_for(self.run, trace, Path.cwd(), calibrations),

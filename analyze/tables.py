@@ -33,6 +33,7 @@ from .accounts.peaks import with_peaks
 from .accounts.stage_names import stage_names
 from .accounts.stages import stage_tables
 from .accounts.trust import facts_of, trust_table
+from .accounts.work import work_table
 from .attribution.attribute import Attributed
 from .attribution.dependencies import awaited
 from .attribution.lanes import lanes_of
@@ -40,7 +41,8 @@ from .result import SCHEMAS, joined
 from .side_by_side import side_by_side
 
 Made = Callable[[str], Any]
-"""What was asked for (`peaks`, `largest_gaps`) or what an earlier step makes, by its name; what is not ready is waited for."""
+"""What was asked for (`peaks`, `largest_gaps`, `work`) or what an earlier step makes, by its name; what is not ready is waited
+for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Table:
     make: Callable[[Attributed, Made], Any]
     detail: bool = False  # left empty where no details are asked for
     shared: bool = False  # no table, but what several of them need
+    only_if: str = ""  # left empty unless this was asked for
 
 
 Detail: Final = partial(Table, detail=True)
@@ -62,6 +65,7 @@ TABLES: Final[Sequence[Table]] = (
     Shared("waits", lambda a, made: awaited(a.trace, a.calls, a.launches, made("lanes"))),
     Shared("interrupted", lambda a, made: interrupted_gaps(a)),
     Table("ledger gaps", lambda a, made: ledger_tables(a, made("waits"), made("interrupted"), made("largest_gaps"))),
+    Table("work", lambda a, made: work_table(a.ops, a.spans, a.stages, a.host_devices), only_if="work"),
     Table("windows", lambda a, made: window_table(a.spans)),
     Table("domains", lambda a, made: domain_table(a.trace.ranges)),
     Table("api_calls", lambda a, made: call_table(a.trace.api, a.trace.ops, a.limits)),
@@ -92,7 +96,9 @@ TABLES: Final[Sequence[Table]] = (
     ),
     Table(
         "stages stage_kinds",
-        lambda a, made: stage_tables(made("by_device"), a.stages, a.shown, a.trace.ranges, a.window.instants),
+        lambda a, made: stage_tables(
+            made("by_device"), a.stages, a.shown, a.trace.ranges, a.window.instants, made("collectives")
+        ),
     ),
     Table("stage_names", lambda a, made: stage_names(a.found, a.stages, a.shown, a.window.instants)),
     Detail(
@@ -129,7 +135,7 @@ def make_tables(a: Attributed, asked: Mapping[str, Any], *, details: bool) -> di
     with side_by_side(len(a.ops)) as start:
         for step in TABLES:
             names = step.name.split()
-            if step.detail and not details:
+            if (step.detail and not details) or (step.only_if and not asked.get(step.only_if)):
                 ready |= {name: partial(pl.DataFrame, schema=SCHEMAS.get(name)) for name in names}
             elif len(names) == 1:
                 ready[step.name] = start(step.make, a, made)

@@ -396,7 +396,7 @@ def test_a_run_with_one_recording_needs_a_second(compare: Compare, tmp_path: Pat
 
 def side_of(name: str, trace: Trace, **choices: Any) -> Side:
     analysis = analyze(trace, **choices)
-    totals = kernel_totals(trace, analysis.windows), amounts(trace, analysis.windows)
+    totals = kernel_totals(trace, analysis.windows), amounts(analysis)
     return Side(name, None, "", analysis, *totals, None, None)
 
 

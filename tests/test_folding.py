@@ -19,8 +19,8 @@ from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.attribution.folding import folded, ranges_called
 from aisp_trace.analyze.attribution.stages import find_stages
 from aisp_trace.analyze.attribution.window import extent
-from aisp_trace.analyze.comparison.matching import split
 from aisp_trace.analyze.naming.numbers import LONGEST, shape, shapes
+from aisp_trace.analyze.naming.paths import split
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.metrics.registry import METRICS

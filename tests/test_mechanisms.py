@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from aisp_trace.analyze.comparison.amounts import Amount, amounts
 from aisp_trace.analyze.comparison.mechanisms import FAMILIES, Split, split
 from aisp_trace.analyze.comparison.reasons import cancels, reasons, remarks
 from aisp_trace.analyze.comparison.sides import account
-from aisp_trace.analyze.comparison.waterfall import Waterfall, layout, waterfall
+from aisp_trace.analyze.comparison.waterfall import Waterfall, by_stage, layout, waterfall
+from aisp_trace.analyze.naming.paths import at_or_above
 from aisp_trace.analyze.result import CAUSES
 from aisp_trace.expectations.comparing.compare import Choices, compare
 from aisp_trace.tests.examples import examples
@@ -37,7 +39,7 @@ Parts = dict[tuple[str, str | None], int]
 def compared(base: Trace, opt: Trace, **choices: Any) -> tuple[Waterfall, Split]:
     sides = [analyze(t, details=False, **choices) for t in (base, opt)]
     fall = waterfall(layout([account(a, n) for a, n in zip(sides, ("base", "opt"), strict=True)]), 0, 1)
-    return fall, split(fall, *(amounts(t, a.windows) for t, a in zip((base, opt), sides, strict=True)))
+    return fall, split(fall, *map(amounts, sides))
 
 
 def parts_of(found: Split) -> Parts:
@@ -140,7 +142,7 @@ def test_idle_time_around_launches_recorders_and_the_end() -> None:
     sides = [waiting(12)] * 2
     analyses = [analyze(t, window=(50, end), details=False) for t, end in zip(sides, (200, 180), strict=True)]
     fall = waterfall(layout([account(a, "x") for a in analyses]), 0, 1)
-    found = split(fall, *(amounts(t, a.windows) for t, a in zip(sides, analyses, strict=True)))
+    found = split(fall, *map(amounts, analyses))
     assert parts_of(found) == {("idle", "tail"): -20}
 
 
@@ -157,8 +159,8 @@ def test_a_copy_that_says_no_bytes_is_counted() -> None:
 
 def test_a_cut_copy_moves_the_bytes_of_its_time_inside() -> None:
     trace = queue(("h2d", 0, 40, COPY))
-    found = amounts(trace, analyze(trace, window=(110, 120), details=False).windows)
-    assert found == {(0, "h2d", ""): Amount(1, 10, 250)}
+    found = amounts(analyze(trace, window=(110, 120), details=False))
+    assert found == {(0, "(none)", "h2d", ""): Amount(1, 10, 250)}
 
 
 def test_a_few_bytes_against_many_stay_within_the_times_of_both() -> None:
@@ -335,13 +337,117 @@ def test_whatever_is_wrong_with_a_trace_the_sum_is_exact(first: Case, second: Ca
         (c.trace, analyze(c.trace, window=c.window, attribution=c.attribution, details=False)) for c in (first, second)
     ]
     plan = layout([account(a, str(i)) for i, (_, a) in enumerate(chosen)])
-    did = [amounts(t, a.windows) for t, a in chosen]
+    did = [amounts(a) for _, a in chosen]
     there, back = (split(waterfall(plan, i, j), did[i], did[j]) for i, j in ((0, 1), (1, 0)))
     assert sum(p.difference for p in there.parts) == there.difference
     assert {(p.device, p.mechanism, p.of): -p.difference for p in back.parts} == {
         (p.device, p.mechanism, p.of): p.difference for p in there.parts
     }
     assert split(waterfall(plan, 0, 0), did[0], did[0]).parts == ()
+    assert_stages_sum_to_the_whole(waterfall(plan, 0, 1), there)
+    assert stages_of(back) == {key: -difference for key, difference in stages_of(there).items()}
+
+
+# --- the same by stage
+
+ByStage = dict[tuple[str, int | None, str, str | None], int]
+
+
+def stages_of(found: Split) -> ByStage:
+    return {(s.stage, p.device, p.mechanism, p.of): p.difference for s in found.by_stage for p in s.parts}
+
+
+def assert_stages_sum_to_the_whole(fall: Waterfall, found: Split) -> None:
+    """In integers: each column of all stages is that of the whole, each row what the waterfall says of the stage."""
+    columns: Counter[tuple[int | None, str, str | None]] = Counter()
+    for (_, device_, mechanism, of), difference in stages_of(found).items():
+        columns[device_, mechanism, of] += difference
+    assert {key: ns for key, ns in columns.items() if ns} == {
+        (p.device, p.mechanism, p.of): p.difference for p in found.parts
+    }
+    rows = {s.stage: sum(p.difference for p in s.parts) for s in found.by_stage}
+    assert rows == {s.stage: s.difference for s in found.by_stage}
+    told = {t.stage: t.difference for t in by_stage(fall.terms)}
+    assert all(rows.get(stage, 0) == difference for stage, difference in told.items())
+    assert all(told.get(stage, 0) == difference for stage, difference in rows.items())
+
+
+def staged(ops: Sequence[Op], bounds: Sequence[int]) -> Trace:
+    """`ops`, of which those launched between two `bounds` are of one stage: a, b, a, b ..."""
+    rows = [
+        op(kind, start, end, start, name=name, nbytes=nbytes, stream=stream)
+        for kind, start, end, name, nbytes, stream in ops
+    ]
+    calls = [call("cudaLaunchKernel", start - 3, start - 1, start) for _, start, *_ in ops]
+    ranges = [span("ab"[i % 2], low, high) for i, (low, high) in enumerate(pairwise(sorted({0, *bounds, 500})))]
+    return build(ops=rows, api=calls, ranges=ranges)
+
+
+def test_work_that_moved_from_a_stage_to_another_is_no_less_work() -> None:
+    """
+    base   a |gemm 20|gemm 20|   b |gemm 20|
+    opt    a |gemm 20|           b |gemm 20|gemm 30|      at 20 ns each, and 10 slower in b
+    """
+    base = staged([("compute", s, s + 20, "gemm", None, 7) for s in (100, 120, 300)], [200])
+    times = (100, 120), (300, 320), (320, 350)
+    opt = staged([("compute", s, e, "gemm", None, 7) for s, e in times], [200])
+    fall, found = compared(base, opt)
+    assert {key[:1] + key[2:]: ns for key, ns in stages_of(found).items() if key[2] != "idle"} == {
+        ("a", "less_work", "compute"): -22,  # 65/3 ns each: the mean of both sides' 60 and 70 ns for three
+        ("a", "faster", "compute"): 2,
+        ("b", "less_work", "compute"): 22,
+        ("b", "faster", "compute"): 8,
+    }
+    assert parts_of(found)["faster", "compute"] == 10
+    assert_stages_sum_to_the_whole(fall, found)
+
+
+@settings(max_examples=10)
+@given(
+    operations(),
+    operations(),
+    st.lists(st.integers(1, 499), max_size=5),
+    st.lists(st.integers(1, 499), max_size=5),
+    st.randoms(use_true_random=False),
+)
+def test_stages_sum_to_the_whole_in_every_column(
+    base: list[Op], opt: list[Op], cuts: list[int], others: list[int], rng: random.Random
+) -> None:
+    """And swapping the sides negates every cell; neither the order of rows nor where else work lies in the tables matters."""
+    fall, found = compared(staged(base, cuts), staged(opt, others))
+    assert_stages_sum_to_the_whole(fall, found)
+    _, back = compared(staged(opt, others), staged(base, cuts))
+    assert stages_of(back) == {key: -ns for key, ns in stages_of(found).items()}
+    _, again = compared(staged(rng.sample(base, len(base)), cuts), staged(rng.sample(opt, len(opt)), others))
+    assert stages_of(again) == stages_of(found)
+    sides = [analyze(staged(*side), details=False) for side in ((base, cuts), (opt, others))]
+    shuffled = [
+        replace(a, **{t: getattr(a, t).sample(fraction=1, shuffle=True, seed=1) for t in ("work", "ledger")})
+        for a in sides
+    ]
+    falls = waterfall(layout([account(a, n) for a, n in zip(shuffled, ("base", "opt"), strict=True)]), 0, 1)
+    assert split(falls, *map(amounts, shuffled)) == found
+
+
+@settings(max_examples=20)
+@given(cases())
+def test_table_work_is_what_the_other_tables_say_of_operations(case: Case) -> None:
+    """Its sums are those of `kinds`, and what nests in a path, or is of it, those of `stage_kinds`. (Numbers too, but for whole
+    recordings: there an operation without length at the very end is one of `kinds`, and of no window.)"""
+    found = analyze(case.trace, window=case.window, attribution=case.attribution, details=False)
+    columns = ("sum_ns",) if case.window is None else ("sum_ns", "ops")
+    kinds, stages = Counter[tuple[Any, ...]](), Counter[tuple[Any, ...]]()
+    for row in found.work.iter_rows(named=True):
+        for column in columns:
+            kinds[row["device"], row["kind"], column] += row[column]
+            for path in at_or_above(row["stage"]):
+                stages[row["device"], path, row["kind"], column] += row[column]
+    for column in columns:
+        for *key, value in found.kinds.select("device", "kind", column).iter_rows():
+            assert kinds.pop((*key, column), 0) == value
+        for *key, value in found.stage_kinds.select("device", "path", "kind", column).iter_rows():
+            assert stages[*key, column] == value
+    assert not +kinds
 
 
 # --- a real run, counted again from its rows
@@ -395,6 +501,8 @@ def test_the_sample_run_is_split_as_its_rows_say() -> None:
         family: ns for family, causes in FAMILIES.items() if (ns := sum(change.get(c, 0) for c in causes))
     }
     assert {mechanism for mechanism, _ in parts} == {"faster", "hidden", "idle"}
+    assert_stages_sum_to_the_whole(found.waterfall, found.why)
+    assert [s.stage for s in found.why.by_stage] == ["h2d", "d2h", "compute", "(own)"]
     lines = [(reason.difference, reason.text) for reason in reasons(found.waterfall, found.why)]
     assert lines[0] == (-777_724_883, "copies run 4.7x faster")
     assert lines[1] == (-202_003_798, "overlap hides more: 0 ns -> 202 ms")

@@ -15,8 +15,8 @@ from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.naming.distinct import fitted, told_apart
 from aisp_trace.analyze.naming.kernels import short_name, short_names
 from aisp_trace.cli.main import main
+from aisp_trace.report.stage_rows import in_tree_order
 from aisp_trace.report.terminal.console import Column, table
-from aisp_trace.report.terminal.stages import in_tree_order
 from aisp_trace.tests.oracle.build import build, span
 from aisp_trace.traces.open import open_trace
 

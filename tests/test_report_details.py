@@ -48,7 +48,7 @@ def test_gaps_are_listed_with_their_cause_and_the_calls_that_fill_them() -> None
         ranges=[span("work", 800, 6000)],
     )
     made = gaps.gaps_section([Side("only", analyze(trace))])
-    assert "only GPU 0 3.000 µs 60.0 % 1.000 µs other_api work" in said(made)
+    assert "only GPU 0 3.000 µs 60.0 % +0.001ms other_api work" in said(made)
     assert "1.900 µs, cudaLaunchKernel 100 ns" in said(made)
     assert made is not None and "<script>" not in made and "&lt;/td&gt;" in made
 

@@ -136,7 +136,7 @@ def test_figures_are_valid_plotly(tmp_path: Path) -> None:
     assert list(data) == ["figure-rounds", "timeline-0", "timeline-1"]
     for figure in data.values():
         go.Figure(figure)  # raises for a property plotly does not know
-    assert data["timeline-0"]["layout"]["xaxis"]["range"] == data["timeline-1"]["layout"]["xaxis"]["range"] == [0, 20]
+    assert data["timeline-0"]["layout"]["xaxis"]["range"] == data["timeline-1"]["layout"]["xaxis"]["range"] == [-1, 19]
 
 
 def test_every_section_of_a_run_is_there(tmp_path: Path) -> None:

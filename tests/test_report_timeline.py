@@ -36,7 +36,7 @@ def test_lanes_are_stages_then_streams_then_idle() -> None:
     assert made.shown == "all 2 iterations" and made.span_ns == 12 * MS and made.ops == 6
 
 
-def test_marks_count_from_the_start_of_the_view() -> None:
+def test_marks_lie_where_they_are_in_the_view() -> None:
     made = _built(pair.optimized())
     assert _drawn(made, "main 11") == [("stage stage", 0, 6000), ("stage stage", 6000, 6000)]
     assert _drawn(made, "GPU 0 · stream 13") == [("h2d", 1000, 3000), ("h2d", 7000, 3000)]

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.comparison.changes import kernel_changes, kernel_totals, large_gaps, launch_count, rest
-from aisp_trace.analyze.comparison.matching import OWN, labels, split, stage_key
+from aisp_trace.analyze.comparison.matching import OWN, labels, stage_key
 from aisp_trace.analyze.comparison.sides import Account, account, whole_iterations
 from aisp_trace.analyze.comparison.waterfall import Waterfall, by_stage, layout, over_devices, spread_of, waterfall
+from aisp_trace.analyze.naming.paths import split
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.tests.builders import pair
 from aisp_trace.tests.examples import examples

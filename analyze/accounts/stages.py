@@ -19,6 +19,7 @@ from ..attribution.stages import Stages
 from ..attribution.steps import NOTHING
 from ..attribution.window_ops import kind_codes
 from ..intervals import Ints, measure
+from ..naming.paths import at_or_above
 from ..result import SCHEMAS, joined
 
 _PROJECTED: Final = {"device": pl.Int32, **dict.fromkeys(("path_id", "projected_ns", "ops", "self_ops"), pl.Int64)}
@@ -30,11 +31,12 @@ def stage_tables(
     shown: Ints,
     ranges: pl.DataFrame,
     limits: tuple[int, int] | None,
+    collectives: pl.DataFrame,
 ) -> dict[str, pl.DataFrame]:
     """Tables ``stages`` (those `shown`, by path and device; paths without ops have a null device) and ``stage_kinds``.
 
     `found` is what `stage_kinds` and `projected` say of each device, `ranges` the trace's table, whose bytes are a stage's
-    payload; ``host_ns`` counts only what lies within the `limits`, if given.
+    payload; ``host_ns`` counts only what lies within the `limits`, if given. `collectives` is the table of that name.
     """
     kinds = joined(found, "stage_kinds")["stage_kinds"].sort("path", "device", maintain_order=True)
     instances = pl.concat([pl.DataFrame(schema=_PROJECTED), *(one["projected"] for one in found)])
@@ -62,11 +64,29 @@ def stage_tables(
     table = (
         host.join(instances, on="path_id", how="left")
         .join(busy, on=["device", "path"], how="left")
+        .join(comm_waits(collectives), on=["device", "path"], how="left")
         .with_columns(pl.col("projected_ns", "ops", "self_ops", "busy_ns").fill_null(0))
         .sort("path", "device", nulls_last=False)
         .select(*SCHEMAS["stages"])
     )
     return {"stages": table, "stage_kinds": kinds.filter(pl.col("kind").is_not_null())}
+
+
+def comm_waits(collectives: pl.DataFrame) -> pl.DataFrame:
+    """Columns device, path, comm_wait_ns and comm_transfer_ns of each path with paired collectives, nested stages included.
+
+    Rows of table ``collectives`` go to the stage that owns their ops and to those it nests in. A row of which nothing was paired
+    goes nowhere: how long it waited is unknown, not zero.
+    """
+    found: dict[tuple[int, str], list[int]] = {}
+    known = collectives.filter(pl.col("paired") > 0).select("device", "stage", "comm_wait_ns", "comm_ns")
+    for device, stage, wait, transfer in known.iter_rows():
+        for path in at_or_above(stage):
+            sums = found.setdefault((device, path), [0, 0])
+            sums[0] += wait
+            sums[1] += transfer
+    schema = {name: SCHEMAS["stages"][name] for name in ("device", "path", "comm_wait_ns", "comm_transfer_ns")}
+    return pl.DataFrame([(*key, *sums) for key, sums in found.items()], schema, orient="row")
 
 
 def projected(device: int, ops: pl.DataFrame, stages: Stages, shown: Ints) -> pl.DataFrame:

@@ -11,12 +11,12 @@ stage what it was.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ..attribution.stages import ITERATION, WINDOW
 from ..naming.numbers import shape
+from ..naming.paths import split
 from ..result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE
 
 OWN: Final = "(own)"
@@ -24,8 +24,6 @@ OWN: Final = "(own)"
 
 UNPLACED: Final = frozenset({OWN, NONE, AMBIGUOUS, ORPHAN, OUTSIDE})
 """Keys that are no stages: both sides have them, whether or not anything is in them."""
-
-_SLASH: Final = re.compile(r"(?<!\\)((?:\\\\)*)/")
 
 
 def stage_key(path: str, root: str = "", *, exact: bool = False) -> str:
@@ -40,11 +38,6 @@ def stage_key(path: str, root: str = "", *, exact: bool = False) -> str:
     if not names:
         return OWN
     return "/".join(names if exact else map(shape, names))
-
-
-def split(path: str) -> list[str]:
-    """The names in a path; a slash that belongs to a name is escaped by a backslash and does not part it."""
-    return _SLASH.sub("\\1\x00", path).split("\x00")
 
 
 def labels(keys_by_path: Iterable[Mapping[str, str]]) -> dict[str, str]:

@@ -19,19 +19,25 @@ compared by its rate. Of an operation with work w0 and w1 and durations s0 and s
 Both are bounded by s0 and s1, they sum to s1 - s0, and swapping the sides negates them. (With one formula for both columns,
 a copy of 5 GB against one of 500 bytes would be minutes less work and minutes slower.) Less work is rounded to whole units,
 half to even, and `faster` takes the rest.
+
+By stage, each operation's work is charged at the rate of its whole window, r = s0 / w0 or s1 / w1 as above (where w0 = w1: of
+both sides together). So what one stage did less another may have done more, and the columns of all stages sum to those above:
+
+    less work of a stage   (w1 - w0 of the stage) * r        faster of a stage   its s1 - s0, without that
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
 from ...traces.model import KINDS
+from ..accounts.work import MOVING
 from ..result import CAUSES, IDLE
-from .amounts import MOVING, Amount, Amounts
+from .amounts import Amount, Amounts
 from .waterfall import Waterfall
 
 LESS_WORK: Final = "less_work"
@@ -92,12 +98,27 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class StageSplit:
+    """One stage's share of the difference, stages matched as in the waterfall: `parts` sum to `difference`; of zeros none is
+    listed."""
+
+    stage: str
+    difference: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
-    """The difference of two windows by mechanism: `parts` sum to `difference`; of zeros none is listed."""
+    """The difference of two windows by mechanism: `parts` sum to `difference`; of zeros none is listed.
+
+    `by_stage` is the same once more for each stage of which anything differs, the largest difference first: the parts of all
+    stages sum to `parts`, one by one.
+    """
 
     parts: tuple[Part, ...]
     rates: tuple[Rate, ...]
     difference: int
+    by_stage: tuple[StageSplit, ...]
 
 
 def split(fall: Waterfall, base: Amounts, opt: Amounts) -> Split:
@@ -105,75 +126,130 @@ def split(fall: Waterfall, base: Amounts, opt: Amounts) -> Split:
 
     Raises `AssertionError` if the parts do not sum to it: then the amounts are not those of the waterfall's windows.
     """
-    weights = fall.weights
+    weights, labels = fall.weights, fall.layout.labels
     before, after = (_by_kind(side, fall.layout.by_device) for side in (base, opt))
-    found: Counter[tuple[int | None, str, str | None]] = Counter()
+    found: Counter[tuple[str, int | None, str, str | None]] = Counter()
     rates = []
     for device, kind in sorted(before.keys() | after.keys(), key=lambda k: (k[0] or 0, KINDS.index(k[1]))):
         terms, rate = _of_kind(device, kind, before.get((device, kind), {}), after.get((device, kind), {}), weights)
-        for mechanism, difference in terms.items():
-            found[device, mechanism, kind] += difference
+        for (stage, mechanism), difference in terms.items():
+            label = labels.get(stage, stage)
+            found[label, device, mechanism, kind] += difference
+            found[label, device, HIDDEN, None] -= difference  # all durations; what of them was not busy time was hidden
         rates.append(rate)
-    for rate in rates:  # all durations; what of them was not busy time was hidden
-        found[rate.device, HIDDEN, None] -= rate.opt_ns * weights[1] - rate.base_ns * weights[0]
     for term in fall.terms:
         idle = term.category == IDLE
-        found[term.device, IDLE if idle else HIDDEN, _FAMILY[term.cause or ""] if idle else None] += term.difference
-    parts = [Part(*key, difference) for key, difference in found.items() if difference]
-    parts.sort(key=lambda p: (-abs(p.difference), p.device or 0, MECHANISMS.index(p.mechanism), p.of or ""))
+        family = _FAMILY[term.cause or ""] if idle else None
+        found[term.stage, term.device, IDLE if idle else HIDDEN, family] += term.difference
+    whole: Counter[tuple[int | None, str, str | None]] = Counter()
+    stages: dict[str, list[Part]] = {}
+    for (stage, device, mechanism, of), difference in found.items():
+        part = Part(device, mechanism, of, difference)
+        whole[part.device, part.mechanism, part.of] += difference
+        if difference:
+            stages.setdefault(stage, []).append(part)
+    parts = _sorted(Part(*key, difference) for key, difference in whole.items() if difference)
     if sum(p.difference for p in parts) != fall.difference:
         raise AssertionError(
             f"the mechanisms from {fall.base} to {fall.opt} do not sum to the difference of the windows"
         )
-    return Split(tuple(parts), tuple(rates), fall.difference)
+    by_stage = [StageSplit(stage, sum(p.difference for p in some), _sorted(some)) for stage, some in stages.items()]
+    by_stage.sort(key=lambda s: (-abs(s.difference), s.stage))
+    return Split(parts, tuple(rates), fall.difference, tuple(by_stage))
 
 
-_Named = dict[str, Amount]
+def _sorted(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """The largest first."""
+    order = sorted(parts, key=lambda p: (-abs(p.difference), p.device or 0, MECHANISMS.index(p.mechanism), p.of or ""))
+    return tuple(order)
+
+
+_Stages = dict[str, Amount]
+"""One operation's amounts by stage key."""
+
+_Named = dict[str, _Stages]
+"""Operations by name."""
 
 
 def _by_kind(side: Amounts, by_device: bool) -> dict[tuple[int | None, str], _Named]:
     """The named operations of each (device, kind); of all devices together unless `by_device`."""
     out: dict[tuple[int | None, str], _Named] = {}
-    for (device, kind, name), amount in side.items():
-        named = out.setdefault((device if by_device else None, kind), {})
-        named[name] = named[name] + amount if name in named else amount
+    for (device, stage, kind, name), amount in side.items():
+        stages = out.setdefault((device if by_device else None, kind), {}).setdefault(name, {})
+        stages[stage] = stages[stage] + amount if stage in stages else amount
     return out
+
+
+_NOTHING: Final = Amount(0, 0, 0)
+
+
+def _total(amounts: Iterable[Amount]) -> Amount:
+    return sum(amounts, _NOTHING)
 
 
 def _of_kind(
     device: int | None, kind: str, before: _Named, after: _Named, weights: tuple[int, int]
-) -> tuple[dict[str, int], Rate]:
-    """How the durations of one kind differ, by mechanism, and its rate."""
+) -> tuple[Mapping[tuple[str, str], int], Rate]:
+    """How the durations of one kind differ, by (stage, mechanism), and its rate."""
     weight, against = weights
-    less, common = 0, [0, 0]
+    terms: Counter[tuple[str, str]] = Counter()
+    common = [0, 0]
     for name in before.keys() & after.keys():
-        b, o = before[name], after[name]
-        w0, w1 = _work(b, o)
-        only, shared = _alone(w0 * weight, b.ns * weight, w1 * against, o.ns * against)
-        less += only
+        b, o = _total(before[name].values()), _total(after[name].values())
+        in_bytes = bool(b.nbytes and o.nbytes)
+        work = {
+            stage: tuple(_work(side.get(stage, _NOTHING), in_bytes) for side in (before[name], after[name]))
+            for stage in before[name].keys() | after[name].keys()
+        }
+        w0, w1 = _work(b, in_bytes) * weight, _work(o, in_bytes) * against
+        s0, s1 = b.ns * weight, o.ns * against
+        only, shared = _alone(w0, s0, w1, s1)
+        less = _less_work({stage: n * against - m * weight for stage, (m, n) in work.items()}, _rate(w0, s0, w1, s1))
+        assert sum(less.values()) == only
+        for stage, difference in less.items():
+            took = (side.get(stage, _NOTHING).ns for side in (before[name], after[name]))
+            m, n = took
+            terms[stage, LESS_WORK] += difference
+            terms[stage, FASTER] += n * against - m * weight - difference
         common = [common[0] + shared[0], common[1] + shared[1]]
-    gone = sum(before[name].ns for name in before.keys() - after.keys()) * weight
-    come = sum(after[name].ns for name in after.keys() - before.keys()) * against
+    gone, come = before.keys() - after.keys(), after.keys() - before.keys()
     # Work that one side alone did is work more or less. Where both did work of their own, one took the place of the other,
     # and there is no rate to compare.
-    both = bool(before.keys() - after.keys()) and bool(after.keys() - before.keys())
-    terms = {
-        LESS_WORK: less if both else less + come - gone,
-        FASTER: common[1] - common[0],
-        REPLACED: come - gone if both else 0,
-    }
-    all_before, all_after = (sum(side.values(), Amount(0, 0, 0)) for side in (before, after))
+    mechanism = REPLACED if gone and come else LESS_WORK
+    for sign, side, names in ((-weight, before, gone), (against, after, come)):
+        for stage, amount in ((stage, amount) for name in names for stage, amount in side[name].items()):
+            terms[stage, mechanism] += sign * amount.ns
+    all_before, all_after = (_total(a for stages in side.values() for a in stages.values()) for side in (before, after))
     said = kind in MOVING and all(a.nbytes or not a.ops for a in (all_before, all_after))
-    w0, w1 = (a.nbytes or 0 if said else a.ops for a in (all_before, all_after))
+    amount_0, amount_1 = (_work(a, said) for a in (all_before, all_after))
     unit = "bytes" if said else "operations"
-    return terms, Rate(device, kind, unit, w0, w1, all_before.ns, all_after.ns, *common)
+    return terms, Rate(device, kind, unit, amount_0, amount_1, all_before.ns, all_after.ns, *common)
 
 
-def _work(base: Amount, opt: Amount) -> tuple[int, int]:
-    """The work of an operation on both sides in one unit, neither of them zero: bytes, else operations."""
-    if base.nbytes and opt.nbytes:
-        return base.nbytes, opt.nbytes
-    return base.ops, opt.ops
+def _work(amount: Amount, in_bytes: bool) -> int:
+    return amount.nbytes or 0 if in_bytes else amount.ops
+
+
+def _rate(w0: int, s0: int, w1: int, s1: int) -> Fraction:
+    """What a unit of an operation's work took on the side that did more of it; on both, where that is equal."""
+    if w0 == w1:
+        return Fraction(s0 + s1, w0 + w1)
+    return Fraction(s0, w0) if w1 < w0 else Fraction(s1, w1)
+
+
+def _less_work(more: Mapping[str, int], rate: Fraction) -> dict[str, int]:
+    """The time of the work that each stage did more, in whole units that sum to the rounded sum.
+
+    The sum is rounded as it grows from stage to stage, in order of their names, and a stage gets what it grew by. So none is off
+    by more than a unit, and the other way round all are negated.
+    """
+    out = {}
+    exact, reached = Fraction(0), 0
+    for stage in sorted(more):
+        exact += more[stage] * rate
+        out[stage] = round(exact) - reached
+        reached += out[stage]
+    return out
 
 
 def _alone(w0: int, s0: int, w1: int, s1: int) -> tuple[int, tuple[int, int]]:

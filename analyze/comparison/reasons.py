@@ -25,6 +25,9 @@ _MINOR: Final = 0.01
 
 _MOST_FAMILIES: Final = 4
 
+_IN_A_SENTENCE: Final = 3
+"""Reasons that a sentence names; the others are summed in its last words."""
+
 _WORK: Final = {"compute": "kernels", "comm": "collectives", "memset": "memsets", "copy": "copies"}
 _FAMILY: Final = {
     "host": "host code",
@@ -60,6 +63,22 @@ def reasons(fall: Waterfall, split: Split) -> list[Reason]:
     small = [r for r in found if abs(r.difference) < least]
     rest = Reason(sum(r.difference for r in small), f"{len(small)} smaller reasons")
     return [*large, *(small if len(small) < 2 else [rest])]
+
+
+def sentence(fall: Waterfall, split: Split) -> str:
+    """The whole in one sentence without a full stop: by how much the sides differ, and the largest reasons for it."""
+    base, opt = ("base", "opt") if fall.base == fall.opt else (fall.base, fall.opt)
+    if fall.layout.per == "iteration":
+        base, opt = f"one of {base}", f"an iteration of {opt}"
+    than = "less than" if fall.difference < 0 else "more than"
+    much = f"{duration(fall.layout.ns(abs(fall.difference)))} {than}" if fall.difference else "as long as"
+    found = reasons(fall, split)
+    kept = len(found) if len(found) <= _IN_A_SENTENCE + 1 else _IN_A_SENTENCE
+    told = [f"{one.text} ({signed(fall, one.difference)})" for one in found[:kept]]
+    if found[kept:]:
+        rest = sum(one.difference for one in found[kept:])
+        told.append(f"and {len(found) - kept} smaller reasons ({signed(fall, rest)})")
+    return f"{opt} takes {much} {base}{': ' if told else ''}{'; '.join(told)}"
 
 
 def remarks(fall: Waterfall) -> list[str]:

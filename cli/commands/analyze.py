@@ -63,7 +63,7 @@ def run(
 
     most = None if every else MOST_STAGES
     asked = Asked(window, attribution, domain, gaps, stages, depth, below, most, not no_fold)
-    asked = replace(asked, steady=True, iterations=iterations, skip=skip)
+    asked = replace(asked, steady=True, iterations=iterations, skip=skip, work=False)
     given: list[Path] | list[None] = sources or [None]
     quick = Quick(cache, progress)
     analyses = [analysis for source in given for analysis in find_recorded(source).analyses(asked, quick)]

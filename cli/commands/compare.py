@@ -16,7 +16,7 @@ app = new_app()
 @app.command(
     epilog=examples(
         "compare  # the variants of the newest run",
-        "compare RUN:baseline RUN:optimized",
+        "compare RUN:baseline RUN:optimized --by-stage",
         "compare before.sqlite after.sqlite --window step",
         "compare train.sqlite --window step#3 --against step#4",
     )
@@ -40,6 +40,9 @@ def run(
     top: Annotated[
         int, typer.Option("--top", min=1, metavar="N", help="rows of terms and of kernels; others are summed")
     ] = 12,
+    by_stage: Annotated[
+        bool, typer.Option("--by-stage", help="say why stage by stage, too: a column a reason, which sums to the whole")
+    ] = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="keep digits in stage names: layer1 and layer2 are two stages")
     ] = False,
@@ -70,5 +73,5 @@ def run(
     if as_json:
         print_json(document(found))
     else:
-        print_compared(found, top)
+        print_compared(found, top, by_stage=by_stage)
     return found.exit_code

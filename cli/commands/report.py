@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,12 +12,25 @@ from ...report.terminal.console import aside, say
 from ..app import examples, new_app
 from ..options import Expectations, Force, NoFold, OneSource
 
+if TYPE_CHECKING:  # imported when a page is written
+    from ...traces.output import Output
+
 app = new_app()
 
 
-@app.command(epilog=examples("report  # the newest run", "report train.sqlite -o train.html --open"))
+@app.command(
+    epilog=examples(
+        "report  # the newest run", "report train.sqlite -o train.html --open", "report before.sqlite after.sqlite"
+    )
+)
 def run(
     source: OneSource = None,
+    opt: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="OPT", help="compare it with this run's variant or trace (RUN:VARIANT)", show_default=False
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="where to write the page; - is standard output")
     ] = Path("report.html"),
@@ -26,11 +39,15 @@ def run(
     force: Force = False,
     open_it: Annotated[bool, typer.Option("--open", help="show it in the browser when it is written")] = False,
 ) -> None:
-    """Write one offline HTML page about a run.
+    """Write one offline HTML page about a run, or about two recordings held against each other.
 
     The verdicts, both timelines, where every nanosecond went, which copies were hidden, bandwidth, allocator and provenance, in
-    one file that needs no network and can be sent to anyone. A bare trace gives a page without verdict.
+    one file that needs no network and can be sent to anyone. A bare trace gives a page without verdict. Two traces, or two
+    variants as RUN:VARIANT, give the page of their comparison: why the second is faster, stage by stage.
     """
+    if source is not None and opt is not None:
+        _report_comparison(str(source), str(opt), output, no_fold=no_fold, force=force, open_it=open_it)
+        return
     from ...analyze.sources import Asked, find_source
     from ...expectations.claims.load import expectation_files
     from ...expectations.judging.judged import judge_run
@@ -50,6 +67,37 @@ def run(
     traces = {o.side: o.trace for o in opened}
     verdicts = None if found.run is None else judge_run(found.run, analyses, expectations).verdicts
     page = render(found.run, [o.analysis for o in opened], traces, verdicts, version=version())
+    _write(target, output, page, open_it)
+
+
+def _report_comparison(base: str, opt: str, output: Path, *, no_fold: bool, force: bool, open_it: bool) -> None:
+    """Write the page of two recordings."""
+    from ...analyze.operands import operand, single
+    from ...analyze.sources import Asked
+    from ...expectations.comparing.compare import Choices, compare
+    from ...report.page.page import MOST_GAPS, PAGE, render_comparison
+    from ...traces.inputs import inputs_of_run, inputs_of_trace
+    from ...traces.output import Inputs, Output
+    from ...traces.version import version
+
+    sides = [single(operand(word)) for word in (base, opt)]
+    read = [
+        inputs_of_trace(side.source.path) if side.source.run is None else inputs_of_run(side.source.run)
+        for side in sides
+    ]
+    inputs = Inputs([file for one in read for file in one.files], [run for one in read for run in one.runs])
+    target = Output(output, PAGE, inputs, force)
+    target.check()
+    found = compare([base, opt], Choices(Asked(gaps=MOST_GAPS, fold=not no_fold, steady=True), exact=no_fold))
+    (pair,) = found.comparisons
+    traces = []
+    for side in sides:
+        source = side.source if side.variant is None else side.source.only(side.variant)
+        traces += [trace for _, trace in source.traces()]
+    _write(target, output, render_comparison(pair, traces, version=version()), open_it)
+
+
+def _write(target: Output, output: Path, page: str, open_it: bool) -> None:
     target.write_text(page)
     with aside(target):
         say(f"report: {output} ({len(page.encode()) / 1e6:.1f} MB)")

@@ -179,7 +179,8 @@ def _sides(given: Operand, names: Sequence[str | None], window: str | None, choi
                     f"no device did anything in {_where(opened.side, window)}, so there is no time to compare"
                 )
             root = root_path(opened.trace, window, choices)
-            counted = kernel_totals(opened.trace, analysis.windows), amounts(opened.trace, analysis.windows)
+            did = amounts(analysis, root=root, exact=choices.exact)
+            counted = kernel_totals(opened.trace, analysis.windows), did
             read.append((opened.side, analysis, root, *counted))
         if name is not None and not any(side == name for side, *_ in read):
             raise InputError(f"{given.text}: variant {name} was not recorded; capture it with --profile minimal")

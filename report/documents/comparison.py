@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from ...analyze.comparison.changes import large_gaps, launch_count
-from ...analyze.comparison.reasons import reasons, remarks
+from ...analyze.comparison.reasons import reasons, remarks, sentence
 from ...analyze.comparison.waterfall import Spread, Term, Waterfall, by_stage
 from ...expectations.comparing.compare import Compared, Comparison
 from ...expectations.comparing.sides import Side
@@ -84,10 +84,12 @@ def _comparison(c: Comparison, base: int, opt: int) -> Json:
 
 def _why(c: Comparison) -> Json:
     return {
+        "sentence": sentence(c.waterfall, c.why),
         "parts": [asdict(part) for part in c.why.parts],
         "rates": [asdict(rate) for rate in c.why.rates],
         "reasons": [asdict(reason) for reason in reasons(c.waterfall, c.why)],
         "remarks": remarks(c.waterfall),
+        "by_stage": [asdict(stage) for stage in c.why.by_stage],
     }
 
 

@@ -47,20 +47,22 @@ _LAYOUT: Final = {
 
 
 def timeline_figure(timeline: Timeline, common_ns: int) -> Figure:
-    """The timeline on the scale ``[0, common_ns)``, in ms; one trace a kind, lanes from top to bottom."""
+    """The timeline on a scale of `common_ns`, in ms from the first operation; one trace a kind, lanes from top to bottom."""
     lanes = timeline.lanes
     unit = 1e6
+    start = timeline.start_ns or 0
+    since = "the start of the view" if timeline.start_ns is None else "the first operation"
     data = []
     for kind in sorted({mark.kind for mark in timeline.marks}, key=_drawing_order):
         marks = [mark for mark in timeline.marks if mark.kind == kind]
-        data.append(_bars(kind, marks, unit))
+        data.append(_bars(kind, marks, start, unit))
     layout = {
         **_LAYOUT,
         "barmode": "overlay",
         "bargap": 0,
         "height": LANE_HEIGHT * len(lanes) + 74,
         "margin": {"l": 136, "r": 12, "t": 28, "b": 44},
-        "xaxis": {**_AXIS, "range": [0, common_ns / unit], "title": {"text": "ms from the start of the view"}},
+        "xaxis": {**_AXIS, "range": [start / unit, (start + common_ns) / unit], "title": {"text": f"ms from {since}"}},
         "yaxis": {
             "range": [len(lanes) - 0.4, -0.6],
             "fixedrange": True,
@@ -80,13 +82,13 @@ def _drawing_order(kind: str) -> tuple[int, str]:
     return (0 if kind.startswith("stage") else 1, kind)
 
 
-def _bars(kind: str, marks: Sequence[Mark], unit: float) -> Figure:
+def _bars(kind: str, marks: Sequence[Mark], start: int, unit: float) -> Figure:
     stage = kind.startswith("stage")
     trace: Figure = {
         "type": "bar",
         "orientation": "h",
         "name": str(escape(kind)),
-        "base": [round(mark.start_ns / unit, 6) for mark in marks],
+        "base": [round((start + mark.start_ns) / unit, 6) for mark in marks],
         "x": [round(mark.duration_ns / unit, 6) for mark in marks],
         "y": [mark.lane for mark in marks],
         "width": 0.84 if stage else 0.72,

@@ -56,7 +56,7 @@ def _rows(side: Side) -> list[tuple[list[str], str]]:
     for gap in side.analysis.gaps.sort("ns", descending=True, maintain_order=True).head(MOST).iter_rows(named=True):
         start, length = windows.get(gap["device"], (gap["start_ns"], 0))
         row = [side.name, device_name(side, gap["device"]), text.duration(gap["ns"])]
-        row += [text.share(gap["ns"] / length if length else None), text.duration(gap["start_ns"] - start)]
+        row += [text.share(gap["ns"] / length if length else None), side.moment(gap["start_ns"], start)]
         row += [gap["cause"] or "unknown", stage_label(gap["stage"]), gap["opened_by"] or ""]
         out.append((row, _calls(side, gap["device"], gap["start_ns"])))
     return out

@@ -73,13 +73,22 @@ def merged_note(items: int, marks: int, what: str, quantum: int) -> str:
     return f"{text.count(items, what)} drawn as {text.count(marks, 'mark')}: {near}, the paler the less it was busy"
 
 
-def mark_of(lane: int, kind: str, row: dict[str, int], start: int, end: int, label: str, lines: Sequence[str]) -> Mark:
-    """The mark of one merged row, cut to the view ``[start, end)``; `lines` are its hover text, which gets its time."""
-    left, right = max(row["start_ns"], start), min(row["end_ns"], end)
-    at = f"at {text.duration(row['start_ns'] - start)}"
+@dataclass(frozen=True, slots=True)
+class View:
+    """The drawn time ``[start_ns, end_ns)`` of a recording, and `zero_ns`, what its instants are told from."""
+
+    start_ns: int
+    end_ns: int
+    zero_ns: int
+
+
+def mark_of(lane: int, kind: str, row: dict[str, int], view: View, label: str, lines: Sequence[str]) -> Mark:
+    """The mark of one merged row, cut to the `view`; `lines` are its hover text, which gets its time."""
+    left, right = max(row["start_ns"], view.start_ns), min(row["end_ns"], view.end_ns)
+    at = f"at {text.moment(row['start_ns'] - view.zero_ns)}"
     extent = row["end_ns"] - row["start_ns"]
     density = min(row["busy_ns"] / extent, 1.0) if row.get("items", 1) > 1 and extent > 0 else 1.0
-    return Mark(lane, kind, left - start, max(right - left, 0), label, (*lines, at), density)
+    return Mark(lane, kind, left - view.start_ns, max(right - left, 0), label, (*lines, at), density)
 
 
 def shown_name(name: str | None) -> str:

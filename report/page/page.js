@@ -20,9 +20,10 @@
     }
   }
 
+  const start = (place) => Number(place.dataset.start);
   const span = (place) => Number(place.dataset.span);
   const common = Math.max(0, ...timelines.map(span));
-  const home = (place) => (document.body.dataset.scale === "own" ? span(place) : common);
+  const home = (place) => [start(place), start(place) + (document.body.dataset.scale === "own" ? span(place) : common)];
   const show = (place, from, to) => Plotly.relayout(place, { "xaxis.range": [from, to] });
 
   for (const button of document.querySelectorAll("button[data-scale]")) {
@@ -32,7 +33,7 @@
         other.setAttribute("aria-pressed", String(other === button));
       }
       for (const place of timelines) {
-        show(place, 0, home(place));
+        show(place, ...home(place));
       }
     });
   }
@@ -52,7 +53,7 @@
       }
       const [from, to] = place.layout.xaxis.range.map(Number);
       if (event.key === "0") {
-        show(place, 0, home(place));
+        show(place, ...home(place));
       } else if (step[event.key]) {
         show(place, ...step[event.key](from, to));
       } else {

@@ -2,7 +2,7 @@
 
     header      what was measured, the verdicts, the numbers that matter
     sections    verdict, speed, what is slow, timelines
-                why the device waited: waterfall, ledger, largest gaps
+                why it became faster; why the device waited: waterfall, stages, ledger, largest gaps
                 what moved: copies, communication, bandwidth, memory traffic
                 detail, mostly folded: iterations, kernels and launches, streams, memory, allocator
                 trust, provenance
@@ -28,6 +28,7 @@ from typing import Final
 from plotly.offline import get_plotlyjs
 
 from ...analyze.result import Analysis
+from ...expectations.comparing.compare import Comparison
 from ...expectations.judging.energy import Drawn, drawn, gain_in_cycles
 from ...expectations.judging.evidence import Evidence, gather
 from ...expectations.judging.verdict import Verdict
@@ -53,6 +54,7 @@ from .palette import rank
 from .provenance import provenance_section
 from .sides import Side, sides_of
 from .speed import Speedup, headline, round_medians, speed_section, speedups
+from .stages import stages_section
 from .streams import streams_section
 from .tables import folded, section, table
 from .text import count, duration
@@ -61,6 +63,7 @@ from .timeline import Timeline, build
 from .trust import trust_section
 from .verdicts import Line, lines_of, summary, verdict_section
 from .waterfall import waterfall_section
+from .why import why_section
 
 HERE: Final = Path(__file__).parent
 
@@ -69,6 +72,12 @@ def is_page(head: bytes) -> bool:
     """Whether a file that begins with `head` is a page of `render`."""
     return head.startswith(b"<!DOCTYPE html>") and b'<meta name="generator" content="aisp-trace ' in head[:4096]
 
+
+ZERO: Final = (
+    "Instants, such as +12.5ms, count from the first device operation of their trace, as the terminal tells them and `--window "
+    "+START:+END` takes them; so do the axes of the timelines."
+)
+"""Said once, for the whole page."""
 
 MOST_GAPS: Final = 500
 """Idle gaps of one device that a timeline draws, the longest of the window."""
@@ -90,7 +99,30 @@ def render(
     variant (for a bare trace, by the file its `Meta` names) and may lack some: those get no timeline. `verdicts` null
     means that nothing was to be judged, an empty sequence that no expectation applied.
     """
-    sides = sides_of(analyses)
+    return _rendered(run, sides_of(analyses), traces, verdicts, version)
+
+
+def render_comparison(found: Comparison, traces: Sequence[Trace | None], *, version: str = "") -> str:
+    """The page of two recordings that were compared. `traces` are those of the base and of the opt; null: no timeline."""
+    words = ("base", "opt")
+    given = (found.base, found.opt)
+    same = found.base.name == found.opt.name
+    sides = [
+        Side(f"{side.name} ({word})" if same else side.name, side.analysis, trace=word)
+        for word, side in zip(words, given, strict=True)
+    ]
+    known = {word: trace for word, trace in zip(words, traces, strict=True) if trace is not None}
+    return _rendered(None, sides, known, None, version, found)
+
+
+def _rendered(
+    run: Run | None,
+    sides: Sequence[Side],
+    traces: Mapping[str, Trace],
+    verdicts: Sequence[Verdict] | None,
+    version: str,
+    compared: Comparison | None = None,
+) -> str:
     lines = None if verdicts is None else lines_of(verdicts)
     evidence = gather(run, {}) if run else None
     rounds = evidence.rounds if evidence else ()
@@ -106,7 +138,7 @@ def render(
         speed_section(medians, found, evidence.timed if evidence else "iteration", energies),
         findings_section(sides),
         _timelines(sides, traces, figures),
-        *(_analysed(sides, run) if sides else []),
+        *(_analysed(sides, run, compared) if sides else []),
         trust_section(sides, traces, run.manifest.notes if run else ()),
         provenance_section(run, sides),
     ]
@@ -148,10 +180,12 @@ def _of_rungs(found: Sequence[Speedup], run: Run | None) -> list[Speedup]:
     return [one for one in found if one.variant not in alternatives] or list(found)
 
 
-def _analysed(sides: Sequence[Side], run: Run | None) -> list[Html | None]:
+def _analysed(sides: Sequence[Side], run: Run | None, compared: Comparison | None) -> list[Html | None]:
     """The sections that are read off the analyses, what matters most first."""
     return [
+        why_section(_rungs(sides, run), compared),
         waterfall_section(_rungs(sides, run)),
+        stages_section(sides),
         ledger_section(sides),
         gaps_section(sides),
         overlap_section(sides),
@@ -180,7 +214,12 @@ def _policy(scripts: Sequence[str]) -> Html:
 
 def _title(run: Run | None, sides: Sequence[Side]) -> str:
     if run is None:
-        return clip(PurePath(sides[0].analysis.meta.file).name) if sides else "trace"
+        names = (
+            [clip(PurePath(side.analysis.meta.file).name) for side in sides]
+            if len(sides) < 2
+            else [s.name for s in sides]
+        )
+        return " → ".join(names) or "trace"
     hardware = run.manifest.hardware
     where = ", ".join(dict.fromkeys(hardware.gpus)) if hardware.gpus else hardware.cpu
     many = f"{len(hardware.gpus)} × " if len(hardware.gpus) > 1 else ""
@@ -198,10 +237,9 @@ def _header(
     energies: Sequence[Drawn],
 ) -> Html:
     if run is None:
-        meta = sides[0].analysis.meta if sides else None
-        facts = (
-            f"one trace, recorded by {meta.recorder} {meta.recorder_version}; nothing to compare with" if meta else ""
-        )
+        by = ", ".join(dict.fromkeys(f"{s.analysis.meta.recorder} {s.analysis.meta.recorder_version}" for s in sides))
+        what = "one trace" if len(sides) == 1 else f"{len(sides)} recordings compared"
+        facts = f"{what}, recorded by {by}{'; nothing to compare with' if len(sides) == 1 else ''}" if sides else ""
     else:
         m = run.manifest
         by = f"recorded by {m.recorder}" if m.recorder else "timed without a recorder"
@@ -213,6 +251,7 @@ def _header(
         [headline(s) for s in _of_rungs(found, run)[-1:]],
         summary(lines),
         element("p", judged, class_="note") if judged else None,
+        element("p", ZERO, class_="note") if any(side.analysis.first_op_ns is not None for side in sides) else None,
         tiles(_rungs(sides, run), medians, _of_rungs(found, run), energies),
     )
 
@@ -277,6 +316,7 @@ def _timeline(anchor: str, side: Side, timeline: Timeline) -> Html:
         tabindex=0,
         role="group",
         aria_label=label,
+        data_start=f"{(timeline.start_ns or 0) / 1e6:.6f}",
         data_span=f"{timeline.span_ns / 1e6:.6f}",
     )
     rows = [[lane.label or "(nested)", lane.role, f"{lane.items:,}", duration(lane.busy_ns)] for lane in timeline.lanes]

@@ -15,20 +15,28 @@ import polars as pl
 
 from ...analyze.attribution.stages import ITERATION, WINDOW
 from ...analyze.result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE, Analysis
+from . import text
 from .markup import LONGEST_NAME, Html, clip, element
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One analysed trace and the name it goes by."""
+    """One analysed trace and the name it goes by. `trace` is what its trace is found under, where that is not told by itself."""
 
     name: str
     analysis: Analysis
+    trace: str | None = None
 
     @property
     def key(self) -> str:
         """What its trace is found under: the variant, or the file as the trace names it."""
-        return self.analysis.variant or self.analysis.meta.file
+        return self.trace or self.analysis.variant or self.analysis.meta.file
+
+    def moment(self, time_ns: int, start_ns: int) -> str:
+        """The instant `time_ns` of the recording as the terminal tells it: from the trace's first operation; from `start_ns`
+        where it has none."""
+        first = self.analysis.first_op_ns
+        return text.moment(time_ns - (start_ns if first is None else first))
 
     def trust(self, metric: str) -> tuple[str, str]:
         """Level and reason of a metric; ``ok`` where the analysis says nothing about it."""

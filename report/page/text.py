@@ -25,6 +25,12 @@ def duration(ns: int | float | None) -> str:
     return f"{ns:.0f} ns" if ns else "0"
 
 
+def moment(ns: int) -> str:
+    """An instant counted from the trace's first operation, exactly and as `--window` takes it: ``+6259.812406ms``."""
+    whole, rest = divmod(abs(ns), 1_000_000)
+    return f"{'-' if ns < 0 else '+'}{whole}.{rest:06d}".rstrip("0").rstrip(".") + "ms"
+
+
 def nanoseconds(ns: int | None) -> str:
     """The exact figure: ``883,334,370 ns``."""
     return ABSENT if ns is None else f"{ns:,} ns"

@@ -23,7 +23,7 @@ from ...analyze.attribution.stages import MEASURED, choose_domain
 from ...analyze.result import IDLE, Analysis
 from ...traces.model import Trace
 from . import text
-from .marks import Mark, mark_of, merge, merged_note, shown_name
+from .marks import Mark, View, mark_of, merge, merged_note, shown_name
 from .markup import clip
 
 MOST_MARKS: Final = 4000
@@ -51,10 +51,12 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The drawn view ``[0, span_ns)`` of one variant. `shown` names it, `notes` say what was merged or left out."""
+    """The drawn view ``[0, span_ns)`` of one variant, which begins `start_ns` after the trace's first operation (null: it has
+    none). `shown` names it, `notes` say what was merged or left out."""
 
     variant: str | None
     shown: str
+    start_ns: int | None
     span_ns: int
     ops: int
     lanes: tuple[Lane, ...]
@@ -71,15 +73,18 @@ def build(trace: Trace, analysis: Analysis) -> Timeline | None:
     if end <= start:
         return None
     bands = _Rows([], [], [])
-    _stage_bands(trace, start, end, bands)
+    first = analysis.first_op_ns
+    view = View(start, end, start if first is None else first)
+    _stage_bands(trace, view, bands)
     ops = _within(trace.ops, start, end)
-    _streams(trace, ops, start, end, bands)
-    _idle(analysis, start, end, bands)
+    _streams(trace, ops, view, bands)
+    _idle(analysis, view, bands)
     if not bands.lanes:
         return None
     return Timeline(
         variant=analysis.variant,
         shown=shown,
+        start_ns=None if first is None else start - first,
         span_ns=end - start,
         ops=ops.height,
         lanes=tuple(bands.lanes),
@@ -135,7 +140,8 @@ def _within(frame: pl.DataFrame, start: int, end: int) -> pl.DataFrame:
 # Stage bands
 
 
-def _stage_bands(trace: Trace, start: int, end: int, rows: _Rows) -> None:
+def _stage_bands(trace: Trace, view: View, rows: _Rows) -> None:
+    start, end = view.start_ns, view.end_ns
     ranges = _within(_stage_ranges(trace.ranges, choose_domain(trace, None)), start, end).with_columns(
         pl.col("name").cast(pl.String)
     )
@@ -156,7 +162,7 @@ def _stage_bands(trace: Trace, start: int, end: int, rows: _Rows) -> None:
             if len(rows.lanes) >= MOST_ROWS:
                 hidden += row.height
                 continue
-            _stage_row(label if level == 0 else "", row, start, end, rows)
+            _stage_row(label if level == 0 else "", row, view, rows)
     if hidden:
         rows.notes.append(f"{text.count(hidden, 'range')} of further threads or deeper nesting not drawn")
 
@@ -189,7 +195,7 @@ def _depths(starts: Sequence[int], stops: Sequence[int]) -> list[int]:
     return out
 
 
-def _stage_row(label: str, row: pl.DataFrame, start: int, end: int, rows: _Rows) -> None:
+def _stage_row(label: str, row: pl.DataFrame, view: View, rows: _Rows) -> None:
     lane = len(rows.lanes)
     busy = int((row["stop_ns"] - row["start_ns"]).sum())
     rows.lanes.append(Lane(label, "stage", row.height, busy))
@@ -202,7 +208,7 @@ def _stage_row(label: str, row: pl.DataFrame, start: int, end: int, rows: _Rows)
         "nbytes",
         pl.col("end_ns").is_null().alias("open"),
     )
-    merged, quantum = merge(frame, ["lane"], end - start, MOST_MARKS // 8)
+    merged, quantum = merge(frame, ["lane"], view.end_ns - view.start_ns, MOST_MARKS // 8)
     if merged.height < frame.height:
         rows.notes.append(merged_note(frame.height, merged.height, "range", quantum))
     for r in merged.iter_rows(named=True):
@@ -215,13 +221,13 @@ def _stage_row(label: str, row: pl.DataFrame, start: int, end: int, rows: _Rows)
             lines.append(text.size(r["nbytes"]))
         kind = r["kind"] if r["items"] == 1 and r["kind"] else "stage"
         label = shown_name(r["name"]) if r["items"] == 1 else ""
-        rows.marks.append(mark_of(lane, f"stage {kind}", r, start, end, label, lines))
+        rows.marks.append(mark_of(lane, f"stage {kind}", r, view, label, lines))
 
 
 # Device lanes
 
 
-def _streams(trace: Trace, ops: pl.DataFrame, start: int, end: int, rows: _Rows) -> None:
+def _streams(trace: Trace, ops: pl.DataFrame, view: View, rows: _Rows) -> None:
     if ops.is_empty():
         return
     types = dict(trace.devices.select("device", pl.col("type").cast(pl.String)).iter_rows())
@@ -246,7 +252,7 @@ def _streams(trace: Trace, ops: pl.DataFrame, start: int, end: int, rows: _Rows)
     frame = ops.join(places, on=["device", "stream"], how="left", nulls_equal=True, maintain_order="left").with_columns(
         pl.col("kind", "src_kind", "dst_kind", "name").cast(pl.String),
     )
-    merged, quantum = merge(frame, ["lane", "kind"], end - start, MOST_MARKS)
+    merged, quantum = merge(frame, ["lane", "kind"], view.end_ns - view.start_ns, MOST_MARKS)
     if merged.height < frame.height:
         rows.notes.append(merged_note(frame.height, merged.height, "op", quantum))
     for r in merged.iter_rows(named=True):
@@ -262,7 +268,7 @@ def _streams(trace: Trace, ops: pl.DataFrame, start: int, end: int, rows: _Rows)
         if r["nbytes"]:
             per_s = r["nbytes"] / (r["busy_ns"] / 1e9) if r["busy_ns"] else None
             lines.append(f"{text.size(r['nbytes'])}, {text.rate(per_s)}")
-        rows.marks.append(mark_of(r["lane"], kind, r, start, end, "", [*lines, where]))
+        rows.marks.append(mark_of(r["lane"], kind, r, view, "", [*lines, where]))
 
 
 def _lane_label(device_type: str | None, device: int, stream: int | None) -> str:
@@ -271,8 +277,8 @@ def _lane_label(device_type: str | None, device: int, stream: int | None) -> str
     return f"GPU {device}" if stream is None else f"GPU {device} · stream {stream}"
 
 
-def _idle(analysis: Analysis, start: int, end: int, rows: _Rows) -> None:
-    gaps = _within(analysis.gaps, start, end)
+def _idle(analysis: Analysis, view: View, rows: _Rows) -> None:
+    gaps = _within(analysis.gaps, view.start_ns, view.end_ns)
     for device in sorted(gaps["device"].drop_nulls().unique().to_list()):
         own = gaps.filter(pl.col("device") == device).sort("start_ns")
         lane = len(rows.lanes)
@@ -283,7 +289,7 @@ def _idle(analysis: Analysis, start: int, end: int, rows: _Rows) -> None:
             lines.append(f"stage: {shown_name(r['stage'])}")
             if r["opened_by"] and r["opened_by"] != "unknown":
                 lines.append(f"opened by: {r['opened_by']}")
-            rows.marks.append(mark_of(lane, IDLE, r, start, end, "", lines))
+            rows.marks.append(mark_of(lane, IDLE, r, view, "", lines))
         idle = int(analysis.ledger.filter((pl.col("device") == device) & (pl.col("category") == IDLE))["ns"].sum())
         known = int(analysis.gaps.filter(pl.col("device") == device)["ns"].sum())
         if idle > known:

@@ -64,7 +64,7 @@ def _intro(found: Waterfall) -> Html:
         "p",
         f"From {found.base} to {found.opt} the traced window became {_time(plan, abs(found.difference))} "
         f"{'longer' if slower else 'shorter'}: the ledgers' cells, stage by stage, one subtracted from the other. ",
-        element("span", f"The terms sum to {_exact(plan, found.difference)} ns exactly. ", class_="exact"),
+        element("span", f"The terms sum to {exact_difference(plan, found.difference)} ns exactly. ", class_="exact"),
         *notes,
     )
 
@@ -144,9 +144,14 @@ def _table(found: Waterfall, terms: Sequence[Term], caption: str, causes: bool) 
     for t in terms:
         only = {"added": found.opt, "removed": found.base}.get(t.status, "")
         what = [t.category, t.cause or ""] if causes else []
-        figures = [f"{t.base_ns:,}", f"{t.opt_ns:,}", _exact(plan, t.difference), _share(found, t.difference)]
-        body.append([_stage(t.stage), *what, *figures, only])
-    sums = [f"{found.base_ns:,}", f"{found.opt_ns:,}", _exact(plan, found.difference), _share(found, found.difference)]
+        figures = [f"{t.base_ns:,}", f"{t.opt_ns:,}", exact_difference(plan, t.difference), _share(found, t.difference)]
+        body.append([stage_name(t.stage), *what, *figures, only])
+    sums = [
+        f"{found.base_ns:,}",
+        f"{found.opt_ns:,}",
+        exact_difference(plan, found.difference),
+        _share(found, found.difference),
+    ]
     total = ["all", *(["", ""] if causes else []), *sums, ""]
     first = 3 if causes else 1
     return table(caption, heads, [total, *body], numbers=range(first, first + 4))
@@ -154,10 +159,11 @@ def _table(found: Waterfall, terms: Sequence[Term], caption: str, causes: bool) 
 
 def _label(term: Term) -> str:
     what = f"idle, {term.cause}" if term.category == IDLE else term.category
-    return f"{_stage(term.stage)} · {what}"
+    return f"{stage_name(term.stage)} · {what}"
 
 
-def _stage(key: str) -> str:
+def stage_name(key: str) -> str:
+    """A stage as comparisons match it, as a heading."""
     return _WORDS.get(key) or clipped(key, 80) or "(unnamed)"
 
 
@@ -178,7 +184,7 @@ def _time(plan: Layout, value: int) -> str:
     return words.replace("-", "−")
 
 
-def _exact(plan: Layout, value: int) -> str:
+def exact_difference(plan: Layout, value: int) -> str:
     """Whole nanoseconds; a fraction of them, as it is, where iterations of other numbers are compared."""
     if not value:
         return "0"

@@ -16,15 +16,20 @@ from ...expectations.comparing.notes import turned, unsure
 from ...expectations.comparing.sides import Side
 from ...expectations.judging.between import Untraced
 from ...expectations.judging.energy import energy_spans
+from ..why_rows import together, why_table
 from .console import GAP, Column, print_table, say, say_wrapped, terminal_width
 
 LEFT: Final = "left"
+LEAST_NAME: Final = 24
+"""What is left for a stage's name before families of idle time share a column."""
+
 STAGES: Final = 8
 """Stages listed before the rest is summed."""
 
 
-def print_compared(found: Compared, top: int) -> None:
-    """Print every comparison; `top` rows of terms and of kernels, the others in one row each, so that the rows sum."""
+def print_compared(found: Compared, top: int, *, by_stage: bool = False) -> None:
+    """Print every comparison; `top` rows of terms and of kernels, the others in one row each, so that the rows sum. `by_stage`:
+    why stage by stage, too."""
     for head in _heads(found):
         say(head)
     if found.mode == "ladder":
@@ -36,7 +41,7 @@ def print_compared(found: Compared, top: int) -> None:
         if found.mode != "pair":
             say()
             say(_title(comparison))
-        _print_comparison(comparison, top)
+        _print_comparison(comparison, top, by_stage)
 
 
 def speed_words(timed: Untraced) -> str:
@@ -113,7 +118,7 @@ def _print_ladder(found: Compared) -> None:
             )
 
 
-def _print_comparison(c: Comparison, top: int) -> None:
+def _print_comparison(c: Comparison, top: int, why_by_stage: bool) -> None:
     fall = c.waterfall
     for sentence in c.objections:
         say_wrapped(f"NOT COMPARABLE, {sentence}.")
@@ -122,6 +127,8 @@ def _print_comparison(c: Comparison, top: int) -> None:
         say(f"untraced: {speed_words(c.untraced)}")
         _print_drawn(c, c.untraced)
     _print_why(c)
+    if why_by_stage:
+        _print_why_by_stage(c)
     terms = over_devices(fall.terms)
     _print_stages(fall, by_stage(fall.terms))
     _print_terms(fall, terms, top)
@@ -180,6 +187,32 @@ def _print_why(c: Comparison) -> None:
     for sentence in remarks(fall):
         say()
         say_wrapped(f"{sentence[0].upper()}{sentence[1:]}.", rest="")
+
+
+def _print_why_by_stage(c: Comparison) -> None:
+    """A column a mechanism; families of idle time share one where the line is short."""
+    if not c.why.by_stage:
+        return
+    fall, whole = c.waterfall, why_table(c.waterfall, c.why)
+    for families in range(whole.families, -1, -1):
+        found = whole.with_families(families)
+        shown, others = _cut(found.rows, STAGES)
+        lines = [*shown, *([together(others, f"({len(others)} more)")] if others else []), found.total]
+        names = [row.stage if row.status == "matched" else f"{row.stage} ({row.status})" for row in lines]
+        rows = [
+            (name, _signed_ms(fall, row.difference), *(_signed_ms(fall, cell) for cell in row.cells))
+            for name, row in zip(names, lines, strict=True)
+        ]
+        columns = zip(("difference", *found.titles), *(row[1:] for row in rows), strict=True)
+        widths = [max(map(len, column)) for column in columns]
+        name = min(LEAST_NAME, max(map(len, names)))
+        if name + sum(widths) + len(GAP) * len(widths) <= terminal_width():
+            break
+    say()
+    say("why, by stage, in ms:" if fall.layout.per == "window" else "why, by stage, in ms per iteration:")
+    print_table([Column("stage", LEFT, shrink=True), *map(Column, ("difference", *found.titles))], rows)
+    if found.titles != whole.titles:
+        say_wrapped("a wider terminal, or COLUMNS, shows more families of idle time; --json has all")
 
 
 def _signed(fall: Waterfall, difference: int) -> str:
