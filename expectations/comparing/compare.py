@@ -259,7 +259,9 @@ def _disbelieved(side: Side) -> list[str]:
         found.append(f"the recording of {side.name} ended with exit code {recording.exit_code} and is not believed")
     rows = side.analysis.trust.rows()
     found += [
-        f"the ledger of {side.name} cannot be trusted: {r}" for m, level, r in rows if (m, level) == ("ledger", UNTRUSTED)
+        f"the ledger of {side.name} cannot be trusted: {r}"
+        for m, level, r in rows
+        if (m, level) == ("ledger", UNTRUSTED)
     ]
     return found
 
