@@ -289,6 +289,16 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "calls": pl.Int64,
         "ns": pl.Int64,
     },
+    # What the thread that the device waited for ran in the longest gaps, by the recorder's CPU samples, most first. The
+    # rows of a gap add up to its samples; `function` is the innermost one with a name, null where no frame has one.
+    "gap_functions": {
+        "device": pl.Int32,
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+        "function": pl.String,
+        "module": pl.String,
+        "samples": pl.Int64,
+    },
     # Hardware counters: stage null is the whole window, "(idle)" the samples in which nothing was busy.
     "counters": {
         "device": pl.Int32,
@@ -415,6 +425,7 @@ class Analysis:
     kernel_counts: pl.DataFrame
     top_kernels: pl.DataFrame
     gap_calls: pl.DataFrame
+    gap_functions: pl.DataFrame
     counters: pl.DataFrame
     memory: pl.DataFrame
     memory_timeline: pl.DataFrame

@@ -22,7 +22,7 @@ from .accounts.communication import collective_table
 from .accounts.concurrency import concurrency_tables
 from .accounts.counters import counter_table, counter_trust
 from .accounts.devices import by_device, window_table
-from .accounts.gaps import gap_calls
+from .accounts.gaps import gap_calls, gap_functions
 from .accounts.host import call_table, domain_table
 from .accounts.iterations import iteration_table, iteration_tables
 from .accounts.launches import kernel_counts, kernel_sums, launch_table, top_kernels
@@ -39,7 +39,8 @@ from .result import SCHEMAS, joined
 from .side_by_side import side_by_side
 
 Made = Callable[[str], Any]
-"""What was asked for (`peaks`, `largest_gaps`) or what an earlier step makes, by its name; what is not ready is waited for."""
+"""What was asked for (`peaks`, `largest_gaps`, `samples`) or what an earlier step makes, by its name; what is not ready is waited
+for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,12 @@ TABLES: Final[Sequence[Table]] = (
     Detail(
         "gap_calls",
         lambda a, made: gap_calls(a.trace, a.calls, a.launches, a.spans, made("interrupted"), made("gaps")),
+    ),
+    Detail(
+        "gap_functions",
+        lambda a, made: gap_functions(
+            a.trace.ops, a.launches, a.spans, made("interrupted"), made("gaps"), made("samples")
+        ),
     ),
     Table(
         "allocator",

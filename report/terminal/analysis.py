@@ -11,7 +11,7 @@ from ...analyze.findings.first_lines import steady_sentences
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
 from .console import Column, print_table, say, say_wrapped
-from .details import longest, print_details, print_device_details, print_gap_calls
+from .details import longest, print_details, print_device_details, print_gap_calls, print_gap_functions
 from .findings import print_findings
 from .stages import print_stages
 
@@ -131,6 +131,7 @@ def _print_gaps(analysis: Analysis, device: int, start: int, length: int) -> Non
             f"{gap['cause']} in {shorten(gap['stage'], STAGE_WIDTH)}, opened by {gap['opened_by']}"
         )
         print_gap_calls(analysis, device, gap["start_ns"])
+        print_gap_functions(analysis, device, gap["start_ns"])
 
 
 def _print_bandwidth(analysis: Analysis) -> None:

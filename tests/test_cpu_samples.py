@@ -1,0 +1,188 @@
+"""CPU samples: what the thread that a device waits for ran in the largest gaps."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.api import analyze_recording
+from aisp_trace.analyze.document import document
+from aisp_trace.analyze.findings.find import find
+from aisp_trace.cli.main import main
+from aisp_trace.tests.builders.nsys_export import NsysExport
+from aisp_trace.tests.oracle.build import build, call, op
+from aisp_trace.traces.errors import InputError
+from aisp_trace.traces.nsys.samples import read_samples
+from aisp_trace.traces.open import open_trace
+from aisp_trace.traces.samples import FUNCTIONS, Sampler, Stretch
+
+US = 1_000
+LOOP = "_PyEval_EvalFrameDefault@/usr/bin/python3.11"
+PARSE = "scan_once@/usr/lib/python3.11/lib-dynload/_json.so"
+FREE = "_PyObject_Free@/usr/bin/python3.11"
+
+
+def late_host(samples: bool = True) -> NsysExport:
+    """
+    device           |A 0-100 us|                                  |B 1000-1100|
+    thread 100   L                 parse parse parse free ? other        L 990
+    thread 101         |            parse parse                              not waited for
+    """
+    export = NsysExport()
+    export.call(-20 * US, -10 * US, "cudaLaunchKernel", correlationId=1).kernel(0, 100 * US, "A", correlationId=1)
+    export.call(990 * US, 995 * US, "cudaLaunchKernel", correlationId=2).kernel(1_000 * US, 1_100 * US, "B", correlationId=2)
+    if samples:
+        export.sample(50 * US, FREE, LOOP)  # the device is busy
+        for at in (200, 300, 400):
+            export.sample(at * US, PARSE, LOOP)
+        export.sample(500 * US, FREE, LOOP)
+        export.sample(600 * US, None, LOOP)  # the innermost has no name, the one that called it has
+        export.sample(700 * US, None, None)  # none has
+        export.sample(250 * US, PARSE, LOOP, tid=101).sample(450 * US, PARSE, LOOP, tid=101)
+        export.sample(1_000 * US, FREE, LOOP)  # B begins: no gap any more
+    return export
+
+
+GAP = Stretch(100, 100, 100 * US, 1_000 * US)
+
+
+def test_functions_of_a_stretch_are_those_of_its_thread_and_time(tmp_path: Path) -> None:
+    found = read_samples(late_host().write(tmp_path / "t.sqlite"), [GAP, Stretch(100, 101, 0, 300 * US), GAP])
+    once = [
+        ("scan_once", "_json.so", 3),
+        (None, None, 1),
+        ("_PyEval_EvalFrameDefault", "python3.11", 1),
+        ("_PyObject_Free", "python3.11", 1),
+    ]
+    rows = found.rows()
+    assert [row[1:] for row in rows if row[0] == 0][0] == once[0]
+    assert sorted((row[1:] for row in rows if row[0] == 0), key=str) == sorted(once, key=str)
+    assert [row for row in rows if row[0] == 1] == [(1, "scan_once", "_json.so", 1)]
+    assert [row[1:] for row in rows if row[0] == 2] == [row[1:] for row in rows if row[0] == 0]
+
+
+def test_start_belongs_to_a_stretch_and_its_end_does_not(tmp_path: Path) -> None:
+    file = NsysExport().call(0, 1, "cudaFree").sample(10, PARSE).sample(20, FREE).write(tmp_path / "t.sqlite")
+    assert read_samples(file, [Stretch(100, 100, 10, 20)]).rows() == [(0, "scan_once", "_json.so", 1)]
+    assert read_samples(file, [Stretch(100, 100, 11, 21)]).rows() == [(0, "_PyObject_Free", "python3.11", 1)]
+
+
+def test_an_export_without_samples_answers_nothing(tmp_path: Path) -> None:
+    file = late_host(samples=False).write(tmp_path / "t.sqlite")
+    assert read_samples(file, [GAP]).is_empty()
+    found = analyze_recording(file, window="all")
+    assert found.gap_functions.is_empty()
+    assert all(gap["samples"] == 0 and gap["functions"] == [] for gap in document([found])["traces"][0]["gaps"])
+
+
+def test_several_hosts_are_not_told_apart_and_so_not_guessed(tmp_path: Path) -> None:
+    file = late_host().sample(300 * US, FREE, host=2).write(tmp_path / "t.sqlite")
+    assert read_samples(file, [GAP]).is_empty()
+
+
+def test_frames_are_found_without_the_key_of_an_export_that_was_copied_by_hand(tmp_path: Path) -> None:
+    """A data frame that writes tables back leaves keys, and columns it does not know, out."""
+    export = late_host()
+    export.columns["SAMPLING_CALLCHAINS"] = "id INTEGER, symbol INTEGER, module INTEGER, stackDepth INTEGER, unresolved REAL"
+    for row in export.rows["SAMPLING_CALLCHAINS"]:
+        for column in set(row) - {"id", "symbol", "module", "stackDepth", "unresolved"}:
+            del row[column]
+    whole = read_samples(late_host().write(tmp_path / "a.sqlite"), [GAP])
+    assert read_samples(export.write(tmp_path / "b.sqlite"), [GAP]).equals(whole)
+
+
+@pytest.mark.parametrize("table", ["COMPOSITE_EVENTS", "SAMPLING_CALLCHAINS"])
+def test_lost_rows_are_damage_and_not_fewer_samples(tmp_path: Path, table: str) -> None:
+    """The rows' places in one page of the table are lost, as where a copy broke off and was patched up."""
+    export = NsysExport().call(0, 1, "cudaFree")
+    for at in range(3_000):
+        export.sample(at, PARSE, LOOP)
+    file = export.write(tmp_path / "t.sqlite")
+    everything = [Stretch(100, 100, 0, 3_000)]
+    assert read_samples(file, everything).rows() == [(0, "scan_once", "_json.so", 3_000)]
+    with closing(sqlite3.connect(file)) as db:
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+        (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    pages = bytearray(file.read_bytes())
+    first = (root - 1) * size
+    assert pages[first] == 5, "an interior page of a table"
+    child = int.from_bytes(pages[first + 12 : first + 14], "big")
+    leaf = (int.from_bytes(pages[first + child : first + child + 4], "big") - 1) * size
+    assert pages[leaf] == 13, "a leaf of a table"
+    cells = int.from_bytes(pages[leaf + 3 : leaf + 5], "big")
+    pages[leaf + 3 : leaf + 5] = (cells // 2).to_bytes(2, "big")
+    file.write_bytes(pages)
+    with pytest.raises(InputError, match="damaged"):
+        read_samples(file, everything)
+
+
+def test_the_gap_asks_for_the_thread_that_launches_and_the_finding_names_its_function(tmp_path: Path) -> None:
+    found = analyze_recording(late_host().write(tmp_path / "t.sqlite"), window="all")
+    assert set(found.gap_functions.select("device", "start_ns", "end_ns").rows()) == {(0, 100 * US, 1_000 * US)}
+    assert found.gap_functions["samples"].sum() == 6
+    (gap,) = document([found])["traces"][0]["gaps"]
+    assert (gap["samples"], gap["functions"][0]) == (6, {"function": "scan_once", "module": "_json.so", "samples": 3})
+    (first,) = (one for one in find(found) if one.rule == "host_bound")
+    assert first.evidence.endswith("in the longest such gaps it runs scan_once (_json.so), in 3 of 6 CPU samples (50.0 %)")
+
+
+def test_the_terminal_says_it_below_the_gap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", str(late_host().write(tmp_path / "t.sqlite"))]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "CPU samples: scan_once (_json.so) in 3 of 6, _PyEval_EvalFrameDefault (python3.11) in 1" in shown
+    assert main(["analyze", str(late_host(samples=False).write(tmp_path / "u.sqlite"))]) == 0
+    assert "CPU sample" not in capsys.readouterr().out
+
+
+def test_only_gaps_are_asked_for() -> None:
+    """Whatever a recording holds, no stretch reaches beyond the largest gaps."""
+    asked: list[Stretch] = []
+
+    def sampler(stretches: list[Stretch]) -> object:
+        asked.extend(stretches)
+        return read_nothing(stretches)
+
+    import polars as pl
+
+    def read_nothing(stretches: list[Stretch]) -> pl.DataFrame:
+        return pl.DataFrame(schema=FUNCTIONS)
+
+    trace = build(
+        api=[call("cudaLaunchKernel", 100 * i, 100 * i + 5, i + 1) for i in range(60)],
+        ops=[op("compute", 100 * i + 10, 100 * i + 30 + i, i + 1) for i in range(60)],
+    )
+    takes: Sampler = sampler  # type: ignore[assignment]
+    analyze(trace, samples=takes, largest_gaps=1_000)
+    longest = sorted(((110 + 100 * i) - (100 * i + 30 + i) for i in range(59)), reverse=True)[:20]
+    assert sorted((s.end_ns - s.start_ns for s in asked), reverse=True) == longest
+    assert {(s.pid, s.tid) for s in asked} == {(1, 10)}
+
+
+def test_packed_exports_are_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gzip
+
+    from aisp_trace.traces import open as opening
+
+    plain = late_host().write(tmp_path / "t.sqlite")
+    packed = tmp_path / "t.sqlite.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    unpacked: list[Path] = []
+    real = opening.decompressed
+    monkeypatch.setattr(opening, "decompressed", lambda path: unpacked.append(path) or real(path))
+    assert analyze_recording(packed, window="all").gap_functions["samples"].sum() == 6
+    assert unpacked == [packed]
+    assert "SAMPLING_CALLCHAINS" in open_trace(packed).meta.tables
+
+
+def test_json_and_page_carry_the_functions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = late_host().write(tmp_path / "t.sqlite")
+    assert main(["analyze", str(file), "--json"]) == 0
+    gaps = json.loads(capsys.readouterr().out)["traces"][0]["gaps"]
+    assert [f["function"] for f in gaps[0]["functions"]][0] == "scan_once"
+    assert main(["report", str(file), "-o", str(tmp_path / "r.html")]) == 0
+    assert "CPU samples: scan_once (_json.so) in 3 of 6" in (tmp_path / "r.html").read_text()
