@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sqlite3
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
@@ -16,10 +19,11 @@ from aisp_trace.analyze.findings.find import find
 from aisp_trace.cli.main import main
 from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.oracle.build import build, call, op
+from aisp_trace.traces import open as opening
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.nsys.samples import read_samples
 from aisp_trace.traces.open import open_trace
-from aisp_trace.traces.samples import FUNCTIONS, Sampler, Stretch
+from aisp_trace.traces.samples import Stretch, no_samples
 
 US = 1_000
 LOOP = "_PyEval_EvalFrameDefault@/usr/bin/python3.11"
@@ -35,7 +39,9 @@ def late_host(samples: bool = True) -> NsysExport:
     """
     export = NsysExport()
     export.call(-20 * US, -10 * US, "cudaLaunchKernel", correlationId=1).kernel(0, 100 * US, "A", correlationId=1)
-    export.call(990 * US, 995 * US, "cudaLaunchKernel", correlationId=2).kernel(1_000 * US, 1_100 * US, "B", correlationId=2)
+    export.call(990 * US, 995 * US, "cudaLaunchKernel", correlationId=2).kernel(
+        1_000 * US, 1_100 * US, "B", correlationId=2
+    )
     if samples:
         export.sample(50 * US, FREE, LOOP)  # the device is busy
         for at in (200, 300, 400):
@@ -60,7 +66,7 @@ def test_functions_of_a_stretch_are_those_of_its_thread_and_time(tmp_path: Path)
         ("_PyObject_Free", "python3.11", 1),
     ]
     rows = found.rows()
-    assert [row[1:] for row in rows if row[0] == 0][0] == once[0]
+    assert next(row[1:] for row in rows if row[0] == 0) == once[0]
     assert sorted((row[1:] for row in rows if row[0] == 0), key=str) == sorted(once, key=str)
     assert [row for row in rows if row[0] == 1] == [(1, "scan_once", "_json.so", 1)]
     assert [row[1:] for row in rows if row[0] == 2] == [row[1:] for row in rows if row[0] == 0]
@@ -88,7 +94,9 @@ def test_several_hosts_are_not_told_apart_and_so_not_guessed(tmp_path: Path) -> 
 def test_frames_are_found_without_the_key_of_an_export_that_was_copied_by_hand(tmp_path: Path) -> None:
     """A data frame that writes tables back leaves keys, and columns it does not know, out."""
     export = late_host()
-    export.columns["SAMPLING_CALLCHAINS"] = "id INTEGER, symbol INTEGER, module INTEGER, stackDepth INTEGER, unresolved REAL"
+    export.columns["SAMPLING_CALLCHAINS"] = (
+        "id INTEGER, symbol INTEGER, module INTEGER, stackDepth INTEGER, unresolved REAL"
+    )
     for row in export.rows["SAMPLING_CALLCHAINS"]:
         for column in set(row) - {"id", "symbol", "module", "stackDepth", "unresolved"}:
             del row[column]
@@ -128,7 +136,9 @@ def test_the_gap_asks_for_the_thread_that_launches_and_the_finding_names_its_fun
     (gap,) = document([found])["traces"][0]["gaps"]
     assert (gap["samples"], gap["functions"][0]) == (6, {"function": "scan_once", "module": "_json.so", "samples": 3})
     (first,) = (one for one in find(found) if one.rule == "host_bound")
-    assert first.evidence.endswith("in the longest such gaps it runs scan_once (_json.so), in 3 of 6 CPU samples (50.0 %)")
+    assert first.evidence.endswith(
+        "in the longest such gaps it runs scan_once (_json.so), in 3 of 6 CPU samples (50.0 %)"
+    )
 
 
 def test_the_terminal_says_it_below_the_gap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,37 +153,32 @@ def test_only_gaps_are_asked_for() -> None:
     """Whatever a recording holds, no stretch reaches beyond the largest gaps."""
     asked: list[Stretch] = []
 
-    def sampler(stretches: list[Stretch]) -> object:
+    def sampler(stretches: Sequence[Stretch]) -> pl.DataFrame:
         asked.extend(stretches)
-        return read_nothing(stretches)
-
-    import polars as pl
-
-    def read_nothing(stretches: list[Stretch]) -> pl.DataFrame:
-        return pl.DataFrame(schema=FUNCTIONS)
+        return no_samples(stretches)
 
     trace = build(
         api=[call("cudaLaunchKernel", 100 * i, 100 * i + 5, i + 1) for i in range(60)],
         ops=[op("compute", 100 * i + 10, 100 * i + 30 + i, i + 1) for i in range(60)],
     )
-    takes: Sampler = sampler  # type: ignore[assignment]
-    analyze(trace, samples=takes, largest_gaps=1_000)
+    analyze(trace, samples=sampler, largest_gaps=1_000)
     longest = sorted(((110 + 100 * i) - (100 * i + 30 + i) for i in range(59)), reverse=True)[:20]
     assert sorted((s.end_ns - s.start_ns for s in asked), reverse=True) == longest
     assert {(s.pid, s.tid) for s in asked} == {(1, 10)}
 
 
 def test_packed_exports_are_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import gzip
-
-    from aisp_trace.traces import open as opening
-
     plain = late_host().write(tmp_path / "t.sqlite")
     packed = tmp_path / "t.sqlite.gz"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     unpacked: list[Path] = []
     real = opening.decompressed
-    monkeypatch.setattr(opening, "decompressed", lambda path: unpacked.append(path) or real(path))
+
+    def counted(path: Path) -> AbstractContextManager[Path]:
+        unpacked.append(path)
+        return real(path)
+
+    monkeypatch.setattr(opening, "decompressed", counted)
     assert analyze_recording(packed, window="all").gap_functions["samples"].sum() == 6
     assert unpacked == [packed]
     assert "SAMPLING_CALLCHAINS" in open_trace(packed).meta.tables
@@ -183,6 +188,6 @@ def test_json_and_page_carry_the_functions(tmp_path: Path, capsys: pytest.Captur
     file = late_host().write(tmp_path / "t.sqlite")
     assert main(["analyze", str(file), "--json"]) == 0
     gaps = json.loads(capsys.readouterr().out)["traces"][0]["gaps"]
-    assert [f["function"] for f in gaps[0]["functions"]][0] == "scan_once"
+    assert gaps[0]["functions"][0]["function"] == "scan_once"
     assert main(["report", str(file), "-o", str(tmp_path / "r.html")]) == 0
     assert "CPU samples: scan_once (_json.so) in 3 of 6" in (tmp_path / "r.html").read_text()

@@ -16,11 +16,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+import polars as pl
+
+from ...analyze.analyze import analyze
 from ...analyze.attribution.selection import chosen_stages
 from ...analyze.attribution.stages import MEASURED, find_stages
 from ...analyze.attribution.window import STEADY, parse_window, resolve
 from ...analyze.comparison.amounts import Amounts, amounts
 from ...analyze.comparison.changes import Change, KernelTotals, copy_changes, kernel_changes, kernel_totals
+from ...analyze.comparison.host_times import HostSide, HostTimes, host_side, host_times, iterations_of
 from ...analyze.comparison.mechanisms import Split, split
 from ...analyze.comparison.sides import account
 from ...analyze.comparison.waterfall import Waterfall, layout, waterfall
@@ -32,20 +36,21 @@ from ...traces.errors import EmptyTraceError, InputError, UsageError
 from ...traces.model import Trace
 from ..judging.between import Member, Untraced, different_work, untraced, work_doubt
 from ..judging.evidence import Evidence, gather
-from .notes import notes_of
+from .notes import host_notes, notes_of
 from .sides import Side
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
     """How the sides are looked at; `against` is the second side's window, null: that of the first. `exact` keeps digits in
-    the names of stages; `asked` then has to leave them, too.
+    the names of stages; `asked` then has to leave them, too. `host`: compare host times, whatever the devices did.
     """
 
     asked: Asked = USUAL
     against: str | None = None
     exact: bool = False
     quick: Quick = field(default_factory=lambda: Quick(cache=True))
+    host: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +73,21 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class HostComparison:
+    """Two sides held against each other by host time alone, since one or both have no device operations; see `Comparison`."""
+
+    role: str
+    base: Side
+    opt: Side
+    times: HostTimes
+    objections: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Compared:
-    """Everything one call compares; positions of `sides` in the order in which they were given."""
+    """Everything one call compares; positions of `sides` in the order in which they were given. Where some side has no device
+    operations, all pairs are in `host`, and there are no `comparisons`."""
 
     def __repr__(self) -> str:
         pairs = ", ".join(
@@ -81,11 +99,12 @@ class Compared:
     mode: str
     sides: tuple[Side, ...]
     comparisons: tuple[Comparison, ...]
+    host: tuple[HostComparison, ...] = ()
 
     @property
     def exit_code(self) -> int:
         """3 where any two sides must not be compared, else 0."""
-        return 3 if any(c.objections for c in self.comparisons) else 0
+        return 3 if any(c.objections for c in (*self.comparisons, *self.host)) else 0
 
 
 UNTRUSTED: Final = "unavailable"
@@ -98,10 +117,17 @@ def compare(words: Sequence[str], choices: Choices) -> Compared:
     compared. Raises `UsageError` where `words` name nothing that can be held against something else, `InputError` for what cannot
     be read.
     """
-    found = _compared(words, choices)
+    try:
+        found = _compared(words, choices)
+    except _HostOnly:
+        return _compared(words, replace(choices, host=True))
     if _alike(found.sides):
         return found
     return _compared(words, replace(choices, asked=replace(choices.asked, steady=False)))
+
+
+class _HostOnly(Exception):
+    """Some side has no device operations."""
 
 
 def _alike(sides: Sequence[Side]) -> bool:
@@ -168,23 +194,59 @@ def _occasions(first: Operand, second: Operand, choices: Choices) -> Compared:
 
 def _sides(given: Operand, names: Sequence[str | None], window: str | None, choices: Choices) -> list[Side]:
     """The recordings `names` of one operand, one by one; the traces themselves are let go."""
-    read: list[tuple[str, Analysis, str, KernelTotals, Amounts]] = []
+    read: list[tuple[str, Analysis, str, KernelTotals, Amounts, HostSide | None]] = []
     for name in names:
         for opened in (given.source if name is None else given.source.only(name)).open(
             replace(choices.asked, window=window), choices.quick
         ):
             analysis = opened.analysis
-            if analysis.windows.is_empty():
-                raise EmptyTraceError(
-                    f"no device did anything in {_where(opened.side, window)}, so there is no time to compare"
-                )
+            if analysis.windows.is_empty() and not choices.host:
+                raise _HostOnly
             root = root_path(opened.trace, window, choices)
             counted = kernel_totals(opened.trace, analysis.windows), amounts(opened.trace, analysis.windows)
-            read.append((opened.side, analysis, root, *counted))
+            host = _host_side(opened.trace, analysis, root, window, choices) if choices.host else None
+            read.append((opened.side, analysis, root, *counted, host))
         if name is not None and not any(side == name for side, *_ in read):
             raise InputError(f"{given.text}: variant {name} was not recorded; capture it with --profile minimal")
     run = given.source.run
-    return [Side(name, window, root, analysis, kernels, did, run, None) for name, analysis, root, kernels, did in read]
+    return [
+        Side(name, window, root, analysis, kernels, did, run, None, host)
+        for name, analysis, root, kernels, did, host in read
+    ]
+
+
+def _host_side(trace: Trace, analysis: Analysis, root: str, window: str | None, choices: Choices) -> HostSide:
+    """The host times of one recording, of its whole window and of its iterations.
+
+    Raises `EmptyTraceError` where it has neither device operations nor stages.
+    """
+    if analysis.stages.is_empty():
+        raise EmptyTraceError(
+            f"no device did anything in {_where(analysis.meta.file, window)}, and it has no stages, so there is no time to "
+            "compare; mark stages with NVTX ranges (aisp_trace.stage), or record the device with `-t cuda,nvtx`"
+        )
+    asked = choices.asked
+
+    def stages_of(instants: tuple[int, int] | None) -> pl.DataFrame:
+        return analyze(
+            trace,
+            window=instants,
+            attribution=asked.attribution,
+            domain=asked.domain,
+            selection=asked.selection,
+            fold=asked.fold,
+            details=False,
+        ).stages
+
+    steady = iterations_of(analysis)
+    return host_side(
+        steady,
+        stages_of(None) if analysis.choices.window == STEADY else analysis.stages,
+        analysis.stages.clear() if steady is None else stages_of(steady.window),
+        root=root,
+        exact=choices.exact,
+        has_device=not analysis.windows.is_empty(),
+    )
 
 
 def _with_members(sides: Sequence[Side]) -> list[Side]:
@@ -215,6 +277,8 @@ def root_path(trace: Trace, window: str | None, choices: Choices) -> str:
 def assembled(mode: str, pairs: Sequence[tuple[str, int, int]], sides: Sequence[Side], choices: Choices) -> Compared:
     """Every pair of `sides`, as (role, position, position). All pairs of a ladder share one layout, so that its steps add up."""
     sides = _with_members(sides)
+    if all(side.host is not None for side in sides):
+        return Compared(mode, tuple(sides), (), tuple(_by_host(role, sides[i], sides[j]) for role, i, j in pairs))
     accounts = [account(s.analysis, s.name, root=s.root, exact=choices.exact) for s in sides]
     shared = layout(accounts) if mode == "ladder" else None
     made = []
@@ -244,6 +308,16 @@ def assembled(mode: str, pairs: Sequence[tuple[str, int, int]], sides: Sequence[
     return Compared(mode, tuple(sides), tuple(made))
 
 
+def _by_host(role: str, base: Side, opt: Side) -> HostComparison:
+    assert base.host is not None and opt.host is not None
+    times = host_times(base.host, opt.host)
+    objections: list[str] = []
+    if base.member is not None and opt.member is not None:
+        objections = [f"different work: {reason}" for reason in different_work(base.member, opt.member)]
+    objections += [*_failed(base), *_failed(opt)]
+    return HostComparison(role, base, opt, times, tuple(objections), host_notes(times, _doubt(base, opt)))
+
+
 def _doubt(base: Side, opt: Side) -> str:
     """Why nobody knows that both did the same work; a window of the user's own is no unit of any run's work."""
     chosen = base.window is not None or opt.window is not None
@@ -252,15 +326,18 @@ def _doubt(base: Side, opt: Side) -> str:
 
 def _disbelieved(side: Side) -> list[str]:
     """Why this recording is no evidence: its process failed, or its ledger cannot be told."""
-    found = []
-    recording = None if side.run is None else side.run.variant(side.name).recording
-    if recording is not None and recording.exit_code != 0:
-        found.append(f"the recording of {side.name} ended with exit code {recording.exit_code} and is not believed")
     rows = side.analysis.trust.rows()
-    found += [
+    return _failed(side) + [
         f"the ledger of {side.name} cannot be told: {r}" for m, level, r in rows if (m, level) == ("ledger", UNTRUSTED)
     ]
-    return found
+
+
+def _failed(side: Side) -> list[str]:
+    """That the recorded process failed, if it did."""
+    recording = None if side.run is None else side.run.variant(side.name).recording
+    if recording is None or recording.exit_code == 0:
+        return []
+    return [f"the recording of {side.name} ended with exit code {recording.exit_code} and is not believed"]
 
 
 def _where(side: str, window: str | None) -> str:

@@ -17,6 +17,7 @@ from ...expectations.comparing.sides import Side
 from ...expectations.judging.between import Untraced
 from ...expectations.judging.energy import energy_spans
 from .console import GAP, Column, print_table, say, say_wrapped, terminal_width
+from .host_times import print_host_times
 
 LEFT: Final = "left"
 STAGES: Final = 8
@@ -27,6 +28,9 @@ def print_compared(found: Compared, top: int) -> None:
     """Print every comparison; `top` rows of terms and of kernels, the others in one row each, so that the rows sum."""
     for head in _heads(found):
         say(head)
+    if found.host:
+        print_host_times(found)
+        return
     if found.mode == "ladder":
         _print_ladder(found)
         found_whole = [c for c in found.comparisons if c.role == "total"] or list(found.comparisons[:1])
@@ -54,7 +58,7 @@ def _heads(found: Compared) -> list[str]:
     n = len(found.sides)
     words = ["base", *[""] * (n - 2), "opt"]
     if found.mode == "ladder":
-        last = next((c.opt for c in found.comparisons if c.role == "total"), found.sides[-1])
+        last = next((c.opt for c in (*found.comparisons, *found.host) if c.role == "total"), found.sides[-1])
         words = ["base" if i == 0 else "opt" if side is last else "" for i, side in enumerate(found.sides)]
     if found.mode == "occasions":
         words = ["base"] * (n // 2) + ["opt"] * (n // 2)
