@@ -68,7 +68,9 @@ def trace_document(analysis: Analysis) -> Json:
         "counters": analysis.counters.to_dicts(),
         "domains": analysis.domains.to_dicts(),
         "api_calls": analysis.api_calls.to_dicts(),
+        "launch_rows": analysis.launch_rows.to_dicts(),
         "collectives": analysis.collectives.to_dicts(),
+        "diagnostics": analysis.diagnostics.to_dicts(),
         "trust": {row["metric"]: {"level": row["level"], "reason": row["reason"]} for row in analysis.trust.to_dicts()},
     }
 

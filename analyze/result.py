@@ -160,6 +160,13 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "sum_ns": pl.Int64,
         "longest_ns": pl.Int64,
     },
+    # Calls of each process that launch or copy, in the whole trace; `missing` of them have no device row.
+    "launch_rows": {
+        "pid": pl.Int32,
+        "process": pl.String,  # its program's name, null where unknown
+        "launches": pl.Int64,
+        "missing": pl.Int64,
+    },
     # Iterations of the measured work, in order. host time from range start to range end.
     "iterations": {
         "iteration": pl.Int32,
@@ -345,6 +352,13 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "tid": pl.Int32,
         "ns": pl.Int64,
     },
+    # The recorder's own errors and warnings, each message once; at most 1,000 of them.
+    "diagnostics": {
+        "severity": pl.String,  # error or warning
+        "text": pl.String,
+        "times": pl.Int64,
+        "incomplete": pl.Boolean,  # whether it says that something may be missing
+    },
     "trust": {
         "metric": pl.String,  # ledger, projection, overlap, bandwidth, allocator, time, comm, hbm, causes
         "level": pl.String,
@@ -411,10 +425,12 @@ class Analysis:
     gaps: pl.DataFrame
     domains: pl.DataFrame
     api_calls: pl.DataFrame
+    launch_rows: pl.DataFrame
     iterations: pl.DataFrame
     bandwidth: pl.DataFrame
     allocator: pl.DataFrame
     trust: pl.DataFrame
+    diagnostics: pl.DataFrame
     iteration_kinds: pl.DataFrame
     iteration_overlap: pl.DataFrame
     iteration_exposed: pl.DataFrame

@@ -22,8 +22,9 @@ from .accounts.communication import collective_table
 from .accounts.concurrency import concurrency_tables
 from .accounts.counters import counter_table, counter_trust
 from .accounts.devices import by_device, window_table
+from .accounts.diagnostics import diagnostic_table
 from .accounts.gaps import gap_calls, gap_functions
-from .accounts.host import call_table, domain_table
+from .accounts.host import call_table, domain_table, launch_rows
 from .accounts.iterations import iteration_table, iteration_tables
 from .accounts.launches import kernel_counts, kernel_sums, launch_table, top_kernels
 from .accounts.ledger_tables import interrupted_gaps, ledger_tables
@@ -67,7 +68,9 @@ TABLES: Final[Sequence[Table]] = (
     Table("api_calls", lambda a, made: call_table(a.trace.api, a.trace.ops, a.limits)),
     Table("iterations", lambda a, made: iteration_table(a.found, a.steady if a.is_steady else None, a.limits)),
     Table("bandwidth", lambda a, made: with_peaks(bandwidth_table(a.in_window.table), a.trace.devices, made("peaks"))),
-    Shared("facts", lambda a, made: facts_of(a)),
+    Table("diagnostics", lambda a, made: diagnostic_table(a.trace.diagnostics)),
+    Table("launch_rows", lambda a, made: launch_rows(a.trace, a.calls, a.launches)),
+    Shared("facts", lambda a, made: facts_of(a, made("launch_rows"))),
     Detail("launches", lambda a, made: launch_table(a.in_window, a.ops, a.calls, a.launches, made("lanes"))),
     Shared("kernels", lambda a, made: kernel_sums(a.in_window, a.host_devices), detail=True),
     Detail("concurrency streams", lambda a, made: concurrency_tables(a.in_window, made("lanes"))),
