@@ -20,6 +20,7 @@ from aisp_trace.cli.main import main
 from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.oracle.build import build, call, op
 from aisp_trace.traces import open as opening
+from aisp_trace.traces import unpack
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.nsys.samples import read_samples
 from aisp_trace.traces.open import open_trace
@@ -172,7 +173,7 @@ def test_packed_exports_are_unpacked_once(tmp_path: Path, monkeypatch: pytest.Mo
     packed = tmp_path / "t.sqlite.gz"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     unpacked: list[Path] = []
-    real = opening.decompressed
+    real = unpack.decompressed
 
     def counted(path: Path) -> AbstractContextManager[Path]:
         unpacked.append(path)

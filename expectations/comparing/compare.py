@@ -104,7 +104,8 @@ class Compared:
     @property
     def exit_code(self) -> int:
         """3 where any two sides must not be compared, else 0."""
-        return 3 if any(c.objections for c in (*self.comparisons, *self.host)) else 0
+        refused = [c.objections for c in self.comparisons] + [c.objections for c in self.host]
+        return 3 if any(refused) else 0
 
 
 UNTRUSTED: Final = "unavailable"
@@ -114,8 +115,8 @@ def compare(words: Sequence[str], choices: Choices) -> Compared:
     """Read and compare what `words` (none, one or two) name; none: the newest run.
 
     Where the steady iterations would be the windows (`Asked.steady`) and are not the same of all sides, whole recordings are
-    compared. Raises `UsageError` where `words` name nothing that can be held against something else, `InputError` for what cannot
-    be read.
+    compared; where some side has no device operations, all are compared by host time. Raises `UsageError` where `words` name
+    nothing that can be held against something else, `InputError` for what cannot be read.
     """
     try:
         found = _compared(words, choices)

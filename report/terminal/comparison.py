@@ -58,7 +58,8 @@ def _heads(found: Compared) -> list[str]:
     n = len(found.sides)
     words = ["base", *[""] * (n - 2), "opt"]
     if found.mode == "ladder":
-        last = next((c.opt for c in (*found.comparisons, *found.host) if c.role == "total"), found.sides[-1])
+        pairs = [(c.role, c.opt) for c in found.comparisons] + [(c.role, c.opt) for c in found.host]
+        last = next((opt for role, opt in pairs if role == "total"), found.sides[-1])
         words = ["base" if i == 0 else "opt" if side is last else "" for i, side in enumerate(found.sides)]
     if found.mode == "occasions":
         words = ["base"] * (n // 2) + ["opt"] * (n // 2)
