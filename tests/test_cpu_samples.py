@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -71,6 +73,37 @@ def test_functions_of_a_stretch_are_those_of_its_thread_and_time(tmp_path: Path)
     assert sorted((row[1:] for row in rows if row[0] == 0), key=str) == sorted(once, key=str)
     assert [row for row in rows if row[0] == 1] == [(1, "scan_once", "_json.so", 1)]
     assert [row[1:] for row in rows if row[0] == 2] == [row[1:] for row in rows if row[0] == 0]
+
+
+RECORDED = Path(__file__).parent / "recorded" / "cpu_samples_nsys2022.sqlite.xz"
+"""254 samples of 300 ms of a Python loop (``s += i * i`` in a function), which nsys 2022.4 recorded with
+``nsys profile --sample=process-tree -t nvtx,osrt``. Of the export the tables of samples are kept, with the strings they name, and
+paths of the machine were replaced. Chosen for what recorders write that fixtures forget: `unresolved` is null or 1, frames
+without a name have their address for one, and every stack ends in ``[Broken backtraces]``."""
+
+
+def test_a_real_recording_as_a_walk_up_each_stack_tells_it(tmp_path: Path) -> None:
+    file = tmp_path / "t.sqlite"
+    file.write_bytes(lzma.decompress(RECORDED.read_bytes()))
+    with closing(sqlite3.connect(file)) as db:
+        times = dict(db.execute("SELECT id, start FROM COMPOSITE_EVENTS"))
+        frames = db.execute(
+            "SELECT c.id, s.value, m.value, c.unresolved FROM SAMPLING_CALLCHAINS c JOIN StringIds s ON s.id = c.symbol "
+            "JOIN StringIds m ON m.id = c.module ORDER BY c.id, c.stackDepth"
+        ).fetchall()
+    middle = sorted(times.values())[100]
+    expected: dict[int, Counter[tuple[str, str]]] = {0: Counter(), 1: Counter()}
+    told: set[int] = set()
+    for number, function, module, unresolved in frames:
+        if number not in told and not unresolved and not function.startswith("["):
+            told.add(number)
+            expected[times[number] >= middle][function, module.rsplit("/", 1)[-1]] += 1
+    rows = read_samples(file, [Stretch(9893, 9893, 0, middle), Stretch(9893, 9893, middle, 1 << 60)]).rows()
+    found = {i: Counter({(f, m): n for position, f, m, n in rows if position == i and f is not None}) for i in (0, 1)}
+    assert found == expected
+    assert [sum(n for position, *_, n in rows if position == i) for i in (0, 1)] == [100, 154]
+    assert expected[1].most_common(1)[0][0] == ("_PyEval_EvalFrameDefault", "libpython3.11.so.1.0")
+    assert {number for number, _, _, unresolved in frames if unresolved} & told, "a frame without a name is passed over"
 
 
 def test_start_belongs_to_a_stretch_and_its_end_does_not(tmp_path: Path) -> None:
