@@ -6,6 +6,7 @@ import gzip
 import json
 import lzma
 import sqlite3
+import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
@@ -181,6 +182,34 @@ def test_the_terminal_says_it_below_the_gap(tmp_path: Path, capsys: pytest.Captu
     assert "CPU samples: scan_once (_json.so) in 3 of 6, _PyEval_EvalFrameDefault (python3.11) in 1" in shown
     assert main(["analyze", str(late_host(samples=False).write(tmp_path / "u.sqlite"))]) == 0
     assert "CPU sample" not in capsys.readouterr().out
+
+
+def test_memory_is_taken_for_the_samples_of_the_stretches_alone(tmp_path: Path) -> None:
+    """100,000 samples of one thread, with 4 frames each, and two stretches, one at either end: as rows of Python, the samples
+    alone would take 17 MB."""
+    many, depth = 100_000, 4
+    export = late_host()
+    symbol, module = export.string("spin"), export.string("/usr/lib/libspin.so")
+    file = export.write(tmp_path / "t.sqlite")
+    with closing(sqlite3.connect(file)) as db, db:
+        db.executemany(
+            "INSERT INTO COMPOSITE_EVENTS VALUES (?, ?, 0, 1, ?, 1)",
+            ((i, i * US, (1 << 48) | (100 << 24) | 100) for i in range(100, 100 + many)),
+        )
+        db.executemany(
+            "INSERT INTO SAMPLING_CALLCHAINS (id, symbol, module, stackDepth) VALUES (?, ?, ?, ?)",
+            ((i, symbol, module, d) for i in range(100, 100 + many) for d in range(depth)),
+        )
+    tracemalloc.start()
+    try:
+        found = read_samples(
+            file, [Stretch(100, 100, 2_000 * US, 3_000 * US), Stretch(100, 100, 90_000 * US, 91_000 * US)]
+        )
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.rows() == [(i, "spin", "libspin.so", 1_000) for i in range(2)]
+    assert peak < 8 << 20
 
 
 def test_only_gaps_are_asked_for() -> None:

@@ -26,7 +26,7 @@ from .source import Source, quoted
 
 _HOST_BITS: Final = 48
 _FIELD: Final = 1 << 24
-_PART: Final = 1 << 16
+_PART: Final = 1 << 14
 """Samples held at a time while the wanted ones are picked."""
 
 Numbers = npt.NDArray[np.int64]
