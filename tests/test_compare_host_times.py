@@ -142,3 +142,35 @@ def test_a_real_recording_against_one_whose_stage_is_shorter(
     assert rows["stage:compute"] == 1
     assert one["stages"][0]["stage"] == "stage:load"
     assert one["iterations"]["base"]["n"] == 11
+
+
+def test_a_run_whose_recordings_lack_the_device_keeps_its_untraced_times_and_iterations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sample run with nothing but ranges left in its traces: what the device moved is unknown, not other work."""
+    run = tmp_path / "run"
+    shutil.copytree(SAMPLE.parent / "h200_pipeline_sequential", run)
+    for variant in json.loads((run / "manifest.json").read_text())["variants"]:
+        packed, plain = run / variant["recording"]["trace"], tmp_path / "plain.sqlite"
+        plain.write_bytes(lzma.decompress(packed.read_bytes()))
+        with closing(sqlite3.connect(plain)) as db, db:
+            for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                if name.startswith("CUPTI_ACTIVITY"):
+                    db.execute(f'DROP TABLE "{name}"')
+            db.execute("UPDATE NVTX_EVENTS SET category = NULL WHERE eventType <> 33")
+            db.execute("DELETE FROM NVTX_EVENTS WHERE eventType = 33")
+            db.commit()
+            db.execute("VACUUM")  # rows that were deleted leave gaps, which exports have not
+        packed.write_bytes(lzma.compress(plain.read_bytes(), preset=0))
+    found, shown = compared(capsys, f"{run}:baseline", f"{run}:optimized")
+    (one,) = found["host_comparisons"]
+    assert one["objections"] == []
+    assert (one["per"], one["iterations"]["base"]["n"], one["iterations"]["base"]["path"]) == (
+        "iteration",
+        10,
+        "iteration",
+    )
+    assert one["iterations"]["mean_ratio"] == pytest.approx(9.97, abs=0.01)
+    assert {s["stage"] for s in one["stages"]} == {"h2d", "d2h", "compute"}
+    assert one["untraced"]["ratio"] == pytest.approx(10.03, abs=0.01)
+    assert "untraced: 10.03x, between 9.31x and 11.04x (12 rounds)" in shown.splitlines()

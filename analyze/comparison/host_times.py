@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from ..attribution.stages import ITERATION, MEASURED
 from ..attribution.window import STEADY
 from ..naming.numbers import shape
 from ..result import Analysis
-from ..steady import Steady
 from .matching import split
 
 Open = tuple[int, int]
@@ -99,26 +99,40 @@ class HostTimes:
         return None if self.base is None or self.opt is None else _ratio(self.base.median_ns, self.opt.median_ns)
 
 
-def iterations_of(analysis: Analysis) -> Steady | None:
-    """The iterations whose lengths are host times: those that ranges mark, unless a window of the user's own was taken."""
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """Iterations that ranges mark: their folded path, lengths in ns, and the instants from the first to the last."""
+
+    path: str
+    lengths: tuple[int, ...]
+    window: tuple[int, int]
+
+
+def iterations_of(analysis: Analysis) -> Marked | None:
+    """The iterations whose lengths are host times: all of a variant's `measured` range, else the steady ones that ranges mark;
+    null where there are none, and in a window of the user's own."""
     steady, window = analysis.steady, analysis.choices.window
+    if window == MEASURED and not analysis.iterations.is_empty():
+        table = analysis.iterations.select("start_ns", "end_ns").rows()
+        hull = min(start for start, _ in table), max(end for _, end in table)
+        return Marked(ITERATION, tuple(end - start for start, end in table), hull)
     if steady is None or steady.found_by == "kernels" or window not in (None, STEADY):
         return None
-    return steady
+    return Marked(steady.path, tuple(one.ns for one in steady.steady), steady.window)
 
 
 def host_side(
-    steady: Steady | None, whole: pl.DataFrame, within: pl.DataFrame, *, root: str, exact: bool, has_device: bool
+    marked: Marked | None, whole: pl.DataFrame, within: pl.DataFrame, *, root: str, exact: bool, has_device: bool
 ) -> HostSide:
-    """One side from its `steady` iterations and table ``stages`` of the `whole` window and `within` the iterations.
+    """One side from its iterations and table ``stages`` of the `whole` window and `within` the iterations.
 
     `root` is the path of the window's range, `exact` keeps digits in stage names.
     """
     return HostSide(
-        path=None if steady is None else steady.path,
-        iterations=() if steady is None else tuple(one.ns for one in steady.steady),
+        path=None if marked is None else marked.path,
+        iterations=() if marked is None else marked.lengths,
         stages=_open(whole, root, exact),
-        steady=_open(within, "" if steady is None else steady.path, exact),
+        steady=_open(within, "" if marked is None else marked.path, exact),
         has_device=has_device,
     )
 

@@ -80,6 +80,7 @@ class HostComparison:
     base: Side
     opt: Side
     times: HostTimes
+    untraced: Untraced | None
     objections: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -239,11 +240,11 @@ def _host_side(trace: Trace, analysis: Analysis, root: str, window: str | None, 
             details=False,
         ).stages
 
-    steady = iterations_of(analysis)
+    marked = iterations_of(analysis)
     return host_side(
-        steady,
+        marked,
         stages_of(None) if analysis.choices.window == STEADY else analysis.stages,
-        analysis.stages.clear() if steady is None else stages_of(steady.window),
+        analysis.stages.clear() if marked is None else stages_of(marked.window),
         root=root,
         exact=choices.exact,
         has_device=not analysis.windows.is_empty(),
@@ -253,13 +254,14 @@ def _host_side(trace: Trace, analysis: Analysis, root: str, window: str | None, 
 def _with_members(sides: Sequence[Side]) -> list[Side]:
     """`sides` with what their runs say beside the traces, gathered once a run.
 
-    A window of the user's own is no unit of the run's work, so its bytes are not held against what the variant promised.
+    A window of the user's own is no unit of the run's work, so its bytes are not held against what the variant promised; nor are
+    those of a recording without device operations, which has none.
     """
     evidence: dict[Path, Evidence] = {}
     for side in sides:
         if side.run is not None and (place := side.run.path.resolve()) not in evidence:
             here = [s for s in sides if s.run is not None and s.run.path.resolve() == place and s.window is None]
-            evidence[place] = gather(side.run, {s.name: s.analysis for s in here})
+            evidence[place] = gather(side.run, {s.name: s.analysis for s in here if not s.analysis.windows.is_empty()})
     return [s if s.run is None else replace(s, member=Member(evidence[s.run.path.resolve()], s.name)) for s in sides]
 
 
@@ -313,10 +315,13 @@ def _by_host(role: str, base: Side, opt: Side) -> HostComparison:
     assert base.host is not None and opt.host is not None
     times = host_times(base.host, opt.host)
     objections: list[str] = []
+    timed = None
     if base.member is not None and opt.member is not None:
+        if base.window is None and opt.window is None:
+            timed = untraced(base.member, opt.member)
         objections = [f"different work: {reason}" for reason in different_work(base.member, opt.member)]
     objections += [*_failed(base), *_failed(opt)]
-    return HostComparison(role, base, opt, times, tuple(objections), host_notes(times, _doubt(base, opt)))
+    return HostComparison(role, base, opt, times, timed, tuple(objections), host_notes(times, _doubt(base, opt)))
 
 
 def _doubt(base: Side, opt: Side) -> str:

@@ -99,6 +99,7 @@ def _host(c: HostComparison, base: int, opt: int) -> Json:
             "mean_ratio": times.mean_ratio,
             "median_ratio": times.median_ratio,
         },
+        "untraced": None if c.untraced is None else _untraced(c.untraced),
         "stages": [{**asdict(one), "difference": one.difference, "ratio": one.ratio} for one in times.stages],
         "objections": list(c.objections),
         "notes": list(c.notes),

@@ -29,7 +29,7 @@ def print_compared(found: Compared, top: int) -> None:
     for head in _heads(found):
         say(head)
     if found.host:
-        print_host_times(found)
+        print_host_times(found, speed_words)
         return
     if found.mode == "ladder":
         _print_ladder(found)

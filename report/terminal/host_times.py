@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from ...analyze.comparison.host_times import HostStage, HostTimes
 from ...analyze.words import duration, ms, shorten
 from ...expectations.comparing.compare import Compared, HostComparison
+from ...expectations.judging.between import Untraced
 from .console import Column, print_table, say, say_wrapped
 
 LEFT: Final = "left"
@@ -18,8 +20,8 @@ NAME: Final = 40
 """Columns for a side's name in a sentence."""
 
 
-def print_host_times(found: Compared) -> None:
-    """Print every pair, the first line saying that only host times are known."""
+def print_host_times(found: Compared, speed_words: Callable[[Untraced], str]) -> None:
+    """Print every pair, the first line saying that only host times are known; `speed_words` are those of untraced rounds."""
     for number, c in enumerate(found.host):
         if number:
             say()
@@ -28,6 +30,8 @@ def print_host_times(found: Compared) -> None:
         say_wrapped(scope(c), rest="")
         for sentence in c.objections:
             say_wrapped(f"NOT COMPARABLE, {sentence}.")
+        if c.untraced is not None:
+            say(f"untraced: {speed_words(c.untraced)}")
         for line in _iterations(c.times):
             say(line)
         _print_stages(c.times)
