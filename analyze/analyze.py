@@ -11,6 +11,7 @@ from typing import Final
 
 from ..traces.errors import UsageError
 from ..traces.model import Trace
+from ..traces.samples import Sampler, no_samples
 from .accounts.peaks import Peaks
 from .attribution.attribute import SEEKING, attribute
 from .attribution.selection import Selection
@@ -37,6 +38,7 @@ def analyze(
     work: bool = True,
     most_stages: int | None = None,
     seeking: Seeking = SEEKING,
+    samples: Sampler = no_samples,
 ) -> Analysis:
     """All numbers of `trace`; without `details` the tables that `tables` calls details stay empty, without `work` the one that
     comparisons are made of.
@@ -47,7 +49,7 @@ def analyze(
     as ``nsys stats`` does). `domain` chooses the NVTX domain of the stages, `selection` which of its ranges are stages.
     `fold`: siblings whose names differ in numbers alone are one stage (`attribution.folding`).
     `peaks` are what copies reached when this hardware was calibrated. Beyond the `most_stages` costliest paths, stages are
-    folded (`attribution.bounded`).
+    folded (`attribution.bounded`). `samples` reads the recorder's CPU samples of the largest gaps.
 
     Raises `UsageError` for an unknown rule, domain or range, and for a selection that leaves nothing.
     """
@@ -63,7 +65,8 @@ def analyze(
         most=most_stages,
         seeking=seeking,
     )
-    tables = make_tables(a, {"peaks": peaks, "largest_gaps": largest_gaps, "work": work}, details=details)
+    asked_for = {"peaks": peaks, "largest_gaps": largest_gaps, "work": work, "samples": samples}
+    tables = make_tables(a, asked_for, details=details)
     asked = selection or Selection()
     chosen = STEADY if a.is_steady else window
     choices = Choices(attribution, a.found.domain, asked.stages, asked.depth, asked.below, chosen, a.folded, fold)

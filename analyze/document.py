@@ -23,6 +23,9 @@ SCHEMA: Final = "aisp-trace/analysis/2"
 MEMBERS: Final = 10
 """Recorded names listed of a folded stage; the exported table ``stage_names`` holds all of them."""
 
+FUNCTIONS: Final = 5
+"""Functions listed of a gap; the exported table ``gap_functions`` holds all of them."""
+
 TIMELINE_POINTS: Final = 1000
 """Points of a memory timeline in the document; the table holds all of them."""
 
@@ -65,8 +68,10 @@ def trace_document(analysis: Analysis) -> Json:
         "counters": analysis.counters.to_dicts(),
         "domains": analysis.domains.to_dicts(),
         "api_calls": analysis.api_calls.to_dicts(),
+        "launch_rows": analysis.launch_rows.to_dicts(),
         "collectives": analysis.collectives.to_dicts(),
         "contention": analysis.contention.to_dicts(),
+        "diagnostics": analysis.diagnostics.to_dicts(),
         "trust": {row["metric"]: {"level": row["level"], "reason": row["reason"]} for row in analysis.trust.to_dicts()},
     }
 
@@ -121,6 +126,7 @@ class _Rows:
         self.overlap = _by(analysis.overlap, "device", "stage")
         self.exposed = _by(analysis.exposed, "device", "stage")
         self.gap_calls = _by(analysis.gap_calls, "device", "start_ns")
+        self.gap_functions = _by(analysis.gap_functions, "device", "start_ns")
         self.iteration_kinds = _by(analysis.iteration_kinds, "iteration", "device")
         self.iteration_overlap = _by(analysis.iteration_overlap, "iteration", "device")
         self.iteration_exposed = _by(analysis.iteration_exposed, "iteration", "device")
@@ -177,7 +183,15 @@ def _concurrency(analysis: Analysis, device: int) -> Json:
 
 def _gap(rows: _Rows, row: Mapping[str, Any]) -> Json:
     calls = rows.gap_calls.get((row["device"], row["start_ns"]), [])
-    return {**row, "calls": [{f: call[f] for f in ("source", "name", "calls", "ns")} for call in calls]}
+    ran = rows.gap_functions.get((row["device"], row["start_ns"]), [])
+    return {
+        **row,
+        "calls": [{f: call[f] for f in ("source", "name", "calls", "ns")} for call in calls],
+        "samples": sum(one["samples"] for one in ran),
+        "functions": [{f: one[f] for f in ("function", "module", "samples")} for one in ran if one["function"]][
+            :FUNCTIONS
+        ],
+    }
 
 
 def _iteration(rows: _Rows, row: Mapping[str, Any]) -> Json:

@@ -173,6 +173,13 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "sum_ns": pl.Int64,
         "longest_ns": pl.Int64,
     },
+    # Calls of each process that launch or copy, in the whole trace; `missing` of them have no device row.
+    "launch_rows": {
+        "pid": pl.Int32,
+        "process": pl.String,  # its program's name, null where unknown
+        "launches": pl.Int64,
+        "missing": pl.Int64,
+    },
     # Iterations of the measured work, in order. host time from range start to range end.
     "iterations": {
         "iteration": pl.Int32,
@@ -318,6 +325,16 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "calls": pl.Int64,
         "ns": pl.Int64,
     },
+    # What the thread that the device waited for ran in the longest gaps, by the recorder's CPU samples, most first. The
+    # rows of a gap add up to its samples; `function` is the innermost one with a name, null where no frame has one.
+    "gap_functions": {
+        "device": pl.Int32,
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+        "function": pl.String,
+        "module": pl.String,
+        "samples": pl.Int64,
+    },
     # Hardware counters: stage null is the whole window, "(idle)" the samples in which nothing was busy.
     "counters": {
         "device": pl.Int32,
@@ -363,6 +380,13 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "pid": pl.Int32,
         "tid": pl.Int32,
         "ns": pl.Int64,
+    },
+    # The recorder's own errors and warnings, each message once; at most 1,000 of them.
+    "diagnostics": {
+        "severity": pl.String,  # error or warning
+        "text": pl.String,
+        "times": pl.Int64,
+        "incomplete": pl.Boolean,  # whether it says that something may be missing
     },
     "trust": {
         "metric": pl.String,  # ledger, projection, overlap, bandwidth, allocator, time, comm, hbm, causes
@@ -431,10 +455,12 @@ class Analysis:
     gaps: pl.DataFrame
     domains: pl.DataFrame
     api_calls: pl.DataFrame
+    launch_rows: pl.DataFrame
     iterations: pl.DataFrame
     bandwidth: pl.DataFrame
     allocator: pl.DataFrame
     trust: pl.DataFrame
+    diagnostics: pl.DataFrame
     iteration_kinds: pl.DataFrame
     iteration_overlap: pl.DataFrame
     iteration_exposed: pl.DataFrame
@@ -446,6 +472,7 @@ class Analysis:
     kernel_counts: pl.DataFrame
     top_kernels: pl.DataFrame
     gap_calls: pl.DataFrame
+    gap_functions: pl.DataFrame
     counters: pl.DataFrame
     memory: pl.DataFrame
     memory_timeline: pl.DataFrame

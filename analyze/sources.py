@@ -18,7 +18,8 @@ from ..traces.errors import InputError, UsageError
 from ..traces.heap import keep_freed_memory
 from ..traces.model import Trace
 from ..traces.nsys.pages import DECODER
-from ..traces.open import open_trace, side_file
+from ..traces.open import PlainFile, open_trace, side_file
+from ..traces.samples import Sampler, no_samples
 from ..traces.store import cache_key
 from .accounts.counters import METRICS
 from .words import size
@@ -71,16 +72,22 @@ class Quick:
     cache: bool
     tell: Callable[[str], None] = lambda text: None
 
-    def read(self, file: Path, kind_file: Path | None) -> Trace:
-        """The trace in `file` without the `UNREAD` columns. Of a large one progress is told."""
+    def read(self, file: Path, kind_file: Path | None, plain: PlainFile | None = None) -> Trace:
+        """The trace in `file`, behind which is `plain`, without the `UNREAD` columns. Of a large one progress is told."""
         large = file.is_file() and file.stat().st_size >= LARGE_BYTES
         if not large:
-            return open_trace(file, kind_file=kind_file, left_out=UNREAD, metrics=READ_METRICS)
+            return open_trace(file, kind_file=kind_file, left_out=UNREAD, metrics=READ_METRICS, plain=plain)
         keep_freed_memory(_KEPT_BYTES, one_arena=True)
         threading.Thread(target=engine.prepare, args=(self.tell, *_COMPILED), daemon=True).start()
         self.tell(f"reading {file.name}, {size(file.stat().st_size)}")
         trace = open_trace(
-            file, kind_file=kind_file, cache=self.cache, in_background=True, left_out=UNREAD, metrics=READ_METRICS
+            file,
+            kind_file=kind_file,
+            cache=self.cache,
+            in_background=True,
+            left_out=UNREAD,
+            metrics=READ_METRICS,
+            plain=plain,
         )
         self.tell(f"accounting for {trace.ops.height:,} device operations and {trace.api.height:,} calls")
         return trace
@@ -144,7 +151,7 @@ class Source:
         With `quick` a trace comes without the columns that no analysis reads. `calibrations` are the folders to
         look for the machine's calibration in, instead of those that apply in the current folder.
         """
-        for variant, trace in self.traces(quick):
+        for variant, trace, samples in self._read(quick):
             from .analyze import analyze
             from .calibrated import peaks_for
 
@@ -161,6 +168,7 @@ class Source:
                 work=asked.work,
                 most_stages=asked.most_stages,
                 seeking=seeking,
+                samples=samples,
                 peaks=peaks_for(self.run, trace, Path.cwd(), calibrations),
             )
             analysis = look(fold=asked.fold)
@@ -207,12 +215,19 @@ class Source:
 
     def traces(self, quick: Quick | None = None) -> Iterator[tuple[str | None, Trace]]:
         """Read the traces one by one, each with its variant (null: a bare trace); `quick` as of `open`."""
+        for variant, trace, _ in self._read(quick):
+            yield variant, trace
+
+    def _read(self, quick: Quick | None) -> Iterator[tuple[str | None, Trace, Sampler]]:
+        """As `traces`, each with what reads its CPU samples until the next one is asked for."""
         if self.trace is not None:
-            yield None, self.trace
+            yield None, self.trace, no_samples
             return
         for variant, file, kind_file in self._files():
-            trace = quick.read(file, kind_file) if quick else open_trace(file, kind_file=kind_file)
-            yield variant, self._with_version(trace, variant)
+            with PlainFile(file) as plain:
+                read = quick.read if quick else _read_whole
+                trace = read(file, kind_file, plain)
+                yield variant, self._with_version(trace, variant), plain.sampler(trace)
 
     def only(self, variant: str) -> Source:
         """This source with `variant` alone, so that no other is read; raises `InputError` or `UsageError` if it has none."""
@@ -257,6 +272,10 @@ class Source:
 
         ours = variant is not None and self.run is not None and self.run.manifest.source != "command"
         return MEASURED if ours and (trace.ranges["name"] == MEASURED).any() else None
+
+
+def _read_whole(file: Path, kind_file: Path | None, plain: PlainFile) -> Trace:
+    return open_trace(file, kind_file=kind_file, plain=plain)
 
 
 def _first_op(trace: Trace) -> int:

@@ -23,8 +23,9 @@ from .accounts.concurrency import concurrency_tables
 from .accounts.contention import contention_table
 from .accounts.counters import counter_table, counter_trust
 from .accounts.devices import by_device, window_table
-from .accounts.gaps import gap_calls
-from .accounts.host import call_table, domain_table
+from .accounts.diagnostics import diagnostic_table
+from .accounts.gaps import gap_calls, gap_functions
+from .accounts.host import call_table, domain_table, launch_rows
 from .accounts.iterations import iteration_table, iteration_tables
 from .accounts.launches import kernel_counts, kernel_sums, launch_table, top_kernels
 from .accounts.ledger_tables import interrupted_gaps, ledger_tables
@@ -41,8 +42,8 @@ from .result import SCHEMAS, joined
 from .side_by_side import side_by_side
 
 Made = Callable[[str], Any]
-"""What was asked for (`peaks`, `largest_gaps`, `work`) or what an earlier step makes, by its name; what is not ready is waited
-for."""
+"""What was asked for (`peaks`, `largest_gaps`, `work`, `samples`) or what an earlier step makes, by its name; what is not ready is
+waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ TABLES: Final[Sequence[Table]] = (
     Table("api_calls", lambda a, made: call_table(a.trace.api, a.trace.ops, a.limits)),
     Table("iterations", lambda a, made: iteration_table(a.found, a.steady if a.is_steady else None, a.limits)),
     Table("bandwidth", lambda a, made: with_peaks(bandwidth_table(a.in_window.table), a.trace.devices, made("peaks"))),
-    Shared("facts", lambda a, made: facts_of(a, made("lanes"))),
+    Table("diagnostics", lambda a, made: diagnostic_table(a.trace.diagnostics)),
+    Table("launch_rows", lambda a, made: launch_rows(a.trace, a.calls, a.launches)),
+    Shared("facts", lambda a, made: facts_of(a, made("lanes"), made("launch_rows"))),
     Detail("launches", lambda a, made: launch_table(a.in_window, a.ops, a.calls, a.launches, made("lanes"))),
     Shared("kernels", lambda a, made: kernel_sums(a.in_window, a.host_devices), detail=True),
     Detail("concurrency streams", lambda a, made: concurrency_tables(a.in_window, made("lanes"))),
@@ -104,6 +107,12 @@ TABLES: Final[Sequence[Table]] = (
     Detail(
         "gap_calls",
         lambda a, made: gap_calls(a.trace, a.calls, a.launches, a.spans, made("interrupted"), made("gaps")),
+    ),
+    Detail(
+        "gap_functions",
+        lambda a, made: gap_functions(
+            a.trace.ops, a.launches, a.spans, made("interrupted"), made("gaps"), made("samples")
+        ),
     ),
     Table(
         "allocator",

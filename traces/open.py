@@ -10,17 +10,25 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
 
 from .documents import looks_like_json
 from .errors import EmptyTraceError, InputError, RecorderError
 from .host_ops import with_host_ops
 from .model import Trace
+from .nsys.schema import SAMPLE_FRAMES
 from .nsys.source import SQLITE_MAGIC
+from .samples import Sampler, Stretch, no_samples
 from .unpack import decompressed, head_of
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NSYS_REPORT_MAGIC: Final = b"NVIDIA Tegra Profiler Report"
 
@@ -28,6 +36,50 @@ EXPORT_TIMEOUT_S: Final = 1_800
 
 Exporter = Callable[[Path, Path], None]
 """Turns an .nsys-rep (first argument) into an SQLite file (second)."""
+
+
+class PlainFile:
+    """What lies behind a trace file, unpacked and exported when first asked for. Use as a context manager.
+
+    Copies are kept until it is closed, so that a trace's samples can be read after the trace without unpacking it twice.
+    """
+
+    def __init__(self, path: Path, export: Exporter | None = None) -> None:
+        self.path = path
+        self._export = export or export_report
+        self._held = ExitStack()
+        self._plain: Path | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+        self._plain = None
+
+    def open(self) -> Path:
+        """The SQLite export or JSON itself; raises `InputError` and `RecorderError` as `open_trace` does."""
+        if self._plain is None:
+            plain = self._held.enter_context(decompressed(self.path))
+            if head_of(plain).startswith(NSYS_REPORT_MAGIC):
+                folder = self._held.enter_context(tempfile.TemporaryDirectory(prefix="aisp-trace-"))
+                exported = Path(folder) / "export.sqlite"
+                self._export(plain, exported)
+                plain = exported
+            self._plain = plain
+        return self._plain
+
+    def sampler(self, trace: Trace) -> Sampler:
+        """Reads CPU samples of `trace`, which was read from this file, for as long as it is open."""
+        return partial(_samples, self) if SAMPLE_FRAMES in trace.meta.tables else no_samples
+
+
+def _samples(plain: PlainFile, stretches: Sequence[Stretch]) -> pl.DataFrame:
+    from .nsys.samples import read_samples
+
+    return read_samples(plain.open(), stretches)
 
 
 def open_trace(
@@ -39,6 +91,7 @@ def open_trace(
     export: Exporter | None = None,
     left_out: Collection[tuple[str, str]] = (),
     metrics: str = "",
+    plain: PlainFile | None = None,
 ) -> Trace:
     """The trace in `path`, ready for analysis (`host_ops` applied).
 
@@ -46,20 +99,32 @@ def open_trace(
     `cache` the tables are kept as Parquet (`store`) and reused while the file is the same; `in_background` they are
     written by a thread that the interpreter waits for at its end. `export` replaces ``nsys export``. Columns `left_out`,
     (table, column) pairs, and GPU metrics whose name the regular expression `metrics` does not match, may be missing from
-    the trace: an nsys reader saves the time to read them.
+    the trace: an nsys reader saves the time to read them. `plain` is the file behind `path` where more of it is to be read
+    later; `export` is then its own.
 
     Raises `InputError` for anything that is no readable trace, `EmptyTraceError` if nothing happened in it, and
     `RecorderError` if an .nsys-rep cannot be exported here.
     """
+    if plain is None:
+        with PlainFile(path, export) as alone:
+            return open_trace(
+                path,
+                kind_file=kind_file,
+                cache=cache,
+                in_background=in_background,
+                left_out=left_out,
+                metrics=metrics,
+                plain=alone,
+            )
     if not cache:
-        return _open(path, kind_file, export, left_out, metrics)
+        return _open(plain, kind_file, left_out, metrics)
     from .store import cache_key, load, save
 
     _require_file(path)
     key = cache_key(path, kind_file or side_file(path), left_out, metrics)
     trace = load(path, key, left_out)
     if trace is None:
-        trace = _open(path, kind_file, export, left_out, metrics)
+        trace = _open(plain, kind_file, left_out, metrics)
         if in_background:
             threading.Thread(target=save, args=(path, key, trace)).start()
         else:
@@ -67,29 +132,25 @@ def open_trace(
     return trace
 
 
-def _open(
-    path: Path, kind_file: Path | None, export: Exporter | None, left_out: Collection[tuple[str, str]], metrics: str
-) -> Trace:
+def _open(plain: PlainFile, kind_file: Path | None, left_out: Collection[tuple[str, str]], metrics: str) -> Trace:
+    path = plain.path
     _require_file(path)
-    with decompressed(path) as plain:
-        head = head_of(plain)
-        if head.startswith(NSYS_REPORT_MAGIC):
-            with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
-                exported = Path(folder) / "export.sqlite"
-                (export or export_report)(plain, exported)
-                trace = _read_sqlite(exported, left_out, metrics)
-        elif head.startswith(SQLITE_MAGIC):
-            trace = _read_sqlite(plain, left_out, metrics)
-        elif looks_like_json(head):
-            from .kineto.read import read_kineto
+    file = plain.open()
+    head = head_of(file)
+    if head.startswith(SQLITE_MAGIC):
+        from .nsys.read import read_nsys
 
-            trace = read_kineto(plain, kind_file or side_file(path))
-        else:
-            found = "it is empty" if not head else "its first bytes are those of neither"
-            raise InputError(
-                f"{path} was to be read as a trace, but {found}; "
-                "give an nsys .sqlite export, an .nsys-rep, or a torch.profiler .json"
-            )
+        trace = read_nsys(file, left_out=left_out, metrics=metrics)
+    elif looks_like_json(head):
+        from .kineto.read import read_kineto
+
+        trace = read_kineto(file, kind_file or side_file(path))
+    else:
+        found = "it is empty" if not head else "its first bytes are those of neither"
+        raise InputError(
+            f"{path} was to be read as a trace, but {found}; "
+            "give an nsys .sqlite export, an .nsys-rep, or a torch.profiler .json"
+        )
     trace = replace(trace, meta=replace(trace.meta, file=path.name))
     if not (trace.ops.height or trace.api.height or trace.ranges.height):
         odd = ", ".join(f"{n} {why.replace('_', ' ')}" for why, n in trace.meta.anomalies.items())
@@ -100,12 +161,6 @@ def _open(
             f"process {check}"
         )
     return with_host_ops(trace)
-
-
-def _read_sqlite(path: Path, left_out: Collection[tuple[str, str]], metrics: str) -> Trace:
-    from .nsys.read import read_nsys
-
-    return read_nsys(path, left_out=left_out, metrics=metrics)
 
 
 def export_report(report: Path, target: Path) -> None:

@@ -3,7 +3,8 @@
 The thread is the one whose call launched the op that ended the gap, also behind a window of instants, or that which such an op
 only interrupts (`attribution.interruptions`); after the last op, the
 one that owns the window. A call counts with what of it lies in the gap, as the union over all calls of that name; a call inside
-another one counts for both. Operating-system calls are listed beside CUDA calls where the recorder has them.
+another one counts for both. Operating-system calls are listed beside CUDA calls where the recorder has them. Where it took
+CPU samples, they say which functions that thread ran.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import polars as pl
 
 from ...traces.columns import parts
 from ...traces.model import Trace, distinct_values
+from ...traces.samples import Sampler, Stretch
 from ..attribution.interruptions import Interrupted
 from ..attribution.launches import Calls, Launches
 from ..attribution.stages import Thread
@@ -26,6 +28,9 @@ from ..result import SCHEMAS
 
 SHOWN: Final = 5
 """Calls listed for each gap, longest first."""
+
+SAMPLED: Final = 20
+"""The longest gaps of each device whose CPU samples are read."""
 
 OWNER: Final = -2
 """The thread that owns the window, which a gap after the last op waits for."""
@@ -44,13 +49,46 @@ def gap_calls(
     sources = _Sources(trace, calls)
     for span in spans:
         mine = gaps.filter(pl.col("device") == span.device)
-        low, high = mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()
-        waiting = waiting_for(trace.ops, launches, span, interrupted[span.device], high)
-        for code, start, end in zip(*(a.tolist() for a in (waiting, low, high)), strict=True):
-            thread = thread_of(launches, span, code)
-            if thread is not None:
-                found += sources.filling(span.device, thread, start, end)
+        for start, end, thread in _blamed(trace.ops, launches, span, interrupted[span.device], mine):
+            found += sources.filling(span.device, thread, start, end)
     return pl.DataFrame(found, schema=SCHEMAS["gap_calls"], orient="row")
+
+
+def gap_functions(
+    ops: pl.DataFrame,
+    launches: Launches,
+    spans: Sequence[Span],
+    interrupted: Mapping[int, Interrupted],
+    gaps: pl.DataFrame,
+    samples: Sampler,
+) -> pl.DataFrame:
+    """Table ``gap_functions`` of the `SAMPLED` longest `gaps` (table ``gaps``) of each device. `ops` are all of the trace."""
+    asked: list[tuple[int, Stretch]] = []
+    for span in spans:
+        mine = (
+            gaps.filter(pl.col("device") == span.device).sort("ns", descending=True, maintain_order=True).head(SAMPLED)
+        )
+        blamed = _blamed(ops, launches, span, interrupted[span.device], mine)
+        asked += [(span.device, Stretch(*thread, start, end)) for start, end, thread in blamed]
+    where = pl.DataFrame(
+        [(i, device, s.start_ns, s.end_ns) for i, (device, s) in enumerate(asked)],
+        schema={"stretch": pl.Int64, "device": pl.Int32, "start_ns": pl.Int64, "end_ns": pl.Int64},
+        orient="row",
+    )
+    found = samples([stretch for _, stretch in asked]).join(where, on="stretch", how="left", maintain_order="left")
+    return found.select(*SCHEMAS["gap_functions"])
+
+
+def _blamed(
+    ops: pl.DataFrame, launches: Launches, span: Span, interrupted: Interrupted, gaps: pl.DataFrame
+) -> Iterator[tuple[int, int, Thread]]:
+    """(start, end, the thread that the device waits for) of those `gaps` of a device where it is known."""
+    low, high = gaps["start_ns"].to_numpy(), gaps["end_ns"].to_numpy()
+    waiting = waiting_for(ops, launches, span, interrupted, high)
+    for code, start, end in zip(*(a.tolist() for a in (waiting, low, high)), strict=True):
+        thread = thread_of(launches, span, code)
+        if thread is not None:
+            yield start, end, thread
 
 
 def waiting_for(ops: pl.DataFrame, launches: Launches, span: Span, interrupted: Interrupted, gap_end: Ints) -> Ints:

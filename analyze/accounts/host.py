@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from ...traces.model import Trace
+from ..attribution.launches import Calls, Launches, silent_calls, unrecorded_launches
 from ..result import SCHEMAS
 
 
@@ -32,3 +34,11 @@ def call_table(api: pl.DataFrame, ops: pl.DataFrame, limits: tuple[int, int]) ->
         .sort(["sum_ns", "name"], descending=[True, False])
     )
     return table.select(*SCHEMAS["api_calls"])
+
+
+def launch_rows(trace: Trace, calls: Calls, launches: Launches) -> pl.DataFrame:
+    """Table ``launch_rows``: of each process of the trace the calls that launch or copy, and how many have no device row."""
+    names = dict(trace.processes.select("pid", "name").iter_rows())
+    found = unrecorded_launches(calls, launches.call, silent_calls(trace, calls))
+    rows = [(pid, names.get(pid), wanted, missing) for pid, wanted, missing in found]
+    return pl.DataFrame(rows, schema=SCHEMAS["launch_rows"], orient="row")

@@ -17,13 +17,14 @@ import polars as pl
 from ...traces.model import KINDS, Trace
 from ..attribution.attribute import Attributed
 from ..attribution.lanes import Lanes
-from ..attribution.launches import Launches, silent_calls, unrecorded_launches
+from ..attribution.launches import Launches
 from ..attribution.stages import AMBIGUOUS_STAGE, ORPHAN_STAGE, Stages
 from ..attribution.window_ops import CUT
 from ..intervals import Ints
 from ..result import SCHEMAS
 from .bandwidth import copies_of
 from .contention import feeds
+from .diagnostics import quoted
 
 METRICS: Final = (
     "ledger",
@@ -48,6 +49,9 @@ FED: Final = 0.5
 ENOUGH_ALONE: Final = 0.5
 """The share of the kernels that ran beside other work which must have been seen alone, in the same stage."""
 
+NAMED: Final = 4
+"""Processes that lack device rows and are named."""
+
 _WAITING: Final = "a collective's time includes waiting for the slowest rank"
 
 _LOSS: Final = re.compile(r"dropped|lost|discarded|overflow|not collected|incomplete|out of memory|non-fatal", re.I)
@@ -68,6 +72,7 @@ class Facts:
     ambiguous: int
     launch_calls: int
     unrecorded: int
+    incomplete: str
     calls: int
     stages: int
     unclosed: int
@@ -124,7 +129,7 @@ def trust_table(
         text = f"{facts.migrations} of {facts.ops} operations are migrations of unified memory, which no call launches"
         say("partial", ("causes", "projection"), text)
     if facts.unrecorded > max(TOLERATED_SHARE * facts.launch_calls, 0):
-        text = f"{facts.unrecorded} of {facts.launch_calls} launches have no device row: operations were lost"
+        text = f"{facts.unrecorded} of {facts.launch_calls} launches have no device row{facts.incomplete}: operations were lost"
         half = facts.unrecorded > facts.launch_calls / 2
         say(
             "unavailable" if half else "partial",
@@ -182,7 +187,7 @@ def trust_table(
         t for t in trace.diagnostics.filter(pl.col("severity") != "info")["text"].to_list() if t and _LOSS.search(t)
     ]
     for text in losses[:3]:
-        say("partial", ("ledger", "causes", "projection", "overlap", "bytes"), f"the recorder says: {text.strip()}")
+        say("partial", ("ledger", "causes", "projection", "overlap", "bytes"), f"the recorder says: {quoted(text)}")
     for name, count in trace.meta.anomalies.items():
         if count and name.startswith(("ops", "api")):
             most = name == "ops_out_of_range" and count > facts.ops  # what is left is the smaller half
@@ -238,15 +243,16 @@ def _worst(metric: str, said: list[tuple[str, str]]) -> tuple[str, str, str]:
     return metric, "ok", ""
 
 
-def facts_of(a: Attributed, lanes: Lanes) -> Facts:
-    """The facts about the ops in the windows, and about the calls and ranges of the whole trace; `lanes` are those of all ops."""
+def facts_of(a: Attributed, lanes: Lanes, launch_rows: pl.DataFrame) -> Facts:
+    """The facts about the ops in the windows, and about the calls (table ``launch_rows``) and ranges of the whole trace.
+
+    `lanes` are those of all ops."""
     fed, under = feeds(a.in_window, lanes, a.host_devices)
     ops, stages = a.in_window.table, a.stages
     copies = copies_of(ops.select(*_COLUMNS, *([CUT] if CUT in ops.columns else [])))
     cut = int(copies[CUT].sum()) if CUT in copies.columns else 0
     counts = dict(zip(KINDS, np.bincount(a.in_window.kind, minlength=len(KINDS)).tolist(), strict=True))
     seen = min(a.limits[1], a.recorded[1]) - max(a.limits[0], a.recorded[0])
-    missing, wanted = unrecorded_launches(a.calls, a.launches.call, silent_calls(a.trace, a.calls))
     return Facts(
         windows=len(a.spans),
         unseen_ns=0 if a.window.instants is None else a.limits[1] - a.limits[0] - max(seen, 0),
@@ -254,8 +260,9 @@ def facts_of(a: Attributed, lanes: Lanes) -> Facts:
         orphans=int((ops["stage"] == ORPHAN_STAGE).sum()),
         migrations=_migrations(copies),
         ambiguous=int((ops["stage"] == AMBIGUOUS_STAGE).sum()),
-        launch_calls=wanted,
-        unrecorded=missing,
+        launch_calls=int(launch_rows["launches"].sum()),
+        unrecorded=int(launch_rows["missing"].sum()),
+        incomplete=_incomplete(launch_rows),
         calls=len(a.calls),
         stages=len(stages),
         unclosed=stages.unclosed,
@@ -271,6 +278,19 @@ def facts_of(a: Attributed, lanes: Lanes) -> Facts:
         fed_ns=fed,
         under_ns=under,
     )
+
+
+def _incomplete(launch_rows: pl.DataFrame) -> str:
+    """Where other processes are whole, those that lack rows, in parentheses."""
+    lacking = launch_rows.filter(pl.col("missing") > TOLERATED_SHARE * pl.col("launches"))
+    if lacking.is_empty() or lacking.height == launch_rows.height:
+        return ""
+    of = [
+        f"{missing} of {launches} of process {pid & 0xFFFFFF}"
+        for pid, launches, missing in lacking.select("pid", "launches", "missing").head(NAMED).iter_rows()
+    ]
+    more = f" and {lacking.height - NAMED} more" if lacking.height > NAMED else ""
+    return f" ({', '.join(of)}{more})"
 
 
 def _migrations(copies: pl.DataFrame) -> int:

@@ -320,15 +320,17 @@ def _attribute_host_ops(
         thread[op], stage[op] = index[who], found
 
 
-def unrecorded_launches(calls: Calls, launched: Ints, silent: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """(launch calls and copies without any device row, all of them), leaving out the `silent` ones.
+def unrecorded_launches(calls: Calls, launched: Ints, silent: npt.NDArray[np.bool_]) -> list[tuple[int, int, int]]:
+    """(pid, launch calls and copies, those of them without any device row) of each process, leaving out the `silent` ones.
 
     `launched` are the positions of calls that have ops; `silent` marks calls that rightly have none.
     """
     wants = ((calls.kind == LAUNCH) | (calls.kind == COPY)) & ~silent & (calls.correlation > 0)
     has = np.zeros(len(calls), bool)
     has[launched[launched >= 0]] = True
-    return int((wants & ~has).sum()), int(wants.sum())
+    lacks = wants & ~has
+    pids = np.unique(calls.pid[wants]).tolist()
+    return [(pid, int((wants & of).sum()), int((lacks & of).sum())) for pid in pids for of in [calls.pid == pid]]
 
 
 def silent_calls(trace: Trace, calls: Calls) -> npt.NDArray[np.bool_]:

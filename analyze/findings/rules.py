@@ -17,6 +17,7 @@ import polars as pl
 
 from ..accounts.counters import CLOCK
 from ..result import SCHEMAS
+from ..sampled import sampled
 from ..words import duration, percent, rate, shorten, size
 from .beside import slowed
 from .finding import STAGE_WIDTH, Device, Rule, Seen, total
@@ -101,7 +102,9 @@ def host_bound(device: Device) -> Seen | None:
     if _late_host(device) != "host_bound":
         return None
     cells = _late(device)
-    return Seen(cells, f"the device has nothing queued {device.part(cells)} of the time, while the host works")
+    return Seen(
+        cells, f"the device has nothing queued {device.part(cells)} of the time, while the host works{_ran(device)}"
+    )
 
 
 def synchronising(device: Device) -> Seen | None:
@@ -418,6 +421,13 @@ def _largest(device: Device) -> pl.DataFrame:
     """The largest gaps in which the host is late."""
     gaps = device.of("gaps").filter(pl.col("cause").is_in(HOSTLY) & ~_LOADS)
     return gaps.sort("ns", descending=True, maintain_order=True).head(GAPS)
+
+
+def _ran(device: Device) -> str:
+    """The function that the thread which launches ran most in the largest of these gaps, where CPU samples say it; else empty."""
+    late = _largest(device).select("start_ns", "end_ns")
+    ran = sampled(device.of("gap_functions").join(late, on=["start_ns", "end_ns"], how="semi"))
+    return f"; in the longest such gaps it runs {ran.top()}" if ran is not None and ran.functions else ""
 
 
 def _repeated(device: Device) -> str:

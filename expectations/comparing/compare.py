@@ -16,11 +16,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+import polars as pl
+
+from ...analyze.analyze import analyze
 from ...analyze.attribution.selection import chosen_stages
 from ...analyze.attribution.stages import MEASURED, find_stages
 from ...analyze.attribution.window import STEADY, parse_window, resolve
 from ...analyze.comparison.amounts import Amounts, amounts
 from ...analyze.comparison.changes import Change, KernelTotals, copy_changes, kernel_changes, kernel_totals
+from ...analyze.comparison.host_times import HostSide, HostTimes, host_side, host_times, iterations_of
 from ...analyze.comparison.mechanisms import Split, split
 from ...analyze.comparison.sides import account
 from ...analyze.comparison.waterfall import Waterfall, layout, waterfall
@@ -32,20 +36,21 @@ from ...traces.errors import EmptyTraceError, InputError, UsageError
 from ...traces.model import Trace
 from ..judging.between import Member, Untraced, different_work, untraced, work_doubt
 from ..judging.evidence import Evidence, gather
-from .notes import notes_of
+from .notes import host_notes, notes_of
 from .sides import Side
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
     """How the sides are looked at; `against` is the second side's window, null: that of the first. `exact` keeps digits in
-    the names of stages; `asked` then has to leave them, too.
+    the names of stages; `asked` then has to leave them, too. `host`: compare host times, whatever the devices did.
     """
 
     asked: Asked = USUAL
     against: str | None = None
     exact: bool = False
     quick: Quick = field(default_factory=lambda: Quick(cache=True))
+    host: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +73,22 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class HostComparison:
+    """Two sides held against each other by host time alone, since one or both have no device operations; see `Comparison`."""
+
+    role: str
+    base: Side
+    opt: Side
+    times: HostTimes
+    untraced: Untraced | None
+    objections: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Compared:
-    """Everything one call compares; positions of `sides` in the order in which they were given."""
+    """Everything one call compares; positions of `sides` in the order in which they were given. Where some side has no device
+    operations, all pairs are in `host`, and there are no `comparisons`."""
 
     def __repr__(self) -> str:
         pairs = ", ".join(
@@ -81,11 +100,13 @@ class Compared:
     mode: str
     sides: tuple[Side, ...]
     comparisons: tuple[Comparison, ...]
+    host: tuple[HostComparison, ...] = ()
 
     @property
     def exit_code(self) -> int:
         """3 where any two sides must not be compared, else 0."""
-        return 3 if any(c.objections for c in self.comparisons) else 0
+        refused = [c.objections for c in self.comparisons] + [c.objections for c in self.host]
+        return 3 if any(refused) else 0
 
 
 UNTRUSTED: Final = "unavailable"
@@ -95,13 +116,20 @@ def compare(words: Sequence[str], choices: Choices) -> Compared:
     """Read and compare what `words` (none, one or two) name; none: the newest run.
 
     Where the steady iterations would be the windows (`Asked.steady`) and are not the same of all sides, whole recordings are
-    compared. Raises `UsageError` where `words` name nothing that can be held against something else, `InputError` for what cannot
-    be read.
+    compared; where some side has no device operations, all are compared by host time. Raises `UsageError` where `words` name
+    nothing that can be held against something else, `InputError` for what cannot be read.
     """
-    found = _compared(words, choices)
+    try:
+        found = _compared(words, choices)
+    except _HostOnly:
+        return _compared(words, replace(choices, host=True))
     if _alike(found.sides):
         return found
     return _compared(words, replace(choices, asked=replace(choices.asked, steady=False)))
+
+
+class _HostOnly(Exception):
+    """Some side has no device operations."""
 
 
 def _alike(sides: Sequence[Side]) -> bool:
@@ -168,36 +196,73 @@ def _occasions(first: Operand, second: Operand, choices: Choices) -> Compared:
 
 def _sides(given: Operand, names: Sequence[str | None], window: str | None, choices: Choices) -> list[Side]:
     """The recordings `names` of one operand, one by one; the traces themselves are let go."""
-    read: list[tuple[str, Analysis, str, KernelTotals, Amounts]] = []
+    read: list[tuple[str, Analysis, str, KernelTotals, Amounts, HostSide | None]] = []
     for name in names:
         for opened in (given.source if name is None else given.source.only(name)).open(
             replace(choices.asked, window=window), choices.quick
         ):
             analysis = opened.analysis
-            if analysis.windows.is_empty():
-                raise EmptyTraceError(
-                    f"no device did anything in {_where(opened.side, window)}, so there is no time to compare"
-                )
+            if analysis.windows.is_empty() and not choices.host:
+                raise _HostOnly
             root = root_path(opened.trace, window, choices)
             did = amounts(analysis, root=root, exact=choices.exact)
             counted = kernel_totals(opened.trace, analysis.windows), did
-            read.append((opened.side, analysis, root, *counted))
+            host = _host_side(opened.trace, analysis, root, window, choices) if choices.host else None
+            read.append((opened.side, analysis, root, *counted, host))
         if name is not None and not any(side == name for side, *_ in read):
             raise InputError(f"{given.text}: variant {name} was not recorded; capture it with --profile minimal")
     run = given.source.run
-    return [Side(name, window, root, analysis, kernels, did, run, None) for name, analysis, root, kernels, did in read]
+    return [
+        Side(name, window, root, analysis, kernels, did, run, None, host)
+        for name, analysis, root, kernels, did, host in read
+    ]
+
+
+def _host_side(trace: Trace, analysis: Analysis, root: str, window: str | None, choices: Choices) -> HostSide:
+    """The host times of one recording, of its whole window and of its iterations.
+
+    Raises `EmptyTraceError` where it has neither device operations nor stages.
+    """
+    if analysis.stages.is_empty():
+        raise EmptyTraceError(
+            f"no device did anything in {_where(analysis.meta.file, window)}, and it has no stages, so there is no time to "
+            "compare; mark stages with NVTX ranges (aisp_trace.stage), or record the device with `-t cuda,nvtx`"
+        )
+    asked = choices.asked
+
+    def stages_of(instants: tuple[int, int] | None) -> pl.DataFrame:
+        return analyze(
+            trace,
+            window=instants,
+            attribution=asked.attribution,
+            domain=asked.domain,
+            selection=asked.selection,
+            fold=asked.fold,
+            details=False,
+        ).stages
+
+    marked = iterations_of(analysis)
+    return host_side(
+        marked,
+        stages_of(None) if analysis.choices.window == STEADY else analysis.stages,
+        analysis.stages.clear() if marked is None else stages_of(marked.window),
+        root=root,
+        exact=choices.exact,
+        has_device=not analysis.windows.is_empty(),
+    )
 
 
 def _with_members(sides: Sequence[Side]) -> list[Side]:
     """`sides` with what their runs say beside the traces, gathered once a run.
 
-    A window of the user's own is no unit of the run's work, so its bytes are not held against what the variant promised.
+    A window of the user's own is no unit of the run's work, so its bytes are not held against what the variant promised; nor are
+    those of a recording without device operations, which has none.
     """
     evidence: dict[Path, Evidence] = {}
     for side in sides:
         if side.run is not None and (place := side.run.path.resolve()) not in evidence:
             here = [s for s in sides if s.run is not None and s.run.path.resolve() == place and s.window is None]
-            evidence[place] = gather(side.run, {s.name: s.analysis for s in here})
+            evidence[place] = gather(side.run, {s.name: s.analysis for s in here if not s.analysis.windows.is_empty()})
     return [s if s.run is None else replace(s, member=Member(evidence[s.run.path.resolve()], s.name)) for s in sides]
 
 
@@ -216,6 +281,8 @@ def root_path(trace: Trace, window: str | None, choices: Choices) -> str:
 def assembled(mode: str, pairs: Sequence[tuple[str, int, int]], sides: Sequence[Side], choices: Choices) -> Compared:
     """Every pair of `sides`, as (role, position, position). All pairs of a ladder share one layout, so that its steps add up."""
     sides = _with_members(sides)
+    if all(side.host is not None for side in sides):
+        return Compared(mode, tuple(sides), (), tuple(_by_host(role, sides[i], sides[j]) for role, i, j in pairs))
     accounts = [account(s.analysis, s.name, root=s.root, exact=choices.exact) for s in sides]
     shared = layout(accounts) if mode == "ladder" else None
     made = []
@@ -245,6 +312,19 @@ def assembled(mode: str, pairs: Sequence[tuple[str, int, int]], sides: Sequence[
     return Compared(mode, tuple(sides), tuple(made))
 
 
+def _by_host(role: str, base: Side, opt: Side) -> HostComparison:
+    assert base.host is not None and opt.host is not None
+    times = host_times(base.host, opt.host)
+    objections: list[str] = []
+    timed = None
+    if base.member is not None and opt.member is not None:
+        if base.window is None and opt.window is None:
+            timed = untraced(base.member, opt.member)
+        objections = [f"different work: {reason}" for reason in different_work(base.member, opt.member)]
+    objections += [*_failed(base), *_failed(opt)]
+    return HostComparison(role, base, opt, times, timed, tuple(objections), host_notes(times, _doubt(base, opt)))
+
+
 def _doubt(base: Side, opt: Side) -> str:
     """Why nobody knows that both did the same work; a window of the user's own is no unit of any run's work."""
     chosen = base.window is not None or opt.window is not None
@@ -253,17 +333,20 @@ def _doubt(base: Side, opt: Side) -> str:
 
 def _disbelieved(side: Side) -> list[str]:
     """Why this recording is no evidence: its process failed, or its ledger cannot be told."""
-    found = []
-    recording = None if side.run is None else side.run.variant(side.name).recording
-    if recording is not None and recording.exit_code != 0:
-        found.append(f"the recording of {side.name} ended with exit code {recording.exit_code} and is not believed")
     rows = side.analysis.trust.rows()
-    found += [
+    return _failed(side) + [
         f"the ledger of {side.name} cannot be trusted: {r}"
         for m, level, r in rows
         if (m, level) == ("ledger", UNTRUSTED)
     ]
-    return found
+
+
+def _failed(side: Side) -> list[str]:
+    """That the recorded process failed, if it did."""
+    recording = None if side.run is None else side.run.variant(side.name).recording
+    if recording is None or recording.exit_code == 0:
+        return []
+    return [f"the recording of {side.name} ended with exit code {recording.exit_code} and is not believed"]
 
 
 def _where(side: str, window: str | None) -> str:

@@ -8,6 +8,7 @@ import polars as pl
 
 from ...analyze.attribution.window import STEADY
 from ...analyze.comparison.changes import large_gaps
+from ...analyze.comparison.host_times import HostTimes
 from ...analyze.comparison.waterfall import Waterfall
 from ...analyze.words import duration, percent, shorten
 from ..deciding import Estimate
@@ -31,6 +32,24 @@ def notes_of(fall: Waterfall, base: Side, opt: Side, timed: Untraced | None, wor
         *_doubts(base, opt),
     ]
     return tuple(dict.fromkeys(found))
+
+
+def host_notes(times: HostTimes, work_doubt: str) -> tuple[str, ...]:
+    """What to know beside host times."""
+    found = []
+    if times.base is None or times.opt is None:
+        found.append(
+            "no iterations are found on both sides, so times of the whole windows are compared, whatever work they hold; mark "
+            "iterations by ranges of that name"
+        )
+    elif times.base.path != times.opt.path:
+        one, other = (shorten(side.path, 60) for side in (times.base, times.opt))
+        found.append(f"iterations are `{one}` in base and `{other}` in opt")
+    if any(times.devices):
+        found.append(
+            "a host time holds what the host waits for the device, and ends without waiting for what it queued"
+        )
+    return (*found, *([work_doubt] if work_doubt else []))
 
 
 def unsure(untraced: Untraced) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ...analyze.comparison.amounts import Amounts
 from ...analyze.comparison.changes import KernelTotals
+from ...analyze.comparison.host_times import HostSide
 from ...analyze.comparison.sides import whole_iterations
 from ...analyze.result import Analysis
 from ...traces.run import Run
@@ -15,7 +16,8 @@ from ..judging.energy import Drawn, drawn_by
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One analysed recording. `root` is the path of its window's range, `member` null for a bare trace."""
+    """One analysed recording. `root` is the path of its window's range, `member` null for a bare trace. `host` is there
+    where some side has no device operations, so that host times are all that can be compared."""
 
     name: str
     window: str | None
@@ -25,6 +27,7 @@ class Side:
     amounts: Amounts
     run: Run | None
     member: Member | None
+    host: HostSide | None = None
 
     @property
     def iterations(self) -> int:

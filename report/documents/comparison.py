@@ -11,7 +11,7 @@ from typing import Any, Final
 from ...analyze.comparison.changes import large_gaps, launch_count
 from ...analyze.comparison.reasons import reasons, remarks, sentence
 from ...analyze.comparison.waterfall import Spread, Term, Waterfall, by_stage
-from ...expectations.comparing.compare import Compared, Comparison
+from ...expectations.comparing.compare import Compared, Comparison, HostComparison
 from ...expectations.comparing.sides import Side
 from ...expectations.judging.between import Untraced
 from ...expectations.judging.energy import Drawn
@@ -22,13 +22,14 @@ Json = dict[str, Any]
 
 
 def document(found: Compared) -> Json:
-    """The envelope: ``{schema, mode, sides[], comparisons[], exit_code}``."""
+    """The envelope: ``{schema, mode, sides[], comparisons[], host_comparisons[], exit_code}``."""
     place = {id(side): i for i, side in enumerate(found.sides)}
     return {
         "schema": SCHEMA,
         "mode": found.mode,
         "sides": [_side(s) for s in found.sides],
         "comparisons": [_comparison(c, place[id(c.base)], place[id(c.opt)]) for c in found.comparisons],
+        "host_comparisons": [_host(c, place[id(c.base)], place[id(c.opt)]) for c in found.host],
         "exit_code": found.exit_code,
     }
 
@@ -77,6 +78,29 @@ def _comparison(c: Comparison, base: int, opt: int) -> Json:
         "terms": [_term(fall, t) for t in fall.terms],
         "kernels": [asdict(k) for k in c.kernels],
         "copies": [asdict(k) for k in c.copies],
+        "objections": list(c.objections),
+        "notes": list(c.notes),
+    }
+
+
+def _host(c: HostComparison, base: int, opt: int) -> Json:
+    times = c.times
+    return {
+        "role": c.role,
+        "base": base,
+        "opt": opt,
+        "per": times.per,
+        "device_operations": {"base": times.devices[0], "opt": times.devices[1]},
+        "iterations": None
+        if times.base is None or times.opt is None
+        else {
+            "base": asdict(times.base),
+            "opt": asdict(times.opt),
+            "mean_ratio": times.mean_ratio,
+            "median_ratio": times.median_ratio,
+        },
+        "untraced": None if c.untraced is None else _untraced(c.untraced),
+        "stages": [{**asdict(one), "difference": one.difference, "ratio": one.ratio} for one in times.stages],
         "objections": list(c.objections),
         "notes": list(c.notes),
     }

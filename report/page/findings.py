@@ -7,6 +7,7 @@ from typing import Final
 
 from ...analyze.findings.find import NOTHING, find
 from ...analyze.findings.first_lines import steady_sentences
+from ...analyze.findings.missing import missing_sentences
 from .markup import Html, element
 from .sides import Side
 from .tables import section
@@ -16,8 +17,8 @@ SHOWN: Final = 5
 
 
 def findings_section(sides: Sequence[Side]) -> Html | None:
-    """A list for every side on whose devices anything ran; null where there is none."""
-    told = [side for side in sides if not side.analysis.windows.is_empty()]
+    """A list for every side on whose devices anything ran, or that says why nothing did; null where there is none."""
+    told = [side for side in sides if not side.analysis.windows.is_empty() or any(missing_sentences(side.analysis))]
     if not told:
         return None
     intro = element(
@@ -30,6 +31,12 @@ def findings_section(sides: Sequence[Side]) -> Html | None:
 
 
 def _of(side: Side, named: bool) -> Html:
+    missing = [
+        element("p", f"{one[0].upper()}{one[1:].rstrip('.')}.", class_="note")
+        for one in missing_sentences(side.analysis)
+    ]
+    if side.analysis.windows.is_empty():
+        return element("div", element("h3", side.name) if named else None, missing)
     found = find(side.analysis)
     several = side.analysis.windows["device"].n_unique() > 1
     steady = [element("p", f"{one[0].upper()}{one[1:]}.", class_="note") for one in steady_sentences(side.analysis)]
@@ -38,6 +45,7 @@ def _of(side: Side, named: bool) -> Html:
     return element(
         "div",
         element("h3", side.name) if named else None,
+        missing,
         steady,
         element("ol", items) if items else element("p", NOTHING),
         more if len(found) > SHOWN else None,

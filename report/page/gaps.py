@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from ...analyze.sampled import sampled
 from . import text
 from .markup import Html, clip, element
 from .sides import Side, caution, device_name, stage_label
@@ -20,6 +21,9 @@ MOST = 60
 CALLS = 3
 """Calls named in each gap."""
 
+FUNCTIONS = 3
+"""Functions named in each gap."""
+
 
 def gaps_section(sides: Sequence[Side]) -> Html | None:
     """The longest idle intervals of every side, longest first; null where no device ever idled."""
@@ -30,7 +34,8 @@ def gaps_section(sides: Sequence[Side]) -> Html | None:
         "The longest idle intervals of each device. Cause and stage are those of the largest piece of the gap; ",
         element("b", "opened by"),
         " is what the host was blocked in when the device ran dry, and the calls are what the thread that the device "
-        "waited for did in it. Without any call it was in the program's own code.",
+        "waited for did in it. Without any call it was in the program's own code. Where the recorder took CPU samples of that "
+        "thread, the functions with most of them are named.",
     )
     rows = {side.name: _rows(side) for side in sides}
     more = [row for side in sides for row in rows[side.name][SHOWN:]]
@@ -58,7 +63,8 @@ def _rows(side: Side) -> list[tuple[list[str], str]]:
         row = [side.name, device_name(side, gap["device"]), text.duration(gap["ns"])]
         row += [text.share(gap["ns"] / length if length else None), side.moment(gap["start_ns"], start)]
         row += [gap["cause"] or "unknown", stage_label(gap["stage"]), gap["opened_by"] or ""]
-        out.append((row, _calls(side, gap["device"], gap["start_ns"])))
+        words = [_calls(side, gap["device"], gap["start_ns"]), _functions(side, gap["device"], gap["start_ns"])]
+        out.append((row, "; ".join(w for w in words if w)))
     return out
 
 
@@ -70,3 +76,10 @@ def _calls(side: Side, device: int, start_ns: int) -> str:
         many = f"{calls:,} × " if calls > 1 else ""
         words.append(f"{many}{clip(name, 60)} {text.duration(ns)}")
     return ", ".join(words) or "no call"
+
+
+def _functions(side: Side, device: int, start_ns: int) -> str:
+    """``CPU samples: x_add (python3) in 31 of 120, memcpy (libc.so.6) in 20``; empty without samples."""
+    rows = side.analysis.gap_functions.filter((pl.col("device") == device) & (pl.col("start_ns") == start_ns))
+    ran = sampled(rows)
+    return "" if ran is None else f"CPU samples: {ran.sentence(FUNCTIONS)}"

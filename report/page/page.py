@@ -139,7 +139,7 @@ def _rendered(
         findings_section(sides),
         _timelines(sides, traces, figures),
         *(_analysed(sides, run, compared) if sides else []),
-        trust_section(sides, traces, run.manifest.notes if run else ()),
+        trust_section(sides, run.manifest.notes if run else ()),
         provenance_section(run, sides),
     ]
     sections = [part for part in parts if part is not None]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import polars as pl
 
-from ...traces.model import Trace
+from ...analyze.result import Analysis
 from . import text
 from .markup import Html, clip, element, join
 from .sides import Side
@@ -18,7 +18,7 @@ MOST_MESSAGES = 40
 """Messages of one recorder that are shown."""
 
 
-def trust_section(sides: Sequence[Side], traces: Mapping[str, Trace], notes: Sequence[str]) -> Html:
+def trust_section(sides: Sequence[Side], notes: Sequence[str]) -> Html:
     """A row a metric and side, then rows that could not be used, the recorder's warnings, and the run's notes."""
     content: list[Html] = [_matrix(sides)]
     odd = [
@@ -30,10 +30,13 @@ def trust_section(sides: Sequence[Side], traces: Mapping[str, Trace], notes: Seq
         content.append(element("h3", "Rows that could not be used as recorded"))
         content.append(table("anomalies of the traces", ["variant", "what", "rows"], odd, numbers=(2,)))
     for side in sides:
-        messages = _messages(traces.get(side.key))
-        if messages:
+        grave, other = _messages(side.analysis, incomplete=True), _messages(side.analysis, incomplete=False)
+        if grave:
+            content.append(element("h3", f"{side.name}: what the recorder says may be missing"))
+            content.append(_list(grave))
+        if other:
             content.append(
-                folded(f"{side.name}: {text.count(len(messages), 'warning')} of the recorder", _list(messages))
+                folded(f"{side.name}: {text.count(len(other), 'other warning')} of the recorder", _list(other))
             )
     if notes:
         content.append(element("h3", "Notes of the capture"))
@@ -68,11 +71,9 @@ def chip(level: str) -> Html:
     return element("span", f"{sign} {level}", class_=f"chip {look}")
 
 
-def _messages(trace: Trace | None) -> list[str]:
-    if trace is None:
-        return []
-    serious = trace.diagnostics.filter(pl.col("severity").is_in(["warning", "error"]))
-    return [f"{severity}: {words or ''}" for severity, words in serious.select("severity", "text").iter_rows()]
+def _messages(analysis: Analysis, *, incomplete: bool) -> list[str]:
+    rows = analysis.diagnostics.filter(pl.col("incomplete") == incomplete).select("severity", "text", "times")
+    return [f"{severity}: {words}{f' ({n:,} times)' if n > 1 else ''}" for severity, words, n in rows.iter_rows()]
 
 
 def _list(items: Sequence[str]) -> Html:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from typing import Final
 
 import polars as pl
 
+from ...analyze.accounts.diagnostics import quoted
 from ...analyze.findings.beside import slowed
 from ...analyze.findings.first_lines import steady_sentences
+from ...analyze.findings.missing import missing_sentences
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
 from .console import Column, print_table, say, say_wrapped
-from .details import longest, print_details, print_device_details, print_gap_calls
+from .details import longest, print_details, print_device_details, print_gap_calls, print_gap_functions
 from .findings import print_findings
 from .stages import print_stages
 
@@ -27,17 +30,14 @@ def print_analysis(analysis: Analysis) -> None:
     meta = analysis.meta
     title = meta.file if analysis.variant is None else f"{analysis.variant} ({meta.file})"
     say(f"{title}: {meta.recorder} {meta.recorder_version}")
-    for sentence in steady_sentences(analysis):
+    for sentence in (*missing_sentences(analysis), *steady_sentences(analysis)):
         say_wrapped(sentence)
     print_findings(analysis)
     for row in analysis.devices.iter_rows(named=True):
         _print_device(analysis, row["device"], row["name"])
-    if analysis.devices.is_empty():
-        found = "were recorded" if analysis.choices.window is None else "lie in this window"
-        say(f"No device operations {found}: only host times are known.")
+    _print_calls(analysis)
     print_stages(analysis)
     _print_domains(analysis)
-    _print_calls(analysis)
     _print_bandwidth(analysis)
     _print_allocator(analysis)
     print_details(analysis)
@@ -45,6 +45,7 @@ def print_analysis(analysis: Analysis) -> None:
     say()
 
 
+MESSAGES: Final = 5
 DOMAINS: Final = 5
 CALLS: Final = 12
 """Rows that are shown; --json has all."""
@@ -135,6 +136,7 @@ def _print_gaps(analysis: Analysis, device: int, start: int, length: int) -> Non
             f"{gap['cause']} in {shorten(gap['stage'], STAGE_WIDTH)}, opened by {gap['opened_by']}"
         )
         print_gap_calls(analysis, device, gap["start_ns"])
+        print_gap_functions(analysis, device, gap["start_ns"])
 
 
 def _print_bandwidth(analysis: Analysis) -> None:
@@ -187,7 +189,8 @@ def _print_allocator(analysis: Analysis) -> None:
 
 def _print_trust(analysis: Analysis) -> None:
     doubts = analysis.trust.filter(pl.col("level") != "ok")
-    if doubts.is_empty():
+    warned = list(unsaid(analysis))
+    if doubts.is_empty() and not warned:
         return
     by_reason: dict[tuple[str, str], list[str]] = {}
     for row in doubts.iter_rows(named=True):
@@ -195,3 +198,19 @@ def _print_trust(analysis: Analysis) -> None:
     say("")
     for (level, reason), metrics in by_reason.items():
         say_wrapped(f"{level}: {', '.join(metrics)} ({reason})")
+    for severity, text, times in warned[:MESSAGES]:
+        verb = "reports an error" if severity == "error" else "warns"
+        often = f" ({times:,} times)" if times > 1 else ""
+        say_wrapped(f"{analysis.meta.recorder} {verb}: {quoted(text)}{often}")
+    if len(warned) > MESSAGES:
+        say(f"and {len(warned) - MESSAGES:,} more such messages in --json")
+
+
+def unsaid(analysis: Analysis) -> Iterator[tuple[str, str, int]]:
+    """(severity, text, times) of the recorder's messages on what may be missing, without those that a reason of trust quotes."""
+    reasons = [" ".join(reason.split()) for reason in analysis.trust["reason"].to_list()]
+    for severity, text, times in (
+        analysis.diagnostics.filter("incomplete").select("severity", "text", "times").iter_rows()
+    ):
+        if not any(quoted(text) in reason for reason in reasons):
+            yield severity, text, times

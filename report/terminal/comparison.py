@@ -18,6 +18,7 @@ from ...expectations.judging.between import Untraced
 from ...expectations.judging.energy import energy_spans
 from ..why_rows import together, why_table
 from .console import GAP, Column, print_table, say, say_wrapped, terminal_width
+from .host_times import print_host_times
 
 LEFT: Final = "left"
 LEAST_NAME: Final = 24
@@ -32,6 +33,9 @@ def print_compared(found: Compared, top: int, *, by_stage: bool = False) -> None
     why stage by stage, too."""
     for head in _heads(found):
         say(head)
+    if found.host:
+        print_host_times(found, speed_words)
+        return
     if found.mode == "ladder":
         _print_ladder(found)
         found_whole = [c for c in found.comparisons if c.role == "total"] or list(found.comparisons[:1])
@@ -59,7 +63,8 @@ def _heads(found: Compared) -> list[str]:
     n = len(found.sides)
     words = ["base", *[""] * (n - 2), "opt"]
     if found.mode == "ladder":
-        last = next((c.opt for c in found.comparisons if c.role == "total"), found.sides[-1])
+        pairs = [(c.role, c.opt) for c in found.comparisons] + [(c.role, c.opt) for c in found.host]
+        last = next((opt for role, opt in pairs if role == "total"), found.sides[-1])
         words = ["base" if i == 0 else "opt" if side is last else "" for i, side in enumerate(found.sides)]
     if found.mode == "occasions":
         words = ["base"] * (n // 2) + ["opt"] * (n // 2)

@@ -13,8 +13,9 @@ from ...analyze.accounts.bound import bounds
 from ...analyze.accounts.launches import SMALL_NS
 from ...analyze.naming.kernels import short_names
 from ...analyze.result import Analysis
+from ...analyze.sampled import sampled
 from ...analyze.words import duration, ms, percent, shorten, size
-from .console import Column, print_table, say
+from .console import Column, print_table, say, say_wrapped
 
 LEFT: Final = "left"
 
@@ -23,6 +24,7 @@ ROWS_SHOWN: Final = 60
 
 KERNELS_SHOWN: Final = 5
 CALLS_SHOWN: Final = 3
+FUNCTIONS_SHOWN: Final = 3
 
 
 def longest(table: pl.DataFrame, *by: str | pl.Expr) -> pl.DataFrame:
@@ -40,6 +42,13 @@ def print_gap_calls(analysis: Analysis, device: int, start: int) -> None:
         calls.pop()
     if calls:
         say(f"  in it: {', '.join(calls)}")
+
+
+def print_gap_functions(analysis: Analysis, device: int, start: int) -> None:
+    """What the thread that the device waited for ran in the gap that starts at `start`, where CPU samples say it."""
+    ran = sampled(analysis.gap_functions.filter((pl.col("device") == device) & (pl.col("start_ns") == start)))
+    if ran is not None:
+        say_wrapped(ran.sentence(FUNCTIONS_SHOWN), "  CPU samples: ", "    ")
 
 
 def print_device_details(analysis: Analysis, device: int) -> None:

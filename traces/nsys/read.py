@@ -40,7 +40,7 @@ from .host import (
 )
 from .ids import DeviceMap, Hosts
 from .ops import OP_TABLES, read_ops
-from .schema import EVENT_TABLES, FACT_TABLES, is_nsys
+from .schema import EVENT_TABLES, FACT_TABLES, SAMPLE_FRAMES, SAMPLES, is_nsys
 from .source import Source
 
 _COLUMNS: Final = {**OP_TABLES, **HOST_TABLES, "GPU_METRICS": METRIC_COLUMNS}
@@ -99,7 +99,7 @@ def _read(source: Source, left_out: Collection[tuple[str, str]], metrics: str) -
     tables["processes"] = read_processes(source, hosts, _distinct(tables, ["pid"], ("ops", "api", "ranges", "osrt")))
     tables["threads"] = read_threads(source, hosts, _distinct(tables, ["pid", "tid"], ("api", "ranges", "osrt")))
     odd["cells_of_wrong_type"] += source.foreign_cells
-    meta: Meta = read_meta(source, odd, (*EVENT_TABLES, *FACT_TABLES))
+    meta: Meta = read_meta(source, odd, (*EVENT_TABLES, *FACT_TABLES, SAMPLES, SAMPLE_FRAMES))
     return make_partial_trace(meta, tables, left_out)
 
 

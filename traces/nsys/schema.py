@@ -24,6 +24,10 @@ EVENT_TABLES: Final = (
 )
 """Every table of events that is read; the readers declare the columns."""
 
+SAMPLES: Final = "COMPOSITE_EVENTS"
+SAMPLE_FRAMES: Final = "SAMPLING_CALLCHAINS"
+"""CPU samples and their stacks, of which only the parts that are asked for are read (``samples.py``)."""
+
 EXPORT_TABLES: Final = ("META_DATA_EXPORT", "EXPORT_META_DATA")
 """Where an export describes itself: since 2023, and before."""
 
