@@ -42,8 +42,8 @@ from .result import SCHEMAS, joined
 from .side_by_side import side_by_side
 
 Made = Callable[[str], Any]
-"""What was asked for (`peaks`, `largest_gaps`, `work`, `samples`) or what an earlier step makes, by its name; what is not ready is
-waited for."""
+"""What was asked for (`peaks`, `largest_gaps`, `work`, `samples`) or what an earlier step makes, by its name; what is not ready
+is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
