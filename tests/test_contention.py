@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -16,9 +17,11 @@ from hypothesis import strategies as st
 
 from aisp_trace.analyze.accounts.contention import ALONE, FEWEST, MOST, SOON, SOON_NS, STEADY
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.findings.beside import what_overlap_costs
 from aisp_trace.analyze.findings.find import find
 from aisp_trace.analyze.result import SCHEMAS, Analysis
 from aisp_trace.analyze.sources import Asked, find_source
+from aisp_trace.cli.main import main
 from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import Row, build, call, device, op, span
 from aisp_trace.traces.model import COPY_KINDS, GRID_LIMITS, Trace, grid_code
@@ -238,6 +241,32 @@ def test_two_ranks_pay_for_the_communication_that_they_hide() -> None:
     assert (
         "kernels take 1.46 times as long as alone: 2.26 ms more, 61.5 % of the 3.67 ms that they hide" in found.evidence
     )
+
+
+def test_kernels_that_do_not_suffer_are_said_to_be_as_fast() -> None:
+    for ns, said in ((1010, "is as fast as alone"), (1200, "takes 1.20 times as long as alone: 200 ns more")):
+        shown = analyze(traced([*alone(), op("comm", 500_000, 502_000, **COMM_STREAM), gemm(500_000, ns)]))
+        (sentence,) = what_overlap_costs(shown)
+        assert sentence.startswith(f"beside communication 1 kernel {said}")
+
+
+def test_a_comparison_says_what_overlap_costs_each_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    sample = SAMPLES / "h200x2_ddp.sqlite.xz"
+    assert main(["compare", str(sample), str(sample)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("on device 0, beside communication 29 kernels take 1.46 times as long as alone: 2.26 ms more") == 2
+    assert main(["compare", str(sample), str(sample), "--json"]) == 0
+    for side in json.loads(capsys.readouterr().out)["sides"]:
+        assert [(row["device"], row["beside"], row["compared"]) for row in side["contention"]] == [
+            (0, "comm", 29),
+            (1, "comm", 24),
+        ]
+    page = tmp_path / "page.html"
+    assert main(["report", str(sample), str(sample), "--output", str(page)]) == 0
+    assert page.read_text(encoding="utf-8").count("kernels take 1.46 times as long as alone") >= 2
 
 
 def test_streams_that_never_ran_alone_are_named_without_a_figure_for_the_slowdown() -> None:

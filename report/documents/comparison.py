@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Final
 
+import polars as pl
+
 from ...analyze.comparison.changes import large_gaps, launch_count
 from ...analyze.comparison.reasons import reasons, remarks, sentence
 from ...analyze.comparison.waterfall import Spread, Term, Waterfall, by_stage
@@ -46,6 +48,7 @@ def _side(side: Side) -> Json:
         "launches": launch_count(side.analysis),
         "slowdown": side.slowdown,
         "drawn": _drawn(side.drawn),
+        "contention": side.analysis.contention.filter(pl.col("stage").is_null()).drop("stage").to_dicts(),
         "large_gaps": [asdict(gap) for gap in large_gaps(side.analysis)],
     }
 

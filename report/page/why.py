@@ -9,6 +9,7 @@ from ...analyze.comparison.mechanisms import Split, split
 from ...analyze.comparison.reasons import remarks, sentence
 from ...analyze.comparison.sides import account
 from ...analyze.comparison.waterfall import Waterfall, layout, waterfall
+from ...analyze.findings.beside import what_overlap_costs
 from ...expectations.comparing.compare import Comparison
 from ..why_rows import WhyRow, why_table
 from . import text
@@ -38,6 +39,11 @@ def why_section(sides: Sequence[Side], compared: Comparison | None = None) -> Ht
         element("p", _sentence(*whole), class_="why"),
         [element("p", f"{one[0].upper()}{one[1:]}.", class_="caution") for one in remarks(fall)],
         element("ul", [element("li", _sentence(*step)) for step in steps]) if steps else None,
+        [
+            element("p", f"Overlap in {side.name}: {cost}.", class_="note")
+            for side in sides
+            for cost in what_overlap_costs(side.analysis)
+        ],
         caution([sides[0], sides[-1]], "ledger"),
         _table(fall, why),
         folded("What to know beside it", element("ul", [element("li", f"{note}.") for note in compared.notes]))

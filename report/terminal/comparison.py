@@ -9,6 +9,7 @@ from typing import Final
 from ...analyze.comparison.changes import Change, launch_count, rest
 from ...analyze.comparison.reasons import cancels, reasons, remarks, signed
 from ...analyze.comparison.waterfall import Term, Waterfall, by_stage, over_devices
+from ...analyze.findings.beside import what_overlap_costs
 from ...analyze.naming.kernels import short_names
 from ...analyze.words import duration, joules, ms, percent, shorten, size
 from ...expectations.comparing.compare import Compared, Comparison
@@ -189,6 +190,9 @@ def _print_why(c: Comparison) -> None:
         say("why, by mechanism:")
     for figure, text in lines:
         say_wrapped(text, f"  {figure:>{width}}  ", " " * (width + 4))
+    for side in (c.base, c.opt):
+        for cost in what_overlap_costs(side.analysis):
+            say_wrapped(f"overlap in {side.name}: {cost}")
     for sentence in remarks(fall):
         say()
         say_wrapped(f"{sentence[0].upper()}{sentence[1:]}.", rest="")
