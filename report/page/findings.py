@@ -23,8 +23,8 @@ def findings_section(sides: Sequence[Side]) -> Html | None:
         return None
     intro = element(
         "p",
-        "Each names time of the window that a change could save, at most: the ledger's cells that it rests on, with nothing in "
-        "their place. No instant is in two of them, except that a slow iteration looks at the same time from another side.",
+        "Ranked by what a change could save at most: the time of the window that each rests on. No instant counts twice, except "
+        "that slow iterations, contention and low clocks see the same time from another side.",
         class_="note",
     )
     return section("findings", "What is slow", intro, [_of(side, len(told) > 1) for side in told])
