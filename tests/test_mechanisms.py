@@ -429,7 +429,7 @@ def test_stages_sum_to_the_whole_in_every_column(
     assert split(falls, *map(amounts, shuffled)) == found
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(cases())
 def test_table_work_is_what_the_other_tables_say_of_operations(case: Case) -> None:
     """Its sums are those of `kinds`, and what nests in a path, or is of it, those of `stage_kinds`. (Numbers too, but for whole
@@ -445,7 +445,8 @@ def test_table_work_is_what_the_other_tables_say_of_operations(case: Case) -> No
     for column in columns:
         for *key, value in found.kinds.select("device", "kind", column).iter_rows():
             assert kinds.pop((*key, column), 0) == value
-        for *key, value in found.stage_kinds.select("device", "path", "kind", column).iter_rows():
+        listed = found.stage_kinds.filter(pl.col("path") != "(window)")  # the window's own range holds stages of other paths
+        for *key, value in listed.select("device", "path", "kind", column).iter_rows():
             assert stages[*key, column] == value
     assert not +kinds
 

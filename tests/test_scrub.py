@@ -53,7 +53,7 @@ def planted() -> NsysExport:
     secret = export.string(f"TOKEN={SECRET}")
     for table, declared in SCHEMA.items():
         values: dict[str, object] = {}
-        for column in declared.split(", "):
+        for column in declared.split(", PRIMARY KEY (")[0].split(", "):
             name, kind = column.split()[:2]
             if kind == "TEXT" and (table, name) not in SHOWN:
                 values[name] = f"/home/someone/{SECRET}"

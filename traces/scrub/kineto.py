@@ -22,9 +22,9 @@ _CATEGORIES: Final = (
 
 _ARGUMENTS: Final = (
     *("device", "context", "stream", "correlation", "bytes", "fromDevice", "toDevice"),
-    *("graph node id", "wait_on_cuda_event_id"),
+    *("graph node id", "grid", "wait_on_cuda_event_id"),
 )
-"""Arguments of events that it reads, all numbers."""
+"""Arguments of events that it reads: numbers, a grid three of them."""
 
 _DEVICE_NUMBERS: Final = ("id", "totalGlobalMem", "numSms", "computeMajor", "computeMinor")
 _NUMBERS: Final = (
@@ -57,7 +57,7 @@ def _read(event: Any) -> bool:
 
 def _event(event: dict[str, Any]) -> dict[str, Any]:
     args = event.get("args")
-    numbers = {k: v for k, v in args.items() if k in _ARGUMENTS and _number(v)} if isinstance(args, dict) else {}
+    numbers = {k: v for k, v in args.items() if k in _ARGUMENTS and _numbers(v)} if isinstance(args, dict) else {}
     times = {k: event[k] for k in ("pid", "tid", "ts", "dur") if _number(event.get(k))}
     return {"ph": "X", "cat": event["cat"], "name": str(event.get("name", "")), **times, "args": numbers}
 
@@ -66,6 +66,11 @@ def _device(properties: dict[str, Any]) -> dict[str, Any]:
     name = properties.get("name")
     named = {"name": name} if isinstance(name, str) else {}
     return {**{k: properties[k] for k in _DEVICE_NUMBERS if _number(properties.get(k))}, **named}
+
+
+def _numbers(value: Any) -> bool:
+    """Whether `value` is a number, or the three of a grid."""
+    return all(map(_number, value)) and len(value) == 3 if isinstance(value, list) else _number(value)
 
 
 def _number(value: Any) -> bool:
