@@ -235,7 +235,7 @@ def _passed(sample: Path) -> Path:
 def test_compare_shows_the_energy_of_the_pass_and_what_it_is_of(
     passed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """13,107.2 J are 0.1 J for each of the 131,072 samples of an iteration."""
+    """13,107.2 J are 0.1 J for each of an iteration's 131,072 samples, in 10 and 99 iterations."""
     assert cli.main(["compare", str(passed), "--json"]) == 0
     base, opt, _ = (side["drawn"] for side in json.loads(capsys.readouterr().out)["sides"])
     assert (base["joules_per_item"], base["repeated"]) == (pytest.approx(0.01), {"least": 10, "most": 10})
