@@ -107,7 +107,8 @@ def test_energy_of_the_pass_is_the_median_round(tmp_path: Path) -> None:
         states = {**r.repeated_gpu_state, "baseline": (state,)}
         rounds.append(replace(r, repeated_gpu_state=states, result=replace(r.result, variants=results)))
     base, _ = drawn(of(replace(run, manifest=replace(run.manifest, rounds=rounds))))
-    assert (base.joules_per_item, base.repeated) == (pytest.approx(4.5e-3), (25, 32)), "1 to 8 mJ over eight rounds"
+    assert base.joules_per_item == pytest.approx(4.5e-3), "1 to 8 mJ over eight rounds"
+    assert base.repeated == (25, 32)
 
 
 def test_gpus_are_summed_over_the_pass_and_idle_ones_left_out(tmp_path: Path) -> None:
@@ -203,7 +204,9 @@ def test_compare_shows_energy_and_clocks_beside_the_time(sample: Path, capsys: p
     found = json.loads(capsys.readouterr().out)
     per_item = 542 / 10 / 131_072
     assert found["sides"][0]["drawn"] == {
-        **{"joules_per_item": pytest.approx(per_item), "unit": "samples", "sm_mhz": 1980},
+        "joules_per_item": pytest.approx(per_item),
+        "unit": "samples",
+        "sm_mhz": 1980,
         "repeated": None,
     }
     whole = next(c for c in found["comparisons"] if c["role"] == "total")["untraced"]
@@ -257,14 +260,10 @@ def test_compare_of_an_older_run_and_a_newer_one_says_what_each_energy_is_of(
     assert f"for one of the samples: base {SPANS}; opt {PASS.format('99')}" in out
 
 
-def test_check_notes_the_energy_of_the_pass_and_what_it_is_of(
-    passed: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_notes_the_energy_of_the_pass_and_what_it_is_of(passed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["check", str(passed)])
     out = " ".join(capsys.readouterr().out.split())
-    assert (
-        f"energy for one of the samples, {PASS.format('10 to 99')}: baseline 10.0 mJ, optimized 1.01 mJ" in out
-    )
+    assert f"energy for one of the samples, {PASS.format('10 to 99')}: baseline 10.0 mJ, optimized 1.01 mJ" in out
     assert "no energy is given" not in out
 
 

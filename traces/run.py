@@ -204,8 +204,8 @@ class Round:
     `commit` and `tree` are of the sources when it was started. `tree` is "clean", or a digest of how the tracked files differ
     from the commit. Both are null where nobody knows, here and in the other kinds of processes.
     `gpu_state` has, for each variant, each GPU the process could use: over `VariantResult.timed_ns`, or over the whole process
-    where that is empty. It is empty where nothing read NVML. `repeated_gpu_state` has the same over `VariantResult.repeated_ns`, of
-    the variants that have one.
+    where that is empty. It is empty where nothing read NVML. `repeated_gpu_state` has the same over `VariantResult.repeated_ns`,
+    of the variants that have an energy pass.
     """
 
     index: int

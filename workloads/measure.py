@@ -96,9 +96,7 @@ class _Ran:
     repeated: int = 0
 
 
-def _timed(
-    problem: Problem, witness: Witness, measurement: _Measurement, counters: _Counters, iterations: int
-) -> _Ran:
+def _timed(problem: Problem, witness: Witness, measurement: _Measurement, counters: _Counters, iterations: int) -> _Ran:
     """Every iteration on inputs of its own, and on a GPU the energy pass on those of the last one."""
     times = []
     start = CLOCK()

@@ -33,8 +33,8 @@ few readings moves by one or two."""
 
 
 FILLED: Final = 0.5
-"""Where there is no energy pass: timed iterations fill at least this part of the span whose energy is read. Else most of it may be
-of something else."""
+"""Without an energy pass, timed iterations fill at least this part of the span whose energy is read: else most of it may be of
+something else."""
 
 
 @dataclass(frozen=True, slots=True)

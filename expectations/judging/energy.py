@@ -97,9 +97,7 @@ def energy_spans(timed: str, rows: Mapping[str, Drawn | None]) -> str:
 def _back_to_back(counts: Sequence[tuple[int, int]]) -> str:
     least, most = min(low for low, _ in counts), max(high for _, high in counts)
     many = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-    return (
-        f"of {many} iterations back to back on one draw of inputs, L2 flush and reset included where the workload has them"
-    )
+    return f"of {many} iterations back to back on one draw of inputs, L2 flush and reset included where the workload has them"
 
 
 def clock_spans(timed: str) -> str:

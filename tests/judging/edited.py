@@ -684,9 +684,7 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
                 world,
                 lambda made: replace(
                     made,
-                    result=replace(
-                        made.result, variants=[moved_pass(SECOND)(v) for v in made.result.variants]
-                    ),
+                    result=replace(made.result, variants=[moved_pass(SECOND)(v) for v in made.result.variants]),
                 ),
                 lambda i: i == 6,
             ),

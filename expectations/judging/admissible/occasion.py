@@ -29,8 +29,8 @@ SPAN_SLACK: Final = 0.01
 
 
 REPEATED_SHARE: Final = 0.5
-"""Of the shortest timed iteration, that one of the energy pass takes at least, its reset and flush included. It may find caches and
-clocks warmer than after a wait; one that takes less leaves work out, or its span was edited."""
+"""An iteration of the energy pass, its reset and flush included, takes at least this share of the shortest timed one. It may find
+warmer caches and higher clocks than after a wait; one that takes less leaves work out, or its span was edited."""
 
 
 def spans(asked: Asked) -> Iterator[Finding]:
@@ -63,7 +63,9 @@ def _energy_pass(made: Round, variant: VariantResult) -> str:
         return "has an energy pass without a start and an end, or without timed iterations before it"
     start, end = variant.repeated_ns
     if start < variant.timed_ns[1]:
-        return f"began its energy pass {(variant.timed_ns[1] - start) / 1e6:.4g} ms before its timed iterations had ended"
+        return (
+            f"began its energy pass {(variant.timed_ns[1] - start) / 1e6:.4g} ms before its timed iterations had ended"
+        )
     if end - variant.timed_ns[0] > made.wall_ns:
         return (
             f"ended its energy pass {(end - variant.timed_ns[0]) / 1e6:.4g} ms after its first timed iteration had begun, in a "
@@ -72,7 +74,9 @@ def _energy_pass(made: Round, variant: VariantResult) -> str:
     reset_ns = variant.proof.reset_ns if variant.proof is not None else 0
     count = repetitions(variant.iterations_ns, max(reset_ns, 0))
     if variant.repeated != count:
-        return f"says {variant.repeated:,} iterations of its energy pass, and after these times the harness runs {count:,}"
+        return (
+            f"says {variant.repeated:,} iterations of its energy pass, and after these times the harness runs {count:,}"
+        )
     if (end - start) / count < REPEATED_SHARE * shortest:
         return (
             f"took {(end - start) / count / 1e6:.4g} ms an iteration in its energy pass, and at least {shortest / 1e6:.4g} ms "
