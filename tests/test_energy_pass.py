@@ -6,6 +6,8 @@ done on the CPU, at once, and is checked as ever.
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -277,6 +279,34 @@ class Hooks(Squares):
         super().iteration()
         if self.late:
             torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+
+
+class LeavesAThread(Squares):
+    """Starts a thread in the last iteration of the pass, and does not stop it."""
+
+    over: ClassVar[threading.Event]
+
+    def iteration(self) -> None:
+        super().iteration()
+        if self.late and after_the_last_reference(self.cuda.log).count("iteration") == SETTLING + PASS:
+            threading.Thread(target=self.spin).start()
+
+    @classmethod
+    def spin(cls) -> None:
+        while not cls.over.is_set():
+            pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what goes on computing is found by what Linux lists")
+def test_a_thread_that_the_pass_leaves_at_work_is_found(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(LeavesAThread, "over", over, raising=False)
+    try:
+        found = result_of(variant=LeavesAThread)
+    finally:
+        over.set()
+    assert found.proof is not None
+    assert found.proof.objections == ("optimized left a thread computing after close()",)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ with it some microseconds in which the host learns of the end) included, on ever
 What is examined, and how, is in proof.py. After it the device's pool holds what the reference left: it is emptied, and
 `SETTLING` iterations, which do not count, fill it again as the variant does.
 
-Between timed iterations a GPU waits for fresh inputs and comparisons, mostly longer than it works, so the energy of that span is
-not that of the iterations. The energy pass is for it: on a GPU, after the last comparison, the same iteration runs back to back
-for half a second (`traces.run.repetitions`), resets and flushes included. Nothing of it is timed, counted or compared.
+Between timed iterations a GPU mostly waits for fresh inputs and comparisons, so the energy of that span is not that of the
+iterations. The energy pass gives it: on a GPU, after the last comparison, the same iteration runs back to back for half a second
+(`traces.run.repetitions`), resets and flushes included. Nothing of the pass is timed, counted or compared.
 """
 
 from __future__ import annotations

@@ -51,12 +51,16 @@ def drawn(evidence: Evidence) -> tuple[Drawn, ...]:
 
 
 def untold(evidence: Evidence, names: Sequence[str]) -> str:
-    """Of which of `names` the energy was read and is not told, as a sentence; empty where there are none."""
+    """Of which of `names` the energy was read and is not told, as a sentence; empty where there are none.
+
+    Where there are energy passes, what fills the timed span is not the reason.
+    """
     told = {row.variant for row in drawn(evidence) if row.joules_per_item is not None}
     parts = []
     for name in names:
-        shares = [share for made in evidence.rounds if (share := filled(made, name)) is not None]
-        if name not in told and shares and statistics.median(shares) < FILLED:
+        rounds = [made for made in evidence.rounds if name in made.times_ns]
+        shares = [share for made in rounds if (share := filled(made, name)) is not None]
+        if name not in told and not passes(rounds, name) and shares and statistics.median(shares) < FILLED:
             parts.append(f"{100 * statistics.median(shares):.0f} % of the time in which {name}'s was read")
     return (
         f"no energy is given: timed iterations fill {' and '.join(parts)}, the rest is fresh inputs and checks"

@@ -431,6 +431,19 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
     ),
     (
         "machine",
+        "more GPUs than it has in its energy passes",
+        lambda world: rounds_of(
+            repeating(world),
+            lambda made: replace(
+                made, repeated_gpu_state={n: (*s, replace(s[0], gpu=1)) for n, s in made.repeated_gpu_state.items()}
+            ),
+            lambda _: True,
+        ),
+        OBJECTION,
+        "the run has 1 GPUs, and 2 were looked at under the energy pass of baseline in round 0",
+    ),
+    (
+        "machine",
         "a trace of another device",
         traced(tables={"devices": [(0, "NVIDIA A100", "gpu", 1, 1, 0)]}),
         OBJECTION,
