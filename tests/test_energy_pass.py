@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ import pytest
 import torch
 
 from aisp_trace.capture.stages import RECORDER_VARIABLE
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.run import ProcessResult, VariantResult, Work, from_json, repetitions, to_json
 from aisp_trace.workloads import measure as measuring
 from aisp_trace.workloads import proof
@@ -45,10 +47,12 @@ CUDA = torch.device("cuda")
         ([10] * 6 + [2000] * 4, 0, 10),  # the median says 50, and the mean that these would take 40 s
         ([40, 10, 10], 0, 25),  # the mean is 20 ms
         ([10, 20], 0, 34),  # median 15 ms
+        ([0.02] * 10, 0, 10_000),  # not 25,000: the harness takes as long between them
+        ([0] * 10, 0, 10_000),  # a clock that stands still
     ],
 )
-def test_as_many_as_take_half_a_second(times_ms: list[int], reset_ms: int, count: int) -> None:
-    assert repetitions([ms * MS for ms in times_ms], reset_ms * MS) == count
+def test_as_many_as_take_half_a_second(times_ms: list[float], reset_ms: int, count: int) -> None:
+    assert repetitions([round(ms * MS) for ms in times_ms], reset_ms * MS) == count
 
 
 # --- in the harness -------------------------------------------------------------------------------------------------------------
@@ -255,6 +259,40 @@ def test_the_first_rank_says_how_many(cuda: FakeCuda) -> None:
     assert [line for line in cuda.log if "agree" in line] == [f"agree on {PASS}"]
 
 
+class Rank:
+    """One of two ranks: it meets the other one in every iteration, as a collective does, and where they agree on a number."""
+
+    reset_ns = 0
+
+    def __init__(self, number: int, meeting: threading.Barrier, said: list[int]) -> None:
+        self.number, self.meeting, self.said, self.count = number, meeting, said, 0
+
+    def agree(self, number: int) -> int:
+        if self.number == 0:
+            self.said.append(number)
+        self.meeting.wait()
+        return self.said[0]
+
+    def settle(self) -> None:
+        for _ in range(SETTLING):
+            self.once()
+
+    def once(self) -> None:
+        self.meeting.wait()
+        self.count += 1
+
+
+def test_ranks_that_time_differently_meet_in_every_iteration() -> None:
+    """Alone, the first would run 10 iterations and the second 25: it would wait for the other one 15 times."""
+    meeting, said = threading.Barrier(2, timeout=PATIENCE_S), list[int]()
+    ranks: list[Any] = [Rank(number, meeting, said) for number in range(2)]
+    times = ([50 * MS] * 3, [20 * MS] * 3)
+    with ThreadPoolExecutor(2) as both:
+        found = list(both.map(measuring._repeated, ranks, ranks, times))
+    assert [count for _, count in found] == said * 2 == [10, 10]
+    assert [rank.count for rank in ranks] == [SETTLING + 10] * 2
+
+
 @pytest.mark.parametrize(("device", "traced"), [(torch.device("cpu"), False), (CUDA, True)])
 def test_there_is_none_without_a_gpu_or_in_a_recording(cuda: FakeCuda, device: torch.device, traced: bool) -> None:
     found = result_of(device=device, traced=traced)
@@ -284,27 +322,28 @@ class Hooks(Squares):
 class LeavesAThread(Squares):
     """Starts a thread in the last iteration of the pass, and does not stop it."""
 
-    over: ClassVar[threading.Event]
+    thread: ClassVar[threading.Thread]
 
     def iteration(self) -> None:
         super().iteration()
         if self.late and after_the_last_reference(self.cuda.log).count("iteration") == SETTLING + PASS:
-            threading.Thread(target=self.spin).start()
-
-    @classmethod
-    def spin(cls) -> None:
-        while not cls.over.is_set():
-            pass
+            self.thread.start()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what goes on computing is found by what Linux lists")
 def test_a_thread_that_the_pass_leaves_at_work_is_found(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
-    monkeypatch.setattr(LeavesAThread, "over", over, raising=False)
+
+    def spin() -> None:
+        while not over.is_set():
+            pass
+
+    monkeypatch.setattr(LeavesAThread, "thread", threading.Thread(target=spin), raising=False)
     try:
         found = result_of(variant=LeavesAThread)
     finally:
         over.set()
+    LeavesAThread.thread.join(PATIENCE_S)
     assert found.proof is not None
     assert found.proof.objections == ("optimized left a thread computing after close()",)
 

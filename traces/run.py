@@ -104,6 +104,9 @@ REPEATED_NS: Final = 500_000_000
 """How long iterations run back to back for their energy: ten readings of NVML, which are 50 ms apart, so that what its ends blur
 is a hundredth or two."""
 
+MOST_REPEATED: Final = 10_000
+"""Iterations of the energy pass at most: with the harness's own work between them, shorter ones than 50 us take long as well."""
+
 ADDED: Final = {"added": True}
 """Marks a key that documents of this schema may lack, because they were written before it existed: it has a default."""
 
@@ -155,13 +158,13 @@ def repetitions(iterations_ns: Sequence[int], reset_ns: int) -> int:
     """How many iterations the energy pass runs, after timed ones of `iterations_ns` with a mean reset of `reset_ns`.
 
     By the median iteration they take `REPEATED_NS`, at least two. By the mean one and its reset they take no longer than that or
-    the timed iterations did, whichever is longer: a slow reset, or a few slow iterations, must not double a round. A run is held
-    to this number, so another rule needs another `HARNESS`.
+    the timed iterations did, whichever is longer: a slow reset, or a few slow iterations, must not double a round. There are
+    never more than `MOST_REPEATED`. A run is held to this number, so another rule needs another `HARNESS`.
     """
-    wanted = math.ceil(REPEATED_NS / statistics.median(iterations_ns))
     total = sum(iterations_ns)
-    most = math.ceil(max(REPEATED_NS, total) / (total / len(iterations_ns) + reset_ns))
-    return max(min(wanted, most), 2)
+    wanted = math.ceil(REPEATED_NS / max(statistics.median(iterations_ns), 1))
+    most = math.ceil(max(REPEATED_NS, total) / max(total / len(iterations_ns) + reset_ns, 1))
+    return max(min(wanted, most, MOST_REPEATED), 2)
 
 
 @dataclass(frozen=True, slots=True)
