@@ -118,6 +118,7 @@ def _run_round(
         commit=commit,
         tree=tree,
         gpu_state=watched.states({variant.name: variant.timed_ns for variant in result.variants}),
+        repeated_gpu_state=watched.states({v.name: v.repeated_ns for v in result.variants if len(v.repeated_ns) == 2}),
     )
     run.remember(step, done, state)
     return done

@@ -10,6 +10,8 @@ Started by path like a workload in a user's file. It needs no torch. What it sho
     FAKE_ERROR      "variant:number": the output's error; "inf" stands for an infinite one
     FAKE_DROP       name of a variant that is left out of the result
     FAKE_SILENT     set: open no range, although asked to trace
+    FAKE_PASS       name of a variant that says its timed iterations took from 1.0 to 1.1 s of the monotonic clock, and an energy
+                    pass of 50 iterations from 2.0 to 2.5 s; the others say their timed span alone
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from aisp_trace.capture.stages import iteration, measured, stage
 from aisp_trace.traces.run import Output, ProcessResult, VariantResult, Work, write_json
@@ -72,7 +75,16 @@ def run_variant(name: str, iterations: int, trace: bool) -> VariantResult:
         iterations_ns=[1_000_000] * iterations,
         work=Work(int(asked("FAKE_ITEMS", name) or 10), "items", 1000, 64, 64, {"h2d": 64}),
         output=Output(value, TOLERANCE, "float64", 0, value is not None and value <= TOLERANCE),
+        **spans(name),
     )
+
+
+def spans(name: str) -> dict[str, Any]:
+    """What `FAKE_PASS` asks for."""
+    if (asked := os.environ.get("FAKE_PASS")) is None:
+        return {}
+    again = {"repeated_ns": (2_000_000_000, 2_500_000_000), "repeated": 50} if asked == name else {}
+    return {"timed_ns": (1_000_000_000, 1_100_000_000), **again}
 
 
 def asked(variable: str, name: str) -> str | None:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from aisp_trace.capture import capture as capturing
 from aisp_trace.capture import power
-from aisp_trace.capture.power import Sample, energy_at, read, slowdown, state, watch
+from aisp_trace.capture.power import Sample, Watched, energy_at, read, slowdown, state, watch
 from aisp_trace.capture.processes import run_process
 from aisp_trace.tests.builders.nvml import UUIDS, FakeNvml
 from aisp_trace.tests.patience import PATIENCE_S
@@ -248,9 +249,37 @@ def test_the_manifest_keeps_the_state_of_each_variant(
     assert from_json(Manifest, document, "again") == manifest
 
 
+def test_the_manifest_keeps_the_state_over_the_energy_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    samples   0, 0.05, 0.1 ...                                                      10 s, at 1 kW up to 2 s and 2 kW from then on
+    spans              timed [1.0 - 1.1)          pass [2.0 ---- 2.5)
+    """
+    samples = [at(ms, mj=ms * 1000 + max(ms - 2000, 0) * 1000) for ms in range(0, 10_001, 50)]
+
+    @contextmanager
+    def watched(device: str, environment: Mapping[str, str]) -> Iterator[Watched]:
+        yield Watched({0: samples}, 0, 10_000_000_000)
+
+    monkeypatch.setattr("aisp_trace.capture.rounds.watch", watched)
+    monkeypatch.setenv("FAKE_PASS", "optimized")
+    manifest = load_run(capturing.capture(make_plan(rounds=1), tmp_path, quiet)).manifest
+    (made,) = manifest.rounds
+    assert {name: states[0].energy_mj for name, states in made.gpu_state.items()} == {
+        "baseline": 100_000,
+        "optimized": 100_000,
+    }
+    ((name, (state,)),) = made.repeated_gpu_state.items()
+    assert (name, state.energy_mj, state.power_w, state.samples) == ("optimized", 1_000_000, 2000.0, 10)
+    document = json.loads(json.dumps(to_json(manifest)))
+    assert from_json(Manifest, document, "again") == manifest
+
+
 def test_manifests_without_states_are_read(tmp_path: Path) -> None:
     manifest = load_run(capturing.capture(make_plan(rounds=1), tmp_path, quiet)).manifest
-    assert manifest.rounds[0].gpu_state == {}
+    assert manifest.rounds[0].gpu_state == manifest.rounds[0].repeated_gpu_state == {}
     document = json.loads(json.dumps(to_json(manifest)))
     del document["rounds"][0]["gpu_state"]
+    del document["rounds"][0]["repeated_gpu_state"]
+    for variant in document["rounds"][0]["result"]["variants"]:
+        del variant["repeated_ns"], variant["repeated"]
     assert from_json(Manifest, document, "old") == manifest

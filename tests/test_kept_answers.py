@@ -49,6 +49,9 @@ def edited(change: Callable[[dict[str, Any]], Any], file: Path) -> None:
         (lambda d: d["variants"][0]["iterations_ns"].reverse(), "another iterations_ns of optimized of round 3"),
         (lambda d: d["variants"][1]["work"].update(flops=1), "another work of baseline of round 3"),
         (lambda d: d["variants"][1]["output"].update(tolerance=1.0), "another output of baseline of round 3"),
+        (lambda d: d["variants"][0].update(repeated_ns=[1, 2]), "another repeated_ns of optimized of round 3"),
+        (lambda d: d["variants"][0].update(repeated=50), "another repeated of optimized of round 3"),
+        (lambda d: d["variants"][0].update(timed_ns=[1, 2]), "another timed_ns of optimized of round 3"),
         (lambda d: d.update(more=1), "what round 3 wrote itself cannot be read"),
     ],
 )

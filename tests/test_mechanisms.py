@@ -445,7 +445,9 @@ def test_table_work_is_what_the_other_tables_say_of_operations(case: Case) -> No
     for column in columns:
         for *key, value in found.kinds.select("device", "kind", column).iter_rows():
             assert kinds.pop((*key, column), 0) == value
-        listed = found.stage_kinds.filter(pl.col("path") != "(window)")  # the window's own range holds stages of other paths
+        listed = found.stage_kinds.filter(
+            pl.col("path") != "(window)"
+        )  # the window's own range holds stages of other paths
         for *key, value in listed.select("device", "path", "kind", column).iter_rows():
             assert stages[*key, column] == value
     assert not +kinds

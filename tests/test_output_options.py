@@ -31,7 +31,13 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 
 READ: Final = {
     *(("analyze", "sources"), ("compare", "base"), ("compare", "opt"), ("check", "source"), ("check", "expectations")),
-    *(("report", "source"), ("report", "opt"), ("report", "expectations"), ("bundle", "words"), ("bundle", "expectations")),
+    *(
+        ("report", "source"),
+        ("report", "opt"),
+        ("report", "expectations"),
+        ("bundle", "words"),
+        ("bundle", "expectations"),
+    ),
     *(("export", "source"), ("accept", "sources"), ("capture", "workload"), ("capture", "resume_folder")),
     *(("expectations show", "expectations"), ("expectations validate", "paths")),
     *(("expectations diff", "old"), ("expectations diff", "new"), ("expectations new", "workload")),

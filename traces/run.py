@@ -23,6 +23,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
+import statistics
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,6 +100,13 @@ class Allocator:
 HARNESS: Final = 2
 """The version of what times a workload's iterations (`Manifest.harness`): each timed iteration has inputs of its own."""
 
+REPEATED_NS: Final = 500_000_000
+"""How long iterations run back to back for their energy: ten readings of NVML, which are 50 ms apart, so that what its ends blur
+is a hundredth or two."""
+
+MOST_REPEATED: Final = 10_000
+"""Iterations of the energy pass at most: with the harness's own work between them, shorter ones than 50 us take long as well."""
+
 ADDED: Final = {"added": True}
 """Marks a key that documents of this schema may lack, because they were written before it existed: it has a default."""
 
@@ -128,7 +137,9 @@ class Proof:
 class VariantResult:
     """What one process measured of one variant. `timer` is "cuda_event" or "perf_counter".
 
-    `proof` is null in results of harness 1. `timed_ns` are start and end of the timed iterations on the monotonic clock.
+    `proof` is null in results of harness 1. `timed_ns` are start and end of the timed iterations on the monotonic clock,
+    `repeated_ns` those of the energy pass: `repeated` further iterations, back to back on one draw of inputs. It comes after
+    everything that is timed or compared. Empty and 0 on a CPU, in a recorded process and in older results.
     """
 
     name: str
@@ -139,6 +150,21 @@ class VariantResult:
     allocator: Allocator = field(default_factory=Allocator)
     proof: Proof | None = field(default=None, metadata=ADDED)
     timed_ns: Sequence[int] = field(default=(), metadata=ADDED)
+    repeated_ns: Sequence[int] = field(default=(), metadata=ADDED)
+    repeated: int = field(default=0, metadata=ADDED)
+
+
+def repetitions(iterations_ns: Sequence[int], reset_ns: int) -> int:
+    """How many iterations the energy pass runs, after timed ones of `iterations_ns` with a mean reset of `reset_ns`.
+
+    By the median iteration they take `REPEATED_NS`, at least two. By the mean one and its reset they take no longer than that or
+    the timed iterations did, whichever is longer: a slow reset, or a few slow iterations, must not double a round. There are
+    never more than `MOST_REPEATED`. A run is held to this number, so another rule needs another `HARNESS`.
+    """
+    total = sum(iterations_ns)
+    wanted = math.ceil(REPEATED_NS / max(statistics.median(iterations_ns), 1))
+    most = math.ceil(max(REPEATED_NS, total) / max(total / len(iterations_ns) + reset_ns, 1))
+    return max(min(wanted, most, MOST_REPEATED), 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +207,8 @@ class Round:
     `commit` and `tree` are of the sources when it was started. `tree` is "clean", or a digest of how the tracked files differ
     from the commit. Both are null where nobody knows, here and in the other kinds of processes.
     `gpu_state` has, for each variant, each GPU the process could use: over `VariantResult.timed_ns`, or over the whole process
-    where that is empty. It is empty where nothing read NVML.
+    where that is empty. It is empty where nothing read NVML. `repeated_gpu_state` has the same over `VariantResult.repeated_ns`,
+    of the variants that have an energy pass.
     """
 
     index: int
@@ -193,6 +220,7 @@ class Round:
     commit: str | None = field(default=None, metadata=ADDED)
     tree: str | None = field(default=None, metadata=ADDED)
     gpu_state: Mapping[str, Sequence[GpuState]] = field(default_factory=dict, metadata=ADDED)
+    repeated_gpu_state: Mapping[str, Sequence[GpuState]] = field(default_factory=dict, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)

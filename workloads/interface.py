@@ -9,7 +9,8 @@
         prepare()                        once, not timed: buffers, streams, threads, graphs
         buffers()                        once: which of its buffers hold a copy of an input
         reset()                          before every iteration, not timed: the same state again
-        iteration()                      timed: one complete unit of required work, written in stages
+        iteration()                      timed: one complete unit of required work, written in stages; on a GPU then some more of
+                                         them back to back, for their energy alone (measure.py)
         outputs(), scratch()             some are poisoned before an iteration; outputs are compared
         moves()                          predicted bytes of one iteration's copies
         close()                          once, also after a failure: stop threads, drop buffers
@@ -118,7 +119,8 @@ class Problem(ABC):
         return number
 
     def around(self, gate: AbstractContextManager[object]) -> AbstractContextManager[object]:
-        """What the measured iterations run in: `gate`, the recording's. Several processes open and close it in turn."""
+        """What the measured iterations and the energy pass run in: `gate`, the recording's. Several processes open and close it
+        in turn."""
         return gate
 
 

@@ -1,6 +1,6 @@
 """Measure one variant in this process.
 
-    timed       prepare | warm-up | fresh inputs, iteration | fresh inputs, iteration, examine | ... | close
+    timed       prepare | warm-up | fresh inputs, iteration | fresh inputs, iteration, examine | ... | energy pass | close
     recorded    prepare | warm-up | fresh inputs | measured( iteration iteration ... ) | examine | close
 
 Every iteration, whether it warms up, is timed, recorded or verified, is the same code: `_Measurement.once`. It starts
@@ -9,6 +9,10 @@ with it some microseconds in which the host learns of the end) included, on ever
 
 What is examined, and how, is in proof.py. After it the device's pool holds what the reference left: it is emptied, and
 `SETTLING` iterations, which do not count, fill it again as the variant does.
+
+Between timed iterations a GPU mostly waits for fresh inputs and comparisons, so the energy of that span is not that of the
+iterations. The energy pass gives it: on a GPU, after the last comparison, the same iteration runs back to back for half a second
+(`traces.run.repetitions`), resets and flushes included. Nothing of the pass is timed, counted or compared.
 """
 
 from __future__ import annotations
@@ -16,15 +20,16 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 
 from ..capture.stages import iteration, measured, stage
-from ..traces.run import Allocator, VariantResult
+from ..traces.run import Allocator, VariantResult, repetitions
 from .interface import Problem, Program, Variant
 from .proof import AWAIT, ELAPSED_MS, RECORD, Witness
-from .running import CLOCK, SYNCHRONIZE
+from .running import CLOCK, PROCESS_NS, SYNCHRONIZE
 
 L2_MULTIPLE: Final = 2
 """The flush writes this many times the L2 cache's size, so that no line of an earlier iteration stays."""
@@ -60,7 +65,7 @@ def measure(
         gc.collect()
         counters = _Counters(device)
         run = _recorded if traced else _timed
-        times, timed_ns = run(problem, witness, measurement, counters, iterations)
+        ran = run(problem, witness, measurement, counters, iterations)
         work = witness.work()
         witness.end()
     finally:
@@ -69,19 +74,30 @@ def measure(
     return VariantResult(
         name=name,
         timer=measurement.timer,
-        iterations_ns=times,
+        iterations_ns=ran.times,
         work=work,
         output=witness.output(),
         allocator=counters.counted(),
-        proof=witness.proof(times, prepare_ns, measurement.reset_ns),
-        timed_ns=timed_ns,
+        proof=witness.proof(ran.times, prepare_ns, ran.reset_ns),
+        timed_ns=ran.timed_ns,
+        repeated_ns=ran.repeated_ns,
+        repeated=ran.repeated,
     )
 
 
-def _timed(
-    problem: Problem, witness: Witness, measurement: _Measurement, counters: _Counters, iterations: int
-) -> tuple[list[int], tuple[int, int]]:
-    """Times of all iterations, each on inputs of its own, and when they began and ended."""
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """The iterations' times, when they began and ended, and the mean reset until then; the same of the energy pass."""
+
+    times: list[int]
+    timed_ns: tuple[int, int]
+    reset_ns: int
+    repeated_ns: tuple[int, ...] = ()
+    repeated: int = 0
+
+
+def _timed(problem: Problem, witness: Witness, measurement: _Measurement, counters: _Counters, iterations: int) -> _Ran:
+    """Every iteration on inputs of its own, and on a GPU the energy pass on those of the last one."""
     times = []
     start = CLOCK()
     with problem.around(_nothing()):
@@ -98,12 +114,24 @@ def _timed(
                     witness.once_more(measurement.once)
                 if number < iterations - 1:
                     measurement.settle()
-    return times, (start, end)
+        reset_ns = measurement.reset_ns
+        again = _repeated(problem, measurement, times) if measurement.cuda else ((), 0)
+    return _Ran(times, (start, end), reset_ns, *again)
+
+
+def _repeated(problem: Problem, measurement: _Measurement, times: list[int]) -> tuple[tuple[int, ...], int]:
+    """The energy pass: when its iterations began and ended, and how many they were. All ranks run as many."""
+    count = problem.agree(repetitions(times, measurement.reset_ns))
+    measurement.settle()
+    start = CLOCK()
+    for _ in range(count):
+        measurement.once()
+    return (start, CLOCK()), count
 
 
 def _recorded(
     problem: Problem, witness: Witness, measurement: _Measurement, counters: _Counters, iterations: int
-) -> tuple[list[int], tuple[int, int]]:
+) -> _Ran:
     """The same inside the recording, which holds nothing but the iterations: one draw of inputs for all of them."""
     witness.renew()
     with counters.counting(), problem.around(measured()):
@@ -112,7 +140,7 @@ def _recorded(
         end = CLOCK()
     witness.examine(iterations - 1, measurement.gap_ns)
     witness.once_more(measurement.once)
-    return times, (start, end)
+    return _Ran(times, (start, end), measurement.reset_ns)
 
 
 @contextmanager
@@ -134,14 +162,14 @@ class _Measurement:
     def __init__(self, variant: Variant, device: torch.device, flush_l2: bool) -> None:
         self._variant = variant
         self._resets = type(variant).reset is not Variant.reset
-        self._cuda = device.type == "cuda"
+        self.cuda = device.type == "cuda"
         self._flush: torch.Tensor | None = None
-        if self._cuda:
+        if self.cuda:
             self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             if flush_l2:
                 cache: int = torch.cuda.get_device_properties(device).L2_cache_size
                 self._flush = torch.empty(L2_MULTIPLE * cache, dtype=torch.uint8, device=device)
-        self.timer = "cuda_event" if self._cuda else "perf_counter"
+        self.timer = "cuda_event" if self.cuda else "perf_counter"
         self.gap_ns = self._reset_ns = self._reset_count = 0
         self.ran = False
 
@@ -149,27 +177,32 @@ class _Measurement:
         """One iteration; returns its time in nanoseconds (CUDA events resolve half a microsecond). `calling` calls `reset`."""
         self.ran = True
         if self._resets:
-            start = CLOCK()
+            start, worked = CLOCK(), PROCESS_NS()
             with stage("reset", kind="host"):
                 calling(self._variant.reset)
         if self._flush is not None:
             with stage("flush_l2", kind="host"):
                 self._flush.zero_()
-        if self._cuda:
+        if self.cuda:
             SYNCHRONIZE()
         if self._resets and calling is _plainly:
-            self._reset_ns += CLOCK() - start
+            took = CLOCK() - start
+            self._reset_ns += took if self.cuda else min(took, PROCESS_NS() - worked)
             self._reset_count += 1
-        return self._once_on_cuda() if self._cuda else self._once_on_cpu()
+        return self._once_on_cuda() if self.cuda else self._once_on_cpu()
 
     @property
     def reset_ns(self) -> int:
-        """What an iteration's reset takes: the mean of all so far; 0 without any."""
+        """What an iteration's reset takes: the mean of all so far; 0 without any.
+
+        On a CPU what the process computes meanwhile, if that is less: on busy cores others run in between. (Others that work for
+        it are found by `running`.)
+        """
         return self._reset_ns // self._reset_count if self._reset_count else 0
 
     def settle(self) -> None:
         """Bring everything back to where a comparison found it."""
-        if self._cuda:
+        if self.cuda:
             torch.cuda.empty_cache()
         for _ in range(SETTLING):
             self.once()

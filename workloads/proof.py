@@ -262,6 +262,7 @@ class Witness:
     def end(self) -> None:
         """After the last iteration, before `close` may put anything back."""
         self.look("in its iterations")
+        self._unchanged_inputs("in its iterations")
         if self._answers and len(self._answers) > 1 and not self._recorded and self._inputs:
             self._same_answers()
 

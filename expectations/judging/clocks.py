@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from ...traces.run import GpuState, Manifest
@@ -33,7 +33,16 @@ few readings moves by one or two."""
 
 
 FILLED: Final = 0.5
-"""Timed iterations fill at least this part of the span whose energy is read: else most of it may be of something else."""
+"""Without an energy pass, timed iterations fill at least this part of the span whose energy is read: else most of it may be of
+something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The energy pass of one variant in one round: how many iterations ran back to back, and how each GPU ran meanwhile."""
+
+    iterations: int
+    gpu_state: tuple[GpuState, ...]
 
 
 class Clocked(Protocol):
@@ -46,6 +55,10 @@ class Clocked(Protocol):
     @property
     def gpu_state(self) -> Mapping[str, tuple[GpuState, ...]]:
         """How each GPU ran, by variant; empty where nobody looked."""
+
+    @property
+    def repeated(self) -> Mapping[str, Repeated]:
+        """The energy pass, by variant; empty where there was none, or nobody looked."""
 
 
 def clock_concerns(
@@ -80,19 +93,28 @@ def cycles_ratio(
 def energy_per_item(rounds: Sequence[Clocked], variant: str, items: int) -> float | None:
     """Joules for one of the `items` of an iteration of `variant`, all GPUs that worked together: the median of the rounds.
 
-    It holds what the GPUs took between the timed iterations as well, so rounds count whose timed iterations fill at least
-    `FILLED` of the span. Null where fewer than half of the rounds do, where it is unknown in any round, or there are no items.
+    Of the energy passes where every round has one. Else of the span of the timed iterations, which holds what the GPUs took
+    between them as well: then rounds count whose timed iterations fill at least `FILLED` of it. Null where fewer than half of the
+    rounds do, where it is unknown in any round, or there are no items.
     """
+    again = passes(rounds, variant)
     found = []
-    for made in rounds:
-        energies = [s.energy_mj for s in _working(made.gpu_state.get(variant, ()))]
+    for number, made in enumerate(rounds):
+        states = again[number].gpu_state if again else made.gpu_state.get(variant, ())
+        iterations = again[number].iterations if again else len(made.times_ns.get(variant, ()))
+        energies = [s.energy_mj for s in _working(states)]
         known = [mj for mj in energies if mj is not None]
-        iterations = len(made.times_ns.get(variant, ()))
-        if not known or len(known) < len(energies) or not iterations or items <= 0:
+        if not known or len(known) < len(energies) or iterations <= 0 or items <= 0:
             return None
-        if (filled(made, variant) or 0.0) >= FILLED:
+        if again or (filled(made, variant) or 0.0) >= FILLED:
             found.append(sum(known) / 1e3 / (items * iterations))
     return statistics.median(found) if found and 2 * len(found) >= len(rounds) else None
+
+
+def passes(rounds: Sequence[Clocked], variant: str) -> tuple[Repeated, ...]:
+    """The energy pass of `variant` in each of `rounds`; empty unless every round has one."""
+    known = tuple(made.repeated[variant] for made in rounds if variant in made.repeated)
+    return known if len(known) == len(rounds) else ()
 
 
 def filled(made: Clocked, variant: str) -> float | None:
@@ -120,6 +142,17 @@ def gpu_states(manifest: Manifest) -> dict[int, dict[str, tuple[GpuState, ...]]]
             for name, states in one.gpu_state.items():
                 exact_too = manifest.timed == "processes"
                 found.setdefault(one.index, {})[name] = tuple(s if exact_too else _blurred(s) for s in states)
+    return found
+
+
+def energy_passes(manifest: Manifest) -> dict[int, dict[str, Repeated]]:
+    """By round and variant, the energy passes of processes that ended well and were watched."""
+    found: dict[int, dict[str, Repeated]] = {}
+    for made in manifest.rounds:
+        for result in made.result.variants if made.exit_code == 0 else ():
+            states = made.repeated_gpu_state.get(result.name, ())
+            if len(result.repeated_ns) == 2 and states:
+                found.setdefault(made.index, {})[result.name] = Repeated(result.repeated, tuple(states))
     return found
 
 

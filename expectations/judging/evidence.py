@@ -14,7 +14,7 @@ from ...analyze.result import Analysis
 from ...traces.calibration import Calibration
 from ...traces.errors import InputError
 from ...traces.run import GpuState, Manifest, Output, ProcessResult, Proof, Run, VariantResult, Work
-from .clocks import gpu_states
+from .clocks import Repeated, energy_passes, gpu_states
 from .commands import PAIR, Stated, command_times, stated
 
 COMMAND = "command"
@@ -23,12 +23,14 @@ COMMAND = "command"
 
 @dataclass(frozen=True, slots=True)
 class RoundTimes:
-    """One untraced round: the order in which the variants ran, each one's iteration times, and how each GPU ran meanwhile."""
+    """One untraced round: the order in which the variants ran, each one's iteration times, how each GPU ran meanwhile, and each
+    one's energy pass."""
 
     index: int
     order: tuple[str, ...]
     times_ns: Mapping[str, tuple[int, ...]]
     gpu_state: Mapping[str, tuple[GpuState, ...]] = field(default_factory=dict)
+    repeated: Mapping[str, Repeated] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def gather(
     answers: dict[str, list[Answer]] = {v.name: [] for v in manifest.variants}
     orders: dict[int, list[str]] = {}
     times: dict[int, dict[str, tuple[int, ...]]] = {}
-    states = gpu_states(manifest)
+    states, repeated = gpu_states(manifest), energy_passes(manifest)
     notes: list[str] = []
     for made in manifest.rounds:
         if made.exit_code != 0:
@@ -158,7 +160,8 @@ def gather(
         first, *others = recorded or [Recorded(found[0], ())]
         variants[name] = VariantEvidence(name, tuple(answers[name]), first.analysis, first.traced_ns, tuple(others))
     rounds = tuple(
-        RoundTimes(index, tuple(orders[index]), times[index], states.get(index, {})) for index in sorted(times)
+        RoundTimes(index, tuple(orders[index]), times[index], states.get(index, {}), repeated.get(index, {}))
+        for index in sorted(times)
     )
     ours = manifest.source not in (COMMAND, PAIR)
     return Evidence(

@@ -145,7 +145,8 @@ def _clocked(evidence: Evidence) -> Iterator[str]:
     rows = [row for row in drawn(evidence) if row.variant in (first, last) and row.joules_per_item is not None]
     if rows:
         each = ", ".join(f"{row.variant} {joules(row.joules_per_item)}" for row in rows)
-        yield f"energy for one of the {rows[0].unit}, {energy_spans(evidence.timed)}: {each}"
+        spans = energy_spans(evidence.timed, {row.variant: row for row in rows})
+        yield f"energy for one of the {rows[0].unit}, {spans}: {each}"
     if why := untold(evidence, (first, last)):
         yield why
 

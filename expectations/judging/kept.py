@@ -9,12 +9,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
 from ...traces.documents import RESULT, read
 from ...traces.errors import InputError
-from ...traces.run import ProcessResult, Run, from_json
+from ...traces.run import ProcessResult, Run, VariantResult, from_json
 
 
 def contradictions(run: Run) -> Iterator[str]:
@@ -37,6 +39,10 @@ def contradictions(run: Run) -> Iterator[str]:
             yield f"the manifest says another {part} of {where} than {file.relative_to(run.path)}, which its process wrote"
 
 
+_FIELDS: Final = tuple(field.name for field in fields(VariantResult) if field.name != "name")
+"""What a process says of a variant, beside its name."""
+
+
 def _inside(file: Path, folder: Path) -> bool:
     return file.is_file() and file.resolve().is_relative_to(folder.resolve())
 
@@ -49,7 +55,7 @@ def _differing(kept: ProcessResult, said: ProcessResult) -> str:
     if [v.name for v in kept.variants] != [v.name for v in said.variants]:
         return "list of variants"
     for one, other in zip(kept.variants, said.variants, strict=True):
-        for field in ("timer", "iterations_ns", "work", "output", "allocator", "proof", "timed_ns"):
+        for field in _FIELDS:
             if getattr(one, field) != getattr(other, field):
                 return f"{field} of {one.name}"
     return ""

@@ -56,7 +56,12 @@ def _side(side: Side) -> Json:
 def _drawn(found: Drawn | None) -> Json | None:
     if found is None:
         return None
-    return {"joules_per_item": found.joules_per_item, "unit": found.unit or None, "sm_mhz": found.mhz}
+    return {
+        "joules_per_item": found.joules_per_item,
+        "unit": found.unit or None,
+        "sm_mhz": found.mhz,
+        "repeated": None if found.repeated is None else {"least": found.repeated[0], "most": found.repeated[1]},
+    }
 
 
 def _comparison(c: Comparison, base: int, opt: int) -> Json:

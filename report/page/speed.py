@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from ...expectations.deciding import Concern, Estimate, concerns, median_interval, ratio_sample
-from ...expectations.judging.energy import Drawn, energy_spans
+from ...expectations.judging.energy import Drawn, clock_spans, energy_spans
 from ...expectations.judging.evidence import RoundTimes
 from . import text
 from .markup import Html, element
@@ -93,8 +93,9 @@ def _energy(drawn: Sequence[tuple[Drawn, float | None]], timed: str) -> list[Htm
     known = [(head, values) for head, values in columns if any(values)]
     rows = [[row.variant, *(values[i] or text.ABSENT for _, values in known)] for i, (row, _) in enumerate(drawn)]
     heads = ["variant", *(head for head, _ in known)]
-    note = element("p", f"Energy and clocks are {energy_spans(timed)}.", class_="note")
-    return [table("energy and clocks", heads, rows, range(1, len(heads))), note]
+    energy, clock = energy_spans(timed, {row.variant: row for row, _ in drawn}), clock_spans(timed)
+    words = f"Energy and clocks are {clock}." if energy == clock else f"Energy is {energy}. Clocks are {clock}."
+    return [table("energy and clocks", heads, rows, range(1, len(heads))), element("p", words, class_="note")]
 
 
 def headline(s: Speedup) -> Html:

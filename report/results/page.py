@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ...expectations.judging.energy import Drawn
 from ...expectations.judging.judge import SLOWDOWN_LIMIT
 from ...expectations.judging.judged import Judged
 from ...expectations.judging.verdict import Verdict, counts
@@ -66,7 +67,7 @@ def page(results: Sequence[Result]) -> str:
     shown = [(_shown(group), group) for group in groups.values()]
     sections = [line for main, group in shown for line in _section(main, group)]
     overview = _overview([(main, _decided_most(group)) for main, group in shown])
-    reading = [*_READING, *(_ENERGY if any(row.drawn for main, _ in shown for row in main.rows) else ())]
+    reading = [*_READING, *_energy_reading([row.drawn for main, _ in shown for row in main.rows if row.drawn])]
     return "\n".join([*_HEAD, *overview, "", *reading, "", *sections]).rstrip() + "\n"
 
 
@@ -145,6 +146,24 @@ _ENERGY: Final = (
     "- **energy** and **SM clock** are of untraced rounds, from the first timed iteration to the last. Fresh inputs, checks of",
     "  outputs and idle power between the iterations are in them, so a short iteration seems to take more than it does.",
 )
+
+_ENERGY_PASS: Final = (
+    "- **energy** is of untraced rounds: of iterations back to back on one draw of inputs, after the timed ones, L2 flush and",
+    "  reset included where the workload has them. **SM clock** is from the first timed iteration to the last.",
+)
+
+_OLDER: Final = (
+    "  Runs older than that have the energy from the first timed iteration to the last, with fresh inputs, checks of outputs",
+    "  and idle power between the iterations, so a short iteration seems to take more than it does.",
+)
+
+
+def _energy_reading(drawn: Sequence[Drawn]) -> Sequence[str]:
+    """What energy and clock are of, in as many words as the shown rows need."""
+    told = [row for row in drawn if row.joules_per_item is not None]
+    if not any(row.repeated for row in told):
+        return _ENERGY if drawn else ()
+    return _ENERGY_PASS if all(row.repeated for row in told) else (*_ENERGY_PASS, *_OLDER)
 
 
 def _overview(shown: Sequence[tuple[Result, Result]]) -> list[str]:

@@ -16,7 +16,7 @@ from ...expectations.comparing.compare import Compared, Comparison
 from ...expectations.comparing.notes import turned, unsure
 from ...expectations.comparing.sides import Side
 from ...expectations.judging.between import Untraced
-from ...expectations.judging.energy import energy_spans
+from ...expectations.judging.energy import clock_spans, energy_spans
 from ..why_rows import together, why_table
 from .console import GAP, Column, print_table, say, say_wrapped, terminal_width
 from .host_times import print_host_times
@@ -156,14 +156,18 @@ def _print_drawn(c: Comparison, timed: Untraced) -> None:
     base, opt = c.base.drawn, c.opt.drawn
     if timed.cycles is not None:
         say(f"in SM cycles, which leave out what the clocks differ by: {timed.cycles:.2f}x")
-    parts = []
-    if base is not None and opt is not None and None not in (base.joules_per_item, opt.joules_per_item):
+    if base is None or opt is None:
+        return
+    parts: dict[str, list[str]] = {}  # by what they are of
+    if None not in (base.joules_per_item, opt.joules_per_item):
         each = f"{joules(base.joules_per_item)} -> {joules(opt.joules_per_item)}"
-        parts.append(f"energy {each} for one of the {opt.unit}")
-    if base is not None and opt is not None and base.mhz is not None and opt.mhz is not None:
-        parts.append(f"SM clock {base.mhz:,.0f} -> {opt.mhz:,.0f} MHz")
-    if parts:
-        say_wrapped(f"{', '.join(parts)}: {energy_spans(timed.timed)}")
+        spans = energy_spans(timed.timed, {"base": base, "opt": opt})
+        parts.setdefault(spans, []).append(f"energy {each} for one of the {opt.unit}")
+    if base.mhz is not None and opt.mhz is not None:
+        clocks = f"SM clock {base.mhz:,.0f} -> {opt.mhz:,.0f} MHz"
+        parts.setdefault(clock_spans(timed.timed), []).append(clocks)
+    for spans, figures in parts.items():
+        say_wrapped(f"{', '.join(figures)}: {spans}")
 
 
 def _print_windows(fall: Waterfall) -> None:

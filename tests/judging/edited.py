@@ -28,7 +28,7 @@ from aisp_trace.tests.judging.world import (
     rounds_of,
     traced,
 )
-from aisp_trace.traces.run import GpuState, Proof, Round, VariantResult, write_json
+from aisp_trace.traces.run import GpuState, Proof, Round, VariantResult, repetitions, write_json
 
 Change = Callable[[World], World]
 
@@ -66,6 +66,78 @@ def watched(world: World) -> World:
     row = {"index": "0", "clocks_sm": "345 MHz", "clocks_max_sm": "1980 MHz"}
     hardware = replace(world.manifest.hardware, clocks={"before": [row], "after": [row]})
     return of_manifest(hardware=hardware)(rounds_of(world, change, lambda _: True))
+
+
+def repeating(world: World) -> World:
+    """`watched`, with an energy pass a tenth of a second after each timed span; its iterations take as long as the timed ones."""
+
+    def change(made: Round) -> Round:
+        own, states = [], {}
+        for v in made.result.variants:
+            count = repetitions(v.iterations_ns, 0)
+            start = v.timed_ns[1] + SECOND // 10
+            span = (start, start + round(count * sum(v.iterations_ns) / len(v.iterations_ns)))
+            energy = random.Random(f"pass {made.index} {v.name}").randrange(200_000, 300_000)
+            power = round(energy * 1e6 / (span[1] - span[0]), 3)
+            states[v.name] = (GpuState(0, 10, (1950, 1970, 1980), (3201, 3201, 3201), power, 57, (), energy),)
+            own.append(replace(v, repeated_ns=span, repeated=count))
+        return replace(made, repeated_gpu_state=states, result=replace(made.result, variants=own))
+
+    return rounds_of(watched(world), change, lambda _: True)
+
+
+def pass_state(index: int, **changes: Any) -> Change:
+    """The optimized variant's GPU with other readings in the energy pass of round `index`."""
+
+    def change(made: Round) -> Round:
+        own = tuple(replace(one, **changes) for one in made.repeated_gpu_state["optimized"])
+        return replace(made, repeated_gpu_state={**made.repeated_gpu_state, "optimized": own})
+
+    return lambda world: rounds_of(repeating(world), change, lambda i: i == index)
+
+
+def energy_pass(index: int, change: Callable[[VariantResult], VariantResult]) -> Change:
+    """The optimized variant's answer in round `index`, with another energy pass."""
+    return then(repeating, results(change, lambda i: i == index))
+
+
+def moved_pass(by_ns: int) -> Callable[[VariantResult], VariantResult]:
+    return lambda v: replace(v, repeated_ns=[ns + by_ns for ns in v.repeated_ns])
+
+
+def warmer_pass(world: World) -> World:
+    """Iterations of the pass take 0.6 of the timed ones: no wait has cooled the caches or the clocks."""
+
+    def change(made: Round) -> Round:
+        own = []
+        for v in made.result.variants:
+            start, end = v.repeated_ns
+            own.append(replace(v, repeated_ns=(start, start + round(0.6 * (end - start)))))
+        states = {
+            name: tuple(replace(one, power_w=one.power_w / 0.6) for one in states if one.power_w is not None)
+            for name, states in made.repeated_gpu_state.items()
+        }
+        return replace(made, repeated_gpu_state=states, result=replace(made.result, variants=own))
+
+    return rounds_of(repeating(world), change, lambda _: True)
+
+
+def quick_pass(world: World) -> World:
+    """Round 6 of the optimized variant: a quarter of the span, and of the energy, so that the power fits."""
+    world = repeating(world)
+    (one,) = world.manifest.rounds[6].repeated_gpu_state["optimized"]
+    assert one.energy_mj is not None
+    energy = one.energy_mj // 4
+
+    def change(made: Round) -> Round:
+        states = {**made.repeated_gpu_state, "optimized": (replace(one, energy_mj=energy),)}
+        return replace(made, repeated_gpu_state=states)
+
+    def quicker(v: VariantResult) -> VariantResult:
+        start, end = v.repeated_ns
+        return replace(v, repeated_ns=(start, start + (end - start) // 4))
+
+    return results(quicker, lambda i: i == 6)(rounds_of(world, change, lambda i: i == 6))
 
 
 def state(index: int, **changes: Any) -> Change:
@@ -281,6 +353,27 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
     ),
     (
         "left out",
+        "an energy pass",
+        energy_pass(6, lambda v: replace(v, repeated_ns=(), repeated=0)),
+        OBJECTION,
+        "the energy pass is left out in optimized in round 6, and",
+    ),
+    (
+        "left out",
+        "the state of the GPU in an energy pass",
+        then(repeating, one_round(6, repeated_gpu_state={})),
+        OBJECTION,
+        "the state of the GPUs is left out in the energy pass of baseline in round 6, and baseline in round 0 has it",
+    ),
+    (
+        "left out",
+        "the energy of an energy pass",
+        pass_state(6, energy_mj=None),
+        OBJECTION,
+        "a GPU's energy is left out in the energy pass of optimized in round 6",
+    ),
+    (
+        "left out",
         "the clocks after the run",
         then(watched, hardware(clocks={"before": []})),
         OBJECTION,
@@ -335,6 +428,19 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
         ),
         OBJECTION,
         "the run has 1 GPUs, and 2 were looked at under",
+    ),
+    (
+        "machine",
+        "more GPUs than it has in its energy passes",
+        lambda world: rounds_of(
+            repeating(world),
+            lambda made: replace(
+                made, repeated_gpu_state={n: (*s, replace(s[0], gpu=1)) for n, s in made.repeated_gpu_state.items()}
+            ),
+            lambda _: True,
+        ),
+        OBJECTION,
+        "the run has 1 GPUs, and 2 were looked at under the energy pass of baseline in round 0",
     ),
     (
         "machine",
@@ -519,6 +625,86 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
         OBJECTION,
         "that is not least, mean and most",
     ),
+    (
+        "readings",
+        "half of the energy in the pass",
+        pass_state(6, energy_mj=120_000),
+        OBJECTION,
+        "the state of GPU 0 under the energy pass of optimized in round 6 says",
+    ),
+    (
+        "readings",
+        "another power in the pass",
+        pass_state(6, power_w=90.0),
+        OBJECTION,
+        "the state of GPU 0 under the energy pass of optimized in round 6 says 90 W",
+    ),
+    (
+        "readings",
+        "energy below zero in the pass",
+        pass_state(6, energy_mj=-1),
+        OBJECTION,
+        "under the energy pass of optimized in round 6 has a figure below zero",
+    ),
+    (
+        "spans",
+        "more iterations in the energy pass",
+        energy_pass(6, lambda v: replace(v, repeated=2 * v.repeated)),
+        OBJECTION,
+        "optimized in round 6 says 102 iterations of its energy pass, and after these times the harness runs 51",
+    ),
+    (
+        "spans",
+        "fewer iterations in the energy pass",
+        energy_pass(6, lambda v: replace(v, repeated=v.repeated - 1)),
+        OBJECTION,
+        "says 50 iterations of its energy pass",
+    ),
+    (
+        "spans",
+        "iterations without an energy pass",
+        then(watched, results(lambda v: replace(v, repeated=50), lambda i: i == 6)),
+        OBJECTION,
+        "optimized in round 6 has an energy pass without a start and an end",
+    ),
+    (
+        "spans",
+        "an energy pass that does less",
+        quick_pass,
+        OBJECTION,
+        "optimized in round 6 took 2.498 ms an iteration in its energy pass, and at least 9.99 ms when it was timed",
+    ),
+    (
+        "spans",
+        "an energy pass before the timed iterations had ended",
+        energy_pass(6, moved_pass(-SECOND // 5)),
+        OBJECTION,
+        "optimized in round 6 began its energy pass 100 ms before its timed iterations had ended",
+    ),
+    (
+        "spans",
+        "an energy pass after the process",
+        energy_pass(6, moved_pass(40 * SECOND)),
+        OBJECTION,
+        "optimized in round 6 ended its energy pass 4",
+    ),
+    (
+        "host clock",
+        "an energy pass while the next variant is timed",
+        then(
+            repeating,
+            lambda world: rounds_of(
+                world,
+                lambda made: replace(
+                    made,
+                    result=replace(made.result, variants=[moved_pass(SECOND)(v) for v in made.result.variants]),
+                ),
+                lambda i: i == 6,
+            ),
+        ),
+        OBJECTION,
+        "was timed before baseline in round 6 had ended",
+    ),
     ("readings", "energy below zero", state(6, energy_mj=-1), OBJECTION, "has a figure below zero"),
     ("readings", "a GPU on fire", state(6, temperature_c=900), OBJECTION, "says 900 degrees"),
     ("readings", "another round's", same_state, OBJECTION, "is that of optimized in round 3, to the last digit"),
@@ -617,6 +803,9 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
 HONEST: Final[list[tuple[str, Change]]] = [
     ("watched", watched),
     ("watched, with proofs", then(proven(lambda proof: proof), watched)),
+    ("with energy passes", repeating),
+    ("with energy passes and proofs", then(proven(lambda proof: proof), repeating)),
+    ("an energy pass with warmer caches", warmer_pass),
     ("a short span between two samples", state(6, samples=0, sm_mhz=(), memory_mhz=(), temperature_c=None)),
     (
         "interrupted and gone on with",

@@ -55,7 +55,7 @@ class Asked:
         return tuple(p for p in self.processes if p.index is not None)
 
     def gpu_states(self) -> Iterator[tuple[str, tuple[int, bool], Sequence[GpuState]]]:
-        """(variant and process, span, its GPUs' states) of each untraced process.
+        """(variant and process, span, its GPUs' states) of each untraced process, and of each energy pass.
 
         A span is its nanoseconds, and whether the states are of just these: those of a whole process are of a little more.
         """
@@ -63,6 +63,10 @@ class Asked:
             for v in made.result.variants:
                 span = (v.timed_ns[1] - v.timed_ns[0], True) if len(v.timed_ns) == 2 else (made.wall_ns, False)
                 yield f"{v.name} in round {made.index}", span, made.gpu_state.get(v.name, ())
+                again = made.repeated_gpu_state.get(v.name, ())
+                if v.repeated_ns or again:
+                    lasted = v.repeated_ns[1] - v.repeated_ns[0] if len(v.repeated_ns) == 2 else 0
+                    yield f"the energy pass of {v.name} in round {made.index}", (lasted, True), again
         for one in self.manifest.commands:
             yield f"{one.variant} in round {one.index}", (one.wall_ns, False), one.gpu_state.get(one.variant, ())
 

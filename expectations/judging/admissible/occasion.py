@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
+from ....traces.run import Round, VariantResult, repetitions
 from .asked import OBJECTION, Asked, Finding, Process
 
 OCCASION_GAP: Final = timedelta(days=1)
@@ -27,28 +28,68 @@ SPAN_SLACK: Final = 0.01
 """GPU events and the host's clock, which time iterations and their span, may differ by this fraction."""
 
 
+REPEATED_SHARE: Final = 0.5
+"""An iteration of the energy pass, its reset and flush included, takes at least this share of the shortest timed one. It may find
+warmer caches and higher clocks than after a wait; one that takes less leaves work out, or its span was edited."""
+
+
 def spans(asked: Asked) -> Iterator[Finding]:
-    """The timed span of a process holds its iterations, and lies within how long the process lasted."""
+    """The timed span of a process holds its iterations, and lies within how long the process lasted; so does the energy pass."""
     for made in asked.manifest.rounds:
         for variant in made.result.variants:
-            span = list(variant.timed_ns)
-            if not span:
-                continue
-            timed, lasted = sum(variant.iterations_ns), span[-1] - span[0] if len(span) == 2 else -1
-            if not timed <= lasted * (1 + SPAN_SLACK) or lasted > made.wall_ns:
-                text = (
-                    f"{variant.name} in round {made.index} timed {timed / 1e6:.4g} ms of iterations in a span of "
-                    f"{lasted / 1e6:.4g} ms, of a process that lasted {made.wall_ns / 1e6:.4g} ms"
-                )
-                yield Finding(OBJECTION, text, (variant.name,))
+            if text := _timed_span(made, variant) or _energy_pass(made, variant):
+                yield Finding(OBJECTION, f"{variant.name} in round {made.index} {text}", (variant.name,))
                 return
+
+
+def _timed_span(made: Round, variant: VariantResult) -> str:
+    """What is wrong with the timed span, as the end of a sentence; empty where nothing is, or there is none."""
+    span = list(variant.timed_ns)
+    timed, lasted = sum(variant.iterations_ns), span[-1] - span[0] if len(span) == 2 else -1
+    if not span or (timed <= lasted * (1 + SPAN_SLACK) and lasted <= made.wall_ns):
+        return ""
+    return (
+        f"timed {timed / 1e6:.4g} ms of iterations in a span of {lasted / 1e6:.4g} ms, of a process that lasted "
+        f"{made.wall_ns / 1e6:.4g} ms"
+    )
+
+
+def _energy_pass(made: Round, variant: VariantResult) -> str:
+    """The same of the energy pass: it comes after the timed iterations, as often as the harness runs it, and does as much."""
+    if not variant.repeated_ns and not variant.repeated:
+        return ""
+    shortest = min(variant.iterations_ns, default=0)
+    if len(variant.repeated_ns) != 2 or len(variant.timed_ns) != 2 or shortest <= 0:
+        return "has an energy pass without a start and an end, or without timed iterations before it"
+    start, end = variant.repeated_ns
+    if start < variant.timed_ns[1]:
+        return (
+            f"began its energy pass {(variant.timed_ns[1] - start) / 1e6:.4g} ms before its timed iterations had ended"
+        )
+    if end - variant.timed_ns[0] > made.wall_ns:
+        return (
+            f"ended its energy pass {(end - variant.timed_ns[0]) / 1e6:.4g} ms after its first timed iteration had begun, in a "
+            f"process that lasted {made.wall_ns / 1e6:.4g} ms"
+        )
+    reset_ns = variant.proof.reset_ns if variant.proof is not None else 0
+    count = repetitions(variant.iterations_ns, max(reset_ns, 0))
+    if variant.repeated != count:
+        return (
+            f"says {variant.repeated:,} iterations of its energy pass, and after these times the harness runs {count:,}"
+        )
+    if (end - start) / count < REPEATED_SHARE * shortest:
+        return (
+            f"took {(end - start) / count / 1e6:.4g} ms an iteration in its energy pass, and at least {shortest / 1e6:.4g} ms "
+            "when it was timed"
+        )
+    return ""
 
 
 def host_clock(asked: Asked) -> Iterator[Finding]:
     """Spans are of one monotonic clock, which no process shares with another, and which goes with the date."""
     timed = [(made, v) for made in asked.manifest.rounds for v in made.result.variants if len(v.timed_ns) == 2]
     for (made, before), (later, after) in pairwise(timed):
-        if after.timed_ns[0] < before.timed_ns[1]:
+        if after.timed_ns[0] < _end_ns(before):
             text = (
                 f"{after.name} in round {later.index} was timed before {before.name} in round {made.index} had ended, by the "
                 "host's own clock: they are of different starts of the machine, or one is a copy"
@@ -61,8 +102,8 @@ def host_clock(asked: Asked) -> Iterator[Finding]:
         if at is None:
             continue
         start, end = at.timestamp(), at.timestamp() + 1 + made.wall_ns / 1e9
-        least, most = max(least, start - v.timed_ns[0] / 1e9), min(most, end - v.timed_ns[1] / 1e9)
-        earliest, latest = start - v.timed_ns[0] / 1e9, end - v.timed_ns[1] / 1e9
+        earliest, latest = start - v.timed_ns[0] / 1e9, end - _end_ns(v) / 1e9
+        least, most = max(least, earliest), min(most, latest)
         if earliest > latest + DATE_SLACK_S or least > most + DATE_SLACK_S:
             text = (
                 f"{v.name} was not timed within round {made.index}, by the host's own clock against the date: the machine slept, "
@@ -70,6 +111,11 @@ def host_clock(asked: Asked) -> Iterator[Finding]:
             )
             yield Finding(OBJECTION, text)
             return
+
+
+def _end_ns(variant: VariantResult) -> int:
+    """When the last of its iterations whose span is known had ended; its timed span is."""
+    return variant.repeated_ns[1] if len(variant.repeated_ns) == 2 else variant.timed_ns[1]
 
 
 def times_in_order(asked: Asked) -> Iterator[Finding]:

@@ -45,6 +45,7 @@ def _kinds(asked: Asked) -> Iterator[tuple[str, Sequence[Present]]]:
     untraced = [(f"{v.name} in round {r.index}", v) for r in manifest.rounds for v in r.result.variants]
     yield "the proof of the work", [(where, v.proof is not None) for where, v in made]
     yield "the span of the timed iterations", [(where, bool(v.timed_ns)) for where, v in untraced]
+    yield "the energy pass", [(where, bool(v.repeated_ns)) for where, v in untraced]
     traces = [(recording_of(v, n), r) for v in manifest.variants for n, r in enumerate(v.recordings)]
     yield "the trace's digest", [(where, r.trace_sha256 is not None) for where, r in traces]
     for variant in manifest.variants:
