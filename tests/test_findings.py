@@ -251,6 +251,22 @@ def test_gaps_that_begin_as_the_host_returns_from_waiting_blame_the_wait(opened:
     assert ("6 of the 10 largest gaps (300 ns) begin as the host returns" in found.evidence) == (said != "host_bound")
 
 
+def test_the_call_that_most_gaps_begin_in_is_named() -> None:
+    """Launches after it and a longer wait in one gap alone are not the call that makes the pattern."""
+    opened = gaps(*["sync"] * 6)
+    calls: list[tuple[object, ...]]
+    calls = [(0, start, end, "cuda", "cudaStreamSynchronize", 1, 3) for _, start, end, *_ in opened[:5]]
+    calls += [(0, *opened[5][1:3], "cuda", "cudaDeviceSynchronize", 1, 40)]
+    calls += [(0, start, end, "cuda", "cudaLaunchKernel", 9, 45) for _, start, end, *_ in opened]
+    calls += [(0, start, end, "os", "poll", 1, 50) for _, start, end, *_ in opened]
+    tables: dict[str, Sequence[Sequence[object]]] = {"kernel_counts": kernels(10, 40_000), "gap_calls": calls}
+    (found,) = find(made({("idle", "host_code"): 300_000}, gaps=opened, **tables))
+    assert "begin as the host returns from cudaStreamSynchronize" in found.evidence
+    idle = [(*row[:5], "sync", *row[6:]) for row in opened]
+    (found,) = find(made({("idle", "sync"): 300_000}, gaps=idle, **tables))
+    assert "while the host is still inside cudaStreamSynchronize" in found.evidence
+
+
 def test_one_long_gap_after_a_wait_is_no_pattern() -> None:
     long = [(0, 0, 10_000, 10_000, "step", "host_code", "sync"), *gaps("host", "host", "host")]
     (found,) = find(made({("idle", "host_code"): 300_000}, kernel_counts=kernels(10, 40_000), gaps=long))

@@ -16,6 +16,7 @@ from typing import Final
 import polars as pl
 
 from ..accounts.counters import CLOCK
+from ..attribution.calls import SYNC, classify
 from ..result import SCHEMAS
 from ..sampled import sampled
 from ..words import duration, percent, rate, shorten, size
@@ -90,10 +91,11 @@ def blocked_by_syncs(device: Device) -> Seen | None:
     cells = _late(device)
     gaps = _largest(device)
     after = gaps.filter(pl.col("opened_by") == "sync")
+    call = _call_of(device, after) or "waiting for the device"
     return Seen(
         cells,
         f"the device has nothing queued {device.part(cells)} of the time; {after.height} of the {gaps.height} largest gaps "
-        f"({duration(int(after['ns'].sum()))}) begin as the host returns from waiting for the device",
+        f"({duration(int(after['ns'].sum()))}) begin as the host returns from {call}",
     )
 
 
@@ -110,7 +112,8 @@ def host_bound(device: Device) -> Seen | None:
 def synchronising(device: Device) -> Seen | None:
     """The host waits for the device, and the device then for the host."""
     cells = device.idle("sync")
-    return Seen(cells, f"the device idles {duration(total(cells))} while the host is still inside a synchronising call")
+    call = _call_of(device, device.of("gaps").filter(pl.col("cause") == "sync")) or "a synchronising call"
+    return Seen(cells, f"the device idles {duration(total(cells))} while the host is still inside {call}")
 
 
 def data_loading(device: Device) -> Seen | None:
@@ -421,6 +424,19 @@ def _largest(device: Device) -> pl.DataFrame:
     """The largest gaps in which the host is late."""
     gaps = device.of("gaps").filter(pl.col("cause").is_in(HOSTLY) & ~_LOADS)
     return gaps.sort("ns", descending=True, maintain_order=True).head(GAPS)
+
+
+def _call_of(device: Device, gaps: pl.DataFrame) -> str:
+    """The synchronising call that most of these gaps share an instant with; empty where none is recorded."""
+    here = device.of("gap_calls").join(gaps, on=["start_ns", "end_ns"], how="semi")
+    calls = here.filter((pl.col("source") == "cuda") & pl.col("name").map_elements(_waits, return_dtype=pl.Boolean))
+    most = calls.group_by("name").agg(pl.len().alias("n"), pl.col("ns").sum())
+    most = most.sort(["n", "ns", "name"], descending=[True, True, False])
+    return "" if most.is_empty() else str(most["name"][0])
+
+
+def _waits(name: str) -> bool:
+    return classify(name) == SYNC
 
 
 def _ran(device: Device) -> str:
