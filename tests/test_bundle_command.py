@@ -143,6 +143,7 @@ def test_the_stored_verdict_is_never_the_source(made: Path, tmp_path: Path, call
     assert (code, "it has no verdict.json" in out) == (2, True)
 
 
+@pytest.mark.nightly
 def test_other_timings(made: Path, tmp_path: Path, call: Call) -> None:
     """One iteration of one round is not enough to move a median; a whole round is."""
 

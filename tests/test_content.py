@@ -347,6 +347,7 @@ def test_a_workloads_file_of_any_name_has_a_run_folder(tmp_path: Path) -> None:
         assert RUN_ID.fullmatch(f"{file_name(stem)}-20261122T170102Z-2")
 
 
+@pytest.mark.nightly
 def test_a_trace_of_many_devices(
     tmp_path: Path, call: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

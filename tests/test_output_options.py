@@ -304,7 +304,9 @@ def test_a_folder_is_replaced_if_it_is_an_export_and_nothing_else(case: Case, ca
     assert "trace/notes.txt, which is no part" in refused(call, place, case, "out", "--force")
 
 
-@pytest.mark.parametrize("case", FILES, ids=str)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=str(c), marks=pytest.mark.nightly if i % 3 else ()) for i, c in enumerate(FILES)]
+)
 def test_links_devices_and_standard_output(case: Case, call: Call, place: Path) -> None:
     (place / "link").symlink_to("far")
     assert call(case, "link")[0] != 2

@@ -24,6 +24,7 @@ def test_it_has_nothing_else(python: Path) -> None:
     assert absent(python, (*RECORDING, "typer", *ANALYSIS)) == list(ANALYSIS)
 
 
+@pytest.mark.nightly
 def test_it_captures_a_workload(python: Path, tmp_path: Path) -> None:
     words = ["pipeline_sequential", "--size", "tiny", "--device", "cpu", "--rounds", "1", "--iterations", "2"]
     done = aisp_trace(python, tmp_path, "capture", *words, "--recorder", "torch")
