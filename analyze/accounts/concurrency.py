@@ -9,6 +9,7 @@ A stream is (process, context, stream id); ops of one stream that overlap count 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +20,7 @@ import polars as pl
 from ...traces.engine import primitive
 from ..attribution.lanes import LANE, Lanes
 from ..attribution.window_ops import WindowOps, groups
-from ..intervals import Ints, cover, grouped_measure
+from ..intervals import Cover, Ints, cover, grouped_measure
 from ..result import SCHEMAS
 
 MOST: Final = 3
@@ -68,6 +69,17 @@ def ends_before(lane: npt.NDArray[np.integer], end: Ints) -> Ints:
     return out
 
 
+def busy_depth(covers: Sequence[Cover]) -> tuple[Ints, Ints]:
+    """The instants at which members of `covers` begin and end, in order, and how many are open from each to the next one.
+
+    Of instants that are equal, those at which members begin stand first.
+    """
+    # Each cover is sorted: a stable sort merges these runs in nearly linear time.
+    at = np.concatenate([np.zeros(0, np.int64), *(c.start for c in covers), *(c.end for c in covers)])
+    order = np.argsort(at, kind="stable")
+    return at[order], np.cumsum(np.where(order < len(at) // 2, 1, -1))[:-1]
+
+
 @primitive
 def _levels(lane: npt.NDArray[np.integer], start: Ints, end: Ints, lanes: int, most: int) -> Ints:
     """How long 1, 2, ... and at least `most` lanes were busy at once (first answer 0)."""
@@ -76,12 +88,8 @@ def _levels(lane: npt.NDArray[np.integer], start: Ints, end: Ints, lanes: int, m
     if len(covers) == 1:
         out[1] = covers[0].total
     elif covers:
-        # Each cover is sorted: a stable sort merges these runs in nearly linear time.
-        at = np.concatenate([*(c.start for c in covers), *(c.end for c in covers)])
-        half = len(at) // 2
-        order = np.argsort(at, kind="stable")
-        depth = np.cumsum(np.where(order < half, 1, -1))[:-1]
-        lasting = np.diff(at[order])
+        at, depth = busy_depth(covers)
+        lasting = np.diff(at)
         for n in range(1, most):
             out[n] = lasting[depth == n].sum()
         out[most] = lasting[depth >= most].sum()

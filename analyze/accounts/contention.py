@@ -15,7 +15,7 @@ its blocks needs, these begin when the collective ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from typing import Final
 
 import numpy as np
@@ -27,6 +27,7 @@ from ..attribution.lanes import Lanes
 from ..attribution.window_ops import Rows, WindowOps, groups
 from ..intervals import Cover, Ints, cover
 from ..result import SCHEMAS
+from .concurrency import busy_depth
 
 BESIDE: Final = ("comm", "copy", "compute")
 """What a kernel can run beside; of equal shares the first."""
@@ -39,6 +40,13 @@ FEWEST: Final = 3
 
 STEADY: Final = 1.25
 """Kernels whose upper quartile alone is more than this times their lower one do not do the same each time."""
+
+SOON_NS: Final = 2_000
+SOON: Final = 0.01
+"""A kernel that ends no later than this, or than this share of its time, after a copy that it covers may have waited for it."""
+
+MOST: Final = 32
+"""Kernels that end so soon after one copy, of which the first are looked at."""
 
 _COMPUTE, _COMM = KINDS.index("compute"), KINDS.index("comm")
 _COPIES: Final = tuple(KINDS.index(kind) for kind in COPY_KINDS if kind != "h2h")
@@ -61,7 +69,7 @@ def _of_device(device: int, ops: WindowOps, rows: Rows, lane: npt.NDArray[np.int
     kind, start, end = ops.kind[rows], ops.start[rows], ops.end[rows]
     computing = kind == _COMPUTE
     moved = [cover(start[some], end[some]) for some in (kind == _COMM, np.isin(kind, _COPIES))]
-    covers = [*moved, shared(lane[computing], start[computing], end[computing])]
+    covers = [*moved, _shared(lane[computing], start[computing], end[computing])]
     kernels = np.flatnonzero(computing if ops.whole is None else computing & ops.whole[rows])
     if not any(len(one.start) for one in covers) or not len(kernels):
         return pl.DataFrame(schema=SCHEMAS["contention"])
@@ -90,18 +98,11 @@ def _of_device(device: int, ops: WindowOps, rows: Rows, lane: npt.NDArray[np.int
     return pl.concat(sums).with_columns(pl.lit(device, pl.Int32).alias("device")).select(list(SCHEMAS["contention"]))
 
 
-def shared(lane: npt.NDArray[np.integer], start: Ints, end: Ints) -> Cover:
+def _shared(lane: npt.NDArray[np.integer], start: Ints, end: Ints) -> Cover:
     """When two streams or more are busy; `lane` is the stream of each op, and the ops are sorted by start."""
-    covers = [cover(start[rows], end[rows]) for _, rows in groups(lane)]
-    if len(covers) < 2:
-        return Cover(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    at = np.concatenate([*(c.start for c in covers), *(c.end for c in covers)])
-    order = np.argsort(
-        at, kind="stable"
-    )  # at one instant starts stand before ends: what touches leaves an empty interval
-    depth = np.cumsum(np.where(order < len(at) // 2, 1, -1))
-    several = np.flatnonzero(depth[:-1] >= 2)
-    return cover(at[order][several], at[order][several + 1])
+    at, depth = busy_depth([cover(start[rows], end[rows]) for _, rows in groups(lane)])
+    several = np.flatnonzero(depth >= 2)
+    return cover(at[several], at[several + 1])
 
 
 def _compared(slowed: pl.DataFrame, alone: pl.DataFrame) -> pl.DataFrame:
@@ -166,8 +167,8 @@ def feeds(ops: WindowOps, lanes: Lanes, host_devices: Set[int]) -> tuple[int, in
         computing, moving = kind == _COMPUTE, np.isin(kind, (*_COPIES, _COMM))
         if computing.any() and moving.any():
             stream = lanes.of[ops.in_trace(rows)]
-            for part in _fed(stream, ops.start[rows], ops.end[rows], computing, moving):
-                fed, under = fed + part[0], under + part[1]
+            part = _fed(stream, ops.start[rows], ops.end[rows], computing, moving)
+            fed, under = fed + part[0], under + part[1]
     return fed, under
 
 
@@ -177,7 +178,8 @@ def _fed(
     end: Ints,
     computing: npt.NDArray[np.bool_],
     moving: npt.NDArray[np.bool_],
-) -> Iterator[tuple[int, int]]:
+) -> tuple[int, int]:
+    """`feeds` of one device."""
     kernels = cover(start[computing], end[computing])
     low, high = start[moving], end[moving]
     beneath = kernels.within(low, high)
@@ -189,12 +191,4 @@ def _fed(
     for step in range(min(int((last - first).max(initial=0)), MOST)):
         at = np.minimum(first + step, len(ends) - 1)
         held |= (first + step < last) & (starts[at] <= low) & (streams[at] != lane[moving])
-    yield int(beneath[held].sum()), int(beneath.sum())
-
-
-SOON_NS: Final = 2_000
-SOON: Final = 0.01
-"""A kernel that ends no later than this, or than this share of its time, after a copy that it covers may have waited for it."""
-
-MOST: Final = 32
-"""Kernels that end so soon after one copy, of which the first are looked at."""
+    return int(beneath[held].sum()), int(beneath.sum())

@@ -1,6 +1,6 @@
 """What each stage had each device do, operation by operation: the amounts that rates are made of.
 
-Kernels are told by their full name (a trace keeps no grids), copies and memsets by their kind alone. Like everything in a window,
+Kernels go by their full name, whatever their grid, copies and memsets by their kind alone. Like everything in a window,
 operations count with the part that lies inside; so do their bytes.
 """
 

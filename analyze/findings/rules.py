@@ -229,7 +229,7 @@ def contention(device: Device) -> Seen | None:
     return Seen(
         where.select("stage", pl.col("beside_ns").alias("ns")),
         f"{unknown['kernels'][0]:,} kernels of several streams run at once{f' ({names})' if names else ''}; none of them was "
-        "seen alone, so the trace cannot say how much longer each takes for it",
+        "seen alone, so the trace cannot say how much each is slowed",
         int(unknown["beside_ns"][0]) // 2,
     )
 
@@ -334,7 +334,7 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "migrations",
-        "pages of unified memory that move",
+        "unified-memory migrations",
         LEAST,
         "prefetch them (cudaMemPrefetchAsync), or use cudaMalloc and copies of your own",
         migrations,
@@ -385,7 +385,7 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "unexplained",
-        "idle for reasons unknown",
+        "unexplained idle time",
         HOST,
         "record the calls that launch, too (the notes at the end say what the trace lacks)",
         unexplained,
@@ -429,14 +429,11 @@ def _largest(device: Device) -> pl.DataFrame:
 def _call_of(device: Device, gaps: pl.DataFrame) -> str:
     """The synchronising call that most of these gaps share an instant with; empty where none is recorded."""
     here = device.of("gap_calls").join(gaps, on=["start_ns", "end_ns"], how="semi")
-    calls = here.filter((pl.col("source") == "cuda") & pl.col("name").map_elements(_waits, return_dtype=pl.Boolean))
+    waits = [name for name in here["name"].unique().to_list() if classify(name) == SYNC]
+    calls = here.filter((pl.col("source") == "cuda") & pl.col("name").is_in(waits))
     most = calls.group_by("name").agg(pl.len().alias("n"), pl.col("ns").sum())
     most = most.sort(["n", "ns", "name"], descending=[True, True, False])
     return "" if most.is_empty() else str(most["name"][0])
-
-
-def _waits(name: str) -> bool:
-    return classify(name) == SYNC
 
 
 def _ran(device: Device) -> str:
@@ -455,21 +452,22 @@ def _repeated(device: Device) -> str:
 
 
 def _pageable(device: Device) -> list[str]:
-    """The directions whose copies are pageable, or nearly all of them by time: the ledger does not tell single copies apart."""
-    table = device.of("bandwidth").with_columns(pl.col("kind").cast(pl.String))
-    slow = pl.col("sum_ns").filter(pl.col("effective")).sum()
-    by_kind = table.group_by("kind").agg((slow / pl.col("sum_ns").sum()).alias("part"))
-    return sorted(by_kind.filter(pl.col("part") >= MOSTLY)["kind"].to_list())
+    """The directions whose copies are pageable, or nearly all of them."""
+    return _mostly(device, pl.col("effective"))
 
 
 def _migrating(device: Device) -> list[str]:
-    """The directions whose copies are migrations of unified memory, or nearly all of them by time."""
-    managed = pl.any_horizontal(
-        pl.col(name).cast(pl.String).str.starts_with("managed") for name in ("src_kind", "dst_kind")
-    )
+    """The directions whose copies are migrations of unified memory, or nearly all of them."""
+    ends = ("src_kind", "dst_kind")
+    managed = pl.any_horizontal(pl.col(end).cast(pl.String).str.starts_with("managed") for end in ends)
+    return _mostly(device, managed.fill_null(False))
+
+
+def _mostly(device: Device, such: pl.Expr) -> list[str]:
+    """The directions of which nearly all copies, by time, are `such`: the ledger does not tell single copies apart."""
     table = device.of("bandwidth").with_columns(pl.col("kind").cast(pl.String))
-    moving = pl.col("sum_ns").filter(managed.fill_null(False)).sum()
-    by_kind = table.group_by("kind").agg((moving / pl.col("sum_ns").sum()).alias("part"))
+    part = pl.col("sum_ns").filter(such).sum() / pl.col("sum_ns").sum()
+    by_kind = table.group_by("kind").agg(part.alias("part"))
     return sorted(by_kind.filter(pl.col("part") >= MOSTLY)["kind"].to_list())
 
 

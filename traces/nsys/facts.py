@@ -42,8 +42,8 @@ def read_meta(source: Source, odd: Counter[str], used: Iterable[str]) -> Meta:
 
 def read_devices(source: Source, hosts: Hosts, seen: Iterable[int]) -> pl.DataFrame:
     """The table `devices`: every GPU the export lists, and a nameless one for each further device that worked."""
-    wanted = ["vmId", "id", "name", "uuid", "totalMemory", "memoryBandwidth", "smCount", "computeMajor", "computeMinor"]
-    wanted.append("clockRate")
+    wanted = ["vmId", "id", "name", "uuid", "totalMemory", "memoryBandwidth", "smCount"]
+    wanted += ["computeMajor", "computeMinor", "clockRate"]
     found: dict[int, tuple[Any, ...]] = {}
     for vm, number, name, uuid, memory, bandwidth, sms, major, minor, clock in source.table_rows(
         "TARGET_INFO_GPU", wanted
