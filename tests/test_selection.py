@@ -269,7 +269,7 @@ def test_a_selection_changes_no_sum_of_the_ledger(tried: range) -> None:
             assert getattr(chosen, table).equals(getattr(whole, table)), (seed, table)
         outside = sum(ns for (_, stage, *_), ns in by_stage(whole).items() if stage == OUTSIDE)
         assert sum(ns for (_, stage, *_), ns in by_stage(chosen).items() if stage == OUTSIDE) == outside
-    assert met > 10
+    assert met > len(tried) // 4
 
 
 @pytest.mark.parametrize("tried", seeds(20, 160, 20))
@@ -332,7 +332,7 @@ def test_names_select_as_if_there_were_no_other_ranges(tried: range) -> None:
             keys = ("instances", "host_ns", "ops", "self_ops", "projected_ns")
             ours = {(r["device"], r["path"]): {k: r[k] for k in keys} for r in chosen.stages.iter_rows(named=True)}
             assert ours == {key: {k: f[k] for k in keys} for key, f in expected.stages.items()}, (seed, pattern)
-    assert met > 13
+    assert met > len(tried) // 8
 
 
 class SelectedWorld(World):
@@ -397,7 +397,7 @@ def test_a_window_is_settled_before_the_selection(tried: range) -> None:
             truth = world.ledger(where, ops, start, end, list(pairwise(edges)))
             mine = {k[1:]: ns for k, ns in by_stage(chosen).items() if k[0] == where}
             assert mine == {cell: ns for cell, ns in truth.items() if ns}, (seed, pattern)
-    assert met > 10
+    assert met > len(tried) // 10
 
 
 def belonging(found: Stages, roots: list[int]) -> list[bool]:
@@ -429,7 +429,7 @@ def test_below_is_what_belongs_to_a_window(tried: range) -> None:
         roots = np.array(sorted(Random(seed).sample(range(len(found)), min(len(found), 1 + seed % 4))), np.int64)
         assert below(found, roots).tolist() == belonging(found, roots.tolist()), seed
         met += 1
-    assert met > 66
+    assert met > len(tried) * 3 // 5
 
 
 # The command
