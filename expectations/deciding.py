@@ -396,14 +396,17 @@ def bound_words(minimum: float | None, maximum: float | None) -> str:
     return f">= {minimum:.4g}" if maximum is None else f"{minimum:.4g} .. {maximum:.4g}"
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def _distance(n: int, wrong: int) -> float:
     """How many standard deviations of a round the truth must lie from the bound, for `POWER` of n rounds' verdicts."""
     low, high = 0.0, 8.0
     for _ in range(40):
         middle = (low + high) / 2
         miss = _NORMAL.cdf(-middle)  # the chance that one round lies on the wrong side
-        power = sum(comb(n, i) * miss**i * (1 - miss) ** (n - i) for i in range(wrong + 1))
+        term = power = (1 - miss) ** n  # that none does; below, that i + 1 of n do
+        for i in range(wrong):
+            term *= (n - i) / (i + 1) * miss / (1 - miss)
+            power += term
         low, high = (middle, high) if power < POWER else (low, middle)
     return high
 
@@ -411,11 +414,13 @@ def _distance(n: int, wrong: int) -> float:
 _NORMAL: Final = statistics.NormalDist()
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _rank(n: int) -> int:
     """The largest k with ``_coverage(n, k) >= COVERAGE``; 0 if even minimum and maximum cover less."""
-    rank = 0
-    while 2 * (rank + 1) <= n and _coverage(n, rank + 1) >= COVERAGE:
+    rank, term, below = 0, 1, 0  # term: n over rank; below: the sum of all before it
+    while 2 * (rank + 1) <= n and 1 - Fraction(2 * (below + term), 2**n) >= COVERAGE:
+        below += term
+        term = term * (n - rank) // (rank + 1)
         rank += 1
     return rank
 

@@ -1,6 +1,6 @@
 """The command line under the typers that pyproject.toml allows: ``make test-typers``.
 
-python -P scripts/check_typers.py [VERSION ...]
+python -P scripts/check_typers.py [VERSION | oldest | newest ...]
 
 For each version (by default the oldest that is allowed, `ODD`, and the newest there is) makes an environment of torch and nvtx,
 linked from this one, and that typer from the package index; then runs ``tests/test_typers.py`` against it. Leaves 0 if all
@@ -37,7 +37,8 @@ def main(asked: list[str]) -> int:
     if newest is None:
         say("skipped: the package index cannot be reached, so no typer but the installed one was tried")
         return 0
-    versions = list(dict.fromkeys(asked or (oldest_typer(), ODD, newest)))
+    words = {"oldest": oldest_typer(), "newest": newest}
+    versions = list(dict.fromkeys(words.get(one, one) for one in asked or ("oldest", ODD, "newest")))
     with tempfile.TemporaryDirectory(prefix="aisp-trace-typers-") as folder, ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(lambda version: tried(version, Path(folder) / version), versions))
     return 0 if all(found) else 1

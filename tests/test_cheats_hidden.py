@@ -30,6 +30,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from aisp_trace.tests.examples import sampled
 from aisp_trace.tests.test_cheats import CPU, ITERATIONS, Cached, GoesOn, Honest, Requests, objections_of, result_of
 from aisp_trace.tests.test_cheats import as_it_was as as_it_was
 from aisp_trace.traces.run import Proof
@@ -803,7 +804,8 @@ def collector() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "variant", [pytest.param(one, id=one.__name__, marks=linux if one in BY_LINUX else ()) for one in PROCESS]
+    "variant",
+    [pytest.param(one, id=one.__name__, marks=linux if one in BY_LINUX else ()) for one in sampled([*PROCESS])],
 )
 def test_a_process_must_stay_what_it_was(variant: type[Honest]) -> None:
     problem = ByModule() if variant is HooksAllModules else Served() if issubclass(variant, Steps) else Requests()

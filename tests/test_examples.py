@@ -103,6 +103,7 @@ def test_the_pair_states_the_same_work(tmp_path: Path) -> None:
     assert sorted(fast.iterations_ns)[5] < sorted(slow.iterations_ns)[5]
 
 
+@pytest.mark.nightly
 def test_the_workload_of_a_file_is_captured_and_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

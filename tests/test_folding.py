@@ -25,6 +25,7 @@ from aisp_trace.analyze.result import Analysis
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.tests.builders.nsys_export import NsysExport
+from aisp_trace.tests.examples import sampled
 from aisp_trace.tests.oracle.build import build, call, device, op, span
 from aisp_trace.tests.oracle.strategies import seeded_case
 from aisp_trace.traces.errors import UsageError
@@ -211,7 +212,7 @@ def summed(
     return sorted(out.select(stage, *keys, *sums).rows(), key=str)
 
 
-@pytest.mark.parametrize("seed", range(120))
+@pytest.mark.parametrize("seed", sampled(range(120)))
 def test_folded_sums_are_the_sums_of_what_they_fold(seed: int) -> None:
     trace, case = numbered(seed)
     short, whole, path = both(trace, case)
@@ -236,7 +237,7 @@ def test_folded_sums_are_the_sums_of_what_they_fold(seed: int) -> None:
         assert total == end - start
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", sampled(range(60)))
 def test_recorded_names_are_listed_and_add_up(seed: int) -> None:
     trace, case = numbered(seed)
     short, whole, path = both(trace, case)
@@ -256,7 +257,7 @@ def equal(one: Analysis, other: Analysis) -> None:
         assert getattr(one, table).equals(getattr(other, table), null_equal=True), table
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", sampled(range(60)))
 def test_another_numbering_of_the_same_siblings_is_the_same_answer(seed: int) -> None:
     """Every number n becomes another one, and no two become equal."""
     trace, case = numbered(seed)
@@ -273,7 +274,7 @@ def test_another_numbering_of_the_same_siblings_is_the_same_answer(seed: int) ->
     )
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", sampled(range(30)))
 def test_neither_the_order_of_rows_nor_streams_matter(seed: int) -> None:
     trace, case = numbered(seed)
     rows = [r | {"name": str(r["name"])} for r in trace.ranges.to_dicts()]

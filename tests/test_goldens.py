@@ -176,6 +176,7 @@ def elsewhere(file: Path, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.nightly
 def test_recordings_elsewhere_are_known_by_their_content(tmp_path: Path) -> None:
     folder, file = tmp_path / "traces", tmp_path / "elsewhere.json.xz"
     folder.mkdir()

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.tests.examples import nightly
 from aisp_trace.tests.optional import force, needs_numba
 from aisp_trace.traces import engine
 from aisp_trace.traces.model import Meta, Trace, make_trace
@@ -53,7 +54,7 @@ def large_trace(launches: int, *, crossing: bool) -> Trace:
 
 
 @pytest.mark.parametrize("crossing", [False, True])
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_numba)])
+@pytest.mark.parametrize("compiled", [*nightly(False), pytest.param(True, marks=needs_numba)])
 def test_many_ranges_and_launches(crossing: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     force(monkeypatch, compiled=compiled)
     trace = large_trace(LAUNCHES, crossing=crossing)

@@ -18,12 +18,13 @@ from aisp_trace.benchmarks.verdicts import HEADS, ROUNDS
 from aisp_trace.expectations.deciding import decide, ratio_sample
 from aisp_trace.expectations.judging.judge import judge
 from aisp_trace.expectations.model import ExpectationFile
+from aisp_trace.tests.examples import SAME_EACH_TIME
 from aisp_trace.tests.judging.build import evidence, rounds, time_claim
 
 DOCS = (Path(__file__).parent.parent / "docs" / "verdicts.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture(params=[TRIALS // 4, pytest.param(TRIALS, marks=pytest.mark.nightly)])
+@pytest.fixture(params=[TRIALS // (10 if SAME_EACH_TIME else 4), pytest.param(TRIALS, marks=pytest.mark.nightly)])
 def trials(request: pytest.FixtureRequest) -> int:
     """Runs to simulate."""
     return int(request.param)

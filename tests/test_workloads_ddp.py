@@ -31,6 +31,7 @@ import torch.distributed as dist
 from aisp_trace.capture.processes import marked, run_process
 from aisp_trace.expectations.judging.evidence import Answer, Evidence, VariantEvidence
 from aisp_trace.expectations.judging.validity import objections
+from aisp_trace.tests.examples import nightly
 from aisp_trace.tests.patience import PATIENCE_S, wait_until
 from aisp_trace.traces.errors import UsageError
 from aisp_trace.traces.run import VariantResult, Work
@@ -333,15 +334,17 @@ class LowPrecision(Bucketed):
 @pytest.mark.parametrize(
     "wrong",
     [
-        ForgetsAParameter,
-        SumsButDoesNotAverage,
         DoesNotCommunicate,
-        OnlyRank0IsRight,
-        KeepsOldGradients,
-        StepsBeforeTheLastBucket,
-        TrainsOnTheWrongHalf,
-        NoStep,
         LowPrecision,
+        *nightly(
+            ForgetsAParameter,
+            SumsButDoesNotAverage,
+            OnlyRank0IsRight,
+            KeepsOldGradients,
+            StepsBeforeTheLastBucket,
+            TrainsOnTheWrongHalf,
+            NoStep,
+        ),
     ],
 )
 def test_a_wrong_output_is_caught(wrong: type[Baseline]) -> None:
@@ -390,6 +393,7 @@ def test_a_copy_to_the_host_contradicts_the_prediction(monkeypatch: pytest.Monke
 ALONE = [sys.executable, "-P", "-m", ddp.PROGRAM.entry.module, "--size", "tiny", "--device", "cpu", "--iterations", "2"]
 
 
+@pytest.mark.nightly
 def test_alone_it_starts_the_other_rank_itself() -> None:
     command = [*ALONE, "--variant", "optimized", "--trace"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
