@@ -40,6 +40,7 @@ CAUSES: Final = (
     "allocator",
     "sync",
     "module_load",
+    "page_fault",
     "graph_build",
     "profiler",
     "driver_overhead",
@@ -247,6 +248,34 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     # Kernels that ran beside communication, copies or other streams' kernels, held against the same kernel and grid alone.
     # Stage null: the whole device. `compared`, of which `elsewhere` with other stages; extra_ns = compared_ns - alone_ns.
+    # Operators of PyTorch, those that take most by themselves first.
+    "operators": {
+        "name": pl.String,
+        "calls": pl.Int64,
+        "sum_ns": pl.Int64,  # nested operators included
+        "self_ns": pl.Int64,  # without them
+        "ops": pl.Int64,  # launched on devices, not by nested ones
+        "device_ns": pl.Int64,  # the sum of these
+    },
+    # Pages of unified memory that moved on a fault; a null stage is the device.
+    "migrations": {
+        "device": pl.Int32,
+        "stage": pl.String,
+        "ops": pl.Int64,
+        "nbytes": pl.Int64,
+        "sum_ns": pl.Int64,
+        "union_ns": pl.Int64,
+        "stall_ns": pl.Int64,  # of union_ns: while a kernel of the device ran, and waited
+        "exposed_ns": pl.Int64,  # the rest
+    },
+    # Ops of CUDA graphs that were captured in another stage than replays them.
+    "replays": {
+        "device": pl.Int32,
+        "stage": pl.String,  # where they were captured, which has them in every other table
+        "replayed_in": pl.String,
+        "ops": pl.Int64,
+        "sum_ns": pl.Int64,
+    },
     "contention": {
         "device": pl.Int32,
         "stage": pl.String,
@@ -279,6 +308,8 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "paired": pl.Int64,  # ops whose other ranks were found
         "in_doubt": pl.Int64,  # of the paired: those whose ranks may be of several communicators in step
         "ranks": pl.Int32,  # 0: none paired
+        "group_size": pl.Int32,  # of the largest group that is known; null: none is
+        "absent": pl.Int64,  # of the paired: those of groups with more ranks than were paired
         "comm_wait_ns": pl.Int64,  # before the last rank began
         "comm_ns": pl.Int64,
     },
@@ -466,6 +497,9 @@ class Analysis:
     iteration_exposed: pl.DataFrame
     concurrency: pl.DataFrame
     contention: pl.DataFrame
+    replays: pl.DataFrame
+    operators: pl.DataFrame
+    migrations: pl.DataFrame
     streams: pl.DataFrame
     collectives: pl.DataFrame
     launches: pl.DataFrame

@@ -30,7 +30,10 @@ from .accounts.iterations import iteration_table, iteration_tables
 from .accounts.launches import kernel_counts, kernel_sums, launch_table, top_kernels
 from .accounts.ledger_tables import interrupted_gaps, ledger_tables
 from .accounts.memory import concurrent_allocator, memory_tables
+from .accounts.migrations import migration_table
+from .accounts.operators import operator_table
 from .accounts.peaks import with_peaks
+from .accounts.replays import replay_table
 from .accounts.stage_names import stage_names
 from .accounts.stages import stage_tables
 from .accounts.trust import facts_of, trust_table
@@ -89,7 +92,10 @@ TABLES: Final[Sequence[Table]] = (
         ),
     ),
     Detail("contention", lambda a, made: contention_table(a.in_window, made("lanes"), a.host_devices)),
-    Detail("collectives", lambda a, made: collective_table(a.in_window, a.ops, a.host_devices)),
+    Table("migrations", lambda a, made: migration_table(a.in_window)),
+    Detail("operators", lambda a, made: operator_table(a)),
+    Detail("replays", lambda a, made: replay_table(a)),
+    Detail("collectives", lambda a, made: collective_table(a.in_window, a.ops, a.trace.comms, a.host_devices)),
     Detail("iteration_kinds iteration_overlap iteration_exposed", lambda a, made: iteration_tables(a.in_window)),
     Detail("counters", lambda a, made: counter_table(a.in_window, a.trace.gpu_metrics, a.trace.devices)),
     # From here on, tables lean on the ones above.

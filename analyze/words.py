@@ -13,6 +13,11 @@ NOTHING: Final = "-"
 """What is shown where a figure does not exist."""
 
 
+def memory_title(recorder: str) -> str:
+    """Whose memory a `recorder` sees: nsys what the driver hands out, torch.profiler what PyTorch's allocators do."""
+    return "PyTorch memory" if recorder == "torch" else "driver memory"
+
+
 def ms(ns: float | None, digits: int = 3) -> str:
     """Nanoseconds as milliseconds, without the unit: 1234567890 -> ``1,234.568``."""
     return NOTHING if ns is None else f"{ns / 1e6:,.{digits}f}"

@@ -25,7 +25,7 @@ SMALL: Final = 0.001
 """Stages whose time on the host and in the ledger is a smaller part of the window share a row."""
 
 _WAITS: Final = ("sync", "waiting")
-_COPIES: Final = ("h2d", "d2h", "p2p", "d2d", "h2h", "memset")
+_COPIES: Final = ("h2d", "d2h", "p2p", "d2d", "h2h", "memset", "migration")
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,7 @@ def test_a_torch_trace_beyond_the_limit(tmp_path: Path) -> None:
         file.write(b'{"traceEvents": [')
         file.truncate(10 << 30)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aisp_trace.traces.kineto.read.TORCH", Kind(TORCH.what, 1 << 20, TORCH.remedy))
+        patch.setattr("aisp_trace.traces.kineto.document.TORCH", Kind(TORCH.what, 1 << 20, TORCH.remedy))
         with pytest.raises(InputError, match="longer than 1,048,576 bytes, the limit; record fewer steps"):
             open_trace(huge)
     assert TORCH.most_bytes < 10 << 30

@@ -278,7 +278,9 @@ def test_another_numbering_of_the_same_siblings_is_the_same_answer(seed: int) ->
 def test_neither_the_order_of_rows_nor_streams_matter(seed: int) -> None:
     trace, case = numbered(seed)
     rows = [r | {"name": str(r["name"])} for r in trace.ranges.to_dicts()]
-    tables = {n: trace.table(n).to_dicts() for n in ("api", "devices", "osrt", "overhead", "events", "syncs")}
+    tables = {
+        n: trace.table(n).to_dicts() for n in ("api", "devices", "osrt", "overhead", "events", "syncs", "graph_nodes")
+    }
     ops = trace.ops.to_dicts()
     if trace.devices.filter(pl.col("type") == "host").height:
         return  # ops of a host name their ranges by number

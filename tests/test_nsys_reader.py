@@ -214,7 +214,7 @@ def test_cuda_device_numbers_are_mapped_per_process(tmp_path: Path) -> None:
 
 def test_copies_and_memory_kinds(tmp_path: Path) -> None:
     kinds = {1: "h2d", 2: "d2h", 3: "h2d", 4: "d2h", 5: "d2d", 6: "d2d", 7: "d2d", 8: "d2d", 9: "h2h", 10: "p2p"}
-    kinds |= {11: "h2d", 12: "d2h", 13: "d2d"}
+    kinds |= {11: "migration", 12: "migration", 13: "p2p"}
     export = NsysExport()
     for number in kinds:
         export.copy(number, number + 1, kind=number, srcKind=0, dstKind=1)
@@ -232,7 +232,7 @@ def test_what_the_driver_migrates_is_managed_memory(tmp_path: Path) -> None:
     for at, kind in enumerate((11, 12, 13, 1)):
         export.copy(10 * at, 10 * at + 5, kind=kind, srcKind=7, dstKind=7, correlationId=0)
     ops = read_nsys(export.write(tmp_path / "t.sqlite")).ops
-    assert ops.get_column("kind").to_list() == ["h2d", "d2h", "d2d", "h2d"]
+    assert ops.get_column("kind").to_list() == ["migration", "migration", "p2p", "h2d"]
     for end in ("src_kind", "dst_kind"):
         assert ops.get_column(end).to_list() == ["managed"] * 3 + ["unknown"]
 

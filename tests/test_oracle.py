@@ -124,7 +124,7 @@ def test_call_names_have_one_class_in_both_tables() -> None:
         assert ours == words.get(theirs, theirs), name
 
 
-TABLES_USED = ("ops", "api", "ranges", "overhead", "osrt", "devices", "events", "syncs")
+TABLES_USED = ("ops", "api", "ranges", "overhead", "osrt", "devices", "events", "syncs", "graph_nodes")
 
 
 def shuffled(trace: Trace, seed: int) -> Trace:
@@ -133,7 +133,7 @@ def shuffled(trace: Trace, seed: int) -> Trace:
     tables = {}
     for name in TABLES_USED:
         table = trace.table(name)
-        if name in ("overhead", "osrt", "devices", "events", "syncs"):
+        if name in ("overhead", "osrt", "devices", "events", "syncs", "graph_nodes"):
             table = table[rng.permutation(len(table))]
         else:
             noise = pl.Series("noise", rng.permutation(len(table)))

@@ -293,7 +293,9 @@ def without(trace: Trace, domain: str, pattern: str) -> Trace:
     """`trace` with the ranges of `domain` whose name does not match moved to a domain of their own."""
     gone = (pl.col("domain").cast(pl.String) == domain) & ~pl.col("name").cast(pl.String).str.contains(pattern)
     moved = pl.when(gone).then(pl.lit("elsewhere")).otherwise(pl.col("domain").cast(pl.String)).alias("domain")
-    tables = {n: trace.table(n) for n in ("ops", "api", "overhead", "osrt", "devices", "events", "syncs")}
+    tables = {
+        n: trace.table(n) for n in ("ops", "api", "overhead", "osrt", "devices", "events", "syncs", "graph_nodes")
+    }
     return make_trace(trace.meta, ranges=trace.ranges.with_columns(moved), **tables)
 
 
@@ -349,20 +351,17 @@ class SelectedWorld(World):
         }
         self.before = World(case.trace, domain, case.attribution, case.window, LAZY_LOAD_NS)
         self.chosen = World(chosen, domain, case.attribution, None, LAZY_LOAD_NS)
-        self.stage_of_op = {op["op_id"]: self.op_stage(op) for op in self.ops}
 
     def shown(self, stage: Any) -> str:
         if self.chosen is None or isinstance(stage, str):
             return str(stage) if self.chosen is not None else super().shown(stage)
         return self.chosen.path(stage)
 
-    def op_stage(self, op: Any) -> Any:
-        settled = super().op_stage(op)
-        if self.chosen is None or super().shown(settled) == ORPHAN:
-            return settled
-        call_of = self.launch(op)
-        assert call_of is not None
-        return self.stage_at((call_of["pid"], call_of["tid"]), call_of["start_ns"])
+    def shown_op(self, op: Any) -> Any:
+        if self.chosen is None:
+            return super().shown_op(op)
+        settled = self.before.shown_op(op)
+        return settled if settled == OUTSIDE else self.chosen.shown_op(op)
 
     def stage_at(self, thread: Any, time: int) -> Any:
         settled = super().stage_at(thread, time)

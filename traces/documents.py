@@ -14,12 +14,14 @@ import json
 import math
 import re
 import stat
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from .damaged import salvaged
 from .errors import InputError
 
 DEEPEST: Final = 100
@@ -152,11 +154,12 @@ def looks_like_json(head: bytes) -> bool:
     return head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[")
 
 
-def parse_torch(data: bytes, where: str) -> Any:
-    """`data` as the JSON that profilers write: decimals stay text, so that microseconds with three decimals stay exact.
+def parse_torch(data: bytes, where: str) -> tuple[Any, Counter[str]]:
+    """The JSON that profilers write: decimals stay text, so that microseconds with three decimals stay exact; and counts of
+    events that are no JSON (`damaged.salvaged`).
 
     NaN, Infinity, integers of any size, repeated keys and control characters are read; bytes that are no text become
-    U+FFFD. Raises `InputError` for a document that is too long, too deep, or damaged.
+    U+FFFD. Raises `InputError` for a document that is too long, too deep, or damaged beyond single events.
     """
     _check_length(len(data), TORCH, where)
     encoding = json.detect_encoding(data)  # torch writes UTF-8; tools of Windows save it as UTF-16
@@ -164,11 +167,13 @@ def parse_torch(data: bytes, where: str) -> Any:
         text = data.decode(encoding, "replace")
         _check_depth(data if encoding.startswith("utf-8") else text.encode("utf-8", "replace"))
         try:
-            return json.loads(text, parse_float=str, strict=False)
-        except json.JSONDecodeError:
-            raise
+            return json.loads(text, parse_float=str, strict=False), Counter()
+        except json.JSONDecodeError as exc:
+            if (found := salvaged(text, _DECODE_TORCH)) is None:
+                raise exc from None
+            return found
         except ValueError:  # an integer of more digits than Python converts
-            return json.loads(text, parse_float=str, parse_int=_torch_integer, strict=False)
+            return json.loads(text, parse_float=str, parse_int=_torch_integer, strict=False), Counter()
     except _RefusedError as exc:
         _refuse(where, TORCH, str(exc), exc)
     except (ValueError, RecursionError) as exc:
@@ -269,6 +274,9 @@ def _constant(name: str) -> NoReturn:
 
 def _torch_integer(text: str) -> int | str:
     return int(text) if len(text) <= _TORCH_DIGITS else text
+
+
+_DECODE_TORCH: Final = json.JSONDecoder(parse_float=str, parse_int=_torch_integer, strict=False).raw_decode
 
 
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")

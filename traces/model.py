@@ -26,8 +26,9 @@ from .sums import summable
 TEXT: Final = "text"
 """Declared type of a dictionary-encoded text column; its polars dtype is ``pl.Enum`` of that column's own values."""
 
-KINDS: Final = ("compute", "graph", "comm", "h2d", "d2h", "p2p", "d2d", "h2h", "memset")
-"""What can occupy a device, in order of priority when several do at once (``analyze.ledger``)."""
+KINDS: Final = ("migration", "compute", "graph", "comm", "h2d", "d2h", "p2p", "d2d", "h2h", "memset")
+"""What can occupy a device, in order of priority when several do at once (``analyze.ledger``). ``migration``: pages of unified
+memory that move because somebody touches them, or make room; a kernel that runs meanwhile waits for them."""
 
 COPY_KINDS: Final = ("h2d", "d2h", "p2p", "d2d", "h2h")
 """The kinds that are memory copies."""
@@ -78,7 +79,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "src_device": pl.Int32,
         "dst_device": pl.Int32,
         "graph_id": pl.Int64,  # graph launches recorded whole
-        "graph_node": pl.Int64,  # ops of a graph recorded node by node
+        "graph_node": pl.Int64,  # ops of a graph recorded node by node: the node of the graph that ran
         "grid": pl.Int64,  # a kernel's blocks in x, y and z, packed by `grid_code`; null where not recorded
     },
     # CUDA runtime and driver calls. Sorted by (start_ns, call_id); call_id is the row's position.
@@ -105,6 +106,24 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,  # null: still open when recording stopped
         "style": STYLE_TYPE,
+    },
+    # When and where the nodes of CUDA graphs were captured, one row a node that `ops.graph_node` may name.
+    "graph_nodes": {
+        "graph_node": pl.Int64,
+        "pid": pl.Int32,
+        "tid": pl.Int32,
+        "time_ns": pl.Int64,  # of a clone (each executable graph has its own nodes): when its original was made
+    },
+    # What torch says of collectives, one row an op of kind `comm` that it says something of.
+    "comms": {
+        "device": pl.Int32,
+        "stream": pl.Int64,
+        "start_ns": pl.Int64,  # with device and stream: whose op it is
+        "collective": TEXT,  # all_reduce, all_gather ... whatever the kernel is called
+        "process_group": TEXT,
+        "group_size": pl.Int32,  # ranks of the group
+        "ranks": TEXT,  # "0, 1, 2"; null where not recorded or shortened
+        "nbytes": pl.Int64,  # of the larger of input and output
     },
     # CUDA synchronisations as the recorder saw them (waits of the host, and stream waits).
     "syncs": {
@@ -211,7 +230,8 @@ class Meta:
     """Where a trace comes from and what it may lack.
 
     `capture` holds the recorder's own settings as text, `anomalies` counts rows that could not be used as
-    recorded (keys are words such as ``ops_without_end``), `tables` names the source tables that were present.
+    recorded (keys are words such as ``ops_without_end``), `tables` names the source tables that were present, `unread` counts
+    the rows of those that hold events and are not read.
     """
 
     file: str
@@ -221,6 +241,7 @@ class Meta:
     tables: tuple[str, ...] = ()
     capture: Mapping[str, str] = field(default_factory=dict)
     anomalies: Mapping[str, int] = field(default_factory=dict)
+    unread: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +257,8 @@ class Trace:
     ops: pl.DataFrame
     api: pl.DataFrame
     ranges: pl.DataFrame
+    graph_nodes: pl.DataFrame
+    comms: pl.DataFrame
     syncs: pl.DataFrame
     events: pl.DataFrame
     osrt: pl.DataFrame

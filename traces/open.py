@@ -144,7 +144,7 @@ def _open(plain: PlainFile, kind_file: Path | None, left_out: Collection[tuple[s
     elif looks_like_json(head):
         from .kineto.read import read_kineto
 
-        trace = read_kineto(file, kind_file or side_file(path))
+        trace = read_kineto(file, kind_file or side_file(path), path)
     else:
         found = "it is empty" if not head else "its first bytes are those of neither"
         raise InputError(

@@ -27,7 +27,7 @@ from .documents import CACHE_KEY, read
 from .errors import InputError
 from .model import TABLES, Meta, Trace, make_partial_trace
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 """Raised whenever the model, a reader, or this layout changes what a cached trace would hold."""
 
 SAMPLE_BYTES: Final = 1 << 16
@@ -71,7 +71,8 @@ def load(path: Path, key: Key, left_out: Collection[tuple[str, str]] = ()) -> Tr
             present = {n: _table(folder / f"{n}.parquet") for n in stored["rows"]}
             if {n: present[n].height for n in present} != stored["rows"]:
                 continue
-            return make_partial_trace(meta, present, left_out)
+            kept = {(table, column) for table, frame in present.items() for column in frame.columns}
+            return make_partial_trace(meta, present, [pair for pair in left_out if pair not in kept])
         except (OSError, ValueError, TypeError, KeyError, InputError, pl.exceptions.PolarsError):
             continue  # damaged: as good as absent
     return None

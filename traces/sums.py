@@ -34,7 +34,7 @@ DAY_AND_A_HALF: Final = 1 << 47
 
 _TIMES: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("ops", "api", "ranges", "syncs", "osrt", "overhead"), ("start_ns", "end_ns")),
-    **dict.fromkeys(("memory", "gpu_metrics"), ("time_ns",)),
+    **dict.fromkeys(("memory", "gpu_metrics", "graph_nodes"), ("time_ns",)),
 }
 _CENTRAL: Final = ("ops", "api", "ranges")
 _BYTES: Final = ("ops", "ranges", "memory")

@@ -9,6 +9,10 @@ can. A recording does not say which communicator a kernel belongs to, so ranks a
 all overlap in time. Two streams of one device with the same sequence cannot be told apart, and are left unpaired; so is a stream
 with a partner that another partner contradicts. Clocks of different hosts differ by more than a collective lasts.
 
+torch.profiler says more of each kernel (table ``comms``): what collective it is, whatever the kernel is called, and of which
+group of how many ranks. Then collectives are paired group by group. Where fewer ranks are in the trace than the group has, they
+are split by those that are, and ``absent`` counts them: the last rank to begin may be another.
+
 Two communicators that run in step (tensor parallel groups side by side) pass this test as if they were one. What tells them
 apart is how starts and ends vary from one collective to the next:
 
@@ -66,15 +70,17 @@ FEWEST: Final = 5
 """Collectives below which variation is no evidence."""
 
 
-def collective_table(ops: WindowOps, in_trace: pl.DataFrame, host_devices: Set[int]) -> pl.DataFrame:
+def collective_table(
+    ops: WindowOps, in_trace: pl.DataFrame, comms: pl.DataFrame, host_devices: Set[int]
+) -> pl.DataFrame:
     """Table ``collectives``: communication ops in the window by device, stage and kernel, split where they could be paired.
 
-    `in_trace` are all ops of the trace.
+    `in_trace` are all ops of the trace, `comms` what is known of them beside.
     """
     comm = np.flatnonzero(ops.kind == KINDS.index("comm"))
     if len(comm) == 0:
         return pl.DataFrame(schema=SCHEMAS["collectives"])
-    pairing = paired_ops(in_trace, ops.in_trace(comm), host_devices)
+    pairing = paired_ops(in_trace, ops.in_trace(comm), comms, host_devices)
     last, ranks = pairing.last, pairing.ranks
     start, end = ops.start[comm], ops.end[comm]
     paired = ranks > 0
@@ -88,6 +94,7 @@ def collective_table(ops: WindowOps, in_trace: pl.DataFrame, host_devices: Set[i
             "paired": paired,
             "in_doubt": pairing.in_doubt,
             "ranks": ranks,
+            "group_size": pairing.group_size,
             "ns": end - start,
             "wait": wait,
         }
@@ -100,6 +107,8 @@ def collective_table(ops: WindowOps, in_trace: pl.DataFrame, host_devices: Set[i
         pl.col("paired").sum().cast(pl.Int64),
         pl.col("in_doubt").sum().cast(pl.Int64),
         pl.col("ranks").max().cast(pl.Int32),
+        pl.col("group_size").max().replace(0, None).cast(pl.Int32),
+        (pl.col("paired") & (pl.col("group_size") > pl.col("ranks"))).sum().cast(pl.Int64).alias("absent"),
         waiting.alias("comm_wait_ns"),
         (of_paired - waiting).alias("comm_ns"),
     )
@@ -116,49 +125,94 @@ def collective_table(ops: WindowOps, in_trace: pl.DataFrame, host_devices: Set[i
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """Of each communication op: when the last rank of its collective began, the number of ranks (0: not paired), and whether
-    these may be the ranks of several communicators."""
+    """Of each communication op: when the last rank of its collective began, the number of ranks (0: not paired), whether these
+    may be the ranks of several communicators, and how many ranks its group has (0: unknown)."""
 
     last: Ints
     ranks: Ints
     in_doubt: npt.NDArray[np.bool_]
+    group_size: Ints
 
 
-def paired_ops(ops: pl.DataFrame, comm: Rows, host_devices: Set[int]) -> Pairing:
-    """How the communication ops `comm` among all `ops` of a trace are paired."""
+def paired_ops(ops: pl.DataFrame, comm: Rows, comms: pl.DataFrame, host_devices: Set[int]) -> Pairing:
+    """How the communication ops `comm` among all `ops` of a trace are paired; `comms` is that table of the trace."""
     every = np.flatnonzero(ops["kind"].to_physical().to_numpy() == KINDS.index("comm"))
     last, ranks = np.zeros(len(every), np.int64), np.zeros(len(every), np.int64)
     in_doubt = np.zeros(len(every), bool)
     start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
-    for streams in _alike(ops):
+    what = _what_is_said(ops[every], comms)
+    for streams in _alike(ops[every], every, what):
         for fitting in _together(streams, start, end):
-            on_host = not host_devices.isdisjoint(s.device for s in fitting)
-            for members, doubtful in [(fitting, False)] if on_host else _communicators(fitting, start, end):
+            sure = len(fitting) == fitting[0].group_size or not host_devices.isdisjoint(s.device for s in fitting)
+            for members, doubtful in [(fitting, False)] if sure else _communicators(fitting, start, end):
                 began = np.max([start[s.rows] for s in members], axis=0)
                 for s in members:
                     at = np.searchsorted(every, s.rows)
                     last[at], ranks[at], in_doubt[at] = began, len(members), doubtful
     at = np.searchsorted(every, comm)
-    return Pairing(last[at], ranks[at], in_doubt[at])
+    return Pairing(last[at], ranks[at], in_doubt[at], what.group_size[at])
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """Of each communication op: a number for what it does (its collective, else its kernel), whether that can be split, a number
+    for its group (0: unknown), and how many ranks that has (0: unknown)."""
+
+    what: Ints
+    splits: npt.NDArray[np.bool_]
+    group: Ints
+    group_size: Ints
+
+
+def _what_is_said(ops: pl.DataFrame, comms: pl.DataFrame) -> _Said:
+    """What is known of the communication `ops` by their names, and by the table `comms` where they are in it."""
+    key = ["device", "stream", "start_ns"]
+    table = ops.select(*key, pl.col("name").cast(pl.String).fill_null("")).join(
+        comms.with_columns(pl.col("collective", "process_group", "ranks").cast(pl.String)).unique(key),
+        on=key,
+        how="left",
+        maintain_order="left",
+    )
+    group = pl.coalesce(pl.col("ranks"), pl.lit("group ") + pl.col("process_group"))
+    table = table.select(
+        pl.coalesce("collective", "name").alias("what"),
+        pl.when(group.is_not_null())
+        .then(pl.format("{} of {}", group, pl.col("group_size").fill_null(0)))
+        .alias("group"),
+        pl.col("group_size").fill_null(0),
+    )
+    words = table["what"].cast(pl.Enum(table["what"].unique(maintain_order=True)))
+    known = table["group"].unique(maintain_order=True).drop_nulls()
+    splits = np.array([bool(SPLIT.search(word)) for word in distinct_values(words)] or [False], bool)
+    code = words.to_physical().to_numpy().astype(np.int64)
+    return _Said(
+        what=code,
+        splits=splits[code] if len(code) else np.zeros(0, bool),
+        group=table["group"].cast(pl.Enum(known)).to_physical().cast(pl.Int64).fill_null(-1).to_numpy() + 1,
+        group_size=table["group_size"].cast(pl.Int64).to_numpy(),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
     device: int
-    rows: Rows  # its collectives that can be split, in order
+    rows: Rows  # in the trace: its collectives of one group that can be split, in order
+    group_size: int  # 0: unknown
 
 
-def _alike(ops: pl.DataFrame) -> list[list[_Stream]]:
-    """Streams of one host that ran the same sequence of kernels, each on a device of its own."""
-    names = distinct_values(ops["name"])
-    splits = np.array([bool(SPLIT.search(n)) for n in names] or [False], bool)
-    code = ops["name"].to_physical().fill_null(0).to_numpy()
-    comm = np.flatnonzero((ops["kind"].to_physical().to_numpy() == KINDS.index("comm")) & splits[code])
+def _alike(ops: pl.DataFrame, number: Rows, said: _Said) -> list[list[_Stream]]:
+    """Streams of one host that ran the same sequence of collectives of one group, each on a device of its own. `ops` are the
+    communication ops, `number` where they are in the trace."""
+    comm = np.flatnonzero(said.splits)
     lanes = lanes_of(ops[comm])
-    found: dict[tuple[int, bytes], list[_Stream]] = defaultdict(list)
-    for number, at in groups(lanes.of):
-        device, pid = lanes.known[number][0], lanes.known[number][1] or 0
-        found[pid >> _HOST_BITS, code[comm[at]].tobytes()].append(_Stream(device, comm[at]))
+    found: dict[tuple[int, int, bytes], list[_Stream]] = defaultdict(list)
+    for lane, at in groups(lanes.of):
+        device, pid = lanes.known[lane][0], lanes.known[lane][1] or 0
+        for group, of in groups(said.group[comm[at]]):
+            rows = comm[at][of]
+            size = int(said.group_size[rows[0]])
+            stream = _Stream(device, number[rows], size)
+            found[pid >> _HOST_BITS, group, said.what[rows].tobytes()].append(stream)
     out = []
     for streams in found.values():
         once = [s for s in streams if sum(t.device == s.device for t in streams) == 1]

@@ -209,6 +209,12 @@ def _own(kind: Ints, start: Ints, end: Ints, kinds: int) -> Ints:
     return ns
 
 
+FAULT_NS: Final = 100_000
+"""Between two migrations that are no farther apart than this the host is taken to be served its next fault; a fault costs some
+tens of microseconds, and a program that does other work in between takes longer."""
+
+_MIGRATION: Final = KINDS.index("migration")
+
 CHUNK: int = 1 << 17
 """Gaps that are looked into at once, so that what is known of each needs no memory for all of them."""
 
@@ -280,7 +286,11 @@ def _idle_cells(
     parts.add(r, until, g1[r], ops.stage[q], ops.iteration[q], "queued")
     opened[rows[returned]] = BLOCKED.index("queued")
 
+    previous = previous[~returned]
     rows, xs, launched = rows[~returned], xs[~returned], launched.only(~returned)
+    pages = ops.kind == _MIGRATION
+    faulted = (launched.call < 0) & (xs > 0) & pages[xs] & pages[previous]
+    faulted &= (ops.start_ns[xs] - ops.end_ns[previous] <= FAULT_NS) & (not host.is_device)
     launch_from = np.clip(launched.call_start_ns, g0[rows], g1[rows])
     launch_to = np.clip(launched.call_end_ns, launch_from, g1[rows])
     inside = _inside_launch(launched)
@@ -289,7 +299,8 @@ def _idle_cells(
     thread = launched.thread
     for t in np.flatnonzero(np.bincount(thread)).tolist() if len(xs) else ():
         mine = thread == t
-        _host_pieces(parts, opened, rows[mine], g0[rows[mine]], launch_from[mine], host, host.threads[t])
+        faults = faulted[mine]
+        _host_pieces(parts, opened, rows[mine], g0[rows[mine]], launch_from[mine], host, host.threads[t], faults)
     in_launch = launch_from == g0[rows]
     blocked = np.where(inside == CAUSE["copy_api"], BLOCKED.index("copy_api"), BLOCKED.index("host"))
     opened[rows[in_launch]] = blocked[in_launch]
@@ -322,9 +333,12 @@ def _host_pieces(
     end: Ints,
     host: Host,
     thread: Thread,
+    faulted: npt.NDArray[np.bool_] | None = None,
 ) -> None:
-    """Cut ``[start, end)`` of each gap by what the host thread was doing."""
+    """Cut ``[start, end)`` of each gap by what the host thread was doing; `faulted` are gaps in which its code faults."""
     which, begin, stop, stage, iteration, cause, blocked = host.states.walk(thread, host.is_device, start, end)
+    if faulted is not None and faulted.any():
+        cause = np.where(faulted[which] & (cause == CAUSE["host_code"]), cause.dtype.type(CAUSE["page_fault"]), cause)
     parts.add(rows[which], begin, stop, stage, iteration, cause)
     opened[rows] = blocked
 

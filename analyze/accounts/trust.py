@@ -57,6 +57,22 @@ _WAITING: Final = "a collective's time includes waiting for the slowest rank"
 _LOSS: Final = re.compile(r"dropped|lost|discarded|overflow|not collected|incomplete|out of memory|non-fatal", re.I)
 
 
+_CAPTURED: Final = {
+    "nsys": "record the capture, too (nsys --cuda-graph-trace=node)",
+    "torch": "torch.profiler does not record it, nsys --cuda-graph-trace=node does",
+}
+
+COUNTED: Final = "cuda_profiler_range"
+"""Category of torch's events where CUPTI counts over ranges instead of recording what runs (``profiler_metrics``)."""
+
+_EVENTS: Final = {
+    "events_damaged": "they are not JSON",
+    "events_never_ended": "they begin and never end",
+    "events_never_begun": "they end and never began",
+}
+"""Why events of a torch.profiler document are left out (`traces.kineto.document`)."""
+
+
 _COLUMNS: Final = ("kind", "nbytes", "stage", "correlation", "src_kind", "dst_kind")
 
 
@@ -79,6 +95,7 @@ class Facts:
     crossing: bool
     guessed: int
     graphs: int
+    uncaptured: int
     comm_ops: int
     copies: int
     copies_without_bytes: int
@@ -129,7 +146,7 @@ def trust_table(
         text = f"{facts.migrations} of {facts.ops} operations are migrations of unified memory, which no call launches"
         say("partial", ("causes", "projection"), text)
     if facts.unrecorded > max(TOLERATED_SHARE * facts.launch_calls, 0):
-        text = f"{facts.unrecorded} of {facts.launch_calls} launches have no device row{facts.incomplete}: operations were lost"
+        text = f"{facts.unrecorded} of {facts.launch_calls} launches have no device row{facts.incomplete}: {_without_rows(trace)}"
         half = facts.unrecorded > facts.launch_calls / 2
         say(
             "unavailable" if half else "partial",
@@ -156,6 +173,12 @@ def trust_table(
         text = f"{facts.graphs} graph launches are recorded whole; record with --cuda-graph-trace=node to see inside"
         say("partial", ("ledger", "overlap"), text)
         say("unavailable", ("bytes",), text)
+    if facts.stages and facts.uncaptured > TOLERATED_SHARE * facts.ops:
+        text = (
+            f"{facts.uncaptured} operations of CUDA graphs count for the stage that replays them, since nothing says when they "
+            f"were captured; {_CAPTURED.get(trace.meta.recorder, _CAPTURED['nsys'])}"
+        )
+        say("partial", ("projection",), text)
     for reason in _unsplit(facts.comm_ops, collectives):
         say("partial", ("comm",), reason)
     if facts.copies_without_bytes:
@@ -193,6 +216,9 @@ def trust_table(
             most = name == "ops_out_of_range" and count > facts.ops  # what is left is the smaller half
             text = f"{count} rows could not be used ({name.replace('_', ' ')})"
             say("unavailable" if most else "partial", ("ledger", "causes"), text)
+        elif count and name in ("events_damaged", "events_never_ended", "events_never_begun"):
+            text = f"{count} events of the file are left out ({_EVENTS[name]})"
+            say("partial", ("ledger", "causes", "projection", "overlap", "bytes"), text)
         elif count and name == "ranges_without_thread":
             say("partial", ("projection",), f"{count} ranges do not say on which thread they were")
         elif count and name == "ranges_out_of_range":
@@ -207,6 +233,13 @@ def trust_table(
     return pl.DataFrame(rows, schema=SCHEMAS["trust"], orient="row")
 
 
+def _without_rows(trace: Trace) -> str:
+    """Why launches have no device row, as far as the trace says."""
+    if trace.meta.anomalies.get("ops_without_device"):
+        return "rows name no device"
+    return "the profiler counted instead of recording" if COUNTED in trace.meta.unread else "operations were lost"
+
+
 def _unsplit(comm_ops: int, collectives: pl.DataFrame) -> Iterator[str]:
     """Why it is not known how much of the time of `collectives` was waiting; these are empty where nobody tried to pair them."""
     if comm_ops and collectives.is_empty():
@@ -214,6 +247,10 @@ def _unsplit(comm_ops: int, collectives: pl.DataFrame) -> Iterator[str]:
     total, paired, in_doubt = (int(collectives[name].sum()) for name in ("ops", "paired", "in_doubt"))
     if paired < total:
         yield f"{_WAITING}: {total - paired} of {total} have no other rank in the trace or cannot be split"
+    absent = int(collectives["absent"].sum())
+    if absent:
+        size = int(collectives.select(pl.col("group_size").max()).item())
+        yield f"{absent} of {total} are of groups of up to {size} ranks, not all of which are in the trace"
     if in_doubt:
         text = "collectives may be those of several communicators that ran in step, and wait for fewer ranks"
         yield f"{in_doubt} of {total} {text}"
@@ -269,6 +306,7 @@ def facts_of(a: Attributed, lanes: Lanes, launch_rows: pl.DataFrame) -> Facts:
         crossing=stages.crossing,
         guessed=_guessed(a.ops["stage"].to_numpy(), stages, a.launches),
         graphs=counts["graph"],
+        uncaptured=_uncaptured(a),
         comm_ops=counts["comm"],
         copies=len(copies),
         copies_without_bytes=copies["nbytes"].null_count() - cut,
@@ -278,6 +316,14 @@ def facts_of(a: Attributed, lanes: Lanes, launch_rows: pl.DataFrame) -> Facts:
         fed_ns=fed,
         under_ns=under,
     )
+
+
+def _uncaptured(a: Attributed) -> int:
+    """Ops of CUDA graphs in the windows of which nobody knows when they were captured."""
+    if a.captured is None:
+        return 0
+    rows = np.arange(len(a.in_window.table), dtype=np.int32)
+    return int(a.captured.unknown[a.in_window.in_trace(rows)].sum())
 
 
 def _incomplete(launch_rows: pl.DataFrame) -> str:

@@ -1,6 +1,7 @@
 """What each stage had each device do, operation by operation: the amounts that rates are made of.
 
-Kernels go by their full name, whatever their grid, copies and memsets by their kind alone. Like everything in a window,
+Kernels go by their full name, whatever their grid, copies and memsets by their kind alone. A kernel's time is without that in
+which it waited for pages of unified memory, which is that of the migrations. Like everything in a window,
 operations count with the part that lies inside; so do their bytes.
 """
 
@@ -14,13 +15,15 @@ import numpy.typing as npt
 import polars as pl
 
 from ...traces.model import COPY_KINDS, KINDS, distinct_values
+from ..attribution.migrations import MIGRATION
 from ..attribution.stages import Stages
 from ..attribution.window import Span
 from ..attribution.window_ops import kind_codes
-from ..intervals import Ints
+from ..intervals import Ints, cover
 from ..result import SCHEMAS
+from .migrations import KERNELS
 
-MOVING: Final = (*COPY_KINDS, "memset")
+MOVING: Final = (*COPY_KINDS, "memset", "migration")
 """The kinds whose work is bytes."""
 
 _MOVES: Final = np.array([kind in MOVING for kind in KINDS])
@@ -43,6 +46,7 @@ def work_table(ops: pl.DataFrame, spans: Sequence[Span], stages: Stages, host_de
         touching = (start < high) & ((end > low) | ((start == end) & (end >= low)))
         rows = np.flatnonzero((device == span.device) & touching)
         inside = np.minimum(end[rows], high) - np.maximum(start[rows], low)
+        inside -= _stalls(kind[rows], np.clip(start[rows], low, high), np.clip(end[rows], low, high))
         moves = _MOVES[kind[rows]]
         # What a host device does is named by its stages, which differ as the program is cut into them: no names to match by.
         blank = moves if unnamed is None else moves | unnamed[rows]
@@ -80,6 +84,16 @@ def work_table(ops: pl.DataFrame, spans: Sequence[Span], stages: Stages, host_de
         )
     table = pl.concat([pl.DataFrame(schema=SCHEMAS["work"]), *parts])
     return table.sort("device", "stage", "kind", "name")
+
+
+def _stalls(kind: npt.NDArray[np.int8], start: Ints, end: Ints) -> Ints:
+    """How long each op waited for pages of unified memory: a kernel, while any of its device moved; all others, never."""
+    out = np.zeros(len(kind), np.int64)
+    pages = np.flatnonzero(kind == MIGRATION)
+    if len(pages):
+        waits = np.flatnonzero(KERNELS[kind])
+        out[waits] = cover(start[pages], end[pages]).within(start[waits], end[waits])
+    return out
 
 
 def _sparse(cell: Ints) -> bool:

@@ -20,6 +20,7 @@ from ...traces.model import Trace
 from ..intervals import Ints
 from ..steady import Steady
 from .bounded import bounded
+from .captured import Captured, find_captured
 from .host_state import HostStates
 from .launches import Calls, Launches, find_launches
 from .selection import Selected, Selection, below, chosen_stages
@@ -60,6 +61,8 @@ class Attributed:
     recorded: tuple[int, int]
     limits: tuple[int, int]
     shown: npt.NDArray[np.intp]
+    captured: Captured | None
+    replaying: Ints  # of each op, the stage of its launch, which `ops` has too unless it was captured in another
     across: bool
     folded: int
     steady: Steady | None
@@ -107,9 +110,11 @@ def attribute(
         settled = Window(instants=steady.window)
     inside = None if settled.roots is None else below(found, settled.roots)
     stages, folded = chosen_stages(found, trace, selection, fold=fold), 0
+    captured = find_captured(trace, found, launches.stage, across=across)
     if most is not None:
         length = (trace.ops["end_ns"] - trace.ops["start_ns"]).to_numpy()
-        stages, folded = bounded(stages, launches.stage, length, most)
+        charged = launches.stage if captured is None else captured.instead_of(launches.stage)
+        stages, folded = bounded(stages, charged, length, most)
     stage = outside(launches.stage, inside)
     if is_steady and steady is not None and (steady.found_by == "option" or not found.iteration_of):
         iteration = _repeated(trace.ops, found, steady, repeated, calls, launches)
@@ -120,6 +125,9 @@ def attribute(
         excluded = stage == OUTSIDE_STAGE
         launches = find_launches(trace, calls, stages, host_devices, across=across)
         stage = np.where(excluded, launches.stage.dtype.type(OUTSIDE_STAGE), launches.stage)
+        captured = captured and find_captured(trace, stages, launches.stage, across=across)
+    replaying = stage
+    stage = stage if captured is None else captured.instead_of(stage)
     ops = trace.ops.with_columns(series("stage", stage))
     limits = settled.instants or (
         min((span.start_ns for span in spans), default=recorded[0]),
@@ -142,6 +150,8 @@ def attribute(
         recorded=recorded,
         limits=limits,
         shown=_shown(stages, settled, inside, in_window, limits),
+        captured=captured,
+        replaying=replaying,
         across=across,
         folded=folded,
         steady=steady,
@@ -233,9 +243,9 @@ def _shown(
             shown[used] = True
             used = np.unique(stages.parent[used])
             used = used[used >= 0]
-    elif isinstance(stages, Selected):
-        shown = inside[stages.source]
-        shown[used] = True  # also ranges that enclose the window, if they were selected
     else:
-        shown = inside
+        shown = inside[stages.source] if isinstance(stages, Selected) else inside.copy()
+        shown[used] = (
+            True  # also ranges that enclose the window, if they were selected, and those that graphs were captured in
+        )
     return np.flatnonzero(shown & ~stages.is_measured)

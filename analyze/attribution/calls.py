@@ -82,6 +82,10 @@ WAITS_FOR_NOBODY: Final = r"sleep|(?<!th)read"
 """Those of them that no other thread ends: a clock or a file does."""
 
 
+PREFETCHES: Final = re.compile(r"(cuda|cu)MemPrefetch")
+"""Calls that ask for migrations of unified memory (CUDA API reference, Unified Addressing)."""
+
+
 def classify(name: str) -> int:
     """The class of one call name, as an index into `CLASSES`."""
     return next((row.kind for row in TABLE if re.match(row.pattern, name)), OTHER)

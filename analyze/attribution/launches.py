@@ -21,6 +21,7 @@ from ...traces.engine import primitive
 from ...traces.model import Trace, distinct_values
 from ..intervals import Ints
 from .calls import COPY, LAUNCH, POLL, classes_of, synchronous_copies
+from .migrations import caused
 from .polling import runs
 from .stages import NO_STAGE, ORPHAN_STAGE, Stages, Thread
 from .steps import NOTHING
@@ -263,7 +264,9 @@ def find_launches(trace: Trace, calls: Calls, stages: Stages, host_devices: Set[
         thread = np.where(call >= 0, calls.thread[call], calls.thread.dtype.type(NOTHING))
     else:
         thread = np.full(len(ops), NOTHING, np.int32)
-    stage = np.where(call >= 0, np.int32(NO_STAGE), np.int32(ORPHAN_STAGE))
+    kind = ops["kind"].to_physical().to_numpy().astype(np.int8)
+    call, thread = caused(trace, kind, call, thread, calls.thread if len(calls) else call, host)
+    stage = np.where((call >= 0) | (thread >= 0), np.int32(NO_STAGE), np.int32(ORPHAN_STAGE))
     order, bounds = grouped_rows(thread, len(threads))
     for i, who in enumerate(threads):
         rows = order[bounds[i] : bounds[i + 1]]
@@ -334,9 +337,14 @@ def unrecorded_launches(calls: Calls, launched: Ints, silent: npt.NDArray[np.boo
 
 
 def silent_calls(trace: Trace, calls: Calls) -> npt.NDArray[np.bool_]:
-    """Calls that may rightly have no device row: they failed, their thread was capturing a stream into a graph, or they set
-    memory (of no bytes, as cuBLAS does: such calls return in 0.2 us, ten times as fast as one that launches)."""
+    """Calls that may rightly have no device row: they failed, they made a node of a graph or their thread was capturing a stream
+    into one, or they set memory (of no bytes, as cuBLAS does: such calls return in 0.2 us, ten times as fast as one that
+    launches)."""
     out: npt.NDArray[np.bool_] = trace.api["result"].fill_null(0).to_numpy() != 0
+    for (pid, tid), nodes in trace.graph_nodes.group_by("pid", "tid"):
+        made, rows = np.sort(nodes["time_ns"].to_numpy()), calls.rows_of_thread.get((pid, tid), np.empty(0, np.int64))
+        until = np.searchsorted(made, calls.end_ns[rows], side="right")
+        out[rows] |= np.searchsorted(made, calls.start_ns[rows]) < until
     words = [*distinct_values(trace.api["name"]), ""]  # the last stands for null
     sets = np.array(["memset" in w.lower() for w in words])
     step = np.array([("StreamBeginCapture" in w) - ("StreamEndCapture" in w) for w in words], np.int32)

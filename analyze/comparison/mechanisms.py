@@ -54,6 +54,7 @@ FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "copy_api": ("copy_api",),
     "allocator": ("allocator",),
     "loading": ("lazy_load", "module_load"),
+    "page_faults": ("page_fault",),
     "dependency": ("dependency",),
     "queued": ("queued",),
     "graph": ("graph_internal", "graph_build"),

@@ -28,7 +28,13 @@ _MOST_FAMILIES: Final = 4
 _IN_A_SENTENCE: Final = 3
 """Reasons that a sentence names; the others are summed in its last words."""
 
-_WORK: Final = {"compute": "kernels", "comm": "collectives", "memset": "memsets", "copy": "copies"}
+_WORK: Final = {
+    "compute": "kernels",
+    "comm": "collectives",
+    "memset": "memsets",
+    "migration": "page migrations",
+    "copy": "copies",
+}
 _FAMILY: Final = {
     "host": "host code",
     "launch": "launching",
@@ -37,6 +43,7 @@ _FAMILY: Final = {
     "copy_api": "copy calls",
     "allocator": "allocator",
     "loading": "loading modules",
+    "page_faults": "page faults of the host",
     "dependency": "other devices",
     "queued": "queued on the device",
     "graph": "in and around graphs",

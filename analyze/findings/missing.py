@@ -8,6 +8,7 @@ from typing import Final
 
 import polars as pl
 
+from ..accounts.trust import COUNTED
 from ..result import Analysis
 from ..words import duration, shorten
 
@@ -65,8 +66,20 @@ def missing_sentences(analysis: Analysis) -> Iterator[str]:
 
 def _no_operations(analysis: Analysis, lacking: pl.DataFrame, recorder: str) -> Iterator[str]:
     record = _RECORD.get(recorder, _RECORD["nsys"])
+    homeless = analysis.meta.anomalies.get("ops_without_device", 0)
+    counted = analysis.meta.unread.get(COUNTED, 0)
     launches, missing = int(analysis.launch_rows["launches"].sum()), int(lacking["missing"].sum())
-    if missing:
+    if homeless:
+        yield (
+            f"No device operation can be used: {homeless:,} rows name no device, so only host times are known. The recorder "
+            "wrote them so; record again with another version of it."
+        )
+    elif counted:
+        yield (
+            f"No device operations were recorded as such: the profiler counted over {counted:,} ranges of the device "
+            f"({COUNTED}), which are not read, so only host times are known. Record without `experimental_config`'s metrics."
+        )
+    elif missing:
         yield (
             f"No device operations were recorded: {missing:,} of {launches:,} launches have no device row, so only host times "
             f"are known. {_sentence(_LOST.get(recorder, _LOST['nsys']))}"

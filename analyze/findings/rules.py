@@ -145,20 +145,23 @@ def exposed_copies(device: Device) -> Seen | None:
     """Copies between pinned or device memory that nothing runs beside."""
     if _small_prevail(device):
         return None
-    cells = device.busy(*(kind for kind in COPIES if kind not in (*_pageable(device), *_migrating(device))))
+    cells = device.busy(*(kind for kind in COPIES if kind not in _pageable(device)))
     kinds = ", ".join(sorted(set(cells["category"].to_list())))
     return Seen(cells, f"copies ({kinds}) run while nothing computes, {device.part(cells)} of the time")
 
 
 def migrations(device: Device) -> Seen | None:
-    """Pages of unified memory that move while nothing computes."""
-    kinds = _migrating(device)
-    moved = device.of("bandwidth").filter(pl.col("kind").cast(pl.String).is_in(kinds))
-    cells = device.busy(*kinds)
+    """Pages of unified memory that move because somebody touches them; kernels and the host wait meanwhile."""
+    rows = device.of("migrations").filter(pl.col("stage").is_null())
+    if rows.is_empty():
+        return None
+    moved = rows.row(0, named=True)
+    faults = device.idle("page_fault")
+    waited = [(moved["stall_ns"], "kernels wait for them"), (total(faults) + moved["exposed_ns"], "the host does")]
+    said = " and ".join(f"{words} {duration(ns)}" for ns, words in waited if ns)
     return Seen(
-        cells,
-        f"{int(moved['ops'].sum()):,} migrations move {size(int(moved['nbytes'].sum()))}, {device.part(cells)} of the time "
-        "while nothing computes",
+        pl.concat([device.busy("migration"), faults]),
+        f"{moved['ops']:,} migrations move {size(moved['nbytes'])} on page faults: {said}",
     )
 
 
@@ -336,7 +339,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "migrations",
         "unified-memory migrations",
         LEAST,
-        "prefetch them (cudaMemPrefetchAsync), or use cudaMalloc and copies of your own",
+        "prefetch them before they are touched (cudaMemPrefetchAsync), or use cudaMalloc and copies of your own",
         migrations,
     ),
     Rule("small_copies", "many small copies", LEAST, "gather them on one side and copy once", small_copies),
@@ -454,13 +457,6 @@ def _repeated(device: Device) -> str:
 def _pageable(device: Device) -> list[str]:
     """The directions whose copies are pageable, or nearly all of them."""
     return _mostly(device, pl.col("effective"))
-
-
-def _migrating(device: Device) -> list[str]:
-    """The directions whose copies are migrations of unified memory, or nearly all of them."""
-    ends = ("src_kind", "dst_kind")
-    managed = pl.any_horizontal(pl.col(end).cast(pl.String).str.starts_with("managed") for end in ends)
-    return _mostly(device, managed.fill_null(False))
 
 
 def _mostly(device: Device, such: pl.Expr) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from ...analyze.document import thinned
+from ...analyze.words import memory_title
 from . import text
 from .markup import Html, element
 from .sides import Side, device_name, stage_label
@@ -21,11 +22,17 @@ WIDTH = 1000
 
 MOST_POINTS = 400
 
+_WHOSE = {
+    "driver memory": "What the driver handed out: a framework's own pool is one allocation here.",
+    "PyTorch memory": "What PyTorch's allocators handed out, one tensor's storage after the other.",
+}
+
 
 def memory_section(sides: Sequence[Side]) -> Html | None:
     """Memory in use, its peak and what was allocated; null where no memory event was recorded."""
     if all(side.analysis.memory.is_empty() for side in sides):
         return None
+    title = memory_title(sides[0].analysis.meta.recorder)
     heads = ["variant", "device", "kind", "allocations", "frees", "allocated", "at the start", "peak", "at the end"]
     rows = [
         [*(side.name, device_name(side, r["device"]), r["kind"]), *_counts(r), *_sizes(r)]
@@ -46,17 +53,11 @@ def memory_section(sides: Sequence[Side]) -> Html | None:
     of_stage = ["variant", "device", "kind", "stage", "allocations", "frees", "allocated", "peak while open"]
     return section(
         "memory",
-        "Driver memory",
-        element(
-            "p",
-            "What the driver handed out: a framework's own pool is one allocation here. Counts and peaks are those of the "
-            "window, the plots cover the recording.",
-        ),
+        title[0].upper() + title[1:],
+        element("p", f"{_WHOSE[title]} Counts and peaks are those of the window, the plots cover the recording."),
         _plots(sides),
-        table("driver memory", heads, rows, numbers=range(3, 9)),
-        folded("By stage", table("driver memory of each stage", of_stage, stages, numbers=range(4, 8)))
-        if stages
-        else None,
+        table(title, heads, rows, numbers=range(3, 9)),
+        folded("By stage", table(f"{title} of each stage", of_stage, stages, numbers=range(4, 8))) if stages else None,
         [_concurrent(side, r) for side in sides for r in _others(side)],
     )
 

@@ -21,6 +21,7 @@ KIND_COLOURS: Final = {
     "d2d": "#9a8b2f",
     "h2h": "#8d6e63",
     "memset": "#6d8a96",
+    "migration": "#b5533c",
 }
 
 STAGE_COLOUR: Final = "#7d8ca3"
@@ -37,6 +38,7 @@ CAUSE_COLOURS: Final = {
     "allocator": "#c8453b",
     "sync": "#cdb74a",
     "module_load": "#a08a58",
+    "page_fault": "#c98f80",
     "graph_build": "#8d94b8",
     "profiler": "#c39bd3",
     "driver_overhead": "#a885b5",
@@ -61,6 +63,7 @@ MEANINGS: Final = {
     "d2d": "copies within a device",
     "h2h": "copies within the host",
     "memset": "memory set",
+    "migration": "pages of unified memory that move on a fault; kernels wait for them",
     IDLE: "nothing to do",
     "graph_internal": "gap between nodes of one graph",
     "dependency": "waited for an event of another device or process",
@@ -72,6 +75,7 @@ MEANINGS: Final = {
     "allocator": "inside an allocator call",
     "sync": "host blocked in a synchronisation",
     "module_load": "host loading code",
+    "page_fault": "host fetching pages of unified memory, one fault after the other",
     "graph_build": "host building a graph",
     "profiler": "the profiler's own cost",
     "driver_overhead": "the driver's own cost, as it reports it",

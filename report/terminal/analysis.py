@@ -35,9 +35,12 @@ def print_analysis(analysis: Analysis) -> None:
     print_findings(analysis)
     for row in analysis.devices.iter_rows(named=True):
         _print_device(analysis, row["device"], row["name"])
+    _print_operators(analysis)
     _print_calls(analysis)
     print_stages(analysis)
+    _print_replays(analysis)
     _print_domains(analysis)
+    _print_unread(analysis)
     _print_bandwidth(analysis)
     _print_allocator(analysis)
     print_details(analysis)
@@ -48,6 +51,7 @@ def print_analysis(analysis: Analysis) -> None:
 MESSAGES: Final = 5
 DOMAINS: Final = 5
 CALLS: Final = 12
+REPLAYS: Final = 4
 """Rows that are shown; --json has all."""
 
 
@@ -58,7 +62,45 @@ def _print_domains(analysis: Analysis) -> None:
         named = [f"{shorten(name, STAGE_WIDTH) or 'the default one'} ({count:,})" for name, count in others[:DOMAINS]]
         more = f" and {len(others) - DOMAINS} more" if len(others) > DOMAINS else ""
         taken = shlex.quote(next((name for name, _ in others if name), ""))
-        say_wrapped(f"ranges of other NVTX domains: {', '.join(named)}{more}; --domain {taken} makes them the stages")
+        whose = "NVTX domains" if analysis.meta.recorder == "nsys" else "domains"
+        say_wrapped(f"ranges of other {whose}: {', '.join(named)}{more}; --domain {taken} makes them the stages")
+
+
+def _print_replays(analysis: Analysis) -> None:
+    """What CUDA graphs replay of other stages."""
+    replays = analysis.replays
+    if replays.is_empty():
+        return
+    named = [
+        f"{shorten(r['stage'], STAGE_WIDTH)} ({r['ops']:,}, {duration(r['sum_ns'])}, replayed in "
+        f"{shorten(r['replayed_in'], STAGE_WIDTH)})"
+        for r in replays.head(REPLAYS).iter_rows(named=True)
+    ]
+    more = f" and {len(replays) - REPLAYS} more" if len(replays) > REPLAYS else ""
+    say_wrapped(f"operations of CUDA graphs count for the stage they were captured in: {', '.join(named)}{more}")
+
+
+def _print_operators(analysis: Analysis) -> None:
+    """Where no device operation was recorded, what PyTorch ran."""
+    if analysis.operators.is_empty() or not analysis.devices.is_empty():
+        return
+    rows = [
+        (row["name"], f"{row['calls']:,}", ms(row["sum_ns"]), ms(row["self_ns"]))
+        for row in analysis.operators.head(CALLS).iter_rows(named=True)
+    ]
+    say()
+    print_table([Column("operator, all threads", LEFT, shrink=True), Column("n"), Column("ms"), Column("own ms")], rows)
+    if len(analysis.operators) > CALLS:
+        say(f"and {len(analysis.operators) - CALLS:,} more in --json")
+
+
+def _print_unread(analysis: Analysis) -> None:
+    """Events of kinds that nothing here reads."""
+    unread = sorted(analysis.meta.unread.items(), key=lambda one: -one[1])
+    if unread:
+        named = [f"{shorten(name, STAGE_WIDTH)} ({count:,})" for name, count in unread[:DOMAINS]]
+        more = f" and {len(unread) - DOMAINS} more kinds" if len(unread) > DOMAINS else ""
+        say_wrapped(f"events that are not read: {', '.join(named)}{more}")
 
 
 def _print_calls(analysis: Analysis) -> None:

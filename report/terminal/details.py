@@ -14,7 +14,7 @@ from ...analyze.accounts.launches import SMALL_NS
 from ...analyze.naming.kernels import short_names
 from ...analyze.result import Analysis
 from ...analyze.sampled import sampled
-from ...analyze.words import duration, ms, percent, shorten, size
+from ...analyze.words import duration, memory_title, ms, percent, shorten, size
 from .console import Column, print_table, say, say_wrapped
 
 LEFT: Final = "left"
@@ -203,4 +203,4 @@ def _print_memory(analysis: Analysis) -> None:
     if rows:
         say("")
         titles = ("dev", "allocations", "frees", "allocated", "peak", "at the end")
-        print_table([Column("driver memory", LEFT), *(Column(t) for t in titles)], rows)
+        print_table([Column(memory_title(analysis.meta.recorder), LEFT), *(Column(t) for t in titles)], rows)

@@ -52,6 +52,8 @@ SCHEMA: Final[dict[str, str]] = {
     "SAMPLING_CALLCHAINS": "id INTEGER NOT NULL, symbol INTEGER NOT NULL, module INTEGER NOT NULL, kernelMode INTEGER, "
     "thumbCode INTEGER, unresolved INTEGER, specialEntry INTEGER, originalIP INTEGER, unwindMethod INTEGER, "
     "stackDepth INTEGER NOT NULL, PRIMARY KEY (id, stackDepth)",
+    "CUDA_GRAPH_NODE_EVENTS": "start INTEGER NOT NULL, end INTEGER NOT NULL, eventClass INTEGER NOT NULL, globalTid INTEGER, "
+    "nameId INTEGER NOT NULL, graphNodeId INTEGER NOT NULL, originalGraphNodeId INTEGER",
     "CUDA_GPU_MEMORY_USAGE_EVENTS": "start INTEGER, globalPid INTEGER, deviceId INTEGER, contextId INTEGER, "
     "address INTEGER, pc INTEGER, bytes INTEGER, memKind INTEGER, memoryOperationType INTEGER, name TEXT, "
     "correlationId INTEGER, streamId INTEGER",
@@ -133,6 +135,13 @@ class NsysExport:
         """A push/pop range of the default domain with a registered name."""
         values = {"eventType": 59, "globalTid": gid(pid, tid), "domainId": 0, "textId": self.string(name), **more}
         return self.add("NVTX_EVENTS", start=start, end=end, **values)
+
+    def node(self, at: int, node: int, original: int | None = None, pid: int = 100, tid: int = 100) -> NsysExport:
+        """The creation of a graph's node (its graph is the upper half of the id), or that it is a clone of `original`."""
+        values = {"eventClass": 77, "globalTid": gid(pid, tid), "nameId": self.string("Graph Node Creation")}
+        return self.add(
+            "CUDA_GRAPH_NODE_EVENTS", start=at, end=at, graphNodeId=node, originalGraphNodeId=original, **values
+        )
 
     def sample(self, start: int, *frames: str | None, pid: int = 100, tid: int = 100, host: int = 1) -> NsysExport:
         """A CPU sample whose stack is `frames`, the innermost first, each ``function@module``; null: a frame without a name.

@@ -55,11 +55,21 @@ QUERIES_IN_A_RUN: Final = 3
 BREAK_IN_A_RUN_NS: Final = 100_000
 WITHOUT_CALLS_NS: Final = 50_000
 """How long a thread makes no CUDA call before a feeder's range is taken for what it waits for."""
+ONE_FAULT_NS: Final = 100_000
+"""Migrations that the host causes and that lie no farther apart than this are one fault after the other."""
 INTERRUPTIONS: Final = 8
 """How many busy stretches may lie within a wait."""
 
 Thread = tuple[int, int]
 Cell = tuple[str, str, str | None]
+
+
+class Shown(str):
+    """A stage's path, or what else stages are called, as it is shown."""
+
+    __slots__ = ()
+
+
 StageRef = int | str  # a range_id, or one of (none), (ambiguous), (orphan)
 
 
@@ -92,7 +102,7 @@ def reference(
     world = World(trace, domain, attribution, window if isinstance(window, int) else None, lazy_load_ns)
     if settled is not None:
         world.settled = World(settled, domain, attribution, None, lazy_load_ns)
-    result = ReferenceResult(op_stage={op["op_id"]: world.shown(world.op_stage(op)) for op in world.ops})
+    result = ReferenceResult(op_stage={op["op_id"]: str(world.shown_op(op)) for op in world.ops})
     for device in sorted({op["device"] for op in world.ops}):
         ops = [op for op in world.ops if op["device"] == device]
         start, end = window if isinstance(window, tuple) else world.window_of(ops)
@@ -179,6 +189,8 @@ class World:
             raise ValueError(f"range {window_range} is no stage range")
         self.settled: World = self
         self.told: dict[Thread, list[Row]] = {}
+        self.graph_nodes = trace.graph_nodes.to_dicts()
+        self.launched_in = {op["op_id"]: self.launch_stage(op) for op in self.ops}
         self.stage_of_op = {op["op_id"]: self.op_stage(op) for op in self.ops}
 
     def edges(self, start: int, end: int) -> list[int]:
@@ -219,6 +231,8 @@ class World:
 
     def shown(self, stage: StageRef) -> str:
         """How the stage is called. Work of other stages or of none is outside; the unknown stays unknown."""
+        if isinstance(stage, Shown):
+            return str(stage)
         if isinstance(stage, str):
             return OUTSIDE if self.window_range is not None and stage == NONE else stage
         if self.window_range is not None and not self.below(stage, self.window_range):
@@ -274,13 +288,70 @@ class World:
             return None if row is None else {"pid": row["pid"], "tid": row["tid"], **instant}
         calls = self.calls_of.get((op["pid"], op["correlation"]), [])
         if not calls:
-            return None
+            return self.caused(op)
         not_after = [call for call in calls if call["start_ns"] <= op["start_ns"]]
         if not_after:
             return max(not_after, key=lambda call: (call["start_ns"], call["call_id"]))
         return min(calls, key=lambda call: (call["start_ns"], call["call_id"]))
 
+    def caused(self, op: Row) -> Row | None:
+        """What stands for the launch of an op without one: of pages that move, the kernel's that faults, the prefetch that asked,
+        or an instant of the thread that launched last."""
+        asked = op["kind"] in COPY_KINDS and (op["name"] or "").startswith("prefetch ")
+        if op["pid"] is None or not (asked or op["kind"] == "migration"):
+            return None
+        time = op["start_ns"]
+        if asked:
+            prefetches = [
+                call
+                for calls in self.calls.values()
+                for call in calls
+                if call["pid"] == op["pid"] and "MemPrefetch" in call["name"] and call["start_ns"] <= time
+            ]
+            if prefetches:
+                return max(prefetches, key=lambda call: (call["start_ns"], call["call_id"]))
+        called = [
+            o for o in self.ops if o["pid"] == op["pid"] and o["device"] not in self.host_devices and self.called(o)
+        ]
+        if op["kind"] == "migration":
+            kernels = [o for o in called if o["device"] == op["device"] and o["kind"] in ("compute", "graph", "comm")]
+            if (kernel := innermost(kernels, "op_id", time)) is not None:
+                return self.launch(kernel)
+        if not called:
+            return None
+        before = [o for o in called if o["start_ns"] <= time]
+        last = max(
+            before or called, key=lambda o: (o["start_ns"], o["op_id"]) if before else (-o["start_ns"], -o["op_id"])
+        )
+        call = self.launch(last)
+        assert call is not None
+        return {"pid": call["pid"], "tid": call["tid"], "start_ns": time, "end_ns": time, "name": "", "caused": True}
+
+    def called(self, op: Row) -> bool:
+        """Whether a call of the op's correlation was recorded."""
+        return bool(self.calls_of.get((op["pid"], op["correlation"])))
+
     def op_stage(self, op: Row) -> StageRef:
+        """The stage that a graph's op was captured in, unless it says less than the one that it was launched in; else this."""
+        launched = self.launched_in[op["op_id"]]
+        for node in self.graph_nodes:
+            if op["graph_node"] is None or (node["pid"], node["graph_node"]) != (op["pid"], op["graph_node"]):
+                continue
+            captured = self.stage_at((node["pid"], node["tid"]), node["time_ns"])
+            around = set() if isinstance(launched, str) else {self.path(r) for r in self.lineage(launched)}
+            if not isinstance(captured, str) and self.path(captured) not in around:
+                return captured
+        return launched
+
+    def shown_op(self, op: Row) -> Shown:
+        """How the op's stage is called; the launch settles whether it is outside."""
+        launched, stage = self.launched_in[op["op_id"]], self.stage_of_op[op["op_id"]]
+        if stage == launched or self.shown(launched) == OUTSIDE:
+            return Shown(self.shown(launched))
+        assert not isinstance(stage, str)
+        return Shown(self.path(stage))
+
+    def launch_stage(self, op: Row) -> StageRef:
         """The stage open where the launching call began; on a host device the op's own range."""
         call = self.launch(op)
         if call is None:
@@ -296,7 +367,7 @@ class World:
         if self.window_range is None:
             return min(op["start_ns"] for op in ops), max(op["end_ns"] for op in ops)
         row = self.stages[self.window_range]
-        stages = [(op, self.stage_of_op[op["op_id"]]) for op in ops]
+        stages = [(op, self.launched_in[op["op_id"]]) for op in ops]
         own = [op["end_ns"] for op, s in stages if not isinstance(s, str) and self.below(s, self.window_range)]
         return row["start_ns"], max([row["end_ns"], *own])
 
@@ -314,7 +385,7 @@ class World:
             busy = open_at(ops, time)
             if busy:
                 first = min(busy, key=lambda op: (KINDS.index(op["kind"]), op["start_ns"], op["op_id"]))
-                cell: Cell = (self.shown(self.stage_of_op[first["op_id"]]), first["kind"], None)
+                cell: Cell = (str(self.shown_op(first)), first["kind"], None)
             else:
                 stage, cause = self.idle(device, ops, time, start, end)
                 cell = (self.shown(stage), IDLE, cause)
@@ -342,19 +413,27 @@ class World:
             return self.blamed(fed_by, time, on_host)
         call = self.launch(op)
         if call is None:
-            return ORPHAN, "unknown"
+            return self.shown_op(op), "unknown"
         thread = (call["pid"], call["tid"])
-        stage = self.stage_of_op[op["op_id"]]
+        stage = self.shown_op(op)
         if call["end_ns"] <= gap_start:
             if self.continues_graph(op, ops, gap_start):
                 return stage, "graph_internal"
             waited = any(gap_start < done <= gap_end and time < done for done in self.awaited(op, call))
             return stage, "dependency" if waited else "queued"
         if time < call["start_ns"]:
-            return self.blamed(thread, time, on_host)
+            where, cause = self.blamed(thread, time, on_host)
+            return where, "page_fault" if cause == "host_code" and self.faults(op, call, ops, gap_end) else cause
         if time < call["end_ns"]:
             return stage, self.inside_call(call, op)
         return stage, "launch_latency"
+
+    def faults(self, op: Row, call: Row, ops: list[Row], gap_end: int) -> bool:
+        """Whether the gap that the op ends lies between two migrations that the host's code caused."""
+        ended = [o for o in ops if o["start_ns"] < o["end_ns"] <= gap_end and o["op_id"] != op["op_id"]]
+        last = max(ended, key=lambda o: (o["end_ns"], o["op_id"]), default=None)
+        near = last is not None and last["kind"] == "migration" and gap_end - last["end_ns"] <= ONE_FAULT_NS
+        return near and op["kind"] == "migration" and bool(call.get("caused"))
 
     def awaited(self, op: Row, launch: Row) -> list[int]:
         """When the work of other devices had ended that the op's stream had been told to wait for when it was launched."""

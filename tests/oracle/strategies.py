@@ -49,7 +49,7 @@ class Case:
     def __repr__(self) -> str:
         """The rows themselves: a failing example is to be read, not reproduced by seed."""
         lines = [f"Case(window={self.window}, attribution={self.attribution!r}, domain={self.domain!r}"]
-        for name in ("devices", "ranges", "api", "ops", "events", "syncs", "overhead", "osrt"):
+        for name in ("devices", "ranges", "api", "ops", "graph_nodes", "events", "syncs", "overhead", "osrt"):
             rows = self.trace.table(name).to_dicts()
             lines += [f"  {name}: { ({k: v for k, v in row.items() if v not in (None, '')}) }" for row in rows]
         return "\n".join(lines) + ")"
@@ -117,7 +117,37 @@ def random_trace(rng: Random, scale: int = 1) -> Trace:
     ops += [again(rng, row) for row in ops if rng.random() < 0.15]
     known = build(ranges=tables["ranges"]).ranges.to_dicts() if host is not None else []
     ops = [hosted(rng, row, known, scale) if row["device"] == host else row for row in stretched(ops, scale)]
+    beside = Random(
+        len(ops) * 10_007 + len(calls) * 101 + len(ranges)
+    )  # so that what was drawn so far stays what it was
+    if beside.random() < 0.3:
+        tables["graph_nodes"] = stretched(random_nodes(beside, pids, ops), scale)
+    if beside.random() < 0.3:
+        prefetched(beside, ops, tables["api"])
     return build(ops=ops, **tables)
+
+
+def random_nodes(rng: Random, pids: tuple[int, ...], ops: list[Row]) -> list[Row]:
+    """When most nodes of graphs were captured; some of `ops` become such nodes."""
+    for row in ops:
+        if rng.random() < 0.6:
+            row["graph_node"] = rng.randint(1, 6)
+    return [
+        {"graph_node": node, "pid": pid, "tid": rng.choice(TIDS), "time_ns": rng.randint(0, LATEST)}
+        for pid in pids
+        for node in range(1, 6)
+        if rng.random() < 0.8
+    ]
+
+
+def prefetched(rng: Random, ops: list[Row], calls: list[Row]) -> None:
+    """Some copies become prefetches of unified memory, and some calls those that ask for them."""
+    for row in ops:
+        if row["kind"] in COPY_KINDS and rng.random() < 0.8:
+            row |= {"name": f"prefetch {row['kind']}", "correlation": None}
+    for row in calls:
+        if rng.random() < 0.2:
+            row["name"] = "cudaMemPrefetchAsync"
 
 
 def interval(rng: Random, longest: int) -> tuple[int, int]:
@@ -277,5 +307,5 @@ def random_osrt(rng: Random, pids: tuple[int, ...]) -> Row:
 
 def stretched(rows: list[Row], scale: int) -> list[Row]:
     """The rows with all times multiplied."""
-    times = ("start_ns", "end_ns")
+    times = ("start_ns", "end_ns", "time_ns")
     return [{k: v * scale if k in times and v is not None else v for k, v in row.items()} for row in rows]

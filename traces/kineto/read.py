@@ -1,7 +1,7 @@
 """Read a torch.profiler (Kineto) JSON trace into the trace model.
 
-Times are decimal microseconds in the file and exact nanoseconds here. Only annotations of a program become ranges:
-torch operators (`cpu_op`) do not, and neither do the GPU's projections of annotations.
+Times are decimal microseconds in the file and exact nanoseconds here. Annotations of a program become ranges; so do operators,
+modules and Python functions, in domains of their own (`operators`). The GPU's projections of annotations do not.
 
 Ranges written by our `stage()` are told from others by their prefix (`STAGE_PREFIX`) or by the side file
 (``stages.json``), which also has what torch does not export, their kind and bytes. They get domain "aisp"; every other
@@ -17,14 +17,16 @@ from typing import Any, Final
 
 import polars as pl
 
-from ..documents import TORCH, parse_torch, read_bytes
-from ..errors import InputError
 from ..kernel_names import call_name, collectives
 from ..model import GRID_LIMITS, MOST_BYTES, MOST_CORRELATIONS, Meta, Trace, grid_code, make_trace
 from ..stages_file import StageFacts, read_stages
 from ..unpack import decompressed
-from .columns import arguments, below, process_id, text, thread_id, timed_frame, usable
+from .columns import arguments, below, integer, process_id, text, thread_id, timed_frame, usable
+from .comms import comm_rows
+from .document import load
 from .facts import read_devices, read_names
+from .memory import read_memory
+from .operators import operator_ranges
 from .processes import DeviceNumbers, launchers, main_process, stated_device
 
 _OPS: Final = ("kernel", "gpu_memcpy", "gpu_memset")
@@ -68,37 +70,41 @@ _MEMORIES: Final = {
     "Device Static": "device_static",
     "Managed Static": "managed_static",
 }
-_COPY: Final = re.compile(r"Memcpy (\w+)(?: \((.+?) -> (.+?)\))?|Copy(\w+?)(?:2D)?$")
+_COPY: Final = re.compile(r"Memcpy (\w+)(?: \((.+?) -> (.+?)\))?|Copy(\w+?)(?:2D)?$|\w*MemoryCopy\((\w+)\)$")
 _MEMSET: Final = re.compile(r"Memset(?: \((.+?)\))?")
 STAGE_PREFIX: Final = "aisp::"
 """How the torch recorder names its ranges; torch's fast ranges are exported among the operators."""
 _DRIVER_OVERHEAD: Final = ("Command Buffer Full", "Lazy Function Loading", "Runtime Triggered Module Loading")
 
 
-def read_kineto(path: Path, kind_file: Path | None = None) -> Trace:
-    """The trace in `path` (``.json`` or ``.json.gz``); `kind_file` is the recorder's side file.
+def read_kineto(path: Path, kind_file: Path | None = None, named: Path | None = None) -> Trace:
+    """The trace in `path` (``.json`` or ``.json.gz``), called `named` in errors; `kind_file` is the recorder's side file.
 
     Events without a duration are dropped and counted in ``Trace.meta.anomalies``. Raises `InputError` if `path` is
     missing or no Kineto trace, or if `kind_file` is given and is no side file.
     """
-    document = _load(path)
+    with decompressed(path) as plain:
+        document, odd = load(plain, named or path)
     events = [e for e in document["traceEvents"] if isinstance(e, dict) and e.get("ph") == "X"]
     by_category: dict[str, list[dict[str, Any]]] = {}
     for event in events:
         word = event.get("cat")
         if isinstance(word, str):
             by_category.setdefault(_EARLIER.get(word, word), []).append(event)
-    odd: Counter[str] = Counter()
     calls = [e for c in _CALLS for e in by_category.get(c, [])]
     pid = main_process([*calls, *by_category.get("user_annotation", []), *by_category.get("cpu_op", [])])
     facts = None if kind_file is None else read_stages(kind_file)
     tables = {
         "ops": _ops({c: by_category.get(c, []) for c in _OPS}, calls, pid, odd),
         "api": _api(calls, pid, odd),
-        "ranges": _ranges(_range_events(by_category), pid, facts, odd),
+        "ranges": _all_ranges(by_category, pid, facts, odd),
         "syncs": _syncs(by_category.get("cuda_sync", []), pid, odd),
         "overhead": _overhead(by_category.get("overhead", []), pid, odd),
     }
+    if (comms := _comms(by_category.get("kernel", []))) is not None:
+        tables["comms"] = comms
+    if (memory := read_memory(document["traceEvents"], pid)) is not None:
+        tables["memory"] = memory
     seen = tables["ops"].get_column("device").drop_nulls().unique().to_list()
     tables["devices"] = read_devices(document.get("deviceProperties"), seen)
     tables["processes"], tables["threads"] = read_names(document["traceEvents"], pid, tables)
@@ -108,24 +114,43 @@ def read_kineto(path: Path, kind_file: Path | None = None) -> Trace:
         recorder_version=text(str(document.get("torch_version", "unknown"))),
         export_schema=None if document.get("schemaVersion") is None else text(str(document["schemaVersion"])),
         tables=tuple(sorted(map(text, by_category))),
-        capture={k: str(document[k]) for k in _SETTINGS if isinstance(document.get(k), int)},
+        capture=_settings(document),
         anomalies={k: v for k, v in sorted(odd.items()) if v},
+        unread={text(k): len(v) for k, v in sorted(by_category.items()) if k not in _READ},
     )
     return make_trace(meta, **tables)
 
 
+_READ: Final = frozenset(
+    [
+        *(*_OPS, *_CALLS, "user_annotation", "cpu_op", "python_function", "cuda_sync", "overhead", "cpu_instant_event"),
+        *("gpu_user_annotation", "Trace", "fwdbwd", "ac2g", "async_cpu_to_gpu"),
+    ]
+)
+"""Categories that are read, and those that only repeat what others say: projections, flows and the profiler's own span."""
+
 _SETTINGS: Final = ("cuda_driver_version", "cuda_runtime_version", "cupti_version", "profile_memory", "with_stack")
+_RANK: Final = ("rank", "world_size")
 
 
-def _load(path: Path) -> dict[str, Any]:
-    with decompressed(path) as plain:
-        document = parse_torch(read_bytes(plain, TORCH), str(path))
-    if not isinstance(document, dict) or not isinstance(document.get("traceEvents"), list):
-        raise InputError(
-            f"{path} was to be read as a torch.profiler trace, but this JSON has no list `traceEvents`; "
-            "give the file that `export_chrome_trace` wrote"
-        )
-    return document
+def _settings(document: dict[str, Any]) -> dict[str, str]:
+    """What the document says of its recording: versions, what was recorded, of which rank, and on which clock.
+
+    ``base_time_ns`` (1970 at 0) plus a time of the trace is the time of day: what joins files of several ranks.
+    """
+    found = {k: str(document[k]) for k in _SETTINGS if isinstance(document.get(k), int)}
+    distributed = document.get("distributedInfo")
+    if isinstance(distributed, dict):
+        found |= {k: str(n) for k in _RANK if (n := integer(distributed.get(k), 32)) is not None}
+    base = integer(document.get("baseTimeNanoseconds"))
+    return found if base is None else found | {"base_time_ns": str(base)}
+
+
+def _comms(kernels: list[dict[str, Any]]) -> pl.DataFrame | None:
+    """The table `comms`; devices are numbered as those of the ops are."""
+    whole = [e for e in kernels if stated_device(e) is not None]
+    numbers = DeviceNumbers(whole)
+    return comm_rows(whole, [numbers.of(e, stated_device(e)) or 0 for e in whole])
 
 
 def _ops(by_category: dict[str, list[dict[str, Any]]], calls: list[dict[str, Any]], pid: int, odd: Counter[str]) -> Any:
@@ -179,7 +204,7 @@ def _move(category: str, name: str, odd: Counter[str]) -> tuple[str, str | None,
         return "memset", None, _MEMORIES.get(to[1] or "") if to else None
     if category == "gpu_memcpy":
         copy = _COPY.match(name)
-        kind = _COPIES.get(copy[1] or copy[4]) if copy else None
+        kind = _COPIES.get(copy[1] or copy[4] or copy[5]) if copy else None
         odd["copies_of_unknown_kind"] += kind is None
         memories = (_MEMORIES.get(copy[2] or ""), _MEMORIES.get(copy[3] or "")) if copy else (None, None)
         return kind or _kind_by_memory(*memories), *memories
@@ -215,10 +240,26 @@ def _api(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFr
     return usable(frame, "api", odd)
 
 
-def _range_events(by_category: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Annotations, and the operators that are our recorder's ranges (`STAGE_PREFIX`)."""
-    ours = [e for e in by_category.get("cpu_op", []) if str(e.get("name", "")).startswith(STAGE_PREFIX)]
-    return by_category.get("user_annotation", []) + ours
+def _all_ranges(
+    by_category: dict[str, list[dict[str, Any]]], pid: int, facts: StageFacts | None, odd: Counter[str]
+) -> pl.DataFrame:
+    """Annotations, the operators that are our recorder's ranges (`STAGE_PREFIX`), and in domains of their own all else that is
+    open for a while on a thread of the host (`operators`)."""
+    operators = by_category.get("cpu_op", [])
+    mine = [str(e.get("name", "")).startswith(STAGE_PREFIX) for e in operators]
+    ours = [e for e, is_ours in zip(operators, mine, strict=True) if is_ours]
+    annotations = _ranges(by_category.get("user_annotation", []) + ours, pid, facts, odd)
+    others = [e for e, is_ours in zip(operators, mine, strict=True) if not is_ours]
+    functions = by_category.get("python_function", [])
+    if not others and not functions:
+        return annotations
+    more = operator_ranges(others, functions, pid, odd).with_columns(
+        pl.col("tid").alias("end_tid"),
+        pl.lit("").alias("category"),
+        pl.lit(None, pl.Int64).alias("nbytes"),
+        pl.lit("push_pop").alias("style"),
+    )
+    return pl.concat([annotations, more.select(annotations.columns)])
 
 
 def _ranges(events: list[dict[str, Any]], pid: int, facts: StageFacts | None, odd: Counter[str]) -> pl.DataFrame:

@@ -60,6 +60,7 @@ HOST_TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
         "memoryOperationType": I32,
         "correlationId": U32,
     },
+    "CUDA_GRAPH_NODE_EVENTS": {"start": I64, "globalTid": I64, "graphNodeId": I64, "originalGraphNodeId": I64},
     "PROFILER_OVERHEAD": _CALL,
     "CUPTI_ACTIVITY_KIND_OVERHEAD": {**_CALL, "overheadType": I32},
 }

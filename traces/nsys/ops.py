@@ -47,6 +47,7 @@ OP_TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
         "dstKind": I32,
         "srcDeviceId": I32,
         "dstDeviceId": I32,
+        "migrationCause": I32,
         "graphNodeId": I64,
     },
     "CUPTI_ACTIVITY_KIND_MEMSET": {**_COMMON, "bytes": I64, "memKind": I32, "graphNodeId": I64},
@@ -71,6 +72,16 @@ _COPY_NUMBERS: Final = {
     "CUDA_MEMCPY_KIND_UVM_DTOD": 13,
 }
 _COPY_LETTERS: Final = {"HTOD": "h2d", "DTOH": "d2h", "HTOA": "h2d", "ATOH": "d2h", "HTOH": "h2h", "PTOP": "p2p"}
+_CAUSES: Final = {
+    "CUDA_UNIFIED_MEMORY_MIGRATION_CAUSE_USER": 1,
+    "CUDA_UNIFIED_MEMORY_MIGRATION_CAUSE_EVICTION": 4,
+}
+"""CUpti_ActivityUnifiedMemoryMigrationCause: what was asked for (cudaMemPrefetchAsync), and what only makes room. Any other
+migration follows a fault, or the driver's guess at the next one."""
+_WORDS: Final = ("memcpy", "prefetch", "migration", "eviction")
+_COPIED, _ASKED_FOR, _FAULTED, _EVICTED = range(len(_WORDS))
+"""What a copy is called, before its direction."""
+
 _MANAGED, _UNKNOWN = (MEMORY_KINDS.index(kind) for kind in ("managed", "unknown"))
 """What the driver migrates is managed memory at both ends; recorders say "unknown"."""
 
@@ -220,14 +231,23 @@ def _copies(source: Source, frame: pl.DataFrame, names: list[str], odd: Counter[
     if kind.null_count():
         odd["copies_of_unknown_kind"] += kind.null_count()
         kind = pl.select(pl.coalesce(kind, _kind_by_memory(src, dst))).to_series()
-    migrated = frame.get_column("copyKind").is_in([n for name, n in numbers.items() if "_UVM_" in name])
+    migrated = (
+        frame.get_column("copyKind").is_in([n for name, n in numbers.items() if "_UVM_" in name]).fill_null(False)
+    )
     src, dst = (column.set((migrated & (column == _UNKNOWN)).fill_null(False), _MANAGED) for column in (src, dst))
-    distinct = sorted(kind.unique().to_list())
-    codes = {k: len(names) + i for i, k in enumerate(distinct)}
-    names.extend(f"memcpy {KINDS[k]}" for k in distinct)
+    word = _words(source, frame, migrated)
+    if word is not None:
+        kind = kind.set(migrated & (kind == KINDS.index("d2d")), KINDS.index("p2p"))
+    called = kind if word is None else word * len(KINDS) + kind
+    distinct = sorted(called.unique().to_list())
+    codes = {c: len(names) + i for i, c in enumerate(distinct)}
+    names.extend(f"{_WORDS[c // len(KINDS)]} {KINDS[c % len(KINDS)]}" for c in distinct)
+    if word is not None:
+        pages = word.is_in((_FAULTED, _EVICTED)) & (kind != KINDS.index("p2p"))
+        kind = kind.set(pages, KINDS.index("migration"))
     return [
         kind.alias("kind"),
-        kind.replace_strict(codes, return_dtype=pl.Int32).alias("name"),
+        called.replace_strict(codes, return_dtype=pl.Int32).alias("name"),
         frame.get_column("bytes").alias("nbytes"),
         src.alias("src_kind"),
         dst.alias("dst_kind"),
@@ -235,6 +255,20 @@ def _copies(source: Source, frame: pl.DataFrame, names: list[str], odd: Counter[
         frame.get_column("dstDeviceId").alias("dst_device"),
         *_graph_node(frame),
     ]
+
+
+def _words(source: Source, frame: pl.DataFrame, migrated: pl.Series) -> pl.Series | None:
+    """What each copy is called, a position in `_WORDS`; null if none of them is a migration."""
+    if not migrated.any():
+        return None
+    numbers = enum_numbers(source, "ENUM_CUDA_UNIF_MEM_MIGRATION", _CAUSES)
+    asked, evicted = ([n for name, n in numbers.items() if name.endswith(end)] for end in ("_USER", "_EVICTION"))
+    cause = pl.col("migrationCause")
+    by_cause = (
+        pl.when(cause.is_in(asked)).then(_ASKED_FOR).when(cause.is_in(evicted)).then(_EVICTED).otherwise(_FAULTED)
+    )
+    word = pl.when(migrated).then(by_cause).otherwise(_COPIED).cast(pl.Int32)
+    return frame.select(word.alias("word")).to_series()
 
 
 def _kind_by_memory(src: pl.Series, dst: pl.Series) -> pl.Expr:

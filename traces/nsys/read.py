@@ -27,6 +27,7 @@ from .facts import (
     read_processes,
     read_threads,
 )
+from .graphs import read_graph_nodes
 from .host import (
     HOST_TABLES,
     RECORD_COLUMNS,
@@ -72,6 +73,8 @@ def read_nsys(path: Path, *, left_out: Collection[tuple[str, str]] = (), metrics
 
 def _read(source: Source, left_out: Collection[tuple[str, str]], metrics: str) -> Trace:
     odd: Counter[str] = Counter()
+    if "CUDA_GRAPH_NODE_EVENTS" in source.tables:
+        left_out = [pair for pair in left_out if pair != ("ops", "graph_node")]
     unread = {_SOURCES[pair] for pair in left_out if pair in _SOURCES}
     raw = {
         table: integers(source, table, {c: t for c, t in columns.items() if c not in unread})
@@ -135,6 +138,8 @@ def _host_tables(
         tables["syncs"] = read_syncs(raw.pop("CUPTI_ACTIVITY_KIND_SYNCHRONIZATION"), hosts, devices, odd)
     if "CUDA_GPU_MEMORY_USAGE_EVENTS" in raw:
         tables["memory"] = read_memory(source, raw.pop("CUDA_GPU_MEMORY_USAGE_EVENTS"), hosts, devices, odd)
+    if "CUDA_GRAPH_NODE_EVENTS" in raw:
+        tables["graph_nodes"] = read_graph_nodes(raw.pop("CUDA_GRAPH_NODE_EVENTS"), hosts, odd)
     if "GPU_METRICS" in raw:
         tables["gpu_metrics"] = read_gpu_metrics(source, raw.pop("GPU_METRICS"), odd, metrics)
     overhead = read_overhead(source, raw, hosts, odd)

@@ -11,8 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from ..documents import TORCH, parse_torch, read_bytes
-from ..errors import InputError
+from ..kineto.document import load
 
 _CATEGORIES: Final = (
     *("kernel", "gpu_memcpy", "gpu_memset", "cuda_runtime", "cuda_driver"),
@@ -38,15 +37,12 @@ def scrub_kineto(src: Path, dst: Path) -> None:
 
     Names of processes and threads are left out. Raises `InputError` if `src` is no torch.profiler trace.
     """
-    document = parse_torch(read_bytes(src, TORCH), str(src))
-    events = document.get("traceEvents") if isinstance(document, dict) else None
-    if not isinstance(events, list):
-        raise InputError(f"{src} was to be scrubbed, but it is no torch.profiler trace; it has no list `traceEvents`")
+    document, _ = load(src, src)
     devices = document.get("deviceProperties")
     kept = {
         **{k: document[k] for k in _NUMBERS if _number(document.get(k))},
         "deviceProperties": [_device(d) for d in devices if isinstance(d, dict)] if isinstance(devices, list) else [],
-        "traceEvents": [_event(e) for e in events if _read(e)],
+        "traceEvents": [_event(e) for e in document["traceEvents"] if _read(e)],
     }
     dst.write_text(json.dumps(kept, allow_nan=False, separators=(",", ":")), encoding="utf-8")
 

@@ -28,7 +28,6 @@ _NUMBER_TABLES: Final = (
     *EVENT_TABLES,
     "CUPTI_ACTIVITY_KIND_CUDA_EVENT",
     "CUDA_GRAPH_EVENTS",
-    "CUDA_GRAPH_NODE_EVENTS",
     "TARGET_INFO_CUDA_DEVICE",
     "TARGET_INFO_CUDA_CONTEXT_INFO",
     "TARGET_INFO_CUDA_STREAM",
@@ -45,6 +44,7 @@ _DROPPED_COLUMNS: Final = ("jsonTextId", "callchainId", "binaryData")
 # Enums that the reader looks up, by the names it knows; labels are not copied.
 _ENUMS: Final = {
     "ENUM_CUDA_MEMCPY_OPER": r"CUDA_MEMCPY_KIND_[A-Z_]{3,12}",
+    "ENUM_CUDA_UNIF_MEM_MIGRATION": r"CUDA_UNIFIED_MEMORY_MIGRATION_CAUSE_[A-Z_]{4,16}",
     "ENUM_CUDA_MEM_KIND": r"CUDA_MEMOPR_MEMORY_KIND_(PAGEABLE|PINNED|DEVICE|ARRAY|MANAGED|UNKNOWN|\w{6,7}_STATIC)",
     "ENUM_CUDA_DEV_MEM_EVENT_OPER": r"CUDA_DEV_MEM_EVENT_OPR_(DE)?ALLOCATION",
     "ENUM_NSYS_EVENT_TYPE": r"Nvtxt?(Category|Mark|PushPopRange|StartEndRange|DomainCreate|DomainDestroy)",

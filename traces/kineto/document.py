@@ -1,0 +1,94 @@
+"""The document of a torch.profiler trace as its events: damaged, bare or half-open lists and begin/end pairs made whole.
+
+`export_chrome_trace` writes ``{"traceEvents": [...], ...}`` with complete events (phase X). Other tools of the Chrome format
+write the bare list, and each event as a pair of phases B and E.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+from ..documents import TORCH, parse_torch, read_bytes
+from ..errors import InputError
+from .columns import nanoseconds
+
+_JAX: Final = re.compile(r"/(?:device|host):")
+"""How JAX and TensorFlow name the processes of a trace: ``/device:GPU:0``, ``/host:CPU``."""
+
+
+def load(file: Path, named: Path) -> tuple[dict[str, Any], Counter[str]]:
+    """The document in the uncompressed `file`, with a list ``traceEvents`` of complete events and others, and counts of the
+    events that were mended, paired, or could not be read.
+
+    Raises `InputError`, which calls the file `named`, for a document that has no events or belongs to another profiler.
+    """
+    document, odd = parse_torch(read_bytes(file, TORCH), str(named))
+    if isinstance(document, list) and any(isinstance(event, dict) and "ph" in event for event in document):
+        document = {"traceEvents": document}
+    events = document.get("traceEvents") if isinstance(document, dict) else None
+    if not isinstance(events, list):
+        raise InputError(
+            f"{named} was to be read as a torch.profiler trace, but this JSON has no list `traceEvents`; "
+            "give the file that `export_chrome_trace` wrote"
+        )
+    if _is_jax(events):
+        raise InputError(
+            f"{named} was to be read as a torch.profiler trace, but JAX or TensorFlow wrote it, whose traces are not read here; "
+            "record the program with `nsys profile --trace=cuda,nvtx` instead"
+        )
+    return document | {"traceEvents": _paired(events, odd)}, odd
+
+
+def _is_jax(events: list[Any]) -> bool:
+    """Whether processes are called as XLA's profiler calls them, and no complete event has a category, as all of torch's do."""
+    named = False
+    for event in events:
+        if not isinstance(event, dict):
+            continue
+        if event.get("ph") == "X" and "cat" in event:
+            return False
+        if event.get("ph") == "M" and event.get("name") == "process_name":
+            args = event.get("args")
+            named |= isinstance(args, dict) and _JAX.match(str(args.get("name", ""))) is not None
+    return named
+
+
+def _paired(events: list[Any], odd: Counter[str]) -> list[Any]:
+    """`events` with one complete event for each pair of a begin and an end; these nest by process and thread."""
+    if not any(isinstance(e, dict) and e.get("ph") in ("B", "E") for e in events):
+        return events
+    out, open_events = list[Any](), dict[tuple[str, str], list[dict[str, Any]]]()
+    marks = [e for e in events if isinstance(e, dict) and e.get("ph") in ("B", "E")]
+    times = dict(zip(map(id, marks), nanoseconds([e.get("ts") for e in marks]).to_list(), strict=True))
+    for event in events:
+        if not isinstance(event, dict) or event.get("ph") not in ("B", "E"):
+            out.append(event)
+    marks = [e for e in marks if times[id(e)] is not None]
+    odd["events_without_time"] += len(times) - len(marks)
+    for event in sorted(marks, key=lambda e: times[id(e)]):
+        lane = open_events.setdefault((str(event.get("pid")), str(event.get("tid"))), [])
+        if event["ph"] == "B":
+            lane.append(event)
+        elif lane:
+            begun = lane.pop(_ended_by(event, lane))
+            ns = times[id(event)] - times[id(begun)]
+            args = {**_arguments(begun), **_arguments(event)}
+            out.append({**begun, "ph": "X", "dur": f"{ns // 1000}.{ns % 1000:03d}", "args": args})
+        else:
+            odd["events_never_begun"] += 1
+    odd["events_never_ended"] += sum(map(len, open_events.values()))
+    return out
+
+
+def _ended_by(end: dict[str, Any], lane: list[dict[str, Any]]) -> int:
+    """Which of the open events `end` belongs to: the innermost of its name, if it has one, else the innermost."""
+    same = [i for i, begun in enumerate(lane) if begun.get("name") == end.get("name", begun.get("name"))]
+    return same[-1] if same else len(lane) - 1
+
+
+def _arguments(event: dict[str, Any]) -> dict[str, Any]:
+    args = event.get("args")
+    return args if isinstance(args, dict) else {}
