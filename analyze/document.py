@@ -71,6 +71,7 @@ def trace_document(analysis: Analysis) -> Json:
         "launch_rows": analysis.launch_rows.to_dicts(),
         "collectives": analysis.collectives.to_dicts(),
         "contention": analysis.contention.to_dicts(),
+        "oddities": analysis.oddities.to_dicts(),
         "operators": analysis.operators.to_dicts(),
         "migrations": analysis.migrations.to_dicts(),
         "replays": analysis.replays.to_dicts(),

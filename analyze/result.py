@@ -180,6 +180,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "process": pl.String,  # its program's name, null where unknown
         "launches": pl.Int64,
         "missing": pl.Int64,
+        "pending": pl.Int64,  # missing ones after the last that has a row: perhaps they had not run yet
     },
     # Iterations of the measured work, in order. host time from range start to range end.
     "iterations": {
@@ -248,6 +249,22 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     # Kernels that ran beside communication, copies or other streams' kernels, held against the same kernel and grid alone.
     # Stage null: the whole device. `compared`, of which `elsewhere` with other stages; extra_ns = compared_ns - alone_ns.
+    # What contradicts physics, or each other (`accounts.oddities`).
+    "oddities": {
+        "what": pl.String,
+        "rows": pl.Int64,
+        "of": pl.Int64,
+        "level": pl.String,
+        "text": pl.String,
+        "doubt": pl.Boolean,  # whether it stands in the first lines
+    },
+    # Devices whose ranks run the same collectives, each time the same time apart.
+    "skews": {
+        "device": pl.Int32,
+        "other": pl.Int32,
+        "ops": pl.Int64,
+        "skew_ns": pl.Int64,
+    },
     # Operators of PyTorch, those that take most by themselves first.
     "operators": {
         "name": pl.String,
@@ -498,6 +515,8 @@ class Analysis:
     concurrency: pl.DataFrame
     contention: pl.DataFrame
     replays: pl.DataFrame
+    oddities: pl.DataFrame
+    skews: pl.DataFrame
     operators: pl.DataFrame
     migrations: pl.DataFrame
     streams: pl.DataFrame

@@ -18,7 +18,7 @@ import polars as pl
 from ..traces.model import distinct_values
 from .accounts.allocator import allocator_table
 from .accounts.bandwidth import bandwidth_table
-from .accounts.communication import collective_table
+from .accounts.communication import collective_tables
 from .accounts.concurrency import concurrency_tables
 from .accounts.contention import contention_table
 from .accounts.counters import counter_table, counter_trust
@@ -31,6 +31,7 @@ from .accounts.launches import kernel_counts, kernel_sums, launch_table, top_ker
 from .accounts.ledger_tables import interrupted_gaps, ledger_tables
 from .accounts.memory import concurrent_allocator, memory_tables
 from .accounts.migrations import migration_table
+from .accounts.oddities import oddities, oddity_table
 from .accounts.operators import operator_table
 from .accounts.peaks import with_peaks
 from .accounts.replays import replay_table
@@ -95,7 +96,10 @@ TABLES: Final[Sequence[Table]] = (
     Table("migrations", lambda a, made: migration_table(a.in_window)),
     Detail("operators", lambda a, made: operator_table(a)),
     Detail("replays", lambda a, made: replay_table(a)),
-    Detail("collectives", lambda a, made: collective_table(a.in_window, a.ops, a.trace.comms, a.host_devices)),
+    Detail(
+        "collectives skews",
+        lambda a, made: collective_tables(a.in_window, a.ops, a.trace.comms, a.host_devices),
+    ),
     Detail("iteration_kinds iteration_overlap iteration_exposed", lambda a, made: iteration_tables(a.in_window)),
     Detail("counters", lambda a, made: counter_table(a.in_window, a.trace.gpu_metrics, a.trace.devices)),
     # From here on, tables lean on the ones above.
@@ -126,11 +130,14 @@ TABLES: Final[Sequence[Table]] = (
     ),
     Detail("kernel_counts", lambda a, made: kernel_counts(made("kernels"), made("ledger"), a.spans, a.host_devices)),
     Detail("top_kernels", lambda a, made: top_kernels(made("kernels"), distinct_values(a.ops["name"]))),
+    Shared("odd", lambda a, made: oddities(a, made("launch_rows"), made("skews"), made("waits"))),
+    Table("oddities", lambda a, made: oddity_table(made("odd"))),
     Table(
         "trust",
         lambda a, made: trust_table(
             a.trace,
             made("facts"),
+            made("odd"),
             made("ledger"),
             made("collectives"),
             made("contention"),

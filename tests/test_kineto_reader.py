@@ -252,5 +252,10 @@ def test_ranges_of_our_recorder_are_known_by_their_prefix(tmp_path: Path) -> Non
     file = tmp_path / "trace.json"
     file.write_text(json.dumps({"traceEvents": events}), encoding="utf-8")
     found = read_kineto(file).ranges
-    assert sorted(found.select("domain", "name").rows()) == [("", "a user's own"), ("aisp", "compute"), ("aisp", "h2d")]
-    assert found["end_ns"].to_list() == [3500, 3500, 3500]
+    assert sorted(found.select("domain", "name").rows()) == [
+        ("", "a user's own"),
+        ("aisp", "compute"),
+        ("aisp", "h2d"),
+        ("torch.op", "aten::copy_"),
+    ]
+    assert found["end_ns"].to_list() == [3500] * 4

@@ -26,10 +26,11 @@ _LONGEST: Final = 1 << 20
 """Ends that are tried for one event, and characters up to which it may reach."""
 
 _NOT_FINITE: Final = re.compile(r'("(?:[^"\\]|\\.)*")|[-+]?\b(?:inf(?:inity)?|nan)\b', re.I | re.S)
-_CLOSES: Final = re.compile(
-    r'\s*(?::|[}\]]|,\s*"[^"]*"\s*:|,\s*"[^"]*"\s*[,\]]|,\s*(?:[-\d{\[]|true|false|null)[^"]*[,\]}])'
+_KEY_ENDS: Final = re.compile(r"\s*:")
+_VALUE_ENDS: Final = re.compile(
+    r'\s*(?:[}\]]\s*(?:[,}\]]|$)|,\s*"[^"]*"\s*:|,\s*"[^"]*"\s*[,\]]|,\s*(?:[-\d{\[]|true|false|null)[^"]*[,\]}])'
 )
-"""What follows the quote that ends a text: the rest of an object or list."""
+"""What follows the quote that ends a key, and the one that ends a value: the rest of an object or list."""
 
 _ESCAPE: Final = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 
@@ -107,7 +108,7 @@ def _finite(text: str) -> str:
 def _quoted(text: str) -> str:
     """`text` with a backslash before quotes that end nothing and before backslashes that escape nothing."""
     out: list[str] = []
-    inside, at = False, 0
+    inside, is_key, at = False, False, 0
     while at < len(text):
         step = text[at]
         if inside and step == "\\":
@@ -117,10 +118,12 @@ def _quoted(text: str) -> str:
             at += width
             continue
         if step == '"':
-            if inside and _CLOSES.match(text, at + 1) is None:
+            if inside and (_KEY_ENDS if is_key else _VALUE_ENDS).match(text, at + 1) is None:
                 step = '\\"'
             else:
                 inside = not inside
+        elif not inside and step in "{,[:":
+            is_key = step in "{,"  # in a list a text may be taken for a key: it is then lost, not misread
         out.append(step)
         at += 1
     return "".join(out)

@@ -20,18 +20,54 @@ _ABI_SUFFIX: Final = re.compile(r"(?:_v\d+|_ptsz|_ptds)+$")
 
 def collectives(names: Iterable[str]) -> frozenset[str]:
     """Those of `names` (demangled or plain kernel names) that are collective communication."""
-    return frozenset(n for n in names if _COLLECTIVE.search(function_name(n)))
+    return frozenset(n for n in names if _COLLECTIVE.search(n) and _COLLECTIVE.search(function_name(n)))
+
+
+LONGEST: Final = 4096
+"""Characters of a name that are read."""
 
 
 def function_name(kernel: str) -> str:
     """A demangled kernel name without return type, template arguments and parameters.
 
-    ``void at::native::<unnamed>::f<T>(int)`` -> ``at::native::f``. Arguments are left out because a compute kernel may
-    well take a collective library's type. Names that are no C++ come back as they are.
+    ``void at::native::<unnamed>::f<T>(int)`` -> ``at::native::f``, and ``std::enable_if<b, void>::type g<T>(int)`` -> ``g``.
+    Arguments are left out because a compute kernel may well take a collective library's type. Names that are no C++ come back
+    as they are.
     """
-    text = kernel[:4096].replace("(anonymous namespace)::", "").replace("<unnamed>::", "")
-    text = re.split(r"[<(]", text, maxsplit=1)[0].strip()
-    return text.rsplit(" ", 1)[-1] if text else kernel[:4096]
+    text = (
+        kernel[:LONGEST].replace("(anonymous namespace)::", "").replace("<unnamed>::", "").replace("{anonymous}::", "")
+    )
+    text = text.replace("decltype(auto) ", "")
+    kept = list[str]()
+    for character, depth in zip(text, depths(text), strict=True):
+        if depth == 0 and character == "(" and kept and "".join(kept[-8:]) != "operator":
+            break
+        if depth == 0 and character not in _PAIRS and character not in _PAIRS.values():
+            kept.append(character)
+    found = "".join(kept).strip()
+    return found.rsplit(" ", 1)[-1] if found else kernel[:LONGEST]
+
+
+_PAIRS: Final = {")": "(", "]": "[", "}": "{", ">": "<"}
+
+
+def depths(text: str) -> list[int]:
+    """How many brackets each character of a C++ name lies in; those that open and close lie where they are seen from outside.
+
+    A ``>`` closes only a ``<``, so that one in parentheses compares, and what a parenthesis closes ends comparisons in it.
+    """
+    out, open_ = list[int](), list[str]()
+    for place, character in enumerate(text):
+        opener = _PAIRS.get(character)
+        if opener == "<" and (not open_ or open_[-1] != "<" or text[place - 1] == "-"):
+            opener = None
+        if opener in open_:
+            while open_.pop() != opener:
+                pass
+        out.append(len(open_))
+        if character in "<([{":
+            open_.append(character)
+    return out
 
 
 def call_name(name: str) -> str:

@@ -70,16 +70,17 @@ FEWEST: Final = 5
 """Collectives below which variation is no evidence."""
 
 
-def collective_table(
+def collective_tables(
     ops: WindowOps, in_trace: pl.DataFrame, comms: pl.DataFrame, host_devices: Set[int]
-) -> pl.DataFrame:
-    """Table ``collectives``: communication ops in the window by device, stage and kernel, split where they could be paired.
+) -> dict[str, pl.DataFrame]:
+    """Table ``collectives``: communication ops in the window by device, stage and kernel, split where they could be paired; and
+    table ``skews``: devices whose clocks may be why they could not.
 
     `in_trace` are all ops of the trace, `comms` what is known of them beside.
     """
     comm = np.flatnonzero(ops.kind == KINDS.index("comm"))
     if len(comm) == 0:
-        return pl.DataFrame(schema=SCHEMAS["collectives"])
+        return {name: pl.DataFrame(schema=SCHEMAS[name]) for name in ("collectives", "skews")}
     pairing = paired_ops(in_trace, ops.in_trace(comm), comms, host_devices)
     last, ranks = pairing.last, pairing.ranks
     start, end = ops.start[comm], ops.end[comm]
@@ -112,7 +113,7 @@ def collective_table(
         waiting.alias("comm_wait_ns"),
         (of_paired - waiting).alias("comm_ns"),
     )
-    return (
+    named = (
         found.with_columns(
             pl.Series("stage", [ops.stages.path_names[p] for p in found["path"]], dtype=pl.String),
             pl.Series("name", [names[c] for c in found["code"]], dtype=pl.String),
@@ -121,17 +122,19 @@ def collective_table(
         .cast(pl.Schema(SCHEMAS["collectives"]))
         .sort("device", "stage", "name")
     )
+    return {"collectives": named, "skews": pl.DataFrame(pairing.skews, schema=SCHEMAS["skews"], orient="row")}
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
     """Of each communication op: when the last rank of its collective began, the number of ranks (0: not paired), whether these
-    may be the ranks of several communicators, and how many ranks its group has (0: unknown)."""
+    may be the ranks of several communicators, and how many ranks its group has (0: unknown). `skews` are rows of that table."""
 
     last: Ints
     ranks: Ints
     in_doubt: npt.NDArray[np.bool_]
     group_size: Ints
+    skews: list[tuple[int, int, int, int]]
 
 
 def paired_ops(ops: pl.DataFrame, comm: Rows, comms: pl.DataFrame, host_devices: Set[int]) -> Pairing:
@@ -141,7 +144,9 @@ def paired_ops(ops: pl.DataFrame, comm: Rows, comms: pl.DataFrame, host_devices:
     in_doubt = np.zeros(len(every), bool)
     start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
     what = _what_is_said(ops[every], comms)
+    skews: list[tuple[int, int, int, int]] = []
     for streams in _alike(ops[every], every, what):
+        skews += _skews(streams, start, end)
         for fitting in _together(streams, start, end):
             sure = len(fitting) == fitting[0].group_size or not host_devices.isdisjoint(s.device for s in fitting)
             for members, doubtful in [(fitting, False)] if sure else _communicators(fitting, start, end):
@@ -150,7 +155,20 @@ def paired_ops(ops: pl.DataFrame, comm: Rows, comms: pl.DataFrame, host_devices:
                     at = np.searchsorted(every, s.rows)
                     last[at], ranks[at], in_doubt[at] = began, len(members), doubtful
     at = np.searchsorted(every, comm)
-    return Pairing(last[at], ranks[at], in_doubt[at], what.group_size[at])
+    return Pairing(last[at], ranks[at], in_doubt[at], what.group_size[at], skews)
+
+
+def _skews(streams: list[_Stream], start: Ints, end: Ints) -> Iterator[tuple[int, int, int, int]]:
+    """(device, other device, collectives, ns) of each stream beside the first that does not overlap with it, and would if its
+    clock were put back by as much as its collectives end apart."""
+    first = streams[0]
+    for other in streams[1:] if len(first.rows) >= FEWEST else ():
+        a, b = first.rows, other.rows
+        if ((start[a] <= end[b]) & (start[b] <= end[a])).all():
+            continue
+        skew = int(np.median(end[b] - end[a]))
+        if ((start[a] <= end[b] - skew) & (start[b] - skew <= end[a])).all():
+            yield first.device, other.device, len(a), abs(skew)
 
 
 @dataclass(frozen=True, slots=True)

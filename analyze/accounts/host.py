@@ -37,8 +37,9 @@ def call_table(api: pl.DataFrame, ops: pl.DataFrame, limits: tuple[int, int]) ->
 
 
 def launch_rows(trace: Trace, calls: Calls, launches: Launches) -> pl.DataFrame:
-    """Table ``launch_rows``: of each process of the trace the calls that launch or copy, and how many have no device row."""
+    """Table ``launch_rows``: of each process of the trace the calls that launch or copy, how many have no device row, and how
+    many of these come after the last that has one."""
     names = dict(trace.processes.select("pid", "name").iter_rows())
     found = unrecorded_launches(calls, launches.call, silent_calls(trace, calls))
-    rows = [(pid, names.get(pid), wanted, missing) for pid, wanted, missing in found]
+    rows = [(pid, names.get(pid), *counts) for pid, *counts in found]
     return pl.DataFrame(rows, schema=SCHEMAS["launch_rows"], orient="row")

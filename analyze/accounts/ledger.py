@@ -213,6 +213,10 @@ FAULT_NS: Final = 100_000
 """Between two migrations that are no farther apart than this the host is taken to be served its next fault; a fault costs some
 tens of microseconds, and a program that does other work in between takes longer."""
 
+LATENCY_NS: Final = 1_000_000
+"""An idle device begins what was launched on it within some microseconds (3 to 20 on the recordings here). Where it takes longer
+than this, something that was not recorded held the stream, and nobody knows what."""
+
 _MIGRATION: Final = KINDS.index("migration")
 
 CHUNK: int = 1 << 17
@@ -295,7 +299,11 @@ def _idle_cells(
     launch_to = np.clip(launched.call_end_ns, launch_from, g1[rows])
     inside = _inside_launch(launched)
     parts.add(rows, launch_from, launch_to, ops.stage[xs], ops.iteration[xs], inside)
-    parts.add(rows, launch_to, g1[rows], ops.stage[xs], ops.iteration[xs], "launch_latency")
+    until = launch_to if ops.awaited is None else ops.awaited(xs, launched.call_start_ns, launch_to, g1[rows])
+    parts.add(rows, launch_to, until, ops.stage[xs], ops.iteration[xs], "dependency")
+    slow = g1[rows] - np.where(until > launch_to, until, launched.call_end_ns) > LATENCY_NS
+    latency = np.where(slow & (launched.call >= 0), CAUSE["unknown"], CAUSE["launch_latency"])
+    parts.add(rows, until, g1[rows], ops.stage[xs], ops.iteration[xs], latency)
     thread = launched.thread
     for t in np.flatnonzero(np.bincount(thread)).tolist() if len(xs) else ():
         mine = thread == t

@@ -7,7 +7,7 @@ Levels: ``ok``; ``partial`` (the figure exists, but part of its evidence is miss
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ from ..result import SCHEMAS
 from .bandwidth import copies_of
 from .contention import feeds
 from .diagnostics import quoted
+from .oddities import Oddity, silent_processes
 
 METRICS: Final = (
     "ledger",
@@ -37,6 +38,8 @@ METRICS: Final = (
     "bytes",
     "time",
     "contention",
+    "latency",
+    "processes",
 )
 
 TOLERATED_SHARE: Final = 0.001
@@ -109,6 +112,7 @@ class Facts:
 def trust_table(
     trace: Trace,
     facts: Facts,
+    odd: Sequence[Oddity],
     ledger: pl.DataFrame,
     collectives: pl.DataFrame,
     contention: pl.DataFrame,
@@ -125,6 +129,8 @@ def trust_table(
         for metric in metrics:
             found[metric].append((level, reason))
 
+    for one in odd:
+        say(one.level, one.metrics, one.text)
     if facts.ops == 0:
         say(
             "unavailable",
@@ -284,6 +290,7 @@ def facts_of(a: Attributed, lanes: Lanes, launch_rows: pl.DataFrame) -> Facts:
     """The facts about the ops in the windows, and about the calls (table ``launch_rows``) and ranges of the whole trace.
 
     `lanes` are those of all ops."""
+    whole = launch_rows.join(silent_processes(launch_rows), on="pid", how="anti", maintain_order="left")
     fed, under = feeds(a.in_window, lanes, a.host_devices)
     ops, stages = a.in_window.table, a.stages
     copies = copies_of(ops.select(*_COLUMNS, *([CUT] if CUT in ops.columns else [])))
@@ -297,9 +304,9 @@ def facts_of(a: Attributed, lanes: Lanes, launch_rows: pl.DataFrame) -> Facts:
         orphans=int((ops["stage"] == ORPHAN_STAGE).sum()),
         migrations=_migrations(copies),
         ambiguous=int((ops["stage"] == AMBIGUOUS_STAGE).sum()),
-        launch_calls=int(launch_rows["launches"].sum()),
-        unrecorded=int(launch_rows["missing"].sum()),
-        incomplete=_incomplete(launch_rows),
+        launch_calls=int(whole["launches"].sum()),
+        unrecorded=int((whole["missing"] - whole["pending"]).sum()),
+        incomplete=_incomplete(whole),
         calls=len(a.calls),
         stages=len(stages),
         unclosed=stages.unclosed,

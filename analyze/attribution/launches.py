@@ -323,17 +323,26 @@ def _attribute_host_ops(
         thread[op], stage[op] = index[who], found
 
 
-def unrecorded_launches(calls: Calls, launched: Ints, silent: npt.NDArray[np.bool_]) -> list[tuple[int, int, int]]:
-    """(pid, launch calls and copies, those of them without any device row) of each process, leaving out the `silent` ones.
+def unrecorded_launches(calls: Calls, launched: Ints, silent: npt.NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
+    """(pid, launch calls and copies, those of them without any device row, and those of these after the last with one) of each
+    process, leaving out the `silent` ones. A call has what one of the same correlation id has.
 
     `launched` are the positions of calls that have ops; `silent` marks calls that rightly have none.
     """
     wants = ((calls.kind == LAUNCH) | (calls.kind == COPY)) & ~silent & (calls.correlation > 0)
     has = np.zeros(len(calls), bool)
     has[launched[launched >= 0]] = True
-    lacks = wants & ~has
-    pids = np.unique(calls.pid[wants]).tolist()
-    return [(pid, int((wants & of).sum()), int((lacks & of).sum())) for pid in pids for of in [calls.pid == pid]]
+    lacks = np.flatnonzero(wants & ~has)
+    if len(lacks):
+        key = calls.pid.astype(np.int64) << 32 | calls.correlation.astype(np.int64)
+        lacks = lacks[~np.isin(key[lacks], np.unique(key[has]))]
+    found = []
+    for pid in np.unique(calls.pid[wants]).tolist():
+        of, missing = calls.pid == pid, lacks[calls.pid[lacks] == pid]
+        recorded = calls.start_ns[has & of]
+        pending = int((calls.start_ns[missing] > recorded.max()).sum()) if len(recorded) else 0
+        found.append((pid, int((wants & of).sum()), len(missing), pending))
+    return found
 
 
 def silent_calls(trace: Trace, calls: Calls) -> npt.NDArray[np.bool_]:

@@ -41,6 +41,8 @@ _LOST: Final = {
 def missing_sentences(analysis: Analysis) -> Iterator[str]:
     """Sentences for an analysis without device operations, and for processes that lack more than half of theirs; else none."""
     recorder = analysis.meta.recorder
+    for text in analysis.oddities.filter("doubt")["text"]:
+        yield f"DOUBT: {text}."
     rows = analysis.launch_rows.filter(pl.col("missing") > 0)
     if analysis.devices.is_empty():
         if analysis.choices.window is not None and analysis.first_op_ns is not None:
@@ -54,7 +56,9 @@ def missing_sentences(analysis: Analysis) -> Iterator[str]:
     named = [
         f"{missing:,} of {launches:,} launches of process {pid & 0xFFFFFF}"
         + (f" ({shorten(process, WIDTH)})" if process else "")
-        for pid, process, launches, missing in lacking.head(PROCESSES).iter_rows()
+        for pid, process, launches, missing in lacking.select("pid", "process", "launches", "missing")
+        .head(PROCESSES)
+        .iter_rows()
     ]
     more = f" and of {lacking.height - PROCESSES} more processes" if lacking.height > PROCESSES else ""
     whose = "its operations are" if lacking.height == 1 else "their operations are"

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
+from ...traces.kernel_names import depths
 from .distinct import told_apart
 
 LONGEST: Final = 4096
@@ -241,7 +242,7 @@ def _types_in(argument: str) -> Iterator[str]:
 def _plain(kernel: str) -> str:
     """`kernel` as every compiler would write it: without anonymous namespaces, casts of constants and spare spaces."""
     text = kernel[:LONGEST].replace("(anonymous namespace)::", "").replace("<unnamed>::", "")
-    text = text.replace("(bool)0", "false").replace("(bool)1", "true")
+    text = text.replace("decltype(auto) ", "auto ").replace("(bool)0", "false").replace("(bool)1", "true")
     text = re.sub(r"\((?:unsigned |signed )?(?:int|long|short|char|bool)\)(?=-?\d)", "", text)
     text = re.sub(r"(?<=[<, ])(\d+)(?:ul|u|l|ull|ll)(?=[,> ])", r"\1", text)
     text = text.replace("[lambda", "{lambda").replace("operator ()", "operator()")
@@ -260,26 +261,19 @@ def _function(text: str) -> str:
 
 def _opening(piece: str) -> int:
     """Where the parameters of a function begin in `piece`: its first parenthesis outside of brackets; -1 for none."""
-    depth = 0
-    for place, character in enumerate(piece):
+    for place, (character, depth) in enumerate(zip(piece, depths(piece), strict=True)):
         if character == "(" and depth == 0:
             return place if piece[:place].rpartition("::")[2] != "operator" else -1
-        depth += (character in "<{[(") - (character in ">}])")
     return -1
 
 
 def _split(text: str, by: str) -> list[str]:
     """`text` at each `by` that lies outside of all brackets."""
-    out, depth, begun, place = [], 0, 0, 0
-    while place < len(text):
-        character = text[place]
-        if depth == 0 and text.startswith(by, place):
+    out, begun = list[str](), 0
+    for place, depth in enumerate(depths(text)):
+        if depth == 0 and place >= begun and text.startswith(by, place):
             out.append(text[begun:place])
-            place += len(by)
-            begun = place
-            continue
-        depth += (character in "<{[(") - (character in ">}])" and text[place - 1 : place] != "-")
-        place += 1
+            begun = place + len(by)
     out.append(text[begun:])
     return [part.strip() for part in out if part.strip()] or [text]
 
@@ -290,13 +284,10 @@ def _taken_apart(part: str) -> tuple[str, list[str]]:
     paren = part.find("(")
     if opening < 0 or (0 <= paren < opening):
         return part[: paren if paren >= 0 else len(part)].strip(), []
-    depth = 0
-    for place in range(opening, len(part)):
-        depth += (part[place] in "<{[(") - (part[place] in ">}])")
-        if depth == 0:
-            inner = part[opening + 1 : place]
-            return part[:opening].strip(), _split(inner, ",") if inner.strip() else []
-    return part[:opening].strip(), _split(part[opening + 1 :], ",")
+    inside = depths(part)
+    closing = next((i for i in range(opening + 1, len(part)) if part[i] == ">" and inside[i] == 0), len(part))
+    inner = part[opening + 1 : closing]
+    return part[:opening].strip(), _split(inner, ",") if inner.strip() else []
 
 
 def _demangled(text: str) -> str:

@@ -95,7 +95,11 @@ def _print_operators(analysis: Analysis) -> None:
 
 
 def _print_unread(analysis: Analysis) -> None:
-    """Events of kinds that nothing here reads."""
+    """Events of kinds that nothing here reads, and those that had to be mended first."""
+    if mended := analysis.meta.anomalies.get("events_mended"):
+        say_wrapped(
+            f"{mended:,} events of the file are no JSON, and were mended: quotes, backslashes, numbers that are none"
+        )
     unread = sorted(analysis.meta.unread.items(), key=lambda one: -one[1])
     if unread:
         named = [f"{shorten(name, STAGE_WIDTH)} ({count:,})" for name, count in unread[:DOMAINS]]

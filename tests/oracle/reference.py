@@ -57,6 +57,8 @@ WITHOUT_CALLS_NS: Final = 50_000
 """How long a thread makes no CUDA call before a feeder's range is taken for what it waits for."""
 ONE_FAULT_NS: Final = 100_000
 """Migrations that the host causes and that lie no farther apart than this are one fault after the other."""
+LONGEST_LATENCY_NS: Final = 1_000_000
+"""An idle device that takes longer than this to begin what was launched waits for something that was not recorded."""
 INTERRUPTIONS: Final = 8
 """How many busy stretches may lie within a wait."""
 
@@ -426,7 +428,10 @@ class World:
             return where, "page_fault" if cause == "host_code" and self.faults(op, call, ops, gap_end) else cause
         if time < call["end_ns"]:
             return stage, self.inside_call(call, op)
-        return stage, "launch_latency"
+        dones = [done for done in self.awaited(op, call) if max(gap_start, call["end_ns"]) < done <= gap_end]
+        if any(time < done for done in dones):
+            return stage, "dependency"
+        return stage, "launch_latency" if gap_end - max([call["end_ns"], *dones]) <= LONGEST_LATENCY_NS else "unknown"
 
     def faults(self, op: Row, call: Row, ops: list[Row], gap_end: int) -> bool:
         """Whether the gap that the op ends lies between two migrations that the host's code caused."""

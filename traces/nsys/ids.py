@@ -79,6 +79,8 @@ class DeviceMap:
 
     gpu_of: Mapping[tuple[int, int], int]
     many_hosts: bool
+    processes: frozenset[int] = frozenset()
+    """Those that the map speaks of."""
 
     @classmethod
     def of(cls, source: Source, hosts: Hosts) -> DeviceMap:
@@ -89,7 +91,16 @@ class DeviceMap:
             for p, c, g in rows
             if isinstance(p, int) and isinstance(c, int) and isinstance(g, int) and 0 <= g < MOST_DEVICES
         }
-        return cls({k: g for k, g in known.items() if k[1] != g}, len(hosts.keys) > 1)
+        processes = frozenset(process for process, _ in known)
+        return cls({k: g for k, g in known.items() if k[1] != g}, len(hosts.keys) > 1, processes)
+
+    def unmapped(self, ops: pl.DataFrame) -> int:
+        """How many processes beyond the first of a device used it while the map speaks of not all of them."""
+        if ops.get_column("pid").min() == ops.get_column("pid").max():
+            return 0
+        users = ops.select("pid", "device").unique().drop_nulls().group_by("device").agg("pid")
+        together = [pids for _, pids in users.iter_rows() if any(pid % _FIELD not in self.processes for pid in pids)]
+        return sum(len(pids) - 1 for pids in together)
 
     def apply(self, frame: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
         """`frame` (with the model's `pid`) with CUDA numbers in `columns` replaced by device indices."""

@@ -8,6 +8,7 @@ device properties.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +23,16 @@ _CATEGORIES: Final = (
 _ARGUMENTS: Final = (
     *("device", "context", "stream", "correlation", "bytes", "fromDevice", "toDevice"),
     *("graph node id", "grid", "wait_on_cuda_event_id"),
+    *("Group size", "In msg nelems", "Out msg nelems", "Sequence number", "Fwd thread id"),
 )
 """Arguments of events that it reads: numbers, a grid three of them."""
+
+_WORDS: Final = {
+    "Collective name": r"[a-zA-Z_]{1,40}",
+    "dtype": r"[A-Za-z0-9_]{1,24}",
+    "Process Group Ranks": r"[\d, \[\]]{1,4000}",
+}
+"""Arguments that are words of torch's own, or lists of numbers, and what these look like. A group's name may be anyone's."""
 
 _DEVICE_NUMBERS: Final = ("id", "totalGlobalMem", "numSms", "computeMajor", "computeMinor")
 _NUMBERS: Final = (
@@ -54,6 +63,8 @@ def _read(event: Any) -> bool:
 def _event(event: dict[str, Any]) -> dict[str, Any]:
     args = event.get("args")
     numbers = {k: v for k, v in args.items() if k in _ARGUMENTS and _numbers(v)} if isinstance(args, dict) else {}
+    if isinstance(args, dict):
+        numbers |= {k: v for k, p in _WORDS.items() if isinstance(v := args.get(k), str) and re.fullmatch(p, v)}
     times = {k: event[k] for k in ("pid", "tid", "ts", "dur") if _number(event.get(k))}
     return {"ph": "X", "cat": event["cat"], "name": str(event.get("name", "")), **times, "args": numbers}
 

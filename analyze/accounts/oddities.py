@@ -1,0 +1,205 @@
+"""What cannot be, or cannot be all: rows of a trace that contradict physics, and what follows for the figures.
+
+    early       an operation begins before the call that launches it: the clocks of host and device disagree
+    held        an idle device begins work long after its launch returned: something that was not recorded held the stream
+    twice       a launch was recorded twice under one correlation id; its operations are counted once
+    silent      a process launched work, and no operation of it was recorded; the others are whole
+    pending     launches at the end without a device row: the recording ended before they ran
+    shared      processes name one device, and nothing says whether they mean the same
+    skewed      ranks run the same collectives, always the same time apart: their clocks disagree
+
+Each is one row with its numbers and an example, and lowers trust in those metrics alone that rest on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from ...traces.model import distinct_values
+from ..attribution.attribute import Attributed
+from ..attribution.calls import COPY, LAUNCH
+from ..attribution.dependencies import STREAM, Awaited
+from ..intervals import cover, place_right
+from ..result import SCHEMAS
+from ..words import duration, shorten
+from .ledger import LATENCY_NS
+
+TOLERATED: Final = 0.001
+"""Up to this share of rows nothing is said: the few that a recording cuts off at its edges."""
+
+DOUBTFUL: Final = 0.05
+"""Of the windows: from this share on, what is not explained belongs into the first lines."""
+
+WIDTH: Final = 40
+"""Columns for a name in these sentences."""
+
+UNMAPPED: Final = "devices_without_map"
+"""Anomaly of readers: processes beyond the first of a device whose numbers nothing maps to the machine's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """`rows` of `of` contradict what must hold; `level` is what that makes of trust in `metrics`, `text` says it in words.
+
+    A `doubt` belongs into the first lines: what stands below would mislead without it.
+    """
+
+    what: str
+    rows: int
+    of: int
+    level: str
+    metrics: tuple[str, ...]
+    text: str
+    doubt: bool
+
+
+def oddities(a: Attributed, launch_rows: pl.DataFrame, skews: pl.DataFrame, waits: Awaited | None) -> list[Oddity]:
+    """All of them; `launch_rows` and `skews` are those tables of the analysis, `waits` what devices wait for of each other."""
+    return [
+        *_early(a),
+        *_held(a, waits),
+        *_twice(a),
+        *_silent(a, launch_rows),
+        *_pending(launch_rows),
+        *_shared(a),
+        *_skewed(skews),
+    ]
+
+
+def oddity_table(found: list[Oddity]) -> pl.DataFrame:
+    """Table ``oddities``."""
+    rows = [(one.what, one.rows, one.of, one.level, one.text, one.doubt) for one in found]
+    return pl.DataFrame(rows, schema=SCHEMAS["oddities"], orient="row")
+
+
+def _early(a: Attributed) -> Iterator[Oddity]:
+    rows = np.flatnonzero(a.launches.call >= 0)
+    if len(rows) == 0:
+        return
+    start = a.trace.ops["start_ns"].to_numpy()
+    ahead = a.calls.start_ns[a.launches.call[rows]] - start[rows]
+    early = np.flatnonzero(ahead > 0)
+    if len(early) <= TOLERATED * len(rows):
+        return
+    most = int(early[np.argmax(ahead[early])])
+    name = a.trace.ops["name"].cast(pl.String).gather(int(rows[most])).item() or "an operation"
+    text = (
+        f"{len(early):,} of {len(rows):,} operations begin before the call that launches them, by up to "
+        f"{duration(int(ahead[most]))} ({shorten(name, WIDTH)}): the clocks of host and device disagree"
+    )
+    level = "unavailable" if 2 * len(early) > len(rows) else "partial"
+    yield Oddity("early", len(early), len(rows), level, ("causes", "latency"), text, True)
+
+
+def _held(a: Attributed, waits: Awaited | None) -> Iterator[Oddity]:
+    device, start, end = (a.trace.ops[name].to_numpy() for name in ("device", "start_ns", "end_ns"))
+    worst, rows, idle, looked_at = (0, -1), 0, 0, 0
+    for span in a.spans:
+        if span.device in a.host_devices:
+            continue
+        mine = np.flatnonzero((device == span.device) & (end > start))
+        busy = cover(start[mine], end[mine])
+        first = mine[place_right(start[mine], busy.start - 1)]
+        call = a.launches.call[first]
+        looked_at += len(first)
+        known = np.flatnonzero(call >= 0)
+        returned, ran_dry = a.calls.end_ns[call[known]], np.r_[np.iinfo(np.int64).min, busy.end[:-1]][known]
+        begun = start[first[known]]
+        late = np.flatnonzero(
+            (returned > ran_dry) & (begun > returned) & (begun > span.start_ns) & (returned < span.end_ns)
+        )
+        ops, ready, begun = first[known[late]], returned[late], begun[late]
+        if waits is not None:  # for another device
+            called = a.calls.start_ns[call[known[late]]]
+            ready = waits.until(a.trace.ops.select(STREAM)[ops], span.device, called, ready, begun)
+        held = np.where(begun - ready > LATENCY_NS, begun - ready, 0)
+        if held.any():
+            rows, idle = rows + int((held > 0).sum()), idle + int(held.sum())
+            worst = max(worst, (int(held.max()), int(ops[np.argmax(held)])))
+    if rows == 0:
+        return
+    name = a.trace.ops["name"].cast(pl.String).gather(worst[1]).item() or "an operation"
+    text = (
+        f"{rows:,} operation{' begins' if rows == 1 else 's begin'} up to {duration(worst[0])} after the launch returned, on an "
+        f"idle device ({shorten(name, WIDTH)}): something that was not recorded held the stream"
+    )
+    window = sum(span.end_ns - span.start_ns for span in a.spans)
+    yield Oddity("held", rows, looked_at, "partial", ("causes", "latency"), text, idle > DOUBTFUL * window)
+
+
+def _twice(a: Attributed) -> Iterator[Oddity]:
+    calls = a.calls
+    launches = np.flatnonzero(((calls.kind == LAUNCH) | (calls.kind == COPY)) & (calls.correlation > 0))
+    if len(launches) == 0:
+        return
+    key = calls.pid[launches].astype(np.int64) << 32 | calls.correlation[launches].astype(np.int64)
+    name = a.trace.api["name"].to_physical().fill_null(0).to_numpy()[launches]
+    order = np.lexsort((name, key))
+    again = (key[order][1:] == key[order][:-1]) & (name[order][1:] == name[order][:-1])
+    twice = int(again.sum())
+    if twice <= TOLERATED * len(launches):
+        return
+    example = distinct_values(a.trace.api["name"])[int(name[order][1:][again][0])]
+    text = (
+        f"{twice:,} of {len(launches):,} launching calls were recorded again under a correlation id that another has "
+        f"({shorten(example, WIDTH)}); operations belong to the latest that began before them"
+    )
+    yield Oddity("twice", twice, len(launches), "partial", ("causes", "projection", "latency"), text, False)
+
+
+def _silent(a: Attributed, launch_rows: pl.DataFrame) -> Iterator[Oddity]:
+    lost = silent_processes(launch_rows)
+    if lost.is_empty() or a.trace.ops.is_empty():
+        return
+    named = ", ".join(f"{pid & 0xFFFFFF}" for pid in lost["pid"].head(4).to_list())
+    launches = int(lost["launches"].sum())
+    text = (
+        f"of process{'' if lost.height == 1 else 'es'} {named}{' and others' if lost.height > 4 else ''}, which launched "
+        f"{launches:,} times, no operation was recorded; figures are of the other processes"
+    )
+    yield Oddity("silent", lost.height, launch_rows.height, "partial", ("processes",), text, False)
+
+
+def silent_processes(launch_rows: pl.DataFrame) -> pl.DataFrame:
+    """Those of table ``launch_rows`` that launched, and have no device row, while another one has some."""
+    whole = launch_rows.filter(pl.col("missing") < pl.col("launches"))
+    lost = launch_rows.filter((pl.col("launches") > 0) & (pl.col("missing") == pl.col("launches")))
+    return lost if whole.height else lost.clear()
+
+
+def _pending(launch_rows: pl.DataFrame) -> Iterator[Oddity]:
+    pending, launches = int(launch_rows["pending"].sum()), int(launch_rows["launches"].sum())
+    if pending <= TOLERATED * launches:
+        return
+    text = (
+        f"{pending:,} of {launches:,} launches, the last ones, have no device row: the recording ended before they ran, or lost "
+        "its end; let the program synchronise before it ends"
+    )
+    level = "unavailable" if 2 * pending > launches else "partial"
+    metrics = ("ledger", "causes", "projection", "overlap", "bandwidth", "bytes")
+    yield Oddity("pending", pending, launches, level, metrics, text, False)
+
+
+def _shared(a: Attributed) -> Iterator[Oddity]:
+    shared = a.trace.meta.anomalies.get(UNMAPPED, 0)
+    if not shared:
+        return
+    text = (
+        f"{shared + 1} processes name the same device number, and the trace has no map of devices: with CUDA_VISIBLE_DEVICES "
+        "they may be several devices, whose work is added here"
+    )
+    yield Oddity("shared", shared, shared + 1, "partial", ("ledger", "causes", "overlap", "contention"), text, True)
+
+
+def _skewed(skews: pl.DataFrame) -> Iterator[Oddity]:
+    for device, other, ops, skew in skews.iter_rows():
+        text = (
+            f"devices {device} and {other} run the same {ops:,} collectives {duration(skew)} apart, each time: their clocks "
+            "disagree, or they belong to different groups, so that they cannot be paired"
+        )
+        yield Oddity("skewed", ops, ops, "partial", ("comm",), text, False)
