@@ -16,6 +16,8 @@ from aisp_trace.analyze.result import Analysis
 from aisp_trace.cli.main import main
 from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.builders.samples import unpack
+from aisp_trace.tests.test_kineto_reader import event, written
+from aisp_trace.traces.kineto.read import read_kineto
 from aisp_trace.traces.nsys.read import read_nsys
 from aisp_trace.traces.open import open_trace
 
@@ -204,3 +206,27 @@ def test_people_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     )
     assert main(["analyze", str(file), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["traces"][0]["replays"]) == 3
+
+
+def test_marks_that_torch_put_into_a_trace_are_stages(tmp_path: Path) -> None:
+    """As `torch.cuda._annotate_cuda_graph_trace.annotate_trace` writes them: words as ``annotation``, fields by their names."""
+    marks: tuple[dict[str, str], ...] = (
+        {"annotation": "attn"},
+        {"name": "mlp", "layer": "0"},
+        {"annotation": "attn"},
+        {},
+    )
+    events = []
+    for step in range(3):
+        at = 1_000 * step
+        events.append(event("user_annotation", "step", at, 900, 5, 5))
+        events.append(event("cuda_runtime", "cudaGraphLaunch", at + 10, 5, 5, 5, correlation=step + 1))
+        for i, mark in enumerate(marks):
+            kernel = event("kernel", "k", at + 100 + 20 * i, 10, 0, 7, device=0, stream=7, correlation=step + 1)
+            kernel["args"] |= {"graph node id": EXECUTED + i, **mark}
+            events.append(kernel)
+    found = analyze(read_kineto(written(tmp_path, events)))
+    assert compute(found) == {"attn": 60 * US, "mlp": 30 * US, "step": 30 * US}
+    assert replays(found) == [("attn", "step", 6, 60 * US), ("mlp", "step", 3, 30 * US)]
+    assert found.windows["start_ns"].to_list() == [100 * US], "marks are outside of all that happened"
+    assert [row["path"] for row in found.stages.to_dicts() if row["host_ns"] > 1] == ["step"]

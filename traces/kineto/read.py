@@ -25,6 +25,7 @@ from .columns import arguments, below, integer, process_id, text, thread_id, tim
 from .comms import comm_rows
 from .document import load
 from .facts import read_devices, read_names
+from .graphs import marked_nodes
 from .memory import read_memory
 from .operators import operator_ranges
 from .processes import DeviceNumbers, launchers, main_process, stated_device
@@ -101,6 +102,7 @@ def read_kineto(path: Path, kind_file: Path | None = None, named: Path | None = 
         "syncs": _syncs(by_category.get("cuda_sync", []), pid, odd),
         "overhead": _overhead(by_category.get("overhead", []), pid, odd),
     }
+    _mark_nodes(tables, by_category.get("kernel", []), pid)
     if (comms := _comms(by_category.get("kernel", []))) is not None:
         tables["comms"] = comms
     if (memory := read_memory(document["traceEvents"], pid)) is not None:
@@ -144,6 +146,27 @@ def _settings(document: dict[str, Any]) -> dict[str, str]:
         found |= {k: str(n) for k in _RANK if (n := integer(distributed.get(k), 32)) is not None}
     base = integer(document.get("baseTimeNanoseconds"))
     return found if base is None else found | {"base_time_ns": str(base)}
+
+
+def _mark_nodes(tables: dict[str, Any], kernels: list[dict[str, Any]], pid: int) -> None:
+    """Add what torch's marks of CUDA graphs say to the `tables`; not where several processes are in one file."""
+    starts = [tables[name]["start_ns"].min() for name in ("ops", "api", "ranges")]
+    known = [start for start in starts if isinstance(start, int)]
+    if not known or tables["ops"]["pid"].drop_nulls().unique().to_list() != [pid]:
+        return
+    found = marked_nodes(kernels, pid, min(known))
+    if found is None:
+        return
+    own = (tables["ranges"]["domain"] == "aisp").any()
+    marks = found[0].with_columns(
+        pl.col("tid").alias("end_tid"),
+        pl.lit("aisp" if own else "").alias("domain"),
+        pl.lit("").alias("category"),
+        pl.lit(None, pl.Int64).alias("nbytes"),
+        pl.lit("push_pop").alias("style"),
+    )
+    tables["ranges"] = pl.concat([tables["ranges"], marks.select(tables["ranges"].columns)])
+    tables["graph_nodes"] = found[1]
 
 
 def _comms(kernels: list[dict[str, Any]]) -> pl.DataFrame | None:

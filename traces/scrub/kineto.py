@@ -27,6 +27,9 @@ _ARGUMENTS: Final = (
 )
 """Arguments of events that it reads: numbers, a grid three of them."""
 
+_MARKS: Final = ("annotation", "name")
+"""Arguments that are names, as those of ranges are."""
+
 _WORDS: Final = {
     "Collective name": r"[a-zA-Z_]{1,40}",
     "dtype": r"[A-Za-z0-9_]{1,24}",
@@ -64,6 +67,7 @@ def _event(event: dict[str, Any]) -> dict[str, Any]:
     args = event.get("args")
     numbers = {k: v for k, v in args.items() if k in _ARGUMENTS and _numbers(v)} if isinstance(args, dict) else {}
     if isinstance(args, dict):
+        numbers |= {k: v for k in _MARKS if isinstance(v := args.get(k), str)}
         numbers |= {k: v for k, p in _WORDS.items() if isinstance(v := args.get(k), str) and re.fullmatch(p, v)}
     times = {k: event[k] for k in ("pid", "tid", "ts", "dur") if _number(event.get(k))}
     return {"ph": "X", "cat": event["cat"], "name": str(event.get("name", "")), **times, "args": numbers}
