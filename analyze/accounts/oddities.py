@@ -18,13 +18,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ...traces.model import distinct_values
 from ..attribution.attribute import Attributed
 from ..attribution.calls import COPY, LAUNCH
 from ..attribution.dependencies import STREAM, Awaited
-from ..intervals import cover, place_right
+from ..attribution.launches import SPARSE
+from ..intervals import Ints, cover, place_right
 from ..result import SCHEMAS
 from ..words import duration, shorten
 from .ledger import LATENCY_NS
@@ -137,6 +139,8 @@ def _twice(a: Attributed) -> Iterator[Oddity]:
     launches = np.flatnonzero(((calls.kind == LAUNCH) | (calls.kind == COPY)) & (calls.correlation > 0))
     if len(launches) == 0:
         return
+    if _distinct(calls.pid[launches], calls.correlation[launches]):
+        return
     key = calls.pid[launches].astype(np.int64) << 32 | calls.correlation[launches].astype(np.int64)
     name = a.trace.api["name"].to_physical().fill_null(0).to_numpy()[launches]
     order = np.lexsort((name, key))
@@ -150,6 +154,19 @@ def _twice(a: Attributed) -> Iterator[Oddity]:
         f"({shorten(example, WIDTH)}); operations belong to the latest that began before them"
     )
     yield Oddity("twice", twice, len(launches), "partial", ("causes", "projection", "latency"), text, False)
+
+
+def _distinct(pid: Ints, correlation: npt.NDArray[np.uint32]) -> bool:
+    """Whether no two calls of one process share a correlation id. Ids lie close together: a table is quicker than sorting."""
+    for process in np.unique(pid).tolist():
+        mine = correlation if (pid == process).all() else correlation[pid == process]
+        low, high = int(mine.min()), int(mine.max())
+        if high - low > SPARSE * len(mine) + 1_000_000:
+            if len(np.unique(mine)) < len(mine):
+                return False
+        elif np.bincount(mine - np.uint32(low)).max() > 1:
+            return False
+    return True
 
 
 def _silent(a: Attributed, launch_rows: pl.DataFrame) -> Iterator[Oddity]:
