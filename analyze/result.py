@@ -325,10 +325,10 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "paired": pl.Int64,  # ops whose other ranks were found
         "in_doubt": pl.Int64,  # of the paired: those whose ranks may be of several communicators in step
         "ranks": pl.Int32,  # 0: none paired
-        "group_size": pl.Int32,  # of the largest group that is known; null: none is
-        "absent": pl.Int64,  # of the paired: those of groups with more ranks than were paired
         "comm_wait_ns": pl.Int64,  # before the last rank began
         "comm_ns": pl.Int64,
+        "group_size": pl.Int32,  # of the largest group that is known; null: none is
+        "absent": pl.Int64,  # of the paired: those of groups with more ranks than were paired
     },
     # Waiting times of launches by innermost stage (null: the device). Percentiles are values that occurred.
     "launches": {

@@ -649,8 +649,7 @@ def test_work_that_was_moved_out_of_the_clock_is_objected_to(variant: type[Hones
     ("variant", "problem"),
     [
         (Honest, Requests),
-        (Restores, Requests),
-        *nightly((Faster, Requests), (Placed, Requests), (Pooled, Requests), (Honest, Reused)),
+        *nightly((Restores, Requests), (Faster, Requests), (Placed, Requests), (Pooled, Requests), (Honest, Reused)),
     ],
 )
 def test_an_honest_variant_may_prepare_and_restore(variant: type[Honest], problem: type[Requests]) -> None:

@@ -181,8 +181,8 @@ def test_a_real_wait_for_another_gpu_is_measured_to_the_nanosecond(tmp_path: Pat
         if product:
             done = copied[products]
             products += 1
-            if launched[correlation] <= busy_until:  # all of the gap, up to the copy's end, was for the copy
-                waited += max(0, min(start, done) - busy_until)
+            # From the launch on, all of the gap up to the copy's end was for the copy.
+            waited += max(0, min(start, done) - max(busy_until, launched[correlation]))
         busy_until = max(busy_until, end)
     assert products == len(copied) == 32 and waited > 0
     cells = analyze(open_trace(file)).ledger.filter(cause="dependency")

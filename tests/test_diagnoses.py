@@ -79,10 +79,10 @@ RECORDED: Final[Sequence[tuple[str, tuple[str, ...], str, tuple[str, ...]]]] = (
     (
         "h200x2_handoff.sqlite.xz",
         (),
-        "Two devices in turn, 12 ms an iteration; device 1 drains while the host synchronises.",
+        "Two devices in turn, 12 ms an iteration; device 1 waits for device 0 half of the time.",
         (
             "3 iterations `iteration`, 12.0 ms each",
-            "1. The host waits for the device, then the device for the host: 12.3 % of device 1",
+            "1. Waiting for another device: 52.9 % of device 1",
         ),
     ),
     (

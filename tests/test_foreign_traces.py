@@ -500,8 +500,8 @@ FILES: Final[list[tuple[str, Callable[[Path], Path], str]]] = [
     ("half of one", lambda p: bytes_of(recording().write(p).read_bytes()[:9000])(p), "truncated"),
     ("nothing", bytes_of(b""), "it is empty"),
     (
-        "a torch profile of operators",
-        lambda p: bytes_of(written(p.parent, [event("cpu_op", "aten::mm", 0, 5)]).read_bytes())(p),
+        "a torch profile of projections",
+        lambda p: bytes_of(written(p.parent, [event("gpu_user_annotation", "step", 0, 5)]).read_bytes())(p),
         "record_function",
     ),
     ("a list", bytes_of(json.dumps([1, "ph", [2]]).encode()), "no list `traceEvents`"),

@@ -26,7 +26,7 @@ ANNOTATION = {"ph": "X", "cat": "user_annotation", "name": "load", "pid": 1, "ti
         ("h100_pipeline_decode.sqlite.xz", 2391 + 113 + 64, 223),
         ("h100_pipeline_decode_graph_nodes.sqlite.xz", 4439 + 113, 222),
         ("h100_pipeline_decode_nsys2023.sqlite.xz", 2391 + 113, 222),
-        ("h100_pipeline_decode_kineto.json.gz", 4439 + 113, 0),
+        ("h100_pipeline_decode_kineto.json.gz", 4439 + 113, 7610),  # operators
         ("cpu_threads_nsys2022.sqlite.xz", 0, 86),
     ],
 )

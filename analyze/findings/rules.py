@@ -131,6 +131,12 @@ def waiting_for_threads(device: Device) -> Seen | None:
     return Seen(cells, said)
 
 
+def waiting_for_devices(device: Device) -> Seen | None:
+    """What is queued waits for work of another device."""
+    cells = device.idle("dependency")
+    return Seen(cells, f"what is queued waits for work of another device {device.part(cells)} of the time")
+
+
 def pageable_copies(device: Device) -> Seen | None:
     """Copies to and from pageable host memory, which the driver stages and the host waits for."""
     slow = device.of("bandwidth").filter(pl.col("effective"))
@@ -320,6 +326,13 @@ RULES: Final[tuple[Rule, ...]] = (
         LEAST,
         "let that thread run ahead (a longer queue), share its work among more threads, or give it less",
         waiting_for_threads,
+    ),
+    Rule(
+        "waiting_for_devices",
+        "waiting for another device",
+        LEAST,
+        "hand work over in smaller parts, so that both devices work at the same time, or give the other one less",
+        waiting_for_devices,
     ),
     Rule(
         "pageable_copies",
