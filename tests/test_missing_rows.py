@@ -51,7 +51,10 @@ def test_the_process_that_lacks_rows_is_named_with_the_remedy(
         (100, 20, 0),
         (101, 20, 20),
     ]
-    assert "of process 101, which launched 20 times, no operation was recorded" in found["trust"]["processes"]["reason"]
+    assert (
+        "process 101 launched 20 times, and none of these operations was recorded"
+        in found["trust"]["processes"]["reason"]
+    )
     assert found["trust"]["ledger"]["level"] == "ok", "the other process is whole"
     assert main(["report", str(file), "-o", str(tmp_path / "r.html")]) == 0
     assert "20 of 20 launches of process 101 (worker) have no device row" in (tmp_path / "r.html").read_text()

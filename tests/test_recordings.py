@@ -233,6 +233,7 @@ def test_older_manifests_have_one_recording(tmp_path: Path) -> None:
 # --- the commands -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 def test_captured_checked_bundled_and_verified(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,7 +150,7 @@ def test_the_diagnosis_names_both_waits_and_the_cure(tmp_path: Path, capsys: pyt
     assert main(["analyze", str(file)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "1. Unified-memory migrations: 71.9 % (1.49 ms)" in said
-    assert "150 migrations move 9.83 MB on page faults: kernels wait for them 500 us and the host does 985 us" in said
+    assert "150 page migrations move 9.83 MB: kernels stall for 500 us, the host waits for 985 us" in said
     assert "cudaMemPrefetchAsync" in said and "Copies that nothing hides" not in said
     assert main(["analyze", str(file), "--json"]) == 0
     (trace,) = json.loads(capsys.readouterr().out)["traces"]

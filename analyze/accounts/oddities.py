@@ -176,8 +176,8 @@ def _silent(a: Attributed, launch_rows: pl.DataFrame) -> Iterator[Oddity]:
     named = ", ".join(f"{pid & 0xFFFFFF}" for pid in lost["pid"].head(4).to_list())
     launches = int(lost["launches"].sum())
     text = (
-        f"of process{'' if lost.height == 1 else 'es'} {named}{' and others' if lost.height > 4 else ''}, which launched "
-        f"{launches:,} times, no operation was recorded; figures are of the other processes"
+        f"process{'' if lost.height == 1 else 'es'} {named}{' and others' if lost.height > 4 else ''} launched {launches:,} "
+        "times, and none of these operations was recorded; all figures are those of the other processes"
     )
     yield Oddity("silent", lost.height, launch_rows.height, "partial", ("processes",), text, False)
 
@@ -216,7 +216,7 @@ def _shared(a: Attributed) -> Iterator[Oddity]:
 def _skewed(skews: pl.DataFrame) -> Iterator[Oddity]:
     for device, other, ops, skew in skews.iter_rows():
         text = (
-            f"devices {device} and {other} run the same {ops:,} collectives {duration(skew)} apart, each time: their clocks "
+            f"devices {device} and {other} run the same {ops:,} collectives {duration(skew)} apart, every time: their clocks "
             "disagree, or they belong to different groups, so that they cannot be paired"
         )
         yield Oddity("skewed", ops, ops, "partial", ("comm",), text, False)

@@ -75,13 +75,13 @@ def _no_operations(analysis: Analysis, lacking: pl.DataFrame, recorder: str) -> 
     launches, missing = int(analysis.launch_rows["launches"].sum()), int(lacking["missing"].sum())
     if homeless:
         yield (
-            f"No device operation can be used: {homeless:,} rows name no device, so only host times are known. The recorder "
-            "wrote them so; record again with another version of it."
+            f"No device operation can be used: {homeless:,} rows name no device, so only host times are known. Another "
+            "version of the profiler may write it."
         )
     elif counted:
         yield (
-            f"No device operations were recorded as such: the profiler counted over {counted:,} ranges of the device "
-            f"({COUNTED}), which are not read, so only host times are known. Record without `experimental_config`'s metrics."
+            f"No device operations were recorded: the profiler collected counters over {counted:,} ranges instead ({COUNTED}, "
+            "not read here), so only host times are known. Record without profiler metrics in `experimental_config`."
         )
     elif missing:
         yield (

@@ -134,7 +134,7 @@ def waiting_for_threads(device: Device) -> Seen | None:
 def waiting_for_devices(device: Device) -> Seen | None:
     """What is queued waits for work of another device."""
     cells = device.idle("dependency")
-    return Seen(cells, f"what is queued waits for work of another device {device.part(cells)} of the time")
+    return Seen(cells, f"queued work waits for another device {device.part(cells)} of the time")
 
 
 def pageable_copies(device: Device) -> Seen | None:
@@ -163,11 +163,11 @@ def migrations(device: Device) -> Seen | None:
         return None
     moved = rows.row(0, named=True)
     faults = device.idle("page_fault")
-    waited = [(moved["stall_ns"], "kernels wait for them"), (total(faults) + moved["exposed_ns"], "the host does")]
-    said = " and ".join(f"{words} {duration(ns)}" for ns, words in waited if ns)
+    waited = [(moved["stall_ns"], "kernels stall for"), (total(faults) + moved["exposed_ns"], "the host waits for")]
+    said = ", ".join(f"{words} {duration(ns)}" for ns, words in waited if ns)
     return Seen(
         pl.concat([device.busy("migration"), faults]),
-        f"{moved['ops']:,} migrations move {size(moved['nbytes'])} on page faults: {said}",
+        f"{moved['ops']:,} page migrations move {size(moved['nbytes'])}: {said}",
     )
 
 

@@ -97,8 +97,9 @@ def _print_operators(analysis: Analysis) -> None:
 def _print_unread(analysis: Analysis) -> None:
     """Events of kinds that nothing here reads, and those that had to be mended first."""
     if mended := analysis.meta.anomalies.get("events_mended"):
+        which = "event was" if mended == 1 else "events were"
         say_wrapped(
-            f"{mended:,} events of the file are no JSON, and were mended: quotes, backslashes, numbers that are none"
+            f"{mended:,} {which} not valid JSON and had to be repaired: unescaped quotes or backslashes, inf or nan"
         )
     unread = sorted(analysis.meta.unread.items(), key=lambda one: -one[1])
     if unread:

@@ -36,7 +36,7 @@ def load(file: Path, named: Path) -> tuple[dict[str, Any], Counter[str]]:
         )
     if _is_jax(events):
         raise InputError(
-            f"{named} was to be read as a torch.profiler trace, but JAX or TensorFlow wrote it, whose traces are not read here; "
+            f"{named} was to be read as a torch.profiler trace, but it is one of JAX or TensorFlow, which are not read here; "
             "record the program with `nsys profile --trace=cuda,nvtx` instead"
         )
     return document | {"traceEvents": _paired(events, odd)}, odd
