@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import pytest
-from _pytest.mark import ParameterSet
 
 Item = TypeVar("Item")
 
@@ -27,6 +26,6 @@ def sampled(usual: Sequence[Item]) -> list[Item]:
     return [usual[i * len(usual) // kept] for i in range(kept)]
 
 
-def nightly(*usual: object) -> list[ParameterSet]:
+def nightly(*usual: object) -> list[Any]:
     """Parameters of the nightly set; several that are a tuple are those of one test."""
     return [pytest.param(*(one if isinstance(one, tuple) else (one,)), marks=pytest.mark.nightly) for one in usual]

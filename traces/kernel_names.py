@@ -34,10 +34,7 @@ def function_name(kernel: str) -> str:
     Arguments are left out because a compute kernel may well take a collective library's type. Names that are no C++ come back
     as they are.
     """
-    text = (
-        kernel[:LONGEST].replace("(anonymous namespace)::", "").replace("<unnamed>::", "").replace("{anonymous}::", "")
-    )
-    text = text.replace("decltype(auto) ", "")
+    text = without_anonymous(kernel)
     kept = list[str]()
     for character, depth in zip(text, depths(text), strict=True):
         if depth == 0 and character == "(" and kept and "".join(kept[-8:]) != "operator":
@@ -46,6 +43,14 @@ def function_name(kernel: str) -> str:
             kept.append(character)
     found = "".join(kept).strip()
     return found.rsplit(" ", 1)[-1] if found else kernel[:LONGEST]
+
+
+def without_anonymous(kernel: str) -> str:
+    """The part of a C++ name that is read, without anonymous namespaces and a return type that looks like a call."""
+    text = kernel[:LONGEST].replace("decltype(auto) ", "auto ")
+    for word in ("(anonymous namespace)::", "<unnamed>::", "{anonymous}::"):
+        text = text.replace(word, "")
+    return text
 
 
 _PAIRS: Final = {")": "(", "]": "[", "}": "{", ">": "<"}

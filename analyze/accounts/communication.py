@@ -163,12 +163,9 @@ def _skews(streams: list[_Stream], start: Ints, end: Ints) -> Iterator[tuple[int
     clock were put back by as much as its collectives end apart."""
     first = streams[0]
     for other in streams[1:] if len(first.rows) >= FEWEST else ():
-        a, b = first.rows, other.rows
-        if ((start[a] <= end[b]) & (start[b] <= end[a])).all():
-            continue
-        skew = int(np.median(end[b] - end[a]))
-        if ((start[a] <= end[b] - skew) & (start[b] - skew <= end[a])).all():
-            yield first.device, other.device, len(a), abs(skew)
+        skew = int(np.median(end[other.rows] - end[first.rows]))
+        if not _overlap(first, other, start, end) and _overlap(first, other, start, end, back=skew):
+            yield first.device, other.device, len(first.rows), abs(skew)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +202,7 @@ def _what_is_said(ops: pl.DataFrame, comms: pl.DataFrame) -> _Said:
     code = words.to_physical().to_numpy().astype(np.int64)
     return _Said(
         what=code,
-        splits=splits[code] if len(code) else np.zeros(0, bool),
+        splits=splits[code],
         group=table["group"].cast(pl.Enum(known)).to_physical().cast(pl.Int64).fill_null(-1).to_numpy() + 1,
         group_size=table["group_size"].cast(pl.Int64).to_numpy(),
     )
@@ -239,14 +236,15 @@ def _alike(ops: pl.DataFrame, number: Rows, said: _Said) -> list[list[_Stream]]:
     return out
 
 
+def _overlap(a: _Stream, b: _Stream, start: Ints, end: Ints, back: int = 0) -> bool:
+    """Whether the k-th kernels of both overlap, for every k, with the clock of `b` put `back` by so many ns."""
+    return bool(((start[a.rows] <= end[b.rows] - back) & (start[b.rows] - back <= end[a.rows])).all())
+
+
 def _together(streams: list[_Stream], start: Ints, end: Ints) -> list[list[_Stream]]:
     """The groups of `streams` whose k-th kernels all overlap, for every k; a stream that fits two groups is in none."""
-
-    def overlap(a: _Stream, b: _Stream) -> bool:
-        return bool(((start[a.rows] <= end[b.rows]) & (start[b.rows] <= end[a.rows])).all())
-
     n = len(streams)
-    fits = [{j for j in range(n) if j == i or overlap(streams[i], streams[j])} for i in range(n)]
+    fits = [{j for j in range(n) if j == i or _overlap(streams[i], streams[j], start, end)} for i in range(n)]
     out = []
     for i in range(n):
         members = fits[i]

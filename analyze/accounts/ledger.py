@@ -42,6 +42,7 @@ from ...traces.model import KINDS
 from ..attribution import calls as api
 from ..attribution.host_state import BLOCKED, HostStates
 from ..attribution.interruptions import Interrupted
+from ..attribution.migrations import MIGRATION
 from ..attribution.stages import NO_STAGE, Thread
 from ..attribution.steps import NOTHING
 from ..attribution.window import Span
@@ -217,8 +218,6 @@ LATENCY_NS: Final = 1_000_000
 """An idle device begins what was launched on it within some microseconds (3 to 20 on the recordings here). Where it takes longer
 than this, something that was not recorded held the stream, and nobody knows what."""
 
-_MIGRATION: Final = KINDS.index("migration")
-
 CHUNK: int = 1 << 17
 """Gaps that are looked into at once, so that what is known of each needs no memory for all of them."""
 
@@ -292,8 +291,8 @@ def _idle_cells(
 
     previous = previous[~returned]
     rows, xs, launched = rows[~returned], xs[~returned], launched.only(~returned)
-    pages = ops.kind == _MIGRATION
-    faulted = (launched.call < 0) & (xs > 0) & pages[xs] & pages[previous]
+    faulted = (launched.call < 0) & (xs > 0) & (ops.kind[xs] == MIGRATION)
+    faulted &= ops.kind[previous] == MIGRATION
     faulted &= (ops.start_ns[xs] - ops.end_ns[previous] <= FAULT_NS) & (not host.is_device)
     launch_from = np.clip(launched.call_start_ns, g0[rows], g1[rows])
     launch_to = np.clip(launched.call_end_ns, launch_from, g1[rows])

@@ -32,10 +32,11 @@ from ..words import duration, shorten
 from .ledger import LATENCY_NS
 
 TOLERATED: Final = 0.001
-"""Up to this share of rows nothing is said: the few that a recording cuts off at its edges."""
+"""Up to this share of ops or launches may be odd, orphaned or unrecorded before anything is said: the few that a recording cuts
+off at its edges."""
 
 DOUBTFUL: Final = 0.05
-"""Of the windows: from this share on, what is not explained belongs into the first lines."""
+"""Of the windows: from this share on, unexplained time is worth a word in the first lines."""
 
 WIDTH: Final = 40
 """Columns for a name in these sentences."""
@@ -48,7 +49,7 @@ UNMAPPED: Final = "devices_without_map"
 class Oddity:
     """`rows` of `of` contradict what must hold; `level` is what that makes of trust in `metrics`, `text` says it in words.
 
-    A `doubt` belongs into the first lines: what stands below would mislead without it.
+    A `doubt` goes in the first lines: the rest would mislead without it.
     """
 
     what: str
@@ -89,13 +90,17 @@ def _early(a: Attributed) -> Iterator[Oddity]:
     if len(early) <= TOLERATED * len(rows):
         return
     most = int(early[np.argmax(ahead[early])])
-    name = a.trace.ops["name"].cast(pl.String).gather(int(rows[most])).item() or "an operation"
     text = (
         f"{len(early):,} of {len(rows):,} operations begin before the call that launches them, by up to "
-        f"{duration(int(ahead[most]))} ({shorten(name, WIDTH)}): the clocks of host and device disagree"
+        f"{duration(int(ahead[most]))} ({_name(a, int(rows[most]))}): the clocks of host and device disagree"
     )
     level = "unavailable" if 2 * len(early) > len(rows) else "partial"
     yield Oddity("early", len(early), len(rows), level, ("causes", "latency"), text, True)
+
+
+def _name(a: Attributed, op: int) -> str:
+    """The op as a sentence names it."""
+    return shorten(a.trace.ops["name"][op] or "an operation", WIDTH)
 
 
 def _held(a: Attributed, waits: Awaited | None) -> Iterator[Oddity]:
@@ -125,10 +130,9 @@ def _held(a: Attributed, waits: Awaited | None) -> Iterator[Oddity]:
             worst = max(worst, (int(held.max()), int(ops[np.argmax(held)])))
     if rows == 0:
         return
-    name = a.trace.ops["name"].cast(pl.String).gather(worst[1]).item() or "an operation"
     text = (
         f"{rows:,} operation{' begins' if rows == 1 else 's begin'} up to {duration(worst[0])} after the launch returned, on an "
-        f"idle device ({shorten(name, WIDTH)}): something that was not recorded held the stream"
+        f"idle device ({_name(a, worst[1])}): something that was not recorded held the stream"
     )
     window = sum(span.end_ns - span.start_ns for span in a.spans)
     yield Oddity("held", rows, looked_at, "partial", ("causes", "latency"), text, idle > DOUBTFUL * window)
@@ -150,8 +154,8 @@ def _twice(a: Attributed) -> Iterator[Oddity]:
         return
     example = distinct_values(a.trace.api["name"])[int(name[order][1:][again][0])]
     text = (
-        f"{twice:,} of {len(launches):,} launching calls were recorded again under a correlation id that another has "
-        f"({shorten(example, WIDTH)}); operations belong to the latest that began before them"
+        f"{twice:,} of {len(launches):,} launching calls share a correlation id with another call of their name "
+        f"({shorten(example, WIDTH)}); each operation counts for the latest that began before it"
     )
     yield Oddity("twice", twice, len(launches), "partial", ("causes", "projection", "latency"), text, False)
 
@@ -194,8 +198,8 @@ def _pending(launch_rows: pl.DataFrame) -> Iterator[Oddity]:
     if pending <= TOLERATED * launches:
         return
     text = (
-        f"{pending:,} of {launches:,} launches, the last ones, have no device row: the recording ended before they ran, or lost "
-        "its end; let the program synchronise before it ends"
+        f"the last {pending:,} of {launches:,} launches have no device row: the recording ended before they ran, or lost its "
+        "end; synchronise before it stops"
     )
     level = "unavailable" if 2 * pending > launches else "partial"
     metrics = ("ledger", "causes", "projection", "overlap", "bandwidth", "bytes")
@@ -208,7 +212,7 @@ def _shared(a: Attributed) -> Iterator[Oddity]:
         return
     text = (
         f"{shared + 1} processes name the same device number, and the trace has no map of devices: with CUDA_VISIBLE_DEVICES "
-        "they may be several devices, whose work is added here"
+        "they may be different GPUs, added up here as one"
     )
     yield Oddity("shared", shared, shared + 1, "partial", ("ledger", "causes", "overlap", "contention"), text, True)
 

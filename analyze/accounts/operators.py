@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from ...traces.kineto.operators import OPERATORS
 from ...traces.model import distinct_values
 from ..attribution.attribute import Attributed
 from ..attribution.launches import find_launches
 from ..attribution.stages import find_stages, is_word
 from ..attribution.steps import NOTHING
 from ..result import SCHEMAS
-
-DOMAIN = "torch.op"
-"""The domain of operators (`traces.kineto.operators`)."""
 
 
 def operator_table(a: Attributed) -> pl.DataFrame:
@@ -22,9 +20,9 @@ def operator_table(a: Attributed) -> pl.DataFrame:
     `self_ns` is without nested operators, so it sums to the time that any was open, thread by thread; `sum_ns` is with them.
     `device_ns` and `ops` are what they launched, not what nested ones did. Empty for a trace without operators.
     """
-    if not is_word(a.trace.ranges["domain"], DOMAIN).any():
+    if not is_word(a.trace.ranges["domain"], OPERATORS).any():
         return pl.DataFrame(schema=SCHEMAS["operators"])
-    found = find_stages(a.trace, domain=DOMAIN, end_ns=a.recorded[1])
+    found = find_stages(a.trace, domain=OPERATORS, end_ns=a.recorded[1])
     length = found.end_ns - found.start_ns
     own = length.copy()
     nested = np.flatnonzero(found.parent != NOTHING)

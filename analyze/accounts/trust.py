@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from ...traces.model import KINDS, Trace
+from ...traces.model import COPY_KINDS, KINDS, Trace
 from ..attribution.attribute import Attributed
 from ..attribution.lanes import Lanes
 from ..attribution.launches import Launches
@@ -25,7 +25,7 @@ from ..result import SCHEMAS
 from .bandwidth import copies_of
 from .contention import feeds
 from .diagnostics import quoted
-from .oddities import Oddity, silent_processes
+from .oddities import TOLERATED, Oddity, silent_processes
 
 METRICS: Final = (
     "ledger",
@@ -42,10 +42,6 @@ METRICS: Final = (
     "processes",
 )
 
-TOLERATED_SHARE: Final = 0.001
-"""Up to this share of ops or launches may be orphaned or unrecorded before a metric becomes partial: the few that a
-recording cuts off at its edges."""
-
 FED: Final = 0.5
 """From this share of what lies under kernels on, it matters whether these waited for it."""
 
@@ -61,7 +57,7 @@ _LOSS: Final = re.compile(r"dropped|lost|discarded|overflow|not collected|incomp
 
 
 _CAPTURED: Final = {
-    "nsys": "record the capture, too (nsys --cuda-graph-trace=node)",
+    "nsys": "start recording before the capture (nsys --cuda-graph-trace=node)",
     "torch": "torch.profiler does not record it, nsys --cuda-graph-trace=node does",
 }
 
@@ -145,13 +141,13 @@ def trust_table(
     if facts.ops and not facts.calls and not facts.host_devices:
         say("unavailable", ("causes", "projection", "allocator"), "the trace has no API calls, so no launch is known")
     lost = facts.orphans - facts.migrations
-    if facts.ops and lost > TOLERATED_SHARE * facts.ops and facts.calls:
+    if facts.ops and lost > TOLERATED * facts.ops and facts.calls:
         text = f"{lost} of {facts.ops} operations have no launching call (recording began late or lost calls)"
         say("partial", ("causes", "projection"), text)
-    if facts.ops and facts.migrations > TOLERATED_SHARE * facts.ops and facts.calls:
+    if facts.ops and facts.migrations > TOLERATED * facts.ops and facts.calls:
         text = f"{facts.migrations} of {facts.ops} operations are migrations of unified memory, which no call launches"
         say("partial", ("causes", "projection"), text)
-    if facts.unrecorded > max(TOLERATED_SHARE * facts.launch_calls, 0):
+    if facts.unrecorded > max(TOLERATED * facts.launch_calls, 0):
         text = f"{facts.unrecorded} of {facts.launch_calls} launches have no device row{facts.incomplete}: {_without_rows(trace)}"
         half = facts.unrecorded > facts.launch_calls / 2
         say(
@@ -159,17 +155,17 @@ def trust_table(
             ("ledger", "causes", "projection", "overlap", "bandwidth", "bytes"),
             text,
         )
-    if facts.ambiguous > TOLERATED_SHARE * max(facts.ops, 1):
+    if facts.ambiguous > TOLERATED * max(facts.ops, 1):
         say("partial", ("projection",), f"{facts.ambiguous} of {facts.ops} operations fit several threads' stages")
     if facts.unclosed:
         say("partial", ("projection",), f"{facts.unclosed} stage ranges were still open when recording stopped")
-    if facts.guessed > TOLERATED_SHARE * max(facts.ops, 1):
+    if facts.guessed > TOLERATED * max(facts.ops, 1):
         text = f"{facts.guessed} operations fit several ranges that were handed from thread to thread, and count for the latest"
         say("partial", ("projection",), text)
     if facts.crossing:
         say("partial", ("projection",), "stage ranges of one thread cross each other")
     guessed_ns = int(ledger.filter(pl.col("cause") == "waiting")["ns"].sum()) if trace.osrt.is_empty() else 0
-    if guessed_ns > TOLERATED_SHARE * int(ledger["ns"].sum()):
+    if guessed_ns > TOLERATED * int(ledger["ns"].sum()):
         text = (
             f"{guessed_ns} ns are taken for waits for another thread because its ranges were open; "
             "record operating-system calls (nsys --trace=osrt, or --profile deep) to know"
@@ -179,7 +175,7 @@ def trust_table(
         text = f"{facts.graphs} graph launches are recorded whole; record with --cuda-graph-trace=node to see inside"
         say("partial", ("ledger", "overlap"), text)
         say("unavailable", ("bytes",), text)
-    if facts.stages and facts.uncaptured > TOLERATED_SHARE * facts.ops:
+    if facts.stages and facts.uncaptured > TOLERATED * facts.ops:
         text = (
             f"{facts.uncaptured} operations of CUDA graphs count for the stage that replays them, since nothing says when they "
             f"were captured; {_CAPTURED.get(trace.meta.recorder, _CAPTURED['nsys'])}"
@@ -222,7 +218,7 @@ def trust_table(
             most = name == "ops_out_of_range" and count > facts.ops  # what is left is the smaller half
             text = f"{count} rows could not be used ({name.replace('_', ' ')})"
             say("unavailable" if most else "partial", ("ledger", "causes"), text)
-        elif count and name in ("events_damaged", "events_never_ended", "events_never_begun"):
+        elif count and name in _EVENTS:
             text = f"{count} events of the file are left out ({_EVENTS[name]})"
             say("partial", ("ledger", "causes", "projection", "overlap", "bytes"), text)
         elif count and name == "ranges_without_thread":
@@ -302,7 +298,7 @@ def facts_of(a: Attributed, lanes: Lanes, launch_rows: pl.DataFrame) -> Facts:
         unseen_ns=0 if a.window.instants is None else a.limits[1] - a.limits[0] - max(seen, 0),
         ops=len(ops),
         orphans=int((ops["stage"] == ORPHAN_STAGE).sum()),
-        migrations=_migrations(copies),
+        migrations=_migrations(ops),
         ambiguous=int((ops["stage"] == AMBIGUOUS_STAGE).sum()),
         launch_calls=int(whole["launches"].sum()),
         unrecorded=int((whole["missing"] - whole["pending"]).sum()),
@@ -335,7 +331,7 @@ def _uncaptured(a: Attributed) -> int:
 
 def _incomplete(launch_rows: pl.DataFrame) -> str:
     """Where other processes are whole, those that lack rows, in parentheses."""
-    lacking = launch_rows.filter(pl.col("missing") > TOLERATED_SHARE * pl.col("launches"))
+    lacking = launch_rows.filter(pl.col("missing") > TOLERATED * pl.col("launches"))
     if lacking.is_empty() or lacking.height == launch_rows.height:
         return ""
     of = [
@@ -346,11 +342,12 @@ def _incomplete(launch_rows: pl.DataFrame) -> str:
     return f" ({', '.join(of)}{more})"
 
 
-def _migrations(copies: pl.DataFrame) -> int:
-    """How many of the orphans among `copies` moved pages of unified memory, which the driver does by itself."""
+def _migrations(ops: pl.DataFrame) -> int:
+    """How many of the orphans among `ops` moved pages of unified memory, which the driver does by itself."""
+    orphans = ops.filter(pl.col("stage") == ORPHAN_STAGE).select(_COLUMNS)
+    moves = pl.col("kind").is_in([*COPY_KINDS, "migration"]) & (pl.col("correlation").fill_null(0) == 0)
     managed = (pl.col("src_kind") == "managed") | (pl.col("dst_kind") == "managed")
-    alone = (pl.col("stage") == ORPHAN_STAGE) & (pl.col("correlation").fill_null(0) == 0)
-    return copies.filter(alone & managed.fill_null(False)).height
+    return orphans.filter(moves & managed.fill_null(False)).height
 
 
 def _guessed(stage: Ints, stages: Stages, launches: Launches) -> int:

@@ -1,8 +1,8 @@
 """What each stage had each device do, operation by operation: the amounts that rates are made of.
 
 Kernels go by their full name, whatever their grid, copies and memsets by their kind alone. A kernel's time is without that in
-which it waited for pages of unified memory, which is that of the migrations. Like everything in a window,
-operations count with the part that lies inside; so do their bytes.
+which it waited for pages of unified memory, which is that of the migrations. Like everything in a window, operations count with
+the part that lies inside; so do their bytes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import numpy.typing as npt
 import polars as pl
 
 from ...traces.model import COPY_KINDS, KINDS, distinct_values
-from ..attribution.migrations import MIGRATION
+from ..attribution.migrations import MIGRATION, RUNS
 from ..attribution.stages import Stages
 from ..attribution.window import Span
 from ..attribution.window_ops import kind_codes
 from ..intervals import Ints, cover
 from ..result import SCHEMAS
-from .migrations import KERNELS
 
 MOVING: Final = (*COPY_KINDS, "memset", "migration")
 """The kinds whose work is bytes."""
@@ -91,7 +90,7 @@ def _stalls(kind: npt.NDArray[np.int8], start: Ints, end: Ints) -> Ints:
     out = np.zeros(len(kind), np.int64)
     pages = np.flatnonzero(kind == MIGRATION)
     if len(pages):
-        waits = np.flatnonzero(KERNELS[kind])
+        waits = np.flatnonzero(RUNS[kind])
         out[waits] = cover(start[pages], end[pages]).within(start[waits], end[waits])
     return out
 

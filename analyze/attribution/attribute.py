@@ -245,7 +245,6 @@ def _shown(
             used = used[used >= 0]
     else:
         shown = inside[stages.source] if isinstance(stages, Selected) else inside.copy()
-        shown[used] = (
-            True  # also ranges that enclose the window, if they were selected, and those that graphs were captured in
-        )
+        # Also ranges that enclose the window, if they were selected, and those that graphs were captured in.
+        shown[used] = True
     return np.flatnonzero(shown & ~stages.is_measured)

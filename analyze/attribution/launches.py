@@ -264,8 +264,7 @@ def find_launches(trace: Trace, calls: Calls, stages: Stages, host_devices: Set[
         thread = np.where(call >= 0, calls.thread[call], calls.thread.dtype.type(NOTHING))
     else:
         thread = np.full(len(ops), NOTHING, np.int32)
-    kind = ops["kind"].to_physical().to_numpy().astype(np.int8)
-    call, thread = caused(trace, kind, call, thread, calls.thread if len(calls) else call, host)
+    call, thread = caused(trace, call, thread, calls.thread if len(calls) else call, host)
     stage = np.where((call >= 0) | (thread >= 0), np.int32(NO_STAGE), np.int32(ORPHAN_STAGE))
     order, bounds = grouped_rows(thread, len(threads))
     for i, who in enumerate(threads):

@@ -25,20 +25,23 @@ MIGRATION: Final = KINDS.index("migration")
 _PREFETCH: Final = "prefetch "
 """How `traces.nsys.ops` names them."""
 
-_RUNS: Final = np.array([kind in ("compute", "graph", "comm") for kind in KINDS])
+RUNS: Final = np.array([kind in ("compute", "graph", "comm") for kind in KINDS])
+"""The kinds that wait for pages."""
+
 _COPIES: Final = np.array([kind in COPY_KINDS for kind in KINDS])
 
 
 def caused(
-    trace: Trace, kind: npt.NDArray[np.int8], call: Ints, thread: npt.NDArray[np.integer], call_thread: Ints, host: Ints
+    trace: Trace, call: Ints, thread: npt.NDArray[np.integer], call_thread: Ints, host: Ints
 ) -> tuple[Ints, npt.NDArray[np.integer]]:
     """`call` and `thread` of all ops with those that caused migrations filled in.
 
-    `call_thread` is the thread of each call of the trace, `kind` and `host` the kind of each op and whether it ran on a host.
+    `call_thread` is the thread of each call of the trace, `host` says which ops ran on a host.
     """
     prefetched = any(word.startswith(_PREFETCH) for word in distinct_values(trace.ops["name"]))
-    if not prefetched and not (kind == MIGRATION).any():
+    if not prefetched and not (trace.ops["kind"] == KINDS[MIGRATION]).any():
         return call, thread
+    kind = trace.ops["kind"].to_physical().to_numpy()
     start, end = trace.ops["start_ns"].to_numpy(), trace.ops["end_ns"].to_numpy()
     pid, device = trace.ops["pid"].fill_null(NOTHING).to_numpy(), trace.ops["device"].to_numpy()
     moved = (call == NOTHING) & ~host & (pid != NOTHING) & ((kind == MIGRATION) | _asked_for(trace, kind))
@@ -60,7 +63,7 @@ def caused(
         pages = rows[kind[rows] == MIGRATION]
         for number in np.unique(device[pages]).tolist():
             mine = pages[device[pages] == number]
-            kernels = launched[(device[launched] == number) & _RUNS[kind[launched]] & (end[launched] > start[launched])]
+            kernels = launched[(device[launched] == number) & RUNS[kind[launched]] & (end[launched] > start[launched])]
             kernels = kernels[np.lexsort((-end[kernels], start[kernels]))]
             inside = innermost(start[kernels], end[kernels])(start[mine])
             faulting, mine = kernels[inside[inside >= 0]], mine[inside >= 0]
@@ -68,7 +71,7 @@ def caused(
     return call, thread
 
 
-def _asked_for(trace: Trace, kind: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+def _asked_for(trace: Trace, kind: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
     """Which ops are prefetches of unified memory."""
     return np.asarray(_rows_of_words(trace.ops["name"], lambda word: word.startswith(_PREFETCH)) & _COPIES[kind])
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from ..result import IDLE, Analysis
+from ..result import Analysis
 from .finding import Device, Finding, Rule
 from .rules import RULES
 
@@ -16,15 +16,10 @@ NOTHING: Final = "Nothing stands out: no rule finds a problem that costs this wi
 
 
 def find(analysis: Analysis, rules: Sequence[Rule] = RULES) -> tuple[Finding, ...]:
-    """What `rules` find, the costliest first. Of several devices each rule names the one it costs most. Where nobody can believe
-    the causes of idle time, all of it is unexplained."""
+    """What `rules` find, the costliest first. Of several devices each rule names the one it costs most."""
     found: dict[str, Finding] = {}
-    known = analysis.trust.filter((pl.col("metric") == "causes") & (pl.col("level") == "unavailable")).is_empty()
     for row in analysis.windows.iter_rows(named=True):
         ledger = analysis.ledger.filter(pl.col("device") == row["device"])
-        if not known:
-            idle = pl.col("category") == IDLE
-            ledger = ledger.with_columns(pl.when(idle).then(pl.lit("unknown")).otherwise("cause").alias("cause"))
         device = Device(analysis, row["device"], row["end_ns"] - row["start_ns"], ledger)
         if device.window_ns <= 0:
             continue

@@ -39,7 +39,8 @@ _LOST: Final = {
 
 
 def missing_sentences(analysis: Analysis) -> Iterator[str]:
-    """Sentences for an analysis without device operations, and for processes that lack more than half of theirs; else none."""
+    """Doubts first (`accounts.oddities`); then sentences for an analysis without device operations, and for processes that lack
+    more than half of theirs."""
     recorder = analysis.meta.recorder
     for text in analysis.oddities.filter("doubt")["text"]:
         yield f"DOUBT: {text}."

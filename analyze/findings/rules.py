@@ -17,7 +17,7 @@ import polars as pl
 
 from ..accounts.counters import CLOCK
 from ..attribution.calls import SYNC, classify
-from ..result import SCHEMAS
+from ..result import CAUSES, SCHEMAS
 from ..sampled import sampled
 from ..words import duration, percent, rate, shorten, size
 from .beside import slowed
@@ -216,8 +216,8 @@ def low_clocks(device: Device) -> Seen | None:
 
 
 def unexplained(device: Device) -> Seen | None:
-    """Idle time of which the trace does not say what it waits for."""
-    cells = device.idle("unknown")
+    """Idle time of which the trace does not say what it waits for: all of it where nobody can believe the causes."""
+    cells = device.idle(*(CAUSES if device.causes_unknown else ("unknown",)))
     said = f"nothing in the trace says what the device waits for, {device.part(cells)} of the time"
     return Seen(cells, said, total(cells))  # no cause is blamed, so this is told where causes are not known, too
 
@@ -468,14 +468,9 @@ def _repeated(device: Device) -> str:
 
 
 def _pageable(device: Device) -> list[str]:
-    """The directions whose copies are pageable, or nearly all of them."""
-    return _mostly(device, pl.col("effective"))
-
-
-def _mostly(device: Device, such: pl.Expr) -> list[str]:
-    """The directions of which nearly all copies, by time, are `such`: the ledger does not tell single copies apart."""
+    """The directions of which nearly all copies, by time, are pageable: the ledger does not tell single copies apart."""
     table = device.of("bandwidth").with_columns(pl.col("kind").cast(pl.String))
-    part = pl.col("sum_ns").filter(such).sum() / pl.col("sum_ns").sum()
+    part = pl.col("sum_ns").filter(pl.col("effective")).sum() / pl.col("sum_ns").sum()
     by_kind = table.group_by("kind").agg(part.alias("part"))
     return sorted(by_kind.filter(pl.col("part") >= MOSTLY)["kind"].to_list())
 

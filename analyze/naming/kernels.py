@@ -22,11 +22,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
-from ...traces.kernel_names import depths
+from ...traces.kernel_names import LONGEST, depths, without_anonymous
 from .distinct import told_apart
-
-LONGEST: Final = 4096
-"""Characters of a kernel's name that are read."""
 
 _ELEMENTWISE: Final = {
     "vectorized_elementwise_kernel": "vectorized",
@@ -241,8 +238,7 @@ def _types_in(argument: str) -> Iterator[str]:
 
 def _plain(kernel: str) -> str:
     """`kernel` as every compiler would write it: without anonymous namespaces, casts of constants and spare spaces."""
-    text = kernel[:LONGEST].replace("(anonymous namespace)::", "").replace("<unnamed>::", "")
-    text = text.replace("decltype(auto) ", "auto ").replace("(bool)0", "false").replace("(bool)1", "true")
+    text = without_anonymous(kernel).replace("(bool)0", "false").replace("(bool)1", "true")
     text = re.sub(r"\((?:unsigned |signed )?(?:int|long|short|char|bool)\)(?=-?\d)", "", text)
     text = re.sub(r"(?<=[<, ])(\d+)(?:ul|u|l|ull|ll)(?=[,> ])", r"\1", text)
     text = text.replace("[lambda", "{lambda").replace("operator ()", "operator()")

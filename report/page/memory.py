@@ -22,17 +22,16 @@ WIDTH = 1000
 
 MOST_POINTS = 400
 
-_WHOSE = {
-    "driver memory": "What the driver handed out: a framework's own pool is one allocation here.",
-    "PyTorch memory": "What PyTorch's allocators handed out, one tensor's storage after the other.",
-}
+_WHOSE = {"torch": "What PyTorch's allocators handed out, one tensor's storage after the other."}
+_DRIVERS = "What the driver handed out: a framework's own pool is one allocation here."
 
 
 def memory_section(sides: Sequence[Side]) -> Html | None:
     """Memory in use, its peak and what was allocated; null where no memory event was recorded."""
     if all(side.analysis.memory.is_empty() for side in sides):
         return None
-    title = memory_title(sides[0].analysis.meta.recorder)
+    recorder = sides[0].analysis.meta.recorder
+    title = memory_title(recorder)
     heads = ["variant", "device", "kind", "allocations", "frees", "allocated", "at the start", "peak", "at the end"]
     rows = [
         [*(side.name, device_name(side, r["device"]), r["kind"]), *_counts(r), *_sizes(r)]
@@ -54,7 +53,10 @@ def memory_section(sides: Sequence[Side]) -> Html | None:
     return section(
         "memory",
         title[0].upper() + title[1:],
-        element("p", f"{_WHOSE[title]} Counts and peaks are those of the window, the plots cover the recording."),
+        element(
+            "p",
+            f"{_WHOSE.get(recorder, _DRIVERS)} Counts and peaks are those of the window, the plots cover the recording.",
+        ),
         _plots(sides),
         table(title, heads, rows, numbers=range(3, 9)),
         folded("By stage", table(f"{title} of each stage", of_stage, stages, numbers=range(4, 8))) if stages else None,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import polars as pl
 
-from ..model import MOST_BYTES
+from ..model import MOST_BYTES, SCHEMAS, TEXT
 from .columns import arguments, below, integer, nanoseconds, text
 
 _KINDS: Final = {
@@ -38,39 +38,29 @@ _LONGEST: Final = 4096
 """Characters of a list of ranks; torch shortens it at 30 ranks."""
 
 
-def comm_rows(ops: Sequence[dict[str, Any]], devices: Sequence[int]) -> pl.DataFrame | None:
-    """The table ``comms`` but for its texts' encoding, of the ops that say something; null if none does."""
-    starts = nanoseconds([e.get("ts") for e in ops])
+def comm_rows(kernels: Iterable[dict[str, Any]], device_of: Callable[[dict[str, Any]], int]) -> pl.DataFrame | None:
+    """The table ``comms``, but for its texts' encoding, of the `kernels` that say something; null if none does."""
+    telling = [e for e in kernels if isinstance(arguments(e).get("Collective name"), str)]
+    starts = nanoseconds([e.get("ts") for e in telling])
     rows = [
-        row for event, device, start in zip(ops, devices, starts, strict=True) for row in _row(event, device, start)
+        _row(event, device_of(event), start) for event, start in zip(telling, starts, strict=True) if start is not None
     ]
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row") if rows else None
 
 
-_SCHEMA: Final = {
-    "device": pl.Int32,
-    "stream": pl.Int64,
-    "start_ns": pl.Int64,
-    "collective": pl.String,
-    "process_group": pl.String,
-    "group_size": pl.Int32,
-    "ranks": pl.String,
-    "nbytes": pl.Int64,
-}
+_SCHEMA: Final = {name: pl.String if kind is TEXT else kind for name, kind in SCHEMAS["comms"].items()}
 
 
-def _row(event: dict[str, Any], device: int, start: int | None) -> Iterator[tuple[Any, ...]]:
+def _row(event: dict[str, Any], device: int, start: int) -> tuple[Any, ...]:
     args = arguments(event)
-    name = args.get("Collective name")
-    if not isinstance(name, str) or start is None:
-        return
+    name = str(args["Collective name"])
     letters = re.sub(r"[^a-z]", "", name.lower())
     elements = [n for key in ("In msg nelems", "Out msg nelems") if (n := integer(args.get(key))) is not None]
     width = _DTYPES.get(re.sub(r"[^a-z0-9]", "", str(args.get("dtype", "")).lower()))
     size = integer(args.get("Group size"), 32)
     ranks = args.get("Process Group Ranks")
     group = args.get("Process Group Name")
-    yield (
+    return (
         device,
         integer(args.get("stream")),
         start,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ..documents import TORCH, parse_torch, read_bytes
 from ..errors import InputError
-from .columns import nanoseconds
+from .columns import arguments, nanoseconds
 
 _JAX: Final = re.compile(r"/(?:device|host):")
 """How JAX and TensorFlow name the processes of a trace: ``/device:GPU:0``, ``/host:CPU``."""
@@ -44,51 +44,43 @@ def load(file: Path, named: Path) -> tuple[dict[str, Any], Counter[str]]:
 
 def _is_jax(events: list[Any]) -> bool:
     """Whether processes are called as XLA's profiler calls them, and no complete event has a category, as all of torch's do."""
-    named = False
-    for event in events:
-        if not isinstance(event, dict):
-            continue
-        if event.get("ph") == "X" and "cat" in event:
-            return False
-        if event.get("ph") == "M" and event.get("name") == "process_name":
-            args = event.get("args")
-            named |= isinstance(args, dict) and _JAX.match(str(args.get("name", ""))) is not None
-    return named
+    known = [event for event in events if isinstance(event, dict)]
+    if any(event.get("ph") == "X" and "cat" in event for event in known):
+        return False
+    names = (arguments(e).get("name") for e in known if e.get("ph") == "M" and e.get("name") == "process_name")
+    return any(_JAX.match(str(name)) for name in names)
 
 
 def _paired(events: list[Any], odd: Counter[str]) -> list[Any]:
     """`events` with one complete event for each pair of a begin and an end; these nest by process and thread."""
-    if not any(isinstance(e, dict) and e.get("ph") in ("B", "E") for e in events):
+    marks = [e for e in events if _is_mark(e)]
+    if not marks:
         return events
-    out, open_events = list[Any](), dict[tuple[str, str], list[dict[str, Any]]]()
-    marks = [e for e in events if isinstance(e, dict) and e.get("ph") in ("B", "E")]
-    times = dict(zip(map(id, marks), nanoseconds([e.get("ts") for e in marks]).to_list(), strict=True))
-    for event in events:
-        if not isinstance(event, dict) or event.get("ph") not in ("B", "E"):
-            out.append(event)
-    marks = [e for e in marks if times[id(e)] is not None]
-    odd["events_without_time"] += len(times) - len(marks)
-    for event in sorted(marks, key=lambda e: times[id(e)]):
-        lane = open_events.setdefault((str(event.get("pid")), str(event.get("tid"))), [])
+    out = [e for e in events if not _is_mark(e)]
+    times = nanoseconds([e.get("ts") for e in marks])
+    odd["events_without_time"] += times.null_count()
+    timed = [(time, e) for time, e in zip(times, marks, strict=True) if time is not None]
+    lanes: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
+    for time, event in sorted(timed, key=lambda one: one[0]):
+        lane = lanes.setdefault((str(event.get("pid")), str(event.get("tid"))), [])
         if event["ph"] == "B":
-            lane.append(event)
+            lane.append((time, event))
         elif lane:
-            begun = lane.pop(_ended_by(event, lane))
-            ns = times[id(event)] - times[id(begun)]
-            args = {**_arguments(begun), **_arguments(event)}
-            out.append({**begun, "ph": "X", "dur": f"{ns // 1000}.{ns % 1000:03d}", "args": args})
+            start, begun = lane.pop(_ended_by(event, [e for _, e in lane]))
+            microseconds, rest = divmod(time - start, 1000)
+            args = {**arguments(begun), **arguments(event)}
+            out.append({**begun, "ph": "X", "dur": f"{microseconds}.{rest:03d}", "args": args})
         else:
             odd["events_never_begun"] += 1
-    odd["events_never_ended"] += sum(map(len, open_events.values()))
+    odd["events_never_ended"] += sum(map(len, lanes.values()))
     return out
+
+
+def _is_mark(event: Any) -> bool:
+    return isinstance(event, dict) and event.get("ph") in ("B", "E")
 
 
 def _ended_by(end: dict[str, Any], lane: list[dict[str, Any]]) -> int:
     """Which of the open events `end` belongs to: the innermost of its name, if it has one, else the innermost."""
     same = [i for i, begun in enumerate(lane) if begun.get("name") == end.get("name", begun.get("name"))]
     return same[-1] if same else len(lane) - 1
-
-
-def _arguments(event: dict[str, Any]) -> dict[str, Any]:
-    args = event.get("args")
-    return args if isinstance(args, dict) else {}

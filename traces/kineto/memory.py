@@ -17,11 +17,11 @@ _CUDA: Final = (1, 20)
 """c10::DeviceType of CUDA (HIP calls itself so, too) and XPU; 0 is the host, whose memory is not looked at."""
 
 
-def read_memory(events: list[Any], pid: int) -> pl.DataFrame | None:
+def read_memory(events: list[Any], pid: int, before_ns: int | None) -> pl.DataFrame | None:
     """The table ``memory`` of the allocators of GPUs; null if nothing of them was recorded.
 
     What was in use before the first event of a device (its ``Total Allocated`` without its own bytes) is one allocation before
-    anything else in the trace.
+    `before_ns`, if anything else happened, and before all others.
     """
     found = [e for e in events if isinstance(e, dict) and e.get("ph") == "i" and e.get("name") == "[memory]"]
     rows: list[tuple[Any, ...]] = []
@@ -37,9 +37,7 @@ def read_memory(events: list[Any], pid: int) -> pl.DataFrame | None:
         rows.append((process_id(event, pid), device, time, place, size, "device", nbytes < 0, None))
     if not rows:
         return None
-    starts = nanoseconds([e.get("ts") for e in events if isinstance(e, dict) and e.get("ph") in ("X", "i")])
-    first = starts.min()
-    assert isinstance(first, int)
+    first = min([row[2] for row in rows] + ([] if before_ns is None else [before_ns]))
     held = [
         (process, device, first - 1, None, nbytes, "device", False, None)
         for (process, device), nbytes in before.items()

@@ -109,13 +109,10 @@ class _Chains:
 
 
 def _parents(ranges: pl.DataFrame) -> list[int]:
-    """The range that each one nests in, -1 for none, of ranges of a thread by start, longest first."""
+    """The range that each one nests in, -1 for none, of ranges of a thread by start, longest first; one that crosses an earlier
+    one nests in it."""
     out, open_ = list[int](), list[tuple[int, int]]()
     for row, (start, end) in enumerate(ranges.select("start_ns", "end_ns").iter_rows()):
-        while open_ and open_[-1][0] < end:
-            if open_[-1][0] > start:
-                break  # they cross; the later one nests in it anyway
-            open_.pop()
         while open_ and open_[-1][0] <= start:
             open_.pop()
         out.append(open_[-1][1] if open_ else -1)

@@ -95,17 +95,23 @@ def read_kineto(path: Path, kind_file: Path | None = None, named: Path | None = 
     calls = [e for c in _CALLS for e in by_category.get(c, [])]
     pid = main_process([*calls, *by_category.get("user_annotation", []), *by_category.get("cpu_op", [])])
     facts = None if kind_file is None else read_stages(kind_file)
+    worked = {c: by_category.get(c, []) for c in _OPS}
+    numbers = DeviceNumbers([e for some in worked.values() for e in some if stated_device(e) is not None])
     tables = {
-        "ops": _ops({c: by_category.get(c, []) for c in _OPS}, calls, pid, odd),
+        "ops": _ops(worked, numbers, calls, pid, odd),
         "api": _api(calls, pid, odd),
         "ranges": _all_ranges(by_category, pid, facts, odd),
         "syncs": _syncs(by_category.get("cuda_sync", []), pid, odd),
         "overhead": _overhead(by_category.get("overhead", []), pid, odd),
     }
-    _mark_nodes(tables, by_category.get("kernel", []), pid)
-    if (comms := _comms(by_category.get("kernel", []))) is not None:
+    starts = [tables[name]["start_ns"].min() for name in ("ops", "api", "ranges")]
+    first = min((start for start in starts if isinstance(start, int)), default=None)
+    if first is not None:
+        _mark_nodes(tables, worked["kernel"], pid, first)
+    stated = (e for e in worked["kernel"] if stated_device(e) is not None)
+    if (comms := comm_rows(stated, lambda e: numbers.of(e, stated_device(e)) or 0)) is not None:
         tables["comms"] = comms
-    if (memory := read_memory(document["traceEvents"], pid)) is not None:
+    if (memory := read_memory(document["traceEvents"], pid, first)) is not None:
         tables["memory"] = memory
     seen = tables["ops"].get_column("device").drop_nulls().unique().to_list()
     tables["devices"] = read_devices(document.get("deviceProperties"), seen)
@@ -148,40 +154,40 @@ def _settings(document: dict[str, Any]) -> dict[str, str]:
     return found if base is None else found | {"base_time_ns": str(base)}
 
 
-def _mark_nodes(tables: dict[str, Any], kernels: list[dict[str, Any]], pid: int) -> None:
-    """Add what torch's marks of CUDA graphs say to the `tables`; not where several processes are in one file."""
-    starts = [tables[name]["start_ns"].min() for name in ("ops", "api", "ranges")]
-    known = [start for start in starts if isinstance(start, int)]
-    if not known or tables["ops"]["pid"].drop_nulls().unique().to_list() != [pid]:
+def _mark_nodes(tables: dict[str, Any], kernels: list[dict[str, Any]], pid: int, first: int) -> None:
+    """Add what torch's marks of CUDA graphs say to the `tables`, whose first time is `first`; not where several processes are in
+    one file."""
+    if tables["ops"]["pid"].drop_nulls().unique().to_list() != [pid]:
         return
-    found = marked_nodes(kernels, pid, min(known))
-    if found is None:
+    if (found := marked_nodes(kernels, pid, first)) is None:
         return
-    own = (tables["ranges"]["domain"] == "aisp").any()
-    marks = found[0].with_columns(
+    ranges, own = tables["ranges"], (tables["ranges"]["domain"] == "aisp").any()
+    marks = found[0].with_columns(pl.lit("aisp" if own else "").alias("domain"))
+    tables["ranges"] = pl.concat([ranges, _plain(marks).select(ranges.columns)])
+    tables["graph_nodes"] = found[1]
+
+
+def _plain(ranges: pl.DataFrame) -> pl.DataFrame:
+    """`ranges` with what those of our recorder alone may have otherwise: category, bytes, style, and who ended them."""
+    return ranges.with_columns(
         pl.col("tid").alias("end_tid"),
-        pl.lit("aisp" if own else "").alias("domain"),
         pl.lit("").alias("category"),
         pl.lit(None, pl.Int64).alias("nbytes"),
         pl.lit("push_pop").alias("style"),
     )
-    tables["ranges"] = pl.concat([tables["ranges"], marks.select(tables["ranges"].columns)])
-    tables["graph_nodes"] = found[1]
 
 
-def _comms(kernels: list[dict[str, Any]]) -> pl.DataFrame | None:
-    """The table `comms`; devices are numbered as those of the ops are."""
-    whole = [e for e in kernels if stated_device(e) is not None]
-    numbers = DeviceNumbers(whole)
-    return comm_rows(whole, [numbers.of(e, stated_device(e)) or 0 for e in whole])
-
-
-def _ops(by_category: dict[str, list[dict[str, Any]]], calls: list[dict[str, Any]], pid: int, odd: Counter[str]) -> Any:
+def _ops(
+    by_category: dict[str, list[dict[str, Any]]],
+    numbers: DeviceNumbers,
+    calls: list[dict[str, Any]],
+    pid: int,
+    odd: Counter[str],
+) -> Any:
     found = [(category, e) for category, events in by_category.items() for e in events]
     whole = [(category, e) for category, e in found if stated_device(e) is not None]
     odd["ops_without_device"] += len(found) - len(whole)
     events = [e for _, e in whole]
-    numbers = DeviceNumbers(events)
     devices = [numbers.of(e, stated_device(e)) or 0 for e in events]
     args = [arguments(e) for e in events]
     names = [str(e.get("name", "")) for e in events]
@@ -268,20 +274,14 @@ def _all_ranges(
 ) -> pl.DataFrame:
     """Annotations, the operators that are our recorder's ranges (`STAGE_PREFIX`), and in domains of their own all else that is
     open for a while on a thread of the host (`operators`)."""
-    operators = by_category.get("cpu_op", [])
-    mine = [str(e.get("name", "")).startswith(STAGE_PREFIX) for e in operators]
-    ours = [e for e, is_ours in zip(operators, mine, strict=True) if is_ours]
+    ours, others = list[dict[str, Any]](), list[dict[str, Any]]()
+    for event in by_category.get("cpu_op", []):
+        (ours if str(event.get("name", "")).startswith(STAGE_PREFIX) else others).append(event)
     annotations = _ranges(by_category.get("user_annotation", []) + ours, pid, facts, odd)
-    others = [e for e, is_ours in zip(operators, mine, strict=True) if not is_ours]
     functions = by_category.get("python_function", [])
     if not others and not functions:
         return annotations
-    more = operator_ranges(others, functions, pid, odd).with_columns(
-        pl.col("tid").alias("end_tid"),
-        pl.lit("").alias("category"),
-        pl.lit(None, pl.Int64).alias("nbytes"),
-        pl.lit("push_pop").alias("style"),
-    )
+    more = _plain(operator_ranges(others, functions, pid, odd))
     return pl.concat([annotations, more.select(annotations.columns)])
 
 

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from ..kineto.columns import arguments
 from ..kineto.document import load
 
 _CATEGORIES: Final = (
@@ -64,13 +65,12 @@ def _read(event: Any) -> bool:
 
 
 def _event(event: dict[str, Any]) -> dict[str, Any]:
-    args = event.get("args")
-    numbers = {k: v for k, v in args.items() if k in _ARGUMENTS and _numbers(v)} if isinstance(args, dict) else {}
-    if isinstance(args, dict):
-        numbers |= {k: v for k in _MARKS if isinstance(v := args.get(k), str)}
-        numbers |= {k: v for k, p in _WORDS.items() if isinstance(v := args.get(k), str) and re.fullmatch(p, v)}
+    args = arguments(event)
+    kept = {k: v for k, v in args.items() if k in _ARGUMENTS and _numbers(v)}
+    kept |= {k: v for k in _MARKS if isinstance(v := args.get(k), str)}
+    kept |= {k: v for k, p in _WORDS.items() if isinstance(v := args.get(k), str) and re.fullmatch(p, v)}
     times = {k: event[k] for k in ("pid", "tid", "ts", "dur") if _number(event.get(k))}
-    return {"ph": "X", "cat": event["cat"], "name": str(event.get("name", "")), **times, "args": numbers}
+    return {"ph": "X", "cat": event["cat"], "name": str(event.get("name", "")), **times, "args": kept}
 
 
 def _device(properties: dict[str, Any]) -> dict[str, Any]:
