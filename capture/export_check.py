@@ -7,6 +7,9 @@ almost all device rows; both end with exit code 0. The standard library's sqlite
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +30,19 @@ DEVICE_TABLES: Final = (
     "CUPTI_ACTIVITY_KIND_GRAPH_TRACE",
 )
 LAUNCHES: Final = ("cudaLaunch*", "cuLaunch*", "cudaMemcpy*Async*", "cuMemcpy*Async*", "cudaGraphLaunch*")
-"""GLOB patterns of API calls each of which puts something on a device."""
+"""GLOB patterns of API calls each of which puts something on a device, unless its stream is being captured."""
+BEGIN_CAPTURE: Final = ("*StreamBeginCapture*",)
+"""GLOB patterns of the calls that begin the capture of a CUDA graph."""
+END_CAPTURE: Final = ("*StreamEndCapture*",)
+"""And of those that end it, whatever they return."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What an export holds. `own_ranges` are ranges of domain ``aisp``; `without_row` launches have no device row."""
+    """What an export holds. `own_ranges` are ranges of domain ``aisp``; `without_row` of the launches have no device row.
+
+    Launches made while a CUDA graph was captured are not counted: nothing runs then.
+    """
 
     own_ranges: int
     ranges: int
@@ -74,18 +84,36 @@ def _ranges(db: sqlite3.Connection, tables: set[str]) -> tuple[int, int]:
 def _launches(db: sqlite3.Connection, tables: set[str]) -> tuple[int, int]:
     if "CUPTI_ACTIVITY_KIND_RUNTIME" not in tables or "StringIds" not in tables:
         return 0, 0
-    like = " OR ".join("s.value GLOB ?" for _ in LAUNCHES)
     # Process and correlation as one word: of a pair of columns SQLite makes no index, and compares all with all.
     rows = " UNION ".join(
         f"SELECT (globalPid >> 24) || ':' || correlationId FROM {table} WHERE correlationId NOT NULL AND globalPid NOT NULL"
         for table in DEVICE_TABLES
         if table in tables
     )
-    lost = f"AND (r.globalTid >> 24) || ':' || r.correlationId NOT IN ({rows})" if rows else ""
-    calls = f"""
-        SELECT COUNT(*) FROM CUPTI_ACTIVITY_KIND_RUNTIME r JOIN StringIds s ON s.id = r.nameId
-        WHERE ({like}) AND r.returnValue = 0
+    lost = f" AND (r.globalTid >> 24) || ':' || r.correlationId NOT IN ({rows})" if rows else ""
+    (launches,) = db.execute(_calls("COUNT(*)", LAUNCHES), LAUNCHES).fetchone()
+    begins, ends = _by_thread(db, BEGIN_CAPTURE), _by_thread(db, END_CAPTURE, "true")
+    captured = without = 0
+    for thread, start in db.execute(_calls("r.globalTid, r.start", LAUNCHES) + lost, LAUNCHES):
+        if bisect_right(begins[thread], start) > bisect_right(ends[thread], start):
+            captured += 1
+        else:
+            without += 1
+    return launches - captured, without
+
+
+def _calls(columns: str, names: Sequence[str], condition: str = "r.returnValue = 0") -> str:
+    like = " OR ".join("s.value GLOB ?" for _ in names)
+    return f"""
+        SELECT {columns} FROM CUPTI_ACTIVITY_KIND_RUNTIME r JOIN StringIds s ON s.id = r.nameId
+        WHERE ({like}) AND {condition}
     """
-    (launches,) = db.execute(calls, LAUNCHES).fetchone()
-    (without,) = db.execute(calls + lost, LAUNCHES).fetchone()
-    return launches, without
+
+
+def _by_thread(
+    db: sqlite3.Connection, names: Sequence[str], condition: str = "r.returnValue = 0"
+) -> defaultdict[int, list[int]]:
+    starts = defaultdict[int, list[int]](list)
+    for thread, start in db.execute(_calls("r.globalTid, r.start", names, condition) + " ORDER BY r.start", names):
+        starts[thread].append(start)
+    return starts

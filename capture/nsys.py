@@ -35,8 +35,10 @@ EXPORT_TIMEOUT_S: Final = 900.0
 """Importing and exporting are not the program's time; GPU metrics of minutes have taken minutes."""
 
 LOST_SHARE: Final = 0.05
-"""Share of launches without a device row above which a recording is said to have lost rows. Launches made while a
-CUDA graph is captured never have one: 32 of 2600 in a program that captured one graph."""
+"""Share of launches without a device row above which a recording is said to have lost rows."""
+
+GRAPH_TRACE: Final = "--cuda-graph-trace"
+"""nsys's option for CUDA graphs; the user's own use of it replaces that of a profile."""
 
 LOGS: Final = ("stdout", "stderr")
 
@@ -92,7 +94,9 @@ class NsysRecorder:
 
     def command(self, target: Sequence[str], folder: Path, gated: bool) -> tuple[str, ...]:
         """The command line that records `target` into `folder`; `gated` to the range `measured`."""
-        options = [*profile_options(self.nsys, self.profile, self.device, nodes=gated)]
+        options = profile_options(self.nsys, self.profile, self.device)
+        if any(argument.startswith(GRAPH_TRACE) for argument in self.extra):
+            options = [option for option in options if not option.startswith(GRAPH_TRACE)]
         if gated:
             options += ["-c", "nvtx", "-p", f"{MEASURED}@{DOMAIN}", "--capture-range-end=stop"]
         output = folder / REPORT.removesuffix(".nsys-rep")
@@ -204,17 +208,17 @@ def export_report(nsys: Nsys, report: Path, sqlite: Path, logs: Path) -> None:
         )
 
 
-def profile_options(nsys: Nsys, profile: str, device: str, *, nodes: bool = False) -> list[str]:
+def profile_options(nsys: Nsys, profile: str, device: str) -> list[str]:
     """What `profile` means for this nsys; options it does not know are spelled its way or left out.
 
-    `nodes`: record CUDA graphs node by node under any profile, since a graph recorded whole says nothing of bytes and
-    overlap. A profile costs a program without graphs nothing by it.
+    CUDA graphs are recorded node by node: one recorded whole says nothing of stages, bytes and overlap. It costs a program
+    without graphs nothing.
     """
     apis = "cuda,nvtx" if profile == "minimal" else "cuda,nvtx,osrt,cublas,cudnn"
     # Sampling hangs in some containers, and nothing here reads samples.
     options = [f"--trace={apis}", "--cuda-memory-usage=true", "--sample=none", "--cpuctxsw=none"]
-    if "cuda-graph-trace" in nsys.options and (nodes or profile == "deep"):
-        options.append("--cuda-graph-trace=node")
+    if GRAPH_TRACE.removeprefix("--") in nsys.options:
+        options.append(f"{GRAPH_TRACE}=node")
     if profile == "deep" and device == "cuda":
         # Renamed in 2024: the plural takes a list.
         plural = "gpu-metrics-devices" in nsys.options

@@ -22,6 +22,7 @@ from aisp_trace.capture.nsight import Importer, Nsys, find_nsys
 from aisp_trace.capture.nsys import NsysRecorder, profile_options
 from aisp_trace.capture.plan import SCHEMA, Plan, PlannedVariant, file_program
 from aisp_trace.capture.progress import Progress
+from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.patience import PATIENCE_S, timed_out_when_up
 from aisp_trace.traces.errors import RecorderError, WorkloadError
 from aisp_trace.traces.run import load_run
@@ -246,11 +247,14 @@ def test_options_are_spelled_as_this_nsys_knows_them(
     assert absent not in " ".join(made)
 
 
-def test_workloads_are_recorded_with_their_graphs_nodes_under_any_profile_and_programs_of_others_are_not() -> None:
+def test_graphs_are_recorded_by_their_nodes_under_any_profile_unless_the_user_says_otherwise() -> None:
     """A graph recorded whole leaves bytes and overlap unknown, which the claims of workloads are about."""
     recorder = NsysRecorder(bare(["cuda-graph-trace"]), "minimal", "cuda")
     assert "--cuda-graph-trace=node" in recorder.command(["python"], Path("/runs/a"), gated=True)
-    assert "--cuda-graph-trace=node" not in recorder.command(["python"], Path("/runs/a"), gated=False)
+    assert "--cuda-graph-trace=node" in recorder.command(["python"], Path("/runs/a"), gated=False)
+    whole = NsysRecorder(bare(["cuda-graph-trace"]), "deep", "cuda", ("--cuda-graph-trace=graph",))
+    asked = [option for option in whole.command(["python"], Path("/runs/a"), gated=False) if "graph" in option]
+    assert asked == ["--cuda-graph-trace=graph"]
 
 
 def test_the_users_own_options_come_last_and_before_the_program() -> None:
@@ -296,6 +300,19 @@ def test_counting_does_not_compare_every_launch_with_every_row(tmp_path: Path) -
     before = time.process_time()
     assert count_rows(export) == Counts(1, 1, 40_000, 1_000)
     assert time.process_time() - before < 20
+
+
+def test_launches_of_a_capture_are_not_counted(tmp_path: Path) -> None:
+    """A fifth of a program that captures and replays a graph is such calls; they looked lost. A failed capture ends, too."""
+    export = NsysExport()
+    for at, ended in ((0, 0), (100, 900)):
+        export.call(at, at + 1, "cudaStreamBeginCapture_v10000")
+        for i in range(20):
+            export.call(at + 2 + i, at + 3 + i, "cudaLaunchKernel_v7000", correlationId=at + i)
+        export.call(at + 50, at + 51, "cudaStreamEndCapture_v10000", returnValue=ended)
+    export.call(20, 21, "cudaLaunchKernel_v7000", tid=101, correlationId=300).kernel(30, 40, correlationId=300)
+    export.call(200, 201, "cudaLaunchKernel_v7000", correlationId=301)
+    assert count_rows(export.write(tmp_path / "captured.sqlite")) == Counts(0, 0, 2, 1)
 
 
 def test_an_export_without_tables_counts_nothing(tmp_path: Path) -> None:

@@ -283,15 +283,16 @@ class Replayed(Decode):
         self._token = p.first.clone()
         self._position = torch.zeros(1, dtype=torch.int64, device=p.device)
         self._columns = torch.arange(self._buckets()[-1], device=p.device)
-        if p.device.type == "cuda":
-            self._capture()
 
     def _buckets(self) -> list[int]:
         """The padded length of every step."""
         s = self.problem.shape
         return [-(-(s.prompt + step + 1) // BUCKET) * BUCKET for step in range(s.tokens)]
 
-    def _capture(self) -> None:
+    def graphs(self) -> None:
+        if self.problem.device.type != "cuda":
+            return
+        self._graphs.clear()
         self.reset()
         pool = None
         for bucket in dict.fromkeys(self._buckets()):

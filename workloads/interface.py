@@ -6,7 +6,8 @@
     Problem.reference()                  the outputs in float64, for the comparison, from the inputs as they are now
     Problem.tolerance, work()            what every variant is held to
     VARIANTS[name](problem) -> Variant
-        prepare()                        once, not timed: buffers, streams, threads, graphs
+        prepare()                        once, not timed: buffers, streams, threads
+        graphs()                         after it, and again as a recording begins: CUDA graphs are captured
         buffers()                        once: which of its buffers hold a copy of an input
         reset()                          before every iteration, not timed: the same state again
         iteration()                      timed: one complete unit of required work, written in stages; on a GPU then some more of
@@ -134,6 +135,13 @@ class Variant(ABC):
 
     def prepare(self) -> None:  # noqa: B027  (nothing to prepare is a complete answer)
         """Everything that a real program would do once, before its first iteration."""
+
+    def graphs(self) -> None:  # noqa: B027  (most variants replay none)
+        """Capture the CUDA graphs that `iteration` replays, from buffers that `prepare` made.
+
+        Called after `prepare`, and again as a recording begins: a trace can tell which stage a replayed kernel belongs to only if
+        it holds the capture. An iteration must do the same work with the graphs of either call.
+        """
 
     def buffers(self) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
         """Pairs of an input, or a view of one, and the buffer that `prepare` filled from it: pinned memory, a graph's input.

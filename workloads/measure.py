@@ -1,7 +1,7 @@
 """Measure one variant in this process.
 
     timed       prepare | warm-up | fresh inputs, iteration | fresh inputs, iteration, examine | ... | energy pass | close
-    recorded    prepare | warm-up | fresh inputs | measured( iteration iteration ... ) | examine | close
+    recorded    prepare | warm-up | fresh inputs | measured( graphs iteration iteration ... ) | examine | close
 
 Every iteration, whether it warms up, is timed, recorded or verified, is the same code: `_Measurement.once`. It starts
 on an idle device and ends when the device is idle again. Timed is what lies between, the closing synchronisation (and
@@ -52,6 +52,7 @@ def measure(
     variant = program.variants[name](problem)
     try:
         variant.prepare()
+        variant.graphs()
         if device.type == "cuda":
             SYNCHRONIZE()
         prepare_ns = CLOCK() - start
@@ -132,12 +133,14 @@ def _repeated(problem: Problem, measurement: _Measurement, times: list[int]) -> 
 def _recorded(
     problem: Problem, witness: Witness, measurement: _Measurement, counters: _Counters, iterations: int
 ) -> _Ran:
-    """The same inside the recording, which holds nothing but the iterations: one draw of inputs for all of them."""
+    """The same inside the recording: one draw of inputs for all iterations. Graphs are captured again before the first one."""
     witness.renew()
-    with counters.counting(), problem.around(measured()):
-        start = CLOCK()
-        times = [measurement.once() for _ in range(iterations)]
-        end = CLOCK()
+    with problem.around(measured()):
+        measurement.graphs_again()
+        with counters.counting():
+            start = CLOCK()
+            times = [measurement.once() for _ in range(iterations)]
+            end = CLOCK()
     witness.examine(iterations - 1, measurement.gap_ns)
     witness.once_more(measurement.once)
     return _Ran(times, (start, end), measurement.reset_ns)
@@ -199,6 +202,16 @@ class _Measurement:
         it are found by `running`.)
         """
         return self._reset_ns // self._reset_count if self._reset_count else 0
+
+    def graphs_again(self) -> None:
+        """Capture the variant's graphs again, if it has any, and replay them once: a graph's first launch uploads it."""
+        if type(self._variant).graphs is Variant.graphs:
+            return
+        self._variant.graphs()
+        self._variant.reset()
+        self._variant.iteration()
+        if self.cuda:
+            SYNCHRONIZE()
 
     def settle(self) -> None:
         """Bring everything back to where a comparison found it."""

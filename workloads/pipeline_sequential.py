@@ -225,8 +225,8 @@ class Graph(Streams):
         super().__init__(problem)
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def prepare(self) -> None:
-        super().prepare()
+    def graphs(self) -> None:
+        self._graph = None
         # Libraries set themselves up at their first use on a stream, and some of that may not happen in a capture.
         super().iteration()
         torch.cuda.synchronize(self.problem.device)
