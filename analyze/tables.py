@@ -110,10 +110,10 @@ TABLES: Final[Sequence[Table]] = (
     Table(
         "stages stage_kinds",
         lambda a, made: stage_tables(
-            made("by_device"), a.stages, a.shown, a.trace.ranges, a.window.instants, made("collectives")
+            made("by_device"), a.stages, a.shown, a.trace.ranges, a.cut_at, made("collectives")
         ),
     ),
-    Table("stage_names", lambda a, made: stage_names(a.found, a.stages, a.shown, a.window.instants)),
+    Table("stage_names", lambda a, made: stage_names(a.found, a.stages, a.shown, a.cut_at)),
     Detail(
         "gap_calls",
         lambda a, made: gap_calls(a.trace, a.calls, a.launches, a.spans, made("interrupted"), made("gaps")),

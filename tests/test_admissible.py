@@ -32,7 +32,7 @@ from aisp_trace.tests.judging.build import (
     mechanism,
     time_claim,
 )
-from aisp_trace.tests.judging.edited import EDITED, HONEST
+from aisp_trace.tests.judging.edited import EDITED, HONEST, then
 from aisp_trace.tests.judging.world import (
     COMMIT,
     NAMED,
@@ -98,6 +98,13 @@ def nothing_traced(world: World) -> World:
 def faster_than_light(world: World) -> World:
     """5.5 * 10^13 FLOPs, 13.9 ms at the 3.958 * 10^15 a second of an H200's data sheet, in 10 ms."""
     return everywhere(lambda v: replace(v, work=replace(WORK, flops=55 * 10**12)))(world)
+
+
+def held_to(
+    *bounds: float, worst: float = 1e-5, chosen: Callable[[int], bool] = lambda index: True
+) -> Callable[[World], World]:
+    """Outputs with several tolerances, of which the tensor with `worst` is nearest to its own."""
+    return results(lambda v: replace(v, output=replace(v.output, tolerance=worst, tolerances=bounds)), chosen)
 
 
 def untimed(reset_ms: float = 0.0, outputs_ms: float = 0.05, **changes: Any) -> Callable[[World], World]:
@@ -246,6 +253,13 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
         results(lambda v: replace(v, output=replace(v.output, tolerance=1.0)), lambda i: i == -1),
         OBJECTION,
         "the tolerance of optimized is 1e-05 in round 0 and 1.0 in the recording of optimized",
+    ),
+    (
+        "tolerances",
+        "one of several raised in some rounds",
+        then(held_to(1e-5, 1e-3), held_to(1e-5, 1e-2, chosen=lambda i: i > 3)),
+        OBJECTION,
+        "the tolerance of optimized is 1e-05, 0.001 in round 0 and 1e-05, 0.01 in round 4",
     ),
     ("proofs", "removed", lambda world: second(world), OBJECTION, "baseline in round 0 has no proof of its work"),
     (
@@ -440,6 +454,9 @@ def test_the_good_run_is_met_and_nothing_is_said(good: World) -> None:
         untimed(reset_ms=4),  # 1.43 times as fast where it is charged, not twice
         untimed(prepare_ns=30_000 * MS),  # compiling
         untimed(fresh=False, reuse="they are on tape"),  # and prepared as fast as the baseline
+        then(
+            held_to(1e-5, 1e-3), held_to(1e-5, 1e-3, worst=1e-3, chosen=lambda i: i > 3)
+        ),  # another tensor was the worst
     ],
 )
 def test_an_honest_run_is_not_accused(good: World, change: Callable[[World], World]) -> None:

@@ -114,6 +114,8 @@ def test_the_worse_of_two_comparisons_decides() -> None:
         ok = error is not None and error < 1 and poisoned == 0
         return Output(error=error, tolerance=1.0, reference="", poisoned=poisoned, ok=ok)
 
+    strict, wide = Output(0.9, 1.0, "", 0, True), Output(1.8, 3.0, "", 0, True)
+    assert worse(strict, wide) == worse(wide, strict) == strict, "by the share of its own tolerance"
     good, wrong, unwritten = output(0.1), output(math.pi), output(None, poisoned=3)
     for a, b, expected in ((good, wrong, wrong), (wrong, unwritten, unwritten), (output(0.2), good, output(0.2))):
         assert worse(a, b) == worse(b, a) == expected

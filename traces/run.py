@@ -51,6 +51,9 @@ PARTIAL: Final = ".partial-"
 LONGEST_WORKLOAD: Final = 200
 """Characters of a workload's name, which is a file's for workloads of the user's own."""
 
+ADDED: Final = {"added": True}
+"""Marks a key that documents of this schema may lack, because they were written before it existed: it has a default."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -74,7 +77,9 @@ class Output:
     """How far one variant's output lay from the higher-precision reference, in one process.
 
     `error` is ||out - reference|| / ||reference|| in float64; null stands for infinite: NaN, inf or a wrong shape.
-    `ok` is ``error <= tolerance``. `poisoned` is the number of output elements that were never written.
+    `ok` is ``error <= tolerance``. `poisoned` is the number of output elements that were never written. Where tensors have
+    tolerances of their own, `error` and `tolerance` are those of the tensor that uses most of its own, and `tolerances` are all
+    of them, each once, in order of size; a run without it had one, or did not say.
     """
 
     error: float | None
@@ -82,6 +87,14 @@ class Output:
     reference: str
     poisoned: int
     ok: bool
+    tolerances: Sequence[float] = field(default=(), metadata=ADDED)
+
+    @property
+    def used(self) -> float:
+        """The share of its tolerance that the worst tensor uses; infinite if it is not finite."""
+        if self.error is None:
+            return math.inf
+        return self.error / self.tolerance if self.tolerance else math.inf if self.error else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +119,6 @@ is a hundredth or two."""
 
 MOST_REPEATED: Final = 10_000
 """Iterations of the energy pass at most: with the harness's own work between them, shorter ones than 50 us take long as well."""
-
-ADDED: Final = {"added": True}
-"""Marks a key that documents of this schema may lack, because they were written before it existed: it has a default."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,12 +78,13 @@ def compare(
         reference=f"{where}, from the same inputs; tolerance: {allowed.reason}",
         poisoned=unwritten,
         ok=worst <= allowed.bound and unwritten == 0,
+        tolerances=tuple(sorted({one.bound for one in each})),
     )
 
 
 def worse(first: Output, second: Output) -> Output:
     """Of two comparisons with one reference, the one that speaks more against the variant."""
-    return max(first, second, key=lambda o: (not o.ok, o.poisoned, math.inf if o.error is None else o.error))
+    return max(first, second, key=lambda output: (not output.ok, output.poisoned, output.used))
 
 
 def _relative_error(output: torch.Tensor | None, expected: torch.Tensor | None) -> float:

@@ -68,6 +68,11 @@ class Attributed:
     steady: Steady | None
     is_steady: bool
 
+    @property
+    def cut_at(self) -> tuple[int, int] | None:
+        """Where ranges are cut: at the ends of a window that is no range, or is one of which only the iterations count."""
+        return self.limits if self.window.trimmed else self.window.instants
+
     def host_states(self) -> HostStates:
         """What each thread was doing; large once asked, so every caller makes its own."""
         if isinstance(self.stages, Selected):
@@ -245,6 +250,8 @@ def _shown(
             used = used[used >= 0]
     else:
         shown = inside[stages.source] if isinstance(stages, Selected) else inside.copy()
+        if window.trimmed:  # what came before the first iteration
+            shown &= stages.end_ns > limits[0]
         # Also ranges that enclose the window, if they were selected, and those that graphs were captured in.
         shown[used] = True
     return np.flatnonzero(shown & ~stages.is_measured)

@@ -35,7 +35,7 @@ SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
 def tolerances(asked: Asked) -> Iterator[Finding]:
     for variant in asked.manifest.variants:
         said = [
-            (where, v.output.tolerance)
+            (where, ", ".join(map(str, v.output.tolerances or (v.output.tolerance,))))
             for where, result in results_of(asked.manifest)
             for v in result.variants
             if v.name == variant.name
