@@ -210,9 +210,10 @@ def _own(kind: Ints, start: Ints, end: Ints, kinds: int) -> Ints:
     return ns
 
 
-FAULT_NS: Final = 100_000
-"""Between two migrations that are no farther apart than this the host is taken to be served its next fault; a fault costs some
-tens of microseconds, and a program that does other work in between takes longer."""
+FAULT_NS: Final = 40_000
+"""How long before its first page moves a fault of the host begins. Measured where an H200's host read 96 MiB that a kernel had
+written (traces/samples/h200_managed_recipe.cu): from one migration to the next went by 34 to 44 us, and 0.29 to 0.34 us more for
+each KiB that the first one had brought, which the host read meanwhile."""
 
 LATENCY_NS: Final = 1_000_000
 """An idle device begins what was launched on it within some microseconds (3 to 20 on the recordings here). Where it takes longer
@@ -289,11 +290,8 @@ def _idle_cells(
     parts.add(r, until, g1[r], ops.stage[q], ops.iteration[q], "queued")
     opened[rows[returned]] = BLOCKED.index("queued")
 
-    previous = previous[~returned]
     rows, xs, launched = rows[~returned], xs[~returned], launched.only(~returned)
-    faulted = (launched.call < 0) & (xs > 0) & (ops.kind[xs] == MIGRATION)
-    faulted &= ops.kind[previous] == MIGRATION
-    faulted &= (ops.start_ns[xs] - ops.end_ns[previous] <= FAULT_NS) & (not host.is_device)
+    faulted = (launched.call < 0) & (ops.kind[xs] == MIGRATION) & (not host.is_device)
     launch_from = np.clip(launched.call_start_ns, g0[rows], g1[rows])
     launch_to = np.clip(launched.call_end_ns, launch_from, g1[rows])
     inside = _inside_launch(launched)
@@ -306,8 +304,10 @@ def _idle_cells(
     thread = launched.thread
     for t in np.flatnonzero(np.bincount(thread)).tolist() if len(xs) else ():
         mine = thread == t
-        faults = faulted[mine]
-        _host_pieces(parts, opened, rows[mine], g0[rows[mine]], launch_from[mine], host, host.threads[t], faults)
+        r, until, faults = rows[mine], launch_from[mine], faulted[mine]
+        begun = np.where(faults, np.maximum(until - FAULT_NS, g0[r]), until)
+        _host_pieces(parts, opened, r[faults], begun[faults], until[faults], host, host.threads[t], "page_fault")
+        _host_pieces(parts, opened, r, g0[r], begun, host, host.threads[t])
     in_launch = launch_from == g0[rows]
     blocked = np.where(inside == CAUSE["copy_api"], BLOCKED.index("copy_api"), BLOCKED.index("host"))
     opened[rows[in_launch]] = blocked[in_launch]
@@ -340,12 +340,11 @@ def _host_pieces(
     end: Ints,
     host: Host,
     thread: Thread,
-    faulted: npt.NDArray[np.bool_] | None = None,
+    code: str = "host_code",
 ) -> None:
-    """Cut ``[start, end)`` of each gap by what the host thread was doing; `faulted` are gaps in which its code faults."""
+    """Cut ``[start, end)`` of each gap by what the host thread was doing; `code` is the cause where it ran its own."""
     which, begin, stop, stage, iteration, cause, blocked = host.states.walk(thread, host.is_device, start, end)
-    if faulted is not None and faulted.any():
-        cause = np.where(faulted[which] & (cause == CAUSE["host_code"]), cause.dtype.type(CAUSE["page_fault"]), cause)
+    cause = np.where(cause == CAUSE["host_code"], cause.dtype.type(CAUSE[code]), cause)
     parts.add(rows[which], begin, stop, stage, iteration, cause)
     opened[rows] = blocked
 

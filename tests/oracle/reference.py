@@ -55,8 +55,8 @@ QUERIES_IN_A_RUN: Final = 3
 BREAK_IN_A_RUN_NS: Final = 100_000
 WITHOUT_CALLS_NS: Final = 50_000
 """How long a thread makes no CUDA call before a feeder's range is taken for what it waits for."""
-ONE_FAULT_NS: Final = 100_000
-"""Migrations that the host causes and that lie no farther apart than this are one fault after the other."""
+ONE_FAULT_NS: Final = 40_000
+"""A fault of the host begins this long before its page moves."""
 LONGEST_LATENCY_NS: Final = 1_000_000
 """An idle device that takes longer than this to begin what was launched waits for something that was not recorded."""
 INTERRUPTIONS: Final = 8
@@ -87,6 +87,7 @@ class ReferenceResult:
     cells: dict[int, dict[Cell, int]] = field(default_factory=dict)
     devices: dict[int, dict[str, Any]] = field(default_factory=dict)
     stages: dict[tuple[int | None, str], dict[str, Any]] = field(default_factory=dict)
+    captured: bool = False  # whether the trace has the capture of a graph
 
 
 def reference(
@@ -116,6 +117,7 @@ def reference(
         inside = [clip(op, start, end) for op in ops if window is None or meets(op, start, end)]
         result.devices[device] = device_figures(inside, steps)
     result.stages = world.stage_figures()
+    result.captured = len(trace.graph_nodes) > 0
     return result
 
 
@@ -196,8 +198,9 @@ class World:
         self.stage_of_op = {op["op_id"]: self.op_stage(op) for op in self.ops}
 
     def edges(self, start: int, end: int) -> list[int]:
-        """All times of the trace within the window, and its bounds."""
-        return sorted({start, end} | {time for time in self.times if start < time < end})
+        """All times of the trace within the window, when faults of the host begin, and its bounds."""
+        faults = {op["start_ns"] - ONE_FAULT_NS for op in self.ops if op["kind"] == "migration"}
+        return sorted({start, end} | {time for time in faults.union(self.times) if start < time < end})
 
     # Stages
 
@@ -425,20 +428,14 @@ class World:
             return stage, "dependency" if waited else "queued"
         if time < call["start_ns"]:
             where, cause = self.blamed(thread, time, on_host)
-            return where, "page_fault" if cause == "host_code" and self.faults(op, call, ops, gap_end) else cause
+            faults = op["kind"] == "migration" and call.get("caused") and time >= call["start_ns"] - ONE_FAULT_NS
+            return where, "page_fault" if cause == "host_code" and faults else cause
         if time < call["end_ns"]:
             return stage, self.inside_call(call, op)
         dones = [done for done in self.awaited(op, call) if max(gap_start, call["end_ns"]) < done <= gap_end]
         if any(time < done for done in dones):
             return stage, "dependency"
         return stage, "launch_latency" if gap_end - max([call["end_ns"], *dones]) <= LONGEST_LATENCY_NS else "unknown"
-
-    def faults(self, op: Row, call: Row, ops: list[Row], gap_end: int) -> bool:
-        """Whether the gap that the op ends lies between two migrations that the host's code caused."""
-        ended = [o for o in ops if o["start_ns"] < o["end_ns"] <= gap_end and o["op_id"] != op["op_id"]]
-        last = max(ended, key=lambda o: (o["end_ns"], o["op_id"]), default=None)
-        near = last is not None and last["kind"] == "migration" and gap_end - last["end_ns"] <= ONE_FAULT_NS
-        return near and op["kind"] == "migration" and bool(call.get("caused"))
 
     def awaited(self, op: Row, launch: Row) -> list[int]:
         """When the work of other devices had ended that the op's stream had been told to wait for when it was launched."""
