@@ -216,9 +216,9 @@ written (traces/samples/h200_managed_recipe.cu): from one migration to the next 
 each KiB that the first one had brought, which the host read meanwhile."""
 
 LATENCY_NS: Final = 1_000_000
-"""An idle device begins what was launched on it within microseconds of the call's return: of 23,800 such launches in 18 recordings
-of H100s and H200s half did within 0.4 to 2.8 us and all but one within 11 (the one, first to touch managed memory: 340). Where it
-takes longer than this, something that was not recorded held the stream, and nobody knows what."""
+"""An idle device begins what was launched on it within microseconds of the call's return: of 23,800 such launches in 18
+recordings of H100s and H200s half did within 0.4 to 2.8 us and all but one within 11 (the one that touched managed memory: 340).
+Where it takes longer than this, something that was not recorded held the stream, and nobody knows what."""
 
 CHUNK: int = 1 << 17
 """Gaps that are looked into at once, so that what is known of each needs no memory for all of them."""
