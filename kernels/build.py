@@ -1,4 +1,4 @@
-"""CUDA sources of this folder become shared libraries when they are first needed: nvcc, a cache, `ctypes`.
+"""CUDA sources become shared libraries when they are first needed: nvcc, a cache, `ctypes`.
 
     library = load("clamped_swiglu", capability=(9, 0))     # compiles for sm_90, or finds what was compiled before
     library.aisp_clamped_swiglu(...)
@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -37,18 +38,47 @@ class KernelError(Exception):
     """A source could not be compiled, loaded or launched. One sentence, then what the compiler said, if anything."""
 
 
+class NoCompilerError(KernelError):
+    """Nothing here compiles CUDA."""
+
+
+class CompileError(KernelError):
+    """The compiler refused a source; `said` is all that it wrote."""
+
+    def __init__(self, message: str, said: str) -> None:
+        super().__init__(message)
+        self.said = said
+
+    @property
+    def first(self) -> str:
+        """The first line of `said` that tells an error, else its first line."""
+        lines = [line.strip() for line in self.said.splitlines() if line.strip()] or ["it gave no reason"]
+        return next((line for line in lines if re.search(r"\b(error|fatal)\b", line)), lines[0])
+
+
 def load(name: str, capability: tuple[int, int]) -> ctypes.CDLL:
     """The library made from ``<name>.cu`` for a device of this compute capability; compiled if the cache has none.
 
     Raises `KernelError` if there is no nvcc, if it fails, or if what it made cannot be loaded.
     """
-    library = build(SOURCES / f"{name}.cu", capability)
+    return opened(build(SOURCES / f"{name}.cu", capability))
+
+
+def opened(library: Path) -> ctypes.CDLL:
+    """What `build` made, loaded into this process; raises `KernelError` if it cannot be."""
     try:
         return ctypes.CDLL(str(library))
     except OSError as exc:
         raise KernelError(
             f"{library} was compiled but cannot be loaded ({exc}); delete it, or look at `ldd` of it"
         ) from exc
+
+
+def version(nvcc: Path) -> str:
+    """The release that `nvcc` says it is, such as ``13.0``."""
+    said = _run([str(nvcc), "--version"])
+    found = re.search(r"release ([\d.]+)", said)
+    return found[1] if found else "of an unknown version"
 
 
 def build(source: Path, capability: tuple[int, int], nvcc: Path | None = None, cache: Path | None = None) -> Path:
@@ -87,7 +117,7 @@ def find_nvcc(environ: Mapping[str, str] = os.environ, usual: Sequence[Path] | N
     for place in places:
         if place.is_file() and os.access(place, os.X_OK):
             return place
-    raise KernelError(
+    raise NoCompilerError(
         "a CUDA kernel has to be compiled and there is no nvcc in $CUDA_HOME, on PATH, in /usr/local/cuda* or among the "
         "Python packages; install the CUDA toolkit, or set CUDA_HOME to where it is"
     )
@@ -118,5 +148,5 @@ def _run(command: Sequence[str]) -> str:
         raise KernelError(f"{command[0]} cannot be started ({exc}); set CUDA_HOME to a CUDA toolkit") from exc
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
-        raise KernelError(f"`{' '.join(command)}` failed with exit code {done.returncode}: {said}")
+        raise CompileError(f"`{' '.join(command)}` failed with exit code {done.returncode}: {said}", said)
     return done.stdout

@@ -6,7 +6,7 @@ capture       the modules of traces that need only the standard library: run, er
 workloads     kernels, capture.stages, traces.run, traces.errors, traces.faults, traces.calibration, traces.heap
 analyze       traces
 expectations  traces, analyze
-report        traces, workloads.catalog, analyze, expectations
+report        traces, workloads.catalog, kernels.task, analyze, expectations
 cli           all
 """
 
@@ -43,7 +43,7 @@ ARROWS = {
     ),
     "analyze": ("traces",),
     "expectations": ("traces", "analyze"),
-    "report": ("traces", "workloads.catalog", "analyze", "expectations"),
+    "report": ("traces", "workloads.catalog", "kernels.task", "analyze", "expectations"),
     "cli": ("traces", "kernels", "workloads", "capture", "analyze", "expectations", "report"),
 }
 
@@ -55,6 +55,7 @@ ROOMS = {
     "traces": ("nsys", "kineto", "scrub"),
     "analyze": ("naming", "attribution", "accounts", "findings", "comparison"),
     "expectations": ("metrics", "claims", "judging", "accepting", "comparing"),
+    "kernels": ("tasks",),
     "report": ("documents", "page", "terminal", "ci", "export", "results"),
 }
 """The folders within a folder; each may use those before it and what lies beside them."""
