@@ -31,7 +31,7 @@ PIPE_CLOSED: Final = 141
 
 COMMANDS: Final = (
     *("list", "capture", "analyze", "compare", "check", "accept", "expectations"),
-    *("report", "bundle", "export", "doctor"),
+    *("kernels", "report", "bundle", "export", "doctor"),
 )
 """In the order of the help. Each is a module of ``commands/`` with an ``app``."""
 

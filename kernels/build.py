@@ -57,7 +57,7 @@ def build(source: Path, capability: tuple[int, int], nvcc: Path | None = None, c
     arch = f"{capability[0]}{capability[1]}"
     command = [str(nvcc), *FLAGS, "-gencode", f"arch=compute_{arch},code=sm_{arch}"]
     # The options, not where nvcc lies: the same version from another folder makes the same library.
-    parts = (source.read_bytes(), _run([str(nvcc), "--version"]).encode(), " ".join(command[1:]).encode())
+    parts = (source.read_bytes(), compiler_output([str(nvcc), "--version"]).encode(), " ".join(command[1:]).encode())
     digest = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:20]
     folder = cache or cache_folder()
     library = folder / f"{source.stem}-sm_{arch}-{digest}.so"
@@ -67,7 +67,7 @@ def build(source: Path, capability: tuple[int, int], nvcc: Path | None = None, c
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=folder) as partial:
             made = Path(partial) / library.name
-            _run([*command, "-o", str(made), str(source)])
+            compiler_output([*command, "-o", str(made), str(source)])
             made.replace(library)
     except OSError as exc:
         raise KernelError(
@@ -106,7 +106,7 @@ def _usual_places() -> list[Path]:
     return [*(home / "bin" / "nvcc" for home in local), *sorted(packages.glob("*/bin/nvcc"), reverse=True)]
 
 
-def _run(command: Sequence[str]) -> str:
+def compiler_output(command: Sequence[str]) -> str:
     """What `command` printed; raises `KernelError` with its message if it fails."""
     try:
         done = subprocess.run(

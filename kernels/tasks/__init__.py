@@ -1,17 +1,21 @@
-"""The tasks, one small file each."""
+"""The tasks: one file each, with an instance called ``TASK``."""
 
 from __future__ import annotations
 
-from importlib import import_module
+import importlib
+from typing import Final
 
 from ..task import Task
 
-NAMES = ("rmsnorm",)
+NAMES: Final = (
+    *("saxpy", "rmsnorm", "softmax", "bias_gelu", "layernorm_residual"),
+    *("rotary", "paged_gather", "int8_dequantise", "column_sum"),
+)
 
 
 def find(name: str) -> Task:
-    """The task called `name`; raises `KeyError` for a name that is none."""
+    """The task called `name`; `KeyError` if there is none."""
     if name not in NAMES:
         raise KeyError(name)
-    task: Task = import_module(f".{name}", __name__).TASK
+    task: Task = importlib.import_module(f".{name}", __package__).TASK
     return task

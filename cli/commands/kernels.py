@@ -1,0 +1,76 @@
+"""``aisp-trace kernels``: generated kernels, verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...report.terminal.console import print_json, progress
+from ..app import examples, new_app
+from ..options import Json
+
+app = new_app("Verify generated kernels.")
+
+
+@app.callback()
+def kernels() -> None:
+    """Verify generated kernels."""
+
+
+@app.command(
+    epilog=examples(
+        "kernels verify rmsnorm.cu --task rmsnorm",
+        "kernels verify mine.py --task softmax --dtype float16 --shape rows=4096,columns=4096",
+        "kernels verify mine.py --task rmsnorm --device cpu --json  # without a GPU: everything but times",
+    )
+)
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="the candidate, a .cu or .py file", show_default=False)],
+    task: Annotated[str, typer.Option("--task", metavar="NAME", help="what it computes")],
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", metavar="NAME", help="element type; default: the task's first")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="NAME=N,...", help="a shape to time; repeats; default: the task's first"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="cuda|cpu", help="default: cuda if there is a GPU")
+    ] = None,
+    calls: Annotated[int, typer.Option("--calls", metavar="N", min=1, help="timed calls of each shape")] = 20,
+    allow_library: Annotated[
+        bool, typer.Option("--allow-library", help="a .py candidate may call kernels of libraries")
+    ] = False,
+    sanitizer: Annotated[
+        bool, typer.Option("--sanitizer/--no-sanitizer", help="run compute-sanitizer where it is installed")
+    ] = True,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="the most that its process may take")
+    ] = 900,
+    keep_trace: Annotated[
+        Path | None, typer.Option("--keep-trace", metavar="FILE", help="also keep the recording, an .sqlite file")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Does a kernel compute what its task says, and how long does it take by its trace?
+
+    The candidate runs in a process of its own, with fresh inputs for each call, and is recorded. Its outputs are compared
+    with float64 where it cannot see it, and the recording decides about its time. Leaves 0 if it is verified, 1 if it is
+    refused, 3 if nothing could be recorded. docs/kernels.md says what is checked and what is not.
+    """
+    from ...kernels.verify.evidence import Asked
+    from ...kernels.verify.parent import verify as verified
+    from ...report.terminal.kernel_verification import print_verification
+    from ...traces.output import Kind, Output
+
+    if keep_trace is not None:
+        Output(keep_trace, Kind("recording"), force=False, option="--keep-trace").check()
+    asked = Asked(file, task, dtype or "", shape or (), device, calls, allow_library, sanitizer, timeout, keep_trace)
+    found = verified(asked, progress)
+    if as_json:
+        print_json(found.document())
+    else:
+        print_verification(found)
+    return found.exit_code
