@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..task import DTYPES, Operand, Shape, Task, threads, unroll, vector_bytes
+from ..task import Operand, Shape, Task, threads, unroll, vector_bytes
 
 if TYPE_CHECKING:
     import torch

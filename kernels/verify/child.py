@@ -2,9 +2,9 @@
 
     draw inputs, poison outputs and free memory | devices idle | RANGE call TOKEN: candidate, synchronise | look | keep or drop
 
-No reference is computed here, and none is in memory. What the harness uses it has before the candidate is imported. Everything
-that the harness does with the device stands in a range of its own (`prepare`, `stream`, `check`, `keep`), so that in the recording
-the rest is the candidate's. The ranges are torch's own: no package is needed that a GPU host may lack.
+No reference is computed here, and none is in memory. What the harness uses it has before the candidate is imported. Whatever
+the harness does with the device stands in a range of its own (`prepare`, `stream`, `check`, `keep`): in the recording the rest is
+the candidate's. The ranges are torch's own: no package is needed that a GPU host may lack.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EVENT, STREAM, USE, ELAPSED = torch.cuda.Event, torch.cuda.Stream, torch.cuda.st
 RECORD: Final = torch.cuda.Event.record
 
 MEMORY_BYTES: Final = 32 << 30
-"""Address space of a process that computes on a processor. With a GPU the driver reserves more than there is, so nothing is set."""
+"""Address space of a process that computes on a processor. With a GPU nothing is set: the driver reserves more than there is."""
 
 AHEAD_NS: Final = 2_000_000
 """What other threads may compute while inputs are drawn, which itself takes milliseconds."""
@@ -148,7 +148,7 @@ class Harness:
                 self._candidate = candidates.load(order["path"], self._task, self._dtype, order["shapes"])
             except BaseException as exc:
                 raised = _words(exc)
-            self._synchronise()
+            raised = raised or self._synchronise() or None
         said = [] if raised else self._changed("while it was loaded and set up")
         return {"raised": raised, "setup_ns": CLOCK() - before, "objections": said}
 
@@ -229,10 +229,8 @@ class Harness:
                     given = self._candidate(inputs, dict(outputs), shape)
             except BaseException as exc:
                 made.raised = _words(exc)
-            try:
-                self._synchronise()
-            except RuntimeError as exc:  # an illegal address: nothing works in this process any more
-                made.raised = made.raised or _words(exc)
+            if error := self._synchronise():  # an illegal address: nothing works in this process any more
+                made.raised = made.raised or error
             stop = CLOCK()
         self._then = running(self._processes)
         if made.raised is None:
@@ -268,7 +266,7 @@ class Harness:
     def _examine(self, made: Round) -> None:
         """What a call left behind; in a rehearsal the same steps, so that the harness's own work is known."""
         called = self._candidate is not None
-        if made.raised is not None and self._cuda and not _device_works():
+        if self._synchronise():
             return
         before = [_digest(tensor) for tensor in made.given.values()]
         if called and (busy := at_work(self._then, self._processes, native=self._native)):
@@ -324,9 +322,14 @@ class Harness:
         finally:
             self._pop()
 
-    def _synchronise(self) -> None:
-        if self._cuda:
-            SYNCHRONIZE(self._device)
+    def _synchronise(self) -> str:
+        """Wait for the device; what is wrong with it, or nothing."""
+        try:
+            if self._cuda:
+                SYNCHRONIZE(self._device)
+        except RuntimeError as exc:
+            return _words(exc)
+        return ""
 
 
 def _bytes(tensor: torch.Tensor) -> torch.Tensor:
@@ -343,14 +346,6 @@ def _digest(tensor: torch.Tensor) -> tuple[int, int]:
     """Two sums of the bits: to see whether somebody goes on writing, not to tell values apart."""
     words = _bits(tensor).view(-1)
     return int(words.sum(dtype=torch.int64)), int(words[::3].sum(dtype=torch.int64))
-
-
-def _device_works() -> bool:
-    try:
-        SYNCHRONIZE()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _words(exc: BaseException) -> str:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One output. `norm` is ||out - ref|| / ||ref||, `worst` the largest |out - ref| / max(|ref|, rms(ref)), as `task.deviation` has them;
-    null: not finite.
+    """One output. `norm` is ||out - ref|| / ||ref||, `worst` the largest |out - ref| / max(|ref|, rms(ref)), as of
+    `task.deviation`; null: not finite.
 
     `share` is the larger of both over what is allowed. `at`, `found` and `expected` are of the worst element; of `of` elements
     `compared` were.

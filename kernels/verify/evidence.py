@@ -25,6 +25,8 @@ class Asked:
     sanitizer: bool = True
     timeout_s: float = 900.0
     keep: Path | None = None
+    call_s: float = 60.0
+    """For one call with all that is looked at around it. Under compute-sanitizer ten times as long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The inputs of a call, drawn from its seeds: by the child before the call, and by the parent once more when the child is gone."""
+"""The inputs of a call, drawn from its seeds: by the child before the call, by the parent when the child is gone."""
 
 from __future__ import annotations
 

@@ -38,7 +38,10 @@ Say = Callable[[str], None]
 
 
 def verify(asked: Asked, say: Say = lambda text: None) -> Verification:
-    """The verdict on ``asked.file``; `say` hears what is about to happen. Raises `UsageError` or `InputError` for what cannot be asked."""
+    """The verdict on ``asked.file``; `say` hears what is about to happen.
+
+    Raises `UsageError` or `InputError` for what cannot be asked.
+    """
     task, dtype = _task(asked)
     shapes = [parse_shape(task, text) for text in asked.shapes]
     device = _device(asked)
@@ -53,7 +56,7 @@ def verify(asked: Asked, say: Say = lambda text: None) -> Verification:
     recorder, unrecorded = _recorder(device)
     with tempfile.TemporaryDirectory(prefix="aisp-trace-verify-") as temporary:
         folder = Path(temporary)
-        child = Child(folder, task, dtype, device, candidate, asked.timeout_s)
+        child = Child(folder, task, dtype, device, candidate, asked.timeout_s, asked.call_s)
         say(f"{len(plan.calls)} calls of {asked.file.name}" + (", recorded" if recorder else ""))
         heard, recording, problem = child.run(plan, recorder, chance)
         if _digest(asked.file) != digest:

@@ -27,9 +27,6 @@ from .talk import Door, Talk, TalkError
 LOAD_S: Final = 300.0
 """For importing a candidate, which may compile."""
 
-CALL_S: Final = 60.0
-"""For one call with all that is looked at around it. Under compute-sanitizer ten times as long."""
-
 KEEP: Final = 0.3
 """Chance that the outputs of a call are kept which need not be, decided when it is over."""
 
@@ -56,10 +53,10 @@ class Child:
     """The candidate's process, in a folder of its own with an environment of its own."""
 
     def __init__(
-        self, folder: Path, task: Task, dtype: str, device: str, candidate: Candidate, timeout_s: float
+        self, folder: Path, task: Task, dtype: str, device: str, candidate: Candidate, timeout_s: float, call_s: float
     ) -> None:
         self.folder, self._task, self._dtype, self._device = folder, task, dtype, device
-        self._candidate, self._timeout_s = candidate, timeout_s
+        self._candidate, self._timeout_s, self.call_s = candidate, timeout_s, call_s
         self._kept_bytes = 0
         for name in ("home", "work", "kept"):
             (folder / name).mkdir()
@@ -175,6 +172,7 @@ class Conversation:
     ) -> None:
         self._child, self._plan, self._chance = child, plan, chance
         self._begin, self._patience = child.begin(recorded, bare), patience
+        self._call_s = child.call_s * patience
         self.folder = Path(tempfile.mkdtemp(prefix="aisp-"))  # a socket's path may have 107 characters
         self._door = Door(self.folder)
         self.door = self._door.path
@@ -188,7 +186,7 @@ class Conversation:
 
     def __exit__(self, *exc: object) -> None:
         self._over.set()
-        self._thread.join(CALL_S)
+        self._thread.join(self._call_s)
         self._door.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -227,7 +225,7 @@ class Conversation:
             spoken = self._one(talk, call, str(number), seeds, last)
             if spoken.answer.get("raised") and call.place != "views":
                 heard.failure = Reason("raised", f"failed at {call}: {spoken.answer['raised']}")
-        heard.objections += _reasons(talk.ask({"do": "end"}, CALL_S * self._patience))
+        heard.objections += _reasons(talk.ask({"do": "end"}, self._call_s))
         heard.finished = True
 
     def _one(self, talk: Talk, call: Call, number: str, seeds: dict[tuple[str, str], int], last: bool) -> Spoken:
@@ -242,13 +240,12 @@ class Conversation:
             "place": call.place,
             "timed": call.timed,
         }
-        answer = talk.ask(order, CALL_S * self._patience)
+        answer = talk.ask(order, self._call_s)
         token = str(answer["token"])
-        raised = bool(answer.get("raised"))
-        files = {} if raised else self._child.files(len(self.heard.spoken), call, last, self._chance)
-        if call.phase == "rehearsal":
-            files = {}
-        talk.ask({"do": "keep", "files": {name: str(file) for name, file in files.items()}}, CALL_S * self._patience)
+        refused = {one.code for one in _reasons(answer)} & {"not_plain", "alias"}  # then there is nothing to keep
+        nothing = bool(answer.get("raised")) or bool(refused) or call.phase == "rehearsal"
+        files = {} if nothing else self._child.files(len(self.heard.spoken), call, last, self._chance)
+        talk.ask({"do": "keep", "files": {name: str(file) for name, file in files.items()}}, self._call_s)
         spoken = Spoken(call, order, token, answer, files)
         self.heard.spoken.append(spoken)
         return spoken
