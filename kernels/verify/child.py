@@ -250,14 +250,14 @@ class Harness:
             if type(tensor) is not torch.Tensor or vars(tensor) or tensor.layout != torch.strided:
                 made.say("not_plain", f"returns something as {name} that is no plain tensor")
                 return {}
+            if tensor.untyped_storage().data_ptr() in memory:
+                made.say("alias", f"returns {name} in the memory of an input")
+                return {}
             if (tensor.dtype, tensor.shape, tensor.device) != (wanted.dtype, wanted.shape, wanted.device):
                 made.say("not_plain", f"returns {name} with another type, shape or device than it was asked for")
                 return {}
             if not tensor.is_contiguous() or tensor.requires_grad:
                 made.say("not_plain", f"returns {name} with strides or a gradient that it was not asked for")
-                return {}
-            if tensor.untyped_storage().data_ptr() in memory:
-                made.say("alias", f"returns {name} in the memory of an input")
                 return {}
         return dict(given)
 
