@@ -162,7 +162,9 @@ class Task(ABC):
         """Fresh inputs of one of `KINDS`, the same again from an equal `generator`, which lives on `device`."""
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is none of {', '.join(KINDS)}")
-        return {operand.name: self.draw_one(operand, generator, shape, dtype, device, kind) for operand in self.inputs}
+        return {
+            operand.name: self.draw_one(operand, generator, shape, dtype, device, kind) for operand in self.inputs
+        }
 
     def draw_one(
         self,
@@ -229,12 +231,8 @@ def rows_parameters(items: int) -> tuple[Parameter, ...]:
     return (
         vector_bytes(),
         threads(256),
-        Parameter(
-            "items", items, (1, 2, 4, 8), "vectors of a row that a thread holds; decides how many threads share a row"
-        ),
-        Parameter(
-            "keep", "registers", ("registers", "shared", "none"), "where a row waits between reduction and result"
-        ),
+        Parameter("items", items, (1, 2, 4, 8), "vectors of a row that a thread holds; decides how many threads share a row"),
+        Parameter("keep", "registers", ("registers", "shared", "none"), "where a row waits between reduction and result"),
         Parameter("rows_per_block", 1, (1, 2, 4, 8), "rows that a thread takes one after another"),
         unroll(2, "vectors under way where a row is read in a loop", (1, 2, 4)),
     )
@@ -244,11 +242,11 @@ def _looped(settings: Settings) -> bool:
     return settings["keep"] != "registers" or settings["unroll"] == 2
 
 
-def rows_constraints(floats_per_element: int) -> tuple[Constraint, ...]:
-    """What `rows_parameters` have to keep where a thread holds `floats_per_element` 32-bit registers for two elements of 16 bits."""
+def rows_constraints(tensors: int) -> tuple[Constraint, ...]:
+    """What `rows_parameters` have to keep where a thread holds vectors of that many `tensors`."""
 
     def fits(settings: Settings) -> bool:
-        words = int(settings["items"]) * int(settings["vector_bytes"]) // 4 * floats_per_element
+        words = int(settings["items"]) * int(settings["vector_bytes"]) // 4 * tensors
         return settings["keep"] != "registers" or words * int(settings["threads"]) <= 32_768
 
     return (

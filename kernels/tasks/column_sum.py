@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..task import DTYPES, Constraint, Operand, Parameter, Shape, Task, threads, unroll, vector_bytes
+from ..task import DTYPES, Operand, Parameter, Shape, Task, threads, unroll, vector_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ class ColumnSum(Task):
 
     def largest(self, shape: Shape, dtype: str) -> float:
         """One of which a column may be full."""
-        return Task.largest(self, shape, dtype) / shape["rows"]
+        return super().largest(shape, dtype) / shape["rows"]
 
     def reference(self, inputs: Mapping[str, torch.Tensor], shape: Shape) -> dict[str, torch.Tensor]:
         """In float64."""
@@ -47,21 +47,9 @@ TASK = ColumnSum(
     ),
     parameters=(
         *(vector_bytes(), threads(512)),
-        Parameter(
-            "tile_bytes", 64, (32, 64, 128, 256), "bytes of a row that a block reads; fewer where blocks are too few"
-        ),
+        Parameter("tile_bytes", 64, (32, 64, 128, 256), "bytes of a row that a block reads; fewer where blocks are too few"),
         unroll(8, "rows of a thread under way"),
         Parameter("reduction", "shuffle", ("shuffle", "shared"), "how the threads of a column add up"),
-    ),
-    constraints=(
-        Constraint(
-            "the vectors under way would need more than 128 registers",
-            lambda s: int(s["unroll"]) * int(s["vector_bytes"]) <= 128 * 4,
-        ),
-        Constraint(
-            "a block would need more than 48 KiB of shared memory",
-            lambda s: s["reduction"] != "shared" or int(s["threads"]) * int(s["vector_bytes"]) * 2 <= 49_152,
-        ),
     ),
     roundings=1,
     float32_steps=32,

@@ -20,7 +20,7 @@ class Int8Dequantise(Task):
 
     def largest(self, shape: Shape, dtype: str) -> float:
         """A scale of which 128 fit."""
-        return Task.largest(self, shape, dtype) / 32
+        return super().largest(shape, dtype) / 32
 
     def reference(self, inputs: Mapping[str, torch.Tensor], shape: Shape) -> dict[str, torch.Tensor]:
         """In float64."""

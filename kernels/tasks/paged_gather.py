@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..task import Operand, Shape, Task, threads, unroll, vector_bytes
+from ..task import DTYPES, Operand, Shape, Task, threads, unroll, vector_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ class PagedGather(Task):
         import torch
 
         if operand.name != "table":
-            return Task.draw_one(self, operand, generator, shape, dtype, device, kind)
+            return super().draw_one(operand, generator, shape, dtype, device, kind)
         dims = operand.shape(shape)
         asked, pages = math.prod(dims), shape["pages"]
         order = torch.randperm(pages, generator=generator, device=device)[:asked]
@@ -48,11 +48,11 @@ class PagedGather(Task):
 
     def reference(self, inputs: Mapping[str, torch.Tensor], shape: Shape) -> dict[str, torch.Tensor]:
         """The same elements in float64."""
-        return {"out": inputs["pages"].double()[inputs["table"].long()]}
+        return {"out": inputs["cache"].double()[inputs["table"].long()]}
 
     def eager(self, inputs: Mapping[str, torch.Tensor], shape: Shape, dtype: str) -> dict[str, torch.Tensor]:
         """One index."""
-        return {"out": inputs["pages"][inputs["table"]]}
+        return {"out": inputs["cache"][inputs["table"]]}
 
 
 TASK = PagedGather(
@@ -61,7 +61,7 @@ TASK = PagedGather(
     sizes=("pages", "sequences", "blocks", "page", "width"),
     dtypes=("bfloat16", "float16", "float32"),
     inputs=(
-        Operand("pages", ("pages", "page", "width")),
+        Operand("cache", ("pages", "page", "width")),
         Operand("table", ("sequences", "blocks"), "int32", below="pages"),
     ),
     outputs=(Operand("out", ("sequences", "blocks", "page", "width")),),
@@ -69,14 +69,7 @@ TASK = PagedGather(
         dict(zip(("pages", "sequences", "blocks", "page", "width"), sizes, strict=True))
         for sizes in (
             *((8192, 64, 128, 16, 1024), (32768, 32, 512, 16, 128), (1024, 64, 64, 32, 1024)),
-            *(
-                (1, 1, 1, 1, 1),
-                (5, 3, 7, 1, 3),
-                (64, 4, 9, 16, 8),
-                (40, 3, 5, 2, 127),
-                (7, 1, 3, 16, 1000),
-                (300, 2, 129, 4, 16),
-            ),
+            *((1, 1, 1, 1, 1), (5, 3, 7, 1, 3), (64, 4, 9, 16, 8), (40, 3, 5, 2, 127), (7, 1, 3, 16, 1000), (300, 2, 129, 4, 16)),
         )
     ),
     parameters=(vector_bytes(), threads(256), unroll(4, "pages of a thread")),

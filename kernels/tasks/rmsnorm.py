@@ -20,7 +20,7 @@ class RmsNorm(Task):
 
     def largest(self, shape: Shape, dtype: str) -> float:
         """The squares of a row are summed in float32."""
-        return float(min(Task.largest(self, shape, dtype), 1e15))
+        return float(min(super().largest(shape, dtype), 1e15))
 
     def reference(self, inputs: Mapping[str, torch.Tensor], shape: Shape) -> dict[str, torch.Tensor]:
         """In float64."""

@@ -32,7 +32,7 @@ class Rotary(Task):
         import torch
 
         if operand.dtype == "element":
-            return Task.draw_one(self, operand, generator, shape, dtype, device, kind)
+            return super().draw_one(operand, generator, shape, dtype, device, kind)
         angles = torch.rand(operand.shape(shape), generator=generator, device=device, dtype=torch.float64)
         return (angles * 2 * math.pi).cos().float()
 
@@ -40,7 +40,7 @@ class Rotary(Task):
         self, generator: torch.Generator, shape: Shape, dtype: str, device: torch.device | str, kind: str = "random"
     ) -> dict[str, torch.Tensor]:
         """The sine belongs to the cosine's angle."""
-        made = Task.draw(self, generator, shape, dtype, device, kind)
+        made = super().draw(generator, shape, dtype, device, kind)
         cos = made["cos"].double()
         sign = made["sin"].double().sign()
         return made | {"sin": ((1 - cos.square()).clamp(min=0).sqrt() * sign).float()}

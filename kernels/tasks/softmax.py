@@ -36,7 +36,7 @@ TASK = Softmax(
     outputs=(Operand("out", ("rows", "columns")),),
     shapes=ROW_SHAPES,
     parameters=rows_parameters(items=4),
-    constraints=rows_constraints(2),
+    constraints=rows_constraints(1),
     roundings=1,
     float32_steps=32,
     because="the result is rounded once; the exponent's argument is rounded, which costs |x - max| steps of an element that is "
