@@ -37,17 +37,21 @@ _MAKEFILE: Final = "# For the files of this folder that `aisp-trace kernels emit
 def source(task: Task, settings: Settings, arch: str, version: str) -> str:
     """The file for `settings`, a value for each parameter; `arch` (``sm_90``) and `version` stand in its header."""
     facts = {"task": task.name, "parameters": dict(settings), "dtypes": list(DTYPES), "interface": INTERFACE}
-    text = _environment().get_template(f"{task.name}.cu.j2").render(
-        task=task,
-        settings=settings,
-        arch=arch,
-        version=version,
-        sum="",
-        description=_c_string(json.dumps(facts)),
-        checks=[shape for shape in task.shapes if task.bytes(shape, "float32") <= CHECKED_BYTES],
-        tolerances=[task.tolerances[dtype] for dtype in DTYPES],
-        ctype=_c_type,
-        typecode=_type_code,
+    text = (
+        _environment()
+        .get_template(f"{task.name}.cu.j2")
+        .render(
+            task=task,
+            settings=settings,
+            arch=arch,
+            version=version,
+            sum="",
+            description=_c_string(json.dumps(facts)),
+            checks=[shape for shape in task.shapes if task.bytes(shape, "float32") <= CHECKED_BYTES],
+            tolerances=[task.tolerances[dtype] for dtype in DTYPES],
+            ctype=_c_type,
+            typecode=_type_code,
+        )
     )
     text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text))
     return _SUM.sub(lambda _: f"// Sum: {_sum(text)}\n", text, count=1)

@@ -162,9 +162,7 @@ class Task(ABC):
         """Fresh inputs of one of `KINDS`, the same again from an equal `generator`, which lives on `device`."""
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is none of {', '.join(KINDS)}")
-        return {
-            operand.name: self.draw_one(operand, generator, shape, dtype, device, kind) for operand in self.inputs
-        }
+        return {operand.name: self.draw_one(operand, generator, shape, dtype, device, kind) for operand in self.inputs}
 
     def draw_one(
         self,
@@ -231,8 +229,12 @@ def rows_parameters(items: int) -> tuple[Parameter, ...]:
     return (
         vector_bytes(),
         threads(256),
-        Parameter("items", items, (1, 2, 4, 8), "vectors of a row that a thread holds; decides how many threads share a row"),
-        Parameter("keep", "registers", ("registers", "shared", "none"), "where a row waits between reduction and result"),
+        Parameter(
+            "items", items, (1, 2, 4, 8), "vectors of a row that a thread holds; decides how many threads share a row"
+        ),
+        Parameter(
+            "keep", "registers", ("registers", "shared", "none"), "where a row waits between reduction and result"
+        ),
         Parameter("rows_per_block", 1, (1, 2, 4, 8), "rows that a thread takes one after another"),
         unroll(2, "vectors under way where a row is read in a loop", (1, 2, 4)),
     )

@@ -47,7 +47,9 @@ TASK = ColumnSum(
     ),
     parameters=(
         *(vector_bytes(), threads(512)),
-        Parameter("tile_bytes", 64, (32, 64, 128, 256), "bytes of a row that a block reads; fewer where blocks are too few"),
+        Parameter(
+            "tile_bytes", 64, (32, 64, 128, 256), "bytes of a row that a block reads; fewer where blocks are too few"
+        ),
         unroll(8, "rows of a thread under way"),
         Parameter("reduction", "shuffle", ("shuffle", "shared"), "how the threads of a column add up"),
     ),

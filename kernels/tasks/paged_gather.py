@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..task import DTYPES, Operand, Shape, Task, threads, unroll, vector_bytes
+from ..task import Operand, Shape, Task, threads, unroll, vector_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +69,14 @@ TASK = PagedGather(
         dict(zip(("pages", "sequences", "blocks", "page", "width"), sizes, strict=True))
         for sizes in (
             *((8192, 64, 128, 16, 1024), (32768, 32, 512, 16, 128), (1024, 64, 64, 32, 1024)),
-            *((1, 1, 1, 1, 1), (5, 3, 7, 1, 3), (64, 4, 9, 16, 8), (40, 3, 5, 2, 127), (7, 1, 3, 16, 1000), (300, 2, 129, 4, 16)),
+            *(
+                (1, 1, 1, 1, 1),
+                (5, 3, 7, 1, 3),
+                (64, 4, 9, 16, 8),
+                (40, 3, 5, 2, 127),
+                (7, 1, 3, 16, 1000),
+                (300, 2, 129, 4, 16),
+            ),
         )
     ),
     parameters=(vector_bytes(), threads(256), unroll(4, "pages of a thread")),

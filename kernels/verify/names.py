@@ -60,5 +60,6 @@ def is_own(mangled: str, name: str, own: Collection[str]) -> bool:
     """Whether the kernel is one of `own`. Where the recording lacks mangled names, the short one has to stand in one of them."""
     if mangled:
         return plain(mangled) in own
-    short = re.split(r"[<(]", name.removeprefix("void "))[0].rpartition("::")[2].strip()
+    bare = re.sub(r"\(anonymous namespace\)|<unnamed>", "", name.removeprefix("void "))
+    short = re.split(r"[<(]", bare)[0].rpartition("::")[2].strip()
     return any(f"{len(short)}{short}" in one or one == short for one in own)

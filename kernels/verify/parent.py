@@ -72,13 +72,9 @@ def verify(asked: Asked, say: Say = lambda text: None) -> Verification:
 
 def parse_shape(task: Task, text: str) -> dict[str, int]:
     """``rows=8192,columns=8192`` as the sizes of `task`; raises `UsageError`."""
-    found: dict[str, int] = {}
-    for part in text.split(","):
-        name, _, size = part.partition("=")
-        if not size.isdecimal() or int(size) < 1 or name not in task.sizes or name in found:
-            break
-        found[name] = int(size)
-    if set(found) != set(task.sizes):
+    parts = [part.partition("=") for part in text.split(",")]
+    found = {name: int(size) for name, _, size in parts if size.isdecimal() and int(size) > 0}
+    if set(found) != set(task.sizes) or len(parts) != len(found):
         wanted = ",".join(f"{name}=N" for name in task.sizes)
         raise UsageError(f"--shape {text} is no shape of {task.name}; write {wanted}")
     return {name: found[name] for name in task.sizes}

@@ -201,6 +201,8 @@ class Conversation:
         except TalkError as exc:
             if self.heard.failure is None:
                 self.heard.failure = Reason(exc.code, str(exc))
+        finally:
+            talk.close()
         if self.heard.failure is not None and not self.heard.finished:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(self.heard.pid, signal.SIGKILL)

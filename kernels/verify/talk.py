@@ -38,6 +38,10 @@ class Talk:
         self._socket = connection
         self._rest = b""
 
+    def close(self) -> None:
+        """Say no more."""
+        self._socket.close()
+
     def send(self, message: Mapping[str, Any]) -> None:
         """Raises `TalkError` if nobody is there."""
         try:
