@@ -50,6 +50,8 @@ class Heard:
     pid: int | None = None
     finished: bool = False
     torch: str = ""
+    where: str = "while it started"
+    """What was under way last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ...capture.nsight import find_nsys
+from ...capture.nsight import Nsys, find_nsys
 from ...capture.nsys import NsysRecorder
 from ...traces.errors import InputError, UsageError
 from ...traces.version import version
@@ -46,14 +46,15 @@ def verify(asked: Asked, say: Say = lambda text: None) -> Verification:
     shapes = [parse_shape(task, text) for text in asked.shapes]
     device = _device(asked)
     digest = _digest(asked.file)
-    common = verdict.Common(asked, task, dtype, device, digest, _made_with(device))
+    nsys = find_nsys() if device == "cuda" else None
+    common = verdict.Common(asked, task, dtype, device, digest, _made_with(device, nsys))
     try:
         candidate = _candidate(asked, device, digest, say)
     except KernelError as exc:
         return verdict.refused_at_once(common, Reason("compile", str(exc)))
     chance = random.SystemRandom()
     plan = make_plan(task, dtype, device, shapes, asked.calls, candidate.path.suffix == ".py", chance)
-    recorder, unrecorded = _recorder(device)
+    recorder, unrecorded = _recorder(device, nsys)
     with tempfile.TemporaryDirectory(prefix="aisp-trace-verify-") as temporary:
         folder = Path(temporary)
         child = Child(folder, task, dtype, device, candidate, asked.timeout_s, asked.call_s)
@@ -142,11 +143,10 @@ def last_words(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
-def _recorder(device: str) -> tuple[NsysRecorder | None, str]:
+def _recorder(device: str, nsys: Nsys | None) -> tuple[NsysRecorder | None, str]:
     """(what records, why nothing does)."""
     if device == "cpu":
         return None, "nothing runs on a device"
-    nsys = find_nsys()
     if nsys is None:
         return None, "nsys was not found; install Nsight Systems or name its nsys in AISP_NSYS"
     if nsys.problem is not None:
@@ -154,7 +154,7 @@ def _recorder(device: str) -> tuple[NsysRecorder | None, str]:
     return NsysRecorder(nsys, "minimal", "cuda"), ""
 
 
-def _made_with(device: str) -> dict[str, Any]:
+def _made_with(device: str, nsys: Nsys | None) -> dict[str, Any]:
     import torch
 
     found: dict[str, Any] = {
@@ -165,7 +165,6 @@ def _made_with(device: str) -> dict[str, Any]:
     }
     if device == "cuda":
         found |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-        nsys = find_nsys()
         found["nsys"] = nsys.version if nsys else None
     return found
 

@@ -154,13 +154,12 @@ class Child:
             return
         said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
         fatal = next((line.strip() for line in said.splitlines() if line.startswith("Fatal Python error")), "")
-        where = f" in {heard.spoken[-1].call}" if heard.spoken else ""
         if exit_code < 0 or fatal:
             how = signal.Signals(-exit_code).name if exit_code < 0 else fatal
-            heard.failure = Reason("crashed", f"its process was ended by {how} after the call before{where}")
+            heard.failure = Reason("crashed", f"its process was ended by {how}, {heard.where}")
         else:
             words = last_line(log)
-            text = f"its process ended with exit code {exit_code} before it was asked to"
+            text = f"its process ended with exit code {exit_code} before it was asked to, {heard.where}"
             heard.failure = Reason("ended", text + (f" ({words})" if words else ""))
 
 
@@ -200,7 +199,7 @@ class Conversation:
             self._ask(talk)
         except TalkError as exc:
             if self.heard.failure is None:
-                self.heard.failure = Reason(exc.code, str(exc))
+                self.heard.failure = Reason(exc.code, f"{exc} ({self.heard.where})")
         finally:
             talk.close()
         if self.heard.failure is not None and not self.heard.finished:
@@ -216,6 +215,7 @@ class Conversation:
         for number, call in enumerate(plan.rehearsals):
             self._one(talk, call, f"rehearsal{number}", seeds, last=False)
         heard.spoken.clear()
+        heard.where = "while it was loaded and set up"
         loaded = talk.ask(self._child.load(plan), LOAD_S * self._patience)
         heard.objections += _reasons(loaded)
         if loaded.get("raised"):
@@ -223,10 +223,12 @@ class Conversation:
         for number, call in enumerate(plan.calls):
             if heard.failure is not None:
                 break
+            heard.where = f"at {call}"
             last = call.timed and (number + 1 == len(plan.calls) or plan.calls[number + 1] != call)
             spoken = self._one(talk, call, str(number), seeds, last)
             if spoken.answer.get("raised") and call.place != "views":
                 heard.failure = Reason("raised", f"failed at {call}: {spoken.answer['raised']}")
+        heard.where = "at the end"
         heard.objections += _reasons(talk.ask({"do": "end"}, self._call_s))
         heard.finished = True
 

@@ -13,7 +13,7 @@ GROUPS: Final = ("control", "timing", "replay", "output", "not a kernel", "harne
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """A candidate. `codes`: each of these reasons would do; none: it must pass. `cuda`: it needs a GPU to be tried or found out."""
+    """A candidate. `codes`: each of these reasons would do; none: it must pass. `cuda`: only a GPU finds it out."""
 
     name: str
     group: str
