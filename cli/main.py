@@ -31,7 +31,7 @@ PIPE_CLOSED: Final = 141
 
 COMMANDS: Final = (
     *("list", "capture", "analyze", "compare", "check", "accept", "expectations"),
-    *("kernels", "report", "bundle", "export", "doctor"),
+    *("report", "bundle", "export", "kernels", "doctor"),
 )
 """In the order of the help. Each is a module of ``commands/`` with an ``app``."""
 

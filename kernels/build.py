@@ -1,4 +1,4 @@
-"""CUDA sources of this folder become shared libraries when they are first needed: nvcc, a cache, `ctypes`.
+"""CUDA sources become shared libraries when they are first needed: nvcc, a cache, `ctypes`.
 
     library = load("clamped_swiglu", capability=(9, 0))     # compiles for sm_90, or finds what was compiled before
     library.aisp_clamped_swiglu(...)
@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -37,12 +38,34 @@ class KernelError(Exception):
     """A source could not be compiled, loaded or launched. One sentence, then what the compiler said, if anything."""
 
 
+class NoCompilerError(KernelError):
+    """Nothing here compiles CUDA."""
+
+
+class CompileError(KernelError):
+    """The compiler refused a source; `said` is all that it wrote."""
+
+    def __init__(self, message: str, said: str) -> None:
+        super().__init__(message)
+        self.said = said
+
+    @property
+    def first(self) -> str:
+        """The first line of `said` that tells an error, else its first line."""
+        lines = [line.strip() for line in self.said.splitlines() if line.strip()] or ["it gave no reason"]
+        return next((line for line in lines if re.search(r"\b(error|fatal)\b", line)), lines[0])
+
+
 def load(name: str, capability: tuple[int, int]) -> ctypes.CDLL:
     """The library made from ``<name>.cu`` for a device of this compute capability; compiled if the cache has none.
 
     Raises `KernelError` if there is no nvcc, if it fails, or if what it made cannot be loaded.
     """
-    library = build(SOURCES / f"{name}.cu", capability)
+    return opened(build(SOURCES / f"{name}.cu", capability))
+
+
+def opened(library: Path) -> ctypes.CDLL:
+    """What `build` made, loaded into this process; raises `KernelError` if it cannot be."""
     try:
         return ctypes.CDLL(str(library))
     except OSError as exc:
@@ -51,13 +74,20 @@ def load(name: str, capability: tuple[int, int]) -> ctypes.CDLL:
         ) from exc
 
 
+def version(nvcc: Path) -> str:
+    """The release that `nvcc` says it is, such as ``13.0``."""
+    said = _run([str(nvcc), "--version"])
+    found = re.search(r"release ([\d.]+)", said)
+    return found[1] if found else "of an unknown version"
+
+
 def build(source: Path, capability: tuple[int, int], nvcc: Path | None = None, cache: Path | None = None) -> Path:
     """The library's path. `nvcc` and `cache` default to `find_nvcc` and the user's cache folder; errors as of `load`."""
     nvcc = nvcc or find_nvcc()
     arch = f"{capability[0]}{capability[1]}"
     command = [str(nvcc), *FLAGS, "-gencode", f"arch=compute_{arch},code=sm_{arch}"]
     # The options, not where nvcc lies: the same version from another folder makes the same library.
-    parts = (source.read_bytes(), compiler_output([str(nvcc), "--version"]).encode(), " ".join(command[1:]).encode())
+    parts = (source.read_bytes(), _run([str(nvcc), "--version"]).encode(), " ".join(command[1:]).encode())
     digest = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:20]
     folder = cache or cache_folder()
     library = folder / f"{source.stem}-sm_{arch}-{digest}.so"
@@ -67,13 +97,23 @@ def build(source: Path, capability: tuple[int, int], nvcc: Path | None = None, c
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=folder) as partial:
             made = Path(partial) / library.name
-            compiler_output([*command, "-o", str(made), str(source)])
+            _run([*command, "-o", str(made), str(source)])
             made.replace(library)
     except OSError as exc:
         raise KernelError(
             f"{folder} cannot hold compiled kernels ({exc}); set XDG_CACHE_HOME to a folder that can"
         ) from exc
     return library
+
+
+def ptx(source: Path, capability: tuple[int, int], nvcc: Path | None = None) -> str:
+    """`source` in the assembler of a virtual architecture, which names its kernels; errors as of `load`."""
+    arch = f"{capability[0]}{capability[1]}"
+    with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
+        made = Path(folder) / "source.ptx"
+        options = ["-std=c++17", "-ptx", "-gencode", f"arch=compute_{arch},code=compute_{arch}", "-o", str(made)]
+        _run([str(nvcc or find_nvcc()), *options, str(source)])
+        return made.read_text(encoding="utf-8", errors="replace")
 
 
 def find_nvcc(environ: Mapping[str, str] = os.environ, usual: Sequence[Path] | None = None) -> Path:
@@ -87,7 +127,7 @@ def find_nvcc(environ: Mapping[str, str] = os.environ, usual: Sequence[Path] | N
     for place in places:
         if place.is_file() and os.access(place, os.X_OK):
             return place
-    raise KernelError(
+    raise NoCompilerError(
         "a CUDA kernel has to be compiled and there is no nvcc in $CUDA_HOME, on PATH, in /usr/local/cuda* or among the "
         "Python packages; install the CUDA toolkit, or set CUDA_HOME to where it is"
     )
@@ -106,7 +146,7 @@ def _usual_places() -> list[Path]:
     return [*(home / "bin" / "nvcc" for home in local), *sorted(packages.glob("*/bin/nvcc"), reverse=True)]
 
 
-def compiler_output(command: Sequence[str]) -> str:
+def _run(command: Sequence[str]) -> str:
     """What `command` printed; raises `KernelError` with its message if it fails."""
     try:
         done = subprocess.run(
@@ -118,5 +158,5 @@ def compiler_output(command: Sequence[str]) -> str:
         raise KernelError(f"{command[0]} cannot be started ({exc}); set CUDA_HOME to a CUDA toolkit") from exc
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
-        raise KernelError(f"`{' '.join(command)}` failed with exit code {done.returncode}: {said}")
+        raise CompileError(f"`{' '.join(command)}` failed with exit code {done.returncode}: {said}", said)
     return done.stdout

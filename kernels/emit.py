@@ -45,7 +45,7 @@ def source(task: Task, settings: Settings, arch: str, version: str) -> str:
             settings=settings,
             arch=arch,
             version=version,
-            sum="",
+            sum="0",
             description=_c_string(json.dumps(facts)),
             checks=[shape for shape in task.shapes if task.bytes(shape, "float32") <= CHECKED_BYTES],
             tolerances=[task.tolerances[dtype] for dtype in DTYPES],

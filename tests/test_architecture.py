@@ -1,12 +1,12 @@
 """The import rule: arrows between the folders point down only, and what must stay light imports nothing heavy.
 
 traces        none of ours
-kernels       none of ours
 capture       the modules of traces that need only the standard library: run, errors, scrub, calibration; expectations.deciding
+kernels       LIGHT of traces, capture; of workloads what looks at a process: running, surroundings, verify
 workloads     kernels, capture.stages, traces.run, traces.errors, traces.faults, traces.calibration, traces.heap
 analyze       traces
 expectations  traces, analyze
-report        traces, workloads.catalog, analyze, expectations
+report        traces, workloads.catalog, kernels.task, kernels.verify.result, analyze, expectations
 cli           all
 """
 
@@ -35,7 +35,11 @@ LIGHT = (
 
 ARROWS = {
     "traces": (),
-    "kernels": (),
+    "kernels": (
+        *LIGHT,
+        *("traces.places", "traces.version", "capture"),
+        *("workloads.running", "workloads.surroundings", "workloads.verify"),
+    ),
     "capture": (*LIGHT, "expectations.deciding"),
     "workloads": (
         *("kernels", "capture.stages"),
@@ -43,7 +47,7 @@ ARROWS = {
     ),
     "analyze": ("traces",),
     "expectations": ("traces", "analyze"),
-    "report": ("traces", "workloads.catalog", "analyze", "expectations"),
+    "report": ("traces", "workloads.catalog", "kernels.task", "kernels.verify.result", "analyze", "expectations"),
     "cli": ("traces", "kernels", "workloads", "capture", "analyze", "expectations", "report"),
 }
 
@@ -55,6 +59,7 @@ ROOMS = {
     "traces": ("nsys", "kineto", "scrub"),
     "analyze": ("naming", "attribution", "accounts", "findings", "comparison"),
     "expectations": ("metrics", "claims", "judging", "accepting", "comparing"),
+    "kernels": ("tasks", "verify"),
     "report": ("documents", "page", "terminal", "ci", "export", "results"),
 }
 """The folders within a folder; each may use those before it and what lies beside them."""

@@ -82,5 +82,5 @@ TASK = Rotary(
     parameters=(vector_bytes(), threads(256), unroll(4, "heads of a thread, which share a cosine and a sine")),
     roundings=1,
     float32_steps=4,
-    because="the result is rounded once; in float32 two products and a sum round, of terms whose squares add up to those of the pair",
+    because="the result is rounded once; in float32 two products and a sum round, of terms no larger than the pair",
 )

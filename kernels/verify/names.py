@@ -7,12 +7,11 @@ kernels it makes; those of well-known libraries are named.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from ..build import compiler_output, find_nvcc
+from ..build import ptx
 
 _LIBRARIES: Final = (
     ("PyTorch", r"\bat::(native|cuda|functorch)\b|\bat_cuda_detail\b|\bc10::|\bat::|pytorch_flash|fmha_cutlass"),
@@ -41,12 +40,7 @@ def library_of(name: str) -> str | None:
 
 def kernels_of(source: Path, capability: tuple[int, int]) -> frozenset[str]:
     """The mangled names (`plain`) of all kernels in `source`. Raises `KernelError` if it does not compile."""
-    arch = f"{capability[0]}{capability[1]}"
-    with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
-        made = Path(folder) / "source.ptx"
-        options = ["-std=c++17", "-ptx", "-gencode", f"arch=compute_{arch},code=compute_{arch}", "-o", str(made)]
-        compiler_output([str(find_nvcc()), *options, str(source)])
-        return frozenset(map(plain, _ENTRY.findall(made.read_text(encoding="utf-8", errors="replace"))))
+    return frozenset(map(plain, _ENTRY.findall(ptx(source, capability))))
 
 
 def plain(mangled: str) -> str:

@@ -23,7 +23,8 @@ from ...capture.nsight import Nsys, find_nsys
 from ...capture.nsys import NsysRecorder
 from ...traces.errors import InputError, UsageError
 from ...traces.version import version
-from ..build import KernelError, build, compiler_output, find_nvcc
+from ..build import KernelError, NoCompilerError, build, find_nvcc
+from ..build import version as compiler_version
 from ..task import Task
 from ..tasks import NAMES, find
 from . import verdict
@@ -128,19 +129,13 @@ def _candidate(asked: Asked, device: str, digest: str, say: Say) -> Candidate:
 
     try:
         nvcc = find_nvcc()
-    except KernelError as exc:
+    except NoCompilerError as exc:
         raise UsageError(str(exc)) from exc
     say(f"compiling {asked.file.name}")
     capability = torch.cuda.get_device_capability()
     library = build(asked.file, capability, nvcc)
     own = kernels_of(asked.file, capability)
-    told = last_words(compiler_output([str(nvcc), "--version"]))
-    return Candidate(asked.file, library, digest, own, told)
-
-
-def last_words(text: str) -> str:
-    """The last line with text."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    return Candidate(asked.file, library, digest, own, f"nvcc {compiler_version(nvcc)}")
 
 
 def _recorder(device: str, nsys: Nsys | None) -> tuple[NsysRecorder | None, str]:
