@@ -26,7 +26,7 @@ from aisp_trace.tests.kernel_attacks.catalogue import ATTACKS, Attack
 from aisp_trace.traces.errors import AispTraceError
 
 TASK = "rmsnorm"
-SHAPE = "rows=2048,columns=4096"
+SHAPE = "rows=4096,columns=4096"
 """For attacks: large enough for a kernel of some microseconds."""
 
 HANG_S = 20.0
@@ -50,7 +50,15 @@ class Tried:
         codes = {one.code for one in self.found.reasons}
         if not self.attack.codes:
             return self.found.status == ("cannot tell" if self.found.device == "cpu" else "verified")
-        return bool(codes & set(self.attack.codes))
+        return bool(codes & set(self.attack.codes)) or self.untried
+
+    @property
+    def untried(self) -> bool:
+        """Whether only compute-sanitizer would have found it, which does not run here."""
+        looked = self.found is not None and any(
+            one.what.startswith("compute-sanitizer ") and one.done for one in self.found.checks
+        )
+        return self.attack.sanitizer and not looked
 
     @property
     def line(self) -> str:
@@ -59,7 +67,9 @@ class Tried:
             return f"{self.attack.name:<26} ERROR        {self.error}"
         codes = ", ".join(dict.fromkeys(one.code for one in self.found.reasons))
         word = "refused" if self.attack.codes else "passes"
-        if not self.right:
+        if self.untried:
+            word = "NO SANITIZER"
+        elif not self.right:
             word = "NOT REFUSED" if self.attack.codes and not codes else "UNEXPECTED"
         told = f"{self.found.headline} [{codes}]" if codes else self.found.headline
         times = "".join(

@@ -216,7 +216,7 @@ def test_every_folder_of_ours_has_an_arrow() -> None:
         ("aisp_trace.traces", "from ..analyze import ledger"),
         ("aisp_trace.traces", "from .. import analyze"),
         ("aisp_trace.traces", "def f():\n    import aisp_trace.report.terminal.console"),
-        ("aisp_trace.kernels", "from ..traces.errors import InputError"),
+        ("aisp_trace.kernels.verify", "from ...workloads.catalog import CATALOG"),
         ("aisp_trace.capture", "from ..traces.model import Trace"),
         ("aisp_trace.capture", "from ..workloads.catalog import CATALOG"),
         ("aisp_trace.workloads", "from ..capture.nsys import record"),
@@ -238,6 +238,7 @@ def test_a_planted_violation_is_found(package: str, source: str) -> None:
     ("package", "source"),
     [
         ("aisp_trace.capture", "from ..traces.run import Manifest\nfrom ..traces import errors\nfrom . import plan"),
+        ("aisp_trace.kernels.verify", "from ...capture.nsys import NsysRecorder\nfrom ..task import Task"),
         ("aisp_trace.workloads", "from ..capture.stages import stage\nfrom ..kernels.build import load\nimport torch"),
         ("aisp_trace.analyze", "from ..traces.model import Trace\nfrom .result import Analysis\nimport polars as pl"),
         ("aisp_trace.cli.commands", "from .. import plans\nfrom ...report.page import write\nfrom . import check"),

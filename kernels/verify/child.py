@@ -39,6 +39,7 @@ from .talk import Talk, TalkError, knock
 CLOCK: Final = time.perf_counter_ns
 EVENT, STREAM, USE, ELAPSED = torch.cuda.Event, torch.cuda.Stream, torch.cuda.stream, torch.cuda.Event.elapsed_time
 RECORD: Final = torch.cuda.Event.record
+WAIT: Any = getattr(torch._C, "_cuda_synchronize", None)
 
 MEMORY_BYTES: Final = 32 << 30
 """Address space of a process that computes on a processor. With a GPU nothing is set: the driver reserves more than there is."""
@@ -140,6 +141,7 @@ class Harness:
         self._watched = [Surroundings(one) for one in (self._task, self, self._talk, self._free)]
         self._modules = {name: id(module) for name, module in sys.modules.items()}
         self._variables, self._folder = dict(os.environ), str(Path.cwd())
+        self._below = {name: id(value) for name, value in vars(torch._C).items()}
         self._paths, self._finders = list(sys.path), list(map(id, sys.meta_path))
         before = CLOCK()
         raised = None
@@ -234,7 +236,15 @@ class Harness:
             stop = CLOCK()
         self._then = running(self._processes)
         if made.raised is None:
-            made.event_ns = round(ELAPSED(begin, end) * 1e6) if self._cuda else stop - start
+            made.event_ns = stop - start
+            if self._cuda:
+                try:
+                    made.event_ns = round(ELAPSED(begin, end) * 1e6)
+                except RuntimeError as exc:
+                    made.event_ns = None
+                    made.say(
+                        "outlives", f"its events were not over when the device was said to be idle ({_words(exc)})"
+                    )
             made.given = self._accepted(made, given, outputs)
 
     def _accepted(self, made: Round, given: Any, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -295,6 +305,9 @@ class Harness:
             if replaced := one.changed_functions():
                 found.append(("surroundings", f"replaced functions {where}: {_some(replaced)}"))
             found += [("surroundings", f"left {what} changed {where}") for what in one.changed_settings()]
+        below = [f"torch._C.{name}" for name, was in self._below.items() if id(vars(torch._C).get(name)) != was]
+        if below:
+            found.append(("surroundings", f"replaced functions {where}: {_some(below)}"))
         gone = [name for name, was in self._modules.items() if id(sys.modules.get(name)) != was]
         if gone:
             found.append(("modules", f"replaced or removed modules {where}: {_some(gone)}"))
@@ -327,6 +340,7 @@ class Harness:
         try:
             if self._cuda:
                 SYNCHRONIZE(self._device)
+                WAIT()  # the same below Python, where nobody can have put something else
         except RuntimeError as exc:
             return _words(exc)
         return ""

@@ -169,7 +169,7 @@ def _sort_ops(
     launched: dict[int, list[Op]] = defaultdict(list)
     for op in ops:
         if op.launched_ns is None:
-            if op.start_ns > setup_end:
+            if op.start_ns > setup_end and op.kind in (KERNEL, GRAPH):
                 objections.say("thread", f"{op.name} ran without a launch that was recorded")
             continue
         place = bisect_right(starts, op.launched_ns) - 1
