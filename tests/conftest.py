@@ -39,6 +39,8 @@ LONGEST_FIRST = (
     "test_workloads_end_to_end.py",  # records every workload, one after the other
     "test_oracle.py",
     "test_recorder_nsys.py",
+    "test_kernel_emit.py",
+    "test_kernel_emulated.py",
     "test_workloads_ddp.py",
     "test_selection.py",
     "test_speed.py",

@@ -32,7 +32,10 @@ if shutil.which("g++") is None:
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
-OTHER: Final = (
+Variant = tuple[str, Mapping[str, int | str]]
+"""A task and values of its parameters that are not the default."""
+
+OTHER: Final[tuple[Variant, ...]] = (
     ("saxpy", {"vector_bytes": 4, "unroll": 1}),
     ("rmsnorm", {"keep": "shared", "rows_per_block": 2, "items": 1}),
     ("softmax", {"keep": "none", "threads": 128, "unroll": 4}),
@@ -43,13 +46,13 @@ OTHER: Final = (
 )
 """Values beside the defaults, so that every branch of every template runs once."""
 
-VARIANTS: Final = (*((name, {}) for name in NAMES), *OTHER)
+VARIANTS: Final[tuple[Variant, ...]] = (*((name, {}) for name in NAMES), *OTHER)
 
 BESIDE: Final = 64
 """Bytes before and behind each tensor that have to stay as they were."""
 
 
-def label(variant: tuple[str, Mapping[str, Any]]) -> str:
+def label(variant: Variant) -> str:
     return " ".join([variant[0], *(f"{name}={value}" for name, value in variant[1].items())])
 
 
@@ -118,8 +121,8 @@ class Kernel:
         for place in placed.values():
             self.library.emulated_announce(place.tensor.data_ptr(), place.tensor.nbytes)
         names = [[o.name for o in group] for group in (task.inputs, task.outputs)]
-        addresses = [[placed[name].tensor.data_ptr() for name in group] for group in names]
-        code = self.launch(DTYPES.index(dtype), *addresses, [shape[name] for name in task.sizes])
+        given, made = ([placed[name].tensor.data_ptr() for name in group] for group in names)
+        code = self.launch(DTYPES.index(dtype), given, made, [shape[name] for name in task.sizes])
         assert code == 0, self.library.aisp_error(code)
         assert self.library.emulated_fault() == b""
         for name in names[0]:
@@ -141,7 +144,7 @@ class Placed:
 
     def surroundings_are(self, before: torch.Tensor) -> bool:
         head, tail = slice(0, self.begin), slice(self.end, None)
-        return torch.equal(self.memory[head], before[head]) and torch.equal(self.memory[tail], before[tail])
+        return all(bool(torch.equal(self.memory[part], before[part])) for part in (head, tail))
 
 
 def shapes(task: Task) -> list[Shape]:
@@ -149,9 +152,7 @@ def shapes(task: Task) -> list[Shape]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=label)
-def test_the_kernel_agrees_with_the_task_s_reference(
-    variant: tuple[str, Mapping[str, Any]], libraries: dict[str, Future[Path]]
-) -> None:
+def test_the_kernel_agrees_with_the_task_s_reference(variant: Variant, libraries: dict[str, Future[Path]]) -> None:
     task, kernel = find(variant[0]), Kernel(libraries[label(variant)].result())
     for dtype in task.dtypes:
         for shape in shapes(task):
@@ -248,15 +249,18 @@ def test_the_emulation_finds_what_is_planted(tmp_path: Path) -> None:
             assert torch.equal(result.tensor.long(), mirrored)
 
 
+PARTS: Final = "if (thread % 32 == 0) parts[warp] = value;"
+
+
 @pytest.mark.parametrize(
     ("task", "right", "wrong"),
     [
-        ("rmsnorm", "if (thread % 32 == 0) parts[warp] = value;\n        __syncthreads();", "if (thread % 32 == 0) parts[warp] = value;"),
+        ("rmsnorm", f"{PARTS}\n        __syncthreads();", PARTS),
         ("saxpy", "if (blockIdx.x == 0 && rest < count)", "if (blockIdx.x == 0 && rest + 1 < count)"),
         ("bias_gelu", "if (row < rows) values[k]", "if (row <= rows) values[k]"),
     ],
     ids=["a barrier is missing", "the tail is skipped", "a row too many is read"],
-)  # fmt: skip
+)
 def test_a_kernel_that_is_wrong_fails_its_own_check(task: str, right: str, wrong: str, tmp_path: Path) -> None:
     source = emitted(task, {})
     assert right in source
@@ -265,3 +269,42 @@ def test_a_kernel_that_is_wrong_fails_its_own_check(task: str, right: str, wrong
     assert (done.returncode == 1 and "WRONG" in done.stdout) or (
         done.returncode == 2 and "out of bounds" in done.stderr
     )
+
+
+CONVERSIONS: Final = """
+extern "C" void convert(const unsigned short* halves, float* widened_halves, float* widened_others, const float* values,
+                        int count, unsigned short* to_half, unsigned short* to_other) {
+    for (int i = 0; i < 65536; ++i) {
+        widened_halves[i] = widened(Half{halves[i]});
+        widened_others[i] = widened(BFloat{halves[i]});
+    }
+    for (int i = 0; i < count; ++i) {
+        to_half[i] = narrowed<Half>(values[i]).bits;
+        to_other[i] = narrowed<BFloat>(values[i]).bits;
+    }
+}
+"""
+
+
+def test_conversions_are_those_of_pytorch(tmp_path: Path) -> None:
+    """Every number of 16 bits widened; their neighbours, the ties between them and any other bits narrowed."""
+    library = ctypes.CDLL(str(compiled(emitted("saxpy", {}) + CONVERSIONS, tmp_path)))
+    every = torch.arange(65536).to(torch.int16)
+    widened = {dtype: every.view(dtype).float() for dtype in (torch.float16, torch.bfloat16)}
+    values = torch.cat(
+        [*widened.values(), torch.randint(-(2**31), 2**31, (500_000,)).to(torch.int32).view(torch.float32)]
+    )
+    near = values.view(torch.int32)[:, None] + torch.tensor(
+        [0, 1, -1, 0x1000, 0x8000, 0x0FFF, 0x7FFF], dtype=torch.int32
+    )
+    values = near.flatten().contiguous().view(torch.float32)
+    made = [torch.empty(65536) for _ in range(2)]
+    narrow = [torch.empty(len(values), dtype=torch.int16) for _ in range(2)]
+    places = [every, *made, values, None, *narrow]
+    library.convert(*(len(values) if place is None else ctypes.c_void_p(place.data_ptr()) for place in places))
+    for wide, narrowed, (dtype, right) in zip(made, narrow, widened.items(), strict=True):
+        assert torch.equal(wide.nan_to_num(1.25e-30), right.nan_to_num(1.25e-30))
+        assert torch.equal(wide.isnan(), right.isnan()) and torch.equal(wide.signbit(), right.signbit())
+        wanted, got = values.to(dtype), narrowed.view(dtype)
+        same = (wanted.view(torch.int16) == narrowed) | (wanted.isnan() & got.isnan())
+        assert bool(same.all()), values[~same][:5]

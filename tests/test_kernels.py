@@ -1,11 +1,9 @@
-"""Building kernels: found, compiled, cached, refused; and the self-checking saxpy as far as a processor can take it."""
+"""Building kernels: found, compiled, cached, refused."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 import shutil
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import pytest
 from aisp_trace.kernels import build
 from aisp_trace.kernels.build import SOURCES, KernelError
 from aisp_trace.kernels.clamped_swiglu import ClampedSwiglu
-from aisp_trace.tests.patience import PATIENCE_S
 
 try:
     build.find_nvcc()
@@ -103,7 +100,7 @@ def test_a_compiler_that_hangs_is_reported(tmp_path: Path, monkeypatch: pytest.M
     slow.chmod(0o755)
     monkeypatch.setattr(build, "TIMEOUT_S", 0.2)
     with pytest.raises(KernelError, match="did not end within"):
-        build.build(SOURCES / "test.cu", (9, 0), slow, tmp_path)
+        build.build(SOURCES / "clamped_swiglu.cu", (9, 0), slow, tmp_path)
 
 
 def test_where_nvcc_is_looked_for(tmp_path: Path, fake: Path) -> None:
@@ -145,42 +142,6 @@ def test_a_source_with_an_error_is_refused_with_nvcc_s_message(tmp_path: Path) -
     source.write_text("int f() { return undeclared; }\n", encoding="utf-8")
     with pytest.raises(KernelError, match='identifier "undeclared" is undefined'):
         build.build(source, (9, 0), cache=tmp_path / "cache")
-
-
-@pytest.fixture(scope="module")
-def saxpy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, made by the Makefile in a copy of the folder."""
-    if not HAS_NVCC or shutil.which("make") is None:
-        pytest.skip("there is no nvcc, or no make")
-    folder = tmp_path_factory.mktemp("kernels")
-    for name in ("Makefile", "test.cu"):
-        shutil.copy(SOURCES / name, folder)
-    done = subprocess.run(["make", "-C", folder], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder / "build" / "test"
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "says"),
-    [
-        (["--host", "1000"], 0, "all 1000 elements are right"),
-        (["--host", "--plant", "1000"], 1, "1 of 1000 elements are wrong; the first is element 500"),
-        (["12x"], 2, '"12x" is neither --host, --plant nor a count'),
-        (["0"], 2, '"0" is neither'),
-    ],
-)
-def test_saxpy_checks_itself(saxpy: Path, words: list[str], code: int, says: str) -> None:
-    done = subprocess.run([saxpy, *words], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    assert done.returncode == code
-    assert says in done.stdout + done.stderr
-
-
-def test_saxpy_says_that_a_gpu_is_missing(saxpy: Path) -> None:
-    """The driver is told to show no device, so that this holds on a machine with a GPU too."""
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([saxpy], env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("saxpy: a CUDA GPU is needed and none was found (")
 
 
 # -- on a GPU ----------------------------------------------------------------------------------------------------

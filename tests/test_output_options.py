@@ -82,6 +82,9 @@ FILES: Final = tuple(case for case in CASES if case.kind == "file")
 FOLDERS: Final = tuple(case for case in CASES if case.kind == "folder")
 JUDGED: Final = tuple(case for case in CASES if "mine" in case.args)
 
+SOURCES: Final = {("kernels emit", "output")}
+"""Options that name a source to write, with a Makefile beside it, from no input: tests/test_kernel_emit.py tries them."""
+
 PATHS: Final = ("FILE", "DIR", "OUT", "FOLDER", "PATH", "RUN", "TRACE", "OPT", ".py")
 """What the metavar of a parameter that is no `Path` holds if it names a file all the same."""
 
@@ -100,7 +103,7 @@ def parameters() -> Iterator[tuple[tuple[str, str], Any]]:
 
 def test_every_option_with_a_path_is_known_as_read_or_as_written() -> None:
     found = {parameter for parameter, _ in parameters()}
-    written = {case.option for case in CASES} | CONTAINERS | CHANGED
+    written = {case.option for case in CASES} | CONTAINERS | CHANGED | SOURCES
     assert found - READ - written == set(), "a new option with a path: list it above"
     assert (READ | written) - found == set(), "an option that is gone"
     assert not READ & written
