@@ -101,9 +101,6 @@ def verify(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=1, help="the most that its process may take")
     ] = 900,
-    keep_trace: Annotated[
-        Path | None, typer.Option("--keep-trace", metavar="FILE", help="also keep the recording, an .sqlite file")
-    ] = None,
     as_json: Json = False,
 ) -> int:
     """Does a kernel compute what its task says, and how long does it take by its trace?
@@ -115,11 +112,8 @@ def verify(
     from ...kernels.verify.evidence import Asked
     from ...kernels.verify.parent import verify as verified
     from ...report.terminal.kernel_verification import print_verification
-    from ...traces.output import Kind, Output
 
-    if keep_trace is not None:
-        Output(keep_trace, Kind("recording"), force=False, option="--keep-trace").check()
-    asked = Asked(file, task, dtype or "", shape or (), device, calls, allow_library, sanitizer, timeout, keep_trace)
+    asked = Asked(file, task, dtype or "", shape or (), device, calls, allow_library, sanitizer, timeout)
     found = verified(asked, progress)
     if as_json:
         print_json(found.document())
