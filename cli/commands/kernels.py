@@ -73,9 +73,9 @@ def list_tasks() -> None:
 
 @app.command(
     epilog=examples(
-        "kernels verify rmsnorm.cu --task rmsnorm",
-        "kernels verify mine.py --task softmax --dtype float16 --shape rows=4096,columns=4096",
-        "kernels verify mine.py --task rmsnorm --device cpu --json  # without a GPU: everything but times",
+        "kernels verify test.cu --task rmsnorm",
+        "kernels verify mine.py --task saxpy --dtype float16 --shape count=65536",
+        "kernels verify mine.py --task rmsnorm --device cpu --json  # no times",
     )
 )
 def verify(
