@@ -160,6 +160,19 @@ def test_a_call_without_a_kernel_is_refused(tmp_path: Path) -> None:
     assert [(reason.code, reason.calls) for reason in found.reasons] == [("no_kernel", 2)]
 
 
+def test_a_call_that_failed_needs_no_kernel(tmp_path: Path) -> None:
+    """Views may be refused: the call has its range and nothing in it."""
+    made = timeline()
+    made.range("prepare", HARNESS)
+    made.range("stream", HARNESS, stream=GIVEN)
+    made.range("call views")
+    refused = Facts("views", "rows=4,columns=4", False, None, 1_000, raised=True)
+    assert judged(made, tmp_path, facts=[*FACTS, refused]).reasons == []
+    assert [r.code for r in judged(made, tmp_path, facts=[*FACTS, replace(refused, raised=False)]).reasons] == [
+        "no_kernel"
+    ]
+
+
 def test_events_that_say_less_than_the_trace_are_named(tmp_path: Path) -> None:
     for event_us, codes in ((80, []), (74, ["clock"]), (1, ["clock"])):
         facts = [replace(fact, event_ns=event_us * US) for fact in FACTS]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +19,14 @@ from aisp_trace.kernels.tasks import find
 from aisp_trace.kernels.verify.evidence import Asked
 from aisp_trace.kernels.verify.result import REASONS, Verification
 from aisp_trace.tests.kernel_attacks.catalogue import ATTACKS, FOLDER, GROUPS, Attack
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.errors import UsageError
 
 pytest.importorskip("torch")
 
+from aisp_trace.kernels.verify import candidates
+from aisp_trace.kernels.verify.candidates import CandidateError
+from aisp_trace.kernels.verify.errors import compare
 from aisp_trace.kernels.verify.parent import parse_shape, verify
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,6 +99,95 @@ def test_the_catalogue_has_every_file_and_the_documentation_every_attack() -> No
     for attack in ATTACKS:
         first = attack.file.read_text(encoding="utf-8").splitlines()[0]
         assert first.lstrip('"/ ').lower().startswith(attack.group), attack.name
+
+
+# -- the C interface ----------------------------------------------------------------------------------------------
+
+LIBRARY = """
+#include <cmath>
+extern "C" const char *aisp_describe(void) { return R"(DESCRIPTION)"; }
+extern "C" const char *aisp_error(int code) { return "too wide"; }
+extern "C" int aisp_launch(int dtype, const void *const *in, void *const *out, const long long *sizes, void *stream) {
+    const float *x = static_cast<const float *>(in[0]), *weight = static_cast<const float *>(in[1]);
+    float *result = static_cast<float *>(out[0]);
+    const long long rows = sizes[0], columns = sizes[1];
+    if (dtype != 0 || stream != nullptr || columns > 100) return -2;
+    for (long long r = 0; r < rows; ++r) {
+        float sum = 0;
+        for (long long c = 0; c < columns; ++c) sum += x[r * columns + c] * x[r * columns + c];
+        for (long long c = 0; c < columns; ++c)
+            result[r * columns + c] = x[r * columns + c] / std::sqrt(sum / columns + 1e-6f) * weight[c];
+    }
+    return 0;
+}
+"""
+DESCRIBED = '{"task": "rmsnorm", "parameters": {}, "dtypes": ["float32"], "interface": 1}'
+
+
+def library(folder: Path, described: str) -> str:
+    """A shared library with the C interface, for a processor."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("there is no g++")
+    source, made = folder / "library.cpp", folder / f"library{len(list(folder.iterdir()))}.so"
+    source.write_text(LIBRARY.replace("DESCRIPTION", described), encoding="utf-8")
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", made, source], check=True, timeout=PATIENCE_S)
+    return str(made)
+
+
+def test_a_library_is_called_with_its_operands_and_sizes(tmp_path: Path) -> None:
+    import torch
+
+    task = find("rmsnorm")
+    run = candidates.load(library(tmp_path, DESCRIBED), task, "float32", ())
+    for columns, works in ((7, True), (101, False)):
+        shape = {"rows": 3, "columns": columns}
+        inputs = task.draw(torch.Generator().manual_seed(1), shape, "float32", torch.device("cpu"))
+        outputs = {"out": torch.empty(3, columns)}
+        if works:
+            assert run(inputs, outputs, shape) is None
+            assert compare(outputs["out"], task.reference(inputs, shape)["out"], task.tolerances["float32"]).ok
+        else:
+            with pytest.raises(CandidateError, match=r"aisp_launch returned -2 \(too wide\)"):
+                run(inputs, outputs, shape)
+
+
+@pytest.mark.parametrize(
+    ("described", "says"),
+    [
+        ("no JSON", "is no JSON"),
+        (DESCRIBED.replace("1}", "2}"), "does not say interface 1"),
+        (DESCRIBED.replace("rmsnorm", "softmax"), "was made for the task 'softmax', not for 'rmsnorm'"),
+        (DESCRIBED.replace("float32", "float16"), "does not list float32"),
+    ],
+)
+def test_a_library_that_is_another_s_is_refused(described: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(CandidateError, match=says):
+        candidates.load(library(tmp_path, described), find("rmsnorm"), "float32", ())
+
+
+# -- errors ---------------------------------------------------------------------------------------------------------
+
+
+def test_how_far_an_output_is_from_its_reference() -> None:
+    import torch
+
+    tolerance = find("rmsnorm").tolerances["float32"]
+    expected = torch.tensor([3.0, -4.0, 0.0], dtype=torch.float64)
+    found = compare(torch.tensor([3.0, -4.0, 0.5]), expected, tolerance)
+    assert found.norm == pytest.approx(0.1)
+    assert (found.at, found.found, found.expected) == ((2,), 0.5, 0.0)
+    assert found.worst == pytest.approx(0.5 / (5 / 3**0.5))  # over the root mean square, since the element is smaller
+    assert not found.ok
+    for wrong in (float("nan"), float("inf")):
+        found = compare(torch.tensor([3.0, wrong, 0.0]), expected, tolerance)
+        assert (found.norm, found.worst, found.at, found.ok) == (None, None, (1,), False)
+    infinite = torch.tensor([float("inf"), float("nan"), 1.0], dtype=torch.float64)
+    assert compare(infinite.float(), infinite, tolerance).ok
+    assert not compare(torch.tensor([-float("inf"), float("nan"), 1.0]), infinite, tolerance).ok
+    assert not compare(torch.zeros(2), expected, tolerance).ok
+    trusted = torch.tensor([True, True, False])
+    assert compare(torch.tensor([3.0, -4.0, 0.5]), expected, tolerance, trusted).ok
 
 
 # -- the command --------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def list_tasks() -> None:
     epilog=examples(
         "kernels verify test.cu --task rmsnorm",
         "kernels verify mine.py --task saxpy --dtype float16 --shape count=65536",
-        "kernels verify mine.py --task rmsnorm --device cpu --json  # no times",
+        "kernels verify mine.py --task rmsnorm --device cpu --json",
     )
 )
 def verify(

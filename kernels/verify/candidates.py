@@ -59,7 +59,8 @@ def _library(path: str, task: Task, dtype: str) -> Candidate:
         ins = (POINTER * len(names_in))(*[inputs[name].data_ptr() for name in names_in])
         outs = (POINTER * len(names_out))(*[outputs[name].data_ptr() for name in names_out])
         sizes = (LONG * len(task.sizes))(*[shape[name] for name in task.sizes])
-        code = launch(DTYPES[dtype], ins, outs, sizes, CURRENT().cuda_stream)
+        stream = CURRENT().cuda_stream if outputs[names_out[0]].is_cuda else None
+        code = launch(DTYPES[dtype], ins, outs, sizes, stream)
         if code != 0:
             said = (words(code) or b"").decode("utf-8", "replace")
             raise CandidateError(f"aisp_launch returned {code} ({said or 'without words'})")

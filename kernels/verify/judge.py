@@ -43,13 +43,14 @@ FLOOR_SHARE: Final = 0.97
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the parent knows of a call. `event_ns` is what the child said its events took."""
+    """What the parent knows of a call. `event_ns`: its events, as the child says; `raised`: it failed, as it may of views."""
 
     token: str
     shape: str
     timed: bool
     event_ns: int | None
     nbytes: int
+    raised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,8 @@ def judge(recording: Recording, calls: Sequence[Facts], rules: Rules) -> Judged:
         return _unknown("the recording has no kernel of the process at all, not even the harness's")
     _sort_ops(recording.ops, own_ranges, main, made, objections, rules)
     for one in made.values():
+        if one.facts.raised:
+            continue
         _judge_call(one, _given_stream(recording.ops, own_ranges, one), objections, rules)
     _judge_others(recording.ops, made.values(), objections)
     by_shape: dict[str, list[_Call]] = defaultdict(list)

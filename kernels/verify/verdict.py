@@ -284,9 +284,9 @@ def _judged(
             timed=one.call.timed,
             event_ns=_whole(one.answer.get("event_ns")),
             nbytes=common.task.bytes(one.call.shape, common.dtype),
+            raised=bool(one.answer.get("raised")),
         )
         for one in heard.spoken
-        if not one.answer.get("raised")
     ]
     try:
         read = read_recording(recording)
