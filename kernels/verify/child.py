@@ -139,10 +139,10 @@ class Harness:
         """Import the candidate, once everything that it could change has been looked at."""
         self._processes = descendants()
         self._watched = [Surroundings(one) for one in (self._task, self, self._talk, self._free)]
-        self._modules = {name: id(module) for name, module in sys.modules.items()}
+        self._modules = dict(sys.modules)
         self._variables, self._folder = dict(os.environ), str(Path.cwd())
-        self._below = {name: id(value) for name, value in vars(torch._C).items()}
-        self._paths, self._finders = list(sys.path), list(map(id, sys.meta_path))
+        self._below = dict(vars(torch._C))
+        self._paths, self._finders = list(sys.path), list(sys.meta_path)
         before = CLOCK()
         raised = None
         with self._range("setup"):
@@ -213,8 +213,8 @@ class Harness:
     def _run(self, made: Round) -> None:
         """The candidate's call, timed; its outputs become `made.given`."""
         assert self._candidate is not None
-        inputs = {name: placed.tensor for name, placed in made.inputs.items()}
-        outputs = {name: placed.tensor for name, placed in made.outputs.items()}
+        inputs = {name: placed.tensor.detach() for name, placed in made.inputs.items()}
+        outputs = {name: placed.tensor.detach() for name, placed in made.outputs.items()}  # the harness keeps its own
         shape = dict(made.order["shape"])
         given: Any = None
         if self._cuda:
@@ -245,7 +245,7 @@ class Harness:
                     made.say(
                         "outlives", f"its events were not over when the device was said to be idle ({_words(exc)})"
                     )
-            made.given = self._accepted(made, given, outputs)
+            made.given = self._accepted(made, given, {name: placed.tensor for name, placed in made.outputs.items()})
 
     def _accepted(self, made: Round, given: Any, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The tensors that count: those returned, else those that were written; none where they are not what was asked for."""
@@ -305,13 +305,13 @@ class Harness:
             if replaced := one.changed_functions():
                 found.append(("surroundings", f"replaced functions {where}: {_some(replaced)}"))
             found += [("surroundings", f"left {what} changed {where}") for what in one.changed_settings()]
-        below = [f"torch._C.{name}" for name, was in self._below.items() if id(vars(torch._C).get(name)) != was]
+        below = [f"torch._C.{name}" for name, was in self._below.items() if vars(torch._C).get(name) is not was]
         if below:
             found.append(("surroundings", f"replaced functions {where}: {_some(below)}"))
-        gone = [name for name, was in self._modules.items() if id(sys.modules.get(name)) != was]
+        gone = [name for name, was in self._modules.items() if sys.modules.get(name) is not was]
         if gone:
             found.append(("modules", f"replaced or removed modules {where}: {_some(gone)}"))
-        if list(map(id, sys.meta_path)) != self._finders or sys.path[: len(self._paths)] != self._paths:
+        if sys.meta_path != self._finders or sys.path[: len(self._paths)] != self._paths:
             found.append(("modules", f"changed where modules are imported from {where}"))
         now = dict(os.environ)
         changed = [n for n in {**self._variables, **now} if self._variables.get(n) != now.get(n)]

@@ -136,6 +136,7 @@ class Child:
     def load(self, plan: Plan) -> dict[str, Any]:
         """The question that brings the candidate in."""
         shapes = [dict(shape) for shape in self._task.shapes]
+        shapes += [dict(shape) for shape in plan.shapes if dict(shape) not in shapes]
         return {"do": "load", "path": str(self._candidate.path), "shapes": shapes}
 
     def files(self, number: int, call: Call, last: bool, chance: random.Random) -> dict[str, Path]:
