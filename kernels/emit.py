@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import jinja2
 
@@ -72,12 +71,6 @@ def is_untouched_source(content: bytes) -> bool:
 def is_makefile(content: bytes) -> bool:
     """Whether `content` is a Makefile of ours; an edited one is too, as long as its first line stands."""
     return content.startswith(_MAKEFILE.encode())
-
-
-def described(answer: str) -> Mapping[str, Any]:
-    """What ``aisp_describe`` answered."""
-    facts: Mapping[str, Any] = json.loads(answer)
-    return facts
 
 
 def _sum(text: str) -> str:

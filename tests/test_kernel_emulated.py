@@ -7,7 +7,9 @@ functions are not. The tasks' references in PyTorch are what is compared with, t
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
+import random
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -67,6 +69,7 @@ def compiled(source: str, folder: Path, *, program: bool = False) -> Path:
         "-Wextra",
         "-Werror",
         "-Wno-unknown-pragmas",
+        "-Wno-maybe-uninitialized",
         f"-I{ROOT / 'tests' / 'emulation'}",
     ]
     made = folder / ("program" if program else "library.so")
@@ -162,6 +165,24 @@ def test_the_kernel_agrees_with_the_task_s_reference(variant: Variant, libraries
                 for name, found in kernel.run(task, inputs, shape, dtype, shift).items():
                     apart = deviation(found, wanted[name])
                     assert apart.within(task.tolerances[dtype]), (dtype, dict(shape), kind, shift, name, apart)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", NAMES)
+def test_sampled_combinations_agree_with_the_reference(name: str, tmp_path: Path) -> None:
+    """Eight combinations of values a task, each with aligned and other inputs of three types."""
+    task = find(name)
+    found = random.Random(11).sample(list(space.combinations(task)), 8)
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda i: compiled(emitted(name, found[i]), tmp_path / str(i)), range(len(found))))
+    for settings, library in zip(found, made, strict=True):
+        kernel = Kernel(library)
+        for dtype, shape, shift in itertools.product(task.dtypes, shapes(task), (0, 1)):
+            inputs = task.draw(torch.Generator().manual_seed(5), shape, dtype, "cpu")
+            wanted = task.reference(inputs, shape)
+            for output, tensor in kernel.run(task, inputs, shape, dtype, shift).items():
+                apart = deviation(tensor, wanted[output])
+                assert apart.within(task.tolerances[dtype]), (settings, dtype, dict(shape), shift, output, apart)
 
 
 def test_a_copy_keeps_every_bit(libraries: dict[str, Future[Path]]) -> None:
