@@ -74,7 +74,7 @@ def list_tasks() -> None:
 @app.command(
     epilog=examples(
         "kernels verify test.cu --task rmsnorm",
-        "kernels verify mine.py --task saxpy --dtype float16 --shape count=65536",
+        "kernels verify mine.py --task saxpy --shape count=65536",
         "kernels verify mine.py --task rmsnorm --device cpu --json",
     )
 )
@@ -100,7 +100,7 @@ def verify(
     ] = True,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=1, help="the most that its process may take")
-    ] = 900,
+    ] = 900.0,
     as_json: Json = False,
 ) -> int:
     """Does a kernel compute what its task says, and how long does it take by its trace?
