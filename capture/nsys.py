@@ -71,12 +71,16 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class NsysRecorder:
-    """Records with `nsys` under `profile` ("minimal" or "deep"); `extra` are the user's own nsys arguments."""
+    """Records with `nsys` under `profile` ("minimal" or "deep"); `extra` are the user's own nsys arguments.
+
+    `inherited` is the environment that the program and nsys start with; null: this process's.
+    """
 
     nsys: Nsys
     profile: str
     device: str
     extra: tuple[str, ...] = ()
+    inherited: Mapping[str, str] | None = None
 
     name: str = "nsys"
 
@@ -137,7 +141,8 @@ class NsysRecorder:
 
     def _profile(self, target: Sequence[str], folder: Path, gated: bool, timeout_s: float) -> Finished:
         out, err = folder / "nsys-profile.stdout.log", folder / "nsys-profile.stderr.log"
-        environment = {**os.environ, **self.environment(folder, gated)}
+        inherited = os.environ if self.inherited is None else self.inherited
+        environment = {**inherited, **self.environment(folder, gated)}
         try:
             done = run_process(
                 self.command(target, folder, gated),

@@ -106,6 +106,16 @@ def build(source: Path, capability: tuple[int, int], nvcc: Path | None = None, c
     return library
 
 
+def ptx(source: Path, capability: tuple[int, int], nvcc: Path | None = None) -> str:
+    """`source` in the assembler of a virtual architecture, which names its kernels; errors as of `load`."""
+    arch = f"{capability[0]}{capability[1]}"
+    with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
+        made = Path(folder) / "source.ptx"
+        options = ["-std=c++17", "-ptx", "-gencode", f"arch=compute_{arch},code=compute_{arch}", "-o", str(made)]
+        _run([str(nvcc or find_nvcc()), *options, str(source)])
+        return made.read_text(encoding="utf-8", errors="replace")
+
+
 def find_nvcc(environ: Mapping[str, str] = os.environ, usual: Sequence[Path] | None = None) -> Path:
     """The CUDA compiler: of CUDA_HOME or CUDA_PATH, of PATH, of /usr/local/cuda*, of the package nvidia-cuda-nvcc.
 

@@ -1,12 +1,12 @@
 """The import rule: arrows between the folders point down only, and what must stay light imports nothing heavy.
 
 traces        none of ours
-kernels       none of ours
 capture       the modules of traces that need only the standard library: run, errors, scrub, calibration; expectations.deciding
+kernels       LIGHT of traces, capture; of workloads what looks at a process: running, surroundings, verify
 workloads     kernels, capture.stages, traces.run, traces.errors, traces.faults, traces.calibration, traces.heap
 analyze       traces
 expectations  traces, analyze
-report        traces, workloads.catalog, kernels.task, analyze, expectations
+report        traces, workloads.catalog, kernels.task, kernels.verify.result, analyze, expectations
 cli           all
 """
 
@@ -35,7 +35,11 @@ LIGHT = (
 
 ARROWS = {
     "traces": (),
-    "kernels": (),
+    "kernels": (
+        *LIGHT,
+        *("traces.places", "traces.version", "capture"),
+        *("workloads.running", "workloads.surroundings", "workloads.verify"),
+    ),
     "capture": (*LIGHT, "expectations.deciding"),
     "workloads": (
         *("kernels", "capture.stages"),
@@ -43,7 +47,7 @@ ARROWS = {
     ),
     "analyze": ("traces",),
     "expectations": ("traces", "analyze"),
-    "report": ("traces", "workloads.catalog", "kernels.task", "analyze", "expectations"),
+    "report": ("traces", "workloads.catalog", "kernels.task", "kernels.verify.result", "analyze", "expectations"),
     "cli": ("traces", "kernels", "workloads", "capture", "analyze", "expectations", "report"),
 }
 
@@ -55,7 +59,7 @@ ROOMS = {
     "traces": ("nsys", "kineto", "scrub"),
     "analyze": ("naming", "attribution", "accounts", "findings", "comparison"),
     "expectations": ("metrics", "claims", "judging", "accepting", "comparing"),
-    "kernels": ("tasks",),
+    "kernels": ("tasks", "verify"),
     "report": ("documents", "page", "terminal", "ci", "export", "results"),
 }
 """The folders within a folder; each may use those before it and what lies beside them."""
@@ -212,7 +216,7 @@ def test_every_folder_of_ours_has_an_arrow() -> None:
         ("aisp_trace.traces", "from ..analyze import ledger"),
         ("aisp_trace.traces", "from .. import analyze"),
         ("aisp_trace.traces", "def f():\n    import aisp_trace.report.terminal.console"),
-        ("aisp_trace.kernels", "from ..traces.errors import InputError"),
+        ("aisp_trace.kernels.verify", "from ...workloads.catalog import CATALOG"),
         ("aisp_trace.capture", "from ..traces.model import Trace"),
         ("aisp_trace.capture", "from ..workloads.catalog import CATALOG"),
         ("aisp_trace.workloads", "from ..capture.nsys import record"),
@@ -234,6 +238,7 @@ def test_a_planted_violation_is_found(package: str, source: str) -> None:
     ("package", "source"),
     [
         ("aisp_trace.capture", "from ..traces.run import Manifest\nfrom ..traces import errors\nfrom . import plan"),
+        ("aisp_trace.kernels.verify", "from ...capture.nsys import NsysRecorder\nfrom ..task import Task"),
         ("aisp_trace.workloads", "from ..capture.stages import stage\nfrom ..kernels.build import load\nimport torch"),
         ("aisp_trace.analyze", "from ..traces.model import Trace\nfrom .result import Analysis\nimport polars as pl"),
         ("aisp_trace.cli.commands", "from .. import plans\nfrom ...report.page import write\nfrom . import check"),

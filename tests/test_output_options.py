@@ -41,6 +41,7 @@ READ: Final = {
     *(("export", "source"), ("accept", "sources"), ("capture", "workload"), ("capture", "resume_folder")),
     *(("expectations show", "expectations"), ("expectations validate", "paths")),
     *(("expectations diff", "old"), ("expectations diff", "new"), ("expectations new", "workload")),
+    ("kernels verify", "file"),
 }
 """Parameters that name something to read; nothing is written there, but what an unfinished run lacks (`resume_folder`)."""
 

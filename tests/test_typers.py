@@ -99,9 +99,10 @@ def options(action: Action) -> tuple[Option, ...]:
 
 
 def needed(action: Action) -> list[str]:
-    """A word for each argument that `action` does not do without."""
-    parameters = inspect.signature(action.function).parameters.values()
-    return [SAMPLE for p in parameters if p.default is p.empty and p.name != "ctx"]
+    """A word for each argument that `action` does not do without, then the options of that kind."""
+    parameters = [p for p in action.parser.params if p.required]
+    words = [SAMPLE for p in parameters if p.param_type_name == "argument"]
+    return words + [word for p in parameters if p.param_type_name == "option" for word in (p.opts[0], SAMPLE)]
 
 
 def most_words(action: Action) -> int | None:
@@ -214,7 +215,8 @@ def wrong_lines(action: Action) -> Iterator[tuple[list[str], str]]:
     if needed(action):
         yield list(action.words), "missing argument"
     if (most := most_words(action)) is not None:
-        yield [*action.words, *[SAMPLE] * most, "surplus"], "surplus"
+        optional = most - sum(p.required for p in action.parser.params if p.param_type_name == "argument")
+        yield [*start, *[SAMPLE] * optional, "surplus"], "surplus"
     for option in options(action):
         for name in (*option.names, *option.negative):
             if option.flag and name.startswith("--"):

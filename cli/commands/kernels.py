@@ -1,4 +1,4 @@
-"""``aisp-trace kernels``: CUDA kernels for named tasks, as sources that stand alone."""
+"""``aisp-trace kernels``: CUDA kernels for named tasks, as sources that stand alone, and verdicts on kernels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ...report.terminal.console import say_lines
+from ...report.terminal.console import print_json, progress, say_lines
 from ..app import examples, new_app
-from ..options import Force
+from ..options import Force, Json
 
-app = new_app("Generate CUDA kernels that check themselves.")
+app = new_app("Generate CUDA kernels that check themselves, and verify kernels of any origin.")
 
 
 def task_names(incomplete: str) -> list[str]:
@@ -69,3 +69,54 @@ def list_tasks() -> None:
     from ...report.terminal.kernels import tasks_text
 
     say_lines(tasks_text([find(name) for name in NAMES]))
+
+
+@app.command(
+    epilog=examples(
+        "kernels verify test.cu --task rmsnorm",
+        "kernels verify mine.py --task saxpy --shape count=65536",
+        "kernels verify mine.py --task rmsnorm --device cpu --json",
+    )
+)
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="the candidate, a .cu or .py file", show_default=False)],
+    task: Annotated[str, typer.Option("--task", metavar="NAME", help="what it computes")],
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", metavar="NAME", help="element type; default: the task's first")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="NAME=N,...", help="a shape to time; repeats; default: the task's first"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="cuda|cpu", help="default: cuda if there is a GPU")
+    ] = None,
+    calls: Annotated[int, typer.Option("--calls", metavar="N", min=1, help="timed calls of each shape")] = 20,
+    allow_library: Annotated[
+        bool, typer.Option("--allow-library", help="a .py candidate may call kernels of libraries")
+    ] = False,
+    sanitizer: Annotated[
+        bool, typer.Option("--sanitizer/--no-sanitizer", help="run compute-sanitizer where it is installed")
+    ] = True,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="the most that its process may take")
+    ] = 900.0,
+    as_json: Json = False,
+) -> int:
+    """Does a kernel compute what its task says, and how long does it take by its trace?
+
+    The candidate runs in a process of its own, with fresh inputs for each call, and is recorded. Its outputs are compared
+    with float64 where it cannot see it, and the recording decides about its time. Leaves 0 if it is verified, 1 if it is
+    refused, 3 if nothing could be recorded. docs/kernels.md says what is checked and what is not.
+    """
+    from ...kernels.verify.evidence import Asked
+    from ...kernels.verify.parent import verify as verified
+    from ...report.terminal.kernel_verification import print_verification
+
+    asked = Asked(file, task, dtype or "", shape or (), device, calls, allow_library, sanitizer, timeout)
+    found = verified(asked, progress)
+    if as_json:
+        print_json(found.document())
+    else:
+        print_verification(found)
+    return found.exit_code

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ from aisp_trace.expectations.claims.parse import schema as expectations_schema
 from aisp_trace.expectations.judging.verdict import STATUSES, Verdict, exit_code
 from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.expectations.model import SOURCE_KINDS, Source
+from aisp_trace.kernels.verify.result import Check, KernelRow, Reason, Timing, Verification, WorstCase
 from aisp_trace.tests.builders.commands import Action, actions
 from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.traces import bundle, calibration, errors, run
@@ -163,6 +165,42 @@ def _printed() -> Iterator[dict[str, Any]]:
     finding = Finding("nsys", "missing", "no nsys on PATH", "install it")
     yield Diagnosis([finding], "torch", "cpu").document()  # the command itself would record, which takes seconds
     yield Diagnosis([finding], None, "cpu").document()
+    yield from _verifications()
+
+
+def _verifications() -> Iterator[dict[str, Any]]:
+    """A verdict on a kernel with everything there is, and one with as little as there may be; the command needs a GPU for it."""
+    worst = WorstCase("out", "rows=1,columns=1", "random", "aligned", 1e-3, 1e-2, 1e-3, 1e-2, (0, 0), 1.0, 1.0)
+    timing = Timing("rows=1,columns=1", 20, 1e5, 1e5, 1e5, 1e5, 1e5, 1.0, 8, 1e4, 0.5)
+    untraced = Timing("rows=1,columns=1", 20, None, None, None, None, None, None, 8, None, None)
+    candidate = {"file": "a.cu", "sha256": "0", "language": "CUDA", "own_kernels": ["_Z1av"]}
+    made_with = dict.fromkeys(("aisp-trace", "python", "torch", "created_utc", "gpu", "cuda", "nsys", "nvcc"), "1")
+    yield Verification(
+        status="refused",
+        why="an output is wrong",
+        reasons=[Reason("wrong", "out is wrong", 2)],
+        candidate=candidate,
+        task="rmsnorm",
+        dtype="float32",
+        device="NVIDIA H200",
+        worst=worst,
+        timings=[timing, untraced],
+        kernels=[KernelRow("a", 20, 1, "PyTorch", True), KernelRow("b", 20, 1, None, None)],
+        checks=[Check("the trace", True, "seen")],
+        calls=20,
+        compared=20,
+        peak={"bytes_per_s": 1e12, "source": "a copy", "cache_bytes": 1},
+        made_with=made_with,
+        notes=["a note"],
+    ).document()
+    vague = dataclasses.replace(worst, norm=None, worst=None, found=math.nan)
+    less = {**candidate, "own_kernels": None}
+    yield Verification(
+        "cannot tell", "no GPU", [], less, "rmsnorm", "float32", "cpu", vague, [], [], [], 0, 0, None, {}, []
+    ).document()
+    yield Verification(
+        "cannot tell", "no GPU", [], less, "rmsnorm", "float32", "cpu", None, [], [], [], 0, 0, None, {}, []
+    ).document()
 
 
 def _drifting(source: Path, target: Path) -> Path:

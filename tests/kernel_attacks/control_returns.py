@@ -1,0 +1,19 @@
+"""Control: right, and returns a tensor of its own. It must pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Tensors = dict[str, Any]
+
+
+def right(inputs: Tensors) -> Any:
+    """The honest answer, in float32 and rounded once."""
+    x = inputs["x"].float()
+    scale = (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+    return (x * scale * inputs["weight"].float()).to(inputs["x"].dtype)
+
+
+def run(inputs: Tensors, outputs: Tensors) -> Tensors:
+    """Return the honest answer."""
+    return {"out": right(inputs)}
