@@ -33,7 +33,7 @@ def ops(db: sqlite3.Connection) -> Iterator[Op]:
             for device, process, start, end, *more in db.execute(
                 f"SELECT deviceId, (globalPid >> 24) & 0xFFFFFF, start, end{columns} FROM {table}"
             ):
-                yield gpus[process, device], start, end, *(more or (0, None))  # type: ignore[misc]
+                yield gpus[process, device], start, end, *(more or (0, None))
 
     for gpu, start, end, _, _ in rows("CUPTI_ACTIVITY_KIND_KERNEL", ""):
         yield gpu, "compute", start, end
