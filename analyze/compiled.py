@@ -593,3 +593,37 @@ def _own(kind, start, end, order, ns, reach, turn):
             if reach[kind[i]] <= now:
                 turn[kind[i]] = i
             reach[kind[i]] = end[i]
+
+
+def replay(first, source, weight):
+    time = np.empty(len(first) - 1, np.int64)
+    _replay(first, source, weight, time)
+    return time
+
+
+@jit(void(_T, _P, _T, _OUT))
+def _replay(first, source, weight, time):
+    for node in range(len(time)):
+        latest = np.int64(_NEVER)
+        for edge in range(first[node], first[node + 1]):
+            begun = time[source[edge]] if source[edge] >= 0 else np.int64(0)
+            latest = max(latest, begun + weight[edge])
+        time[node] = latest
+
+
+def chain(first, source, weight, time, low, node):
+    found = np.empty(len(first), np.int64)
+    return found[: _chain(first, source, weight, time, low, node, found)].copy()
+
+
+@jit(int64(_T, _P, _T, _T, int64, int64, _OUT))
+def _chain(first, source, weight, time, low, node, found):
+    n = 0
+    while node >= 0 and time[node] > low:
+        edge = first[node]
+        while weight[edge] + (time[source[edge]] if source[edge] >= 0 else np.int64(0)) != time[node]:
+            edge += 1
+        found[n] = edge
+        n += 1
+        node = source[edge]
+    return n

@@ -73,6 +73,7 @@ def trace_document(analysis: Analysis) -> Json:
         "contention": analysis.contention.to_dicts(),
         "oddities": analysis.oddities.to_dicts(),
         "operators": analysis.operators.to_dicts(),
+        "critical": analysis.critical.to_dicts(),
         "migrations": analysis.migrations.to_dicts(),
         "replays": analysis.replays.to_dicts(),
         "diagnostics": analysis.diagnostics.to_dicts(),

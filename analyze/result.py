@@ -152,6 +152,14 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "cause": pl.String,
         "ns": pl.Int64,
     },
+    # The critical path of all GPUs' window, which it sums to; device null is the host's time.
+    "critical": {
+        "device": pl.Int32,
+        "stage": pl.String,
+        "category": pl.String,  # one of KINDS, "host", or "wait"
+        "cause": pl.String,  # of CAUSES; null while an operation runs
+        "ns": pl.Int64,
+    },
     # Idle intervals, longest first (at most `gaps` of them per device); `cause` and `stage` of their largest piece.
     "gaps": {
         "device": pl.Int32,
@@ -518,6 +526,7 @@ class Analysis:
     oddities: pl.DataFrame
     skews: pl.DataFrame
     operators: pl.DataFrame
+    critical: pl.DataFrame
     migrations: pl.DataFrame
     streams: pl.DataFrame
     collectives: pl.DataFrame

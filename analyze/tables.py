@@ -42,6 +42,7 @@ from .accounts.work import work_table
 from .attribution.attribute import Attributed
 from .attribution.dependencies import awaited
 from .attribution.lanes import lanes_of
+from .headroom.path import critical_path
 from .result import SCHEMAS, joined
 from .side_by_side import side_by_side
 
@@ -95,6 +96,7 @@ TABLES: Final[Sequence[Table]] = (
     Detail("contention", lambda a, made: contention_table(a.in_window, made("lanes"), a.host_devices)),
     Table("migrations", lambda a, made: migration_table(a.in_window)),
     Detail("operators", lambda a, made: operator_table(a)),
+    Detail("critical", lambda a, made: critical_path(a)),
     Detail("replays", lambda a, made: replay_table(a)),
     Detail(
         "collectives skews",

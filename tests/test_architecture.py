@@ -57,7 +57,7 @@ OFFERED = ("analyze", "capture.stages", "expectations.comparing.api")
 
 ROOMS = {
     "traces": ("nsys", "kineto", "scrub"),
-    "analyze": ("naming", "attribution", "accounts", "findings", "comparison"),
+    "analyze": ("naming", "attribution", "headroom", "accounts", "findings", "comparison"),
     "expectations": ("metrics", "claims", "judging", "accepting", "comparing"),
     "kernels": ("tasks", "verify"),
     "report": ("documents", "page", "terminal", "ci", "export", "results"),

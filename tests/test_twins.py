@@ -22,6 +22,7 @@ from aisp_trace.analyze.attribution import launches
 from aisp_trace.analyze.attribution.launches import Calls, grouped_rows
 from aisp_trace.analyze.attribution.steps import innermost, nesting
 from aisp_trace.analyze.document import document
+from aisp_trace.analyze.headroom.replay import _replay
 from aisp_trace.analyze.intervals import common, cover, grouped_measure, measure, minus, near_rows, place_right, union
 from aisp_trace.tests.examples import examples
 from aisp_trace.tests.optional import force, needs_numba
@@ -123,6 +124,17 @@ def overlapping(rng: Rng, n: int) -> tuple[Any, ...]:
     return kind, *spans(rng, n), side, *groups, 5, *pairs, 0, 1, 2
 
 
+def chained(rng: Rng, n: int) -> tuple[Any, ...]:
+    """A graph of n + 1 nodes with an edge or more each, its times, and where a path begins and ends."""
+    count = rng.integers(1, 4, n + 1)
+    first = np.r_[0, np.cumsum(count)]
+    target = np.repeat(np.arange(n + 1), count)
+    source = np.array([int(rng.integers(-1, node)) if node else -1 for node in target.tolist()], np.int32)
+    weight = some(rng, -5, 50, len(target), np.int64)
+    time = _replay(first, source, weight)
+    return first, source, weight, time, int(rng.integers(-5, 200)), int(rng.integers(0, n + 1))
+
+
 ARGUMENTS: Mapping[str, Callable[[Rng, int], tuple[Any, ...]]] = {
     "accounts.concurrency._levels": lambda rng, n: (some(rng, 0, 5, n, np.int16), *spans(rng, n), 5, 3),
     "accounts.launches._launch_waits": waits,
@@ -139,6 +151,8 @@ ARGUMENTS: Mapping[str, Callable[[Rng, int], tuple[Any, ...]]] = {
     "attribution.launches.grouped_rows": lambda rng, n: (some(rng, -1, 5, n, either(rng, np.int16, np.int32)), 5),
     "attribution.steps._innermost": lambda rng, n: (*spans(rng, n), some(rng, 0, 5, n, either(rng, np.int8, np.int64))),
     "attribution.steps.nesting": spans,
+    "headroom.replay._chain": lambda rng, n: chained(rng, n),
+    "headroom.replay._replay": lambda rng, n: chained(rng, n)[:3],
     "intervals._cover": spans,
     "intervals.grouped_measure": lambda rng, n: (some(rng, -1, 5, n, either(rng, np.int8, np.int16)), *spans(rng, n), 5),
     "intervals.measure": spans,

@@ -137,7 +137,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "event_id": pl.Int64,  # null where none
         "event_sync_id": pl.Int64,
     },
-    # CUDA events as they were recorded into streams, one row a cudaEventRecord. Read where several devices worked.
+    # CUDA events as they were recorded into streams, one row a cudaEventRecord.
     "events": {
         "pid": pl.Int32,
         "device": pl.Int32,

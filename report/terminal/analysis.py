@@ -35,6 +35,7 @@ def print_analysis(analysis: Analysis) -> None:
     print_findings(analysis)
     for row in analysis.devices.iter_rows(named=True):
         _print_device(analysis, row["device"], row["name"])
+    _print_critical(analysis)
     _print_operators(analysis)
     _print_calls(analysis)
     print_stages(analysis)
@@ -52,6 +53,7 @@ MESSAGES: Final = 5
 DOMAINS: Final = 5
 CALLS: Final = 12
 REPLAYS: Final = 4
+CRITICAL: Final = 6
 """Rows that are shown; --json has all."""
 
 
@@ -78,6 +80,23 @@ def _print_replays(analysis: Analysis) -> None:
     ]
     more = f" and {len(replays) - REPLAYS} more" if len(replays) > REPLAYS else ""
     say_wrapped(f"operations of CUDA graphs count for the stage they were captured in: {', '.join(named)}{more}")
+
+
+def _print_critical(analysis: Analysis) -> None:
+    """The critical path, where a device had work."""
+    path = analysis.critical
+    if path.is_empty():
+        return
+    total = int(path["ns"].sum())
+    rows = [
+        (row["cause"] or row["category"], ms(row["ns"]), percent(row["ns"] / total), row["stage"])
+        for row in path.head(CRITICAL).iter_rows(named=True)
+    ]
+    if (rest := total - int(path["ns"].head(CRITICAL).sum())) > 0:
+        rows.append((f"{len(path) - CRITICAL:,} more", ms(rest), percent(rest / total), ""))
+    say()
+    columns = [Column("critical path", LEFT), Column("ms"), Column("share"), Column("stage", LEFT, shrink=True)]
+    print_table([*columns], [*rows, ("total", ms(total), percent(1.0), "")])
 
 
 def _print_operators(analysis: Analysis) -> None:

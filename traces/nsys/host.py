@@ -75,7 +75,7 @@ RECORD_COLUMNS: Final[Mapping[str, Any]] = {
     "eventId": I64,
     "eventSyncId": I64,
 }
-"""The columns used of CUPTI_ACTIVITY_KIND_CUDA_EVENT, which is read only where several devices worked."""
+"""The columns used of CUPTI_ACTIVITY_KIND_CUDA_EVENT."""
 
 # NVTX event types of ENUM_NSYS_EVENT_TYPE that matter here; marks and destroyed domains do not.
 _EVENTS: Final = {

@@ -95,8 +95,7 @@ def _read(source: Source, left_out: Collection[tuple[str, str]], metrics: str) -
     if found is not None:
         tables["ops"] = _with_process(found, tables["api"], odd)
         odd["devices_without_map"] += devices.unmapped(tables["ops"])
-        used = tables["ops"].get_column("device")
-        if _EVENT_RECORDS in source.tables and used.min() != used.max():
+        if _EVENT_RECORDS in source.tables:
             tables["events"] = read_events(integers(source, _EVENT_RECORDS, RECORD_COLUMNS), hosts, devices, odd)
     tables["diagnostics"] = read_diagnostics(source)
     tables["devices"] = read_devices(source, hosts, _distinct(tables, ["device"], ("ops", "syncs", "memory")))

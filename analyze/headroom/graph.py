@@ -1,0 +1,501 @@
+"""What waited for what in a trace: host calls and device operations as nodes, and edges that say when each may begin or end.
+
+    thread   [ call 0 ]--gap--[ call 1 ]------------------[ sync ......]--gap--
+                  \\                \\                              ^
+              launch\\          launch\\                        return|
+    stream             [== op 0 ==]----queue----[== op 1 ==]--------+
+                                                      ^
+    another stream                   [== op ==]-------+ dependency (event)
+
+A call has a start and an end, and so has an operation. The time of a node is the latest of its edges: that of the edge's source
+plus the edge's weight. Calls are the outermost ones of each thread; the ends of iterations are marks among them.
+
+Weights. Of each node one edge was *binding*: the one whose source came last before it. It keeps what was observed. Any other edge
+was slack, and nobody saw what it would have taken: it gets the median of the binding edges of its class (`USUAL_NS` where
+there is none), or what was observed where that is less. So every node of the unchanged graph has its measured time, to the
+nanosecond (`replay`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ...traces.model import Trace, distinct_values
+from ..attribution.attribute import Attributed
+from ..attribution.calls import COPY, SYNC
+from ..attribution.lanes import lanes_of
+from ..attribution.launches import grouped_rows
+from ..intervals import Ints
+
+CALLED, RETURNED, BEGUN, DONE = range(4)
+"""What a node is: start and end of a host item, begin and end of an operation."""
+
+GAP, OWN, RETURN, LAUNCH, QUEUE, DEPENDENCY, RUN, FIRST = range(8)
+"""What an edge is. `FIRST` comes from nowhere: its weight is when a thread, or an operation without a launch, began."""
+
+EDGES: Final = ("gap", "own", "return", "launch", "queue", "dependency", "run", "first")
+
+OTHER_THREAD_NS: Final = 50_000
+"""A thread that made no call for longer than this was waiting for another one of its process, if that one ended a call meanwhile.
+(5 us to 1 ms gave the same answers on the recordings that were tried.)"""
+
+USUAL_NS: Final = (0, 2_000, 6_000, 9_000, 1_400, 6_000, 0, 0)
+"""What each kind of edge takes where no edge of its class was binding. Medians of recordings in ``traces/samples``: a call
+returns 3.5 to 7 us after the work it waited for, an idle device begins 8 to 14 us after the launching call did, a stream goes on
+after 0.7 to 2.1, and after an event of another stream 5.5 to 11. An `own` of 2 us is a call that found nothing to wait for."""
+
+NOWHERE: Final = -1
+
+
+Nodes = npt.NDArray[np.int32]
+"""Positions of nodes, items or operations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Nodes in an order in which each comes after its sources; all times are in ns.
+
+    Of each node: `time` as measured, `kind`, and `of`, its item or the row of its operation. Its edges are rows ``first[n]`` to
+    ``first[n + 1]`` of `source` (a node, or `NOWHERE`), `weight` and `what`, the binding one first.
+
+    Of each item: `call`, a row of the trace's calls or `NOWHERE` for a mark, `thread`, a position in `Calls.threads`, and
+    `returned`, the node of its end. `begun` is the node of each row of the operations, or `NOWHERE`; `marks` the item of each
+    mark; `left_out` the edges that would lead back in time.
+    """
+
+    time: Ints
+    kind: npt.NDArray[np.int8]
+    of: Nodes
+    first: Ints
+    source: Nodes
+    weight: Ints
+    what: npt.NDArray[np.int8]
+    call: Ints
+    thread: Ints
+    returned: Nodes
+    begun: Ints
+    marks: Ints
+    left_out: int
+
+    @property
+    def edges(self) -> int:
+        """How many there are."""
+        return len(self.source)
+
+    @property
+    def target(self) -> Nodes:
+        """The node that each edge leads to."""
+        return np.repeat(np.arange(len(self.time), dtype=np.int32), np.diff(self.first))
+
+    @property
+    def observed(self) -> Ints:
+        """What went by between both ends of each edge; of those from nowhere the time of the node."""
+        return _lasting(self.time, self.target, self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What happened on the host, by thread and in order of time: outermost calls, and marks, which take no time."""
+
+    start: Ints
+    end: Ints
+    call: Ints
+    thread: Ints
+    process: Ints
+    mark: Ints  # which mark it is, or NOWHERE
+
+
+def build(a: Attributed, marks: Sequence[tuple[int, tuple[int, int]]] = ()) -> Graph:
+    """The graph of the whole trace, with `marks` at these instants of these (pid, tid).
+
+    Operations on host devices are none of it. Nothing here looks at the window.
+    """
+    items, ops = _items(a, marks), _Ops.of(a)
+    n_items, n_ops = len(items.start), len(ops.row)
+    time = np.concatenate([items.start, items.end, ops.start, ops.end])
+    order = _in_order(time, items, ops)
+    place = np.empty(len(time), np.int32)
+    place[order] = np.arange(len(time), dtype=np.int32)
+    kind = np.repeat(np.array((CALLED, RETURNED, BEGUN, DONE), np.int8), (n_items, n_items, n_ops, n_ops))[order]
+    own = np.arange(n_items, dtype=np.int32)
+    of = np.concatenate([own, own, ops.row, ops.row])[order]
+    time = time[order]
+    first, source, what, left_out = _edges(a, items, ops, place, time)
+    return Graph(
+        time=time,
+        kind=kind,
+        of=of,
+        first=first,
+        source=source,
+        weight=_weights(a, items, (time, kind, of), (first, source, what)),
+        what=what,
+        call=items.call,
+        thread=items.thread,
+        returned=place[n_items : 2 * n_items],
+        begun=_by_row(place[2 * n_items : 2 * n_items + n_ops], ops.row, len(a.trace.ops)),
+        marks=_in_marks_order(items.mark, len(marks)),
+        left_out=left_out,
+    )
+
+
+def _edges(
+    a: Attributed, items: Items, ops: _Ops, place: Nodes, time: Ints
+) -> tuple[Ints, Nodes, npt.NDArray[np.int8], int]:
+    """(first, source, what) of a `Graph` whose nodes have these places and times, and how many edges would lead back in time."""
+    n_items, n_ops = len(items.start), len(ops.row)
+    called, returned, begun, done = np.split(place, np.cumsum((n_items, n_items, n_ops)))
+    before = _preceding(items)
+    follows = np.flatnonzero(before >= 0)
+    item_of_call = _item_of_call(a, items)
+    launched = np.where(ops.call >= 0, item_of_call[ops.call], NOWHERE) if n_items else np.full(n_ops, NOWHERE)
+    by_call, in_stream = np.flatnonzero(launched >= 0), np.flatnonzero(ops.previous >= 0)
+    streams = _Streams(a.trace, ops)
+    waiting, awaited = streams.dependencies()
+    blocked, ended = streams.returns(a, items, item_of_call, launched)
+    pairs = {
+        GAP: (called[follows], returned[before[follows]]),
+        OWN: (returned, called),
+        RETURN: (returned[blocked], done[ended]),
+        LAUNCH: (begun[by_call], called[launched[by_call]]),
+        QUEUE: (begun[in_stream], done[ops.previous[in_stream]]),
+        DEPENDENCY: (begun[waiting], done[awaited]),
+        RUN: (done, begun),
+    }
+    target, source = (np.concatenate([pair[side] for pair in pairs.values()]) for side in range(2))
+    what = np.repeat(np.array(list(pairs), np.int8), [len(pair[0]) for pair in pairs.values()])
+    fits = source < target
+    target, source, what = target[fits], source[fits], what[fits]
+    alone = np.flatnonzero(np.bincount(target, minlength=len(time)) == 0).astype(np.int32)
+    target = np.concatenate([target, alone])
+    source = np.concatenate([source, np.full(len(alone), NOWHERE, np.int32)])
+    what = np.concatenate([what, np.full(len(alone), FIRST, np.int8)])
+    first = np.r_[0, np.cumsum(np.bincount(target, minlength=len(time)))]
+    order = _binding_first(np.argsort(target, kind="stable"), _lasting(time, target, source), first)
+    return first, source[order], what[order], int(len(fits) - fits.sum())
+
+
+def _lasting(time: Ints, target: Nodes, source: Nodes) -> Ints:
+    """Between both ends of each edge, in ns; the time itself for those from nowhere."""
+    return time[target] - np.where(source >= 0, time[source], 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ops:
+    """The operations of GPUs, in order of start; `row` is that of the table. `previous`: the one before in its stream."""
+
+    row: Ints
+    start: Ints
+    end: Ints
+    call: Ints
+    lane: Ints
+    previous: Ints
+    lanes: Sequence[tuple[int, int | None, int | None, int | None]]
+
+    @classmethod
+    def of(cls, a: Attributed) -> _Ops:
+        ops = a.trace.ops
+        row = np.flatnonzero(~ops["device"].is_in(sorted(a.host_devices)).to_numpy())
+        lanes = lanes_of(ops)
+        lane = lanes.of[row].astype(np.int64)
+        start, end = ops["start_ns"].to_numpy()[row], ops["end_ns"].to_numpy()[row]
+        by_lane = np.argsort(lane, kind="stable")  # which keeps the order of start
+        previous = np.full(len(row), NOWHERE)
+        same = lane[by_lane[1:]] == lane[by_lane[:-1]]
+        previous[by_lane[1:][same]] = by_lane[:-1][same]
+        return cls(row, start, end, a.launches.call[row].astype(np.int64), lane, previous, lanes.known)
+
+
+def _items(a: Attributed, marks: Sequence[tuple[int, tuple[int, int]]]) -> Items:
+    calls = a.calls
+    if len(calls):
+        order = np.lexsort((-calls.end_ns, calls.start_ns, calls.thread))
+        start, end, thread = calls.start_ns[order], calls.end_ns[order], calls.thread[order].astype(np.int64)
+        span = int(end.max() - start.min()) + 1
+        shifted = (end - int(start.min())) + thread * span  # a running maximum of each thread by itself
+        reach = np.r_[-1, np.maximum.accumulate(shifted)[:-1]]
+        outer = (start - int(start.min())) + thread * span >= reach
+        start, end, thread, call = start[outer], end[outer], thread[outer], order[outer].astype(np.int64)
+    else:
+        start = end = thread = call = np.empty(0, np.int64)
+    threads = {who: number for number, who in enumerate(calls.threads if len(calls) else [])}
+    for _, who in marks:
+        threads.setdefault(who, len(threads))
+    at = np.array([instant for instant, _ in marks], np.int64)
+    where = np.array([threads[who] for _, who in marks], np.int64)
+    start, end = np.concatenate([start, at]), np.concatenate([end, at])
+    thread = np.concatenate([thread, where])
+    mark = np.concatenate([np.full(len(call), NOWHERE), np.arange(len(marks))])
+    call = np.concatenate([call, np.full(len(marks), NOWHERE)])
+    order = np.lexsort((mark, end, start, thread))
+    process = np.array([pid for pid, _ in threads] or [0], np.int64)
+    return Items(start[order], end[order], call[order], thread[order], process[thread[order]], mark[order])
+
+
+def _preceding(items: Items) -> Ints:
+    """For each item the one that it follows, or `NOWHERE`: the last of its thread to end, or of another, as the module says."""
+    n = len(items.start)
+    before = np.full(n, NOWHERE)
+    if n == 0:
+        return before
+    same = np.flatnonzero(items.thread[1:] == items.thread[:-1]) + 1
+    before[same] = same - 1
+    ended = np.where(before >= 0, items.end[before], np.iinfo(np.int64).min)
+    late = np.flatnonzero(items.start - OTHER_THREAD_NS > ended)
+    for process in np.unique(items.process[late]).tolist():
+        mine = np.flatnonzero(items.process == process)
+        by_end = mine[np.argsort(items.end[mine], kind="stable")]
+        asking = late[items.process[late] == process]
+        place = np.searchsorted(items.end[by_end], items.start[asking], side="right") - 1
+        found = by_end[np.maximum(place, 0)]
+        better = (place >= 0) & (items.end[found] > ended[asking]) & (items.thread[found] != items.thread[asking])
+        before[asking[better]] = found[better]
+    return before
+
+
+def _item_of_call(a: Attributed, items: Items) -> Ints:
+    """For each call the item that it is, or that it lies in."""
+    found = np.full(max(len(a.calls), 1), NOWHERE)
+    real = np.flatnonzero(items.call >= 0)
+    found[items.call[real]] = real
+    inner = np.flatnonzero(found[: len(a.calls)] == NOWHERE)
+    if len(inner):
+        span = int(max(items.end.max(), a.calls.end_ns.max())) - int(items.start.min()) + 1
+        low = int(items.start.min())
+        keys = (items.start[real] - low) + items.thread[real] * span
+        asked = (a.calls.start_ns[inner] - low) + a.calls.thread[inner].astype(np.int64) * span
+        found[inner] = real[np.maximum(np.searchsorted(keys, asked, side="right") - 1, 0)]
+    return found
+
+
+class _Streams:
+    """What the streams were told to wait for, and what calls waited for."""
+
+    def __init__(self, trace: Trace, ops: _Ops) -> None:
+        self.trace, self.ops = trace, ops
+        order, bounds = grouped_rows(ops.lane, len(ops.lanes))
+        start = self._called_at()
+        self.rows: dict[tuple[int | None, int | None, int | None], tuple[Ints, Ints]] = {}
+        for number, (_, *stream) in enumerate(ops.lanes):
+            rows = order[bounds[number] : bounds[number + 1]]
+            if len(rows):
+                later = np.argsort(start[rows], kind="stable")
+                self.rows[tuple(stream)] = (rows[later], start[rows][later])  # type: ignore[index]
+
+    def _called_at(self) -> Ints:
+        called = self.trace.api["start_ns"].to_numpy()
+        known = self.ops.call >= 0
+        return np.where(known, called[np.maximum(self.ops.call, 0)] if len(called) else 0, self.ops.start)
+
+    def last_before(self, stream: tuple[int | None, int | None, int | None], at: int) -> int:
+        """The last operation launched to `stream` before `at`, or `NOWHERE`."""
+        rows, launched = self.rows.get(stream, (None, None))
+        if rows is None or launched is None:
+            return NOWHERE
+        place = int(np.searchsorted(launched, at, side="left")) - 1
+        return int(rows[place]) if place >= 0 else NOWHERE
+
+    def first_from(self, stream: tuple[int | None, int | None, int | None], at: int) -> int:
+        """The first operation launched to `stream` at `at` or later, or `NOWHERE`."""
+        rows, launched = self.rows.get(stream, (None, None))
+        if rows is None or launched is None:
+            return NOWHERE
+        place = int(np.searchsorted(launched, at, side="left"))
+        return int(rows[place]) if place < len(rows) else NOWHERE
+
+    def dependencies(self) -> tuple[Ints, Ints]:
+        """(operation, the one it waited for) by events, also where a stream only passed a wait on."""
+        found = [pair for pair in self._told() if pair[0] != pair[1]]
+        pairs = np.array(sorted(set(found)), np.int64).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]
+
+    def _told(self) -> Iterator[tuple[int, int]]:
+        trace = self.trace
+        if trace.events.is_empty() or trace.syncs.is_empty():
+            return
+        records = _with_call(trace.events, trace, ("EventRecord",))
+        waits = _with_call(trace.syncs.drop_nulls(["event_id"]), trace, ("StreamWaitEvent",))
+        steps = [(at, 0, key, stream) for at, key, stream in records] + [
+            (at, 1, key, stream) for at, key, stream in waits
+        ]
+        states: dict[tuple[int, int, int], set[int]] = {}
+        passed: dict[tuple[int | None, int | None, int | None], list[tuple[int, set[int]]]] = {}
+        for at, what, key, stream in sorted(steps, key=lambda step: step[:2]):
+            last = self.last_before(stream, at)
+            since = self._since(last)
+            passed[stream] = [(asked, works) for asked, works in passed.get(stream, ()) if asked >= since]
+            merged = set().union(*(works for _, works in passed[stream]))
+            if what == 0:
+                states[key] = merged | ({last} if last >= 0 else set())
+            elif key in states:
+                works = states[key]
+                passed[stream].append((at, works))
+                following = self.first_from(stream, at)
+                if following >= 0:
+                    yield from ((following, work) for work in works if self.ops.lane[work] != self.ops.lane[following])
+
+    def _since(self, op: int) -> int:
+        if op < 0:
+            return int(np.iinfo(np.int64).min)
+        call = int(self.ops.call[op])
+        return int(self.trace.api["start_ns"][call]) if call >= 0 else int(self.ops.start[op])
+
+    def returns(self, a: Attributed, items: Items, item_of_call: Ints, launched: Ints) -> tuple[Ints, Ints]:
+        """(item, operation whose end it returned after): synchronisations, cudaFree, copies that block."""
+        blocked: list[tuple[int, int]] = []
+        syncs = self.trace.syncs
+        sync_of = {
+            (pid, correlation): (context, stream, event, sync)
+            for pid, correlation, context, stream, event, sync in syncs.select(
+                "pid", "correlation", "context", "stream", "event_id", "event_sync_id"
+            ).iter_rows()
+        }
+        names = self.trace.api["name"]
+        distinct = distinct_values(names)
+        code = names.to_physical().fill_null(0).to_numpy() if len(names) else np.empty(0, np.int64)
+        frees = np.array(
+            [name.startswith(("cudaFree", "cuMemFree")) and "Async" not in name for name in distinct], bool
+        )
+        waits = a.calls.kind == SYNC
+        if len(distinct):
+            waits = waits | frees[code]
+        by_process: dict[int | None, list[tuple[int | None, int | None, int | None]]] = {}
+        for stream in self.rows:
+            by_process.setdefault(stream[0], []).append(stream)
+        recorded: dict[tuple[int, int, int], tuple[int, tuple[int | None, int | None, int | None]]] = {}
+        if not self.trace.events.is_empty():
+            for at, key, stream in _with_call(self.trace.events, self.trace, ("EventRecord",)):
+                recorded[key] = (at, stream)
+        for call in np.flatnonzero(waits).tolist():
+            item, at, pid = int(item_of_call[call]), int(a.calls.start_ns[call]), int(a.calls.pid[call])
+            name = distinct[int(code[call])]
+            context, stream, event, sync = sync_of.get((pid, int(a.calls.correlation[call])), (None,) * 4)
+            if "Event" in name:
+                known = recorded.get((pid, event, sync)) if event is not None and sync is not None else None
+                asked = [] if known is None else [(known[1], known[0])]
+            elif "Stream" in name and (pid, context, stream) in self.rows:
+                asked = [((pid, context, stream), at)]
+            elif "Stream" in name:
+                asked = []
+            else:
+                asked = [(one, at) for one in by_process.get(pid, ())]
+            blocked += [(item, last) for one, before in asked if (last := self.last_before(one, before)) >= 0]
+        kind = a.calls.kind[np.maximum(self.ops.call, 0)] if len(a.calls) else np.zeros(len(self.ops.row), np.int8)
+        pageable = (self.trace.ops["src_kind"] == "pageable") | (self.trace.ops["dst_kind"] == "pageable")
+        own = (launched >= 0) & (kind == COPY)
+        own &= pageable.fill_null(False).to_numpy()[self.ops.row] | (
+            a.calls.synchronous[np.maximum(self.ops.call, 0)] if len(a.calls) else False
+        )
+        rows = np.flatnonzero(own & (items.end[np.maximum(launched, 0)] >= self.ops.end if len(items.end) else False))
+        pairs = np.array(blocked, np.int64).reshape(-1, 2)
+        return np.concatenate([pairs[:, 0], launched[rows]]), np.concatenate([pairs[:, 1], rows])
+
+
+def _with_call(
+    rows: pl.DataFrame, trace: Trace, words: tuple[str, ...]
+) -> list[tuple[int, tuple[int, int, int], tuple[int, int, int]]]:
+    """(time of the call, event, stream) of each of `rows` whose one call has a name with one of `words`."""
+    names = trace.api["name"]
+    chosen = [any(word in value for word in words) for value in distinct_values(names)]
+    called = np.flatnonzero(np.array([*chosen, False])[names.to_physical().fill_null(len(chosen)).to_numpy()])
+    calls = trace.api.select("pid", "correlation", pl.col("start_ns").alias("at"))[called]
+    once = calls.filter(pl.len().over("pid", "correlation") == 1)
+    found = rows.join(once, on=["pid", "correlation"]).select(
+        "at", "pid", "event_id", pl.col("event_sync_id").fill_null(NOWHERE), "context", "stream"
+    )
+    return [
+        (at, (pid, event, sync), (pid, context, stream)) for at, pid, event, sync, context, stream in found.iter_rows()
+    ]
+
+
+def _in_order(time: Ints, items: Items, ops: _Ops) -> Ints:
+    """The nodes by time; at one instant operations end, then calls, then marks happen, then calls and operations begin."""
+    short, none = items.end == items.start, ops.end == ops.start
+    rank = [np.where(short, 2, 3), np.where(short, 2, 1), np.full(len(ops.start), 4), np.where(none, 4, 0)]
+    ranks = np.concatenate(rank)
+    key = (time - time.min(initial=0)) * 5 + ranks
+    order = np.argsort(key, kind="stable")
+    # Items that take no time: each starts and ends before the next one of that instant.
+    places = np.flatnonzero(ranks[order] == 2)
+    if len(places):
+        nodes, n_items = order[places], len(items.start)
+        order[places] = nodes[np.lexsort((nodes >= n_items, nodes % n_items, key[nodes]))]
+    return order
+
+
+def _binding_first(order: Ints, observed: Ints, first: Ints) -> Ints:
+    """`order` of edges by their target, with that edge of each target in front that has the least time between both ends."""
+    if len(order) == 0:
+        return order
+    times = observed[order]
+    least = np.minimum.reduceat(times, first[:-1])
+    several = np.flatnonzero((np.diff(first) > 1) & (times[first[:-1]] > least))
+    order = order.copy()
+    for behind in range(1, int(np.diff(first).max())):
+        row = first[several] + behind
+        inside = row < first[several + 1]
+        several, row = several[inside], row[inside]
+        here = times[row] == least[several]
+        front = first[several[here]]
+        order[front], order[row[here]] = order[row[here]], order[front].copy()
+        several = several[~here]
+    return order
+
+
+def _weights(
+    a: Attributed,
+    items: Items,
+    nodes: tuple[Ints, npt.NDArray[np.int8], Nodes],
+    edges: tuple[Ints, Nodes, npt.NDArray[np.int8]],
+) -> Ints:
+    """As the module says; `nodes` and `edges` are the columns of a `Graph`."""
+    (time, kind, of), (first, source, what) = nodes, edges
+    target = np.repeat(np.arange(len(time), dtype=np.int32), np.diff(first))
+    weight = _lasting(time, target, source)
+    bound = first[:-1]
+    slack = np.ones(len(what), bool)
+    slack[bound] = False
+    slack &= what != RUN
+    slack_rows = np.flatnonzero(slack)
+    known = _classes(a, items, what[bound], kind, of)
+    seen = pl.DataFrame({"class": known, "ns": weight[bound]}).group_by("class").agg(pl.median("ns"))
+    to = target[slack_rows]
+    wanted = _classes(a, items, what[slack_rows], kind[to], of[to])
+    found = pl.DataFrame({"class": wanted}).join(seen, on="class", how="left", maintain_order="left")["ns"]
+    usual = found.fill_null(-1).round().cast(pl.Int64).to_numpy()
+    usual = np.where(usual >= 0, usual, np.array(USUAL_NS, np.int64)[what[slack_rows]])
+    weight[slack_rows] = np.minimum(weight[slack_rows], usual)
+    return weight
+
+
+def _classes(
+    a: Attributed, items: Items, what: npt.NDArray[np.int8], kind: npt.NDArray[np.int8], of: Nodes
+) -> npt.NDArray[np.int32]:
+    """A number for each edge, equal for edges of one kind that lead to calls of one name or operations of one kind."""
+    names = a.trace.api["name"]
+    of_item = (kind == CALLED) | (kind == RETURNED)
+    sub = np.zeros(len(what), np.int32)
+    if len(items.call):
+        code = np.append(names.to_physical().fill_null(0).to_numpy(), -1).astype(np.int32)  # marks have no name
+        sub[of_item] = code[items.call[of[of_item]]]
+    ops = a.trace.ops["kind"].to_physical().to_numpy()
+    sub[~of_item] = ops[of[~of_item]]
+    return (sub + 1) * np.int32(len(EDGES)) + what
+
+
+def _by_row(place: Ints, row: Ints, count: int) -> Ints:
+    found = np.full(count, NOWHERE)
+    found[row] = place
+    return found
+
+
+def _in_marks_order(mark: Ints, count: int) -> Ints:
+    found = np.full(count, NOWHERE)
+    rows = np.flatnonzero(mark >= 0)
+    found[mark[rows]] = rows
+    return found
