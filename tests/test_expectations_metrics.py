@@ -49,6 +49,13 @@ SAMPLE = analysis(
             (0, "d2h", "device", "pageable", 0, None, "<4KiB", 10, 0, 0, 0, 1e9, 1e9, True),
         ],
         # Iteration 0 hides half of its copies, 1 none of them, 2 has none; the others are like 0.
+        "critical": [
+            (0, "iteration/compute/inner", "compute", None, 600_000),
+            (0, "iteration/d2h", "d2h", None, 150_000),
+            (0, "iteration/d2h", "wait", "launch_api", 50_000),
+            (None, "iteration/compute", "host", "allocator", 100_000),
+            (None, "iteration", "host", "host_code", 100_000),
+        ],
         "iteration_overlap": [(0, i, "copy", "compute", 100, 50, 0 if i == 1 else 50) for i in range(10) if i != 2],
         "iteration_exposed": [(0, i, kind, ns) for i in range(10) for kind, ns in (("copy", 25_000), ("comm", 0))],
         "allocator": [("iteration/compute", 20, 9, 9), ("iteration/compute/inner", 10, 9, 9), ("(none)", 1, 9, 9)],
@@ -102,6 +109,12 @@ def read(metric: str, of: str | None = None, stage: str | None = None, sample: A
         ("stage.busy_share", "compute", "compute", 1.0),  # nested stages included
         ("stage.busy_share", "all", "d2h", 15 / 85),  # its idle time has no part
         ("idle.share", "all", None, 0.15),
+        ("critical.share", "compute", None, 0.6),
+        ("critical.share", "copy", None, 0.15),
+        ("critical.share", "host", None, 0.2),
+        ("critical.share", "launch_api", None, 0.05),
+        ("critical.share", "all", "compute", 0.7),
+        ("critical.share", "host", "compute/inner", 0.0),
         ("idle.share", "launch_api", None, 0.05),
         ("idle.share", "launch_api", "compute", 0.0),
         ("allocator.stall_share", None, None, 0.1),

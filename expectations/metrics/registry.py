@@ -135,6 +135,11 @@ METRICS: Final[Mapping[str, Metric]] = {
         False, False, (*CAUSES, "host", "all"), "optional", ("ledger", "causes", "time"), "Ledger",
         read_shares.idle_share,
     ),
+    "critical.share": Metric(
+        "fraction", "part of the critical path that is of a kind, the host's, a wait, or has a cause",
+        False, False, (*KINDS, "copy", "host", "wait", *CAUSES, "all"), "optional", ("ledger", "causes", "time"), "Critical path",
+        read_shares.critical_share,
+    ),
     "allocator.stall_share": Metric(
         "fraction", "part of the window, or of a stage, in which the device waited for the allocator",
         False, False, (), "optional", ("ledger", "allocator", "time"), "Allocator", read_shares.stall_share,

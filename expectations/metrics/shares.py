@@ -84,6 +84,20 @@ def idle_share(analysis: Analysis, of: str | None, stage: str | None) -> Reading
     return _ledger_share(analysis, idle & (pl.lit(True) if stage is None else under(stage)), pl.lit(True), stage)
 
 
+def critical_share(analysis: Analysis, of: str | None, stage: str | None) -> Reading:
+    """Pieces of the critical path of a category or a cause (``copy``: all kinds of copies), nested stages included."""
+    path = analysis.critical
+    if path.is_empty():
+        return nothing(analysis, "no critical path")
+    if stage is not None and not has_stage(analysis, stage):
+        return nothing(analysis, f"no stage {stage!r}")
+    chosen = pl.lit(True) if of == "all" else _category(of) | (pl.col("cause").fill_null("") == str(of))
+    return total(
+        analysis,
+        add_up(path.filter(chosen & (pl.lit(True) if stage is None else under(stage))), "ns") / add_up(path, "ns"),
+    )
+
+
 def stall_share(analysis: Analysis, of: str | None, stage: str | None) -> Reading:
     """Allocator cells over the window, or over the stage's own cells."""
     whole = pl.lit(True) if stage is None else under(stage)
