@@ -77,6 +77,8 @@ def test_a_real_recording_arrives_whole(processor: Processor, sample: str, tmp_p
         closed = ranges.filter(pl.col("end_ns").is_not_null())
         assert slices_of(processor, str(domain) or "default domain") == rows_of(closed)
     assert slices_of(processor, "idle") == rows_of(analysis.gaps.rename({"cause": "name"}))
+    path = processor.query("SELECT sum(dur) FROM slice WHERE category = 'critical path'")
+    assert path == [(analysis.critical["ns"].sum(),)], "it fills the window"
     assert processor.query("SELECT count(*), sum(s.id IS NOT NULL) FROM flow LEFT JOIN slice s ON s.id = slice_in") == [
         (launching := _launching(trace), launching)
     ]

@@ -32,8 +32,11 @@ _CAUSE_OF: Final = {QUEUE: "queued", DEPENDENCY: "dependency", FIRST: "unknown"}
 
 _EARLIER, _LAUNCH = (CAUSES.index(cause) for cause in ("earlier_launch", "launch_api"))
 
-Cells = tuple[Ints, Ints, Ints, Ints, Ints]
-"""Device or `NOWHERE` (the host), stage code, kind or `NOWHERE` (nothing ran), cause or `NOWHERE`, ns."""
+Cells = tuple[Ints, Ints, Ints, Ints, Ints, Ints]
+"""Device or `NOWHERE` (the host), stage code, kind or `NOWHERE` (nothing ran), cause or `NOWHERE`, start and end in ns."""
+
+_COLUMNS: Final = ("device", "path", "kind", "cause", "start_ns", "end_ns")
+_KEYS: Final = _COLUMNS[:4]
 
 
 def critical_path(a: Attributed) -> pl.DataFrame:
@@ -41,20 +44,36 @@ def critical_path(a: Attributed) -> pl.DataFrame:
 
     The window is that of all GPUs. Empty without a GPU's operations, without calls, and above `MOST` of both.
     """
+    summed = _pieces(a).group_by(_KEYS).agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns"))
+    return _named(a, summed).sort(
+        "ns", "stage", "category", "cause", "device", descending=[True, False, False, False, False]
+    )
+
+
+def critical_pieces(a: Attributed) -> pl.DataFrame:
+    """The same as intervals in order of time: device, stage, category, cause, start_ns, end_ns. They fill the window."""
+    return _named(a, _pieces(a)).sort("start_ns")
+
+
+def _pieces(a: Attributed) -> pl.DataFrame:
+    empty = pl.DataFrame(schema=dict.fromkeys(_COLUMNS, pl.Int64))
     gpus = [span for span in a.spans if span.device not in a.host_devices]
     if not gpus or len(a.calls) == 0 or len(a.calls) + len(a.ops) > MOST:
-        return pl.DataFrame(schema=SCHEMAS["critical"])
+        return empty
     start, end = min(span.start_ns for span in gpus), max(span.end_ns for span in gpus)
     graph = build(a)
     inside = np.flatnonzero((graph.kind == DONE) & (graph.time > start) & (graph.time <= end))
     if len(inside) == 0:
-        return pl.DataFrame(schema=SCHEMAS["critical"])
+        return empty
     last = int(inside[np.argmax(graph.time[inside])])
     edge, begins, ends = critical(graph, graph.weight, graph.time, start, last)
     cells = [*_on_device(a, graph, edge, begins, ends), *_on_host(a, graph, edge, begins, ends, (start, end))]
-    columns = [np.concatenate(column) for column in zip(*cells, strict=True)]
-    assert int(columns[-1].sum()) == end - start, "the pieces of a critical path add up to the window"
-    return _table(a, columns)
+    device, stage, *others = (np.concatenate(column) for column in zip(*cells, strict=True))
+    columns = (device, a.stages.path_of_code(stage), *others)
+    found = pl.DataFrame(dict(zip(_COLUMNS, columns, strict=True))).filter(pl.col("end_ns") > pl.col("start_ns"))
+    ns = found.select((pl.col("end_ns") - pl.col("start_ns")).sum()).item()
+    assert ns == end - start, "the pieces of a critical path add up to the window"
+    return found
 
 
 def _on_device(a: Attributed, graph: Graph, edge: Ints, begins: Ints, ends: Ints) -> Iterator[Cells]:
@@ -66,17 +85,17 @@ def _on_device(a: Attributed, graph: Graph, edge: Ints, begins: Ints, ends: Ints
     kind = a.trace.ops["kind"].to_physical().to_numpy()[op].astype(np.int64)
     nothing = np.full(len(op), NOWHERE)
 
-    def cells(chosen: npt.NDArray[np.bool_], kinds: Ints, cause: str | None, ns: Ints) -> Cells:
+    def cells(chosen: npt.NDArray[np.bool_], kinds: Ints, cause: str | None, start: Ints, stop: Ints) -> Cells:
         causes = np.full(len(op), NOWHERE if cause is None else CAUSES.index(cause))
-        return device[chosen], stage[chosen], kinds[chosen], causes[chosen], ns[chosen]
+        return device[chosen], stage[chosen], kinds[chosen], causes[chosen], start[chosen], stop[chosen]
 
-    yield cells(what == RUN, kind, None, end - begin)
+    yield cells(what == RUN, kind, None, begin, end)
     call = a.launches.call[op]
     returned = np.clip(a.calls.end_ns[np.maximum(call, 0)], begin, end)
-    yield cells(what == LAUNCH, nothing, "launch_api", returned - begin)
-    yield cells(what == LAUNCH, nothing, "launch_latency", end - returned)
+    yield cells(what == LAUNCH, nothing, "launch_api", begin, returned)
+    yield cells(what == LAUNCH, nothing, "launch_latency", returned, end)
     for one, cause in _CAUSE_OF.items():
-        yield cells(what == one, nothing, cause, end - begin)
+        yield cells(what == one, nothing, cause, begin, end)
 
 
 def _on_host(
@@ -100,7 +119,7 @@ def _on_host(
             _, starts, stops, stage, _, cause, _ = states.walk(who, False, begin[rows], end[rows])
             nowhere = np.full(len(starts), NOWHERE)
             cause = np.where(cause == _EARLIER, _LAUNCH, cause)  # on the path no launch is another one's
-            yield nowhere, stage.astype(np.int64), nowhere, cause.astype(np.int64), stops - starts
+            yield nowhere, stage.astype(np.int64), nowhere, cause.astype(np.int64), starts, stops
 
 
 def _owner(a: Attributed) -> int:
@@ -111,22 +130,22 @@ def _owner(a: Attributed) -> int:
     return int(np.bincount(a.calls.thread).argmax())
 
 
-def _table(a: Attributed, columns: list[Ints]) -> pl.DataFrame:
-    device, stage, kind, cause, ns = columns
-    frame = pl.DataFrame(
-        {"device": device, "path": a.stages.path_of_code(stage), "kind": kind, "cause": cause, "ns": ns}
-    )
-    summed = frame.filter(pl.col("ns") > 0).group_by("device", "path", "kind", "cause").agg(pl.col("ns").sum())
-    rows = [
+def _named(a: Attributed, rows: pl.DataFrame) -> pl.DataFrame:
+    """`rows` with words in place of their codes, and their further columns as they are."""
+    codes = rows.select(_KEYS).unique().rows()
+    named = [
         (
-            None if one == NOWHERE else one,
+            *code,
+            None if device == NOWHERE else device,
             a.stages.path_names[path],
-            KINDS[what] if what != NOWHERE else HOST if one == NOWHERE else WAIT,
-            None if why == NOWHERE else CAUSES[why],
-            total,
+            KINDS[kind] if kind != NOWHERE else HOST if device == NOWHERE else WAIT,
+            None if cause == NOWHERE else CAUSES[cause],
         )
-        for one, path, what, why, total in summed.iter_rows()
+        for code in codes
+        for device, path, kind, cause in [code]
     ]
-    return pl.DataFrame(rows, schema=SCHEMAS["critical"], orient="row").sort(
-        "ns", "stage", "category", "cause", "device", descending=[True, False, False, False, False]
-    )
+    words = {name: SCHEMAS["critical"][name] for name in ("device", "stage", "category", "cause")}
+    schema = {**{f"_{name}": rows.schema[name] for name in _KEYS}, **words}
+    table = pl.DataFrame(named, schema=schema, orient="row")
+    joined = rows.rename({name: f"_{name}" for name in _KEYS}).join(table, on=[f"_{name}" for name in _KEYS])
+    return joined.select(*words, *(name for name in rows.columns if name not in _KEYS))

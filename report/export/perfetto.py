@@ -9,6 +9,8 @@
         idle                   the analysis's largest gaps, named by cause
         device memory in use   and other counters: pinned memory, copies by direction, GPU metrics
 
+    critical path              what set the pace, piece by piece, on host and devices
+
 Times are those of the recording, in exact nanoseconds. Should any be negative, which the format cannot say, all are
 shifted alike so that the earliest is 0.
 """
@@ -22,10 +24,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ...analyze.attribution.attribute import attribute
 from ...analyze.attribution.launches import Calls, Launches, find_launches
 from ...analyze.attribution.selection import Selection, chosen_stages
 from ...analyze.attribution.stages import AMBIGUOUS_STAGE, NO_STAGE, ORPHAN_STAGE, find_stages, is_word
 from ...analyze.document import selection_document
+from ...analyze.headroom.path import critical_pieces
 from ...analyze.intervals import Ints
 from ...analyze.result import AMBIGUOUS, NONE, ORPHAN, Analysis, Choices
 from ...traces.model import COPY_KINDS, Trace, distinct_values
@@ -69,6 +73,7 @@ def write_perfetto(
     op_flow[launched[at]] = with_ops + 1
     _write_threads(packets, trace, call_flow)
     _write_devices(packets, trace, analysis, paths, op_flow)
+    _write_critical(packets, trace, analysis)
     return packets.events
 
 
@@ -152,6 +157,31 @@ def _write_devices(packets: Packets, trace: Trace, analysis: Analysis, paths: In
         if len(gaps):
             packets.slices(packets.child(group, "idle"), "idle", _gap_slices(packets, gaps), nest=False)
         _write_counters(packets, trace, analysis, device, group)
+
+
+def _write_critical(packets: Packets, trace: Trace, analysis: Analysis) -> None:
+    """The pieces of table ``critical``, where there are any."""
+    if analysis.critical.is_empty():
+        return
+    choices = analysis.choices
+    asked = Selection(choices.stages, choices.depth, choices.below)
+    across = choices.attribution == "process"
+    known = bool(is_word(trace.ranges["domain"], choices.domain).any())
+    domain = choices.domain if known else None
+    a = attribute(trace, window=choices.window, across=across, domain=domain, selection=asked, fold=choices.fold)
+    pieces = critical_pieces(a).with_columns(pl.coalesce("cause", "category").alias("name"))
+    table = pieces.select(
+        "start_ns",
+        "end_ns",
+        pl.Series("name", packets.intern_column(NAMES, pieces["name"])),
+        pl.lit(packets.intern(CATEGORIES, "critical path"), dtype=pl.Int64).alias("category"),
+        pl.lit(0, dtype=pl.Int64).alias("flow"),
+        *_numbers(pieces, device="device"),
+    )
+    stage = _texts(packets, pieces, "stage")
+    args = [Arg("stage", stage, stage > 0, is_text=True), _number(table["device"])]
+    group = packets.group("critical path")
+    packets.slices(packets.child(group, "critical path"), "critical path", _slices(table, *args), nest=False)
 
 
 def _op_slices(packets: Packets, ops: pl.DataFrame, paths: Ints, flow: Ints) -> Slices:
