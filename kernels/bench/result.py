@@ -146,6 +146,7 @@ class Searched:
 
     task: str
     dtype: str
+    arch: str
     shapes: Sequence[str]
     limits_ns: Sequence[float]
     valid: int
