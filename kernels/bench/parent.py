@@ -25,7 +25,7 @@ from ...traces.errors import InputError, RecorderError, UsageError, WorkloadErro
 from ...traces.version import version
 from .. import emit, space
 from ..build import CompileError, KernelError, build
-from ..task import Shape, Task
+from ..task import Settings, Shape, Task
 from ..verify.judge import Facts, Judged, Rules, judge
 from ..verify.parent import digest_of, made_with, recorder_for
 from ..verify.plan import shape_text
@@ -48,13 +48,13 @@ GATED: Final = ("--capture-range=cudaProfilerApi", "--capture-range-end=stop")
 """nsys's options by which the process says what is recorded; it goes on when the recording has ended."""
 
 Say = Callable[[str], None]
+SoFar = Callable[[list[Bench]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One kernel to bench: a file, or null for the task's own with its defaults. `shapes`: empty for the large ones.
-
-    `verification` is the JSON of `kernels verify` that may speak of it.
+    """One kernel to bench: a file, or null for the task's own with `settings` (null: defaults). `shapes`: empty for the large
+    ones. `verification` is the JSON of `kernels verify` that may speak of it.
     """
 
     task: Task
@@ -62,6 +62,12 @@ class Wanted:
     shapes: Sequence[Shape] = ()
     file: Path | None = None
     verification: Mapping[str, Any] | None = None
+    settings: Settings | None = None
+
+    @property
+    def parameters(self) -> Settings | None:
+        """What the task's own kernel is emitted with; null for a file."""
+        return None if self.file is not None else self.settings or space.defaults(self.task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +150,20 @@ def bench(wanted: Wanted, options: Options, say: Say = lambda text: None) -> Ben
     return bench_all([wanted], options, say)[0]
 
 
-def bench_all(wanted: Sequence[Wanted], options: Options, say: Say = lambda text: None) -> list[Bench]:
-    """All kernels beside PyTorch. Raises `InputError` for a file that does not compile."""
+def bench_all(
+    wanted: Sequence[Wanted], options: Options, say: Say = lambda text: None, so_far: SoFar = lambda found: None
+) -> list[Bench]:
+    """All kernels beside PyTorch; `so_far` hears what is known after each implementation.
+
+    Raises `InputError` for a file that does not compile.
+    """
     with tempfile.TemporaryDirectory(prefix="aisp-trace-bench-") as temporary:
         folder = Path(temporary)
         say("compiling")
         files = [_file_of(one, folder, number) for number, one in enumerate(wanted)]
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             paths = list(pool.map(lambda file: _loadable(file, options.device), files))
-        return bench_files(wanted, files, paths, options, folder, say)
+        return bench_files(wanted, files, paths, options, folder, say, so_far)
 
 
 def bench_files(
@@ -162,6 +173,7 @@ def bench_files(
     options: Options,
     folder: Path,
     say: Say = lambda text: None,
+    so_far: SoFar = lambda found: None,
 ) -> list[Bench]:
     """The same where each kernel's source lies in `files`, and what a process loads in `paths`."""
     nsys = find_nsys() if options.device == "cuda" else None
@@ -169,15 +181,19 @@ def bench_files(
     if recorder is not None:
         recorder = replace(recorder, extra=GATED)
     seen = _Seen(notes=[f"not recorded: {unrecorded}"] if unrecorded else [])
+    made = made_with(options.device, nsys)
+    found: list[Bench] = []
     for how in IMPLEMENTATIONS:
-        if how != COMPILED or options.compiled:
-            say(f"timing {IMPLEMENTATIONS[how]}" + ("" if recorder is None else ", recorded"))
-            cases = list(_cases(how, wanted, paths, options, len(seen.cases)))
-            seen.cases += cases
-            _run(how, cases, seen, recorder, options, folder / how)
-    limits = None if seen.facts is None else limits_of(seen.facts, Path.cwd())
-    made = {**made_with(options.device, nsys), "aisp-trace": version()}
-    return [_bench(one, file, seen, limits, made, options) for one, file in zip(wanted, files, strict=True)]
+        if how == COMPILED and not options.compiled:
+            continue
+        say(f"timing {IMPLEMENTATIONS[how]}" + ("" if recorder is None else ", recorded"))
+        cases = list(_cases(how, wanted, paths, options, len(seen.cases)))
+        seen.cases += cases
+        _run(how, cases, seen, recorder, options, folder / how)
+        limits = None if seen.facts is None else limits_of(seen.facts, Path.cwd())
+        found = [_bench(one, file, seen, limits, made, options) for one, file in zip(wanted, files, strict=True)]
+        so_far(found)
+    return found
 
 
 def verification_of(document: Mapping[str, Any] | None, digest: str, task: str, dtype: str) -> str:
@@ -198,9 +214,10 @@ def _file_of(wanted: Wanted, folder: Path, number: int) -> Path:
     """The kernel's source; the task's own is emitted, by the same bytes as `kernels emit` writes."""
     if wanted.file is not None:
         return wanted.file
+    settings = wanted.settings or space.defaults(wanted.task)
     made = folder / f"emitted{number}" / f"{wanted.task.name}.cu"
     made.parent.mkdir()
-    made.write_text(emit.source(wanted.task, space.defaults(wanted.task), _arch(), version()), encoding="utf-8")
+    made.write_text(emit.source(wanted.task, settings, _arch(), version()), encoding="utf-8")
     return made
 
 
@@ -371,7 +388,7 @@ def _bench(
         "file": file.name,
         "sha256": digest,
         "language": "CUDA" if file.suffix == ".cu" else "Python",
-        "emitted": wanted.file is None,
+        "parameters": None if wanted.parameters is None else dict(wanted.parameters),
     }
     names = [] if seen.facts is None else seen.facts["names"]
     notes = list(dict.fromkeys(seen.notes))

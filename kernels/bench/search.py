@@ -155,7 +155,7 @@ def _steps(asked: Asked, made: Iterator[tuple[Settings, Path | str]], seen: _See
                 break
             question: dict[str, Any] = {"do": "time", "task": asked.task.name, "dtype": asked.dtype, "calls": CALLS}
             question |= {"shape": dict(shape), "how": KERNEL, "path": str(path), "key": str(number)}
-            yield Step(f"{dict(settings)}", question, step_s, _hears(times, problems), problems.append)
+            yield Step(shape_text(shape), question, step_s, _hears(times, problems), problems.append)
         seen.tried.append(Tried(settings, tuple(times), "; ".join(problems)))
         path.unlink(missing_ok=True)
 

@@ -13,7 +13,8 @@ SHOWN = 10
 
 def print_bench(found: Bench) -> None:
     """One table over all shapes, then where the limits are from, and what has to be said."""
-    kernel = found.kernel["file"] + (" (emitted, defaults)" if found.kernel["emitted"] else "")
+    parameters = found.kernel["parameters"]
+    kernel = found.kernel["file"] + (f" ({settings_text(parameters)})" if parameters else "")
     say(f"{found.task}, {found.dtype}, on {found.device}: {kernel}, {found.verification}")
     say()
     columns = [Column("shape", "left", shrink=True), Column("what", "left")]
