@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..kernels import space
-from ..kernels.bench.parent import Options, Wanted, bench, has_gpu, need_gpu
+from ..kernels.bench import gpu
 from ..kernels.bench.result import Bench
-from ..kernels.bench.search import Asked as Search
-from ..kernels.bench.search import search
 from ..kernels.task import Task
 from ..kernels.tasks import NAMES
-from ..kernels.verify.parent import parse_shape
 from ..kernels.verify.result import SCHEMA
 from ..report.terminal.console import aside, progress
 from ..report.terminal.kernel_bench import print_search, print_unsearched
 from ..traces.documents import VERDICT
 from ..traces.errors import InputError, UsageError
-from ..traces.output import Output
+from ..traces.output import check_all
 from ..traces.run import read_document
-from .emitting import SOURCE, Asked, asked, emit_files, task_called
+from .emitting import asked, emit_files, outputs_of, task_called
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +34,9 @@ class Words:
 
 def benched(words: Words, compiled: bool, seconds: float) -> Bench:
     """Time what the words name; raises `UsageError` or `InputError` for what cannot be."""
+    from ..kernels.bench.parent import Options, Wanted, bench
+    from ..kernels.verify.parent import parse_shape
+
     file = None if words.what in NAMES and words.task is None else Path(words.what)
     if file is not None and words.task is None:
         if file.suffix not in (".cu", ".py"):
@@ -49,7 +49,7 @@ def benched(words: Words, compiled: bool, seconds: float) -> Bench:
     task = task_called(words.task or words.what)
     dtype, shapes = dtype_of(task, words.dtype), [parse_shape(task, text) for text in words.shapes]
     document = None if words.verification is None else read_document(words.verification, SCHEMA, VERDICT)
-    need_gpu("time kernels")
+    gpu.need_gpu("time kernels")
     return bench(Wanted(task, dtype, shapes, file, document), Options(compiled, seconds), progress)
 
 
@@ -70,21 +70,22 @@ def searched(
     force: bool,
 ) -> int:
     """Search, show what was found, and write the best to `output`; the exit code."""
+    from ..kernels.bench.search import Asked as Search
+    from ..kernels.bench.search import search
+    from ..kernels.verify.parent import parse_shape
+
     task = task_called(name)
     kind, sizes = dtype_of(task, dtype), [parse_shape(task, text) for text in shapes]
     what = asked(name, arch or "sm_90", ())
-    target = None if output is None else Output(output, SOURCE, force=force, option="-o")
-    if target is not None:
-        target.check()
-    if not has_gpu():
-        print_unsearched(name, space.defaults(task))
+    outputs = [] if output is None else outputs_of(output, force)
+    check_all(outputs)  # before minutes of work
+    if not gpu.has_gpu():
+        print_unsearched(name, what.settings)
         return 3
     found = search(Search(task, kind, sizes, arch, budget_s), progress)
-    if target is not None and target.to_stdout:
-        with aside(target):
-            print_search(found, space.defaults(task))
-    else:
+    with aside(*outputs):
         print_search(found, space.defaults(task))
     if output is not None and found.best is not None:
-        emit_files(Asked(task, found.best.tried.settings, found.arch, what.capability), output, force, False)
+        best = replace(asked(name, found.arch, ()), settings=found.best.tried.settings)
+        emit_files(best, output, force, False)
     return found.exit_code

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from aisp_trace.kernels import emit, space
-from aisp_trace.kernels.bench.parent import Options, Wanted, bench_all, has_gpu
+from aisp_trace.kernels.bench.gpu import has_gpu
+from aisp_trace.kernels.bench.parent import Options, Wanted, bench_all
 from aisp_trace.kernels.bench.result import COMPILED, EAGER, KERNEL, Bench, Measurement, Searched
 from aisp_trace.kernels.bench.search import Asked as Search
 from aisp_trace.kernels.bench.search import search

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ pytest.importorskip("torch")
 
 from aisp_trace.capture.power import Sample, Watched
 from aisp_trace.cli.main import main
-from aisp_trace.kernels.bench import parent
+from aisp_trace.kernels.bench import gpu, parent
 from aisp_trace.kernels.bench.limits import Limits, calibrated_copy, limits_of
 from aisp_trace.kernels.bench.parent import Options, Wanted, bench_files, large_shapes, recorded_times, verification_of
 from aisp_trace.kernels.bench.result import COMPILED, EAGER, KERNEL, Bench, Limit, Measurement
@@ -335,7 +336,7 @@ def test_a_verification_speaks_of_one_file() -> None:
 def test_what_cannot_be_benched_is_said(
     words: list[str], says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parent, "has_gpu", lambda: False)
+    monkeypatch.setattr(gpu, "has_gpu", lambda: False)
     given = [str(FOLDER / "control_right.py") if word == "FILE" else word for word in words]
     assert main(["kernels", "bench", *given]) == 2
     assert says in capsys.readouterr().err
@@ -344,3 +345,42 @@ def test_what_cannot_be_benched_is_said(
 def test_the_peak_of_a_copy_is_told_with_its_source(tmp_path: Path) -> None:
     found = limits_of(H200, tmp_path)
     assert found == Limits(4.3e12, "a copy within the device, measured just now", found.flops_per_s, found.flops_source)
+
+
+# -- the script -----------------------------------------------------------------------------------------------------
+
+
+def script() -> Any:
+    """scripts/kernels_h200.py as a module."""
+    file = Path(__file__).parents[1] / "scripts" / "kernels_h200.py"
+    spec = importlib.util.spec_from_file_location("kernels_h200", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_script_prints_a_line_a_task_and_keeps_whole_files(tmp_path: Path) -> None:
+    program = script()
+    assert program.line(made("verified")) == (
+        "rmsnorm              bfloat16 rows=8192,columns=8192: kernel 65.0 us (96 %, 31 mJ), eager 130.0 us (48 %, 31 mJ), "
+        "compiled not timed; verified"
+    )
+    assert program.line(made(shapes=[])) == "rmsnorm              nothing was timed"
+    program.keep([made()], tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["bench.json"]
+    assert json.loads((tmp_path / "bench.json").read_text())["rmsnorm"]["schema"] == "aisp-trace/kernel-bench/1"
+    best = {"best": {"tried": {"settings": {"threads": 512}}}}
+    program.write(tmp_path / "searches.json", {"rmsnorm": best, "saxpy": {"best": None}})
+    assert program.best_settings(tmp_path / "searches.json") == {"rmsnorm": {"threads": 512}}
+    assert program.best_settings(None) == {}
+
+
+def test_the_script_says_that_there_is_no_gpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = script()
+    monkeypatch.setattr(program, "has_gpu", lambda: False)
+    assert program.main([str(tmp_path / "none")]) == 3
+    assert "nothing was measured" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()

@@ -14,10 +14,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from aisp_trace.cli import benching
 from aisp_trace.cli.main import main
 from aisp_trace.kernels import space
-from aisp_trace.kernels.bench import search
+from aisp_trace.kernels.bench import gpu, search
 from aisp_trace.kernels.bench.result import Searched, Tried, Verified
 from aisp_trace.kernels.bench.search import Asked, compile_all, summary, try_all, verify_best
 from aisp_trace.kernels.build import CompileError
@@ -238,7 +237,7 @@ def test_a_search_is_a_table_of_ten_and_the_defaults(
 def test_without_a_gpu_the_defaults_are_shown_and_nothing_is_searched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benching, "has_gpu", lambda: False)
+    monkeypatch.setattr(gpu, "has_gpu", lambda: False)
     assert main(["kernels", "search", "saxpy", "-o", str(tmp_path / "a.cu")]) == 3
     printed = capsys.readouterr().out
     assert printed.startswith("Nothing was searched")
@@ -250,8 +249,8 @@ def test_without_a_gpu_the_defaults_are_shown_and_nothing_is_searched(
 def test_the_best_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benching, "has_gpu", lambda: True)
-    monkeypatch.setattr(benching, "search", lambda asked, say: searched())
+    monkeypatch.setattr(gpu, "has_gpu", lambda: True)
+    monkeypatch.setattr(search, "search", lambda asked, say: searched())
     file = tmp_path / "best.cu"
     assert main(["kernels", "search", "saxpy", "-o", str(file)]) == 0
     text = file.read_text(encoding="utf-8")
@@ -260,7 +259,7 @@ def test_the_best_is_written(
     assert (tmp_path / "Makefile").is_file()
     file.write_text(text + "// mine\n", encoding="utf-8")
     assert main(["kernels", "search", "saxpy", "-o", str(file)]) == 2
-    monkeypatch.setattr(benching, "search", lambda asked, say: replace(searched(), best=None))
+    monkeypatch.setattr(search, "search", lambda asked, say: replace(searched(), best=None))
     assert main(["kernels", "search", "saxpy", "-o", str(tmp_path / "none.cu")]) == 3
     assert not (tmp_path / "none.cu").exists()
     capsys.readouterr()
@@ -273,6 +272,8 @@ def test_the_best_is_written(
         (["saxpy", "--dtype", "float8"], "saxpy has no dtype 'float8'"),
         (["saxpy", "--shape", "count=0"], "write count=N"),
         (["saxpy", "--arch", "90"], "write it like sm_90"),
+        (["saxpy", "-o", "README.md"], "README.md does not end with .cu"),
+        (["saxpy", "-o", str(Path(__file__).parent / "emulation" / "gone" / "a.cu")], "gone"),
     ],
 )
 def test_what_cannot_be_searched_is_said(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

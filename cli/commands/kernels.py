@@ -125,8 +125,8 @@ def verify(
 @app.command(
     epilog=examples(
         "kernels bench rmsnorm --dtype bfloat16",
-        "kernels bench mine.py --task softmax --shape rows=4096,columns=4096 --no-compile-baseline",
-        "kernels bench test.cu --task rmsnorm --verification verified.json --json",
+        "kernels bench mine.py --task saxpy --no-compile-baseline",
+        "kernels bench test.cu --task rmsnorm --verification v.json",
     )
 )
 def bench(

@@ -85,7 +85,10 @@ class Drawn:
 
 
 class Timer:
-    """Answers questions; `begin` says the device, and whether this process is recorded."""
+    """Answers questions; `begin` says the device, and whether this process is recorded.
+
+    A long class because every question needs the same inputs, places and device.
+    """
 
     def __init__(self, talk: Talk, begin: Mapping[str, Any]) -> None:
         self._talk = talk

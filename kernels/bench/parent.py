@@ -21,7 +21,7 @@ from typing import Any, Final
 from ...capture.nsight import find_nsys
 from ...capture.nsys import NsysRecorder
 from ...capture.power import Watched, watch
-from ...traces.errors import InputError, RecorderError, UsageError, WorkloadError
+from ...traces.errors import InputError, RecorderError, WorkloadError
 from ...traces.version import version
 from .. import emit, space
 from ..build import CompileError, KernelError, build
@@ -128,21 +128,6 @@ class _Seen:
 def large_shapes(task: Task, dtype: str) -> list[Shape]:
     """The shapes of `task` that are benched if none is named."""
     return [shape for shape in task.shapes if task.bytes(shape, dtype) >= LARGE_BYTES] or [task.shapes[0]]
-
-
-def need_gpu(doing: str) -> None:
-    """Raise `UsageError` where torch sees no GPU."""
-    if not has_gpu():
-        raise UsageError(f"a GPU is needed to {doing} and torch sees none here; see `aisp-trace doctor`")
-
-
-def has_gpu() -> bool:
-    """Whether torch sees one."""
-    try:
-        import torch
-    except ImportError:
-        return False
-    return bool(torch.cuda.is_available())
 
 
 def bench(wanted: Wanted, options: Options, say: Say = lambda text: None) -> Bench:

@@ -44,6 +44,10 @@ class Ran:
 class _Timing(Process):
     module = "aisp_trace.kernels.bench.child"
 
+    def environment(self) -> dict[str, str]:
+        """torch.compile starts no processes of its own, whose end nsys would wait for."""
+        return {**super().environment(), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+
 
 class _Asking(Visit):
     """Asks steps until there are none, or `most` were asked."""
