@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from ...traces.errors import AispTraceError, UsageError
 from ...traces.version import version
@@ -38,6 +38,9 @@ BEST: Final = 3
 
 RENEW: Final = 256
 """Questions to one process. Every library brings a CUDA runtime of its own, of which a process cannot hold any number."""
+
+PAUSE_S: Final = 0.5
+"""How long a compiler is waited for before somebody may look up."""
 
 STEP_S: Final = 30.0
 """After this long a combination hangs."""
@@ -93,39 +96,45 @@ def try_all(
     seen = _Seen()
     deadline = time.monotonic() + asked.budget_s
     say(f"trying combinations of {asked.task.name} for {asked.budget_s:g} s")
-    made = compile_all(space.combinations(asked.task), compiled, max((os.cpu_count() or 1) - 1, 1), deadline)
-    for _ in run_steps(folder / "timing", device, _steps(asked, made, seen, step_s), most=RENEW):
-        pass
+    workers = max((os.cpu_count() or 1) - 1, 1)
+    with Compiling(space.combinations(asked.task), compiled, workers, deadline) as made:
+        for _ in run_steps(folder / "timing", device, _steps(asked, made, seen, step_s), most=RENEW):
+            pass
     return seen.facts, sorted(seen.tried, key=lambda one: one.score_ns)
 
 
-def compile_all(
-    combinations: Iterable[Settings], compiled: Compile, workers: int, deadline: float
-) -> Iterator[tuple[Settings, Path | str]]:
-    """Start to compile at once; gives each combination as it is done, with what came of it, until `deadline` has passed.
+class Compiling:
+    """Compiles combinations side by side, beginning at once. A context manager: what was not begun when it is left is dropped.
 
-    `deadline` is of `time.monotonic`. The first combination, the defaults, is given in any case.
+    Iterated once, it gives each combination as it is done, with its path or what went wrong, until `deadline` (of
+    `time.monotonic`) has passed; null where nothing was done for a while. The first one, the defaults, is given in any case.
     """
-    pool = ThreadPoolExecutor(workers)
-    waiting = {pool.submit(compiled, one): one for one in combinations}
-    return _as_compiled(pool, waiting, deadline)
 
+    def __init__(self, combinations: Iterable[Settings], compiled: Compile, workers: int, deadline: float) -> None:
+        self._pool = ThreadPoolExecutor(workers)
+        self._waiting = {self._pool.submit(compiled, one): one for one in combinations}
+        self._first = next(iter(self._waiting), None)
+        self._deadline = deadline
 
-def _as_compiled(
-    pool: ThreadPoolExecutor, waiting: dict[Future[Path], Settings], deadline: float
-) -> Iterator[tuple[Settings, Path | str]]:
-    try:
-        first = next(iter(waiting), None)
-        if first is not None:
-            yield waiting.pop(first), _outcome(first)
-        while waiting and (left := deadline - time.monotonic()) > 0:
-            done = wait(waiting, left, FIRST_COMPLETED).done
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __iter__(self) -> Iterator[tuple[Settings, Path | str] | None]:
+        waiting = self._waiting
+        while waiting and (left := self._time_left()) > 0:
+            first = [self._first] if self._first in waiting else waiting
+            done = wait(first, min(left, PAUSE_S), FIRST_COMPLETED).done
+            if not done:
+                yield None
             for one in [future for future in waiting if future in done]:
-                if time.monotonic() > deadline:
-                    break
-                yield waiting.pop(one), _outcome(one)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+                if self._time_left() > 0:
+                    yield waiting.pop(one), _outcome(one)
+
+    def _time_left(self) -> float:
+        return PAUSE_S if self._first in self._waiting else self._deadline - time.monotonic()
 
 
 def _outcome(done: Future[Path]) -> Path | str:
@@ -137,14 +146,20 @@ def _outcome(done: Future[Path]) -> Path | str:
         return str(exc)
 
 
-def _steps(asked: Asked, made: Iterator[tuple[Settings, Path | str]], seen: _Seen, step_s: float) -> Iterator[Step]:
+def _steps(
+    asked: Asked, made: Iterable[tuple[Settings, Path | str] | None], seen: _Seen, step_s: float
+) -> Iterator[Step | None]:
     """The device, then each combination at each shape; one that fails at a shape is not tried at the next."""
 
     def described(answer: Mapping[str, Any]) -> None:
         seen.facts = answer
 
     yield Step("its first copies", {"do": "device"}, step_s, described, lambda why: None)
-    for number, (settings, path) in enumerate(made):
+    for number, one in enumerate(made):
+        if one is None:
+            yield None
+            continue
+        settings, path = one
         if isinstance(path, str):
             seen.tried.append(Tried(settings, problem=path))
             continue

@@ -52,7 +52,7 @@ class _Timing(Process):
 class _Asking(Visit):
     """Asks steps until there are none, or `most` were asked."""
 
-    def __init__(self, device: str, recorded: bool, steps: Iterator[Step], most: int | None) -> None:
+    def __init__(self, device: str, recorded: bool, steps: Iterator[Step | None], most: int | None) -> None:
         super().__init__(END_S)
         self._begin = {"device": device, "recorded": recorded}
         self._steps, self._most = steps, most
@@ -63,10 +63,15 @@ class _Asking(Visit):
         talk.send(self._begin)
         self.heard.torch = str(talk.receive(LOAD_S).get("torch", ""))
         while self._most is None or self.asked < self._most:
-            self.current = next(self._steps, None)
-            if self.current is None:
+            try:
+                self.current = next(self._steps)
+            except StopIteration:
                 self.exhausted = True
                 break
+            if self.current is None:
+                if self._over.is_set():  # the caller has left
+                    return
+                continue
             self.asked += 1
             self.heard.where = f"at {self.current.where}"
             answer = talk.ask(self.current.question, self.current.timeout_s)
@@ -83,13 +88,14 @@ class _Asking(Visit):
 def run_steps(
     folder: Path,
     device: str,
-    steps: Iterator[Step],
+    steps: Iterator[Step | None],
     *,
     recorder: NsysRecorder | None = None,
     most: int | None = None,
 ) -> Iterator[Ran]:
     """Ask all `steps`, in as many processes as that takes, each for at most `most`; gives each process when it has ended.
 
+    A null among the steps stands for one that is not known yet: the next one is waited for.
     Raises `WorkloadError` if a process ends before it was asked anything.
     """
     for number in count():
