@@ -113,7 +113,7 @@ class Timer:
             "device": self.device,
             "time": self.time,
             "repeat": self.repeat,
-            "end": lambda order: {},
+            "end": self.end,
         }
         while True:
             order = self._talk.receive(None)
@@ -179,6 +179,11 @@ class Timer:
             spent = time.monotonic_ns() - start
             batch = max(count, int(BATCH_S * 1e9 * made / max(spent, 1)))
         return {"start_ns": start, "end_ns": start + spent, "calls": made}
+
+    def end(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """The recording ends before the process does."""
+        self._record(False)
+        return {}
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 

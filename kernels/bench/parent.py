@@ -252,12 +252,14 @@ def _run(
             for one in run_steps(folder, options.device, _steps(how, cases, seen, options), recorder=recorder):
                 ran.append(one)
         except WorkloadError as exc:
-            for case in cases:
+            for case in (case for case in cases if not case.events):
                 case.know(problem=case.measured.problem or str(exc))
-    seen.notes += [f"{IMPLEMENTATIONS[how]}: {one.problem}" for one in ran if one.problem]
+    problems = [one.problem for one in ran if one.problem]
     for one in ran:
         if one.trace is not None and one.trace.is_file():
-            _fill_trace(one.trace, cases, seen)
+            problems += _fill_trace(one.trace, cases)
+    if any(case.events and case.measured.trace_ns is None for case in cases):
+        seen.notes += [f"{IMPLEMENTATIONS[how]}: not recorded: {problem}" for problem in problems]
     _fill_energy(watched, cases)
 
 
@@ -314,16 +316,16 @@ def _failed(case: _Case, what: str) -> Callable[[str], None]:
     return lambda why: case.know(problem=what + why)
 
 
-def _fill_trace(trace: Path, cases: Sequence[_Case], seen: _Seen) -> None:
-    """Put the recorded times into the cases that are in this recording."""
+def _fill_trace(trace: Path, cases: Sequence[_Case]) -> list[str]:
+    """Put the recorded times into the cases that are in this recording; why there are none, if so."""
     found = recorded_times(trace, {case.key: len(case.events) for case in cases if case.events})
     if isinstance(found, str):
-        seen.notes.append(f"not recorded: {found}")
-        return
+        return [found]
     timings = {one.shape: one for one in found.timings}
     for case in cases:
         if (timing := timings.get(case.key)) is not None and timing.busy_ns:
             case.know(trace_ns=timing.busy_ns, span_ns=timing.time_ns, kernels=timing.kernels)
+    return []
 
 
 def recorded_times(trace: Path, calls: Mapping[str, int]) -> Judged | str:
