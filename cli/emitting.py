@@ -70,15 +70,10 @@ def settings(task: Task, words: Iterable[str]) -> Settings:
 
 def emit_files(what: Asked, path: Path, force: bool, compiling: bool) -> None:
     """Write the source to `path` and the Makefile beside it, compile if asked to, and say what was done."""
-    target = Output(path, SOURCE, force=force, option="-o")
-    if not target.to_stdout and not target.is_stream and path.suffix != ".cu":
-        raise UsageError(f"{path} does not end with .cu, by which nvcc knows CUDA; choose another name with -o")
+    target, *beside = outputs = outputs_of(path, force)
     text = emit.source(what.task, what.settings, what.arch, version())
-    written = [(target, text)]
-    if not target.is_stream:
-        beside = Output(path.parent / "Makefile", MAKEFILE, force=force, option="-o FOLDER/NAME.cu")
-        written.append((beside, emit.makefile(what.arch)))
-    check_all([output for output, _ in written])
+    written = [(target, text), *((output, emit.makefile(what.arch)) for output in beside)]
+    check_all(outputs)
     for output, content in written:
         output.write_text(content)
     with aside(target):
@@ -88,6 +83,16 @@ def emit_files(what: Asked, path: Path, force: bool, compiling: bool) -> None:
             say_wrapped("Nothing was compiled, since the source went to no file.")
         elif compiling:
             say_wrapped(compiled(path, text, what))
+
+
+def outputs_of(path: Path, force: bool) -> list[Output]:
+    """The source at `path` and, unless that is a stream, the Makefile beside it; not checked yet."""
+    target = Output(path, SOURCE, force=force, option="-o")
+    if not target.to_stdout and not target.is_stream and path.suffix != ".cu":
+        raise UsageError(f"{path} does not end with .cu, by which nvcc knows CUDA; choose another name with -o")
+    if target.is_stream:
+        return [target]
+    return [target, Output(path.parent / "Makefile", MAKEFILE, force=force, option="-o FOLDER/NAME.cu")]
 
 
 def compiled(path: Path, text: str, what: Asked) -> str:

@@ -6,7 +6,7 @@ kernels       LIGHT of traces, capture; of workloads what looks at a process: ru
 workloads     kernels, capture.stages, traces.run, traces.errors, traces.faults, traces.calibration, traces.heap
 analyze       traces
 expectations  traces, analyze
-report        traces, workloads.catalog, kernels.task, kernels.verify.result, analyze, expectations
+report        traces, workloads.catalog, kernels.task, kernels.verify.result, kernels.bench.result, analyze, expectations
 cli           all
 """
 
@@ -47,7 +47,10 @@ ARROWS = {
     ),
     "analyze": ("traces",),
     "expectations": ("traces", "analyze"),
-    "report": ("traces", "workloads.catalog", "kernels.task", "kernels.verify.result", "analyze", "expectations"),
+    "report": (
+        *("traces", "workloads.catalog", "kernels.task", "kernels.verify.result", "kernels.bench.result"),
+        *("analyze", "expectations"),
+    ),
     "cli": ("traces", "kernels", "workloads", "capture", "analyze", "expectations", "report"),
 }
 
@@ -59,7 +62,7 @@ ROOMS = {
     "traces": ("nsys", "kineto", "scrub"),
     "analyze": ("naming", "attribution", "headroom", "accounts", "findings", "comparison"),
     "expectations": ("metrics", "claims", "judging", "accepting", "comparing"),
-    "kernels": ("tasks", "verify"),
+    "kernels": ("tasks", "verify", "bench"),
     "report": ("documents", "page", "terminal", "ci", "export", "results"),
 }
 """The folders within a folder; each may use those before it and what lies beside them."""

@@ -41,7 +41,7 @@ READ: Final = {
     *(("export", "source"), ("accept", "sources"), ("capture", "workload"), ("capture", "resume_folder")),
     *(("expectations show", "expectations"), ("expectations validate", "paths")),
     *(("expectations diff", "old"), ("expectations diff", "new"), ("expectations new", "workload")),
-    ("kernels verify", "file"),
+    *(("kernels verify", "file"), ("kernels bench", "what"), ("kernels bench", "verification")),
 }
 """Parameters that name something to read; nothing is written there, but what an unfinished run lacks (`resume_folder`)."""
 
@@ -83,8 +83,9 @@ FILES: Final = tuple(case for case in CASES if case.kind == "file")
 FOLDERS: Final = tuple(case for case in CASES if case.kind == "folder")
 JUDGED: Final = tuple(case for case in CASES if "mine" in case.args)
 
-SOURCES: Final = {("kernels emit", "output")}
-"""Options that name a source to write, with a Makefile beside it, from no input: tests/test_kernel_emit.py tries them."""
+SOURCES: Final = {("kernels emit", "output"), ("kernels search", "output")}
+"""Options that name a source to write, with a Makefile beside it, from no input: tests/test_kernel_emit.py tries the first, and
+tests/test_kernel_search.py the second, which is written by the same function."""
 
 PATHS: Final = ("FILE", "DIR", "OUT", "FOLDER", "PATH", "RUN", "TRACE", "OPT", ".py")
 """What the metavar of a parameter that is no `Path` holds if it names a file all the same."""

@@ -1,4 +1,4 @@
-"""``aisp-trace kernels``: CUDA kernels for named tasks, as sources that stand alone, and verdicts on kernels."""
+"""``aisp-trace kernels``: CUDA kernels for named tasks, as sources that stand alone, verdicts on kernels, and their times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...report.terminal.console import print_json, progress, say_lines
 from ..app import examples, new_app
 from ..options import Force, Json
 
-app = new_app("Generate CUDA kernels that check themselves, and verify kernels of any origin.")
+app = new_app("Generate CUDA kernels that check themselves, verify kernels of any origin, and time them.")
 
 
 def task_names(incomplete: str) -> list[str]:
@@ -120,3 +120,111 @@ def verify(
     else:
         print_verification(found)
     return found.exit_code
+
+
+@app.command(
+    epilog=examples(
+        "kernels bench rmsnorm --dtype bfloat16",
+        "kernels bench mine.py --task saxpy --no-compile-baseline",
+        "kernels bench test.cu --task rmsnorm --verification v.json",
+    )
+)
+def bench(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK|FILE",
+            help="a task, whose kernel is emitted with its defaults, or a kernel: a .cu or .py file",
+            show_default=False,
+            autocompletion=task_names,
+        ),
+    ],
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="NAME", help="what the file computes", show_default=False)
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", metavar="NAME", help="element type; default: the task's first")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="NAME=N,...", help="a shape; repeats; default: the task's large ones"),
+    ] = None,
+    verification: Annotated[
+        Path | None,
+        typer.Option(
+            "--verification",
+            metavar="FILE",
+            help="what `kernels verify --json` printed of the same file",
+            show_default=False,
+        ),
+    ] = None,
+    compile_baseline: Annotated[
+        bool,
+        typer.Option(
+            "--compile-baseline/--no-compile-baseline", help="time torch.compile, too, which takes half a minute"
+        ),
+    ] = True,
+    seconds: Annotated[
+        float, typer.Option("--seconds", metavar="N", min=0, help="length of the loop for energy; 0: none")
+    ] = 2.0,
+    as_json: Json = False,
+) -> int:
+    """Time a kernel beside PyTorch, eager and compiled.
+
+    Each has a process of its own. Calls are timed by events, with a flushed L2 cache and at new addresses, and by a recording
+    of the same calls; energy is of a loop of calls, by the GPU's own counter. Shares are of the time in which a copy moves
+    the required bytes. Nothing here looks for cheating: a kernel that was not verified is marked. Leaves 3 if the kernel
+    could not be timed, or is wrong.
+    """
+    from ...report.terminal.kernel_bench import print_bench
+    from ..benching import Words, benched
+
+    found = benched(Words(what, task, dtype, shape or (), verification), compile_baseline, seconds)
+    if as_json:
+        print_json(found.document())
+    else:
+        print_bench(found)
+    return found.exit_code
+
+
+@app.command(
+    epilog=examples("kernels search rmsnorm --dtype bfloat16 -o rmsnorm.cu", "kernels search saxpy --budget 30")
+)
+def search(
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK", help="a name from `aisp-trace kernels list`", show_default=False, autocompletion=task_names
+        ),
+    ],
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", metavar="NAME", help="element type; default: the task's first")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="NAME=N,...", help="a shape that counts; repeats; default: the task's first"),
+    ] = None,
+    arch: Annotated[
+        str | None, typer.Option("--arch", metavar="sm_NN", help="the GPU's architecture; default: this machine's")
+    ] = None,
+    budget: Annotated[
+        float,
+        typer.Option(
+            "--budget", metavar="SECONDS", min=1, help="for trying; verifying the best takes a minute or two more"
+        ),
+    ] = 120.0,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="write the best as NAME.cu", show_default=False),
+    ] = None,
+    force: Force = False,
+) -> int:
+    """Find the fastest parameters of a task's kernel on this machine's GPU.
+
+    Combinations are compiled side by side and timed one after the other, those nearest to the defaults first, until the budget
+    is spent. The best three, and the defaults, are then verified as `kernels verify` does, and the trace's time decides. Leaves 3
+    without a GPU, where the defaults are shown and nothing is searched, or if nothing could be verified.
+    """
+    from ..benching import searched
+
+    return searched(task, dtype, shape or (), arch, budget, output, force)

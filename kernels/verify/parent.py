@@ -46,22 +46,22 @@ def verify(asked: Asked, say: Say = lambda text: None) -> Verification:
     task, dtype = _task(asked)
     shapes = [parse_shape(task, text) for text in asked.shapes]
     device = _device(asked)
-    digest = _digest(asked.file)
+    digest = digest_of(asked.file)
     nsys = find_nsys() if device == "cuda" else None
-    common = verdict.Common(asked, task, dtype, device, digest, _made_with(device, nsys))
+    common = verdict.Common(asked, task, dtype, device, digest, made_with(device, nsys))
     try:
         candidate = _candidate(asked, device, digest, say)
     except KernelError as exc:
         return verdict.refused_at_once(common, Reason("compile", str(exc)))
     chance = random.SystemRandom()
     plan = make_plan(task, dtype, device, shapes, asked.calls, candidate.path.suffix == ".py", chance)
-    recorder, unrecorded = _recorder(device, nsys)
+    recorder, unrecorded = recorder_for(device, nsys)
     with tempfile.TemporaryDirectory(prefix="aisp-trace-verify-") as temporary:
         folder = Path(temporary)
         child = Child(folder, task, dtype, device, candidate, asked.timeout_s, asked.call_s)
         say(f"{len(plan.calls)} calls of {asked.file.name}" + (", recorded" if recorder else ""))
         heard, recording, problem = child.run(plan, recorder, chance)
-        if _digest(asked.file) != digest:
+        if digest_of(asked.file) != digest:
             heard.objections.append(Reason("environment", "its file is another one than when the verification began"))
         say("comparing outputs with float64")
         compared = verdict.compare_all(heard.spoken, task, dtype, device)
@@ -114,7 +114,7 @@ def _device(asked: Asked) -> str:
     return device
 
 
-def _digest(file: Path) -> str:
+def digest_of(file: Path) -> str:
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as exc:
@@ -138,7 +138,7 @@ def _candidate(asked: Asked, device: str, digest: str, say: Say) -> Candidate:
     return Candidate(asked.file, library, digest, own, f"nvcc {compiler_version(nvcc)}")
 
 
-def _recorder(device: str, nsys: Nsys | None) -> tuple[NsysRecorder | None, str]:
+def recorder_for(device: str, nsys: Nsys | None) -> tuple[NsysRecorder | None, str]:
     """(what records, why nothing does)."""
     if device == "cpu":
         return None, "nothing runs on a device"
@@ -149,7 +149,7 @@ def _recorder(device: str, nsys: Nsys | None) -> tuple[NsysRecorder | None, str]
     return NsysRecorder(nsys, "minimal", "cuda"), ""
 
 
-def _made_with(device: str, nsys: Nsys | None) -> dict[str, Any]:
+def made_with(device: str, nsys: Nsys | None) -> dict[str, Any]:
     import torch
 
     found: dict[str, Any] = {

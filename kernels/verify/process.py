@@ -9,11 +9,12 @@ import signal
 import sys
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from ...capture.nsys import NsysRecorder
 from ...capture.processes import last_line, run_process
@@ -41,67 +42,49 @@ INHERITED: Final = (
 )
 """Variables that the candidate's process gets from this one; it gets no others, but folders of its own."""
 
-CHILD: Final = "aisp_trace.kernels.verify.child"
-BOOT: Final = (
-    "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from aisp_trace.kernels.verify.child import main; "
-    "sys.exit(main())"
-)
+BOOT: Final = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from {module} import main; sys.exit(main())"
 """Python runs isolated (-I) and is told where modules are: neither the environment nor the working folder says it."""
 
 
-class Child:
-    """The candidate's process, in a folder of its own with an environment of its own."""
+class Process:
+    """A process that runs kernels, in a folder of its own with an environment of its own; `module` has its `main`."""
 
-    def __init__(
-        self, folder: Path, task: Task, dtype: str, device: str, candidate: Candidate, timeout_s: float, call_s: float
-    ) -> None:
-        self.folder, self._task, self._dtype, self._device = folder, task, dtype, device
-        self._candidate, self._timeout_s, self.call_s = candidate, timeout_s, call_s
-        self._kept_bytes = 0
+    module = "aisp_trace.kernels.verify.child"
+
+    def __init__(self, folder: Path, device: str, timeout_s: float) -> None:
+        self.folder, self._device, self._timeout_s = folder, device, timeout_s
         for name in ("home", "work", "kept"):
-            (folder / name).mkdir()
+            (folder / name).mkdir(exist_ok=True)
 
-    def run(self, plan: Plan, recorder: NsysRecorder | None, chance: random.Random) -> tuple[Heard, Path | None, str]:
-        """(the conversation, its recording, why there is none) of one process."""
-        if recorder is None:
-            heard, exit_code = self.run_plain((), plan, chance, {}, recorded=False, bare=False, patience=1.0)
-            self._explain(heard, exit_code, self.folder / "child.stderr.log")
-            return heard, None, ""
+    def record(self, visit: Visit, recorder: NsysRecorder) -> tuple[Path | None, str]:
+        """(the recording, what is to be said of it) of one process that `visit` talks with."""
         recorder = replace(recorder, inherited=self.environment())
         problem, exit_code, trace = "", 0, None
-        with Conversation(self, plan, chance, recorded=True, bare=False, patience=1.0) as talk:
+        with visit:
             try:
-                done = recorder.record(self.command(talk.door), self.folder, gated=False, timeout_s=self._timeout_s)
+                done = recorder.record(self.command(visit.door), self.folder, gated=False, timeout_s=self._timeout_s)
                 exit_code, trace, problem = done.exit_code, self.folder / done.trace, "; ".join(done.notes)
             except RecorderError as exc:
                 problem = str(exc)
-        self._explain(talk.heard, exit_code, self.folder / "nsys-profile.stderr.log")
-        return talk.heard, trace, problem
+        self._explain(visit.heard, exit_code, self.folder / "nsys-profile.stderr.log")
+        return trace, problem
 
-    def run_plain(
-        self,
-        prefix: Sequence[str],
-        plan: Plan,
-        chance: random.Random,
-        more: Mapping[str, str],
-        *,
-        recorded: bool,
-        bare: bool,
-        patience: float,
-    ) -> tuple[Heard, int]:
-        """The conversation and the exit code of one process that is started by the words of `prefix`."""
-        with Conversation(self, plan, chance, recorded=recorded, bare=bare, patience=patience) as talk:
+    def run_alone(self, visit: Visit, prefix: Sequence[str] = (), more: Mapping[str, str] | None = None) -> int:
+        """The exit code of one process that is started by the words of `prefix` and that `visit` talks with."""
+        with visit:
             done = run_process(
-                [*prefix, *self.command(talk.door)],
+                [*prefix, *self.command(visit.door)],
                 stdout=self.folder / "child.stdout.log",
                 stderr=self.folder / "child.stderr.log",
                 timeout_s=self._timeout_s,
-                environment={**self.environment(), **more},
+                environment={**self.environment(), **(more or {})},
                 cwd=self.folder / "work",
             )
-        if done.timed_out and talk.heard.failure is None:
-            talk.heard.failure = Reason("hung", f"its process did not end within {self._timeout_s:g} s")
-        return talk.heard, done.exit_code
+        if done.timed_out and visit.heard.failure is None:
+            visit.heard.failure = Reason("hung", f"its process did not end within {self._timeout_s:g} s")
+        if not prefix:
+            self._explain(visit.heard, done.exit_code, self.folder / "child.stderr.log")
+        return done.exit_code
 
     def command(self, door: Path) -> list[str]:
         """What is started."""
@@ -109,7 +92,7 @@ class Child:
         ours = Path(__file__).parents[3]
         if (ours / "aisp_trace").exists():  # where the package is imported from a checkout beside nothing else
             paths.append(str(ours))
-        return [sys.executable, "-I", "-c", BOOT, ":".join(paths), "--door", str(door)]
+        return [sys.executable, "-I", "-c", BOOT.format(module=self.module), ":".join(paths), "--door", str(door)]
 
     def environment(self) -> dict[str, str]:
         """The child's variables."""
@@ -122,6 +105,41 @@ class Child:
                 "CUDA_VISIBLE_DEVICES": "",
             }  # a thread that computes is then nobody else's
         return found
+
+    def _explain(self, heard: Heard, exit_code: int, log: Path) -> None:
+        """Say more of a process that ended early."""
+        if heard.failure is None or heard.failure.code != "ended":
+            return
+        said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+        fatal = next((line.strip() for line in said.splitlines() if line.startswith("Fatal Python error")), "")
+        if exit_code < 0 or fatal:
+            how = signal.Signals(-exit_code).name if exit_code < 0 else fatal
+            heard.failure = Reason("crashed", f"its process was ended by {how}, {heard.where}")
+        else:
+            words = last_line(log)
+            text = f"its process ended with exit code {exit_code} before it was asked to, {heard.where}"
+            heard.failure = Reason("ended", text + (f" ({words})" if words else ""))
+
+
+class Child(Process):
+    """The candidate's process, and which of its outputs are kept."""
+
+    def __init__(
+        self, folder: Path, task: Task, dtype: str, device: str, candidate: Candidate, timeout_s: float, call_s: float
+    ) -> None:
+        super().__init__(folder, device, timeout_s)
+        self._task, self._dtype, self._candidate, self.call_s = task, dtype, candidate, call_s
+        self._kept_bytes = 0
+
+    def run(self, plan: Plan, recorder: NsysRecorder | None, chance: random.Random) -> tuple[Heard, Path | None, str]:
+        """(the conversation, its recording, why there is none) of one process."""
+        if recorder is None:
+            talk = Conversation(self, plan, chance, recorded=False, bare=False, patience=1.0)
+            self.run_alone(talk)
+            return talk.heard, None, ""
+        talk = Conversation(self, plan, chance, recorded=True, bare=False, patience=1.0)
+        trace, problem = self.record(talk, recorder)
+        return talk.heard, trace, problem
 
     def begin(self, recorded: bool, bare: bool) -> dict[str, Any]:
         """What the child is told first."""
@@ -149,30 +167,12 @@ class Child:
         names = [output.name for output in self._task.outputs]
         return {name: self.folder / "kept" / f"{number}.{name}" for name in names} if wanted else {}
 
-    def _explain(self, heard: Heard, exit_code: int, log: Path) -> None:
-        """Say more of a process that ended early."""
-        if heard.failure is None or heard.failure.code != "ended":
-            return
-        said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-        fatal = next((line.strip() for line in said.splitlines() if line.startswith("Fatal Python error")), "")
-        if exit_code < 0 or fatal:
-            how = signal.Signals(-exit_code).name if exit_code < 0 else fatal
-            heard.failure = Reason("crashed", f"its process was ended by {how}, {heard.where}")
-        else:
-            words = last_line(log)
-            text = f"its process ended with exit code {exit_code} before it was asked to, {heard.where}"
-            heard.failure = Reason("ended", text + (f" ({words})" if words else ""))
 
+class Visit(ABC):
+    """Talks with a child in a thread, while the caller runs the process inside the ``with`` block."""
 
-class Conversation:
-    """Asks the child in a thread, while the caller runs the process inside the ``with`` block."""
-
-    def __init__(
-        self, child: Child, plan: Plan, chance: random.Random, *, recorded: bool, bare: bool, patience: float
-    ) -> None:
-        self._child, self._plan, self._chance = child, plan, chance
-        self._begin, self._patience = child.begin(recorded, bare), patience
-        self._call_s = child.call_s * patience
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
         self.folder = Path(tempfile.mkdtemp(prefix="aisp-"))  # a socket's path may have 107 characters
         self._door = Door(self.folder)
         self.door = self._door.path
@@ -180,13 +180,17 @@ class Conversation:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._converse, daemon=True)
 
-    def __enter__(self) -> Conversation:
+    @abstractmethod
+    def _ask(self, talk: Talk) -> None:
+        """The whole conversation. Raises `TalkError`."""
+
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._over.set()
-        self._thread.join(self._call_s)
+        self._thread.join(self._patience_s)
         self._door.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -206,6 +210,18 @@ class Conversation:
         if self.heard.failure is not None and not self.heard.finished:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(self.heard.pid, signal.SIGKILL)
+
+
+class Conversation(Visit):
+    """Asks for the calls of a plan."""
+
+    def __init__(
+        self, child: Child, plan: Plan, chance: random.Random, *, recorded: bool, bare: bool, patience: float
+    ) -> None:
+        super().__init__(child.call_s * patience)
+        self._child, self._plan, self._chance = child, plan, chance
+        self._begin, self._patience = child.begin(recorded, bare), patience
+        self._call_s = child.call_s * patience
 
     def _ask(self, talk: Talk) -> None:
         """The whole conversation. Raises `TalkError`."""

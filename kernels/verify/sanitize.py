@@ -15,7 +15,7 @@ from typing import Final
 
 from .evidence import Sanitized
 from .plan import Plan
-from .process import Child
+from .process import Child, Conversation
 
 TOOLS: Final = ("memcheck", "racecheck", "initcheck")
 FOUND: Final = 86
@@ -39,9 +39,9 @@ def run_tool(program: Path, tool: str, child: Child, plan: Plan) -> Sanitized:
     """What `tool` finds in the calls of `plan`."""
     log = child.folder / f"sanitizer-{tool}.log"
     words = [str(program), "--tool", tool, "--error-exitcode", str(FOUND), "--log-file", str(log)]
-    heard, exit_code = child.run_plain(
-        words, plan, random.SystemRandom(), VARIABLES, recorded=True, bare=True, patience=PATIENCE
-    )
+    talk = Conversation(child, plan, random.SystemRandom(), recorded=True, bare=True, patience=PATIENCE)
+    exit_code = child.run_alone(talk, words, VARIABLES)
+    heard = talk.heard
     said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     return told(tool, exit_code, said, None if heard.failure is None else heard.failure.text)
 

@@ -33,6 +33,7 @@ from aisp_trace.expectations.claims.parse import schema as expectations_schema
 from aisp_trace.expectations.judging.verdict import STATUSES, Verdict, exit_code
 from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.expectations.model import SOURCE_KINDS, Source
+from aisp_trace.kernels.bench.result import Bench, Limit, Measurement
 from aisp_trace.kernels.verify.result import Check, KernelRow, Reason, Timing, Verification, WorstCase
 from aisp_trace.tests.builders.commands import Action, actions
 from aisp_trace.tests.builders.nsys_export import NsysExport
@@ -58,7 +59,7 @@ OPEN: Final = frozenset(
         "tables",
         "folders",
     }
-    | {"columns", "capture", "anomalies"}
+    | {"columns", "capture", "anomalies", "parameters"}
 )
 """Objects whose own keys are words of the data (kinds, metrics, variants, packages, tables), not of the document."""
 
@@ -166,6 +167,7 @@ def _printed() -> Iterator[dict[str, Any]]:
     yield Diagnosis([finding], "torch", "cpu").document()  # the command itself would record, which takes seconds
     yield Diagnosis([finding], None, "cpu").document()
     yield from _verifications()
+    yield from _benches()
 
 
 def _verifications() -> Iterator[dict[str, Any]]:
@@ -201,6 +203,22 @@ def _verifications() -> Iterator[dict[str, Any]]:
     yield Verification(
         "cannot tell", "no GPU", [], less, "rmsnorm", "float32", "cpu", None, [], [], [], 0, 0, None, {}, []
     ).document()
+
+
+def _benches() -> Iterator[dict[str, Any]]:
+    """A bench with everything there is, and one of which little is known."""
+    kernel = {"file": "a.cu", "sha256": "0", "language": "CUDA", "parameters": {"threads": 256, "keep": "none"}}
+    limits = {"bytes_per_s": 1e12, "bytes_source": "a copy", "flops_per_s": 1e12, "flops_source": "clock"}
+    full = Measurement("kernel", "count=1", 30, 1e5, 1e5, 1e5, 1e5, 1e5, 1.0, 0.5, "trace", 0.1, 100, 0.5, 10)
+    limit = Limit("count=1", 12, 2, "memory", 1.5)
+    made_with = dict.fromkeys(("aisp-trace", "python", "torch", "created_utc", "gpu", "cuda", "nsys"), "1")
+    known = Bench("saxpy", "float32", "NVIDIA H200", kernel, "verified", limits, [limit], [full], ["a note"], made_with)
+    yield known.document()
+    less = {**kernel, "parameters": None}
+    lost = [Measurement("eager", "count=1", problem="its process ended")]
+    vague = {**limits, "flops_per_s": None}
+    yield dataclasses.replace(known, kernel=less, limits=vague, measurements=lost).document()
+    yield dataclasses.replace(known, limits=None, shapes=[], measurements=[], notes=[]).document()
 
 
 def _drifting(source: Path, target: Path) -> Path:
