@@ -68,6 +68,6 @@ TASK = LayerNormResidual(
     scalars={"eps": 1e-5},
     roundings=4,
     float32_steps=32,
-    because="eager rounds the sum, which the norm divides by the spread of the row, and the result; where the bias cancels a part "
-    "of the product, an error of the product weighs more than in it (seen: 1.3 times); mean and variance are added up in a tree",
+    because="eager rounds the sum, which the norm divides by the spread of the row, and the result; where the bias cancels a "
+    "part of the product, an error of the product weighs more (seen: 1.3 times); mean and variance are added up in a tree",
 )
