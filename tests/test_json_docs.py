@@ -53,6 +53,7 @@ def test_keys_are_found_where_they_are() -> None:
         ("list",),
         ("analyze", SAMPLES / "h200x2_ddp.sqlite.xz"),
         ("compare", RUN),
+        ("predict", f"{RUN}:baseline", "--change", "syncs", "--change", "allocator"),
         ("check", RUN, "--expectations", ROOT / "expectations"),
         ("expectations", "validate"),
     ],

@@ -30,7 +30,14 @@ from aisp_trace.tests.test_expectations_files import TIME, put, text
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 READ: Final = {
-    *(("analyze", "sources"), ("compare", "base"), ("compare", "opt"), ("check", "source"), ("check", "expectations")),
+    *(
+        ("analyze", "sources"),
+        ("compare", "base"),
+        ("compare", "opt"),
+        ("predict", "recording"),
+        ("check", "source"),
+        ("check", "expectations"),
+    ),
     *(
         ("report", "source"),
         ("report", "opt"),

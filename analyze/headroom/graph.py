@@ -64,9 +64,9 @@ class Graph:
     Of each node: `time` as measured, `kind`, and `of`, its item or the row of its operation. Its edges are rows ``first[n]`` to
     ``first[n + 1]`` of `source` (a node, or `NOWHERE`), `weight` and `what`, the binding one first.
 
-    Of each item: `call`, a row of the trace's calls or `NOWHERE` for a mark, `thread`, a position in `Calls.threads`, and
-    `returned`, the node of its end. `begun` is the node of each row of the operations, or `NOWHERE`; `marks` the item of each
-    mark; `left_out` the edges that would lead back in time.
+    Of each item: `call`, a row of the trace's calls or `NOWHERE` for a mark, `thread`, a position in `Calls.threads`, `called`
+    and `returned`, the nodes of its start and end. `begun` is the node of each row of the operations, or `NOWHERE`; `marks` the
+    item of each mark; `left_out` the edges that would lead back in time.
     """
 
     time: Ints
@@ -78,6 +78,7 @@ class Graph:
     what: npt.NDArray[np.int8]
     call: Ints
     thread: Ints
+    called: Nodes
     returned: Nodes
     begun: Ints
     marks: Ints
@@ -137,6 +138,7 @@ def build(a: Attributed, marks: Sequence[tuple[int, tuple[int, int]]] = ()) -> G
         what=what,
         call=items.call,
         thread=items.thread,
+        called=place[:n_items],
         returned=place[n_items : 2 * n_items],
         begun=_by_row(place[2 * n_items : 2 * n_items + n_ops], ops.row, len(a.trace.ops)),
         marks=_in_marks_order(items.mark, len(marks)),
@@ -462,10 +464,10 @@ def _weights(
     slack[bound] = False
     slack &= what != RUN
     slack_rows = np.flatnonzero(slack)
-    known = _classes(a, items, what[bound], kind, of)
+    known = _classes(a, items.call, what[bound], kind, of)
     seen = pl.DataFrame({"class": known, "ns": weight[bound]}).group_by("class").agg(pl.median("ns"))
     to = target[slack_rows]
-    wanted = _classes(a, items, what[slack_rows], kind[to], of[to])
+    wanted = _classes(a, items.call, what[slack_rows], kind[to], of[to])
     found = pl.DataFrame({"class": wanted}).join(seen, on="class", how="left", maintain_order="left")["ns"]
     usual = found.fill_null(-1).round().cast(pl.Int64).to_numpy()
     usual = np.where(usual >= 0, usual, np.array(USUAL_NS, np.int64)[what[slack_rows]])
@@ -473,16 +475,31 @@ def _weights(
     return weight
 
 
+def class_medians(a: Attributed, graph: Graph, kinds: Sequence[int]) -> Ints:
+    """The weights of `graph` with each edge of `kinds` at the median of the binding edges of its class."""
+    items = graph.call
+    target = graph.target
+    chosen = np.flatnonzero(np.isin(graph.what, kinds))
+    binding = graph.first[:-1][np.isin(graph.what[graph.first[:-1]], kinds)]
+    known = _classes(a, items, graph.what[binding], graph.kind[target[binding]], graph.of[target[binding]])
+    seen = pl.DataFrame({"class": known, "ns": graph.weight[binding]}).group_by("class").agg(pl.median("ns"))
+    wanted = _classes(a, items, graph.what[chosen], graph.kind[target[chosen]], graph.of[target[chosen]])
+    found = pl.DataFrame({"class": wanted}).join(seen, on="class", how="left", maintain_order="left")["ns"]
+    weight = graph.weight.copy()
+    weight[chosen] = np.where(found.is_null(), weight[chosen], found.fill_null(0).round().cast(pl.Int64).to_numpy())
+    return weight
+
+
 def _classes(
-    a: Attributed, items: Items, what: npt.NDArray[np.int8], kind: npt.NDArray[np.int8], of: Nodes
+    a: Attributed, call: Ints, what: npt.NDArray[np.int8], kind: npt.NDArray[np.int8], of: Nodes
 ) -> npt.NDArray[np.int32]:
     """A number for each edge, equal for edges of one kind that lead to calls of one name or operations of one kind."""
     names = a.trace.api["name"]
     of_item = (kind == CALLED) | (kind == RETURNED)
     sub = np.zeros(len(what), np.int32)
-    if len(items.call):
+    if len(call):
         code = np.append(names.to_physical().fill_null(0).to_numpy(), -1).astype(np.int32)  # marks have no name
-        sub[of_item] = code[items.call[of[of_item]]]
+        sub[of_item] = code[call[of[of_item]]]
     ops = a.trace.ops["kind"].to_physical().to_numpy()
     sub[~of_item] = ops[of[~of_item]]
     return (sub + 1) * np.int32(len(EDGES)) + what

@@ -150,6 +150,7 @@ def _printed() -> Iterator[dict[str, Any]]:
             ("analyze", SAMPLES / "h100_pipeline_decode_gpu_metrics_trimmed.sqlite.xz", "--window", "decode/baseline"),
             ("analyze", decode, "--window", "8s:8.25s", "--range", "decode", "--depth", 2, "--stages", "decode"),
             ("compare", ladder),
+            ("predict", f"{ladder}:baseline", "--change", "syncs", "--change", "allocator"),
             ("compare", SAMPLES / "h200_memory_standard"),
             ("compare", _drifting(ladder, Path(scratch, "drifting"))),
             ("compare", f"{ladder}:baseline", f"{missing}:optimized"),

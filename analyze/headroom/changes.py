@@ -1,0 +1,376 @@
+"""What a change does to the graph: other weights, edges that go, edges that come. Pure functions; nothing here knows an answer.
+
+    host:STAGE         the host's own time in the stage is gone
+    syncs              the host waits for the device once an iteration, at its end
+    allocator          calls of the allocator take no time and wait for nothing
+    kernels:STAGE:K    kernels of the stage run K times as fast
+    graph:STAGE        the stage is one CUDA graph: one launch, and `NODE_NS` from each operation to the next of its stream
+    copies:pinned      copies from and to pageable memory run at the link's rate, and still block
+    copies:overlap     copies run at the link's rate on streams of their own, two batches in flight, and block nothing
+
+STAGE is a stage's path, or the end of one, or `iteration`: all of it. Each change assumes what its words say, and that everything
+else stays: kernels take as long as they did, and nothing else runs out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ...traces.errors import UsageError
+from ...traces.faults import nearest
+from ..attribution.attribute import Attributed
+from ..attribution.calls import ALLOCATOR, COPY, SYNC
+from ..intervals import Ints
+from .graph import (
+    DONE,
+    GAP,
+    LAUNCH,
+    NOWHERE,
+    OWN,
+    QUEUE,
+    RETURN,
+    RETURNED,
+    RUN,
+    USUAL_NS,
+    Graph,
+    Nodes,
+)
+
+NODE_NS: Final = 450
+"""From one operation of a CUDA graph to the next one of its stream, on H100 and H200."""
+
+CALL_NS: Final = 5_000
+"""What a call takes that only enqueues, a copy or the launch of a graph: 4 to 6 us on hosts of H200s."""
+
+ALL: Final = "iteration"
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What changes look at. `bounds` are the items that begin and end each steady iteration; `link` is the rate of copies over
+    the host's link by kind, in bytes per ns, where it is known."""
+
+    a: Attributed
+    graph: Graph
+    bounds: Sequence[tuple[int, int]]
+    link: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The graph as it would be, and what that assumes; `kernels`: also how long kernels take."""
+
+    graph: Graph
+    assumes: str
+    kernels: bool = False
+
+
+def changed(said: str, situation: Situation) -> Changed:
+    """The graph with one change, such as ``graph:STAGE``. Raises `UsageError` for one that is not known or names no stage."""
+    name = next((one for one in CHANGES if said == one or said.startswith(f"{one}:")), None)
+    if name is None:
+        raise UsageError(
+            f"no change is called {said!r}{nearest(said, list(CHANGES))}; changes are {', '.join(CHANGES)}"
+        )
+    return CHANGES[name](situation, said[len(name) + 1 :])
+
+
+def with_edges(graph: Graph, target: Nodes, source: Nodes, what: int, weight: Ints) -> Graph:
+    """`graph` with more edges of one kind; those that would lead back in its order are left out."""
+    fits = source < target
+    target = np.concatenate([graph.target, target[fits]])
+    order = np.argsort(target, kind="stable")
+    added = int(fits.sum())
+    return replace(
+        graph,
+        first=np.r_[0, np.cumsum(np.bincount(target, minlength=len(graph.time)))],
+        source=np.concatenate([graph.source, source[fits]])[order].astype(np.int32),
+        weight=np.concatenate([graph.weight, weight[fits]])[order],
+        what=np.concatenate([graph.what, np.full(added, what, np.int8)])[order],
+    )
+
+
+def without(graph: Graph, gone: Mask) -> Graph:
+    """`graph` without the edges that are `gone`. A node that would have none left keeps its first one."""
+    kept = ~gone
+    alone = np.flatnonzero(np.add.reduceat(kept.astype(np.int64), graph.first[:-1]) == 0)
+    kept[graph.first[alone]] = True
+    target = graph.target[kept]
+    return replace(
+        graph,
+        first=np.r_[0, np.cumsum(np.bincount(target, minlength=len(graph.time)))],
+        source=graph.source[kept],
+        weight=graph.weight[kept],
+        what=graph.what[kept],
+    )
+
+
+# -- which items, which operations -------------------------------------------------------------------------------------
+
+
+def _items_in(s: Situation, stage: str) -> Mask:
+    """Items that lie in a range of `stage`, on its thread. Raises `UsageError` if no range is called so."""
+    graph, found = s.graph, s.a.found
+    start, end = graph.time[graph.called], graph.time[graph.returned]
+    inside = np.zeros(len(start), bool)
+    if stage in ("", ALL):
+        for low, high in s.bounds:
+            inside |= (start >= start[low]) & (end <= end[high])
+        return inside & (graph.call >= 0)
+    named = np.array([path == stage or path.endswith(f"/{stage}") for path in found.paths], bool)
+    rows = np.flatnonzero(named[found.path_id])
+    if len(rows) == 0:
+        known = sorted({path.rpartition("/")[2] for path in found.paths})
+        raise UsageError(f"no stage is called {stage!r}{nearest(stage, known)}; `aisp-trace analyze` lists them")
+    for number, (pid, tid) in enumerate(s.a.calls.threads):
+        mine = rows[(found.pid[rows] == pid) & (found.tid[rows] == tid)]
+        here = np.flatnonzero(graph.thread == number)
+        if len(mine) and len(here):
+            lows, highs = found.start_ns[mine], np.maximum.accumulate(found.end_ns[mine])
+            place = np.searchsorted(lows, start[here], side="right") - 1
+            inside[here] = (place >= 0) & (end[here] <= highs[np.maximum(place, 0)])
+    return inside & (graph.call >= 0)
+
+
+def _calls(s: Situation, kinds: Sequence[int]) -> Mask:
+    """Items that are calls of these classes."""
+    call = s.graph.call
+    return (call >= 0) & np.isin(s.a.calls.kind[np.maximum(call, 0)], kinds)
+
+
+def _of_items(graph: Graph, items: Mask) -> Mask:
+    """Edges that lead to the start or the end of one of `items`."""
+    kind = graph.kind[graph.target]
+    host = kind <= RETURNED
+    found = np.zeros(graph.edges, bool)
+    found[host] = items[graph.of[graph.target[host]]]
+    return found
+
+
+def _of_ops(graph: Graph, ops: Mask) -> Mask:
+    """Edges that lead to the begin or the end of one of `ops` (rows of the table)."""
+    device = graph.kind[graph.target] > RETURNED
+    found = np.zeros(graph.edges, bool)
+    found[device] = ops[graph.of[graph.target[device]]]
+    return found
+
+
+def _launched_by(s: Situation, items: Mask) -> Mask:
+    """Operations (rows of the table) whose launching call is one of `items`, or lies in one."""
+    graph = s.graph
+    rows = np.flatnonzero(graph.what == LAUNCH)
+    found = np.zeros(len(s.a.ops), bool)
+    launches = items[graph.of[graph.source[rows]]]
+    found[graph.of[graph.target[rows[launches]]]] = True
+    return found
+
+
+def _kinds(s: Situation, *kinds: str) -> Mask:
+    found: Mask = s.a.trace.ops["kind"].cast(pl.String).is_in(kinds).to_numpy()
+    return found
+
+
+def _closing(s: Situation) -> Mask:
+    """Of each iteration the last item that waits for a device."""
+    graph = s.graph
+    waiting = np.zeros(len(graph.call), bool)
+    waiting[graph.of[graph.target[graph.what == RETURN]]] = True
+    rows = np.flatnonzero(waiting)
+    end = graph.time[graph.returned]
+    closing = np.zeros(len(graph.call), bool)
+    for low, high in s.bounds:
+        inside = rows[(end[rows] <= end[high]) & (graph.time[graph.called[rows]] >= end[low])]
+        if len(inside):
+            closing[inside[np.argmax(end[inside])]] = True
+    return closing
+
+
+# -- the changes -------------------------------------------------------------------------------------------------------
+
+
+def _host(s: Situation, stage: str) -> Changed:
+    graph = s.graph
+    mine = np.isin(graph.what, (GAP, OWN)) & _of_items(graph, _items_in(s, stage))
+    return Changed(replace(graph, weight=np.where(mine, 0, graph.weight)), f"the host needs no time in {stage or ALL}")
+
+
+def _syncs(s: Situation, _: str) -> Changed:
+    graph = s.graph
+    free = _of_items(graph, _calls(s, (SYNC,)) & ~_closing(s))
+    return Changed(without(graph, free & (graph.what == RETURN)), "the host waits once an iteration, at its end")
+
+
+def _allocator(s: Situation, _: str) -> Changed:
+    graph = s.graph
+    mine = _of_items(graph, _calls(s, (ALLOCATOR,)))
+    free = replace(graph, weight=np.where(mine & (graph.what == OWN), 0, graph.weight))
+    return Changed(without(free, mine & (graph.what == RETURN)), "nothing is allocated or freed; kernels run as before")
+
+
+def _kernels(s: Situation, words: str) -> Changed:
+    stage, _, factor = words.rpartition(":")
+    try:
+        times = float(factor)
+    except ValueError:
+        times = 0.0
+    if not times > 0:
+        raise UsageError(f"kernels:{words} has no factor; write kernels:STAGE:2 for kernels that run twice as fast")
+    graph = s.graph
+    mine = (graph.what == RUN) & _of_ops(graph, _launched_by(s, _items_in(s, stage)) & _kinds(s, "compute"))
+    weight = np.where(mine, np.rint(graph.weight / times).astype(np.int64), graph.weight)
+    told = f"kernels of {stage or ALL} run {times:g} times as fast"
+    return Changed(replace(graph, weight=weight), told, kernels=True)
+
+
+def _graph(s: Situation, stage: str) -> Changed:
+    graph, inside = s.graph, _items_in(s, stage)
+    ops = _launched_by(s, inside)
+    closing = inside & _closing(s)
+    host = _of_items(graph, inside & ~closing)
+    weight = np.where(host & np.isin(graph.what, (GAP, OWN)), 0, graph.weight)
+    first = _first_launches(s, inside)
+    weight = np.where(_of_items(graph, first) & (graph.what == OWN), CALL_NS, weight)
+    mine = _of_ops(graph, ops)
+    weight = np.where(mine & (graph.what == LAUNCH), np.minimum(weight, USUAL_NS[LAUNCH]), weight)
+    within = mine & (graph.what == QUEUE) & _from_ops(graph, ops)
+    weight = np.where(within, np.minimum(weight, NODE_NS), weight)
+    free = without(replace(graph, weight=weight), host & (graph.what == RETURN))
+    return Changed(free, f"{stage or ALL} is one CUDA graph of the same operations, {NODE_NS} ns apart")
+
+
+def _from_ops(graph: Graph, ops: Mask) -> Mask:
+    done = (graph.source >= 0) & (graph.kind[np.maximum(graph.source, 0)] == DONE)
+    found = np.zeros(graph.edges, bool)
+    found[done] = ops[graph.of[graph.source[done]]]
+    return found
+
+
+def _first_launches(s: Situation, inside: Mask) -> Mask:
+    """Of each run of items that lie inside, on one thread, the first that launched something."""
+    graph = s.graph
+    launching = np.zeros(len(graph.call), bool)
+    launching[graph.of[graph.source[graph.what == LAUNCH]]] = True
+    first = np.zeros(len(graph.call), bool)
+    order = np.lexsort((graph.time[graph.called], graph.thread))
+    runs = np.cumsum(~inside[order] | np.r_[True, graph.thread[order][1:] != graph.thread[order][:-1]])
+    rows = np.flatnonzero((inside & launching)[order])
+    _, at = np.unique(runs[rows], return_index=True)
+    first[order[rows[at]]] = True
+    return first
+
+
+def _pinned(s: Situation, _: str) -> Changed:
+    graph, ops = s.graph, _pageable(s)
+    nbytes = s.a.trace.ops["nbytes"].fill_null(0).to_numpy()
+    kind = s.a.trace.ops["kind"].cast(pl.String).to_numpy()
+    length = (s.a.trace.ops["end_ns"] - s.a.trace.ops["start_ns"]).to_numpy().astype(np.int64)
+    for one, rate in s.link.items():
+        here = ops & (kind == one)
+        length[here] = np.rint(nbytes[here] / rate).astype(np.int64)
+    mine = _of_ops(graph, ops)
+    row = graph.of[graph.target]
+    at_link = np.where(mine & (graph.what == RUN), length[np.where(mine, row, 0)], graph.weight)
+    weight = np.where(mine & (graph.what == LAUNCH), np.minimum(at_link, USUAL_NS[LAUNCH]), at_link)
+    return Changed(
+        replace(graph, weight=weight), "copies use pinned memory at the link's rate, and block where they did"
+    )
+
+
+def _pageable(s: Situation) -> Mask:
+    ops = s.a.trace.ops
+    found: Mask = ((ops["src_kind"] == "pageable") | (ops["dst_kind"] == "pageable")).fill_null(False).to_numpy()
+    return found & _kinds(s, "h2d", "d2h")
+
+
+def _overlap(s: Situation, _: str) -> Changed:
+    graph = _pinned(s, "").graph
+    closing = _closing(s)
+    copying = _calls(s, (COPY,))
+    free = _of_items(graph, (copying | _calls(s, (SYNC,))) & ~closing)
+    weight = np.where(_of_items(graph, copying) & (graph.what == OWN), np.minimum(graph.weight, CALL_NS), graph.weight)
+    weight = np.where(free & (graph.what == OWN), np.minimum(weight, CALL_NS), weight)
+    kind = np.where(_kinds(s, "h2d"), 0, np.where(_kinds(s, "d2h"), 2, 1))
+    queue = graph.what == QUEUE
+    to, back = graph.of[graph.target], graph.of[np.maximum(graph.source, 0)]
+    before, after = kind[np.where(queue, back, 0)], kind[np.where(queue, to, 0)]
+    serial = queue & (before != after) & ~((after == 1) & (before == 0)) & ~((after == 2) & (before == 1))
+    graph = without(replace(graph, weight=weight), (free & (graph.what == RETURN)) | serial)
+    target, source = _in_flight(s, kind)
+    usual = np.full(len(target), USUAL_NS[QUEUE])
+    graph = with_edges(graph, graph.begun[target].astype(np.int32), _done(graph, source), QUEUE, usual)
+    ends, last = _last_of_each(s, kind, closing)
+    usual = np.full(len(ends), USUAL_NS[RETURN])
+    graph = with_edges(graph, graph.returned[ends], _done(graph, last), RETURN, usual)
+    told = (
+        "copies use pinned memory at the link's rate and streams of their own, two batches in flight, and block nothing"
+    )
+    return Changed(graph, told)
+
+
+def _done(graph: Graph, ops: Ints) -> Nodes:
+    """The node at which each of `ops` (rows) ends."""
+    node = np.full(int(graph.of.max(initial=0)) + 1, NOWHERE, np.int32)
+    rows = np.flatnonzero(graph.kind == DONE)
+    node[graph.of[rows]] = rows
+    return node[ops]
+
+
+def _in_flight(s: Situation, kind: Ints) -> tuple[Ints, Ints]:
+    """(operation, the one it follows): the one before of its engine, and for copies in, the work on the batch before the last."""
+    rows = np.flatnonzero(s.graph.begun >= 0)
+    device = s.a.ops["device"].to_numpy()[rows]
+    targets, sources = [], []
+    for one in np.unique(device).tolist():
+        mine = rows[device == one]
+        for engine in range(3):
+            chain = mine[kind[mine] == engine]
+            targets.append(chain[1:])
+            sources.append(chain[:-1])
+        entering = np.r_[True, kind[mine][1:] != kind[mine][:-1]] & (kind[mine] == 0)
+        batch = np.cumsum(entering)
+        working = np.flatnonzero(kind[mine] == 1)
+        if len(working):
+            last = np.full(int(batch.max(initial=0)) + 1, NOWHERE)
+            last[batch[working]] = working
+            first = np.flatnonzero(entering & (batch > 2))
+            wanted = last[batch[first] - 2]
+            known = wanted >= 0
+            targets.append(mine[first[known]])
+            sources.append(mine[wanted[known]])
+    return np.concatenate([*targets, np.empty(0, np.int64)]), np.concatenate([*sources, np.empty(0, np.int64)])
+
+
+def _last_of_each(s: Situation, kind: Ints, closing: Mask) -> tuple[Ints, Ints]:
+    """(closing item, operation): of each iteration and engine the last operation that was launched before."""
+    graph = s.graph
+    rows = np.flatnonzero(graph.begun >= 0)
+    called = s.a.launches.at_ns(rows, s.a.trace.ops, s.a.calls)
+    ends, last = [], []
+    for item in np.flatnonzero(closing).tolist():
+        before = rows[called <= graph.time[graph.returned[item]]]
+        for engine in range(3):
+            mine = before[kind[before] == engine]
+            if len(mine):
+                ends.append(item)
+                last.append(int(mine[-1]))
+    return np.array(ends, np.int64), np.array(last, np.int64)
+
+
+CHANGES: Final[Mapping[str, Callable[[Situation, str], Changed]]] = {
+    "graph": _graph,
+    "copies:overlap": _overlap,
+    "copies:pinned": _pinned,
+    "syncs": _syncs,
+    "allocator": _allocator,
+    "host": _host,
+    "kernels": _kernels,
+}
+"""What `changed` knows, by what comes before the stage."""

@@ -1,0 +1,65 @@
+"""``aisp-trace predict``: what a change would gain, from one recording."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ...report.terminal.console import print_json
+from ..app import examples, new_app
+from ..options import Domain, Json
+
+app = new_app()
+
+
+@app.command(
+    epilog=examples(
+        "predict RUN:baseline  # all known changes, the largest gain first",
+        "predict train.sqlite --change graph:decode  # a stage as a graph",
+        "predict RUN:baseline --change copies:overlap --change syncs",
+    )
+)
+def run(
+    recording: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN|TRACE", help="RUN:VARIANT, or a trace; default: the newest run", show_default=False
+        ),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--change",
+            metavar="CHANGE",
+            help="graph:STAGE, copies:overlap, copies:pinned, syncs, allocator, host:STAGE or kernels:STAGE:K; repeats",
+        ),
+    ] = None,
+    iterations: Annotated[
+        str | None, typer.Option("--iterations", metavar="REGEX", help="ranges that are the iterations")
+    ] = None,
+    skip: Annotated[
+        int | None, typer.Option("--skip", min=0, metavar="N", help="leading iterations that are warm-up")
+    ] = None,
+    domain: Domain = None,
+    as_json: Json = False,
+) -> int:
+    """Predict how long an iteration would take after a change, from one recording.
+
+    The recorded calls and operations are replayed with the change: what waited for what stays as it was. Untraced rounds of
+    a run tell how much recording slowed the host down. Leaves 3 where no prediction is to be trusted.
+    """
+    from ...analyze.attribution.steady import Seeking
+    from ...analyze.headroom.estimate import REFUSED
+    from ...analyze.headroom.predicted import predicted
+    from ...analyze.operands import newest, operand
+    from ...report.documents.headroom import document
+    from ...report.terminal.headroom import print_predicted
+
+    given = newest() if recording is None else operand(recording)
+    found = predicted(given, change or [], domain, Seeking(iterations, skip))
+    if as_json:
+        print_json(document(found))
+    else:
+        print_predicted(found)
+    return 3 if found.each and all(one.grade == REFUSED for one in found.each) else 0

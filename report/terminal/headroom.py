@@ -1,0 +1,45 @@
+"""Predictions as text."""
+
+from __future__ import annotations
+
+from ...analyze.headroom.estimate import Prediction
+from ...analyze.headroom.predicted import Predicted
+from ...analyze.words import ms, percent
+from .console import Column, print_table, say, say_wrapped
+
+
+def print_predicted(found: Predicted) -> None:
+    """What an iteration takes, how well the trace replays, and what each change would make of it."""
+    base = found.base
+    now = base.untraced_ns or base.ns
+    many = len(base.situation.bounds)
+    said = f"{found.text}: an iteration takes {ms(now)} ms"
+    said += f" untraced ({ms(base.ns)} ms traced)" if base.untraced_ns is not None else " while it is traced"
+    said += f", the mean of {many}" if base.untraced_ns is None else ""
+    say_wrapped(said)
+    fits = f"the trace replays exactly, and within {percent(base.structure_error)} with all latencies at their medians"
+    if base.untraced_ns is not None and base.factor is not None:
+        fits += f"; the host's time times {base.factor:.2f} gives the untraced time"
+    say_wrapped(fits)
+    say()
+    if not found.each:
+        say_wrapped("None of the changes that are known here would save 1 % of it.")
+        return
+    rows = [_row(one, now) for one in (*found.each, *([found.together] if found.together else []))]
+    columns = [Column("change", "left"), Column("ms"), Column("gain"), Column("at most"), Column("grade", "left")]
+    print_table(columns, rows)
+    for one in found.each:
+        words = one.why if one.estimate_ns is None else one.assumes[-1]
+        say_wrapped(words, f"{' '.join(one.changes)}: ", "  ")
+    say()
+    say_wrapped(
+        "at most: if the host took no time at all, as long as kernels take as long as they did; estimate: expect to be off by "
+        "3 %; indicative: by 10 to 20 %"
+    )
+
+
+def _row(one: Prediction, now: int) -> tuple[str, str, str, str, str]:
+    name = " then ".join(one.changes)
+    if one.estimate_ns is None or one.at_most_ns is None:
+        return name, "-", "-", "-", one.grade
+    return name, ms(one.estimate_ns), f"{now / one.estimate_ns:.2f}x", f"{now / one.at_most_ns:.2f}x", one.grade
