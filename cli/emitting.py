@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..kernels import build, emit, nvrtc, space, tasks
+from ..kernels.artifacts import store_emitted
 from ..kernels.task import Settings, Task
 from ..report.terminal.console import aside, say, say_wrapped
 from ..traces.errors import InputError, UsageError
@@ -68,7 +69,7 @@ def settings(task: Task, words: Iterable[str]) -> Settings:
     return chosen
 
 
-def emit_files(what: Asked, path: Path, force: bool, compiling: bool) -> None:
+def emit_files(what: Asked, path: Path, force: bool, compiling: bool, artifacts: Path) -> None:
     """Write the source to `path` and the Makefile beside it, compile if asked to, and say what was done."""
     target = Output(path, SOURCE, force=force, option="-o")
     if not target.to_stdout and not target.is_stream and path.suffix != ".cu":
@@ -88,6 +89,8 @@ def emit_files(what: Asked, path: Path, force: bool, compiling: bool) -> None:
             say_wrapped("Nothing was compiled, since the source went to no file.")
         elif compiling:
             say_wrapped(compiled(path, text, what))
+            if (kept := _kept(path, what, artifacts)) is not None:
+                say(f"artefacts: {kept}")
 
 
 def compiled(path: Path, text: str, what: Asked) -> str:
@@ -103,6 +106,16 @@ def compiled(path: Path, text: str, what: Asked) -> str:
         raise InputError(f"{path} does not compile for {what.arch}: {exc.first}") from exc
     except build.KernelError as exc:
         raise InputError(str(exc)) from exc
+
+
+def _kept(path: Path, what: Asked, artifacts: Path) -> Path | None:
+    """Where source, parameters and nvcc's log are kept; null without nvcc."""
+    try:
+        nvcc = build.find_nvcc()
+    except build.NoCompilerError:
+        return None
+    log = build.log(path, what.capability, nvcc)
+    return store_emitted(artifacts, what.task.name, path, what.arch, f"nvcc {build.version(nvcc)}", log)
 
 
 def _device_compiled(path: Path, text: str, arch: str) -> str:
