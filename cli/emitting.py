@@ -13,7 +13,7 @@ from ..kernels.task import Settings, Task
 from ..report.terminal.console import aside, say, say_wrapped
 from ..traces.errors import InputError, UsageError
 from ..traces.faults import nearest
-from ..traces.output import Kind, Output, check_all
+from ..traces.output import Kind, Output, check_all, check_container
 from ..traces.version import version
 
 SOURCE = Kind("kernel that aisp-trace emitted and nobody edited", known=emit.is_untouched_source)
@@ -80,6 +80,8 @@ def emit_files(what: Asked, path: Path, force: bool, compiling: bool, artifacts:
         beside = Output(path.parent / "Makefile", MAKEFILE, force=force, option="-o FOLDER/NAME.cu")
         written.append((beside, emit.makefile(what.arch)))
     check_all([output for output, _ in written])
+    if compiling and not target.is_stream:
+        check_container(artifacts, "--artifacts")
     for output, content in written:
         output.write_text(content)
     with aside(target):

@@ -11,12 +11,14 @@ from ..kernels.artifacts import store_verification
 from ..kernels.verify.evidence import Asked
 from ..kernels.verify.result import Verification
 from ..report.terminal.console import progress
+from ..traces.output import check_container
 
 
 def verify_and_keep(asked: Asked, artifacts: Path) -> tuple[Verification, Path | None]:
     """The verdict, and the folder of its artefacts; null where no GPU gave it. Raises as `verify`, and `InputError`."""
     from ..kernels.verify.parent import verify
 
+    check_container(artifacts, "--artifacts")  # before minutes of work
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as name:
         trace = Path(name) / "trace.sqlite"
         found = verify(replace(asked, keep=trace), progress)

@@ -34,7 +34,7 @@ from typing import Any, Final
 from ..capture.host import sources_of
 from ..traces.documents import KERNEL, read, read_bytes
 from ..traces.errors import InputError
-from ..traces.output import reason
+from ..traces.output import make_container, reason
 from ..traces.version import version
 from .task import Shape
 from .verify.result import REFUSED, VERIFIED, Verification
@@ -53,6 +53,7 @@ DIGITS: Final = 20
 MOST_BUNDLED: Final = 64 << 20
 """Bytes of artefacts in one bundle. A verification has about 50 kB without its recording, which takes some MB."""
 
+_FILES: Final = (VERIFICATION, "timings.json", "compiler.log", "trace.sqlite")
 _FACTS: Final = ("torch", "driver", "gpu", "cuda", "nsys", "python")
 _PARAMETER: Final = re.compile(r"(?m)^//   (\w+) = (\S+)$")
 _SIZE: Final = re.compile(r"(\w+)=([1-9]\d{0,17})")
@@ -93,14 +94,14 @@ def folder_of(root: Path, task: str, sha256: str) -> Path:
 
 
 def store_emitted(root: Path, task: str, source: Path, arch: str, compiler: str, log: str) -> Path:
-    """Keep what was emitted and compiled; returns the folder. Raises `InputError` if it cannot be written."""
+    """Keep what was emitted and compiled; returns the folder. Raises `UsageError` or `InputError` if it cannot be."""
     return _store(root, task, source, f"{EMITTED}-{arch}", {"compiler.log": log}, {"arch": arch, "compiler": compiler})
 
 
 def store_verification(root: Path, source: Path, found: Verification, log: str, trace: Path | None) -> Path | None:
     """Keep a verdict that a GPU gave; null for any other. `trace` is the recording, an nsys export.
 
-    Raises `InputError` if it cannot be written, or if `source` is no longer what was verified.
+    Raises `UsageError` or `InputError` if it cannot be written, or if `source` is no longer what was verified.
     """
     made = found.made_with
     if found.status not in (VERIFIED, REFUSED) or "arch" not in made:
@@ -132,6 +133,7 @@ def _store(
     content = source.read_bytes()
     sha256 = digest_of(content)
     top = folder_of(root, task, sha256)
+    make_container(root, "--artifacts")
     try:
         if not (root / "kernels").is_dir():
             (root / "kernels").mkdir(parents=True)
@@ -161,11 +163,21 @@ def _store(
                 "files": {one.name: digest_of(one.read_bytes()) for one in sorted(building.iterdir())},
             }
             (building / PROVENANCE).write_text(_json(provenance), encoding="utf-8")
-            shutil.rmtree(top / name, ignore_errors=True)
-            building.rename(top / name)
+            _settle(building, top / name)
     except OSError as exc:
         raise InputError(f"artefacts cannot be kept in {top}: {reason(exc)}; name a folder with --artifacts") from exc
     return top / name
+
+
+def _settle(building: Path, place: Path) -> None:
+    """Put the files into `place`, in which nothing else of ours stays; the provenance last, without which nothing is believed."""
+    place.mkdir(exist_ok=True)
+    for name in (PROVENANCE, *_FILES):
+        if name == PROVENANCE or not (building / name).exists():
+            (place / name).unlink(missing_ok=True)
+    for name in (*_FILES, PROVENANCE):
+        if (building / name).exists():
+            (building / name).replace(place / name)
 
 
 def parameters_of(content: bytes) -> dict[str, int | str]:
@@ -230,7 +242,7 @@ def _shape(text: str) -> dict[str, int]:
 def copy_used(root: Path, used: Iterable[tuple[str, str]], target: Path) -> list[str]:
     """Copy the artefacts of the kernels in `used` (task, digest) to `target`; returns a sentence for what is left out.
 
-    The smallest files come first, up to `MOST_BUNDLED` in all.
+    At most `MOST_BUNDLED` in all: recordings come last, smaller files first.
     """
     missing, left, files = [], [], []
     for task, sha256 in used:
@@ -239,7 +251,7 @@ def copy_used(root: Path, used: Iterable[tuple[str, str]], target: Path) -> list
             missing.append(f"the artefacts of {task} {sha256[:DIGITS]} are not in {root}, so the bundle lacks them")
         files += found
     room = MOST_BUNDLED
-    for file in sorted(files, key=lambda one: one.stat().st_size):
+    for file in sorted(files, key=lambda one: (one.name == "trace.sqlite", one.stat().st_size)):
         inside = file.relative_to(root / "kernels")
         if file.stat().st_size > room:
             left.append(f"{inside} was left out of the bundle, which takes {MOST_BUNDLED >> 20} MiB of artefacts")

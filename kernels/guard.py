@@ -236,10 +236,8 @@ class Guarded:
         if sorted(inputs) != sorted(names):
             raise ValueError(f"{task.name} takes {', '.join(names)}, and was given {', '.join(inputs) or 'nothing'}")
         shape: dict[str, int] = {}
-        dtype = self._dtype or task.dtypes[0]
-        own = {str(inputs[one.name].dtype).removeprefix("torch.") for one in task.inputs if one.dtype == "element"}
-        if own:
-            dtype = own.pop()
+        own = [inputs[one.name].dtype for one in task.inputs if one.dtype == "element"]
+        dtype = str(own[0]).removeprefix("torch.") if own else self._dtype or task.dtypes[0]
         for one in task.inputs:
             tensor = inputs[one.name]
             if len(tensor.shape) == len(one.dims):
@@ -248,7 +246,7 @@ class Guarded:
                         shape.setdefault(dim, int(size))
             found = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
             complete = all(dim in shape for dim in one.dims if isinstance(dim, str))
-            if own or not complete or found != (one.shape(shape), one.dtype_in(dtype)):
+            if not complete or found != (one.shape(shape), one.dtype_in(dtype)):
                 wanted = f"{one.name}[{', '.join(map(str, one.dims))}] of {one.dtype_in(dtype)}"
                 raise ValueError(
                     f"{task.name} takes {wanted}, and was given one of shape {list(found[0])} of {found[1]}"

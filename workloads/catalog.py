@@ -61,7 +61,7 @@ class Entry:
         """The program, for ``python -P -m``."""
         return f"{__package__}.{self.name.partition('.')[0]}"
 
-    def of_task(self, task: str | None) -> Entry:
+    def of_task(self, task: str | None = None) -> Entry:
         """The workload that `task` makes of this one; raises `UsageError` if there is none such, or none was named."""
         if not self.tasks and task is not None:
             raise UsageError(f"--task was given with {self.name}, which has no tasks; leave it out")
