@@ -10,12 +10,13 @@ from ..kernels import build
 from ..kernels.artifacts import store_verification
 from ..kernels.verify.evidence import Asked
 from ..kernels.verify.result import Verification
-from ..report.terminal.console import progress
+from ..report.terminal.console import progress, warn
+from ..traces.errors import InputError
 from ..traces.output import check_container
 
 
 def verify_and_keep(asked: Asked, artifacts: Path) -> tuple[Verification, Path | None]:
-    """The verdict, and the folder of its artefacts; null where no GPU gave it. Raises as `verify`, and `InputError`."""
+    """The verdict, and the folder of its artefacts; null where no GPU gave it, or a warning says why. Raises as `verify`."""
     from ..kernels.verify.parent import verify
 
     check_container(artifacts, "--artifacts")  # before minutes of work
@@ -23,7 +24,11 @@ def verify_and_keep(asked: Asked, artifacts: Path) -> tuple[Verification, Path |
         trace = Path(name) / "trace.sqlite"
         found = verify(replace(asked, keep=trace), progress)
         kept = trace if trace.is_file() else None
-        return found, store_verification(artifacts, asked.file, found, _log(asked.file, found), kept)
+        try:
+            return found, store_verification(artifacts, asked.file, found, _log(asked.file, found), kept)
+        except (InputError, OSError) as exc:  # the verdict stands all the same
+            warn(str(exc))
+            return found, None
 
 
 def _log(source: Path, found: Verification) -> str:

@@ -149,7 +149,8 @@ def _store(
                 clean = clean_document(value)
                 (building / file).write_text(clean if isinstance(clean, str) else _json(clean), encoding="utf-8")
             if trace is not None:
-                scrub_sqlite(trace, building / "trace.sqlite", keep_names=False)
+                with suppress(InputError):  # a candidate that was refused may have damaged its recording
+                    scrub_sqlite(trace, building / "trace.sqlite", keep_names=False)
             commit, tree = sources_of(Path(__file__).resolve().parents[1], root=True)
             provenance = {
                 "schema": SCHEMA,
@@ -195,8 +196,9 @@ def _json(value: Any) -> str:
 
 
 def stamps(root: Path, task: str) -> list[Stamp]:
-    """Every verification of `task` that is kept below `root`, the newest first; those with a `problem` too."""
-    found = [_stamp(file.parent, task) for file in sorted((root / "kernels" / task).glob(f"*/*/{VERIFICATION}"))]
+    """Every verification of a CUDA source of `task` that is kept below `root`, the newest first; those with a `problem` too."""
+    kept = sorted((root / "kernels" / task).glob(f"*/*/{VERIFICATION}"))
+    found = [_stamp(file.parent, task) for file in kept if (file.parents[1] / "source.cu").is_file()]
     return sorted(found, key=lambda one: one.created_utc, reverse=True)
 
 

@@ -101,9 +101,7 @@ class Cuda:
 
     def arch(self, tensor: torch.Tensor) -> str:
         """Of the device as torch sees it."""
-        import torch
-
-        return "sm_{}{}".format(*torch.cuda.get_device_capability(tensor.device)) if tensor.is_cuda else ""
+        return _arch(tensor.device) if tensor.is_cuda else ""
 
     def compiler(self) -> str:
         """Asked once a process."""
@@ -129,6 +127,13 @@ class Cuda:
                     raise KernelRefused(str(exc)) from exc
 
         return run
+
+
+@cache
+def _arch(device: Any) -> str:
+    import torch
+
+    return "sm_{}{}".format(*torch.cuda.get_device_capability(device))
 
 
 @cache

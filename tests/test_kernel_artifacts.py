@@ -199,6 +199,36 @@ def test_verify_says_where_it_kept_its_verdict(
     assert (folder / "trace.sqlite").is_file()
 
 
+def test_a_verdict_that_cannot_be_kept_stands_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def overwrites(asked: Any, say: Any) -> Any:
+        found = verification(asked.file, status="refused")
+        asked.file.write_text("// innocent\n", encoding="utf-8")
+        return found
+
+    monkeypatch.setattr(parent, "verify", overwrites)
+    monkeypatch.setattr(build, "log", lambda source, capability: "")
+    assert main(["kernels", "verify", "test.cu", "--task", "rmsnorm"]) == 1
+    printed = capsys.readouterr()
+    assert "refused" in printed.out and "artefacts" not in printed.out
+    assert "test.cu was changed while it was verified, so nothing was kept" in printed.err
+
+
+def test_a_damaged_recording_is_left_out() -> None:
+    Path("trace.sqlite").write_text("no database", encoding="utf-8")
+    kept = keep(ROOT, SOURCE, "log", Path("trace.sqlite"), status="refused")
+    assert files(kept) == ["compiler.log", "provenance.json", "timings.json", "verification.json"]
+
+
+def test_a_python_candidate_is_kept_and_is_no_stamp() -> None:
+    mine = Path("mine.py")
+    mine.write_text("def run(inputs, outputs): ...\n", encoding="utf-8")
+    kept = keep(ROOT, mine)
+    assert files(kept.parent)[-1] == "source.py"
+    assert stamps(ROOT, "rmsnorm") == []
+
+
 # -- bundles -------------------------------------------------------------------------------------------------------
 
 

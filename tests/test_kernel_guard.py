@@ -20,8 +20,8 @@ import pytest
 
 from aisp_trace.kernels import build, guard
 from aisp_trace.kernels.artifacts import PROVENANCE, VERIFICATION, digest_of, folder_of
-from aisp_trace.kernels.guard import REASONS, Decision, KernelRefused, kernel, unready
-from aisp_trace.kernels.task import Task
+from aisp_trace.kernels.guard import REASONS, Decision, KernelRefused, NotUsed, kernel, unready
+from aisp_trace.kernels.task import Task, deviation
 from aisp_trace.kernels.tasks import find
 from aisp_trace.tests.builders.kernel_artifacts import keep
 
@@ -356,6 +356,55 @@ def test_the_real_loader_launches_a_library(monkeypatch: pytest.MonkeyPatch, tmp
     keep(ROOT, source, task="softmax", shapes=("rows=1,columns=1", "rows=64,columns=64"))
     softmax = kernel("softmax", source, machine=guard.Cuda())
     assert "it was made for the task 'rmsnorm'" in softmax.decide(x=given["x"]).reason
+
+
+def on_a_gpu() -> bool:
+    try:
+        build.find_nvcc()
+    except build.NoCompilerError:
+        return False
+    return bool(torch.cuda.is_available())
+
+
+@pytest.mark.skipif("not on_a_gpu()", reason="there is no GPU, or no nvcc")
+@pytest.mark.parametrize("name", ["rmsnorm", "layernorm_residual", "int8_dequantise"])
+def test_on_a_gpu_it_runs_on_the_current_stream_and_in_a_graph(name: str) -> None:
+    from aisp_trace.tests.test_kernel_emulated import emitted
+
+    task = find(name)
+    dtype, shape = task.dtypes[0], {"rows": 33, "columns": 1024}
+    SOURCE.write_text(emitted(name, {}), encoding="utf-8")
+    arch, nvcc = "sm_{}{}".format(*torch.cuda.get_device_capability()), guard.Cuda().compiler()
+    compared = ("rows=1,columns=1", "rows=64,columns=1024")
+    keep(ROOT, SOURCE, task=name, dtype=dtype, shapes=compared, arch=arch, nvcc=nvcc)
+    guarded = kernel(name, SOURCE, enabled=True)
+    given = task.draw(torch.Generator("cuda").manual_seed(1), shape, dtype, "cuda")
+    assert guarded.decide(**given).used, guarded.decide(**given).reason
+
+    def right(found: Any) -> None:
+        outputs = found if isinstance(found, dict) else {task.outputs[0].name: found}
+        for key, expected in task.reference(given, shape).items():
+            assert deviation(outputs[key], expected).within(task.tolerances[dtype])
+
+    right(guarded(**given))
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        found = guarded(**given)
+    side.synchronize()
+    right(found)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = guarded(**given)
+    for tensor in given.values():
+        if tensor.is_floating_point():
+            tensor.mul_(0.5)
+    graph.replay()
+    torch.cuda.synchronize()
+    right(found)
+    assert guarded.decision.used
+    with pytest.warns(NotUsed, match="verified for rows from 1 to 64"):
+        guarded(**task.draw(torch.Generator("cuda"), {"rows": 65, "columns": 8}, dtype, "cuda"))
 
 
 def test_it_works_inside_torch_compile() -> None:
