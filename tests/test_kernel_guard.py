@@ -475,12 +475,12 @@ def test_scopes_of_threads_that_overlap_end_with_what_was_there() -> None:
     def other() -> None:
         with torch_compile(False):
             inside.set()
-            leave.wait(60)
+            leave.wait(PATIENCE_S)
 
     thread = threading.Thread(target=other)
     with torch_compile(False):
         thread.start()
-        assert inside.wait(60)
+        assert inside.wait(PATIENCE_S)
     assert not counted.compiles(1), "the other thread's scope is still open"
     leave.set()
     thread.join()
