@@ -24,6 +24,7 @@ from aisp_trace.kernels.guard import REASONS, Decision, KernelRefused, NotUsed, 
 from aisp_trace.kernels.task import Task, deviation
 from aisp_trace.kernels.tasks import find
 from aisp_trace.tests.builders.kernel_artifacts import keep
+from aisp_trace.tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     import torch
