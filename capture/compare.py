@@ -34,6 +34,9 @@ def differences(labelled: Sequence[tuple[str, ProcessResult]]) -> list[str]:
             ((label, dict(variant.work.moved_bytes)) for label, variant in mine),
         )
         notes += _unequal(f"the timer of {name} differs between processes", ((la, v.timer) for la, v in mine))
+        notes += _unequal(
+            f"the generated kernels of {name} differ between processes", ((la, v.kernels) for la, v in mine)
+        )
         notes += _wrong_outputs(name, mine)
     for key in sorted({key for _, result in labelled for key in result.facts}):
         notes += _unequal(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..kernels import space
+from ..kernels.artifacts import FOLDER
 from ..kernels.bench import gpu
 from ..kernels.bench.result import Bench
 from ..kernels.task import Task
@@ -87,5 +88,5 @@ def searched(
         print_search(found, space.defaults(task))
     if output is not None and found.best is not None:
         best = replace(asked(name, found.arch, ()), settings=found.best.tried.settings)
-        emit_files(best, output, force, False)
+        emit_files(best, output, force, compiling=False, artifacts=FOLDER)
     return found.exit_code

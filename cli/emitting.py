@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..kernels import build, emit, nvrtc, space, tasks
+from ..kernels.artifacts import store_emitted
 from ..kernels.task import Settings, Task
 from ..report.terminal.console import aside, say, say_wrapped
 from ..traces.errors import InputError, UsageError
 from ..traces.faults import nearest
-from ..traces.output import Kind, Output, check_all
+from ..traces.output import Kind, Output, check_all, check_container
 from ..traces.version import version
 
 SOURCE = Kind("kernel that aisp-trace emitted and nobody edited", known=emit.is_untouched_source)
@@ -68,12 +69,14 @@ def settings(task: Task, words: Iterable[str]) -> Settings:
     return chosen
 
 
-def emit_files(what: Asked, path: Path, force: bool, compiling: bool) -> None:
+def emit_files(what: Asked, path: Path, force: bool, compiling: bool, artifacts: Path) -> None:
     """Write the source to `path` and the Makefile beside it, compile if asked to, and say what was done."""
     target, *beside = outputs = outputs_of(path, force)
     text = emit.source(what.task, what.settings, what.arch, version())
     written = [(target, text), *((output, emit.makefile(what.arch)) for output in beside)]
     check_all(outputs)
+    if compiling and not target.is_stream:
+        check_container(artifacts, "--artifacts")
     for output, content in written:
         output.write_text(content)
     with aside(target):
@@ -83,6 +86,8 @@ def emit_files(what: Asked, path: Path, force: bool, compiling: bool) -> None:
             say_wrapped("Nothing was compiled, since the source went to no file.")
         elif compiling:
             say_wrapped(compiled(path, text, what))
+            if (kept := _kept(path, what, artifacts)) is not None:
+                say(f"artefacts: {kept}")
 
 
 def outputs_of(path: Path, force: bool) -> list[Output]:
@@ -108,6 +113,16 @@ def compiled(path: Path, text: str, what: Asked) -> str:
         raise InputError(f"{path} does not compile for {what.arch}: {exc.first}") from exc
     except build.KernelError as exc:
         raise InputError(str(exc)) from exc
+
+
+def _kept(path: Path, what: Asked, artifacts: Path) -> Path | None:
+    """Where source, parameters and nvcc's log are kept; null without nvcc."""
+    try:
+        nvcc = build.find_nvcc()
+    except build.NoCompilerError:
+        return None
+    log = build.log(path, what.capability, nvcc)
+    return store_emitted(artifacts, what.task.name, path, what.arch, f"nvcc {build.version(nvcc)}", log)
 
 
 def _device_compiled(path: Path, text: str, arch: str) -> str:

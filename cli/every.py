@@ -29,6 +29,9 @@ def able(entries: Iterable[Entry], asked: str, gpus: int) -> tuple[list[Entry], 
     """(those that can run on device `asked` of a machine with `gpus` GPUs, a sentence for each of the others)."""
     runnable, reasons = [], []
     for entry in entries:
+        if entry.tasks:
+            reasons.append(f"{entry.name} is left out: it needs a task; `aisp-trace capture {entry.name} --task NAME`")
+            continue
         device = device_for(entry, asked, gpus)
         unmet = entry.unmet(device, gpus)
         if unmet:

@@ -11,6 +11,10 @@ from ..traces.errors import UsageError
 from ..traces.output import Output
 from ..workloads.catalog import CATALOG
 
+Artifacts = Annotated[
+    Path,
+    typer.Option("--artifacts", metavar="DIR", help="folder that keeps what was made, in DIR/kernels/TASK/DIGEST"),
+]
 FORCE: Final = "replace a file of another kind too; never an input, never a folder"
 
 Force = Annotated[bool, typer.Option("--force", help=FORCE)]

@@ -13,6 +13,8 @@ from ..capture import plan as planning
 from ..capture.pair import TIMINGS, pair_name, pair_variants, require_program
 from ..capture.plan import Plan, PlannedVariant
 from ..capture.recorders import Recorder, choose_recorder
+from ..kernels.guard import is_enabled, unready
+from ..kernels.tasks import find
 from ..traces.errors import RecorderError, UsageError
 from ..traces.faults import nearest
 from ..workloads import catalog
@@ -42,10 +44,13 @@ class Options:
     warmup: int | None
     nsys_args: Sequence[str]
     recordings: int = 1
+    task: str | None = None
+    kernels: tuple[str, ...] = ()
 
 
 def builtin_plan(entry: catalog.Entry, options: Options) -> Plan:
-    """The plan of a workload of ours; raises `UsageError` for a variant, size or device that it does not have here."""
+    """The plan of a workload of ours; raises `UsageError` for a variant, size, device or task that it does not have here."""
+    entry = entry.of_task(options.task)
     unknown = [name for name in options.variants if name not in entry.variant_names]
     if unknown:
         raise UsageError(
@@ -62,19 +67,25 @@ def builtin_plan(entry: catalog.Entry, options: Options) -> Plan:
         remedy = f"; take --device {entry.devices[0]}" if device != entry.devices[0] else ""
         raise UsageError(f"{entry.name} cannot be captured on {device} here: {unmet}{remedy}")
     lacking = {name: need for name, _ in asked if (need := entry.lacks(name, gpus))}
-    found = f"{gpus or 'no'} GPU{'s' if gpus > 1 else ''}"
+    found = f"{gpus or 'no'} GPU{'s' if gpus > 1 else ''} can be used"
     if lacking and options.variants:
         name, need = next(iter(lacking.items()))
-        raise UsageError(f"{entry.name}'s variant {name!r} needs {need} and this run can use {found}; leave it out")
+        raise UsageError(f"{entry.name}'s variant {name!r} needs {need}, and {found}; leave it out")
+    lacking = {name: f"it needs {need}, {found}" for name, need in lacking.items()}
+    for name, task in entry.kernels.items():
+        if name in [n for n, _ in asked] and name not in lacking and (why := _unready(entry, options, task)):
+            if options.task is not None or options.variants:
+                raise UsageError(f"{entry.name}'s variant {name!r} cannot run: {why}")
+            lacking[name] = why
+    words = [word for task in _enabled(entry, options) for word in ("--enable-kernel", task)]
+    task_words = ["--task", options.task] if options.task is not None else []
     return _workload_plan(
         entry.name,
         "builtin",
-        planning.builtin_program(entry.name),
+        (*planning.builtin_program(entry.name.partition(".")[0]), *task_words, *words),
         tuple(v for v in asked if v[0] not in lacking),
         replace(options, device=device),
-        left_out=tuple(
-            f"variant {n} was left out: it needs {need}, {found} can be used" for n, need in lacking.items()
-        ),
+        left_out=tuple(f"variant {name} was left out: {why}" for name, why in lacking.items()),
         devices=entry.devices,
         iterations=entry.default_iterations,
         warmup=entry.default_warmup,
@@ -83,16 +94,29 @@ def builtin_plan(entry: catalog.Entry, options: Options) -> Plan:
     )
 
 
+def _enabled(entry: catalog.Entry, options: Options) -> list[str]:
+    """The generated kernels of `entry` that are enabled, here or in the environment. One that a --task asks for needs no more."""
+    wanted = [] if options.task is not None else sorted(set(entry.kernels.values()))
+    return [task for task in wanted if task in options.kernels or is_enabled(task)]
+
+
+def _unready(entry: catalog.Entry, options: Options, task: str) -> str:
+    """Why the guard would not let the kernel of `task` through."""
+    enabled = options.task is not None or task in _enabled(entry, options)
+    return unready(task, find(task).dtypes[0], enabled=enabled)
+
+
 def file_plan(file: Path, options: Options) -> Plan:
     """The plan of the workload in a user's `file`; raises `UsageError` if there is none, or it is called as one of ours."""
     if not file.is_file():
         raise UsageError(f"{file} does not exist; name a workload of `aisp-trace list` or an existing .py file")
-    if file.stem in [entry.name for entry in catalog.CATALOG]:
+    if file.stem in catalog.names():
         raise UsageError(
             f"{file} is called as a workload of aisp-trace, whose expectations are not yours; rename the file"
         )
     variants = tuple((name, "") for name in options.variants) or FILE_VARIANTS
-    program = planning.file_program(file.resolve())
+    words = [word for task in options.kernels for word in ("--enable-kernel", task)]
+    program = (*planning.file_program(file.resolve()), *words)
     return _workload_plan(file.stem, "file", program, variants, options)
 
 
@@ -147,7 +171,7 @@ def pair_plan(
         raise UsageError(f"timing {timing!r} does not exist; timings are {', '.join(TIMINGS)}")
     device = _settle_device("a pair of commands", options.device, catalog.DEVICES)
     variants = pair_variants(baseline, rungs, optimized)
-    workload = pair_name(name, variants, [entry.name for entry in catalog.CATALOG])
+    workload = pair_name(name, variants, catalog.names())
     try:
         recorder, notes = choose_recorder(
             options.recorder,

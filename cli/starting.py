@@ -61,12 +61,12 @@ def known_of(workload: str) -> Known:
         made = runs[-1].manifest
         variants = tuple(variant.name for variant in made.variants)
         return Known(name, variants, made.size, made.hardware.key, f"run {made.run_id}")
-    entry = next((entry for entry in catalog.CATALOG if entry.name == name), None)
+    entry = catalog.known(name)
     if entry is not None:
         return Known(name, entry.variant_names, "default", _this_machine(), "this version, and this machine")
     if workload.endswith(".py") and file.is_file():
         return Known(name, tuple(v for v, _ in FILE_VARIANTS), "default", _this_machine(), "any file, and this machine")
-    hint = nearest(name, [entry.name for entry in catalog.CATALOG]) or "; capture it first"
+    hint = nearest(name, catalog.names()) or "; capture it first"
     raise UsageError(f"no run of {name!r} lies in {RUNS_DIR}, and no workload of ours is called so{hint}")
 
 

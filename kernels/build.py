@@ -106,6 +106,17 @@ def build(source: Path, capability: tuple[int, int], nvcc: Path | None = None, c
     return library
 
 
+def log(source: Path, capability: tuple[int, int], nvcc: Path | None = None) -> str:
+    """What nvcc says of each kernel: registers, spills, shared memory; without a folder's name. Compiles; errors as of `load`."""
+    nvcc = nvcc or find_nvcc()
+    arch = f"sm_{capability[0]}{capability[1]}"
+    options = ["-O3", "-std=c++17", "-Xptxas", "-v", "-cubin", f"-arch={arch}"]
+    with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
+        done = _completed([str(nvcc), *options, "-o", str(Path(folder) / "source.cubin"), str(source)])
+    said = (done.stdout + done.stderr).replace(str(source), source.name)
+    return f"nvcc {version(nvcc)} {' '.join(options)} {source.name}\n{said}"
+
+
 def ptx(source: Path, capability: tuple[int, int], nvcc: Path | None = None) -> str:
     """`source` in the assembler of a virtual architecture, which names its kernels; errors as of `load`."""
     arch = f"{capability[0]}{capability[1]}"
@@ -147,7 +158,12 @@ def _usual_places() -> list[Path]:
 
 
 def _run(command: Sequence[str]) -> str:
-    """What `command` printed; raises `KernelError` with its message if it fails."""
+    """What `command` printed; raises as `_completed`."""
+    return _completed(command).stdout
+
+
+def _completed(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """`command` when it has ended well; raises `KernelError` with its message if it fails."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, stdin=subprocess.DEVNULL
@@ -159,4 +175,4 @@ def _run(command: Sequence[str]) -> str:
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
         raise CompileError(f"`{' '.join(command)}` failed with exit code {done.returncode}: {said}", said)
-    return done.stdout
+    return done

@@ -41,6 +41,7 @@ from .page.page import MOST_GAPS, render
 RUN: Final = "run"
 EXPECTATIONS: Final = "expectations"
 CALIBRATIONS: Final = "calibrations"
+KERNELS: Final = "kernels"
 VERDICT: Final = "verdict.json"
 REPORT: Final = "report.html"
 README: Final = "README.txt"
@@ -72,8 +73,16 @@ class Verified:
     notes: tuple[str, ...]
 
 
-def make(run: Run, asked: Path | None, target: Output, told: Told | None = None) -> Made:
+def make(
+    run: Run,
+    asked: Path | None,
+    target: Output,
+    told: Told | None = None,
+    add_kernels: Callable[[Path], None] = lambda folder: None,
+) -> Made:
     """Write the proof of `run`, judged by the expectations in folder `asked` or those that apply here, to `target`.
+
+    `add_kernels` puts the artefacts of generated kernels into a folder, if the run has any; no verdict depends on them.
 
     Raises `InputError` if a part cannot be read, scrubbed or written, or if scrubbing would change a verdict, and as
     `target.check` does, before anything is read.
@@ -86,6 +95,7 @@ def make(run: Run, asked: Path | None, target: Output, told: Told | None = None)
         scrubbed = scrub_run(run, folder / RUN, told)
         _copy_expectations(original.expectations.folder, folder / EXPECTATIONS)
         _copy_calibration(scrubbed, folder / CALIBRATIONS)
+        add_kernels(folder / KERNELS)
         judged, page = _derive(folder)
         _same_verdicts(original.verdicts, judged.verdicts, run)
         write_json(folder / VERDICT, _document(judged))
@@ -264,6 +274,7 @@ The proof of run {{run}}, made by aisp-trace {{version}}.
 {RUN}/                 manifest with all untraced timings, and the scrubbed traces
 {EXPECTATIONS}/        the claims the run was judged by, byte for byte
 {CALIBRATIONS}/        what this machine's links can carry, where that was measured
+{KERNELS}/             generated kernels that ran: source, verification, recording
 {VERDICT}         the verdict, as `aisp-trace check --json` prints it
 {REPORT}          the same for people; opens without a network
 

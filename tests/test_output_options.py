@@ -52,7 +52,7 @@ READ: Final = {
 }
 """Parameters that name something to read; nothing is written there, but what an unfinished run lacks (`resume_folder`)."""
 
-CONTAINERS: Final = {("capture", "output")}
+CONTAINERS: Final = {("capture", "output"), ("kernels emit", "artifacts"), ("kernels verify", "artifacts")}
 """Options that name a folder in which something new is made under a name of its own."""
 
 CHANGED: Final = {

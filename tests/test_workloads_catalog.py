@@ -49,7 +49,9 @@ def test_an_entry_keeps_the_rules(entry: Entry) -> None:
     assert set(entry.variant_needs) <= set(entry.variant_names)
     assert set(entry.variant_needs.values()) <= set(NEEDS)
     assert not entry.lacks("baseline", 0) or "cpu" not in entry.devices, "the pair runs wherever the workload does"
-    assert entry.lacks("optimized", 0) == entry.lacks("baseline", 0)
+    assert "optimized" in entry.kernels or entry.lacks("optimized", 0) == entry.lacks("baseline", 0)
+    assert set(entry.kernels) <= set(entry.variant_names)
+    assert all(entry.lacks(variant, 0) for variant in entry.kernels), "generated kernels need a GPU"
     assert len(set(entry.variant_names)) == len(entry.variant_names)
     assert len(entry.name) <= 20
     assert max(map(len, entry.variant_names)) <= 14, "names fit the columns of `aisp-trace list`"

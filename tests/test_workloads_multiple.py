@@ -7,6 +7,8 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,11 @@ import torch
 
 from aisp_trace.expectations.judging.evidence import Answer, Evidence, VariantEvidence
 from aisp_trace.expectations.judging.validity import objections
+from aisp_trace.kernels import guard
+from aisp_trace.kernels.artifacts import Stamp
+from aisp_trace.kernels.guard import kernel
+from aisp_trace.kernels.task import Task
+from aisp_trace.traces.errors import WorkloadError
 from aisp_trace.traces.run import ProcessResult, VariantResult, Work
 from aisp_trace.workloads import multiple_unoptimized as multiple
 from aisp_trace.workloads import runner
@@ -26,6 +33,36 @@ from aisp_trace.workloads.multiple_unoptimized import RUNGS, SHAPES, Residual, R
 CPU = torch.device("cpu")
 TINY = SHAPES["cpu", "tiny"]
 BATCH = TINY.rows * TINY.width * 4
+
+
+LADDER = [name for name in RUNGS if name != "generated"]
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard that lets a kernel through which PyTorch computes: there is no other on a CPU."""
+    monkeypatch.setattr(multiple, "kernel", lambda task: kernel(task, enabled=True, machine=Eager()))
+    monkeypatch.setattr(guard, "_choose", lambda *_: VERIFIED)
+
+
+class Eager:
+    """Stands for a GPU, nvcc and the library."""
+
+    def arch(self, tensor: torch.Tensor) -> str:
+        return "sm_90"
+
+    def compiler(self) -> str:
+        return "nvcc 13.0"
+
+    def load(self, source: Path, task: Task, dtype: str, arch: str) -> Any:
+        def run(inputs: Any, outputs: Any, shape: Any) -> None:
+            outputs["out"].copy_(task.eager(inputs, shape, dtype)["out"])
+
+        return run
+
+
+SHAPES_TRIED = [{"rows": 1, "columns": 1}, {"rows": 512, "columns": 512}]
+VERIFIED = Stamp(Path(), "bias_gelu", "float32", "sm_90", "nvcc 13.0", "verified", "0" * 64, SHAPES_TRIED, "")
 
 
 def result_of(name: str, variant: Callable[[Residual], Variant] | None = None, iterations: int = 2) -> VariantResult:
@@ -52,12 +89,24 @@ def test_every_rung_is_verified(name: str) -> None:
 
 
 def test_each_rung_removes_one_bottleneck_and_keeps_what_the_one_before_removed() -> None:
-    flags = [dataclasses.astuple(rung) for rung in RUNGS.values()]
-    assert flags[0] == (False,) * 5
+    flags = [dataclasses.astuple(RUNGS[name]) for name in LADDER]
+    assert flags[0] == (False,) * 6
     for before, after in itertools.pairwise(flags):
         changed = [(b, a) for b, a in zip(before, after, strict=True) if b != a]
         assert changed == [(False, True)]
-    assert flags[-1] == (True,) * 5
+    assert flags[-1] == (*(True,) * 5, False)
+
+
+def test_the_generated_kernel_is_one_change_to_fused() -> None:
+    assert RUNGS["generated"] == dataclasses.replace(RUNGS["fused"], generated=True)
+    assert result_of("generated").kernels == {"bias_gelu": "0" * 64}
+    assert result_of("fused").kernels == {}
+
+
+def test_a_kernel_that_the_guard_stops_fails_instead_of_running_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiple, "kernel", kernel)
+    with pytest.raises(WorkloadError, match="bias_gelu is experimental and not enabled; set AISP_KERNELS=bias_gelu"):
+        result_of("generated")
 
 
 def test_required_work_is_equal_and_counted_by_hand() -> None:

@@ -95,6 +95,9 @@ CACHE_KEY: Final = Kind("the key of a trace's cache", 16 << 20, "delete the cach
 CHILD: Final = Kind("the answer of a child process", 1 << 20, "see `aisp-trace doctor`")
 """A line of a few versions and names."""
 
+KERNEL: Final = Kind("the artefact of a kernel", 16 << 20, "verify the kernel again")
+"""A verification takes about 50 kB, most of it reasons."""
+
 TORCH: Final = Kind("a torch.profiler trace", 8 << 30, "record fewer steps, or export the trace by rank")
 """Read, a trace takes 6 to 8 times its length in memory: this one about 60 GB. A step of a large model has 50 to 500 MB."""
 

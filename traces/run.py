@@ -149,7 +149,8 @@ class VariantResult:
 
     `proof` is null in results of harness 1. `timed_ns` are start and end of the timed iterations on the monotonic clock,
     `repeated_ns` those of the energy pass: `repeated` further iterations, back to back on one draw of inputs. It comes after
-    everything that is timed or compared. Empty and 0 on a CPU, in a recorded process and in older results.
+    everything that is timed or compared. Empty and 0 on a CPU, in a recorded process and in older results. `kernels` maps the
+    tasks of generated kernels that it ran to the SHA-256 of their sources.
     """
 
     name: str
@@ -162,6 +163,7 @@ class VariantResult:
     timed_ns: Sequence[int] = field(default=(), metadata=ADDED)
     repeated_ns: Sequence[int] = field(default=(), metadata=ADDED)
     repeated: int = field(default=0, metadata=ADDED)
+    kernels: Mapping[str, str] = field(default_factory=dict, metadata=ADDED)
 
 
 def repetitions(iterations_ns: Sequence[int], reset_ns: int) -> int:
@@ -375,6 +377,13 @@ class Manifest:
         names = [variant.name for variant in self.variants]
         after = names[names.index(OPTIMIZED) + 1 :] if OPTIMIZED in names and self.source != "pair" else []
         return {v.name: v.changes or OPTIMIZED for v in self.variants if v.name in after or v.changes is not None}
+
+    @property
+    def kernels(self) -> list[tuple[str, str]]:
+        """The generated kernels that any process ran: (task, SHA-256 of the source), in order, once each."""
+        ran = [made.result.variants for made in self.rounds]
+        ran += [_results(made) for variant in self.variants for made in variant.recordings]
+        return sorted({pair for variants in ran for variant in variants for pair in variant.kernels.items()})
 
     @property
     def digest(self) -> str:

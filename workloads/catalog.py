@@ -6,9 +6,10 @@ Adding a workload is one program file in this folder and one `Entry` here; a tes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from ..kernels.tasks import NAMES as TASKS
 from ..traces.errors import UsageError
 from ..traces.faults import nearest
 
@@ -35,6 +36,8 @@ class Entry:
     each to the variant that `changes` names. `variant_needs` maps variants that cannot run wherever the workload can to
     one of `NEEDS`. `needs` and `proves` are for people. `process_per_variant` says that variants must not share a
     process (allocator cases: the first would leave its pool to the second). `gpus` is how many GPUs a run on "cuda" takes.
+    `kernels` maps variants that run a generated kernel to its task, which the guard has to let through. A workload with `tasks`
+    is one workload for each of them, called ``name.task`` wherever a run is named; then `kernels` does not say which.
     """
 
     name: str
@@ -50,11 +53,28 @@ class Entry:
     variant_needs: Mapping[str, str] = field(default_factory=dict)
     changes: Mapping[str, str] = field(default_factory=dict)
     gpus: int = 1
+    kernels: Mapping[str, str] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
         """The program, for ``python -P -m``."""
-        return f"{__package__}.{self.name}"
+        return f"{__package__}.{self.name.partition('.')[0]}"
+
+    def of_task(self, task: str | None = None) -> Entry:
+        """The workload that `task` makes of this one; raises `UsageError` if there is none such, or none was named."""
+        if not self.tasks and task is not None:
+            raise UsageError(f"--task was given with {self.name}, which has no tasks; leave it out")
+        if task is None and self.tasks:
+            raise UsageError(f"{self.name} needs a task; add --task with one of {', '.join(self.tasks)}")
+        if task is None:
+            return self
+        if task not in self.tasks:
+            raise UsageError(
+                f"{self.name} has no task {task!r}{nearest(task, self.tasks)}; it has {', '.join(self.tasks)}"
+            )
+        kernels = dict.fromkeys(self.kernels, task)
+        return replace(self, name=f"{self.name}.{task}", kernels=kernels, tasks=())
 
     @property
     def variant_names(self) -> tuple[str, ...]:
@@ -128,10 +148,14 @@ CATALOG: Final[tuple[Entry, ...]] = (
             ("fused", "no_sync with the activation as one kernel"),
             ("in_place", "fused with bias, product and residual sum in reused buffers"),
             ("optimized", "in_place with matrix products and hidden activations in bf16"),
+            ("generated", "fused with bias and activation as one generated kernel (bias_gelu)"),
         ),
-        needs="any machine; the prices are a CUDA GPU's",
+        needs="any machine; the prices are a CUDA GPU's; generated needs nvcc and a verified kernel",
         proves="a ladder of rungs, each without one more bottleneck, tells what each of them cost",
         default_warmup=HEAP_WARMUP,
+        variant_needs={"generated": "cuda"},
+        changes={"generated": "fused"},
+        kernels={"generated": "bias_gelu"},
     ),
     Entry(
         name="memory_standard",
@@ -176,7 +200,32 @@ CATALOG: Final[tuple[Entry, ...]] = (
         proves="communication hides under backward, once few large collectives have taken the place of many small ones",
         gpus=2,
     ),
+    Entry(
+        name="generated_kernel",
+        title="one task of `aisp-trace kernels`, in PyTorch and as the kernel that was verified",
+        variants=(
+            ("baseline", "what one writes in PyTorch, run eagerly"),
+            ("optimized", "the newest verified kernel of the task, let through by the guard"),
+        ),
+        needs="--task NAME; a CUDA GPU, nvcc and a verified kernel; the baseline alone runs anywhere",
+        proves="a generated kernel is right in the hands of its user, and what it saves there",
+        variant_needs={"optimized": "cuda"},
+        kernels={"optimized": ""},
+        tasks=TASKS,
+    ),
 )
+
+
+def names() -> list[str]:
+    """What runs of ours may be called: workloads, and those with tasks by each of them."""
+    return [name for entry in CATALOG for name in ([f"{entry.name}.{t}" for t in entry.tasks] or [entry.name])]
+
+
+def known(workload: str) -> Entry | None:
+    """The workload that a run is called after, with its task if it has one; null if it is none of ours."""
+    name, _, task = workload.partition(".")
+    entry = next((entry for entry in CATALOG if entry.name == name), None)
+    return None if entry is None or workload not in names() else entry.of_task(task or None)
 
 
 def find(name: str) -> Entry:

@@ -14,6 +14,7 @@
                                          them back to back, for their energy alone (measure.py)
         outputs(), scratch()             some are poisoned before an iteration; outputs are compared
         moves()                          predicted bytes of one iteration's copies
+        kernels()                        generated kernels that it runs
         close()                          once, also after a failure: stop threads, drop buffers
     if __name__ == "__main__":
         main(PROGRAM)                    (runner.py)
@@ -181,6 +182,10 @@ class Variant(ABC):
     def moves(self) -> Mapping[str, int | None]:
         """Bytes that this variant's copies should carry in one iteration, by direction (h2d, d2h, d2d, p2p), where
         `Problem.work` does not say it for all; null: no prediction."""
+        return {}
+
+    def kernels(self) -> Mapping[str, str]:
+        """The generated kernels that its iterations run: task -> SHA-256 of the source. Asked for once, after them."""
         return {}
 
     def work(self) -> Work:

@@ -68,6 +68,7 @@ def measure(
         run = _recorded if traced else _timed
         ran = run(problem, witness, measurement, counters, iterations)
         work = witness.work()
+        kernels = dict(variant.kernels())
         witness.end()
     finally:
         variant.close()
@@ -83,6 +84,7 @@ def measure(
         timed_ns=ran.timed_ns,
         repeated_ns=ran.repeated_ns,
         repeated=ran.repeated,
+        kernels=kernels,
     )
 
 

@@ -7,6 +7,7 @@
     fused       pinned     kept, once     ONE KERNEL     a tensor each        fp32
     in_place    pinned     kept, once     one kernel     IN PLACE             fp32
     optimized   pinned     kept, once     one kernel     in place             BF16
+    generated   pinned     kept, once     OURS, + BIAS   a tensor each        fp32      (an alternative to fused)
 
 What it proves: when several things are wrong at once, the ledger says how much of the time each of them cost. Every rung
 removes one bottleneck and touches nothing else, so that the difference to the rung before it is that bottleneck's price. The
@@ -27,6 +28,8 @@ results go into tensors that are allocated once). `no_sync`: statistics stay on 
 `torch.nn.functional.gelu`, one kernel. `in_place`: bias and product in one call (`addmm`) into buffers that are allocated once,
 and the residual sum in place. `optimized`: weights, hidden activations and matrix products in bf16; the residual stream,
 which every layer adds to, stays fp32. Weights are converted when the model is loaded, as a program does with `model.bfloat16()`.
+`generated`, one change to `fused`: the bias is added by the kernel that computes the activation, generated for the task
+`bias_gelu` and let through by the guard (`kernels/guard.py`), so that the sum of the two is never written to memory.
 
 Stages. `h2d`, then for each layer `up`, `gelu`, `down`, `statistic`, `log`, then `d2h`; where statistics leave together,
 one `log` ends the iteration instead. They follow each other without a gap.
@@ -43,6 +46,8 @@ import torch
 from torch.nn.functional import gelu
 
 from ..capture.stages import stage
+from ..kernels.guard import kernel
+from ..traces.errors import WorkloadError
 from ..traces.run import Work
 from .catalog import find
 from .interface import Problem, Program, Tolerance, Variant
@@ -175,6 +180,8 @@ class Rung:
     fused: bool = False
     in_place: bool = False
     bf16: bool = False
+    generated: bool = False
+    """Whether bias and activation are one kernel of ours; no rung of the ladder."""
 
 
 class Stack(Variant):
@@ -202,6 +209,18 @@ class Stack(Variant):
             widths = (shape.hidden, shape.width, *([shape.width] if rung.bf16 else []))
             self._buffers = [torch.empty(shape.rows, n, dtype=dtype, device=problem.device) for n in widths]
             self._h, self._y, *_ = self._buffers
+        if rung.generated:
+            self._guard()
+
+    def _guard(self) -> None:
+        """Load the generated kernel; raises `WorkloadError` if the guard does not let it through."""
+        self._bias_gelu = kernel("bias_gelu")
+        _, b1, _, _ = self._layers[0]
+        h = torch.empty(self.problem.shape.rows, self.problem.shape.hidden, device=self.problem.device)
+        decision = self._bias_gelu.decide(x=h, bias=b1)
+        if not decision.used:
+            raise WorkloadError(decision.reason)
+        self._sha256 = decision.sha256
 
     def iteration(self) -> None:
         problem, rung = self.problem, self.rung
@@ -215,7 +234,7 @@ class Stack(Variant):
                 with stage("up", kind="compute"):
                     h = self._up(x, w1, b1)
                 with stage("gelu", kind="compute"):
-                    h = gelu(h, approximate="tanh") if rung.fused else _gelu_by_formula(h)
+                    h = self._gelu(h, b1)
                 with stage("down", kind="compute"):
                     x = self._down(x, h, w2, b2)
                 self._statistic(i, k, h)
@@ -232,10 +251,21 @@ class Stack(Variant):
     def _up(self, x: torch.Tensor, w1: torch.Tensor, b1: torch.Tensor) -> torch.Tensor:
         if not self.rung.in_place:
             h = x @ w1
-            return h + b1
+            return h if self.rung.generated else h + b1
         if self.rung.bf16:
             x = self._buffers[-1].copy_(x)  # rounded
         return torch.addmm(b1, x, w1, out=self._h)
+
+    def _gelu(self, h: torch.Tensor, b1: torch.Tensor) -> torch.Tensor:
+        if not self.rung.generated:
+            return gelu(h, approximate="tanh") if self.rung.fused else _gelu_by_formula(h)
+        made: torch.Tensor = self._bias_gelu(x=h, bias=b1)
+        if not self._bias_gelu.decision.used:
+            raise WorkloadError(self._bias_gelu.decision.reason)
+        return made
+
+    def kernels(self) -> Mapping[str, str]:
+        return {"bias_gelu": self._sha256} if self.rung.generated else {}
 
     def _down(self, x: torch.Tensor, h: torch.Tensor, w2: torch.Tensor, b2: torch.Tensor) -> torch.Tensor:
         if not self.rung.in_place:
@@ -281,6 +311,7 @@ NO_SYNC: Final = replace(PINNED, deferred=True)
 FUSED: Final = replace(NO_SYNC, fused=True)
 IN_PLACE: Final = replace(FUSED, in_place=True)
 OPTIMIZED: Final = replace(IN_PLACE, bf16=True)
+GENERATED: Final = replace(FUSED, generated=True)
 
 RUNGS: Final[Mapping[str, Rung]] = {
     "baseline": BASELINE,
@@ -289,6 +320,7 @@ RUNGS: Final[Mapping[str, Rung]] = {
     "fused": FUSED,
     "in_place": IN_PLACE,
     "optimized": OPTIMIZED,
+    "generated": GENERATED,
 }
 
 VARIANTS: Final[Mapping[str, Callable[[Residual], Variant]]] = {

@@ -29,9 +29,12 @@ from typing import Any, Final
 import torch
 
 from ..capture.stages import INJECTED, RECORDER_VARIABLE
+from ..kernels import guard
+from ..kernels.tasks import NAMES as TASKS
 from ..traces.errors import AispTraceError, UsageError, WorkloadError
 from ..traces.heap import keep_freed_memory
 from ..traces.run import HARNESS, ProcessResult, VariantResult, write_json
+from .catalog import Entry
 from .interface import Program
 from .measure import measure
 
@@ -71,9 +74,12 @@ def execute(program: Program[Any], options: argparse.Namespace) -> ProcessResult
     Raises `UsageError` where the device is not there; whatever the workload raises passes through.
     """
     kept = keep_freed_memory()
+    entry = program.entry.of_task(options.task)
+    guard.enable(options.kernels)
     device = _device(program, options.device)
-    names = _able(program, options.variants, device)
-    problem = program.setup(device, options.size, options.seed)
+    names = _able(entry, options.variants, device)
+    setup: Any = program.setup
+    problem = setup(device, options.size, options.seed, **({"task": options.task} if options.task else {}))
     variants: list[VariantResult] = []
     for name in names:
         # Every variant finds the pool empty, whatever the setup or the variant before it left there.
@@ -83,7 +89,7 @@ def execute(program: Program[Any], options: argparse.Namespace) -> ProcessResult
         variants.append(measure(program, problem, name, device, options.iterations, options.warmup, options.trace))
     return ProcessResult(
         schema=SCHEMA,
-        workload=program.entry.name,
+        workload=entry.name,
         device=device.type,
         size=options.size,
         seed=options.seed,
@@ -109,10 +115,21 @@ def _parse(program: Program[Any], argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--size", choices=entry.sizes, default="default")
     parser.add_argument("--device", choices=entry.devices, help="default: cuda where there is one")
     parser.add_argument("--seed", type=_count(0), default=0, metavar="N", help="of the inputs")
+    parser.add_argument(
+        "--enable-kernel",
+        dest="kernels",
+        action="append",
+        choices=TASKS,
+        metavar="NAME",
+        help="let a verified generated kernel run, as AISP_KERNELS does; may be repeated",
+    )
+    if entry.tasks:
+        parser.add_argument("--task", choices=entry.tasks, help="which kernel")
     parser.add_argument("--result", type=Path, metavar="FILE", help="write the answer here instead of printing it")
     parser.add_argument("--trace", action="store_true", help="one variant, its iterations inside the recording gate")
     options = parser.parse_args(argv)
-    options.variants = options.variants or []
+    options.variants, options.kernels = options.variants or [], options.kernels or []
+    options.task = getattr(options, "task", None)
     return options
 
 
@@ -154,13 +171,18 @@ def _device(program: Program[Any], asked: str | None) -> torch.device:
     return device
 
 
-def _able(program: Program[Any], asked: Sequence[str], device: torch.device) -> list[str]:
-    """The variants to run: those asked for, or all that this machine can run; raises `UsageError` if it cannot."""
-    entry, gpus = program.entry, torch.cuda.device_count() if device.type == "cuda" else 0
+def _able(entry: Entry, asked: Sequence[str], device: torch.device) -> list[str]:
+    """The variants to run: those asked for, or all that this machine can run; raises `UsageError` if it cannot.
+
+    A variant that runs a generated kernel is only left out here where the kernel is not enabled; what else the guard has against
+    it is told when it is prepared.
+    """
+    gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     for name in asked:
         if need := entry.lacks(name, gpus):
             raise UsageError(f"variant {name} needs {need}, and this process can use {gpus or 'no'} GPUs; leave it out")
-    return list(asked) or [name for name in entry.variant_names if not entry.lacks(name, gpus)]
+    off = {name for name, task in entry.kernels.items() if "." not in entry.name and not guard.is_enabled(task)}
+    return list(asked) or [name for name in entry.variant_names if not entry.lacks(name, gpus) and name not in off]
 
 
 def _facts(device: torch.device) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ...report.terminal.console import aside, print_json
+from ...report.terminal.console import aside, print_json, warn
 from ...traces.errors import UsageError
 from ..app import examples, new_app
 from ..options import Expectations, Force, Json, refuse_mixture
@@ -40,8 +40,8 @@ def run(
 ) -> int:
     """Put a run's proof into one archive, or verify one.
 
-    A bundle holds the manifest with all timings, the scrubbed traces, the expectations, the verdict, the report, and the
-    SHA-256 of each. No paths, users, hosts or environment; never an .nsys-rep.
+    A bundle holds the manifest with all timings, the scrubbed traces, the artefacts of generated kernels that ran, the
+    expectations, the verdict, the report, and the SHA-256 of each. No paths, users, hosts or environment; never an .nsys-rep.
 
     `bundle verify FILE` checks it and derives the verdict anew from the traces, timings and expectations inside. It leaves
     2 if the bundle is damaged, or its verdict does not follow; else as `check` does: 0 all met, 1 something missed, 3
@@ -59,6 +59,7 @@ def run(
 
 def _make(source: Path | None, output: Path | None, expectations: Path | None, force: bool, as_json: bool) -> int:
     from ...expectations.claims.load import expectation_files
+    from ...kernels.artifacts import FOLDER, copy_used
     from ...report.documents.bundles import document
     from ...report.proof import make
     from ...report.terminal.bundles import print_made, tell_packing
@@ -71,7 +72,12 @@ def _make(source: Path | None, output: Path | None, expectations: Path | None, f
     place = Path(f"{found.manifest.run_id}.bundle.tar.gz") if output is None else output
     target = Output(place, BUNDLE, inputs_of_run(found, *expectation_files(expectations)), force)
     refuse_mixture(as_json, target)
-    made = make(found, expectations, target, tell_packing)
+
+    def add_kernels(folder: Path) -> None:
+        for sentence in copy_used(FOLDER, found.manifest.kernels, folder):
+            warn(sentence)
+
+    made = make(found, expectations, target, tell_packing, add_kernels)
     if as_json:
         print_json(document("made", made.bundle, made.judged, [], 0))
     else:

@@ -21,6 +21,7 @@ from ...traces.run import RUNS_DIR
 from ...workloads import catalog
 from .. import every
 from ..app import WithForeignCommand, examples, new_app
+from ..emitting import task_called
 from ..goals import deciding
 from ..options import workload_names
 from ..plans import Options, builtin_plan, command_plan, file_plan, known_device, pair_plan
@@ -38,6 +39,8 @@ COMMAND_OPTIONS: Final = (
     "warmup",
     "decide",
     "budget",
+    "task",
+    "enable_kernel",
 )
 """Options that have no meaning for a command of the user's own."""
 
@@ -89,6 +92,14 @@ def run(
         list[str] | None, typer.Option("--variant", metavar="NAME", help="Only this variant; may be repeated.")
     ] = None,
     size: Annotated[str, typer.Option("--size", metavar="tiny|default|large", help="How much work.")] = "default",
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="NAME", help="Of generated_kernel: which, from `aisp-trace kernels list`."),
+    ] = None,
+    enable_kernel: Annotated[
+        list[str] | None,
+        typer.Option("--enable-kernel", metavar="NAME", help="Let a verified generated kernel run; may be repeated."),
+    ] = None,
     device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="What it runs on.")] = "auto",
     recorder: Annotated[str, typer.Option("--recorder", metavar="auto|nsys|torch", help="What records it.")] = "auto",
     output: Annotated[
@@ -164,6 +175,8 @@ def run(
         warmup,
         nsys_arg or (),
         recordings,
+        task,
+        tuple(task_called(name).name for name in enable_kernel or ()),
     )
     if baseline is not None:
         _refuse_in_pair(ctx, workload, foreign)
@@ -178,9 +191,11 @@ def run(
         for name in COMMAND_OPTIONS:
             if _given(ctx, name):
                 raise UsageError(
-                    f"--{name} was given with a command of your own, which runs once and as it is; leave it out"
+                    f"--{name.replace('_', '-')} was given with a command of your own, which runs once and as it is; leave it out"
                 )
         plans = [command_plan(foreign, options)]
+    elif task is not None and (workload is None or workload.endswith(".py")):
+        raise UsageError("--task was given without a workload that has tasks; name generated_kernel, or leave it out")
     elif workload is None:
         known_device(device)
         runnable, reasons = every.able(catalog.CATALOG, device, host.usable_gpus())
@@ -229,7 +244,9 @@ def _refuse_in_pair(ctx: typer.Context, workload: str | None, foreign: Sequence[
         raise UsageError(f"both --baseline and {what} were given; give one of them")
     for name in COMMAND_OPTIONS:
         if name not in ("rounds", "recordings", "decide", "budget") and _given(ctx, name):
-            raise UsageError(f"--{name} was given with --baseline, whose commands are run as they are; leave it out")
+            raise UsageError(
+                f"--{name.replace('_', '-')} was given with --baseline, whose commands are run as they are; leave it out"
+            )
 
 
 def _refuse_others(ctx: typer.Context, allowed: Sequence[str], why: str, option: str = "--resume") -> None:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ...report.terminal.console import print_json, progress, say_lines
+from ...kernels.artifacts import FOLDER
+from ...report.terminal.console import print_json, progress, say, say_lines
 from ..app import examples, new_app
-from ..options import Force, Json
+from ..options import Artifacts, Force, Json
 
 app = new_app("Generate CUDA kernels that check themselves, verify kernels of any origin, and time them.")
 
@@ -47,6 +48,7 @@ def emit(
         ),
     ] = None,
     compiling: Annotated[bool, typer.Option("--compile/--no-compile", help="try the compiler on it")] = True,
+    artifacts: Artifacts = FOLDER,
     force: Force = False,
 ) -> None:
     """Write a kernel as one CUDA file, with a Makefile beside it.
@@ -55,11 +57,12 @@ def emit(
     interface, which its head explains. The same command writes the same bytes. A file that was edited since, and a Makefile
     of yours, are replaced with --force alone.
 
-    It is compiled by nvcc; where there is none, NVRTC (the extra `kernels`) compiles the device part.
+    It is compiled by nvcc; where there is none, NVRTC (the extra `kernels`) compiles the device part. What nvcc says of its
+    registers is kept with the source below --artifacts.
     """
     from ..emitting import asked, emit_files
 
-    emit_files(asked(task, arch, values or ()), output, force, compiling)
+    emit_files(asked(task, arch, values or ()), output, force, compiling, artifacts)
 
 
 @app.command(name="list", epilog=examples("kernels list"))
@@ -101,24 +104,30 @@ def verify(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=1, help="the most that its process may take")
     ] = 900.0,
+    artifacts: Artifacts = FOLDER,
     as_json: Json = False,
 ) -> int:
     """Does a kernel compute what its task says, and how long does it take by its trace?
 
     The candidate runs in a process of its own, with fresh inputs for each call, and is recorded. Its outputs are compared
     with float64 where it cannot see it, and the recording decides about its time. Leaves 0 if it is verified, 1 if it is
-    refused, 3 if nothing could be recorded. docs/kernels.md says what is checked and what is not.
+    refused, 3 if nothing could be recorded. A verdict that a GPU gave is kept with source and recording below --artifacts, and
+    the guard asks there. docs/kernels.md says what is checked and what is not.
     """
     from ...kernels.verify.evidence import Asked
-    from ...kernels.verify.parent import verify as verified
     from ...report.terminal.kernel_verification import print_verification
+    from ..verifying import verify_and_keep
 
     asked = Asked(file, task, dtype or "", shape or (), device, calls, allow_library, sanitizer, timeout)
-    found = verified(asked, progress)
+    found, kept = verify_and_keep(asked, artifacts)
     if as_json:
         print_json(found.document())
+        if kept is not None:
+            progress(f"artefacts: {kept}")
     else:
         print_verification(found)
+        if kept is not None:
+            say(f"artefacts: {kept}")
     return found.exit_code
 
 

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ...capture.host import visible_gpus
 from ...capture.nsight import Nsys, find_nsys
 from ...capture.nsys import NsysRecorder
 from ...traces.errors import InputError, UsageError
@@ -159,7 +160,9 @@ def made_with(device: str, nsys: Nsys | None) -> dict[str, Any]:
         "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     if device == "cuda":
-        found |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+        major, minor = torch.cuda.get_device_capability()
+        found |= {"gpu": torch.cuda.get_device_name(), "arch": f"sm_{major}{minor}", "cuda": torch.version.cuda}
+        found["driver"] = next((gpu["driver"] for gpu in visible_gpus()), None)
         found["nsys"] = nsys.version if nsys else None
     return found
 

@@ -138,6 +138,8 @@ class Verification:
     peak: Mapping[str, Any] | None
     made_with: Mapping[str, Any]
     notes: Sequence[str]
+    shapes: Sequence[str] = ()
+    """At which outputs were compared."""
 
     @property
     def headline(self) -> str:

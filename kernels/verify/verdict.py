@@ -11,7 +11,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +124,11 @@ def reach(
     worst = _worst(outcomes, common)
     checks = list(_checks(heard, plan, judged, sanitized, common, unrecorded))
     rows = judged.kernels if judged is not None else ()
-    return _verification(
+    found = _verification(
         common, status, told, worst, timings, rows, checks, notes, len(heard.spoken), len(outcomes), peak, unrecorded,
         made, candidates_own,
     )  # fmt: skip
+    return replace(found, shapes=sorted({shape_text(one.call.shape) for one in outcomes}))
 
 
 def _verification(

@@ -30,6 +30,8 @@ def _facts(entry: Entry, gpus: int) -> dict[str, Any]:
         "variant_needs": dict(entry.variant_needs),
         "changes": dict(entry.changes),
         "gpus": entry.gpus,
+        "kernels": dict(entry.kernels),
+        "tasks": list(entry.tasks),
         "runs_here_on": devices_here(entry, gpus),
         "module": entry.module,
     }

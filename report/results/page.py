@@ -19,7 +19,7 @@ from ...expectations.judging.judged import Judged
 from ...expectations.judging.verdict import Verdict, counts
 from ...traces.errors import UsageError
 from ...traces.run import Manifest
-from ...workloads.catalog import CATALOG, Entry
+from ...workloads import catalog
 from ..ci.markdown import plain
 from ..page import text
 from ..page.markup import clip
@@ -38,7 +38,7 @@ class Result:
     @property
     def rows(self) -> list[Row]:
         """One row a variant; what a rung changes is the manifest's word, else the catalog's, else the one before it."""
-        entry = _entry(self.manifest.workload)
+        entry = catalog.known(self.manifest.workload)
         known = {} if entry is None else {k: v for k, v in entry.changes.items() if k in self.judged.evidence.variants}
         said = {v.name: v.changes for v in self.manifest.variants if v.changes is not None}
         return rows_of(self.judged.evidence, {**self.manifest.alternatives, **known, **said})
@@ -90,7 +90,7 @@ def pays(gain: Gain | None) -> str:
 
 def _place(result: Result) -> tuple[int, str, str, str, str]:
     m = result.manifest
-    order = [entry.name for entry in CATALOG]
+    order = catalog.names()
     place = order.index(m.workload) if m.workload in order else len(order)
     return (place, m.workload, m.hardware.key, m.created_utc, m.run_id)
 
@@ -213,7 +213,7 @@ def _steps(rows: Sequence[Row]) -> str:
 
 def _section(main: Result, group: Sequence[Result]) -> list[str]:
     m, rows = main.manifest, main.rows
-    entry = _entry(m.workload)
+    entry = catalog.known(m.workload)
     title = f"{_name(m.workload)}: {entry.title}" if entry else _name(m.workload)
     out = [f"## {title} ({_name(m.hardware.key)})", ""]
     out += [f"Proves that {entry.proves}.", ""] if entry else []
@@ -404,10 +404,6 @@ def _ratio(gain: Gain | None) -> str:
 
 def _digits(value: float) -> str:
     return f"{value:,.3f}" if value < 2 else f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
-
-
-def _entry(workload: str) -> Entry | None:
-    return next((entry for entry in CATALOG if entry.name == workload), None)
 
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9_./\-]{1,80}")

@@ -33,6 +33,7 @@ from aisp_trace.expectations.claims.parse import schema as expectations_schema
 from aisp_trace.expectations.judging.verdict import STATUSES, Verdict, exit_code
 from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.expectations.model import SOURCE_KINDS, Source
+from aisp_trace.kernels import artifacts
 from aisp_trace.kernels.bench.result import Bench, Limit, Measurement
 from aisp_trace.kernels.verify.result import Check, KernelRow, Reason, Timing, Verification, WorstCase
 from aisp_trace.tests.builders.commands import Action, actions
@@ -59,7 +60,7 @@ OPEN: Final = frozenset(
         "tables",
         "folders",
     }
-    | {"columns", "capture", "anomalies", "parameters"}
+    | {"columns", "capture", "anomalies", "parameters", "kernels", "files"}
 )
 """Objects whose own keys are words of the data (kinds, metrics, variants, packages, tables), not of the document."""
 
@@ -301,10 +302,20 @@ def documents() -> Snapshot:
         found[schema] = dict(_properties(expectations, expectations["$defs"]))
     wanted = json.loads((ROOT / "expectations" / "wanted_claims.json").read_text(encoding="utf-8"))
     side, lines = _said_by_a_program()
-    for documents in ([wanted], [side], list(_descriptions())):
+    for documents in ([wanted], [side], list(_descriptions()), [_provenance()]):
         found[documents[0]["schema"]] = _union(documents)
     found["answer.jsonl"] = _union(lines)
     return {schema: dict(sorted(found[schema].items())) for schema in sorted(found)}
+
+
+def _provenance() -> dict[str, Any]:
+    """What stands beside a kernel that was emitted."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch, "a.cu")
+        source.write_text("", encoding="utf-8")
+        kept = artifacts.store_emitted(Path(scratch), "rmsnorm", source, "sm_90", "nvcc 13.0", "")
+        document: dict[str, Any] = json.loads((kept / artifacts.PROVENANCE).read_text(encoding="utf-8"))
+        return document
 
 
 def _fields(cls: type[Any], documents: Mapping[type[Any], str], path: str = "") -> Iterator[tuple[str, str]]:

@@ -106,6 +106,7 @@ def _otherwise(asked: Asked) -> Iterator[str]:
         "--warmup": manifest.warmup,
         "--size": manifest.size,
         "--seed": manifest.seed,
+        "--task": manifest.workload.partition(".")[2] or None if manifest.source == "builtin" else None,
     }
     started = [("the capture", manifest.command_line), *((p.where, p.command) for p in asked.processes)]
     for where, command in started:
