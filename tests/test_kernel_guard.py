@@ -342,7 +342,9 @@ def test_the_real_loader_launches_a_library(monkeypatch: pytest.MonkeyPatch, tmp
     library = compiled(emitted("rmsnorm", {}), tmp_path / "emulated")
     source = tmp_path / "emulated" / "test.cu"
     keep(ROOT, source)
-    announce = ctypes.CDLL(str(library)).emulated_announce
+    emulated = ctypes.CDLL(str(library))
+    emulated.emulated_forget()  # what tests before this one announced: libraries share it
+    announce = emulated.emulated_announce
     announce.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     announce(1 << 12, 1 << 47)  # every address may be used
     monkeypatch.setattr(build, "build", lambda source, capability: library)
