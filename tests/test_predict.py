@@ -117,6 +117,11 @@ def test_what_cannot_be_trusted_has_no_number(pipeline: Base) -> None:
     assert predict(replace(pipeline, structure_error=0.03), ["syncs"]).grade == "indicative"
 
 
+def test_a_trace_with_collectives_has_no_prediction(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(SAMPLES / "h200x2_ddp.sqlite.xz")]) == 3
+    assert "wait for other ranks" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_trace_without_iterations_or_a_gpu_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--iterations"):
         predicted(operand(str(SAMPLES / "h100_pipeline_decode.sqlite.xz")), [], None, Seeking())

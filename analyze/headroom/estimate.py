@@ -132,6 +132,9 @@ def predict(base: Base, changes: Sequence[str]) -> Prediction:
     if base.structure_error > DOUBTED:
         why = f"with all latencies at their medians the trace replays {base.structure_error:.1%} off"
         return Prediction(tuple(changes), None, None, REFUSED, told, why)
+    if bool((situation.a.trace.ops["kind"] == "comm").any()):
+        why = "collectives wait for other ranks, which is not in this model yet"
+        return Prediction(tuple(changes), None, None, REFUSED, told, why)
     if factor is None:
         why = "no scale of the host's time gives the untraced time: recording changed more than the host"
         return Prediction(tuple(changes), None, None, REFUSED, told, why)
