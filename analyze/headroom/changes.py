@@ -29,6 +29,7 @@ from ..attribution.calls import ALLOCATOR, COPY, SYNC
 from ..intervals import Ints
 from .graph import (
     DONE,
+    EARLY,
     GAP,
     LAUNCH,
     NOWHERE,
@@ -224,7 +225,10 @@ def _kernels(s: Situation, words: str) -> Changed:
     if not times > 0:
         raise UsageError(f"kernels:{words} has no factor; write kernels:STAGE:2 for kernels that run twice as fast")
     graph = s.graph
-    mine = (graph.what == RUN) & _of_ops(graph, _launched_by(s, _items_in(s, stage)) & _kinds(s, "compute"))
+    ops = _launched_by(s, _items_in(s, stage)) & _kinds(s, "compute")
+    mine = (graph.what == RUN) & _of_ops(graph, ops)
+    early = np.flatnonzero(graph.what == EARLY)  # as long as the kernel before runs
+    mine[early] = ops[graph.of[graph.source[early]]]
     weight = np.where(mine, np.rint(graph.weight / times).astype(np.int64), graph.weight)
     told = f"kernels of {stage or ALL} run {times:g} times as fast"
     return Changed(replace(graph, weight=weight), told, kernels=True)

@@ -138,8 +138,9 @@ def predict(base: Base, changes: Sequence[str]) -> Prediction:
     if factor is None:
         why = "no scale of the host's time gives the untraced time: recording changed more than the host"
         return Prediction(tuple(changes), None, None, REFUSED, told, why)
+    least = min(_device_alone(situation), ns)
     sure = base.structure_error <= TRUSTED and not any(one.kernels for one in made)
-    return Prediction(tuple(changes), ns, _device_alone(situation), ESTIMATE if sure else INDICATIVE, told)
+    return Prediction(tuple(changes), ns, least, ESTIMATE if sure else INDICATIVE, told)
 
 
 def _device_alone(situation: Situation) -> int:

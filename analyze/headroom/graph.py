@@ -36,16 +36,17 @@ from ..intervals import Ints
 CALLED, RETURNED, BEGUN, DONE = range(4)
 """What a node is: start and end of a host item, begin and end of an operation."""
 
-GAP, OWN, RETURN, LAUNCH, QUEUE, DEPENDENCY, RUN, FIRST = range(8)
-"""What an edge is. `FIRST` comes from nowhere: its weight is when a thread, or an operation without a launch, began."""
+GAP, OWN, RETURN, LAUNCH, QUEUE, DEPENDENCY, RUN, FIRST, EARLY = range(9)
+"""What an edge is. `FIRST` comes from nowhere: its weight is when a thread, or an operation without a launch, began. `EARLY`
+leads from begin to begin, where an operation begins before its stream's last one ends (programmatic dependent launch)."""
 
-EDGES: Final = ("gap", "own", "return", "launch", "queue", "dependency", "run", "first")
+EDGES: Final = ("gap", "own", "return", "launch", "queue", "dependency", "run", "first", "early")
 
 OTHER_THREAD_NS: Final = 50_000
 """A thread that made no call for longer than this was waiting for another one of its process, if that one ended a call meanwhile.
 (5 us to 1 ms gave the same answers on the recordings that were tried.)"""
 
-USUAL_NS: Final = (0, 2_000, 6_000, 9_000, 1_400, 6_000, 0, 0)
+USUAL_NS: Final = (0, 2_000, 6_000, 9_000, 1_400, 6_000, 0, 0, 0)
 """What each kind of edge takes where no edge of its class was binding. Medians of recordings in ``traces/samples``: a call
 returns 3.5 to 7 us after the work it waited for, an idle device begins 8 to 14 us after the launching call did, a stream goes on
 after 0.7 to 2.1, and after an event of another stream 5.5 to 11. An `own` of 2 us is a call that found nothing to wait for."""
@@ -157,6 +158,8 @@ def _edges(
     item_of_call = _item_of_call(a, items)
     launched = np.where(ops.call >= 0, item_of_call[ops.call], NOWHERE) if n_items else np.full(n_ops, NOWHERE)
     by_call, in_stream = np.flatnonzero(launched >= 0), np.flatnonzero(ops.previous >= 0)
+    after = ops.start[in_stream] >= ops.end[ops.previous[in_stream]]
+    in_stream, early = in_stream[after], in_stream[~after]
     streams = _Streams(a.trace, ops)
     waiting, awaited = streams.dependencies()
     blocked, ended = streams.returns(a, items, item_of_call, launched)
@@ -168,6 +171,7 @@ def _edges(
         QUEUE: (begun[in_stream], done[ops.previous[in_stream]]),
         DEPENDENCY: (begun[waiting], done[awaited]),
         RUN: (done, begun),
+        EARLY: (begun[early], begun[ops.previous[early]]),
     }
     target, source = (np.concatenate([pair[side] for pair in pairs.values()]) for side in range(2))
     what = np.repeat(np.array(list(pairs), np.int8), [len(pair[0]) for pair in pairs.values()])
@@ -462,7 +466,7 @@ def _weights(
     bound = first[:-1]
     slack = np.ones(len(what), bool)
     slack[bound] = False
-    slack &= what != RUN
+    slack &= (what != RUN) & (what != EARLY)
     slack_rows = np.flatnonzero(slack)
     known = _classes(a, items.call, what[bound], kind, of)
     seen = pl.DataFrame({"class": known, "ns": weight[bound]}).group_by("class").agg(pl.median("ns"))

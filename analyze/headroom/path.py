@@ -19,7 +19,7 @@ from ..attribution.attribute import Attributed
 from ..attribution.stages import Thread
 from ..intervals import Ints
 from ..result import CAUSES, SCHEMAS
-from .graph import BEGUN, DEPENDENCY, DONE, FIRST, LAUNCH, NOWHERE, QUEUE, RUN, Graph, build
+from .graph import BEGUN, DEPENDENCY, DONE, EARLY, FIRST, LAUNCH, NOWHERE, QUEUE, RUN, Graph, build
 from .replay import critical
 
 HOST, WAIT = "host", "wait"
@@ -89,7 +89,14 @@ def _on_device(a: Attributed, graph: Graph, edge: Ints, begins: Ints, ends: Ints
         causes = np.full(len(op), NOWHERE if cause is None else CAUSES.index(cause))
         return device[chosen], stage[chosen], kinds[chosen], causes[chosen], start[chosen], stop[chosen]
 
-    yield cells(what == RUN, kind, None, begin, end)
+    early = what == EARLY  # what ran until then is the operation before
+    source = graph.of[graph.source[edge[rows[early]]]]
+    stage[early], kind[early], device[early] = (
+        a.ops["stage"].to_numpy()[source],
+        a.trace.ops["kind"].to_physical().to_numpy()[source],
+        a.ops["device"].to_numpy()[source],
+    )
+    yield cells((what == RUN) | early, kind, None, begin, end)
     call = a.launches.call[op]
     returned = np.clip(a.calls.end_ns[np.maximum(call, 0)], begin, end)
     yield cells(what == LAUNCH, nothing, "launch_api", begin, returned)
