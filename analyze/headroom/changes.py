@@ -206,7 +206,9 @@ def _host(s: Situation, stage: str) -> Changed:
 def _syncs(s: Situation, _: str) -> Changed:
     graph = s.graph
     free = _of_items(graph, _calls(s, (SYNC,)) & ~_closing(s))
-    return Changed(without(graph, free & (graph.what == RETURN)), "the host waits once an iteration, at its end")
+    return Changed(
+        without(graph, free & (graph.what == RETURN)), "the host waits for the device once per iteration, at its end"
+    )
 
 
 def _allocator(s: Situation, _: str) -> Changed:
@@ -247,7 +249,7 @@ def _graph(s: Situation, stage: str) -> Changed:
     within = mine & (graph.what == QUEUE) & _from_ops(graph, ops)
     weight = np.where(within, np.minimum(weight, NODE_NS), weight)
     free = without(replace(graph, weight=weight), host & (graph.what == RETURN))
-    return Changed(free, f"{stage or ALL} is one CUDA graph of the same operations, {NODE_NS} ns apart")
+    return Changed(free, f"{stage or ALL} becomes one CUDA graph: the same operations, {NODE_NS} ns apart")
 
 
 def _from_ops(graph: Graph, ops: Mask) -> Mask:

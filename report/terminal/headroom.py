@@ -17,13 +17,13 @@ def print_predicted(found: Predicted) -> None:
     said += f" untraced ({ms(base.ns)} ms traced)" if base.untraced_ns is not None else " while it is traced"
     said += f", the mean of {many}" if base.untraced_ns is None else ""
     say_wrapped(said)
-    fits = f"the trace replays exactly, and within {percent(base.structure_error)} with all latencies at their medians"
+    fits = f"replayed unchanged: exact; with every latency at its median: {percent(base.structure_error)} off"
     if base.untraced_ns is not None and base.factor is not None:
-        fits += f"; the host's time times {base.factor:.2f} gives the untraced time"
+        fits += f"; recording scales out with host time x {base.factor:.2f}"
     say_wrapped(fits)
     say()
     if not found.each:
-        say_wrapped("None of the changes that are known here would save 1 % of it.")
+        say("No known change would save 1 % or more.")
         return
     rows = [_row(one, now) for one in (*found.each, *([found.together] if found.together else []))]
     columns = [Column("change", "left"), Column("ms"), Column("gain"), Column("at most"), Column("grade", "left")]
@@ -33,8 +33,8 @@ def print_predicted(found: Predicted) -> None:
         say_wrapped(words, f"{' '.join(one.changes)}: ", "  ")
     say()
     say_wrapped(
-        "at most: if the host took no time at all, as long as kernels take as long as they did; estimate: expect to be off by "
-        "3 %; indicative: by 10 to 20 %"
+        "at most: the same with a host that takes no time, while kernels run as they did; an estimate is usually within 3 %, an "
+        "indicative one within 20 %"
     )
 
 
