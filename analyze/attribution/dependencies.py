@@ -67,8 +67,8 @@ def awaited(trace: Trace, calls: Calls, launches: Launches, lanes: Lanes) -> Awa
     """The waits of `trace` for work of other devices; null where none is recorded. `lanes` are the streams of its ops."""
     if trace.events.is_empty() or trace.syncs.is_empty():
         return None
-    recorded = _called(trace.events, trace, ("EventRecord",), "recorded_ns").filter(pl.len().over(_EVENT) == 1)
-    waits = _called(trace.syncs.drop_nulls(["event_id", "event_sync_id"]), trace, ("StreamWaitEvent",), "asked_ns")
+    recorded = calls_of(trace.events, trace, ("EventRecord",), "recorded_ns").filter(pl.len().over(_EVENT) == 1)
+    waits = calls_of(trace.syncs.drop_nulls(["event_id", "event_sync_id"]), trace, ("StreamWaitEvent",), "asked_ns")
     streams = pl.DataFrame(lanes.known, schema={name: trace.ops.schema[name] for name in LANE}, orient="row")
     pairs = (
         waits.select(*STREAM, "event_id", "event_sync_id", "asked_ns")
@@ -94,7 +94,7 @@ def awaited(trace: Trace, calls: Calls, launches: Launches, lanes: Lanes) -> Awa
     )
 
 
-def _called(rows: pl.DataFrame, trace: Trace, words: tuple[str, ...], name: str) -> pl.DataFrame:
+def calls_of(rows: pl.DataFrame, trace: Trace, words: tuple[str, ...], name: str) -> pl.DataFrame:
     """`rows` with the start of the one call of that correlation whose name holds one of `words`; others are dropped."""
     names = trace.api["name"]
     chosen = [any(word in value for word in words) for value in distinct_values(names)]

@@ -123,9 +123,7 @@ def _items_in(s: Situation, stage: str) -> Mask:
     start, end = graph.time[graph.called], graph.time[graph.returned]
     inside = np.zeros(len(start), bool)
     if stage in ("", ALL):
-        for low, high in s.bounds:
-            inside |= (start >= start[low]) & (end <= end[high])
-        return inside & (graph.call >= 0)
+        return (_iterations(s) >= 0) & (graph.call >= 0)
     named = np.array([path == stage or path.endswith(f"/{stage}") for path in found.paths], bool)
     rows = np.flatnonzero(named[found.path_id])
     if len(rows) == 0:
@@ -135,10 +133,22 @@ def _items_in(s: Situation, stage: str) -> Mask:
         mine = rows[(found.pid[rows] == pid) & (found.tid[rows] == tid)]
         here = np.flatnonzero(graph.thread == number)
         if len(mine) and len(here):
-            lows, highs = found.start_ns[mine], np.maximum.accumulate(found.end_ns[mine])
-            place = np.searchsorted(lows, start[here], side="right") - 1
-            inside[here] = (place >= 0) & (end[here] <= highs[np.maximum(place, 0)])
+            highs = np.maximum.accumulate(found.end_ns[mine])
+            inside[here] = _within(start[here], end[here], found.start_ns[mine], highs) >= 0
     return inside & (graph.call >= 0)
+
+
+def _iterations(s: Situation) -> Ints:
+    """Of each item the number of the steady iteration that it lies in, or `NOWHERE`. They do not overlap each other."""
+    start, end = s.graph.time[s.graph.called], s.graph.time[s.graph.returned]
+    lows, highs = np.array(s.bounds, np.int64).T
+    return _within(start, end, start[lows], end[highs])
+
+
+def _within(start: Ints, end: Ints, lows: Ints, highs: Ints) -> Ints:
+    """Of each [start, end] which [low, high] it lies in, or `NOWHERE`; `lows` and `highs` ascend."""
+    place = np.searchsorted(lows, start, side="right") - 1
+    return np.where((place >= 0) & (end <= highs[np.maximum(place, 0)]), place, NOWHERE)
 
 
 def _calls(s: Situation, kinds: Sequence[int]) -> Mask:
@@ -184,13 +194,12 @@ def _closing(s: Situation) -> Mask:
     graph = s.graph
     waiting = np.zeros(len(graph.call), bool)
     waiting[graph.of[graph.target[graph.what == RETURN]]] = True
-    rows = np.flatnonzero(waiting)
-    end = graph.time[graph.returned]
+    iteration, end = _iterations(s), graph.time[graph.returned]
+    rows = np.flatnonzero(waiting & (iteration >= 0))
+    rows = rows[np.lexsort((-end[rows], iteration[rows]))]
+    _, at = np.unique(iteration[rows], return_index=True)
     closing = np.zeros(len(graph.call), bool)
-    for low, high in s.bounds:
-        inside = rows[(end[rows] <= end[high]) & (graph.time[graph.called[rows]] >= end[low])]
-        if len(inside):
-            closing[inside[np.argmax(end[inside])]] = True
+    closing[rows[at]] = True
     return closing
 
 
@@ -276,10 +285,9 @@ def _first_launches(s: Situation, inside: Mask) -> Mask:
 def _pinned(s: Situation, _: str) -> Changed:
     graph, ops = s.graph, _pageable(s)
     nbytes = s.a.trace.ops["nbytes"].fill_null(0).to_numpy()
-    kind = s.a.trace.ops["kind"].cast(pl.String).to_numpy()
     length = (s.a.trace.ops["end_ns"] - s.a.trace.ops["start_ns"]).to_numpy().astype(np.int64)
     for one, rate in s.link.items():
-        here = ops & (kind == one)
+        here = ops & _kinds(s, one)
         length[here] = np.rint(nbytes[here] / rate).astype(np.int64)
     mine = _of_ops(graph, ops)
     row = graph.of[graph.target]
@@ -311,22 +319,14 @@ def _overlap(s: Situation, _: str) -> Changed:
     graph = without(replace(graph, weight=weight), (free & (graph.what == RETURN)) | serial)
     target, source = _in_flight(s, kind)
     usual = np.full(len(target), USUAL_NS[QUEUE])
-    graph = with_edges(graph, graph.begun[target].astype(np.int32), _done(graph, source), QUEUE, usual)
+    graph = with_edges(graph, graph.begun[target], graph.done[source], QUEUE, usual)
     ends, last = _last_of_each(s, kind, closing)
     usual = np.full(len(ends), USUAL_NS[RETURN])
-    graph = with_edges(graph, graph.returned[ends], _done(graph, last), RETURN, usual)
+    graph = with_edges(graph, graph.returned[ends], graph.done[last], RETURN, usual)
     told = (
         "copies use pinned memory at the link's rate and streams of their own, two batches in flight, and block nothing"
     )
     return Changed(graph, told)
-
-
-def _done(graph: Graph, ops: Ints) -> Nodes:
-    """The node at which each of `ops` (rows) ends."""
-    node = np.full(int(graph.of.max(initial=0)) + 1, NOWHERE, np.int32)
-    rows = np.flatnonzero(graph.kind == DONE)
-    node[graph.of[rows]] = rows
-    return node[ops]
 
 
 def _in_flight(s: Situation, kind: Ints) -> tuple[Ints, Ints]:
@@ -359,15 +359,15 @@ def _last_of_each(s: Situation, kind: Ints, closing: Mask) -> tuple[Ints, Ints]:
     graph = s.graph
     rows = np.flatnonzero(graph.begun >= 0)
     called = s.a.launches.at_ns(rows, s.a.trace.ops, s.a.calls)
+    items = np.flatnonzero(closing)
     ends, last = [], []
-    for item in np.flatnonzero(closing).tolist():
-        before = rows[called <= graph.time[graph.returned[item]]]
-        for engine in range(3):
-            mine = before[kind[before] == engine]
-            if len(mine):
-                ends.append(item)
-                last.append(int(mine[-1]))
-    return np.array(ends, np.int64), np.array(last, np.int64)
+    for engine in range(3):
+        mine = np.flatnonzero(kind[rows] == engine)
+        mine = mine[np.argsort(called[mine], kind="stable")]
+        place = np.searchsorted(called[mine], graph.time[graph.returned[items]], side="right") - 1
+        ends.append(items[place >= 0])
+        last.append(np.maximum.accumulate(rows[mine])[place[place >= 0]])
+    return np.concatenate(ends), np.concatenate(last)
 
 
 CHANGES: Final[Mapping[str, Callable[[Situation, str], Changed]]] = {

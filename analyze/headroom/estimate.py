@@ -68,12 +68,13 @@ def base_of(a: Attributed, link: Mapping[str, float], untraced_ns: int | None = 
     if steady is None or steady.found_by == "kernels":
         raise InputError("no iterations were found that a range names; --iterations REGEX names them")
     marks, found = [], a.found
+    rows = np.flatnonzero(np.isin(found.start_ns, [one.start_ns for one in steady.steady]))[::-1]  # the first one stays
+    columns = (column[rows].tolist() for column in (found.start_ns, found.end_ns, found.pid, found.tid))
+    threads = {(start, end): (pid, tid) for start, end, pid, tid in zip(*columns, strict=True)}
     for one in steady.steady:
-        rows = np.flatnonzero((found.start_ns == one.start_ns) & (found.end_ns == one.end_ns))
-        if len(rows) == 0:
-            continue
-        thread = (int(found.pid[rows[0]]), int(found.tid[rows[0]]))
-        marks += [(one.start_ns, thread), (one.end_ns, thread)]
+        thread = threads.get((one.start_ns, one.end_ns))
+        if thread is not None:
+            marks += [(one.start_ns, thread), (one.end_ns, thread)]
     graph = build(a, marks)
     if not marks or not (graph.begun >= 0).any():
         raise InputError("nothing of a GPU was recorded in the iterations; there is nothing to predict")
@@ -129,18 +130,23 @@ def predict(base: Base, changes: Sequence[str]) -> Prediction:
         situation = replace(situation, graph=made[-1].graph)
     ns = iteration_ns(situation, situation.graph)
     told = tuple(one.assumes for one in made)
-    if base.structure_error > DOUBTED:
-        why = f"with all latencies at their medians the trace replays {base.structure_error:.1%} off"
-        return Prediction(tuple(changes), None, None, REFUSED, told, why)
-    if bool((situation.a.trace.ops["kind"] == "comm").any()):
-        why = "collectives wait for other ranks, which is not in this model yet"
-        return Prediction(tuple(changes), None, None, REFUSED, told, why)
-    if factor is None:
-        why = "no scale of the host's time gives the untraced time: recording changed more than the host"
+    why = _refusal(base)
+    if why is not None:
         return Prediction(tuple(changes), None, None, REFUSED, told, why)
     least = min(_device_alone(situation), ns)
     sure = base.structure_error <= TRUSTED and not any(one.kernels for one in made)
     return Prediction(tuple(changes), ns, least, ESTIMATE if sure else INDICATIVE, told)
+
+
+def _refusal(base: Base) -> str | None:
+    """Why nothing can be predicted from `base`, or null."""
+    if base.structure_error > DOUBTED:
+        return f"with all latencies at their medians the trace replays {base.structure_error:.1%} off"
+    if bool((base.situation.a.trace.ops["kind"] == "comm").any()):
+        return "collectives wait for other ranks, which is not in this model yet"
+    if base.factor is None:
+        return "no scale of the host's time gives the untraced time: recording changed more than the host"
+    return None
 
 
 def _device_alone(situation: Situation) -> int:

@@ -19,7 +19,8 @@ nanosecond (`replay`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -29,6 +30,7 @@ import polars as pl
 from ...traces.model import Trace, distinct_values
 from ..attribution.attribute import Attributed
 from ..attribution.calls import COPY, SYNC
+from ..attribution.dependencies import calls_of
 from ..attribution.lanes import lanes_of
 from ..attribution.launches import grouped_rows
 from ..intervals import Ints
@@ -58,7 +60,7 @@ Nodes = npt.NDArray[np.int32]
 """Positions of nodes, items or operations."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: `target` is kept once it was asked for
 class Graph:
     """Nodes in an order in which each comes after its sources; all times are in ns.
 
@@ -66,8 +68,8 @@ class Graph:
     ``first[n + 1]`` of `source` (a node, or `NOWHERE`), `weight` and `what`, the binding one first.
 
     Of each item: `call`, a row of the trace's calls or `NOWHERE` for a mark, `thread`, a position in `Calls.threads`, `called`
-    and `returned`, the nodes of its start and end. `begun` is the node of each row of the operations, or `NOWHERE`; `marks` the
-    item of each mark; `left_out` the edges that would lead back in time.
+    and `returned`, the nodes of its start and end. `begun` and `done` are the nodes of each row of the operations, or `NOWHERE`;
+    `marks` the item of each mark; `left_out` the edges that would lead back in time.
     """
 
     time: Ints
@@ -81,8 +83,9 @@ class Graph:
     thread: Ints
     called: Nodes
     returned: Nodes
-    begun: Ints
-    marks: Ints
+    begun: Nodes
+    done: Nodes
+    marks: Nodes
     left_out: int
 
     @property
@@ -90,7 +93,7 @@ class Graph:
         """How many there are."""
         return len(self.source)
 
-    @property
+    @cached_property
     def target(self) -> Nodes:
         """The node that each edge leads to."""
         return np.repeat(np.arange(len(self.time), dtype=np.int32), np.diff(self.first))
@@ -129,22 +132,26 @@ def build(a: Attributed, marks: Sequence[tuple[int, tuple[int, int]]] = ()) -> G
     of = np.concatenate([own, own, ops.row, ops.row])[order]
     time = time[order]
     first, source, what, left_out = _edges(a, items, ops, place, time)
-    return Graph(
+    begun, done = place[2 * n_items : 2 * n_items + n_ops], place[2 * n_items + n_ops :]
+    marked = np.flatnonzero(items.mark >= 0)
+    graph = Graph(
         time=time,
         kind=kind,
         of=of,
         first=first,
         source=source,
-        weight=_weights(a, items, (time, kind, of), (first, source, what)),
+        weight=np.zeros(len(source), np.int64),
         what=what,
         call=items.call,
         thread=items.thread,
         called=place[:n_items],
         returned=place[n_items : 2 * n_items],
-        begun=_by_row(place[2 * n_items : 2 * n_items + n_ops], ops.row, len(a.trace.ops)),
-        marks=_in_marks_order(items.mark, len(marks)),
+        begun=_placed(begun, ops.row, len(a.trace.ops)),
+        done=_placed(done, ops.row, len(a.trace.ops)),
+        marks=_placed(marked, items.mark[marked], len(marks)),
         left_out=left_out,
     )
+    return replace(graph, weight=_weights(a, graph))
 
 
 def _edges(
@@ -300,19 +307,19 @@ class _Streams:
 
     def last_before(self, stream: tuple[int | None, int | None, int | None], at: int) -> int:
         """The last operation launched to `stream` before `at`, or `NOWHERE`."""
-        rows, launched = self.rows.get(stream, (None, None))
-        if rows is None or launched is None:
-            return NOWHERE
-        place = int(np.searchsorted(launched, at, side="left")) - 1
-        return int(rows[place]) if place >= 0 else NOWHERE
+        rows, place = self._place(stream, at)
+        return int(rows[place - 1]) if place > 0 else NOWHERE
 
     def first_from(self, stream: tuple[int | None, int | None, int | None], at: int) -> int:
         """The first operation launched to `stream` at `at` or later, or `NOWHERE`."""
-        rows, launched = self.rows.get(stream, (None, None))
-        if rows is None or launched is None:
-            return NOWHERE
-        place = int(np.searchsorted(launched, at, side="left"))
+        rows, place = self._place(stream, at)
         return int(rows[place]) if place < len(rows) else NOWHERE
+
+    def _place(self, stream: tuple[int | None, int | None, int | None], at: int) -> tuple[Ints, int]:
+        """The operations of `stream`, and how many of them were launched before `at`."""
+        none = np.empty(0, np.int64)
+        rows, launched = self.rows.get(stream, (none, none))
+        return rows, int(np.searchsorted(launched, at, side="left"))
 
     def dependencies(self) -> tuple[Ints, Ints]:
         """(operation, the one it waited for) by events, also where a stream only passed a wait on."""
@@ -406,12 +413,7 @@ def _with_call(
     rows: pl.DataFrame, trace: Trace, words: tuple[str, ...]
 ) -> list[tuple[int, tuple[int, int, int], tuple[int, int, int]]]:
     """(time of the call, event, stream) of each of `rows` whose one call has a name with one of `words`."""
-    names = trace.api["name"]
-    chosen = [any(word in value for word in words) for value in distinct_values(names)]
-    called = np.flatnonzero(np.array([*chosen, False])[names.to_physical().fill_null(len(chosen)).to_numpy()])
-    calls = trace.api.select("pid", "correlation", pl.col("start_ns").alias("at"))[called]
-    once = calls.filter(pl.len().over("pid", "correlation") == 1)
-    found = rows.join(once, on=["pid", "correlation"]).select(
+    found = calls_of(rows, trace, words, "at").select(
         "at", "pid", "event_id", pl.col("event_sync_id").fill_null(NOWHERE), "context", "stream"
     )
     return [
@@ -453,70 +455,52 @@ def _binding_first(order: Ints, observed: Ints, first: Ints) -> Ints:
     return order
 
 
-def _weights(
-    a: Attributed,
-    items: Items,
-    nodes: tuple[Ints, npt.NDArray[np.int8], Nodes],
-    edges: tuple[Ints, Nodes, npt.NDArray[np.int8]],
-) -> Ints:
-    """As the module says; `nodes` and `edges` are the columns of a `Graph`."""
-    (time, kind, of), (first, source, what) = nodes, edges
-    target = np.repeat(np.arange(len(time), dtype=np.int32), np.diff(first))
-    weight = _lasting(time, target, source)
-    bound = first[:-1]
-    slack = np.ones(len(what), bool)
+def _weights(a: Attributed, graph: Graph) -> Ints:
+    """What each edge takes, as the module says."""
+    weight, bound = graph.observed, graph.first[:-1]
+    slack = (graph.what != RUN) & (graph.what != EARLY)
     slack[bound] = False
-    slack &= (what != RUN) & (what != EARLY)
-    slack_rows = np.flatnonzero(slack)
-    known = _classes(a, items.call, what[bound], kind, of)
-    seen = pl.DataFrame({"class": known, "ns": weight[bound]}).group_by("class").agg(pl.median("ns"))
-    to = target[slack_rows]
-    wanted = _classes(a, items.call, what[slack_rows], kind[to], of[to])
-    found = pl.DataFrame({"class": wanted}).join(seen, on="class", how="left", maintain_order="left")["ns"]
-    usual = found.fill_null(-1).round().cast(pl.Int64).to_numpy()
-    usual = np.where(usual >= 0, usual, np.array(USUAL_NS, np.int64)[what[slack_rows]])
-    weight[slack_rows] = np.minimum(weight[slack_rows], usual)
+    rows = np.flatnonzero(slack)
+    usual = _medians(a, graph, weight, bound, rows)
+    usual = np.where(usual >= 0, usual, np.array(USUAL_NS, np.int64)[graph.what[rows]])
+    weight[rows] = np.minimum(weight[rows], usual)
     return weight
 
 
 def class_medians(a: Attributed, graph: Graph, kinds: Sequence[int]) -> Ints:
     """The weights of `graph` with each edge of `kinds` at the median of the binding edges of its class."""
-    items = graph.call
-    target = graph.target
-    chosen = np.flatnonzero(np.isin(graph.what, kinds))
-    binding = graph.first[:-1][np.isin(graph.what[graph.first[:-1]], kinds)]
-    known = _classes(a, items, graph.what[binding], graph.kind[target[binding]], graph.of[target[binding]])
-    seen = pl.DataFrame({"class": known, "ns": graph.weight[binding]}).group_by("class").agg(pl.median("ns"))
-    wanted = _classes(a, items, graph.what[chosen], graph.kind[target[chosen]], graph.of[target[chosen]])
-    found = pl.DataFrame({"class": wanted}).join(seen, on="class", how="left", maintain_order="left")["ns"]
+    chosen = np.isin(graph.what, kinds)
+    bound, rows = graph.first[:-1], np.flatnonzero(chosen)
+    usual = _medians(a, graph, graph.weight, bound[chosen[bound]], rows)
     weight = graph.weight.copy()
-    weight[chosen] = np.where(found.is_null(), weight[chosen], found.fill_null(0).round().cast(pl.Int64).to_numpy())
+    weight[rows] = np.where(usual >= 0, usual, weight[rows])
     return weight
 
 
-def _classes(
-    a: Attributed, call: Ints, what: npt.NDArray[np.int8], kind: npt.NDArray[np.int8], of: Nodes
-) -> npt.NDArray[np.int32]:
-    """A number for each edge, equal for edges of one kind that lead to calls of one name or operations of one kind."""
-    names = a.trace.api["name"]
-    of_item = (kind == CALLED) | (kind == RETURNED)
-    sub = np.zeros(len(what), np.int32)
-    if len(call):
-        code = np.append(names.to_physical().fill_null(0).to_numpy(), -1).astype(np.int32)  # marks have no name
-        sub[of_item] = code[call[of[of_item]]]
+def _medians(a: Attributed, graph: Graph, weight: Ints, known: Ints, asked: Ints) -> Ints:
+    """Of each edge that is `asked` about, the median `weight` of the `known` edges of its class; `NOWHERE` if there is none."""
+    seen = pl.DataFrame({"class": _classes(a, graph, known), "ns": weight[known]})
+    wanted = pl.DataFrame({"class": _classes(a, graph, asked)})
+    found = wanted.join(seen.group_by("class").agg(pl.median("ns")), on="class", how="left", maintain_order="left")
+    return found["ns"].fill_null(NOWHERE).round().cast(pl.Int64).to_numpy()
+
+
+def _classes(a: Attributed, graph: Graph, edges: Ints) -> npt.NDArray[np.int32]:
+    """A number for each of `edges`, equal for edges of one kind that lead to calls of one name or operations of one kind."""
+    target = graph.target[edges]
+    of, of_item = graph.of[target], graph.kind[target] <= RETURNED
+    sub = np.zeros(len(edges), np.int32)
+    if len(graph.call):
+        names = a.trace.api["name"].to_physical().fill_null(0).to_numpy()
+        code = np.append(names, -1).astype(np.int32)  # marks have no name
+        sub[of_item] = code[graph.call[of[of_item]]]
     ops = a.trace.ops["kind"].to_physical().to_numpy()
     sub[~of_item] = ops[of[~of_item]]
-    return (sub + 1) * np.int32(len(EDGES)) + what
+    return (sub + 1) * np.int32(len(EDGES)) + graph.what[edges]
 
 
-def _by_row(place: Ints, row: Ints, count: int) -> Ints:
-    found = np.full(count, NOWHERE)
-    found[row] = place
-    return found
-
-
-def _in_marks_order(mark: Ints, count: int) -> Ints:
-    found = np.full(count, NOWHERE)
-    rows = np.flatnonzero(mark >= 0)
-    found[mark[rows]] = rows
+def _placed(values: Ints | Nodes, at: Ints, count: int) -> Nodes:
+    """`values` at these places of `count`, and `NOWHERE` at the others."""
+    found = np.full(count, NOWHERE, np.int32)
+    found[at] = values
     return found
