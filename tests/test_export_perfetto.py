@@ -13,6 +13,8 @@ import pytest
 
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.attribution.selection import Selection
+from aisp_trace.analyze.attribution.steady import Seeking
+from aisp_trace.analyze.attribution.window import STEADY
 from aisp_trace.report.export.counters import copy_rate
 from aisp_trace.report.export.packets import LONGEST_NAME, label
 from aisp_trace.report.export.perfetto import write_perfetto
@@ -56,6 +58,24 @@ def rows_of(table: pl.DataFrame) -> Rows:
     names = table["name"].cast(pl.String).map_elements(label, return_dtype=pl.String, skip_nulls=True)
     rows = table.select("start_ns", pl.col("end_ns") - pl.col("start_ns"), names.alias("name"))
     return sorted(rows.rows())
+
+
+@pytest.mark.parametrize("asked", [Seeking(skip=4), Seeking(pattern="^compute$"), Seeking(pattern="^h2d$", skip=2)])
+def test_the_critical_path_fills_the_iterations_that_were_asked_for(
+    processor: Processor, asked: Seeking, tmp_path: Path
+) -> None:
+    """Not those that are found where nothing is asked for."""
+    (sample,) = (SAMPLES / "h200_pipeline_sequential" / "baseline").glob("trace.sqlite*")
+    trace = open_trace(sample)
+    analysis, plain = analyze(trace, window=STEADY, seeking=asked), analyze(trace, window=STEADY)
+    file = tmp_path / "t.pftrace"
+    with file.open("wb") as out:
+        write_perfetto(trace, analysis, out)
+    processor.load(file)
+    (path,) = processor.query("SELECT min(ts), max(ts + dur), sum(dur) FROM slice WHERE category = 'critical path'")
+    assert analysis.steady is not None and plain.steady is not None
+    assert path[2] == path[1] - path[0] == analysis.critical["ns"].sum()
+    assert (path[0], path[1]) == analysis.steady.window != plain.steady.window
 
 
 @pytest.mark.parametrize(

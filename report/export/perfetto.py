@@ -28,6 +28,7 @@ from ...analyze.attribution.attribute import attribute
 from ...analyze.attribution.launches import Calls, Launches, find_launches
 from ...analyze.attribution.selection import Selection, chosen_stages
 from ...analyze.attribution.stages import AMBIGUOUS_STAGE, NO_STAGE, ORPHAN_STAGE, find_stages, is_word
+from ...analyze.attribution.window import STEADY
 from ...analyze.document import selection_document
 from ...analyze.headroom.path import critical_pieces
 from ...analyze.intervals import Ints
@@ -80,16 +81,23 @@ def write_perfetto(
 def _launches(packets: Packets, trace: Trace, choices: Choices) -> tuple[Launches, Ints]:
     """The launch of each op, and the interned path of its stage."""
     hosts = set(trace.devices.filter(pl.col("type") == "host")["device"].to_list())
-    known = bool(is_word(trace.ranges["domain"], choices.domain).any())
-    found = find_stages(trace, domain=choices.domain if known else None, end_ns=max(0, _instants(trace)[1]))
-    asked = Selection(choices.stages, choices.depth, choices.below)
+    domain, asked, across = _asked(trace, choices)
+    found = find_stages(trace, domain=domain, end_ns=max(0, _instants(trace)[1]))
     stages = chosen_stages(found, trace, asked, fold=choices.fold)
-    launches = find_launches(trace, Calls.of(trace), stages, hosts, across=choices.attribution == "process")
+    launches = find_launches(trace, Calls.of(trace), stages, hosts, across=across)
     stage = launches.stage
     path = np.where(stage >= 0, stages.path_id[np.maximum(stage, 0)], stage) if len(stages) else stage
     distinct, which = np.unique(path, return_inverse=True)
     names = [stages.paths[p] if p >= 0 else _SPECIAL[p] for p in distinct.tolist()]
     return launches, np.array([packets.intern(ARG_TEXTS, n) for n in names], np.int64)[which]
+
+
+def _asked(trace: Trace, choices: Choices) -> tuple[str | None, Selection, bool]:
+    """The domain of the stages (null: the trace has none of that name), which ranges are stages, and whether launches of other
+    threads count."""
+    known = bool(is_word(trace.ranges["domain"], choices.domain).any())
+    selection = Selection(choices.stages, choices.depth, choices.below)
+    return choices.domain if known else None, selection, choices.attribution == "process"
 
 
 def _write_threads(packets: Packets, trace: Trace, call_flow: Ints) -> None:
@@ -163,12 +171,10 @@ def _write_critical(packets: Packets, trace: Trace, analysis: Analysis) -> None:
     """The pieces of table ``critical``, where there are any."""
     if analysis.critical.is_empty():
         return
-    choices = analysis.choices
-    asked = Selection(choices.stages, choices.depth, choices.below)
-    across = choices.attribution == "process"
-    known = bool(is_word(trace.ranges["domain"], choices.domain).any())
-    domain = choices.domain if known else None
-    a = attribute(trace, window=choices.window, across=across, domain=domain, selection=asked, fold=choices.fold)
+    choices, steady = analysis.choices, analysis.steady
+    domain, asked, across = _asked(trace, choices)
+    window = steady.window if choices.window == STEADY and steady is not None else choices.window  # as they were found
+    a = attribute(trace, window=window, across=across, domain=domain, selection=asked, fold=choices.fold)
     pieces = critical_pieces(a).with_columns(pl.coalesce("cause", "category").alias("name"))
     table = pieces.select(
         "start_ns",
