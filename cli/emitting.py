@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +32,11 @@ class Asked:
 def asked(task_name: str, arch: str, words: Iterable[str]) -> Asked:
     """The task, and its defaults changed by `words` (``NAME=VALUE``); raises `UsageError` for what does not exist."""
     task = task_called(task_name)
-    found = re.fullmatch(r"sm_(\d+)(\d)", arch)
-    if found is None:
-        raise UsageError(f"--arch {arch} is no architecture; write it like sm_90")
-    return Asked(task, settings(task, words), arch, (int(found[1]), int(found[2])))
+    try:
+        capability = build.capability_of(arch)
+    except ValueError as exc:
+        raise UsageError(f"--arch {exc}") from None
+    return Asked(task, settings(task, words), arch, capability)
 
 
 def task_called(name: str) -> Task:

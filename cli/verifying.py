@@ -35,9 +35,8 @@ def _log(source: Path, found: Verification) -> str:
     """What nvcc says of the source; of one that it refused, why."""
     if source.suffix != ".cu" or "arch" not in found.made_with:
         return ""
-    number = str(found.made_with["arch"]).removeprefix("sm_")
     try:
-        return build.log(source, (int(number[:-1]), int(number[-1])))
+        return build.log(source, build.capability_of(found.made_with["arch"]))
     except build.CompileError as exc:
         return exc.said
     except build.KernelError as exc:

@@ -56,6 +56,19 @@ class CompileError(KernelError):
         return next((line for line in lines if re.search(r"\b(error|fatal)\b", line)), lines[0])
 
 
+def arch_of(capability: tuple[int, int]) -> str:
+    """nvcc's name of a compute capability: ``sm_90`` of (9, 0)."""
+    return "sm_{}{}".format(*capability)
+
+
+def capability_of(arch: str) -> tuple[int, int]:
+    """The compute capability that nvcc calls so: (9, 0) of ``sm_90``. Raises `ValueError` for another word."""
+    found = re.fullmatch(r"sm_(\d+)(\d)", arch)
+    if found is None:
+        raise ValueError(f"{arch} is no architecture; write it like sm_90")
+    return int(found[1]), int(found[2])
+
+
 def load(name: str, capability: tuple[int, int]) -> ctypes.CDLL:
     """The library made from ``<name>.cu`` for a device of this compute capability; compiled if the cache has none.
 
@@ -109,8 +122,7 @@ def build(source: Path, capability: tuple[int, int], nvcc: Path | None = None, c
 def log(source: Path, capability: tuple[int, int], nvcc: Path | None = None) -> str:
     """What nvcc says of each kernel: registers, spills, shared memory; without a folder's name. Compiles; errors as of `load`."""
     nvcc = nvcc or find_nvcc()
-    arch = f"sm_{capability[0]}{capability[1]}"
-    options = ["-O3", "-std=c++17", "-Xptxas", "-v", "-cubin", f"-arch={arch}"]
+    options = ["-O3", "-std=c++17", "-Xptxas", "-v", "-cubin", f"-arch={arch_of(capability)}"]
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
         done = _completed([str(nvcc), *options, "-o", str(Path(folder) / "source.cubin"), str(source)])
     said = (done.stdout + done.stderr).replace(str(source), source.name)

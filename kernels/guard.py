@@ -113,7 +113,7 @@ class Cuda:
 
         from .verify.candidates import CandidateError, load
 
-        library = build.build(source, (int(arch[3:-1]), int(arch[-1])))
+        library = build.build(source, build.capability_of(arch))
         try:
             launch = load(str(library), task, dtype, ())
         except (CandidateError, OSError) as exc:
@@ -133,7 +133,7 @@ class Cuda:
 def _arch(device: Any) -> str:
     import torch
 
-    return "sm_{}{}".format(*torch.cuda.get_device_capability(device))
+    return build.arch_of(torch.cuda.get_device_capability(device))
 
 
 @cache

@@ -24,7 +24,7 @@ from ...capture.power import Watched, watch
 from ...traces.errors import InputError, RecorderError, WorkloadError
 from ...traces.version import version
 from .. import emit, space
-from ..build import CompileError, KernelError, build
+from ..build import CompileError, KernelError, arch_of, build
 from ..task import Settings, Shape, Task
 from ..verify.judge import Facts, Judged, Rules, judge
 from ..verify.parent import digest_of, made_with, recorder_for
@@ -202,12 +202,8 @@ def _file_of(wanted: Wanted, folder: Path, number: int) -> Path:
     settings = wanted.settings or space.defaults(wanted.task)
     made = folder / f"emitted{number}" / f"{wanted.task.name}.cu"
     made.parent.mkdir()
-    made.write_text(emit.source(wanted.task, settings, _arch(), version()), encoding="utf-8")
+    made.write_text(emit.source(wanted.task, settings, arch_of(_capability()), version()), encoding="utf-8")
     return made
-
-
-def _arch() -> str:
-    return "sm_{}{}".format(*_capability())
 
 
 def _capability() -> tuple[int, int]:

@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 from ...traces.errors import AispTraceError, UsageError
 from ...traces.version import version
 from .. import emit, space
-from ..build import CompileError, KernelError, build
+from ..build import CompileError, KernelError, arch_of, build
 from ..task import Settings, Shape, Task
 from ..verify import parent as verifier
 from ..verify.evidence import Asked as Verification
@@ -73,7 +73,7 @@ def search(asked: Asked, say: Say = lambda text: None) -> Searched:
     import torch
 
     capability = torch.cuda.get_device_capability()
-    here = "sm_{}{}".format(*capability)
+    here = arch_of(capability)
     if asked.arch not in (None, here):
         raise UsageError(f"--arch {asked.arch} cannot be measured here: this machine's GPU is {here}")
     with tempfile.TemporaryDirectory(prefix="aisp-trace-search-") as temporary:

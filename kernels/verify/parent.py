@@ -24,7 +24,7 @@ from ...capture.nsight import Nsys, find_nsys
 from ...capture.nsys import NsysRecorder
 from ...traces.errors import InputError, UsageError
 from ...traces.version import version
-from ..build import KernelError, NoCompilerError, build, find_nvcc
+from ..build import KernelError, NoCompilerError, arch_of, build, find_nvcc
 from ..build import version as compiler_version
 from ..task import Task
 from ..tasks import NAMES, find
@@ -160,8 +160,8 @@ def made_with(device: str, nsys: Nsys | None) -> dict[str, Any]:
         "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     if device == "cuda":
-        major, minor = torch.cuda.get_device_capability()
-        found |= {"gpu": torch.cuda.get_device_name(), "arch": f"sm_{major}{minor}", "cuda": torch.version.cuda}
+        arch = arch_of(torch.cuda.get_device_capability())
+        found |= {"gpu": torch.cuda.get_device_name(), "arch": arch, "cuda": torch.version.cuda}
         found["driver"] = next((gpu["driver"] for gpu in visible_gpus()), None)
         found["nsys"] = nsys.version if nsys else None
     return found
