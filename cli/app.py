@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, Final
+from functools import cache
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ..report.terminal.look import COLOURS, LOOK
 from ..traces.errors import UsageError
 from ..traces.faults import nearest
+from .help import WIDEST, Explained, ExplainedGroup
 
 PROGRAM: Final = "aisp-trace"
 
@@ -18,10 +22,78 @@ WORDS: Final[ContextVar[tuple[str, ...]]] = ContextVar("WORDS", default=())
 """The words behind ``aisp-trace`` that are being run, whoever gave them."""
 
 
-class Group(TyperGroup):
+def _colour(choice: str | None) -> None:
+    if choice is None:
+        return
+    if choice not in COLOURS:
+        raise UsageError(
+            f"--color {choice!r} does not exist{nearest(choice, COLOURS) or '; say ' + ', '.join(COLOURS)}"
+        )
+    LOOK.colour = choice
+
+
+def _quiet(asked: bool) -> None:
+    LOOK.quiet |= asked
+
+
+@cache
+def common_options() -> list[Any]:
+    """The options that every command has, and the program before the command; what they say is kept in `LOOK`."""
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def holder(
+        quiet: Annotated[
+            bool,
+            typer.Option(
+                "--quiet",
+                "-q",
+                help="No progress, no remarks: results and errors alone.",
+                callback=_quiet,
+                is_eager=True,
+            ),
+        ] = False,
+        color: Annotated[
+            str | None,
+            typer.Option(
+                "--color",
+                metavar="|".join(COLOURS),
+                help="Colour; auto: on a terminal.",
+                callback=_colour,
+                is_eager=True,
+            ),
+        ] = None,
+    ) -> None:
+        raise AssertionError("holds the options alone")
+
+    made = [p for p in typer.main.get_command(app).params if p.name in COMMON]
+    for parameter in made:
+        parameter.expose_value = False
+    return made
+
+
+COMMON: Final = ("quiet", "color")
+
+
+class Command(Explained, TyperCommand):
+    """A command: with the options that all have."""
+
+    common = COMMON
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params = [*self.params, *common_options()]
+
+
+class Group(ExplainedGroup, TyperGroup):
     """Commands, or actions of one: without a word it shows its help and leaves 2, an unknown one names the nearest."""
 
     noun: str = "action"
+    common = COMMON
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params = [*self.params, *common_options()]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Show the help where there is no word at all, and leave 2."""
@@ -38,8 +110,10 @@ class Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-class WithForeignCommand(TyperCommand):
+class WithForeignCommand(Command):
     """A command after whose ``--`` stands a command line of the user's, which is not parsed and becomes ``ctx.args``."""
+
+    after_usage = "[-- COMMAND ...]"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse what stands before ``--``; raises `UsageError` if nothing stands after it."""
@@ -52,22 +126,32 @@ class WithForeignCommand(TyperCommand):
         return foreign
 
 
+class App(typer.Typer):
+    """A `typer.Typer` whose commands are ours."""
+
+    def command(
+        self, name: str | None = None, *, cls: type[TyperCommand] | None = None, **given: Any
+    ) -> Callable[..., Any]:
+        """As typer's."""
+        return super().command(name, cls=cls or Command, **given)
+
+
 def new_app(help_text: str | None = None) -> typer.Typer:
     """The `typer.Typer` of one command, or of a command with several actions (``help_text``).
 
     Help is plain text: it is read in pipes and logs too, and looks the same under every typer that is allowed.
     """
-    return typer.Typer(
+    return App(
         cls=Group,
         help=help_text,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        context_settings=HELP_OPTIONS,
+        context_settings=SETTINGS,
     )
 
 
-HELP_OPTIONS: Final = {"help_option_names": ["--help", "-h"]}
+SETTINGS: Final = {"help_option_names": ["--help", "-h"], "max_content_width": WIDEST}
 
 
 def examples(*lines: str) -> str:
@@ -88,8 +172,17 @@ def sentence(error: Any) -> str:
             hint = f"; options follow the command, see `{PROGRAM} --help`"
     else:
         hint, text = "", " ".join(error.format_message().split()).rstrip(".")
+        for pattern, words in _RANGES:
+            text = pattern.sub(words, text)
         what = text[:1].lower() + text[1:]
     return what + (hint or f"; see `{path} --help`")
+
+
+_RANGES: Final = (
+    (re.compile(r"(\S+) is not in the range x>=(\S+)$"), r"\1 is too small; the least is \2"),
+    (re.compile(r"Input should be greater than or equal to (\S+)$"), r"it is too small; the least is \1"),
+)
+"""How typers with click's types and with pydantic's say that a number is too small, and how a person would."""
 
 
 def unknown(word: str, noun: str, names: Iterable[str], path: str) -> str:

@@ -18,9 +18,10 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 from ..report.terminal import console
+from ..report.terminal.look import LOOK
 from ..traces.errors import AispTraceError, UsageError
 from ..traces.version import version
-from .app import HELP_OPTIONS, PROGRAM, WORDS, Group, sentence, usage_error
+from .app import PROGRAM, SETTINGS, WORDS, Group, sentence, usage_error
 
 BUG: Final = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -63,7 +64,7 @@ app = typer.Typer(
     cls=Commands,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings=HELP_OPTIONS,
+    context_settings=SETTINGS,
     epilog="Exit codes: 0 done, and every judged claim met; 1 a claim missed; 2 usage or unreadable input; 3 something, or "
     "everything, could not be judged. The help of a command shows its options and examples.",
 )
@@ -78,7 +79,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def program(
     version_: Annotated[
-        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_version)
+        bool, typer.Option("--version", "-V", help="Show the version.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
     """Prove a speedup: every nanosecond of a run, and of a speedup, is attributed exactly once, and no verdict is given that
@@ -144,6 +145,7 @@ def run(args: list[str]) -> int:
     if COMPLETING in os.environ:
         parser.main(args, prog_name=PROGRAM)
     WORDS.set(tuple(args))
+    LOOK.reset()
     # Else not `parser.main`: it has its own opinion on interrupts and pipes, and exit codes that mean other things here.
     try:
         with parser.make_context(PROGRAM, args) as context:

@@ -15,10 +15,9 @@ from typing import Annotated, Any
 
 import pytest
 import typer
-from typer.core import TyperCommand
 
 from aisp_trace.cli import main as cli
-from aisp_trace.cli.app import WithForeignCommand, new_app
+from aisp_trace.cli.app import Command, WithForeignCommand, new_app
 from aisp_trace.tests.builders.commands import Action, actions
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.version import version
@@ -33,7 +32,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     def put(run: Callable[..., Any], passthrough: bool = False) -> None:
         module = types.ModuleType("probe")
         module.app = new_app()  # type: ignore[attr-defined]
-        module.app.command(cls=WithForeignCommand if passthrough else TyperCommand)(run)
+        module.app.command(cls=WithForeignCommand if passthrough else Command)(run)
         monkeypatch.setitem(sys.modules, "aisp_trace.cli.commands.probe", module)
         monkeypatch.setattr(cli, "COMMANDS", ("probe", "analyze"))
 
