@@ -14,7 +14,7 @@ from ...analyze.findings.first_lines import steady_sentences
 from ...analyze.findings.missing import missing_sentences
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
-from .console import Column, print_table, say, say_wrapped
+from .console import Column, heading, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls, print_gap_functions
 from .findings import print_findings
 from .stages import print_stages
@@ -27,12 +27,7 @@ STAGE_WIDTH: Final = 52
 
 def print_analysis(analysis: Analysis) -> None:
     """Print everything a person asks first, in the order they ask it: where did the time go, what was hidden, can I trust it."""
-    meta = analysis.meta
-    title = meta.file if analysis.variant is None else f"{analysis.variant} ({meta.file})"
-    say(f"{title}: {meta.recorder} {meta.recorder_version}")
-    for sentence in (*missing_sentences(analysis), *steady_sentences(analysis)):
-        say_wrapped(sentence)
-    print_findings(analysis)
+    print_first_lines(analysis)
     for row in analysis.devices.iter_rows(named=True):
         _print_device(analysis, row["device"], row["name"])
     _print_critical(analysis)
@@ -47,6 +42,16 @@ def print_analysis(analysis: Analysis) -> None:
     print_details(analysis)
     _print_trust(analysis)
     say()
+
+
+def print_first_lines(analysis: Analysis) -> None:
+    """What was recorded, what is counted, and what is slow, in words."""
+    meta = analysis.meta
+    title = meta.file if analysis.variant is None else f"{analysis.variant} ({meta.file})"
+    heading(f"{title}: {meta.recorder} {meta.recorder_version}")
+    for sentence in (*missing_sentences(analysis), *steady_sentences(analysis)):
+        say_wrapped(sentence)
+    print_findings(analysis)
 
 
 MESSAGES: Final = 5
@@ -144,7 +149,7 @@ def _print_device(analysis: Analysis, device: int, name: str) -> None:
     window = analysis.windows.filter(here).row(0, named=True)
     length = window["end_ns"] - window["start_ns"]
     say()
-    say(f"device {device} {name}: window {duration(length)} from {window['start_ns']} ns")
+    heading(f"device {device} {name}: window {duration(length)} from {window['start_ns']} ns")
     cells = (
         analysis.ledger.filter(here).group_by("category", "cause").agg(pl.col("ns").sum()).sort("ns", descending=True)
     )
