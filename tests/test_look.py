@@ -8,15 +8,18 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from aisp_trace.cli import main as cli
+from aisp_trace.cli.watching import progress_of
 from aisp_trace.report.terminal.console import Column, Painted, heading, print_table, progress, warn
 from aisp_trace.report.terminal.live import watched
 from aisp_trace.report.terminal.look import ALWAYS, LOOK, NEVER
 from aisp_trace.tests.builders.commands import Action, actions
+from aisp_trace.tests.test_every import made_plan
 
 SAMPLE = Path(__file__).parent.parent / "traces" / "samples" / "h200_graphs.sqlite.xz"
 ESCAPE = "\x1b["
@@ -112,14 +115,40 @@ def test_a_log_gets_a_line_a_step_and_one_where_it_lasts(
     assert capsys.readouterr().err == "aisp-trace: accounting for 3 operations ...\n"
     monkeypatch.setattr("aisp_trace.report.terminal.live.PATIENCE_S", 0.0)
     with watched("reading x"):
-        import time
-
         until = time.monotonic() + 10
         err = ""
         while not err and time.monotonic() < until:
             time.sleep(0.01)
             err = capsys.readouterr().err
     assert err == "aisp-trace: reading x ...\n"
+
+
+def test_quiet_leaves_what_a_capture_must_say(capsys: pytest.CaptureFixture[str]) -> None:
+    LOOK.quiet = True
+    with progress_of(made_plan("one")) as make:
+        steps = make("one", 2)
+        steps.step("round 1 of 2")
+        steps.say("interrupted; go on with `aisp-trace capture --resume x`")
+    assert capsys.readouterr().err == "interrupted; go on with `aisp-trace capture --resume x`\n"
+
+
+def test_a_terminal_shows_the_step_of_a_capture_and_a_log_has_a_line_for_each(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with progress_of(made_plan("one")) as make:
+        make("one", 2).step("round 1 of 2")
+    assert capsys.readouterr().err == "[one] round 1 of 2\n"
+    watched_by = Terminal()
+    monkeypatch.setattr("sys.stderr", watched_by)
+    with progress_of(made_plan("one")) as make:
+        steps = make("one", 2)
+        steps.step("round 1 of 2")
+        time.sleep(0.3)  # a few refreshes
+        steps.say("[one] note: a note")
+    text = watched_by.getvalue()
+    assert "round 1 of 2 " in text and "0:00:0" in text
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.rsplit("\x1b[2K", 1)[-1]).strip()
+    assert "[one] note: a note\n" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "") and last == ""
 
 
 def typed(*words: str, **environment: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ...report.terminal.console import aside, print_json, warn
+from ...report.terminal.live import watched
 from ...traces.errors import UsageError
 from ..app import examples, new_app
 from ..options import Expectations, Force, Json, refuse_mixture
@@ -62,7 +63,7 @@ def _make(source: Path | None, output: Path | None, expectations: Path | None, f
     from ...kernels.artifacts import FOLDER, copy_used
     from ...report.documents.bundles import document
     from ...report.proof import make
-    from ...report.terminal.bundles import print_made, tell_packing
+    from ...report.terminal.bundles import print_made, telling_packing
     from ...traces.bundle import BUNDLE
     from ...traces.inputs import inputs_of_run
     from ...traces.output import Output
@@ -77,7 +78,8 @@ def _make(source: Path | None, output: Path | None, expectations: Path | None, f
         for sentence in copy_used(FOLDER, found.manifest.kernels, folder):
             warn(sentence)
 
-    made = make(found, expectations, target, tell_packing, add_kernels)
+    with watched(f"bundling {found.manifest.run_id}") as tell:
+        made = make(found, expectations, target, telling_packing(tell), add_kernels)
     if as_json:
         print_json(document("made", made.bundle, made.judged, [], 0))
     else:
@@ -92,7 +94,8 @@ def _verify(file: Path, as_json: bool) -> int:
     from ...report.proof import verify
     from ...report.terminal.bundles import print_verified
 
-    found = verify(file)
+    with watched(f"verifying {file.name}"):
+        found = verify(file)
     code = exit_code(found.judged.verdicts)
     if as_json:
         print_json(document("verified", found.bundle, found.judged, found.notes, code))

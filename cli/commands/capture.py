@@ -200,7 +200,7 @@ def run(
         known_device(device)
         runnable, reasons = every.able(catalog.CATALOG, device, host.usable_gpus())
         for reason in reasons:
-            console.warn(reason)
+            (console.remark if runnable else console.warn)(reason)
         if not runnable:
             raise UsageError(f"no workload can run on {device} here, as said above; choose another --device")
         plans = [builtin_plan(entry, options) for entry in runnable]

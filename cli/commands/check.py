@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ...report.terminal.console import aside, print_json
+from ...report.terminal.live import watched
 from ...traces.errors import UsageError
 from ...traces.run import RUNS_DIR, Run, load_run, newest_run
 from ..app import examples, new_app
@@ -72,7 +73,8 @@ def run(
     inputs = inputs_of_run(found, *expectation_files(expectations))
     files = summaries(junit, markdown, inputs, force=force)
     refuse_mixture(as_json, *files.asked)
-    judged = judge_run(found, analyses_of_run(found), expectations)
+    with watched(f"reading and judging {found.manifest.run_id}"):
+        judged = judge_run(found, analyses_of_run(found), expectations)
     files.write(judged)
     if as_json:
         print_json(document(judged))

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ...report.terminal.console import print_json, progress
+from ...report.terminal.console import print_json
+from ...report.terminal.live import watched
 from ..app import examples, new_app
 from ..options import Attribution, Cache, Depth, Domain, Json, Stages, Window
 
@@ -68,8 +69,9 @@ def run(
 
     exact = exact or no_fold
     asked = Asked(window, attribution, domain, stages=stages, depth=depth, fold=not exact, steady=True)
-    choices = Choices(asked, against, exact, Quick(cache, progress))
-    found = compare([word for word in (base, opt) if word is not None], choices)
+    with watched("reading and comparing") as tell:
+        choices = Choices(asked, against, exact, Quick(cache, tell))
+        found = compare([word for word in (base, opt) if word is not None], choices)
     if as_json:
         print_json(document(found))
     else:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ...report.terminal.console import print_json
+from ...report.terminal.live import watched
 from ..app import examples, new_app
 from ..options import Domain, Json
 
@@ -57,7 +58,8 @@ def run(
     from ...report.terminal.headroom import print_predicted
 
     given = newest() if recording is None else operand(recording)
-    found = predicted(given, change or [], domain, Seeking(iterations, skip))
+    with watched("reading and replaying"):
+        found = predicted(given, change or [], domain, Seeking(iterations, skip))
     if as_json:
         print_json(document(found))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -9,17 +10,21 @@ from ...analyze.words import size
 from ...expectations.judging.judged import Judged
 from ...expectations.judging.verdict import counts
 from ..proof import Made, Verified
-from .console import progress, say, say_lines, say_wrapped
+from .console import say, say_lines, say_wrapped
 from .verdicts import sentences, verdict_table
 
 LARGE_BYTES: Final = 64 << 20
 """Files from this size on are announced."""
 
 
-def tell_packing(path: str, nbytes: int) -> None:
-    """Say that a large file is being packed."""
-    if nbytes >= LARGE_BYTES:
-        progress(f"packing {path}, {size(nbytes)}")
+def telling_packing(tell: Callable[[str], None]) -> Callable[[str, int], None]:
+    """What says through `tell` that a large file is being packed, given its path and bytes."""
+
+    def packing(path: str, nbytes: int) -> None:
+        if nbytes >= LARGE_BYTES:
+            tell(f"packing {path}, {size(nbytes)}")
+
+    return packing
 
 
 def print_made(place: Path, made: Made) -> None:

@@ -21,17 +21,11 @@ PATIENCE_S: Final = 3.0
 
 @contextmanager
 def watched(what: str) -> Iterator[Callable[[str], None]]:
-    """Show that `what` is being done; what it yields is told each further step, in the same words.
-
-    Nothing else may be printed on a terminal inside, lest the two mix.
-    """
-    if LOOK.quiet:
-        yield lambda step: None
-    elif is_terminal(sys.stderr):
-        with _bar() as (shown, task):
-            shown.update(task, description=escape(what))
-            yield lambda step: shown.update(task, description=escape(step))
-    else:
+    """Show that `what` is being done; what it yields is told each further step, in the same words."""
+    with live_line(what) as show:
+        if show is not None or LOOK.quiet:
+            yield show or (lambda step: None)
+            return
         late = threading.Timer(PATIENCE_S, progress, (what,))
         late.daemon = True
         late.start()
@@ -44,6 +38,20 @@ def watched(what: str) -> Iterator[Callable[[str], None]]:
             yield tell
         finally:
             late.cancel()
+
+
+@contextmanager
+def live_line(what: str = "", *, wanted: bool = True) -> Iterator[Callable[[str], None] | None]:
+    """A line that says `what`, and then what it is told; null where nobody watches, or none is `wanted`.
+
+    Messages on stderr meanwhile stand above it.
+    """
+    if not wanted or LOOK.quiet or not is_terminal(sys.stderr):
+        yield None
+        return
+    with _bar() as (shown, task):
+        shown.update(task, description=escape(what))
+        yield lambda step: shown.update(task, description=escape(step))
 
 
 @contextmanager
@@ -64,8 +72,11 @@ def meter(what: str) -> Iterator[Callable[[int, int], None]]:
 def _bar(*more: Any) -> Iterator[tuple[Any, Any]]:
     """A line of rich's progress on stderr that vanishes at its end, and its only task."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), *(more or (TimeElapsedColumn(),)))
+    text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    elapsed = TimeElapsedColumn(Column(min_width=len("0:00:00")))
+    columns = (SpinnerColumn(table_column=Column(min_width=1)), text, *(more or (elapsed,)))
     console = console_for(sys.stderr, terminal_width())
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as shown:
+    with Progress(*columns, console=console, transient=True, redirect_stdout=is_terminal(sys.stdout)) as shown:
         yield shown, shown.add_task("", total=None)
