@@ -21,7 +21,8 @@ from ..report.terminal import console
 from ..report.terminal.look import LOOK
 from ..traces.errors import AispTraceError, UsageError
 from ..traces.version import version
-from .app import PROGRAM, SETTINGS, WORDS, Group, sentence, usage_error
+from .app import SETTINGS, WORDS, Group, sentence, usage_error
+from .mistakes import PROGRAM, for_no_command
 
 BUG: Final = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -52,6 +53,10 @@ class Commands(Group):
     def list_commands(self, ctx: Any) -> list[str]:
         """Every command, in the order of the help."""
         return list(COMMANDS)
+
+    def unknown(self, args: list[str], names: list[str], path: str) -> str:
+        """That no command is called as the first of `args`, and what might be meant: another word, a trace, a program."""
+        return f"no command is called {args[0]!r}{for_no_command(args[0], args, names)}"
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The parser of command `cmd_name`."""
@@ -141,6 +146,8 @@ def leave() -> NoReturn:
 
 def run(args: list[str]) -> int:
     """Run `args`, the words after ``aisp-trace``; returns the exit code, and raises whatever the command raises."""
+    if args[:1] == ["help"]:
+        args = [*args[1:], "--help"]
     parser: Any = typer.main.get_command(app)
     if COMPLETING in os.environ:
         parser.main(args, prog_name=PROGRAM)

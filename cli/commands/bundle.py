@@ -11,7 +11,7 @@ from ...report.terminal.console import aside, print_json, warn
 from ...report.terminal.live import watched
 from ...traces.errors import UsageError
 from ..app import examples, new_app
-from ..options import Expectations, Force, Json, refuse_mixture
+from ..options import Expectations, Force, Json, refuse_mixture, run_of
 
 app = new_app()
 
@@ -51,7 +51,7 @@ def run(
     given = words or []
     if given[:1] == ["verify"]:
         if len(given) != 2 or output is not None or expectations is not None or force:
-            raise UsageError("`aisp-trace bundle verify` takes one file and, of the options, --json alone")
+            raise UsageError("verifying takes one bundle and no option but --json: `aisp-trace bundle verify FILE`")
         return _verify(Path(given[1]), as_json)
     if len(given) > 1:
         raise UsageError(f"one run can be bundled, but {len(given)} words were given; to verify: bundle verify FILE")
@@ -67,9 +67,8 @@ def _make(source: Path | None, output: Path | None, expectations: Path | None, f
     from ...traces.bundle import BUNDLE
     from ...traces.inputs import inputs_of_run
     from ...traces.output import Output
-    from ...traces.run import RUNS_DIR, load_run, newest_run
 
-    found = newest_run(Path(RUNS_DIR)) if source is None else load_run(source)
+    found = run_of(source)
     place = Path(f"{found.manifest.run_id}.bundle.tar.gz") if output is None else output
     target = Output(place, BUNDLE, inputs_of_run(found, *expectation_files(expectations)), force)
     refuse_mixture(as_json, target)

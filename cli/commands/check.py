@@ -10,9 +10,9 @@ import typer
 from ...report.terminal.console import aside, print_json
 from ...report.terminal.live import watched
 from ...traces.errors import UsageError
-from ...traces.run import RUNS_DIR, Run, load_run, newest_run
+from ...traces.run import Run
 from ..app import examples, new_app
-from ..options import Expectations, Force, Json, OneRun, refuse_mixture
+from ..options import Expectations, Force, Json, OneRun, refuse_mixture, run_of
 
 app = new_app()
 
@@ -59,7 +59,7 @@ def run(
     from ...report.terminal.verdicts import print_judged
     from ...traces.inputs import inputs_of_run
 
-    found = newest_run(Path(RUNS_DIR)) if source is None else load_run(source)
+    found = run_of(source)
     if update and force:
         raise UsageError(
             "--force has no effect on --update-expectations, which writes nothing but expectations; leave it out"
