@@ -75,7 +75,9 @@ def _names(option: Any) -> str:
 
 
 def _help(parameter: Any) -> str:
-    return " ".join([parameter.help or "", *_remark(parameter)]).strip()
+    """A sentence without its full stop, whichever way it was written, and a remark."""
+    text = (parameter.help or "").removesuffix(".")
+    return " ".join([text[:1].upper() + text[1:], *_remark(parameter)]).strip()
 
 
 def _remark(parameter: Any) -> Iterator[str]:

@@ -56,7 +56,7 @@ Attribution = Annotated[
     typer.Option(
         "--attribution",
         metavar="process|thread",
-        help="thread: a range sees only launches of its own thread, as nsys does",
+        help="with thread, a range sees only launches of its own thread, as in nsys",
     ),
 ]
 ExpectationsToWrite = Annotated[
@@ -64,7 +64,7 @@ ExpectationsToWrite = Annotated[
     typer.Option(
         "--expectations",
         metavar="DIR",
-        help="folder (or file) to write; default: ./expectations, made if need be",
+        help="folder (or file) to write; default: ./expectations, made if it does not exist",
     ),
 ]
 Domain = Annotated[str | None, typer.Option("--domain", metavar="NAME", help="NVTX domain whose ranges are the stages")]

@@ -44,8 +44,8 @@ def run(
     A bundle holds the manifest with all timings, the scrubbed traces, the artefacts of generated kernels that ran, the
     expectations, the verdict, the report, and the SHA-256 of each. No paths, users, hosts or environment; never an .nsys-rep.
 
-    `bundle verify FILE` checks it and derives the verdict anew from the traces, timings and expectations inside. It leaves
-    2 if the bundle is damaged, or its verdict does not follow; else as `check` does: 0 all met, 1 something missed, 3
+    `bundle verify FILE` checks it and derives the verdict anew from the traces, timings and expectations inside. It exits
+    with 2 if the bundle is damaged, or its verdict does not follow; else as `check` does: 0 all met, 1 something missed, 3
     something could not be judged.
     """
     given = words or []

@@ -105,7 +105,9 @@ def run(
     recorder: Annotated[str, typer.Option("--recorder", metavar="auto|nsys|torch", help="What records it.")] = "auto",
     output: Annotated[
         Path,
-        typer.Option("--output", help="Folder that gets the run; made if need be, not those above it.", metavar="DIR"),
+        typer.Option(
+            "--output", help="Folder for the run; made if it does not exist, its parents are not.", metavar="DIR"
+        ),
     ] = Path(RUNS_DIR),
     timeout: Annotated[
         float, typer.Option("--timeout", help="Seconds one process may take.", metavar="S")

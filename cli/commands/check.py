@@ -48,7 +48,7 @@ def run(
 
     Every claim gets a verdict with its working: value, interval, bound, margin, sample count, and where the bound comes
     from. Unless --junit, --markdown or --update-expectations ask for it, nothing is written, except that the Markdown is
-    appended to $GITHUB_STEP_SUMMARY where that is set. Leaves 0 if all judged claims hold, 1 if one is
+    appended to $GITHUB_STEP_SUMMARY where that is set. Exits with 0 if all judged claims hold, 1 if one is
     missed, 3 if one, or all, could not be judged.
     """
     from ...expectations.claims.load import expectation_files

@@ -44,7 +44,7 @@ def run(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="OUT", help="file, or for parquet and csv folder, to make; - is standard output"
+            "-o", "--output", metavar="OUT", help="file to make, for parquet and csv a folder; - is standard output"
         ),
     ] = None,
     variant: Annotated[

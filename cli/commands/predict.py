@@ -48,7 +48,7 @@ def run(
     """Predict how long an iteration would take after a change, from one recording.
 
     The recorded calls and operations are replayed with the change: what waited for what stays as it was. Untraced rounds of
-    a run tell how much recording slowed the host down. Leaves 3 where no prediction is to be trusted.
+    a run tell how much recording slowed the host down. Exits with 3 where no prediction is to be trusted.
     """
     from ...analyze.attribution.steady import Seeking
     from ...analyze.headroom.estimate import REFUSED

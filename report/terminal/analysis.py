@@ -10,7 +10,7 @@ import polars as pl
 
 from ...analyze.accounts.diagnostics import quoted
 from ...analyze.findings.beside import slowed
-from ...analyze.findings.first_lines import steady_sentences
+from ...analyze.findings.first_lines import steady_sentences, where_sentences
 from ...analyze.findings.missing import missing_sentences
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
@@ -49,9 +49,13 @@ def print_first_lines(analysis: Analysis) -> None:
     meta = analysis.meta
     title = meta.file if analysis.variant is None else f"{analysis.variant} ({meta.file})"
     heading(f"{title}: {meta.recorder} {meta.recorder_version}")
-    for sentence in (*missing_sentences(analysis), *steady_sentences(analysis)):
+    where, several = list(where_sentences(analysis)), analysis.windows.height > 1
+    for sentence in (*missing_sentences(analysis), *steady_sentences(analysis), *([] if several else where)):
         say_wrapped(sentence)
     print_findings(analysis)
+    for sentence in where if several else ():  # of several devices the findings say more, so they go first
+        say()
+        say_wrapped(sentence)
 
 
 MESSAGES: Final = 5

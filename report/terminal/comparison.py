@@ -108,7 +108,7 @@ def _print_ladder(found: Compared) -> None:
     say("")
     print_table([*columns, Column("traced"), Column("untraced"), Column("largest change", LEFT, shrink=True)], rows)
     if any(c.untraced is not None and unsure(c.untraced) for c in found.comparisons):
-        say("?: too few rounds, rounds that disagree, or an interval that holds 1")
+        say("?: too few rounds, rounds that disagree, or an interval that includes 1")
     known = [(side.name, d) for side in found.sides if (d := side.drawn) is not None and d.joules_per_item is not None]
     if known:
         each = ", ".join(f"{name} {joules(d.joules_per_item)}" for name, d in known)
@@ -120,7 +120,7 @@ def _print_ladder(found: Compared) -> None:
         if c.role != "total" and c.untraced is not None and turned(c.waterfall.ratio, c.untraced.ratio):
             say_wrapped(
                 f"note: {c.base.name} -> {c.opt.name}: traced and untraced times disagree on which is faster. Tracing slows "
-                "the two sides unequally, so the difference above is none of what the step gains."
+                "the two sides unequally, so the difference above does not show what the step gains."
             )
 
 

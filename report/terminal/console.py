@@ -34,6 +34,12 @@ escape: Final = one_line
 GAP: Final = "  "
 """Between two columns of a table."""
 
+_TIE: Final = "\x1f"
+"""Stands for a space at which no line is broken; `escape` leaves none of its kind in a text."""
+
+_UNIT: Final = re.compile(r"(?<=\d) (?=(?:%|[num]?s|min|[kMGT]?B(?:/s)?)(?![\w%]))")
+"""The space between a figure and its unit."""
+
 LEAST: Final = 8
 """A column that gives way is never narrower than this, and lines never narrower than 40."""
 
@@ -101,13 +107,14 @@ def say_wrapped(text: str, first: str = "", rest: str = "  ", *, style: str = ""
     Foreign names in it are escaped before their length is counted; a word that is longer than a line stays whole.
     """
     lines = textwrap.wrap(
-        escape(text),
+        _UNIT.sub(_TIE, escape(text)),
         terminal_width() if width is None else width,
         initial_indent=first,
         subsequent_indent=rest,
         break_long_words=False,
         break_on_hyphens=False,
     ) or [""]
+    lines = [line.replace(_TIE, " ") for line in lines]
     if style and lines[0].startswith(first):
         paint([Painted(first, style), lines[0][len(first) :]])
         lines = lines[1:]

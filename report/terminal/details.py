@@ -55,9 +55,11 @@ def print_device_details(analysis: Analysis, device: int) -> None:
     """The bound of an iteration, streams, launches and the top kernels of one device."""
     for bound in bounds(analysis):
         if bound.device == device:
-            times = f"{ms(bound.bound_ns)} ms of {ms(bound.measured_ns)} ms"
             say()
-            say(f"iteration / busiest kind: {bound.ratio:.2f} ({bound.kind}, {times})")
+            say_wrapped(
+                f"an iteration takes {bound.ratio:.2f} times its {bound.kind} alone ({ms(bound.measured_ns)} ms against "
+                f"{ms(bound.bound_ns)} ms), the least that overlap could reach"
+            )
     _print_streams(analysis, device)
     _print_launches(analysis, device)
     _print_kernels(analysis, device)
@@ -70,7 +72,9 @@ def print_details(analysis: Analysis) -> None:
     _print_memory(analysis)
     for row in analysis.concurrent_allocator.sort("ns", descending=True).head(3).iter_rows(named=True):
         thread, ns = row["tid"], duration(row["ns"])
-        say(f"thread {thread}: {ns} of allocator calls while device {row['device']} idled for another")
+        say_wrapped(
+            f"thread {thread} spent {ns} in allocator calls while device {row['device']} was idle, waiting for another thread"
+        )
 
 
 def _print_streams(analysis: Analysis, device: int) -> None:
@@ -149,7 +153,7 @@ def _print_counters(analysis: Analysis) -> None:
         if left := len(busiest) - len(most):
             say(f"and {left:,} stages that were busy for less")
         if (analysis.counters["trust"] != "ok").any():
-            say("~ weak: below 3 %, shared with other stages, or not sampled throughout")
+            say("~ low confidence: under 3 %, shared with other stages, or sampled only in part")
 
 
 def _counter(row: dict[str, Any] | None) -> str | None:

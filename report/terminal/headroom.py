@@ -17,9 +17,12 @@ def print_predicted(found: Predicted) -> None:
     said += f" untraced ({ms(base.ns)} ms traced)" if base.untraced_ns is not None else " while it is traced"
     said += f", the mean of {many}" if base.untraced_ns is None else ""
     say_wrapped(said)
-    fits = f"replayed unchanged: exact; with every latency at its median: {percent(base.structure_error)} off"
+    fits = (
+        "check: replayed unchanged, the recording is reproduced exactly; with every latency at its median it is "
+        f"{percent(base.structure_error)} off"
+    )
     if base.untraced_ns is not None and base.factor is not None:
-        fits += f"; recording scales out with host time x {base.factor:.2f}"
+        fits += f"; host times are scaled by {base.factor:.2f} to match the untraced rounds"
     say_wrapped(fits)
     say()
     if not found.each:
@@ -33,7 +36,7 @@ def print_predicted(found: Predicted) -> None:
         say_wrapped(words, f"{' '.join(one.changes)}: ", "  ")
     say()
     say_wrapped(
-        "at most: the same with a host that takes no time, while kernels run as they did; an estimate is usually within 3 %, an "
+        "at most: the gain if the host took no time at all; an estimate is usually within 3 % of what the change brings, an "
         "indicative one within 20 %"
     )
 
