@@ -14,7 +14,8 @@ from ...analyze.findings.first_lines import steady_sentences, where_sentences
 from ...analyze.findings.missing import missing_sentences
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
-from .console import Column, heading, print_table, say, say_wrapped
+from ..page.palette import MEANINGS, colour
+from .console import Column, Painted, heading, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls, print_gap_functions
 from .findings import print_findings
 from .stages import print_stages
@@ -97,8 +98,8 @@ def _print_critical(analysis: Analysis) -> None:
     if path.is_empty():
         return
     total = int(path["ns"].sum())
-    rows = [
-        (row["cause"] or row["category"], ms(row["ns"]), percent(row["ns"] / total), row["stage"])
+    rows: list[tuple[object, ...]] = [
+        (_painted(row["cause"] or row["category"]), ms(row["ns"]), percent(row["ns"] / total), row["stage"])
         for row in path.head(CRITICAL).iter_rows(named=True)
     ]
     if (rest := total - int(path["ns"].head(CRITICAL).sum())) > 0:
@@ -106,6 +107,11 @@ def _print_critical(analysis: Analysis) -> None:
     say()
     columns = [Column("critical path", LEFT), Column("ms"), Column("share"), Column("stage", LEFT, shrink=True)]
     print_table([*columns], [*rows, ("total", ms(total), percent(1.0), "")])
+
+
+def _painted(name: str) -> Painted:
+    """A kind or cause in its colour; ``host`` and ``wait`` of the critical path have none."""
+    return Painted(name, colour(name) if name in MEANINGS else "")
 
 
 def _print_operators(analysis: Analysis) -> None:
@@ -158,13 +164,13 @@ def _print_device(analysis: Analysis, device: int, name: str) -> None:
         analysis.ledger.filter(here).group_by("category", "cause").agg(pl.col("ns").sum()).sort("ns", descending=True)
     )
     unions = {r["kind"]: r for r in analysis.kinds.filter(here).iter_rows(named=True)}
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for cell in cells.iter_rows(named=True):
         kind = unions.get(cell["category"])
         what = cell["category"] if cell["cause"] is None else f"{IDLE}: {cell['cause']}"
         rows.append(
             (
-                what,
+                Painted(what, _painted(cell["cause"] or cell["category"]).style),
                 ms(cell["ns"]),
                 percent(cell["ns"] / length),
                 None if kind is None else kind["ops"],

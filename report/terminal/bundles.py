@@ -10,8 +10,8 @@ from ...analyze.words import size
 from ...expectations.judging.judged import Judged
 from ...expectations.judging.verdict import counts
 from ..proof import Made, Verified
-from .console import say, say_lines, say_wrapped
-from .verdicts import sentences, verdict_table
+from .console import say, say_wrapped
+from .verdicts import print_verdicts, sentences
 
 LARGE_BYTES: Final = 64 << 20
 """Files from this size on are announced."""
@@ -45,7 +45,7 @@ def print_verified(file: Path, found: Verified) -> None:
     say("verdict   derived anew from its traces, timings and expectations: the same as stored")
     if found.judged.verdicts:
         say()
-        say_lines(verdict_table(found.judged.verdicts, found.judged.evidence.workload))
+        print_verdicts(found.judged.verdicts, found.judged.evidence.workload)
         say()
     for line in sentences(found.judged.verdicts):
         say_wrapped(line)
