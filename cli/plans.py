@@ -112,14 +112,14 @@ def file_plan(file: Path, options: Options) -> Plan:
     """The plan of the workload in a user's `file`; raises `UsageError` if there is none, or it is called as one of ours."""
     if not file.is_file():
         raise UsageError(f"{file} does not exist; name a workload of `aisp-trace list` or an existing .py file")
+    if file.stem in catalog.names():
+        raise UsageError(
+            f"{file} is called as a workload of aisp-trace, whose expectations are not yours; rename the file"
+        )
     if is_ordinary_program(file):
         raise UsageError(
             f"{file} is an ordinary program, no workload file (it does not import aisp_trace); to record it as it is: "
             f"{as_command([str(file)])}"
-        )
-    if file.stem in catalog.names():
-        raise UsageError(
-            f"{file} is called as a workload of aisp-trace, whose expectations are not yours; rename the file"
         )
     variants = tuple((name, "") for name in options.variants) or FILE_VARIANTS
     words = [word for task in options.kernels for word in ("--enable-kernel", task)]

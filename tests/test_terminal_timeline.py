@@ -22,7 +22,16 @@ from aisp_trace.analyze.sources import Asked, find_recorded
 from aisp_trace.cli import main as cli
 from aisp_trace.report.terminal.cells import FULL, busy, edges, eighths, fullest
 from aisp_trace.report.terminal.lanes import Band, Lane, Timeline, timeline
-from aisp_trace.report.terminal.timeline import BARS, CAUSE_LETTERS, FAINT, KIND_LETTERS, LABEL, SHARE, print_timeline
+from aisp_trace.report.terminal.timeline import (
+    BARS,
+    CAUSE_LETTERS,
+    FAINT,
+    KIND_LETTERS,
+    LABEL,
+    LETTERS,
+    SHARE,
+    print_timeline,
+)
 from aisp_trace.traces.model import KINDS, Trace, make_trace
 
 SAMPLES = Path(__file__).parent.parent / "traces" / "samples"
@@ -230,3 +239,17 @@ def test_stages_are_named() -> None:
     assert drawn is not None
     names = {one[1] for g in drawn.groups for row in g.rows if isinstance(row, Band) for one in row.ranges if one}
     assert {"forward", "backward"} <= names
+
+
+def test_the_page_about_the_terminal_is_right(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its picture is what is printed, and its table has every letter."""
+    monkeypatch.setenv("COLUMNS", "80")
+    page = (Path(__file__).parent.parent / "docs" / "terminal.md").read_text(encoding="utf-8")
+    assert cli.main(["analyze", str(SAMPLES / "h200_graphs.sqlite.xz"), "--timeline"]) == 0
+    printed = capsys.readouterr().out
+    drawn = [f"    {line}".rstrip() for line in printed[printed.index("timeline: ") :].rstrip().splitlines()]
+    assert "\n".join(drawn) in page
+    rows = dict(re.findall(r"^\| `(\w)` \| (\w+) \|", page, re.M))
+    assert rows == {letter: name for name, letter in LETTERS.items()}
