@@ -356,7 +356,7 @@ def test_the_first_lines_say_what_was_found_and_set_aside(training: Path, capsys
         "slow: step 4 200 ms, 100 ms more idle (host_code) in step # than the others"
     )
     whole = printed(capsys, training, "--window", "all")
-    assert "device 0 GPU 0: window 6.90 s from 10 ns" in whole
+    assert "device 0 GPU 0: window 6.90 s from the first operation on" in whole
     assert "the whole recording is counted" in whole
     assert "one gap of 2.00 s (29.0 %) at +10 ns" in whole
     skipped = printed(capsys, training, "--skip", 7)

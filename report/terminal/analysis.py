@@ -159,7 +159,7 @@ def _print_device(analysis: Analysis, device: int, name: str) -> None:
     window = analysis.windows.filter(here).row(0, named=True)
     length = window["end_ns"] - window["start_ns"]
     say()
-    heading(f"device {device} {name}: window {duration(length)} from {window['start_ns']} ns")
+    heading(f"device {device} {name}: window {duration(length)}{_after(analysis, window['start_ns'])}")
     cells = (
         analysis.ledger.filter(here).group_by("category", "cause").agg(pl.col("ns").sum()).sort("ns", descending=True)
     )
@@ -184,6 +184,18 @@ def _print_device(analysis: Analysis, device: int, name: str) -> None:
     _print_overlap(analysis, device)
     _print_gaps(analysis, device, window["start_ns"], length)
     print_device_details(analysis, device)
+
+
+def _after(analysis: Analysis, start: int) -> str:
+    """Where the window begins, counted as gaps and ``--window +a:+b`` are; nothing where no operation is known."""
+    first = analysis.first_op_ns
+    if first is None:
+        return ""
+    return (
+        " from the first operation on"
+        if start == first
+        else f" from {'+' if start > first else ''}{duration(start - first)}"
+    )
 
 
 def _print_overlap(analysis: Analysis, device: int) -> None:

@@ -36,8 +36,8 @@ def print_predicted(found: Predicted) -> None:
         say_wrapped(words, f"{' '.join(one.changes)}: ", "  ")
     say()
     say_wrapped(
-        "at most: the gain if the host took no time at all; an estimate is usually within 3 % of what the change brings, an "
-        "indicative one within 20 %"
+        "at most: the gain if the host took no time and kernels ran as recorded; the time is usually within 3 % for an estimate, "
+        "within 20 % for an indicative one"
     )
 
 
