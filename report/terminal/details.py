@@ -60,8 +60,9 @@ def print_device_details(analysis: Analysis, device: int) -> None:
     for bound in bounds(analysis):
         if bound.device == device:
             say()
+            work = WORK.get(bound.kind, bound.kind)
             say_wrapped(
-                f"an iteration takes {bound.ratio:.2f} times its {WORK.get(bound.kind, bound.kind)} alone ({ms(bound.measured_ns)} ms against "
+                f"an iteration takes {bound.ratio:.2f} times its {work} alone ({ms(bound.measured_ns)} ms against "
                 f"{ms(bound.bound_ns)} ms), the least that overlap could reach"
             )
     _print_streams(analysis, device)
