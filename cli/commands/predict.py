@@ -32,7 +32,8 @@ def run(
         typer.Option(
             "--change",
             metavar="CHANGE",
-            help="graph:STAGE, copies:overlap, copies:pinned, syncs, allocator, host:STAGE or kernels:STAGE:K; repeats",
+            help="graph:STAGE, copies:overlap, copies:pinned, syncs, allocator, comm, host:STAGE, kernels:STAGE:K or "
+            "fuse:STAGE:BYTES; repeats",
         ),
     ] = None,
     iterations: Annotated[
