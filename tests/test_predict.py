@@ -206,6 +206,37 @@ def test_iterations_told_from_kernels_alone_are_replayed() -> None:
     assert gains[0] > 2.5 and abs(gains[1] / gains[0] - 1) < 0.05
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_stretch_of_a_long_trace_predicts_what_the_whole_does(named: bool) -> None:
+    (file,) = (SAMPLES / "h200_pipeline_sequential" / "baseline").glob("trace.sqlite*")
+    trace = open_trace(file)
+    a = attribute(trace if named else replace(trace, ranges=trace.ranges.clear()))
+    whole, part = (base_of(model(a, most), RATES) for most in (10_000, 2_000))
+    assert 3 <= len(part.situation.host) < len(whole.situation.host) - 2
+    graph = part.situation.graph
+    assert (replay(graph) == graph.time).all() and len(graph.time) < len(whole.situation.graph.time) / 2
+    for change in ("copies:pinned", "graph:iteration", "syncs"):
+        one, other = (predict(base, [change]).estimate_ns for base in (whole, part))
+        assert one is not None and other is not None and abs(other / one - 1) < 0.04, "of a third of the iterations"
+    assert abs(part.ns / whole.ns - 1) < 0.01
+
+
+def test_a_long_trace_without_iterations_has_no_prediction() -> None:
+    with pytest.raises(InputError, match="--iterations"):
+        model(attribute(open_trace(SAMPLES / "h100_pipeline_decode.sqlite.xz")), 5_000)
+
+
+def test_a_stage_by_its_folded_name_is_all_of_its_ranges() -> None:
+    ops = [rows.op("compute", 200 * n + 10, 200 * n + 210, n + 1) for n in range(8)]
+    api = [rows.call("cudaLaunchKernel", 50 * n + 2, 50 * n + 7, n + 1) for n in range(8)]
+    ranges = [rows.span(f"layer {n}", 50 * n, 50 * n + 50, parent=None) for n in range(8)]
+    whole = base_of(
+        model(attribute(in_us(rows.build(ops=ops, api=api, ranges=ranges)), seeking=Seeking(skip=0))), RATES
+    )
+    folded, one = (predict(whole, [f"kernels:{name}:2"]).estimate_ns for name in ("layer #", "layer 3"))
+    assert folded is not None and one is not None and folded < one < whole.ns
+
+
 def test_a_loop_that_never_waits_takes_what_the_device_takes() -> None:
     """Ten steps are launched in 20 us each and run 100 us each: the host is far ahead, and no range lasts as long as its work."""
     ops = [rows.op("compute", 10 + 100 * step, 110 + 100 * step, step + 1) for step in range(10)]

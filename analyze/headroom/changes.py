@@ -29,6 +29,7 @@ from ...traces.errors import UsageError
 from ...traces.faults import nearest
 from ..attribution.attribute import Attributed
 from ..attribution.calls import ALLOCATOR, COPY, SYNC
+from ..attribution.stages import Stages
 from ..intervals import Ints
 from .graph import (
     COLLECTIVE,
@@ -40,7 +41,6 @@ from .graph import (
     OWN,
     QUEUE,
     RETURN,
-    RETURNED,
     RUN,
     USUAL_NS,
     Graph,
@@ -99,16 +99,17 @@ def changed(said: str, situation: Situation) -> Changed:
 
 def with_edges(graph: Graph, target: Nodes, source: Nodes, what: int, weight: Ints) -> Graph:
     """`graph` with more edges of one kind; those that would lead back in its order are left out."""
-    fits = source < target
-    target = np.concatenate([graph.target, target[fits]])
-    order = np.argsort(target, kind="stable")
-    added = int(fits.sum())
+    fits = np.flatnonzero(source < target)
+    fits = fits[np.argsort(target[fits], kind="stable")]
+    target = target[fits]
+    behind = graph.first[target + 1]
+    added = np.bincount(target, minlength=len(graph.time))
     return replace(
         graph,
-        first=np.r_[0, np.cumsum(np.bincount(target, minlength=len(graph.time)))],
-        source=np.concatenate([graph.source, source[fits]])[order].astype(np.int32),
-        weight=np.concatenate([graph.weight, weight[fits]])[order],
-        what=np.concatenate([graph.what, np.full(added, what, np.int8)])[order],
+        first=graph.first + np.r_[0, np.cumsum(added)],
+        source=np.insert(graph.source, behind, source[fits].astype(np.int32)),
+        weight=np.insert(graph.weight, behind, weight[fits]),
+        what=np.insert(graph.what, behind, np.int8(what)),
     )
 
 
@@ -143,10 +144,12 @@ def _instances(s: Situation, stage: str) -> Ints:
     inside = np.full(len(start), NOWHERE)
     if stage in ("", ALL):
         return np.where(graph.call >= 0, _iterations(s), NOWHERE)
-    named = np.array([path == stage or path.endswith(f"/{stage}") for path in found.paths], bool)
-    rows = np.flatnonzero(named[found.path_id])
+    named = _named(found, stage)
+    if len(s.a.stages) == len(found):  # called as recorded, or folded
+        named |= _named(s.a.stages, stage)
+    rows = np.flatnonzero(named)
     if len(rows) == 0:
-        known = sorted({path.rpartition("/")[2] for path in found.paths})
+        known = sorted({path.rpartition("/")[2] for path in (*s.a.stages.paths, *found.paths)})
         raise UsageError(f"no stage is called {stage!r}{nearest(stage, known)}; `aisp-trace analyze` lists them")
     for number, (pid, tid) in enumerate(s.a.calls.threads):
         mine = rows[(found.pid[rows] == pid) & (found.tid[rows] == tid)]
@@ -156,6 +159,12 @@ def _instances(s: Situation, stage: str) -> Ints:
             place = _within(start[here], end[here], found.start_ns[mine], highs)
             inside[here] = np.where(place >= 0, mine[np.maximum(place, 0)], NOWHERE)
     return np.where(graph.call >= 0, inside, NOWHERE)
+
+
+def _named(stages: Stages, stage: str) -> Mask:
+    """Of all ranges those whose path is `stage`, or ends with it."""
+    paths = np.array([path == stage or path.endswith(f"/{stage}") for path in stages.paths], bool)
+    return paths[stages.path_id] if len(stages) else np.zeros(0, bool)
 
 
 def _iterations(s: Situation) -> Ints:
@@ -178,18 +187,17 @@ def _calls(s: Situation, kinds: Sequence[int]) -> Mask:
 
 def _of_items(graph: Graph, items: Mask) -> Mask:
     """Edges that lead to the start or the end of one of `items`."""
-    kind = graph.kind[graph.target]
-    host = kind <= RETURNED
+    rows = np.flatnonzero(graph.to_host)
     found = np.zeros(graph.edges, bool)
-    found[host] = items[graph.of[graph.target[host]]]
+    found[rows] = items[graph.of_target[rows]]
     return found
 
 
 def _of_ops(graph: Graph, ops: Mask) -> Mask:
     """Edges that lead to the begin or the end of one of `ops` (rows of the table)."""
-    device = graph.kind[graph.target] > RETURNED
+    rows = np.flatnonzero(~graph.to_host)
     found = np.zeros(graph.edges, bool)
-    found[device] = ops[graph.of[graph.target[device]]]
+    found[rows] = ops[graph.of_target[rows]]
     return found
 
 
@@ -233,8 +241,8 @@ def _may_return(s: Situation, kinds: Sequence[int]) -> Mask:
 
 def _host(s: Situation, stage: str) -> Changed:
     graph = s.graph
-    mine = np.isin(graph.what, (GAP, OWN)) & _of_items(graph, _items_in(s, stage))
-    return Changed(replace(graph, weight=np.where(mine, 0, graph.weight)), f"the host needs no time in {stage or ALL}")
+    mine = graph.leads(GAP, OWN) & _of_items(graph, _items_in(s, stage))
+    return Changed(graph.reweighted(np.where(mine, 0, graph.weight)), f"the host needs no time in {stage or ALL}")
 
 
 def _syncs(s: Situation, _: str) -> Changed:
@@ -248,15 +256,15 @@ def _syncs(s: Situation, _: str) -> Changed:
 def _allocator(s: Situation, _: str) -> Changed:
     graph = s.graph
     mine = _of_items(graph, _calls(s, (ALLOCATOR,)))
-    free = replace(graph, weight=np.where(mine & (graph.what == OWN), 0, graph.weight))
+    free = graph.reweighted(np.where(mine & (graph.what == OWN), 0, graph.weight))
     return Changed(without(free, mine & (graph.what == RETURN)), "nothing is allocated or freed; kernels run as before")
 
 
 def _comm(s: Situation, _: str) -> Changed:
     graph = s.graph
-    moving = np.isin(graph.what, (RUN, COLLECTIVE)) & _of_ops(graph, _kinds(s, "comm"))
+    moving = graph.leads(RUN, COLLECTIVE) & _of_ops(graph, _kinds(s, "comm"))
     return Changed(
-        replace(graph, weight=np.where(moving, 0, graph.weight)),
+        graph.reweighted(np.where(moving, 0, graph.weight)),
         "collectives end as their last rank begins; no rank comes earlier for it than its own work lets it",
     )
 
@@ -276,7 +284,7 @@ def _kernels(s: Situation, words: str) -> Changed:
     mine[early] = ops[graph.of[graph.source[early]]]
     weight = np.where(mine, np.rint(graph.weight / times).astype(np.int64), graph.weight)
     told = f"kernels of {stage or ALL} run {times:g} times as fast"
-    return Changed(replace(graph, weight=weight), told, "kernels change")
+    return Changed(graph.reweighted(weight), told, "kernels change")
 
 
 def _graph(s: Situation, stage: str) -> Changed:
@@ -284,14 +292,14 @@ def _graph(s: Situation, stage: str) -> Changed:
     ops = _launched_by(s, inside)
     closing = inside & _closing(s)
     host = _of_items(graph, inside & ~closing)
-    weight = np.where(host & np.isin(graph.what, (GAP, OWN)), 0, graph.weight)
+    weight = np.where(host & graph.leads(GAP, OWN), 0, graph.weight)
     first = _first_launches(s, inside)
     weight = np.where(_of_items(graph, first) & (graph.what == OWN), CALL_NS, weight)
     mine = _of_ops(graph, ops)
     weight = np.where(mine & (graph.what == LAUNCH), np.minimum(weight, USUAL_NS[LAUNCH]), weight)
     within = mine & (graph.what == QUEUE) & _from_ops(graph, ops)
     weight = np.where(within, np.minimum(weight, NODE_NS), weight)
-    free = without(replace(graph, weight=weight), host & (graph.what == RETURN))
+    free = without(graph.reweighted(weight), host & (graph.what == RETURN))
     share = s.static
     doubt = (
         ""
@@ -325,10 +333,10 @@ def _fuse(s: Situation, words: str) -> Changed:
     weight = np.where(run & _of_ops(graph, ops), 0, graph.weight)
     weight = np.where(run & _of_ops(graph, first), roof, weight)
     weight = np.where((graph.what == EARLY) & _of_ops(graph, ops), 0, weight)
-    host = _of_items(graph, others) & np.isin(graph.what, (GAP, OWN))
-    device = _of_ops(graph, ops & ~first) & np.isin(graph.what, (LAUNCH, QUEUE))
+    host = _of_items(graph, others) & graph.leads(GAP, OWN)
+    device = _of_ops(graph, ops & ~first) & graph.leads(LAUNCH, QUEUE)
     told = f"kernels of {stage} become one that moves {words.rpartition(':')[2]} at {s.rates.memory:,.0f} GB/s"
-    return Changed(replace(graph, weight=np.where(host | device, 0, weight)), told, "kernels change")
+    return Changed(graph.reweighted(np.where(host | device, 0, weight)), told, "kernels change")
 
 
 _UNITS: Final = {
@@ -398,7 +406,7 @@ def _pinned(s: Situation, _: str) -> Changed:
     staging = _of_items(graph, _launching(graph, ops)) & (graph.what == OWN)  # pinned memory needs no copy on the host
     weight = np.where(staging, np.minimum(weight, CALL_NS), weight)
     told = f"copies use pinned memory{_at_rate(s)}, and block where they did"
-    return Changed(replace(graph, weight=weight), told, _doubted_rate(s, ops))
+    return Changed(graph.reweighted(weight), told, _doubted_rate(s, ops))
 
 
 def _at_rate(s: Situation) -> str:
@@ -434,7 +442,7 @@ def _overlap(s: Situation, _: str) -> Changed:
     to, back = graph.of[graph.target], graph.of[np.maximum(graph.source, 0)]
     before, after = kind[np.where(queue, back, 0)], kind[np.where(queue, to, 0)]
     serial = queue & (before != after) & ~((after == 1) & (before == 0)) & ~((after == 2) & (before == 1))
-    graph = without(replace(graph, weight=weight), (free & (graph.what == RETURN)) | serial)
+    graph = without(graph.reweighted(weight), (free & (graph.what == RETURN)) | serial)
     target, source = _in_flight(s, kind)
     usual = np.full(len(target), USUAL_NS[QUEUE])
     graph = with_edges(graph, graph.begun[target], graph.done[source], QUEUE, usual)

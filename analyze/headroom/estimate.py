@@ -93,7 +93,7 @@ def base_of(m: Model, rates: Rates, untraced_ns: int | None = None) -> Base:
     situation = Situation(m.a, m.graph, m.host, m.bounds, rates, static_share(m))
     ns = iteration_ns(situation, m.graph)
     at_medians = class_medians(m.a, m.graph, (LAUNCH, QUEUE, DEPENDENCY, RETURN))
-    error = abs(iteration_ns(situation, replace(m.graph, weight=at_medians)) - ns) / ns
+    error = abs(iteration_ns(situation, m.graph.reweighted(at_medians)) - ns) / ns
     factor = 1.0 if untraced_ns is None else _factor(situation, untraced_ns)
     return Base(situation, ns, untraced_ns, factor, error, m.found_by == "window", _lone_collectives(m))
 
@@ -115,8 +115,12 @@ def iteration_ns(situation: Situation, graph: Graph) -> int:
 
 def scaled(graph: Graph, factor: float) -> Graph:
     """`graph` with the host's own time times `factor`."""
-    host = (graph.what == GAP) | (graph.what == OWN) | (graph.what == LAUNCH)
-    return replace(graph, weight=np.where(host, np.rint(graph.weight * factor).astype(np.int64), graph.weight))
+    if factor == 1.0:
+        return graph
+    rows = np.flatnonzero(graph.leads(GAP, OWN, LAUNCH))
+    weight = graph.weight.copy()
+    weight[rows] = np.rint(weight[rows] * factor).astype(np.int64)
+    return graph.reweighted(weight)
 
 
 def _factor(situation: Situation, wanted: int) -> float | None:
@@ -167,5 +171,5 @@ def predict(base: Base, changes: Sequence[str]) -> Prediction:
 def _device_alone(situation: Situation) -> int:
     """An iteration if the host took no time at all: what the device's own order of work leaves."""
     graph = situation.graph
-    host = np.isin(graph.what, (GAP, OWN, LAUNCH, RETURN))
-    return iteration_ns(situation, replace(graph, weight=np.where(host, np.minimum(graph.weight, 0), graph.weight)))
+    host = graph.leads(GAP, OWN, LAUNCH, RETURN)
+    return iteration_ns(situation, graph.reweighted(np.where(host, np.minimum(graph.weight, 0), graph.weight)))

@@ -102,6 +102,28 @@ class Graph:
         """The node that each edge leads to."""
         return np.repeat(np.arange(len(self.time), dtype=np.int32), np.diff(self.first))
 
+    @cached_property
+    def of_target(self) -> Nodes:
+        """The item, or the row of the operation, that each edge leads to."""
+        return self.of[self.target]
+
+    @cached_property
+    def to_host(self) -> npt.NDArray[np.bool_]:
+        """The edges that lead to an item."""
+        return self.kind[self.target] <= RETURNED
+
+    def reweighted(self, weight: Ints) -> Graph:
+        """The same graph with other weights, which knows its targets already."""
+        fresh = replace(self, weight=weight)
+        fresh.__dict__.update(target=self.target, of_target=self.of_target, to_host=self.to_host)
+        return fresh
+
+    def leads(self, *whats: int) -> npt.NDArray[np.bool_]:
+        """The edges that are one of `whats`."""
+        chosen = np.zeros(len(EDGES), bool)
+        chosen[list(whats)] = True
+        return chosen[self.what]
+
     @property
     def observed(self) -> Ints:
         """What went by between both ends of each edge; of those from nowhere the time of the node."""

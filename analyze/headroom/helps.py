@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import polars as pl
 
-from ...traces.errors import InputError
+from ...traces.errors import InputError, UsageError
 from ..attribution.attribute import Attributed
 from ..result import SCHEMAS
 from .estimate import Base, Prediction, base_of, predict
@@ -61,7 +62,10 @@ def headroom_tables(
 
 def tried(base: Base, critical: pl.DataFrame) -> list[Prediction]:
     """Every change that can be tried on `base`, each by itself, the shortest iteration first and what is refused last."""
-    found = [predict(base, [change]) for change in candidates(base, critical)]
+    found = []
+    for change in candidates(base, critical):
+        with suppress(UsageError):  # a stage that has no range of this name: several were folded
+            found.append(predict(base, [change]))
     return sorted(found, key=lambda p: (p.estimate_ns is None, p.estimate_ns))
 
 

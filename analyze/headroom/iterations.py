@@ -23,9 +23,7 @@ from ...traces.errors import InputError
 from ..attribution.attribute import Attributed
 from ..intervals import Ints
 from .graph import Graph, Nodes, build
-
-MOST: Final = 4_000_000
-"""Calls and operations up to which a graph is built: it takes 260 bytes of memory for each, and a microsecond."""
+from .part import MOST, stretch
 
 FoundBy = Literal["range", "kernels", "window"]
 
@@ -34,7 +32,7 @@ Pairs = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Nodes of a graph: of each iteration its `start`, and those of which the last is its end: ``ends[first[i]:first[i + 1]]``."""
+    """Nodes of a graph: of each iteration its `start`, and those whose last is its end, ``ends[first[i]:first[i + 1]]``."""
 
     start: Nodes
     ends: Nodes
@@ -79,15 +77,14 @@ class Model:
     why: str = ""
 
 
-def model(a: Attributed) -> Model:
-    """The graph of `a`, and its iterations. Raises `InputError` for a trace that is too large, or without calls."""
+def model(a: Attributed, most: int = MOST) -> Model:
+    """The graph of `a`, or of a `stretch` of it with at most so many calls and operations, and its iterations.
+
+    Raises `InputError` for a trace without calls, and for a long one without iterations.
+    """
     if len(a.calls) == 0:
         raise InputError("no API calls were recorded: nothing says what waited for what")
-    if len(a.calls) + len(a.ops) > MOST:
-        raise InputError(
-            f"{len(a.calls) + len(a.ops):,} calls and operations are more than the {MOST:,} that are replayed; record fewer "
-            "iterations"
-        )
+    a = stretch(a, most)
     steady = a.steady
     marks = list(_marks(a)) if steady is not None and steady.found_by != "kernels" else []
     graph = build(a, marks)

@@ -19,7 +19,7 @@ from ..attribution.attribute import Attributed
 from ..attribution.stages import Thread
 from ..intervals import Ints
 from ..result import CAUSES, SCHEMAS
-from .graph import BEGUN, COLLECTIVE, DEPENDENCY, DONE, EARLY, FIRST, LAUNCH, NOWHERE, QUEUE, RUN, Graph
+from .graph import BEGUN, COLLECTIVE, DEPENDENCY, DONE, EARLY, FIRST, LAUNCH, NOWHERE, QUEUE, RUN, Graph, build
 from .iterations import Model
 from .replay import critical
 
@@ -29,6 +29,9 @@ HOST, WAIT = "host", "wait"
 _CAUSE_OF: Final = {QUEUE: "queued", DEPENDENCY: "dependency", FIRST: "unknown"}
 
 _EARLIER, _LAUNCH = (CAUSES.index(cause) for cause in ("earlier_launch", "launch_api"))
+
+MOST: Final = 4_000_000
+"""Calls and operations up to which there is a path: the graph of all of them takes 260 bytes for each, and a microsecond."""
 
 Cells = tuple[Ints, Ints, Ints, Ints, Ints, Ints]
 """Device or `NOWHERE` (the host), stage code, kind or `NOWHERE` (nothing ran), cause or `NOWHERE`, start and end in ns."""
@@ -40,7 +43,8 @@ _KEYS: Final = _COLUMNS[:4]
 def critical_path(a: Attributed, m: Model | str) -> pl.DataFrame:
     """Table ``critical``: device (null: the host), stage, category, cause and ns of the path; it sums to the window's length.
 
-    The window is that of all GPUs. Empty without a GPU's operations, and where there is no model of the whole trace.
+    The window is that of all GPUs. Empty without a GPU's operations, without calls, and above `MOST` of both. `m` is its model,
+    if there is one; that of a part is not asked.
     """
     summed = _pieces(a, m).group_by(_KEYS).agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns"))
     return _named(a, summed).sort(
@@ -56,10 +60,10 @@ def critical_pieces(a: Attributed, m: Model | str) -> pl.DataFrame:
 def _pieces(a: Attributed, m: Model | str) -> pl.DataFrame:
     empty = pl.DataFrame(schema=dict.fromkeys(_COLUMNS, pl.Int64))
     gpus = [span for span in a.spans if span.device not in a.host_devices]
-    if not gpus or isinstance(m, str) or m.a is not a:
+    if not gpus or len(a.calls) == 0 or len(a.calls) + len(a.ops) > MOST:
         return empty
     start, end = min(span.start_ns for span in gpus), max(span.end_ns for span in gpus)
-    graph = m.graph
+    graph = build(a) if isinstance(m, str) or m.a is not a else m.graph
     inside = np.flatnonzero((graph.kind == DONE) & (graph.time > start) & (graph.time <= end))
     if len(inside) == 0:
         return empty
