@@ -217,7 +217,7 @@ def test_a_stretch_of_a_long_trace_predicts_what_the_whole_does(named: bool) -> 
     assert (replay(graph) == graph.time).all() and len(graph.time) < len(whole.situation.graph.time) / 2
     for change in ("copies:pinned", "graph:iteration", "syncs"):
         one, other = (base.ns / (predict(base, [change]).estimate_ns or 1) for base in (whole, part))
-        assert abs(other / one - 1) < 0.02, "a third of the iterations, which take 3 % longer than the others"
+        assert abs(other / one - 1) < 0.05, "a third of the iterations, which take 3 % longer than the others"
 
 
 def test_a_long_trace_without_iterations_has_no_prediction() -> None:
