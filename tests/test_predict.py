@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -22,7 +25,10 @@ from aisp_trace.analyze.headroom.predicted import predicted
 from aisp_trace.analyze.headroom.rates import Rates, rates_of
 from aisp_trace.analyze.headroom.replay import replay
 from aisp_trace.analyze.operands import operand
+from aisp_trace.analyze.sources import Source as Recorded
 from aisp_trace.cli.main import main
+from aisp_trace.expectations.judging.predictions import Measured, outcomes
+from aisp_trace.expectations.model import Bound, ExpectationFile, Predicted, Source, TimeClaim
 from aisp_trace.tests.builders.samples import SAMPLES
 from aisp_trace.tests.oracle import build as rows
 from aisp_trace.traces.errors import InputError, UsageError
@@ -330,3 +336,131 @@ def test_asked_for_nothing_it_ranks_what_pays(capsys: pytest.CaptureFixture[str]
     said = " ".join(capsys.readouterr().out.split())  # where a line breaks depends on the length of the run's path
     assert "syncs then graph:compute" in said and "an iteration takes" in said
     assert set(CHANGES) >= {one["change"].partition(":")[0] for one in made["predictions"]} - {"copies"}
+
+
+# -- written down before, held against the run after ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose only run has the baseline of a recorded pipeline: nobody has measured the optimized variant there."""
+    run = tmp_path / "aisp-runs" / "before"
+    shutil.copytree(SAMPLES / "h200_pipeline_sequential", run)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["run_id"] = "before"
+    manifest["variants"] = [one for one in manifest["variants"] if one["name"] == "baseline"]
+    for made in manifest["rounds"]:
+        made["result"]["variants"] = [one for one in made["result"]["variants"] if one["name"] == "baseline"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.chdir(tmp_path)
+    return run
+
+
+AFTER = str(SAMPLES / "h200_pipeline_sequential")
+
+
+def claims() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(Path("expectations/expectations_h200.json").read_text())["claims"]
+    return found
+
+
+def test_a_prediction_is_a_claim_that_the_later_run_is_held_against(
+    before: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", f"{before}:baseline", "--change", "copies:overlap", "--write"]) == 0
+    (claim,) = claims()
+    assert claim["source"]["kind"] == "model" and "before" in claim["source"]["text"]
+    made = claim["predicted"]
+    assert (made["run"], made["changes"], made["grade"]) == ("before", ["copies:overlap"], "estimate")
+    gain = made["base_ms"] / made["estimate_ms"]
+    assert claim["ratio"]["min"] == pytest.approx(gain / 1.03, rel=1e-4) and 10 < gain < 11
+    assert sum(made["stages_ms"].values()) == pytest.approx(made["estimate_ms"], rel=0.02)
+    capsys.readouterr()
+    assert main(["check", AFTER, "--json"]) in (0, 3)
+    told = json.loads(capsys.readouterr().out)["predictions"]
+    (outcome,) = told
+    measured = load_run(Path(AFTER)).untraced_ns("optimized")
+    assert outcome["said"] == "as predicted" and outcome["measured"] == pytest.approx(10.03, abs=0.2) and measured
+    stages = {one["stage"]: one for one in outcome["stages"]}
+    assert stages["iteration/compute"]["said"] == "as predicted"
+    assert abs(stages["iteration/compute"]["predicted_ms"] / stages["iteration/compute"]["measured_ms"] - 1) < 0.02
+    assert main(["compare", f"{AFTER}:baseline", f"{AFTER}:optimized"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "prediction: copies:overlap was to make optimized 10.3" in said and "as predicted (-" in said
+
+
+def test_a_prediction_replaces_only_its_own_earlier_one(before: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["predict", f"{before}:baseline", "--write", "--change"]
+    assert main([*words, "syncs"]) == 0 and main([*words, "copies:pinned"]) == 0
+    (claim,) = claims()
+    assert claim["predicted"]["changes"] == ["copies:pinned"]
+    assert main([*words, "copies:overlap", "--variant", "piped"]) == 0
+    assert [one["variant"] for one in claims()] == ["optimized", "piped"]
+    document = json.loads(Path("expectations/expectations_h200.json").read_text())
+    del document["claims"][0]["predicted"]
+    Path("expectations/expectations_h200.json").write_text(json.dumps(document))
+    before_ = Path("expectations/expectations_h200.json").read_text()
+    assert main([*words, "syncs"]) == 2
+    assert "no prediction wrote it" in capsys.readouterr().err
+    assert Path("expectations/expectations_h200.json").read_text() == before_
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([f"{AFTER}:baseline", "--change", "syncs"], "has measured optimized already"),
+        ([f"{AFTER}:baseline", "--change", "syncs", "--variant", "none_such"], None),
+        ([f"{AFTER}:baseline"], "--change"),
+        ([str(SAMPLES / "h200x2_handoff.sqlite.xz"), "--change", "syncs"], "is no run"),
+        ([str(SAMPLES / "h200_graphs.sqlite.xz"), "--change", "syncs"], "is no run"),
+    ],
+)
+def test_what_is_no_prediction_is_not_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str | None,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", *words, "--write"]) == (0 if said is None else 2)
+    assert said is None or said in " ".join(capsys.readouterr().err.split())
+    assert Path("expectations").exists() is (said is None)
+
+
+def test_what_came_otherwise_says_what_a_replay_cannot_know() -> None:
+    """Faster kernels than the replay had: more is gained than predicted, and the mechanism split says why."""
+    run = load_run(SAMPLES / "h200_memory_standard")
+    sides = {
+        one.variant: one.analysis for one in Recorded(run, run.path).open() if one.variant in ("baseline", "keep_cache")
+    }
+    made = Predicted("run", ("allocator",), "estimate", 26.9, 14.9, 14.8, {"iteration": 14.9})
+    claim = TimeClaim(
+        id="m",
+        workload="memory_standard",
+        variant="keep_cache",
+        baseline="baseline",
+        size="default",
+        ratio=Bound(1.7, 1.9),
+        max_ms={"baseline": 30.0, "keep_cache": 20.0},
+        why="w",
+        source=Source("model", None, "t"),
+        predicted=made,
+    )
+    seen = Measured(
+        "memory_standard",
+        "default",
+        "h200",
+        "baseline",
+        "keep_cache",
+        1.98,
+        13.56e6,
+        sides["baseline"],
+        sides["keep_cache"],
+    )
+    (found,) = outcomes([ExpectationFile("h200", (claim,))], seen)
+    assert found.said == "more" and found.error > 0.09
+    assert any(one.startswith("the same kernels took 10.0 % less time") for one in found.unknown)
+    assert any("waits for the allocator are shorter by 45" in one for one in found.unknown)
+    elsewhere = replace(seen, hardware_key="h100")
+    assert outcomes([ExpectationFile("h200", (claim,))], elsewhere) == ()

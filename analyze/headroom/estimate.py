@@ -10,7 +10,7 @@ the untraced rounds did. Without such rounds f is 1, and the estimate is one of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -75,7 +75,7 @@ class Prediction:
     """An iteration after one change or several, made one after the other; both times are null where it is refused.
 
     `at_most_ns` is what the gain ends at while kernels take as long as they did: the same with a host that takes no time. `why`
-    says what it is refused for, or what makes it no more than indicative.
+    says what it is refused for, or what makes it no more than indicative. `graph` is that of the changed program.
     """
 
     changes: tuple[str, ...]
@@ -84,6 +84,7 @@ class Prediction:
     grade: str
     assumes: tuple[str, ...]
     why: str = ""
+    graph: Graph | None = field(default=None, repr=False, compare=False)
 
 
 def base_of(m: Model, rates: Rates, untraced_ns: int | None = None) -> Base:
@@ -165,7 +166,9 @@ def predict(base: Base, changes: Sequence[str]) -> Prediction:
         doubts.append(f"with all latencies at their medians the trace replays {base.structure_error:.1%} off")
     if base.whole:
         doubts.append("no iterations were found, and the whole window counts as one")
-    return Prediction(tuple(changes), ns, least, INDICATIVE if doubts else ESTIMATE, told, "; ".join(doubts))
+    return Prediction(
+        tuple(changes), ns, least, INDICATIVE if doubts else ESTIMATE, told, "; ".join(doubts), situation.graph
+    )
 
 
 def _device_alone(situation: Situation) -> int:

@@ -74,6 +74,6 @@ def _cut(a: Attributed, chosen: Sequence[Instance]) -> Attributed:
         syncs=trace.syncs.filter(within),
         ranges=trace.ranges.filter(within & (pl.col("end_ns") <= high_call)),
     )
-    known = cut.ranges["domain"].cast(pl.String).fill_null("").unique().to_list()
-    part = attribute(cut, across=a.across, domain=a.found.domain if a.found.domain in known else None)
+    domains = cut.ranges["domain"].cast(pl.String).fill_null("").unique().to_list()
+    part = attribute(cut, across=a.across, domain=a.found.domain if a.found.domain in domains else None)
     return replace(part, steady=replace(a.steady, instances=tuple(chosen), warm_up=0))

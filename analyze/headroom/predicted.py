@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...traces.errors import InputError
+from ...traces.run import Run
 from ..attribution.attribute import attribute
 from ..attribution.steady import Seeking
 from ..calibrated import peaks_for
@@ -20,10 +21,16 @@ from .rates import rates_of
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What was found for one recording. `each` are changes by themselves, `together` those asked for, one
-    after the other; `after` says of those that pay, unasked, how long an iteration takes with all before them, too."""
+    """What was found for one recording, of a `variant` of a `run` or a bare trace, and which changes were `asked` for.
+
+    `each` are changes by themselves, `together` those asked for, one after the other; `after` says of those that pay, unasked,
+    how long an iteration takes with all before them, too.
+    """
 
     text: str
+    run: Run | None
+    variant: str | None
+    asked: tuple[str, ...]
     base: Base
     each: tuple[Prediction, ...]
     together: Prediction | None
@@ -41,14 +48,17 @@ def predicted(given: Operand, changes: Sequence[str], domain: str | None, seekin
     if trace is None:
         raise InputError(f"{given.text} has no recording; capture it with --profile minimal")
     rates = rates_of(trace.devices, peaks_for(source.run, trace, Path.cwd()))
-    untraced = None if one.source.run is None or variant is None else one.source.run.untraced_ns(variant)
+    run = one.source.run
+    untraced = None if run is None or variant is None else run.untraced_ns(variant)
     m = model(attribute(trace, domain=domain, seeking=seeking))
     base = base_of(m, rates, untraced)
     if changes:
         made = tuple(predict(base, [said]) for said in changes)
-        return Predicted(given.text, base, made, predict(base, changes) if len(changes) > 1 else None)
+        return Predicted(
+            given.text, run, variant, tuple(changes), base, made, predict(base, changes) if len(changes) > 1 else None
+        )
     each = tried(base, critical_path(m.a, m))
     shown = [p for p in each if p.grade == REFUSED or pays(base, p)]
     if all(p.grade == REFUSED for p in shown):
         shown = shown[:1]
-    return Predicted(given.text, base, tuple(shown), None, ladder(base, each))
+    return Predicted(given.text, run, variant, (), base, tuple(shown), None, ladder(base, each))

@@ -12,6 +12,7 @@ from ...analyze.headroom.helps import WORTH
 from ...analyze.headroom.predicted import Predicted
 from ...analyze.result import Analysis
 from ...analyze.words import ms, percent
+from ...expectations.judging.predictions import AS_PREDICTED, LESS, MORE, Outcome
 from .console import Column, print_table, say, say_wrapped
 
 LEFT: Final = "left"
@@ -81,6 +82,32 @@ def _print_headroom(analysis: Analysis, on: Mapping[str, Any]) -> None:
     ]
     print_table(list(COLUMNS), rows)
     say_wrapped("`aisp-trace predict` says what each assumes, and tries others")
+
+
+def print_outcome(one: Outcome) -> None:
+    """What came of a prediction: as a whole, stage by stage where it differs, and what a replay cannot know."""
+    changes = ", then ".join(one.changes)
+    say_wrapped(
+        f"prediction: {changes} was to make {one.variant} {one.predicted:.2f}x as fast as {one.baseline} ({one.grade}, from "
+        f"{one.run}); it is {one.measured:.2f}x: {_gained(one)}"
+    )
+    if one.stages:
+        rows = [
+            (s.stage, f"{s.predicted_ms:,.3f}", f"{s.measured_ms:,.3f}", _SAID.get(s.said, s.said)) for s in one.stages
+        ]
+        titles = (Column("ms"), Column("measured"), Column("the change saved", LEFT))
+        print_table([Column("critical path by stage, predicted", LEFT, shrink=True), *titles], rows)
+    for sentence in one.unknown:
+        say_wrapped(f"not in the prediction: {sentence}")
+
+
+_SAID: Final = {MORE: "more", LESS: "less", AS_PREDICTED: "as predicted"}
+
+
+def _gained(one: Outcome) -> str:
+    if one.said == AS_PREDICTED:
+        return f"as predicted ({100 * one.error:+.1f} %)"
+    return f"{one.said} than predicted ({100 * one.error:+.1f} %)"
 
 
 def _length(on: Mapping[str, Any]) -> str:
