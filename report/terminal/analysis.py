@@ -18,6 +18,7 @@ from ..page.palette import MEANINGS, colour
 from .console import Column, Painted, heading, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls, print_gap_functions
 from .findings import print_findings
+from .headroom import print_headroom
 from .stages import print_stages
 
 LEFT: Final = "left"
@@ -29,6 +30,7 @@ STAGE_WIDTH: Final = 52
 def print_analysis(analysis: Analysis) -> None:
     """Print everything a person asks first, in the order they ask it: where did the time go, what was hidden, can I trust it."""
     print_first_lines(analysis)
+    print_headroom(analysis)
     for row in analysis.devices.iter_rows(named=True):
         _print_device(analysis, row["device"], row["name"])
     _print_critical(analysis)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from .console import escape, progress, terminal_width
 from .look import LOOK, console_for, is_terminal
 
-PATIENCE_S: Final = 3.0
+PATIENCE_S: Final = 10.0
 """A log says what goes on after this long; most commands have ended by then, and their logs stay empty."""
 
 

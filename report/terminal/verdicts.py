@@ -14,6 +14,7 @@ from ...expectations.judging.untimed import Untimed, untimed
 from ...expectations.judging.verdict import Verdict, counts
 from .console import GAP, Column, Painted, escape, paint, print_table, say, say_wrapped, terminal_width
 from .expectations import CHOSEN
+from .headroom import print_outcome
 
 LEFT: Final = "left"
 _WIDTHS: Final = (12, 9, 18, 12, 9, 4)
@@ -126,6 +127,8 @@ def print_judged(judged: Judged) -> None:
         status = line.partition(":")[0]
         say_wrapped(line.removeprefix(f"{status}: "), f"{status}: ", style=STYLES.get(status, ""))
     _print_untimed(untimed(evidence), after=bool(said))
+    for outcome in judged.predictions:
+        print_outcome(outcome)
     for note in judged.notes:
         say_wrapped(f"note: {note}.")
     say_wrapped(f"{headline_of(judged)}.")
