@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from importlib import import_module
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -58,7 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ |= {name: f"{home}/{folder}" for name, folder in FOLDERS.items()}
     for name in UNSET:
         os.environ.pop(name, None)
-    import_module("aisp_trace.report.terminal.live").PATIENCE_S = 3600.0  # else a busy machine adds lines to stderr
+    live: Any = import_module("aisp_trace.report.terminal.live")
+    live.PATIENCE_S = 3600.0  # a busy machine would add lines to stderr
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
