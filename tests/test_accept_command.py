@@ -122,7 +122,7 @@ def test_without_anyone_to_ask_nothing_is_written(aisp: Aisp, tmp_path: Path, sp
     before = state(tmp_path)
     code, out = aisp(*spelling, run)  # stdin says y, but it is no terminal
     assert (code, state(tmp_path)) == (2, before)
-    assert "nobody is there to confirm" in out and "tighter" in out
+    assert "nobody can confirm here" in out and "tighter" in out
 
 
 @pytest.mark.parametrize(("said", "code"), [("y\n", 0), ("yes\n", 0), ("\n", 2), ("n\n", 2), ("", 2)])

@@ -42,7 +42,10 @@ def run(
         int, typer.Option("--top", min=1, metavar="N", help="rows of terms and of kernels; others are summed")
     ] = 12,
     by_stage: Annotated[
-        bool, typer.Option("--by-stage", help="say why stage by stage, too: a column a reason, which sums to the whole")
+        bool,
+        typer.Option(
+            "--by-stage", help="also break the reasons down by stage: a column for each, which sums to the whole"
+        ),
     ] = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="keep digits in stage names: layer1 and layer2 are two stages")
