@@ -242,7 +242,7 @@ def test_what_a_trace_lacks_leaves_an_empty_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_predictions_on_random_traces(seed: int) -> None:
-    """Iterations found by any range's name: threads without calls, nothing timed, lone collectives; never a fault or a nonsense."""
+    """Iterations found by any range's name: threads without calls, nothing timed, lone collectives."""
     case = seeded_case(seed)
     if case.domain is not None and case.domain not in case.trace.ranges["domain"].cast(pl.String).to_list():
         pytest.skip("a trace without the ranges that it is asked for")
