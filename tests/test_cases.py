@@ -70,7 +70,7 @@ def test_every_form_of_a_torch_trace_is_read(number: str, capsys: pytest.Capture
 def test_quotes_in_a_name_are_mended_and_said(capsys: pytest.CaptureFixture[str]) -> None:
     seen = Seen(capsys, str(case("04_")))
     assert (seen.code, seen.kernels()) == (0, 6)
-    assert "1 event was not valid JSON and had to be repaired" in seen.text
+    assert "1 event was not valid JSON and had to be repaired: unescaped quotes or backslashes (1)" in seen.text
     names = Seen(capsys, str(case("04_")), "--domain", "torch.python").json["stages"]
     assert [row["path"] for row in names] == ['{"device": "cpu"}(12): run']
 
