@@ -1,8 +1,8 @@
 """What kind of work a host call is, by its name: the one table for idle causes, allocator time and launch checks.
 
-CUDA names are runtime (cuda...) or driver (cu...) names without their ABI suffix; HIP has one set of names (hip...) for both, most
-of them CUDA's. The first row of `TABLE` whose pattern matches the beginning of a name gives its class. Each row says where that is
-written down; what HIP adds is in the API reference of HIP and its dispatch table (hip_api_trace.hpp).
+CUDA names are runtime (cuda...) or driver (cu...) names without their ABI suffix; HIP has one set of names (hip...) for both,
+most of them CUDA's. The first row of `TABLE` whose pattern matches the beginning of a name gives its class. Each row says where
+that is written down; what HIP adds is in its API reference and its dispatch table (hip_api_trace.hpp).
 """
 
 from __future__ import annotations
