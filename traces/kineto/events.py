@@ -6,6 +6,7 @@ microseconds with three decimals stay exact.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -84,6 +85,26 @@ SPELLING: Final = {field: _SPELLED.get(field, field) for field in Arguments.__st
 
 decode_events: Final = msgspec.json.Decoder(list[Event], float_hook=str).decode
 """Events from the bytes of a JSON list; raises `msgspec.DecodeError` and `RecursionError`."""
+
+
+CALL: Final = re.compile(r"[a-z0-9]+_(?:runtime|driver)")
+"""Categories of calls of the host, whatever the device: of CUDA and HIP ``cuda_runtime`` and ``cuda_driver``, of Intel
+``xpu_runtime`` and ``xpu_driver``, of MTIA ``mtia_runtime``, of further devices their own or ``privateuse1_runtime``."""
+
+_EARLIER: Final = {
+    "Kernel": "kernel",
+    "Memcpy": "gpu_memcpy",
+    "Memset": "gpu_memset",
+    "Runtime": "cuda_runtime",
+    "Operator": "cpu_op",
+}
+"""What PyTorch before 1.12 called the categories."""
+
+
+def category_of(event: Event) -> str | None:
+    """What an event is, in today's word for it; null where it does not say."""
+    word = event.cat
+    return _EARLIER.get(word, word) if type(word) is str else None
 
 
 def event_of(value: dict[str, Any]) -> Event:

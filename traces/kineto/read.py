@@ -25,23 +25,13 @@ from ..unpack import decompressed
 from .columns import Rows, Words, bounded, integer, integers, label, process_ids, text, thread_ids, usable
 from .comms import comm_rows
 from .document import Document
-from .events import Event, arguments
+from .events import CALL, Event, arguments, category_of
 from .facts import read_devices, read_names
 from .graphs import MARKS, marked_nodes
 from .memory import Memory
 from .operators import operator_ranges
 from .ops import CATEGORIES, Ops
 from .processes import main_process
-
-_CALLS: Final = ("cuda_runtime", "cuda_driver", "xpu_runtime", "privateuse1_runtime", "privateuse1_driver")
-_EARLIER: Final = {
-    "Kernel": "kernel",
-    "Memcpy": "gpu_memcpy",
-    "Memset": "gpu_memset",
-    "Runtime": "cuda_runtime",
-    "Operator": "cpu_op",
-}
-"""What PyTorch before 1.12 called the categories."""
 
 STAGE_PREFIX: Final = "aisp::"
 """How the torch recorder names its ranges; torch's fast ranges are exported among the operators."""
@@ -61,7 +51,7 @@ def read_kineto(path: Path, kind_file: Path | None = None, named: Path | None = 
         for batch in document.batches():
             held.add(batch)
     odd = document.odd
-    calls = pl.concat([held.calls[category].frame() for category in _CALLS])
+    calls = pl.concat([rows.frame() for rows in held.calls.values()])
     pid = main_process(
         [calls["pid"], held.ranges["user_annotation"].frame()["pid"], held.ranges["cpu_op"].frame()["pid"]]
     )
@@ -96,7 +86,7 @@ def read_kineto(path: Path, kind_file: Path | None = None, named: Path | None = 
         tables=tuple(sorted(held.counts)),
         capture=_settings(rest),
         anomalies={k: v for k, v in sorted(odd.items()) if v},
-        unread={k: v for k, v in sorted(held.counts.items()) if k not in _READ},
+        unread={k: v for k, v in sorted(held.counts.items()) if k not in _READ and not CALL.fullmatch(k)},
     )
     return make_trace(meta, **tables)
 
@@ -107,7 +97,7 @@ class _Held:
     def __init__(self) -> None:
         self.ops, self.memory = Ops(), Memory()
         self.call_names, self.range_names, self.overhead_names = Words(), Words(), Words()
-        self.calls = {category: Rows(self._call_columns) for category in _CALLS}
+        self.calls = {category: Rows(self._call_columns) for category in ("cuda_runtime", "cuda_driver")}
         self.ranges = {category: Rows(self._range_columns) for category in _RANGES}
         self.syncs = Rows(_sync_columns)
         self.overhead = Rows(self._overhead_columns)
@@ -121,15 +111,14 @@ class _Held:
         for event in events:
             phase = event.ph
             if phase == "X":
-                if type(event.cat) is str:
-                    groups.setdefault(event.cat, []).append(event)
+                if (category := category_of(event)) is not None:
+                    groups.setdefault(category, []).append(event)
             elif phase == "i":
                 instants.append(event)
             elif phase == "M":
                 self.named.append(event)
         self.memory.add(instants)
-        for word, some in groups.items():
-            category = _EARLIER.get(word, word)
+        for category, some in groups.items():
             self.counts[category] += len(some)
             if category in CATEGORIES:
                 self.ops.add(category, some)
@@ -137,10 +126,10 @@ class _Held:
                 rows.add(some)
 
     def _rows(self, category: str) -> Rows | None:
-        if category in self.calls:
-            return self.calls[category]
         if category in self.ranges:
             return self.ranges[category]
+        if CALL.fullmatch(category):
+            return self.calls.setdefault(category, Rows(self._call_columns))
         return {"cuda_sync": self.syncs, "overhead": self.overhead}.get(category)
 
     def _call_columns(self, events: Sequence[Event]) -> dict[str, pl.Series]:
@@ -171,7 +160,7 @@ _RANGES: Final = ("user_annotation", "cpu_op", "python_function")
 
 _READ: Final = frozenset(
     [
-        *(*CATEGORIES, *_CALLS, *_RANGES, "cuda_sync", "overhead", "cpu_instant_event"),
+        *(*CATEGORIES, *_RANGES, "cuda_sync", "overhead", "cpu_instant_event"),
         *("gpu_user_annotation", "Trace", "fwdbwd", "ac2g", "async_cpu_to_gpu"),
     ]
 )

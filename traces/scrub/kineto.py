@@ -16,13 +16,13 @@ from msgspec import UNSET
 
 from ..kineto.columns import text
 from ..kineto.document import Document
-from ..kineto.events import SPELLING, Event, arguments
+from ..kineto.events import CALL, SPELLING, Event, arguments, category_of
 
 _CATEGORIES: Final = (
-    *("kernel", "gpu_memcpy", "gpu_memset", "cuda_runtime", "cuda_driver"),
+    *("kernel", "gpu_memcpy", "gpu_memset"),
     *("user_annotation", "cpu_op", "cuda_sync", "overhead"),
 )
-"""What `kineto.read_kineto` reads."""
+"""What `kineto.read_kineto` reads, beside calls of the host."""
 
 _ARGUMENTS: Final = (
     *("device", "context", "stream", "correlation", "bytes", "fromDevice", "toDevice"),
@@ -69,7 +69,10 @@ def scrub_kineto(src: Path, dst: Path) -> None:
 
 
 def _read(event: Event) -> bool:
-    return event.ph == "X" and event.cat in _CATEGORIES
+    category = category_of(event)
+    return (
+        event.ph == "X" and category is not None and (category in _CATEGORIES or CALL.fullmatch(category) is not None)
+    )
 
 
 def _event(event: Event) -> dict[str, Any]:
