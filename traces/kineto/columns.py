@@ -190,7 +190,7 @@ def process_id(event: Event) -> int | None:
     pid = event.pid
     if type(pid) is int and 0 <= pid < 1 << 31:
         return pid
-    if pid is None:
+    if not isinstance(pid, str | int):
         return None
     number = integer(pid, 32)
     return number if number is not None and number >= 0 else _hashed(pid) & 0xFFFFFF

@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from ..kernel_names import collectives
 from ..model import GRID_LIMITS, MOST_BYTES, MOST_CORRELATIONS, grid_code
-from .columns import Rows, Words, below, bounded, integers, label, text, usable
+from .columns import Rows, Words, below, bounded, integers, label, usable
 from .comms import Collective, collective_of
 from .events import Event, arguments
 from .graphs import mark_of
@@ -86,7 +86,7 @@ class Ops:
             "context": integers([a.context for a in args], 32),
             "stream": integers([a.stream for a in args]),
             "correlation": bounded(integers([a.correlation for a in args]), MOST_CORRELATIONS),
-            "name": self._words.numbers(text(e.name) for e in events),
+            "name": self._words.numbers(label(e.name) for e in events),
             "nbytes": bounded(integers([a.bytes for a in args]), MOST_BYTES),
             "src_device": integers([a.fromDevice for a in args], 32),
             "dst_device": integers([a.toDevice for a in args], 32),

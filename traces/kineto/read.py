@@ -22,7 +22,7 @@ from ..kernel_names import call_name
 from ..model import MOST_CORRELATIONS, Meta, Trace, make_trace
 from ..stages_file import StageFacts, read_stages
 from ..unpack import decompressed
-from .columns import Rows, Words, bounded, integer, integers, label, process_ids, text, thread_ids, usable
+from .columns import Rows, Words, bounded, integer, integers, label, process_ids, thread_ids, usable
 from .comms import comm_rows
 from .document import Document
 from .events import CALL, Event, arguments, category_of
@@ -137,7 +137,7 @@ class _Held:
             "pid": process_ids(events),
             "tid": thread_ids(events),
             "correlation": bounded(integers([arguments(e).correlation for e in events]), MOST_CORRELATIONS),
-            "name": self.call_names.numbers(text(e.name) for e in events),
+            "name": self.call_names.numbers(label(e.name) for e in events),
         }
 
     def _range_columns(self, events: Sequence[Event]) -> dict[str, pl.Series]:
@@ -146,13 +146,13 @@ class _Held:
             "pid": process_ids(events),
             "tid": thread_ids(events),
             "raw_tid": integers([e.tid for e in events]),
-            "name": self.range_names.numbers(text(e.name) for e in events),
+            "name": self.range_names.numbers(label(e.name) for e in events),
             "sequence": integers([a.sequence for a in args]),
             "forward": integers([a.forward_thread for a in args]),
         }
 
     def _overhead_columns(self, events: Sequence[Event]) -> dict[str, pl.Series]:
-        return {"tid": thread_ids(events), "name": self.overhead_names.numbers(text(e.name) for e in events)}
+        return {"tid": thread_ids(events), "name": self.overhead_names.numbers(label(e.name) for e in events)}
 
 
 _RANGES: Final = ("user_annotation", "cpu_op", "python_function")

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from ..kineto.columns import text
+from ..kineto.columns import label
 from ..kineto.document import Document
 from ..kineto.events import CALL, SPELLING, Event, arguments, category_of
 
@@ -83,7 +83,7 @@ def _event(event: Event) -> dict[str, Any]:
     kept |= {k: v for k in _MARKS if isinstance(v := args.get(k), str)}
     kept |= {k: v for k, p in _WORDS.items() if isinstance(v := args.get(k), str) and re.fullmatch(p, v)}
     times = {k: v for k in ("pid", "tid", "ts", "dur") if _number(v := getattr(event, k))}
-    return {"ph": "X", "cat": event.cat, "name": text(event.name), **times, "args": kept}
+    return {"ph": "X", "cat": event.cat, "name": label(event.name), **times, "args": kept}
 
 
 def _device(properties: dict[str, Any]) -> dict[str, Any]:
