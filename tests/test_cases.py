@@ -67,6 +67,16 @@ def test_every_form_of_a_torch_trace_is_read(number: str, capsys: pytest.Capture
     assert compute in (360_000, 360_750)  # those of 09 have decimals
 
 
+def test_asynchronous_events_are_named_as_unread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = [{"ph": p, "cat": "c", "name": "n", "id": 1, "ts": i, "pid": 1, "tid": 1} for i, p in enumerate("bebe")]
+    seen = Seen(capsys, str(written(tmp_path, alone)))
+    assert seen.code == 2 and "events that are not read: phase b (2), phase e (2)" in seen.error
+    beside = Seen(capsys, str(written(tmp_path, [*alone, event("kernel", "k", 1, 1, 0, 7, device=0, stream=7)])))
+    assert beside.code == 0 and "events that are not read: phase b (2) and phase e (2)" in beside.text.replace(
+        "), ", ") and "
+    )
+
+
 def test_quotes_in_a_name_are_mended_and_said(capsys: pytest.CaptureFixture[str]) -> None:
     seen = Seen(capsys, str(case("04_")))
     assert (seen.code, seen.kernels()) == (0, 6)

@@ -112,6 +112,49 @@ DAMAGE = {
     "mended_commas": lambda text: text.replace("}}, {", "}} {", 1),
 }
 
+ALSO = {
+    "a path that ends in a backslash": (
+        '"name": "kernel"',
+        '"name": "C:\\dir\\new\\"',
+        "mended_quotes",
+        "C:\\dir\\new\\",
+    ),
+    "and texts behind it": (
+        '"name": "kernel", "pid": 0',
+        '"name": "C:\\new\\", "from": "x", "pid": 0, "to": "y"',
+        "mended_quotes",
+        "C:\\new\\",
+    ),
+    "a comma before the end": ('"correlation": 30}', '"correlation": 30,}', "mended_commas", "kernel"),
+    "infinity as Windows prints it": (
+        '"correlation": 30}',
+        '"correlation": 30, "x": -1.#IND}',
+        "mended_numbers",
+        "kernel",
+    ),
+    "nan as Windows prints it": (
+        '"correlation": 30}',
+        '"correlation": 30, "x": -nan(ind)}',
+        "mended_numbers",
+        "kernel",
+    ),
+    "C++ with quotes": ('"name": "kernel"', '"name": "f<"a", b>("c", d)"', "mended_quotes", 'f<"a", b>("c", d)'),
+    "a raw tab": ('"name": "kernel"', '"name": "a\tb"', "mended_controls", "a\tb"),
+}
+
+
+@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize("what", ALSO)
+def test_further_damage_of_the_same_kinds(what: str, tmp_path: Path) -> None:
+    plain, damaged, kind, name = ALSO[what]
+    events = kernels(Random(5))
+    events[30]["name"] = "kernel"
+    text = text_of(events)
+    assert plain in text
+    found, told = read(tmp_path / "t.json", text.replace(plain, damaged).encode())
+    assert [(e.ts, e.dur) for e in found] == [(e["ts"], e["dur"]) for e in events]
+    assert (found[30].name, told.odd[kind], told.odd["events_mended"]) == (name, 1, 1)
+
 
 @pytest.mark.usefixtures("windows")
 @pytest.mark.parametrize("what", DAMAGE)

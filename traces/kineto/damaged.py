@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 QUOTES, CONTROLS, NUMBERS, NOT_UTF8 = "mended_quotes", "mended_controls", "mended_numbers", "mended_text"
-"""What was repaired: unescaped quotes or backslashes, raw control characters, inf or nan, bytes that are not UTF-8."""
+"""What was repaired: unescaped quotes or backslashes, raw control characters, inf or nan, bytes that are not UTF-8. What
+printf of Windows makes of inf and nan is among them."""
 
 COMMAS: Final = "mended_commas"
 LOST: Final = "events_damaged"
@@ -68,7 +69,11 @@ _END: Final = re.compile(r"\}(?=\s*,\s*\{|\s*\])")
 
 _ENDS_TRIED: Final = 8
 
-_NOT_FINITE: Final = re.compile(r'("(?:[^"\\]|\\.)*")|[-+]?\b(?:inf(?:inity)?|nan)\b', re.I | re.S)
+_TEXT_PATTERN: Final = r'("(?:[^"\\]|\\.)*")'
+_NOT_FINITE: Final = re.compile(
+    _TEXT_PATTERN + r"|[-+]?(?:\b(?:inf(?:inity)?|nan(?:\(\w*\))?)(?!\w)|\b1\.#(?:inf|ind|qnan|snan)\d*)", re.I | re.S
+)
+_LAST_COMMA: Final = re.compile(_TEXT_PATTERN + r"|,(?=\s*[}\]])", re.S)
 _KEY_ENDS: Final = re.compile(r"\s*:")
 _VALUE_ENDS: Final = re.compile(
     r'\s*(?:[}\]]\s*(?:[,}\]]|$)|,\s*"[^"]*"\s*:|,\s*"[^"]*"\s*[,\]]|,\s*(?:[-\d{\[]|true|false|null)[^"]*[,\]}])'
@@ -96,14 +101,20 @@ def first_value(data: bytes) -> Found | None:
     ends = [match.end() for _, match in zip(range(_ENDS_TRIED), _END.finditer(shape), strict=False)]
     for end in ends:
         text, damage = _text(data[:end])
-        for repaired, variant in _variants(text):
-            try:
-                value, used = _MENDED.raw_decode(variant)
-            except ValueError:
-                continue
-            if used == len(variant) and isinstance(value, dict) and not _swallowed(value):
-                return Found(_whole(value, text), end, (*repaired, *damage))
+        mended = [(value, repaired) for repaired, variant in _variants(text) if (value := _event(variant)) is not None]
+        if mended:  # a quote that was taken for a letter hides the keys behind it
+            value, repaired = max(mended, key=lambda one: len(one[0]))
+            return Found(_whole(value, text), end, (*repaired, *damage))
     return Found(None, ends[0], (LOST,)) if ends else None
+
+
+def _event(text: str) -> dict[str, Any] | None:
+    """The one JSON object that `text` is; null if it is none, or seems to hold another event."""
+    try:
+        value, used = _MENDED.raw_decode(text)
+    except ValueError:
+        return None
+    return value if used == len(text) and isinstance(value, dict) and not _swallowed(value) else None
 
 
 def whole_document(data: bytes) -> tuple[Any, tuple[str, ...]]:
@@ -145,30 +156,35 @@ def _swallowed(value: Any) -> bool:
 def _variants(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
     """`text` with its faults mended, the surest way first, and which faults those were."""
     controls = (CONTROLS,) if _CONTROL.search(text.translate(_LAYOUT)) else ()
-    finite = _finite(text)
-    yield ((NUMBERS, *controls), finite)
-    quoted = _quoted(text)
-    finite = _finite(quoted)
-    yield ((QUOTES, *((NUMBERS,) if finite != quoted else ()), *controls), finite)
+    quoted = _quoted(text, escapes=True)
+    for quotes, variant in (((), text), ((QUOTES,), quoted), ((QUOTES,), _quoted(text, escapes=False))):
+        finite = _NOT_FINITE.sub(_or("null"), variant)
+        ended = _LAST_COMMA.sub(_or(""), finite)
+        numbers = (NUMBERS,) if finite != variant else ()
+        commas = (COMMAS,) if ended != finite else ()
+        yield ((*quotes, *numbers, *commas, *controls), ended)
 
 
 _LAYOUT: Final = dict.fromkeys(map(ord, "\t\n\r"))
 """Control characters between values, which JSON allows; within texts they are passed over."""
 
 
-def _finite(text: str) -> str:
-    """`text` with null for numbers that are none."""
-    return _NOT_FINITE.sub(lambda match: match[1] or "null", text)
+def _or(other: str) -> Callable[[re.Match[str]], str]:
+    """What replaces a match: the text that it is, else `other`."""
+    return lambda match: match[1] or other
 
 
-def _quoted(text: str) -> str:
-    """`text` with a backslash before quotes that end nothing and before backslashes that escape nothing."""
+def _quoted(text: str, *, escapes: bool) -> str:
+    """`text` with a backslash before quotes that end nothing and before backslashes that escape nothing.
+
+    Without `escapes` no backslash escapes anything: that of ``"C:\\"`` then does not hide the end of the text.
+    """
     out: list[str] = []
     inside, is_key, at = False, False, 0
     while at < len(text):
         step = text[at]
         if inside and step == "\\":
-            escape = _ESCAPE.match(text, at)
+            escape = _ESCAPE.match(text, at) if escapes else None
             step, width = (escape[0], len(escape[0])) if escape else ("\\\\", 1)
             out.append(step)
             at += width

@@ -147,7 +147,7 @@ class Document:
         while end := text.event_end(self._width):
             try:
                 events = decode_events(b"[" + text.data[text.at : end] + b"]")
-            except (msgspec.DecodeError, RecursionError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 if self._width == _NARROWEST:
                     break
                 self._width = max(self._width // _NARROWER, _NARROWEST)

@@ -86,9 +86,16 @@ def read_kineto(path: Path, kind_file: Path | None = None, named: Path | None = 
         tables=tuple(sorted(held.counts)),
         capture=_settings(rest),
         anomalies={k: v for k, v in sorted(odd.items()) if v},
-        unread={k: v for k, v in sorted(held.counts.items()) if k not in _READ and not CALL.fullmatch(k)},
+        unread={
+            **{k: v for k, v in sorted(held.counts.items()) if k not in _READ and not CALL.fullmatch(k)},
+            **dict(sorted(held.phases.items())),
+        },
     )
     return make_trace(meta, **tables)
+
+
+_ASYNCHRONOUS: Final = ("b", "e", "S", "F")
+"""Phases of events that belong to no thread, the nestable ones and the older ones of the Chrome format. They are not read."""
 
 
 class _Held:
@@ -103,6 +110,7 @@ class _Held:
         self.overhead = Rows(self._overhead_columns)
         self.named: list[Event] = []
         self.counts: Counter[str] = Counter()
+        self.phases: Counter[str] = Counter()
 
     def add(self, events: Sequence[Event]) -> None:
         """Keep what is read of a batch of events."""
@@ -117,6 +125,8 @@ class _Held:
                 instants.append(event)
             elif phase == "M":
                 self.named.append(event)
+            elif phase in _ASYNCHRONOUS:
+                self.phases[f"phase {phase}"] += 1
         self.memory.add(instants)
         for category, some in groups.items():
             self.counts[category] += len(some)
