@@ -72,9 +72,7 @@ def test_asynchronous_events_are_named_as_unread(tmp_path: Path, capsys: pytest.
     seen = Seen(capsys, str(written(tmp_path, alone)))
     assert seen.code == 2 and "events that are not read: phase b (2), phase e (2)" in seen.error
     beside = Seen(capsys, str(written(tmp_path, [*alone, event("kernel", "k", 1, 1, 0, 7, device=0, stream=7)])))
-    assert beside.code == 0 and "events that are not read: phase b (2) and phase e (2)" in beside.text.replace(
-        "), ", ") and "
-    )
+    assert beside.code == 0 and "events that are not read: phase b (2), phase e (2)" in beside.text
 
 
 def test_quotes_in_a_name_are_mended_and_said(capsys: pytest.CaptureFixture[str]) -> None:
