@@ -417,7 +417,7 @@ class _Streams:
         distinct = distinct_values(names)
         code = names.to_physical().fill_null(0).to_numpy() if len(names) else np.empty(0, np.int64)
         frees = np.array(
-            [name.startswith(("cudaFree", "cuMemFree")) and "Async" not in name for name in distinct], bool
+            [name.startswith(("cudaFree", "cuMemFree", "hipFree")) and "Async" not in name for name in distinct], bool
         )
         waits = a.calls.kind == SYNC
         if len(distinct):

@@ -14,6 +14,7 @@ from ...analyze.findings.first_lines import steady_sentences
 from ...analyze.findings.missing import missing_sentences
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
+from ...traces.repairs import repairs
 from .console import Column, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls, print_gap_functions
 from .findings import print_findings
@@ -116,12 +117,9 @@ def _print_operators(analysis: Analysis) -> None:
 
 
 def _print_unread(analysis: Analysis) -> None:
-    """Events of kinds that nothing here reads, and those that had to be mended first."""
-    if mended := analysis.meta.anomalies.get("events_mended"):
-        which = "event was" if mended == 1 else "events were"
-        say_wrapped(
-            f"{mended:,} {which} not valid JSON and had to be repaired: unescaped quotes or backslashes, inf or nan"
-        )
+    """Events of kinds that nothing here reads, and what of the file had to be repaired."""
+    for sentence in repairs(analysis.meta.anomalies):
+        say_wrapped(sentence)
     unread = sorted(analysis.meta.unread.items(), key=lambda one: -one[1])
     if unread:
         named = [f"{shorten(name, STAGE_WIDTH)} ({count:,})" for name, count in unread[:DOMAINS]]
