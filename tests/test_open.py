@@ -102,7 +102,7 @@ def test_what_is_no_trace(tmp_path: Path) -> None:
     assert "a folder" in refused(tmp_path)
     for name, content, word in (
         ("empty", b"", "it is empty"),
-        ("text", b"hello world", "its first bytes"),
+        ("text", b"hello world", "it is neither"),
         ("json", b'{"a": 1}', "no list `traceEvents`"),
         ("half.json", b'{"traceEvents": [', "no complete JSON"),
         ("half.xz", lzma.compress(b"x" * 9999)[:-20], "damaged"),

@@ -150,7 +150,7 @@ def _open(plain: PlainFile, kind_file: Path | None, left_out: Collection[tuple[s
     elif (unread := unread_kind(file)) is not None:
         raise InputError(f"{path} was to be read as a trace, but it is {unread[0]}; {unread[1]}")
     else:
-        found = "it is empty" if not head else "its first bytes are those of neither"
+        found = "it is empty" if not head else "it is neither an nsys export nor a torch.profiler file"
         raise InputError(
             f"{path} was to be read as a trace, but {found}; "
             "give an nsys .sqlite export, an .nsys-rep, or a torch.profiler .json"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...report.terminal.console import aside, say
+from ...report.terminal.live import watched
 from ..app import examples, new_app
 from ..options import Expectations, Force, NoFold, OneSource
 
@@ -62,11 +63,13 @@ def run(
     target = Output(output, PAGE, inputs, force)
     target.check()
     bare = found.run is None
-    opened = list(found.open(Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=True, steady=bare)))
+    with watched(f"reading and analysing {found.path.name}"):
+        opened = list(found.open(Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=True, steady=bare)))
     analyses = {str(o.variant): o.analysis for o in opened}
     traces = {o.side: o.trace for o in opened}
     verdicts = None if found.run is None else judge_run(found.run, analyses, expectations).verdicts
-    page = render(found.run, [o.analysis for o in opened], traces, verdicts, version=version())
+    with watched("writing the page"):
+        page = render(found.run, [o.analysis for o in opened], traces, verdicts, version=version())
     _write(target, output, page, open_it)
 
 
@@ -88,7 +91,8 @@ def _report_comparison(base: str, opt: str, output: Path, *, no_fold: bool, forc
     inputs = Inputs([file for one in read for file in one.files], [run for one in read for run in one.runs])
     target = Output(output, PAGE, inputs, force)
     target.check()
-    found = compare([base, opt], Choices(Asked(gaps=MOST_GAPS, fold=not no_fold, steady=True), exact=no_fold))
+    with watched("reading and comparing"):
+        found = compare([base, opt], Choices(Asked(gaps=MOST_GAPS, fold=not no_fold, steady=True), exact=no_fold))
     (pair,) = found.comparisons
     traces = []
     for side in sides:
