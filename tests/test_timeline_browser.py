@@ -377,6 +377,13 @@ def test_search_and_filter_leave_the_rest_pale(browser: Browser, tmp_path: Path)
     assert page.eval("document.querySelector('.tl-state').textContent").startswith("4 operations match")
     _go(page, "#timeline&kernel=gemm&stage=iteration/h2d")
     assert page.eval("document.querySelector('.tl-state').textContent").startswith("0 operations match")
+    for text, said in (
+        ("memcpyasync", "4 calls match"),
+        ("COMPUTE", "8 operations match"),
+        ("launch_api", "gaps match"),
+    ):
+        _go(page, f"#timeline&find={text}")
+        assert said in page.eval("document.querySelector('.tl-state').textContent")
     _quiet(page)
     page.close()
 

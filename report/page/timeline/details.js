@@ -52,7 +52,7 @@ const facts = (timeline, lane, item) => {
     const whole = gap >= 0 ? lane.gaps.end[gap] - lane.gaps.start[gap] : 0;
     add("part of", whole > end - start ? `a gap of ${duration(whole)} from ${moment(lane.gaps.start[gap])}` : "");
   } else if (lane.role === "iterations") {
-    title = `${item < side.warmUp ? "warm-up " : ""}iteration ${item - side.warmUp}`;
+    title = `iteration ${title}`;
     add("note", side.slow.has(item) ? "slow: far above the median" : "");
   } else {
     const [, cls] = data.classes[items.cls[item]];

@@ -61,7 +61,8 @@ def host_lanes(a: Attributed, columns: Columns, names: Names, grid: Grid | None,
     kept = sorted(weight, key=lambda t: -weight[t])[:MOST_THREADS]
     if len(weight) > MOST_THREADS:
         notes.append(f"{len(weight) - MOST_THREADS:,} threads with few stages and calls are not drawn")
-    kept.sort(key=lambda t: (t[0], -len(bands.get(t, ())), -weight[t], t[1]))
+    staged = {t[0] for t, rows in bands.items() if len(rows)}
+    kept.sort(key=lambda t: (t[0] not in staged, t[0], -len(bands.get(t, ())), -weight[t], t[1]))
     number = np.full(len(calls), -1, np.int64)
     shown, threads = 0, []
     for thread in kept:

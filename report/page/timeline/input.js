@@ -31,7 +31,6 @@ Object.assign(Timeline.prototype, {
       right: () => this.pan(0.25),
       home: () => {
         this.home();
-        this.iterationInput.value = "0";
         this.write();
       },
       all: () => this.show(...this.limits()),
@@ -70,7 +69,10 @@ Object.assign(Timeline.prototype, {
         event.preventDefault();
       }
     });
-    this.iterationInput.addEventListener("change", () => this.goTo(Number.parseInt(this.iterationInput.value, 10) || 0));
+    this.iterationInput.addEventListener("change", () => {
+      const wanted = Number.parseInt(this.iterationInput.value, 10);
+      this.goTo(Number.isFinite(wanted) ? wanted - this.sides[0].firstSteady : 0);
+    });
     this.alignSelect.value = this.align;
     this.alignSelect.addEventListener("change", () => {
       this.align = this.alignSelect.value;

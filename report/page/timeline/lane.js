@@ -136,7 +136,7 @@ class Lane {
     let begun = this.before(from, 0, one, 0);
     for (let x = 0; x < n; x++) {
       const t = from + (x + 1) * step;
-      const next = this.before(t, this.summed ? 0 : begun, two, 0);
+      const next = this.before(t, begun, two, 0);
       for (let p = 0; p < k; p++) {
         ns[x * k + p] = two[p] - one[p];
       }

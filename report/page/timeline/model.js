@@ -25,6 +25,7 @@ class Side {
       end[i] += start[i];
     }
     this.warmUp = header.iterations.warm_up;
+    this.firstSteady = header.iterations.first + this.warmUp; // its number
     this.slow = new Set(header.iterations.slow);
     const cls = Uint32Array.from(start, (_, i) => (this.slow.has(i) ? 2 : i < this.warmUp ? 3 : i % 2));
     this.iterations = { start, end, cls };

@@ -104,7 +104,7 @@ def _limits(trace: Trace) -> tuple[int, int] | None:
 
 
 def _iterations(analysis: Analysis, columns: Columns, zero: int) -> dict[str, Any]:
-    rows, warm_up = iteration_rows(analysis)
+    rows, first, warm_up = iteration_rows(analysis)
     table: Ints = np.array(rows, np.int64).reshape(-1, 2)
     length = table[:, 1] - table[:, 0]
     steady = length[warm_up:]
@@ -112,6 +112,7 @@ def _iterations(analysis: Analysis, columns: Columns, zero: int) -> dict[str, An
     return {
         "start": columns.add(table[:, 0] - zero, signed=True),
         "length": columns.add(length),
+        "first": first,
         "warm_up": warm_up,
         "slow": slow.tolist(),
     }

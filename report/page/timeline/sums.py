@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
+from ....analyze.attribution.window import STEADY
 from ....analyze.intervals import Cover, Ints, cover, minus, union
 from ....analyze.result import Analysis
 from .columns import Columns
@@ -87,7 +87,8 @@ def choose_grid(analysis: Analysis, start: Ints, end: Ints, limits: tuple[int, i
 
 def _wanted(analysis: Analysis, start: Ints, end: Ints, most: int) -> list[tuple[int, int]]:
     """The stretches to show exactly, the most telling first: iterations, gaps, and the first operations for want of these."""
-    rows = analysis.iterations.drop_nulls("end_ns").select("start_ns", "end_ns").sort("start_ns").rows()
+    every, _, warm_up = iteration_rows(analysis)
+    rows = every[warm_up:]
     found: list[tuple[int, int]] = []
     if rows:
         by_length = sorted(rows, key=lambda row: row[1] - row[0])
@@ -121,9 +122,10 @@ def sums_of(columns: Columns, grid: Grid, parts: Mapping[int, Cover], start: Int
     }
 
 
-def iteration_rows(analysis: Analysis) -> tuple[Sequence[tuple[int, int]], int]:
-    """(start and end of each iteration, how many of the first are warm-up)."""
+def iteration_rows(analysis: Analysis) -> tuple[Sequence[tuple[int, int]], int, int]:
+    """(start and end of each iteration, the number of the first, how many of them are warm-up that the window leaves out)."""
     steady = analysis.steady
-    if steady is not None and analysis.iterations.height <= len(steady.steady):
-        return [(one.start_ns, one.end_ns) for one in steady.instances], steady.warm_up
-    return analysis.iterations.filter(pl.col("end_ns").is_not_null()).select("start_ns", "end_ns").rows(), 0
+    if steady is not None and analysis.choices.window == STEADY:
+        return [(one.start_ns, one.end_ns) for one in steady.instances], 0, steady.warm_up
+    rows = analysis.iterations.drop_nulls("end_ns").sort("start_ns")
+    return rows.select("start_ns", "end_ns").rows(), int(rows["iteration"][0]) if rows.height else 0, 0

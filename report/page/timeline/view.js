@@ -62,6 +62,15 @@ class Timeline {
     return start[Math.min(side.warmUp + this.iteration, start.length - 1)];
   }
 
+  // The number of the iteration that is shown, of the first side; others show the one that is as far from their first steady one.
+  get number() {
+    return this.iteration + this.sides[0].firstSteady;
+  }
+
+  get zero() {
+    return this.sides.every((side) => side.header.zero) ? "from first op" : "from the start";
+  }
+
   // --- What is in view
 
   home() {
@@ -78,6 +87,7 @@ class Timeline {
       return [start[first(side)], end[Math.min(first(side) + 1, end.length - 1)]];
     });
     this.iteration = 0;
+    this.iterationInput.value = String(this.number);
     const from = Math.min(...spans.map(([low], i) => low - this.origin(this.sides[i])));
     const to = Math.max(...spans.map(([, high], i) => high - this.origin(this.sides[i])));
     this.show(from - 0.01 * (to - from), to + 0.01 * (to - from), false);
@@ -116,7 +126,7 @@ class Timeline {
     const most = Math.max(...this.sides.map((side) => side.iterations.start.length - side.warmUp)) - 1;
     const least = -Math.max(...this.sides.map((side) => side.warmUp));
     this.iteration = Math.min(Math.max(number, least), most);
-    this.iterationInput.value = String(this.iteration);
+    this.iterationInput.value = String(this.number);
     const spans = this.sides
       .filter((side) => side.iterations.start.length)
       .map((side) => {
@@ -142,7 +152,7 @@ class Timeline {
     }
     const wanted = Number.parseInt(given.get("iteration") ?? "", 10);
     if (Number.isFinite(wanted)) {
-      this.iteration = wanted;
+      this.iteration = wanted - this.sides[0].firstSteady;
       this.iterationInput.value = String(wanted);
     }
     this.filter = { stage: given.get("stage") || "", kernel: given.get("kernel") || "", find: given.get("find") || "" };
@@ -169,7 +179,7 @@ class Timeline {
       parts.to = Math.round(this.to + this.origin(side));
       if (this.sides.length > 1) {
         parts.align = this.align;
-        parts.iteration = this.iteration;
+        parts.iteration = this.number;
       }
       for (const [name, value] of Object.entries(this.filter)) {
         if (value) {
@@ -197,15 +207,21 @@ class Timeline {
       const fits = (name, path) =>
         (!stage || underStage[path]) && (!kernel || isKernel[name]) && (!text || found[name] || found[path]);
       const ofClass = Array.from(classes.name, (name, c) => fits(name, classes.stage[c]));
+      const byRole = {
+        stream: () => ofClass,
+        device: () => ofClass,
+        stages: (lane) => !kernel && lane.data.classes.map(([name, path]) => fits(name, path)),
+        calls: (lane) => text && !kernel && !stage && lane.data.classes.map(([name]) => found[name]),
+        idle: (lane) =>
+          !kernel &&
+          lane.data.causes.map(
+            ([cause, path]) =>
+              (!stage || (path >= 0 && underStage[path])) && (!text || holds(this.words.causes[cause].join(" "), text)),
+          ),
+      };
+      byRole.os = byRole.calls;
       for (const lane of side.lanes) {
-        let keep = null;
-        if (some && (lane.role === "stream" || lane.role === "device")) {
-          keep = ofClass;
-        } else if (some && lane.role === "stages" && !kernel) {
-          keep = lane.data.classes.map(([name, path]) => fits(name, path));
-        } else if (some && lane.role === "idle" && stage && !kernel && !text) {
-          keep = lane.data.causes.map(([, path]) => path >= 0 && underStage[path]);
-        }
+        const keep = (some && byRole[lane.role]?.(lane)) || null;
         if (keep || lane.keep) {
           lane.colour(keep);
         }
@@ -222,12 +238,12 @@ class Timeline {
     this.say();
   }
 
-  // What matches, as {lane, item} in order of time on the axis: operations, or, where no operation does, stages.
+  // What matches, as {lane, item} in order of time on the axis: operations, or, where none does, stages, calls, or gaps.
   found() {
     if (!this.matches) {
-      this.matches = this.matching("stream");
-      if (this.matches.length === 0) {
-        this.matches = this.matching("stages");
+      this.matches = [];
+      for (const role of ["stream", "stages", "calls", "os", "idle"]) {
+        this.matches = this.matches.length ? this.matches : this.matching(role);
       }
       const at = ({ lane, item }) => lane.items.start[item] - this.origin(lane.side);
       this.matches.sort((a, b) => at(a) - at(b));
@@ -293,7 +309,7 @@ class Timeline {
     for (const { lane, item } of found) {
       ns += lane.items.end[item] - lane.items.start[item];
     }
-    const what = found.length && found[0].lane.role === "stages" ? "range" : "operation";
+    const what = { stages: "range", calls: "call", os: "OS call", idle: "gap" }[found[0]?.lane.role] || "operation";
     const sums = this.sides.some((side) => side.header.grid) ? " among those that the page holds one by one" : "";
     this.state.append(`${counted(found.length, what)} match${found.length === 1 ? "es" : ""}${sums}, ${duration(ns)} in sum; `);
     for (const [name, value] of chips) {
@@ -316,7 +332,8 @@ class Timeline {
         ? `; exact in ${counted(side.header.grid.exact.length, "stretch").replace("stretchs", "stretches")}, sums elsewhere (hatched boldly)`
         : "";
       const calls = side.header.calls_grid && !side.header.grid ? "; host calls are summed outside of some stretches (hatched boldly)" : "";
-      return `${several}${counted(ops, "operation")}${iterations}${exact}${calls}`;
+      const ranges = side.header.threads.reduce((sum, one) => sum + one.bands.reduce((n, band) => n + band.items, 0), 0);
+      return `${several}${ops ? counted(ops, "operation") : counted(ranges, "range")}${iterations}${exact}${calls}`;
     });
     return `${parts.join(" · ")}. ${this.sides.flatMap((side) => side.header.notes).join("; ")}`;
   }
@@ -347,7 +364,7 @@ class Timeline {
       for (const lane of side.lanes) {
         lane.y = y;
         lane.height = HEIGHTS[lane.role];
-        label(lane.label, y, lane.height);
+        label(this.width < 620 ? brief(lane.label) : lane.label, y, lane.height);
         const tight = lane.role === "stages" || lane.role === "iterations";
         y += lane.height + (tight ? 4 : SPACE);
       }
@@ -448,7 +465,7 @@ class Timeline {
     const { side, items, data } = lane;
     switch (lane.role) {
       case "iterations":
-        return `${item < side.warmUp ? "warm-up " : ""}${item - side.warmUp}`;
+        return `${item < side.warmUp ? "warm-up " : ""}${item + side.header.iterations.first}`;
       case "stages":
       case "calls":
       case "os":
@@ -490,7 +507,7 @@ class Timeline {
       }
     }
     context.stroke();
-    const since = this.align === "iteration" && this.sides.length > 1 ? `from iteration ${this.iteration}` : "from first op";
+    const since = this.align === "iteration" && this.sides.length > 1 ? `from iteration ${this.number}` : this.zero;
     context.fillText(this.width < 620 ? "" : since, 6, 10);
   }
 
@@ -620,6 +637,9 @@ class Timeline {
     }
   }
 }
+
+// A lane's label on a narrow screen.
+const brief = (label) => label.replace(" · stream ", " · ").replace(" · all streams", " · all").replace(/^thread /, "");
 
 // As much of a text as fits into `room`; nothing where that says nothing.
 const fitting = (context, text, room) => {
