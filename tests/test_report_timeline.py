@@ -231,6 +231,16 @@ def test_streams_beyond_the_limit_share_a_lane() -> None:
     assert sum(lane["items"] for lane in side.header["streams"]) == len(ops)
 
 
+def test_an_open_range_lasts_until_the_end_and_says_so() -> None:
+    ranges = pair.trace([], [("stuck", 1000, 2000), ("iteration", 0, 5000)]).ranges
+    end = pl.when(pl.col("name").cast(pl.String) != "stuck").then("end_ns")
+    trace = pair.trace([("compute", 7, 0, 5000)], [], ranges=ranges.with_columns(end.alias("end_ns")))
+    side = _payload(trace, analyze(trace))
+    outer, inner = side.header["threads"][0]["bands"]
+    assert (side.intervals(inner), inner["classes"][0][3]) == ([(1000, 5000, 0)], 1)
+    assert (side.intervals(outer), outer["classes"][0][3]) == ([(0, 5000, 0)], 0)
+
+
 def test_nothing_is_no_timeline() -> None:
     trace = pair.trace([], [])
     assert section([Shown("v", "v", trace, analyze(trace))]) is None

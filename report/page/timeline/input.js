@@ -88,11 +88,13 @@ Object.assign(Timeline.prototype, {
       }
     });
     new ResizeObserver(() => this.resize()).observe(frame);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      this.theme = readTheme(place);
-      this.legend();
-      this.draw();
-    });
+    for (const query of ["(prefers-color-scheme: dark)", "print"]) {
+      matchMedia(query).addEventListener("change", () => {
+        this.theme = readTheme(place);
+        this.legend();
+        this.draw();
+      });
+    }
   },
 
   resize() {

@@ -48,7 +48,7 @@ class Timeline {
     this.listen();
     this.legend();
     this.numbers();
-    if (!this.follow(location.hash, false)) {
+    if (!this.follow(location.hash)) {
       this.say();
     }
   }
@@ -140,8 +140,12 @@ class Timeline {
 
   // --- Links: #timeline&trace=NAME&from=NS&to=NS&stage=PATH&kernel=NAME&find=TEXT
 
-  follow(hash, scroll = true) {
+  follow(hash) {
     if (!/^#timeline(&|$)/.test(hash)) {
+      return false;
+    }
+    if (hash === "#timeline") {
+      this.place.scrollIntoView({ block: "start", behavior: "instant" });
       return false;
     }
     const given = new URLSearchParams(hash.slice(1).replace(/^timeline&?/, ""));
@@ -165,9 +169,7 @@ class Timeline {
       this.draw();
     }
     this.say();
-    if (scroll || given.size) {
-      this.place.scrollIntoView({ block: "start", behavior: "instant" });
-    }
+    this.place.scrollIntoView({ block: "start", behavior: "instant" });
     return true;
   }
 
@@ -202,7 +204,7 @@ class Timeline {
       const { names, classes } = side;
       const underStage = stage && names.map((name) => isBelow(name, stage));
       const exact = kernel && names.map((name) => name === kernel);
-      const isKernel = kernel && (exact.some(Boolean) ? exact : names.map((name) => holds(name, kernel.toLowerCase())));
+      const isKernel = kernel && (exact.some(Boolean) ? exact : names.map((name) => isLike(name, kernel)));
       const found = text && names.map((name) => holds(name, text));
       const fits = (name, path) =>
         (!stage || underStage[path]) && (!kernel || isKernel[name]) && (!text || found[name] || found[path]);
@@ -238,51 +240,106 @@ class Timeline {
     this.say();
   }
 
-  // What matches, as {lane, item} in order of time on the axis: operations, or, where none does, stages, calls, or gaps.
+  // The lanes of what matches: operations, or, where none does, stages, calls, or gaps; how many match, and their ns in sum.
   found() {
     if (!this.matches) {
-      this.matches = [];
       for (const role of ["stream", "stages", "calls", "os", "idle"]) {
-        this.matches = this.matches.length ? this.matches : this.matching(role);
+        const lanes = this.lanes.filter((lane) => lane.role === role && lane.keep);
+        let [count, ns] = [0, 0];
+        for (const { keep, items } of lanes) {
+          for (let i = 0; i < items.cls.length; i++) {
+            if (keep[items.cls[i]]) {
+              count++;
+              ns += items.end[i] - items.start[i];
+            }
+          }
+        }
+        if (count || !this.matches) {
+          this.matches = { role, lanes, count, ns };
+        }
+        if (count) {
+          break;
+        }
       }
-      const at = ({ lane, item }) => lane.items.start[item] - this.origin(lane.side);
-      this.matches.sort((a, b) => at(a) - at(b));
     }
     return this.matches;
   }
 
-  matching(role) {
-    const found = [];
-    for (const lane of this.lanes.filter((one) => one.role === role && one.keep)) {
-      const { cls } = lane.items;
-      for (let item = 0; item < cls.length; item++) {
-        if (lane.keep[cls[item]]) {
-          found.push({ lane, item });
-        }
-      }
-    }
-    return found;
-  }
-
+  // To the next match (by 1) or the one before (by -1), round the end: matches lie in order of (start on the axis, lane, item).
   step(by) {
     if (!Object.values(this.filter).some(Boolean)) {
       return;
     }
-    const found = this.found();
-    if (found.length === 0) {
+    const { lanes, count } = this.found();
+    if (count === 0) {
       return;
     }
-    const at = (one) => one.lane.items.start[one.item] - this.origin(one.lane.side);
-    const current = this.pinned && found.findIndex((one) => one.lane === this.pinned.lane && one.item === this.pinned.item);
-    let next;
-    if (current !== null && current >= 0) {
-      next = (current + by + found.length) % found.length;
-    } else {
-      next = found.findIndex((one) => at(one) >= this.from);
-      next = by > 0 ? Math.max(next, 0) : (Math.max(next, 0) - 1 + found.length) % found.length;
+    const pinned = this.pinned && lanes.includes(this.pinned.lane) ? this.pinned : null;
+    const at = ({ lane, item }) => lane.items.start[item] - this.origin(lane.side);
+    const from = pinned ? { t: at(pinned), lane: lanes.indexOf(pinned.lane), item: pinned.item } : { t: this.from, lane: -1, item: -1 };
+    let best = null;
+    lanes.forEach((lane, l) => {
+      const { start, cls } = lane.items;
+      const origin = this.origin(lane.side);
+      const isPast = (i) => {
+        const t = start[i] - origin;
+        return t > from.t || (t === from.t && (l > from.lane || (l === from.lane && i > from.item)));
+      };
+      let i = below(start, from.t + origin, 0, start.length);
+      while (i < start.length && !isPast(i)) {
+        i++;
+      }
+      if (by < 0) {
+        i--;
+        while (i >= 0 && l === from.lane && i >= from.item && start[i] - origin === from.t) {
+          i--;
+        }
+      }
+      while (i >= 0 && i < start.length && !lane.keep[cls[i]]) {
+        i += by;
+      }
+      if (i >= 0 && i < start.length) {
+        const t = start[i] - origin;
+        if (!best || (by > 0 ? t < best.t : t >= best.t)) {
+          best = { t, lane, item: i };
+        }
+      }
+    });
+    best ||= this.outermost(lanes, by);
+    this.reveal(best);
+    this.say(`match ${this.rank(lanes, best).toLocaleString("en-US")} of ${count.toLocaleString("en-US")}`);
+  }
+
+  // The first match of all, or the last.
+  outermost(lanes, by) {
+    let best = null;
+    for (const lane of lanes) {
+      const { start, cls } = lane.items;
+      let i = by > 0 ? 0 : start.length - 1;
+      while (i >= 0 && i < start.length && !lane.keep[cls[i]]) {
+        i += by;
+      }
+      const t = start[i] - this.origin(lane.side);
+      if (i >= 0 && i < start.length && (!best || (by > 0 ? t < best.t : t >= best.t))) {
+        best = { t, lane, item: i };
+      }
     }
-    this.reveal(found[next]);
-    this.say(`match ${(next + 1).toLocaleString("en-US")} of ${found.length.toLocaleString("en-US")}`);
+    return best;
+  }
+
+  rank(lanes, { lane: mine, item, t }) {
+    let before = 0;
+    lanes.forEach((lane, l) => {
+      const { start, cls } = lane.items;
+      const origin = this.origin(lane.side);
+      for (let i = 0; i < start.length && start[i] - origin <= t; i++) {
+        const same = start[i] - origin === t;
+        if (lane.keep[cls[i]] && (!same || l < lanes.indexOf(mine) || (lane === mine && i <= item))) {
+          before++;
+        }
+      }
+    });
+    return before;
   }
 
   // Pin an item and bring it into view.
@@ -304,14 +361,10 @@ class Timeline {
       this.state.textContent = more || this.overview();
       return;
     }
-    const found = this.found();
-    let ns = 0;
-    for (const { lane, item } of found) {
-      ns += lane.items.end[item] - lane.items.start[item];
-    }
-    const what = { stages: "range", calls: "call", os: "OS call", idle: "gap" }[found[0]?.lane.role] || "operation";
+    const { role, count, ns } = this.found();
+    const what = { stages: "range", calls: "call", os: "OS call", idle: "gap" }[count ? role : ""] || "operation";
     const sums = this.sides.some((side) => side.header.grid) ? " among those that the page holds one by one" : "";
-    this.state.append(`${counted(found.length, what)} match${found.length === 1 ? "es" : ""}${sums}, ${duration(ns)} in sum; `);
+    this.state.append(`${counted(count, what)} match${count === 1 ? "es" : ""}${sums}, ${duration(ns)} in sum; `);
     for (const [name, value] of chips) {
       const chip = element("button", `${name}: ${value.length > 60 ? `${value.slice(0, 59)}…` : value} ×`, { type: "button" });
       chip.setAttribute("aria-label", `remove the filter ${name}`);
@@ -652,5 +705,10 @@ const fitting = (context, text, room) => {
 };
 
 const holds = (name, text) => name.toLowerCase().includes(text);
+// Whether a name is what a table shows of it, perhaps cut in its middle, or holds that.
+const isLike = (name, shown) => {
+  const [head, tail] = shown.replace(/ ·[0-9a-f]{8}$/, "").split("…");
+  return tail === undefined ? holds(name, head.toLowerCase()) : name.startsWith(head) && name.endsWith(tail);
+};
 const isBelow = (path, stage) =>
   path === stage || path.startsWith(`${stage}/`) || path.endsWith(`/${stage}`) || path.includes(`/${stage}/`);
