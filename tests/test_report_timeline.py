@@ -21,6 +21,7 @@ from aisp_trace.report.page.timeline import Shown, section, streams
 from aisp_trace.tests.builders import pair
 from aisp_trace.tests.builders.samples import unpack
 from aisp_trace.tests.builders.timeline_payload import KINDS, Payload, payloads
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.model import Trace
 
 MS = pair.MS
@@ -271,7 +272,7 @@ print(*held(long))
 def test_a_name_of_4_mb_costs_nothing() -> None:
     """Written out for each operation it would be 12 GB."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", LONG_NAME], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-P", "-c", LONG_NAME], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     kilobytes, size = (int(word) for word in done.stdout.split())
     assert kilobytes < 100_000 and size < 60_000

@@ -11,14 +11,14 @@ import os
 import select
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from aisp_trace.tests.patience import PATIENCE_S, wait_until
+
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome") or ""
-TIMEOUT_S: Final = 120
 
 
 class Browser:
@@ -68,7 +68,7 @@ class Browser:
                 return dict(answer["result"])
             self.events.append(answer)
 
-    def next(self, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+    def next(self, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """The next message. Raises `TimeoutError` where none comes."""
         while b"\0" not in self._rest:
             if not select.select([self._read], [], [], timeout_s)[0]:
@@ -116,14 +116,9 @@ class Page:
             raise RuntimeError(found["exceptionDetails"].get("exception", {}).get("description", "it threw"))
         return found["result"].get("value")
 
-    def until(self, script: str, timeout_s: float = 30) -> Any:
-        """The value of an expression as soon as it is true. Raises `TimeoutError` where it never is."""
-        begun = time.monotonic()
-        while not (value := self.eval(script)):
-            if time.monotonic() - begun > timeout_s:
-                raise TimeoutError(f"never true: {script}")
-            time.sleep(0.02)
-        return value
+    def until(self, script: str) -> Any:
+        """The value of an expression as soon as it is true."""
+        return wait_until(lambda: self.eval(script), script)
 
     def ready(self) -> None:
         """Wait for the timeline, drawn."""
