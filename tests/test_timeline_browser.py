@@ -419,6 +419,33 @@ def test_search_and_filter_leave_the_rest_pale(browser: Browser, tmp_path: Path)
     page.close()
 
 
+def test_kernels_go_by_their_short_names_too(browser: Browser, tmp_path: Path) -> None:
+    kernel = "void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm_bf16_128x128_32x4_nn_align8>(Params)"
+    page = _load(browser, _pair(tmp_path, kernel), "#timeline")
+    short, cut = "cutlass_80_tensorop_bf16_s16816gemm_bf16_128x128_32x4_nn_align8", f"{kernel[:20]}…{kernel[-9:]}"
+    for name in (kernel, short, cut):
+        _go(page, f"#timeline&kernel={quote(name)}")
+        assert page.eval("document.querySelector('.tl-state').textContent").startswith("8 operations match"), name
+    _go(page, "#timeline&kernel=no%20such%20kernel")
+    assert page.eval("document.querySelector('.tl-state').textContent").startswith("0 operations match")
+    _quiet(page)
+    page.close()
+
+
+def test_threads_that_did_nothing_in_the_window_are_offered_not_drawn(browser: Browser, tmp_path: Path) -> None:
+    trace, analysis = _opened("h200x2_ddp", tmp_path)
+    page = _load(browser, _write(tmp_path, _shown(trace, analysis)))
+    lanes = "document.getElementById('timeline').timeline.lanes.length"
+    button = "document.querySelector('[data-do=quiet]')"
+    few = page.eval(lanes)
+    assert re.fullmatch(r"Show \d+ quiet threads", page.eval(f"{button}.textContent"))
+    page.eval(f"{button}.click()")
+    assert page.eval(lanes) > few and page.eval(f"{button}.textContent").startswith("Hide")
+    page.eval(f"{button}.click()")
+    assert page.eval(lanes) == few
+    page.close()
+
+
 def test_links_set_the_view_and_the_view_writes_the_link(browser: Browser, tmp_path: Path) -> None:
     place = _pair(tmp_path)
     page = _load(browser, place, "#timeline&trace=optimized&from=2000000&to=4000000")
