@@ -80,7 +80,7 @@ def test_the_page_of_a_comparison_shows_what_json_says(tmp_path: Path, capsys: C
     page = page_of(tmp_path, *BOTH)
     assert_page_shows(page, told)
     assert "<h1>baseline → optimized</h1>" in page and "2 recordings compared, recorded by nsys" in page
-    assert 'id="timeline-1"' in page and 'id="verdict"' not in page
+    assert 'data-timeline="1"' in page and 'id="verdict"' not in page
     assert [unescape(note).removesuffix(".") for note in re.findall(r"<li>([^<]*)</li>", page.split('id="why"')[1])][
         : len(told["notes"])
     ] == told["notes"]

@@ -1,7 +1,7 @@
 """The page: one HTML file with everything inside, that reads the same on any machine, online or not.
 
     header      what was measured, the verdicts, the numbers that matter
-    sections    verdict, speed, what is slow, timelines
+    sections    verdict, speed, what is slow, timeline
                 why it became faster; why the device waited: waterfall, stages, ledger, largest gaps
                 what moved: copies, communication, bandwidth, memory traffic
                 detail, mostly folded: iterations, kernels and launches, streams, memory, allocator
@@ -9,7 +9,7 @@
 
 A section whose figures no trace carries (no collectives, no counters) is not there.
 
-The file carries its own style, scripts and plotly.js (4.8 MB, the cost of timelines that zoom). Its content security
+The file carries its own style, scripts and plotly.js (4.8 MB, for the figure of the rounds). Its content security
 policy forbids every request, and every script whose hash it does not name: should a recorded name ever slip through
 the escaping of `markup`, it still could not run.
 
@@ -36,30 +36,26 @@ from ...expectations.judging.verdict import headline as parts_judged
 from ...traces.model import Trace
 from ...traces.output import Kind
 from ...traces.run import Allocator, Run
-from . import text
+from . import text, timeline
 from .allocator import allocator_section
 from .bars import hatch
 from .communication import communication_section
 from .copies import bandwidth_section, overlap_section
 from .counters import counters_section
-from .figures import Figure, rounds_figure, timeline_figure
+from .figures import Figure, rounds_figure
 from .findings import findings_section
 from .gaps import gaps_section
 from .iterations import iterations_section
 from .launches import launches_section
-from .ledger import ledger_section, legend
+from .ledger import ledger_section
 from .markup import Html, clip, element, embedded_json, escape, join
 from .memory import memory_section
-from .palette import rank
 from .provenance import provenance_section
 from .sides import Side, sides_of
 from .speed import Speedup, headline, round_medians, speed_section, speedups
 from .stages import stages_section
 from .streams import streams_section
-from .tables import folded, section, table
-from .text import count, duration
 from .tiles import tiles
-from .timeline import Timeline, build
 from .trust import trust_section
 from .verdicts import Line, lines_of, summary, verdict_section
 from .waterfall import waterfall_section
@@ -75,7 +71,7 @@ def is_page(head: bytes) -> bool:
 
 ZERO: Final = (
     "Instants, such as +12.5ms, count from the first device operation of their trace, as the terminal tells them and `--window "
-    "+START:+END` takes them; so do the axes of the timelines."
+    "+START:+END` takes them."
 )
 """Said once, for the whole page."""
 
@@ -133,17 +129,18 @@ def _rendered(
     figures: dict[str, Figure] = {}
     if medians:
         figures["figure-rounds"] = rounds_figure(medians)
+    lanes = _timeline(sides, traces)
     parts = [
         verdict_section(lines),
         speed_section(medians, found, evidence.timed if evidence else "iteration", energies),
         findings_section(sides),
-        _timelines(sides, traces, figures),
+        lanes.markup if lanes else None,
         *(_analysed(sides, run, compared) if sides else []),
         trust_section(sides, run.manifest.notes if run else ()),
         provenance_section(run, sides),
     ]
     sections = [part for part in parts if part is not None]
-    scripts = [get_plotlyjs(), _file("page.js")] if figures else []
+    scripts = [*([get_plotlyjs(), _file("page.js")] if figures else []), *([lanes.script] if lanes else [])]
     title = _title(run, sides)
     rungs = _of_rungs(found, run)
     judged = parts_judged(verdicts, f"{text.significant(rungs[-1].ratio.value)}x" if rungs else "") if verdicts else ""
@@ -151,13 +148,13 @@ def _rendered(
         policy=_policy(scripts),
         version=escape(version),
         title=escape(f"{title} · aisp-trace"),
-        style=_file("page.css"),
+        style=_file("page.css") + (lanes.style if lanes else ""),
         defs=hatch(),
         header=_header(run, sides, title, lines, medians, found, judged, [row for row, _ in energies]),
         contents=_contents(sections),
         body="\n".join(sections),
         figures=embedded_json(figures),
-        scripts="".join(f"<script>{script}</script>\n" for script in scripts),
+        scripts=(lanes.data if lanes else "") + "".join(f"\n<script>{script}</script>" for script in scripts),
     )
 
 
@@ -274,59 +271,8 @@ def _counters(run: Run | None) -> dict[str, list[Allocator]]:
     return out
 
 
-def _timelines(sides: Sequence[Side], traces: Mapping[str, Trace], figures: dict[str, Figure]) -> Html | None:
-    """The timelines one below the other; adds their figures."""
-    found = [(side, build(traces[side.key], side.analysis)) for side in sides if side.key in traces]
-    drawn = [(side, timeline) for side, timeline in found if timeline is not None]
-    if not drawn:
-        return None
-    common = max(timeline.span_ns for _, timeline in drawn)
-    blocks = []
-    for i, (side, timeline) in enumerate(drawn):
-        figures[f"timeline-{i}"] = timeline_figure(timeline, common)
-        blocks.append(_timeline(f"timeline-{i}", side, timeline))
-    several = len(drawn) > 1
-    keys = Html(
-        "Click into a timeline, then <kbd>+</kbd> <kbd>−</kbd> zoom, <kbd>←</kbd> <kbd>→</kbd> move, <kbd>0</kbd> resets; "
-        "drag to pan, hover for details."
-    )
-    buttons = [
-        element("button", "common scale", type="button", data_scale="common", aria_pressed="true"),
-        element("button", "each fills the width", type="button", data_scale="own", aria_pressed="false"),
-    ]
-    controls = element("div", buttons if several else [], element("span", keys, class_="note"), class_="controls")
-    kinds = {mark.kind for _, timeline in drawn for mark in timeline.marks}
-    shown = sorted((kind for kind in kinds if not kind.startswith("stage")), key=rank)
-    intro = element(
-        "p",
-        "Above: stages on the threads that opened them, lowest the innermost. Below: one lane for each stream of a device, "
-        "and the device's idle time.",
-    )
-    return section("timelines", "Timelines", intro, legend(shown), controls, blocks)
-
-
-def _timeline(anchor: str, side: Side, timeline: Timeline) -> Html:
-    head = f"{timeline.shown}, {duration(timeline.span_ns)}, {count(timeline.ops, 'op')}"
-    notes = [element("p", note + ".", class_="note") for note in timeline.notes]
-    label = f"timeline of {side.name}: {head}"
-    figure = element(
-        "div",
-        class_="figure",
-        id=anchor,
-        tabindex=0,
-        role="group",
-        aria_label=label,
-        data_start=f"{(timeline.start_ns or 0) / 1e6:.6f}",
-        data_span=f"{timeline.span_ns / 1e6:.6f}",
-    )
-    rows = [[lane.label or "(nested)", lane.role, f"{lane.items:,}", duration(lane.busy_ns)] for lane in timeline.lanes]
-    lanes = folded("Lanes in numbers", table(f"lanes of {side.name}", ["lane", "holds", "items", "time"], rows, (2, 3)))
-    return element(
-        "div",
-        element("h3", f"{side.name} "),
-        element("p", head, class_="note"),
-        figure,
-        notes,
-        lanes,
-        class_="timeline",
+def _timeline(sides: Sequence[Side], traces: Mapping[str, Trace]) -> timeline.Section | None:
+    """The timeline of those sides whose trace is at hand."""
+    return timeline.section(
+        [timeline.Shown(side.name, side.key, traces[side.key], side.analysis) for side in sides if side.key in traces]
     )
