@@ -44,7 +44,7 @@ def test_gaps_marks_and_axes_count_from_the_first_operation() -> None:
     page = render(None, [found], {"literal": trace})
     gaps = page.split('<section id="gaps"', 1)[1].split("</section>", 1)[0]
     assert re.findall(r">([+-][^<]*)</td>", gaps) == ["+52ms", "+61ms"]
-    figure = json.loads(page.split('id="figures">', 1)[1].split("</script>", 1)[0])["timeline-0"]
+    figure = json.loads(page.split('id="figures">', 1)[1].split("</script>", 1)[0])["figures"]["timeline-0"]
     axis = figure["layout"]["xaxis"]
     assert axis["range"] == pytest.approx([50 - 2e-5, 62]) and axis["title"]["text"] == "ms from the first operation"
     drawn = {kind["name"]: kind for kind in figure["data"]}

@@ -12,14 +12,13 @@ small inline SVG (`bars`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ...analyze.result import IDLE
-from . import text
+from ..palette import colour
 from .marks import Mark
 from .markup import escape
-from .palette import VARIANT_COLOURS, colour
 from .timeline import Timeline
 
 Figure = dict[str, Any]
@@ -94,9 +93,9 @@ def _bars(kind: str, marks: Sequence[Mark], start: int, unit: float) -> Figure:
         "width": 0.84 if stage else 0.72,
         # A stroke keeps bars visible that are thinner than a pixel.
         "marker": {
-            "color": colour(kind),
+            "color": _colour(kind),
             "opacity": _opacity(marks, 0.45 if stage or kind == IDLE else 1.0),
-            "line": {"width": 0.6, "color": colour(kind)},
+            "line": {"width": 0.6, "color": _colour(kind)},
         },
         "hoverinfo": "text",
         # plotly reads a little markup in texts, so they are escaped for it as for the page.
@@ -126,42 +125,5 @@ def _separators(timeline: Timeline) -> list[Figure]:
     ]
 
 
-def rounds_figure(medians_ns: Mapping[str, Sequence[int]]) -> Figure:
-    """The untraced rounds: each round's median time of an iteration, one row a variant, on one scale from zero."""
-    data = []
-    for i, (variant, values) in enumerate(medians_ns.items()):
-        data.append(
-            {
-                "type": "box",
-                "orientation": "h",
-                "name": str(escape(variant)),
-                "x": [round(v / 1e6, 6) for v in values],
-                "y": [i] * len(values),
-                "boxpoints": "all",
-                "jitter": 0.5,
-                "pointpos": 0,
-                "width": 0.55,
-                "line": {"width": 1.2},
-                "marker": {"size": 6, "opacity": 0.85, "color": VARIANT_COLOURS[i % len(VARIANT_COLOURS)]},
-                "fillcolor": "rgba(128,128,128,0.12)",
-                "hoverinfo": "text",
-                "hovertext": [f"round {r}: {escape(text.duration(v))}" for r, v in enumerate(values)],
-            }
-        )
-    names = list(medians_ns)
-    layout = {
-        **_LAYOUT,
-        "height": 78 + 46 * len(names),
-        "margin": {"l": 136, "r": 12, "t": 28, "b": 44},
-        "xaxis": {**_AXIS, "rangemode": "tozero", "title": {"text": "ms per iteration, median of a round"}},
-        "yaxis": {
-            "range": [len(names) - 0.4, -0.6],
-            "fixedrange": True,
-            "ticklabelstandoff": 6,
-            "tickvals": list(range(len(names))),
-            "ticktext": [str(escape(name)) for name in names],
-            "showgrid": False,
-            "zeroline": False,
-        },
-    }
-    return {"data": data, "layout": layout}
+def _colour(kind: str) -> str:
+    return colour(kind.removeprefix("stage").strip()).light
