@@ -30,6 +30,7 @@ DRIVER = """
 <script>
 const begun = setInterval(() => {
   const place = document.getElementById("timeline-1");
+  place.scrollIntoView({ behavior: "instant" });
   if (!place.layout) return;
   clearInterval(begun);
   const seen = () => place.layout.xaxis.range.map(Number).map((v) => v.toFixed(2)).join("..");
