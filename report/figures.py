@@ -19,6 +19,7 @@ from ..expectations.comparing.compare import Compared, Comparison
 from ..traces.errors import UsageError
 from .page import text
 from .page.markup import clip, escape
+from .page.sides import stage_label
 from .palette import INK, KINDS, MEANINGS, QUIET, colour, is_idle, rank
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def ledger_figure(named: Named) -> Figure:
     groups = [[stage] for stage in stages[:MOST_STAGES]] + ([stages[MOST_STAGES:]] if stages[MOST_STAGES:] else [])
     rows: list[tuple[str, float, dict[str, int], int]] = []
     for number, group in enumerate(groups):
-        label = _stage_words(group[0]) if len(group) == 1 else f"{len(group)} more stages"
+        label = stage_label(group[0]) if len(group) == 1 else f"{len(group)} more stages"
         for at, ((name, _), found) in enumerate(zip(named, cells, strict=True)):
             parts: dict[str, int] = {}
             for (stage, what), ns in found.items():
@@ -173,10 +174,6 @@ def _cells(analysis: Analysis) -> dict[tuple[str, str], int]:
     stage = pl.col("stage").str.replace("^iteration/", "")
     grouped = analysis.ledger.group_by(stage, what.alias("what")).agg(pl.col("ns").sum())
     return {(stage, name): ns for stage, name, ns in grouped.iter_rows()}
-
-
-def _stage_words(stage: str) -> str:
-    return {"iteration": "between stages", "": "outside of iterations"}.get(stage, stage)
 
 
 def _ledger_bars(what: str, rows: Sequence[tuple[str, float, dict[str, int], int]]) -> Figure:

@@ -92,7 +92,7 @@ def _report_comparison(base: str, opt: str, output: Path, *, no_fold: bool, forc
     target = Output(output, PAGE, inputs, force)
     target.check()
     found = compare([base, opt], Choices(Asked(gaps=MOST_GAPS, fold=not no_fold, steady=True), exact=no_fold))
-    (pair,) = found.comparisons
+    (pair,) = found.comparisons or found.host
     traces = []
     for side in sides:
         source = side.source if side.variant is None else side.source.only(side.variant)

@@ -6,8 +6,8 @@ escaped. So a test of a section reads values or words, and no module but `templa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 MOST_ROWS: Final = 400
@@ -198,6 +198,29 @@ def section(anchor: str, title: str, *blocks: Block | Sequence[Block] | None) ->
         elif block is not None:
             flat.append(block)
     return Section(anchor, title, flat)
+
+
+def without(part: Section, titles: Collection[str]) -> Section:
+    """`part` whose tables lack the columns of these titles: where there is one variant, or one device, none need name it."""
+    return replace(part, blocks=[_without(block, titles) for block in part.blocks])
+
+
+def _without(block: Block, titles: Collection[str]) -> Block:
+    if isinstance(block, Fold):
+        return replace(block, blocks=[_without(one, titles) for one in block.blocks])
+    if not isinstance(block, Table):
+        return block
+    left = [i for i, head in enumerate(block.heads) if (head if isinstance(head, str) else head.text) not in titles]
+    if len(left) == len(block.heads):
+        return block
+
+    def cut(row: Row) -> Row:
+        return replace(row, cells=[row.cells[i] for i in left])
+
+    numbers = [at for at, i in enumerate(left) if i in block.numbers]
+    total = None if block.total is None else cut(block.total)
+    heads = [block.heads[i] for i in left]
+    return replace(block, heads=heads, rows=[cut(row) for row in block.rows], numbers=numbers, total=total)
 
 
 def strong(text: str) -> Span:

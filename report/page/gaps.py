@@ -13,7 +13,7 @@ from .links import timeline_link
 from .markup import clip
 from .sides import Side, caution, device_name
 
-MOST = 60
+MOST = 40
 """Gaps of a side."""
 
 CALLS = 3

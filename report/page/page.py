@@ -26,7 +26,7 @@ from statistics import fmean, median
 from typing import Final
 
 from ...analyze.result import Analysis
-from ...expectations.comparing.compare import Compared, Comparison, compare_analysed
+from ...expectations.comparing.compare import Compared, Comparison, HostComparison, compare_analysed
 from ...expectations.judging.energy import Drawn, drawn, gain_in_cycles
 from ...expectations.judging.evidence import Evidence, gather
 from ...expectations.judging.verdict import Verdict
@@ -36,13 +36,14 @@ from ...traces.output import Kind
 from ...traces.run import Allocator, Run
 from ..palette import MEANINGS, css, on_dark, rank
 from .allocator import allocator_section
-from .blocks import Block, Legend, Section
+from .blocks import Block, Legend, Section, without
 from .bundle import Bundle, hash_of, packed_plotly
 from .communication import communication_section
 from .copies import bandwidth_section, overlap_section
 from .counters import counters_section
 from .figures import Figure, timeline_figure
 from .gaps import gaps_section
+from .host_times import host_section, top_of_host
 from .iterations import iterations_section
 from .launches import launches_section
 from .ledger import ledger_section
@@ -50,7 +51,7 @@ from .left import left_section
 from .markup import Html, clip, element, embedded_json
 from .memory import memory_section
 from .provenance import environment_section, reproduce_section
-from .sides import Side, sides_of
+from .sides import Side, several_devices, sides_of
 from .speed import Speedup, round_medians, speed_section, speedups
 from .stages import stages_section
 from .streams import streams_section
@@ -111,9 +112,16 @@ def _by_name(sides: Sequence[Side], traces: Mapping[str, Trace]) -> dict[str, Tr
 
 
 def render_comparison(
-    found: Comparison, traces: Sequence[Trace | None], *, version: str = "", headroom: Sequence[Block] = ()
+    found: Comparison | HostComparison,
+    traces: Sequence[Trace | None],
+    *,
+    version: str = "",
+    headroom: Sequence[Block] = (),
 ) -> str:
-    """The page of two recordings that were compared. `traces` are those of the base and of the opt; null: no timeline."""
+    """The page of two recordings that were compared, by host time alone where one has no device operations.
+
+    `traces` are those of the base and of the opt; null: no timeline.
+    """
     words = ("base", "opt")
     given = (found.base, found.opt)
     same = found.base.name == found.opt.name
@@ -122,8 +130,10 @@ def render_comparison(
         for word, side in zip(words, given, strict=True)
     ]
     base, opt = (side.name for side in sides)
-    told = replace(found, waterfall=replace(found.waterfall, base=base, opt=opt)) if same else found
     known = {word: trace for word, trace in zip(words, traces, strict=True) if trace is not None}
+    if isinstance(found, HostComparison):
+        return _rendered(None, sides, known, None, version, None, (), headroom, found)
+    told = replace(found, waterfall=replace(found.waterfall, base=base, opt=opt)) if same else found
     return _rendered(None, sides, known, None, version, Compared("pair", given, (told,)), (), headroom)
 
 
@@ -136,27 +146,31 @@ def _rendered(
     compared: Compared | None,
     notes: Sequence[str],
     headroom: Sequence[Block],
+    host: HostComparison | None = None,
 ) -> str:
     lines = None if verdicts is None else lines_of(verdicts)
     evidence = gather(run, {}) if run else None
     whole, steps = _of_ladder(compared)
     rungs = _rungs(sides, run)
-    top = _top(evidence, rungs, verdicts or (), whole)
+    names = (sides[0].name, sides[-1].name) if sides else ("", "")
+    top = top_of_host(host, names) if host else _top(evidence, rungs, verdicts or (), whole)
     figures: dict[str, Figure] = {}
     timelines = _timelines(sides, traces, figures)
-    above = [
-        why_section(whole, steps) if len(sides) > 1 else made_of_section(sides[0]) if sides else None,
+    above = _slimmed(
+        sides,
+        host_section(host, names) if host else _why(sides, whole, steps),
         left_section(rungs, headroom),
-    ]
-    below = [
+    )
+    below = _slimmed(
+        sides,
         *(_analysed(sides, rungs, whole, steps, run) if sides else []),
         _rounds(evidence),
         claims_section(lines),
         trust_section(sides, run.manifest.notes if run else ()),
         reproduce_section(run, sides, version),
         environment_section(run, sides),
-    ]
-    shown = [part for part in (*above, *below) if part is not None]
+    )
+    shown = [*above, *below]
     figures |= {chart.anchor: dict(chart.figure) for part in shown for chart in part.charts}
     bundle = packed_plotly() if figures else None
     scripts = [_file(name) for name in ("tables.js", "charts.js", "page.js")]
@@ -175,13 +189,26 @@ def _rendered(
         notes=notes,
         zero=ZERO if any(side.analysis.first_op_ns is not None for side in sides) else "",
         contents=_contents(above, timelines, below),
-        above=[html_of(part) for part in above if part is not None],
+        above=[html_of(part) for part in above],
         timelines=timelines or Html(""),
-        below=[html_of(part) for part in below if part is not None],
+        below=[html_of(part) for part in below],
         figures=embedded_json({"figures": figures, "dark": on_dark()}),
         bundle=Html(bundle.text) if bundle else None,
         scripts=[Html(script) for script in scripts],
     )
+
+
+def _why(sides: Sequence[Side], whole: Comparison | None, steps: Sequence[Comparison]) -> Section | None:
+    if len(sides) == 1:
+        return made_of_section(sides[0])
+    return why_section(whole, steps)
+
+
+def _slimmed(sides: Sequence[Side], *parts: Section | None) -> list[Section]:
+    """The sections that are there, without columns that say the same in every row."""
+    one_side = ("variant",) if len(sides) == 1 else ()
+    one_device = () if not sides or several_devices(sides) else ("device",)
+    return [without(part, (*one_side, *one_device)) for part in parts if part is not None]
 
 
 def _of_ladder(compared: Compared | None) -> tuple[Comparison | None, list[Comparison]]:
@@ -256,7 +283,9 @@ def _analysed(
     steps: Sequence[Comparison],
     run: Run | None,
 ) -> list[Section | None]:
-    """The sections that are read off the analyses, what matters most first."""
+    """The sections that are read off the analyses, what matters most first; on copies only where devices did anything."""
+    if all(side.analysis.windows.is_empty() for side in sides):
+        return [ledger_section(sides), stages_section(sides), iterations_section(sides), memory_section(sides)]
     return [
         waterfall_section(rungs, whole, steps),
         ledger_section(sides),
@@ -310,13 +339,10 @@ def _facts(run: Run | None, sides: Sequence[Side]) -> str:
     return f"{what}, recorded by {by}" if sides else ""
 
 
-def _contents(
-    above: Sequence[Section | None], timelines: Html | None, below: Sequence[Section | None]
-) -> list[tuple[str, str]]:
+def _contents(above: Sequence[Section], timelines: Html | None, below: Sequence[Section]) -> list[tuple[str, str]]:
     """Anchor and title of every part."""
-    parts = [(part.anchor, part.title) for part in above if part]
-    parts += [("timelines", "Timelines")] if timelines else []
-    return parts + [(part.anchor, part.title) for part in below if part]
+    shown = [("timelines", "Timelines")] if timelines else []
+    return [*((part.anchor, part.title) for part in above), *shown, *((part.anchor, part.title) for part in below)]
 
 
 def _counters(run: Run | None) -> dict[str, list[Allocator]]:

@@ -80,7 +80,9 @@ def top_of_pair(ratio: Ratio | None, ends: Sequence[Side], cautions: Sequence[st
         headline = f"{ratio.opt} is {ratio.words} as fast as {ratio.base}"
         working, status, against = ratio.working, ratio.status, [*ratio.cautions]
         times = [(name, text.duration(ns)) for name, ns in zip((ratio.base, ratio.opt), ratio.times_ns, strict=True)]
-        tiles.append(Tile("time", times, ratio.basis, ratio.words))
+        tiles.append(
+            Tile("time of an iteration" if "iteration" in ratio.basis else "time", times, ratio.basis, ratio.words)
+        )
     tiles += _of_traces(ends)
     if drawn:
         energies = [(row.variant, text.joules(row.joules_per_item)) for row in drawn]
@@ -97,7 +99,8 @@ def top_of_one(side: Side) -> Top:
     steady = a.steady
     cautions = [*(one.rstrip(".") for one in missing_sentences(a)), *_distrusted([side])]
     if a.windows.is_empty():
-        return Top("No device did anything in the window", "", (), cautions, [])
+        host = "" if steady is None else f"An iteration takes {text.duration(steady.median_ns)} on the host; "
+        return Top(f"{host or 'Only host times are known: '}no device did anything", "", (), cautions, [])
     busy = _busy(side)
     device = f", the device busy {busy} of it" if busy != CANNOT_TELL else ""
     tiles = _of_traces([side])
@@ -202,12 +205,19 @@ def _joined(*parts: str) -> str:
 
 
 def _distrusted(sides: Sequence[Side]) -> list[str]:
-    """What the top rests on and cannot be told on some side."""
-    return [
-        f"{metric} of {side.name} cannot be told: {reason}"
+    """What the top rests on and cannot be told on some side, then what can be in part."""
+    rows = [
+        (level, metric, side.name, reason)
         for side in sides
         for metric, level, reason in side.analysis.trust.select("metric", "level", "reason").iter_rows()
-        if level == "unavailable" and metric in _RESTED_ON
+        if metric in _RESTED_ON and level != "ok"
+    ]
+    said = {"unavailable": "cannot be told", "partial": "is only partly trusted"}
+    return [
+        f"{metric} of {name} {said[level]}: {reason}"
+        for wanted in said
+        for level, metric, name, reason in rows
+        if level == wanted
     ]
 
 

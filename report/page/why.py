@@ -87,13 +87,13 @@ def _said(part: Part) -> str:
     if part.mechanism == LESS_WORK:
         return f"{'less' if less else 'more'} work in {work}"
     if part.mechanism == REPLACED:
-        return f"other {work} in the place of those"
+        return f"{work} replaced by others"
     return f"{work} run {'faster' if less else 'slower'}"
 
 
 def _amounts(found: Comparison, difference: int, bar: tuple[float, str] | None) -> list[Cell]:
     fall = found.waterfall
-    time = text.duration(fall.layout.ns(difference)).replace("-", "−")
+    time = f"{'+' if difference > 0 else ''}{text.duration(fall.layout.ns(difference))}".replace("-", "−")
     share = round(100 * difference / fall.difference, 1) or 0.0 if fall.difference else None
     words = text.ABSENT if share is None else f"{share:.1f} %".replace("-", "−")
     length, fill = bar if bar else (None, "")
