@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from ..analyze.comparison.reasons import FAMILY_WORDS
 from ..analyze.comparison.waterfall import Term, Waterfall, over_devices
 from ..analyze.document import thinned
 from ..analyze.result import IDLE, Analysis
@@ -20,7 +21,7 @@ from ..traces.errors import UsageError
 from .page import text
 from .page.markup import clip, escape
 from .page.sides import stage_label
-from .palette import INK, KINDS, MEANINGS, QUIET, colour, is_idle, rank
+from .palette import INK, KINDS, MEANINGS, QUIET, colour, family_of, is_idle, rank
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -135,9 +136,12 @@ def _marker(name: str) -> Figure:
 
 # The ledger
 
+Parts = dict[str, dict[str, int]]
+"""ns by kind of work or family of idle time, and in it by kind or cause."""
+
 
 def ledger_figure(named: Named) -> Figure:
-    """The costliest stages, a stacked bar a side: where their nanoseconds went, by kind of work and cause of idle time."""
+    """The costliest stages, a stacked bar a side: where their nanoseconds went, by kind of work and family of idle time."""
     cells = [_cells(analysis) for _, analysis in named]
     weight: dict[str, int] = {}
     for found in cells:
@@ -145,21 +149,20 @@ def ledger_figure(named: Named) -> Figure:
             weight[stage] = weight.get(stage, 0) + ns
     stages = sorted(weight, key=lambda stage: (-weight[stage], stage))
     groups = [[stage] for stage in stages[:MOST_STAGES]] + ([stages[MOST_STAGES:]] if stages[MOST_STAGES:] else [])
-    rows: list[tuple[str, float, dict[str, int], int]] = []
+    rows: list[tuple[str, float, Parts, int]] = []
     for number, group in enumerate(groups):
         label = stage_label(group[0]) if len(group) == 1 else f"{len(group)} more stages"
         for at, ((name, _), found) in enumerate(zip(named, cells, strict=True)):
-            parts: dict[str, int] = {}
-            for (stage, what), ns in found.items():
-                if stage in group:
-                    parts[what] = parts.get(what, 0) + ns
             place = number * (len(named) + 0.4) + at
-            rows.append((f"{label} · {name}" if len(named) > 1 else label, place, parts, sum(found.values())))
-    shown = sorted({what for _, _, parts, _ in rows for what, ns in parts.items() if ns}, key=rank)
-    data = [_ledger_bars(what, [row for row in rows if row[2].get(what)]) for what in shown]
+            rows.append(
+                (f"{label} · {name}" if len(named) > 1 else label, place, _parts(found, group), sum(found.values()))
+            )
+    shown = sorted({drawn: rank(next(iter(what))) for _, _, parts, _ in rows for drawn, what in parts.items()}.items(),
+                   key=lambda item: item[1])  # fmt: skip
+    data = [_ledger_bars(drawn, [row for row in rows if drawn in row[2]]) for drawn, _ in shown]
     legend_rows = 1 + len(shown) // 5
     layout = _layout(
-        70 + 22 * legend_rows + round(24 * (max((r[1] for r in rows), default=0) + 1)),
+        70 + 22 * legend_rows + round(24 * (max((row[1] for row in rows), default=0) + 1)),
         barmode="stack",
         bargap=0.25,
         xaxis={**_AXIS, "title": {"text": "ms"}},
@@ -173,23 +176,40 @@ def _cells(analysis: Analysis) -> dict[tuple[str, str], int]:
     what = pl.when(pl.col("category") == IDLE).then(pl.col("cause").fill_null("unknown")).otherwise(pl.col("category"))
     stage = pl.col("stage").str.replace("^iteration/", "")
     grouped = analysis.ledger.group_by(stage, what.alias("what")).agg(pl.col("ns").sum())
-    return {(stage, name): ns for stage, name, ns in grouped.iter_rows()}
+    return {(stage, name): ns for stage, name, ns in grouped.iter_rows() if ns}
 
 
-def _ledger_bars(what: str, rows: Sequence[tuple[str, float, dict[str, int], int]]) -> Figure:
-    idle = f"{IDLE}: " if is_idle(what) else ""
+def _parts(cells: Mapping[tuple[str, str], int], stages: Sequence[str]) -> Parts:
+    parts: Parts = {}
+    for (stage, what), ns in sorted(cells.items(), key=lambda item: rank(item[0][1])):
+        if stage in stages:
+            of = parts.setdefault(f"{IDLE}: {FAMILY_WORDS[family_of(what)]}" if is_idle(what) else what, {})
+            of[what] = of.get(what, 0) + ns
+    return parts
+
+
+def _ledger_bars(drawn: str, rows: Sequence[tuple[str, float, Parts, int]]) -> Figure:
+    sums = [sum(parts[drawn].values()) for _, _, parts, _ in rows]
     return {
         "type": "bar",
         "orientation": "h",
-        "name": _text(f"{idle}{what}"),
-        "x": [parts[what] / 1e6 for _, _, parts, _ in rows],
+        "name": _text(drawn),
+        "x": [ns / 1e6 for ns in sums],
         "y": [place for _, place, _, _ in rows],
-        "marker": _marker(what),
+        "marker": _marker(next(iter(rows[0][2][drawn]))),
         "hoverinfo": "text",
         "hovertext": [
-            f"{_text(clip(label, 80))}<br>{_text(idle + what)}: {text.duration(parts[what])}, "
-            f"{_text(text.share(parts[what] / whole))} of the window<br>{_text(MEANINGS.get(what, ''))}"
-            for label, _, parts, whole in rows
+            "<br>".join(
+                [
+                    _text(clip(label, 80)),
+                    _text(f"{drawn}: {text.duration(ns)}, {text.share(ns / whole)} of the window"),
+                    *(
+                        _text(f"{what} {text.duration(n)}: {MEANINGS.get(what, '')}")
+                        for what, n in parts[drawn].items()
+                    ),
+                ]
+            )
+            for (label, _, parts, whole), ns in zip(rows, sums, strict=True)
         ],
     }
 
@@ -268,17 +288,21 @@ def waterfall_figure(fall: Waterfall) -> Figure:
             "hoverinfo": "text",
             "hovertext": [_text(f"{clip(label, 80)}: {text.duration(plan.ns(length))}").replace("-", "−")],
             "text": [text.duration(plan.ns(length)).replace("-", "−")],
-            "textposition": "auto",
+            "textposition": "outside",
+            "cliponaxis": False,
             "showlegend": False,
         }
         for place, (label, look, start, length) in enumerate(bars)
     ]
     per = " per iteration" if plan.per == "iteration" else ""
+    ends = [plan.ns(end) / 1e6 for _, _, start, length in bars for end in (start, start + length)]
+    least, most = min(ends), max(ends)
+    room = 0.12 * (most - min(0, least))  # for the figures beside the bars
     layout = _layout(
         72 + 26 * len(bars),
         barmode="overlay",
         bargap=0.25,
-        xaxis={**_AXIS, "title": {"text": f"ms{per}"}},
+        xaxis={**_AXIS, "title": {"text": f"ms{per}"}, "range": [min(0, least) - room * (least < 0), most + room]},
         yaxis=_rows_axis([label for label, *_ in bars], range(len(bars))),
     )
     return {"data": data, "layout": layout}

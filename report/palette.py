@@ -110,6 +110,11 @@ def is_idle(name: str) -> bool:
     return name in _FAMILY
 
 
+def family_of(cause: str) -> str:
+    """The family of an idle cause."""
+    return _FAMILY[cause]
+
+
 def colour(name: str) -> Colour:
     """The colour of a kind of work, or of the family of an idle cause; that of idle time for any other word."""
     if name in _FAMILY:
