@@ -112,8 +112,8 @@ def _pairs(sides: Sequence[Side]) -> Table:
     return Table("overlap of every pair of kinds", heads, rows, numbers=range(5, 10))
 
 
-def bandwidth_section(sides: Sequence[Side]) -> Section:
-    """Bytes per second of every copy direction, memory kind and size."""
+def bandwidth_section(sides: Sequence[Side]) -> Section | None:
+    """Bytes per second of every copy direction, memory kind and size; null where nothing was copied."""
     rows = []
     sources: dict[str, None] = {}
     for side in sides:
@@ -134,7 +134,7 @@ def bandwidth_section(sides: Sequence[Side]) -> Section:
             rows.append(Row(row))
     notes = caution(sides, "bandwidth")
     if not rows:
-        return section("bandwidth", "Copies and their bandwidth", Para("There were no copies to measure."), notes)
+        return None
     heads = ["variant", "device", "kind", "memory", "size of a copy", "copies", "bytes", "time"]
     heads += ["bytes / time", "bytes / union", "of peak", "expected"]
     words = (
