@@ -60,7 +60,7 @@ OFFERED = ("analyze", "capture.stages", "expectations.comparing.api", "report.fi
 
 ROOMS = {
     "traces": ("nsys", "kineto", "scrub"),
-    "analyze": ("naming", "attribution", "headroom", "accounts", "findings", "comparison"),
+    "analyze": ("naming", "attribution", "accounts", "headroom", "findings", "comparison"),
     "expectations": ("metrics", "claims", "judging", "accepting", "comparing"),
     "kernels": ("tasks", "verify", "bench"),
     "report": ("documents", "page", "terminal", "ci", "export", "results"),

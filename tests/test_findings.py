@@ -53,7 +53,7 @@ KNOWN: Final = [
     (DECODE.name, None, "decode/baseline", ["launch_bound"], "decode/baseline/stage:decode"),
     (DECODE.name, None, "decode/optimized", [], None),
     (DECODE.name, None, "pipeline_sequential/baseline", ["pageable_copies"], "pipeline_sequential/baseline/stage:d2h"),
-    ("h200x2_ddp.sqlite.xz", None, None, ["host_bound", "slow_iteration"], "iteration/forward"),
+    ("h200x2_ddp.sqlite.xz", None, None, ["slow_iteration", "host_bound"], "iteration/forward"),
     ("h200x2_ddp.sqlite.xz", None, "steady", ["contention", "host_bound"], "iteration/backward"),
     ("h200x2_handoff.sqlite.xz", None, "steady", ["waiting_for_devices"], "iteration/consume"),
     ("cpu_threads_nsys2022.sqlite.xz", None, None, [], None),
@@ -415,5 +415,8 @@ def test_json_has_what_the_terminal_says(capsys: pytest.CaptureFixture[str]) -> 
         "share",
         "remedy",
         "command",
+        "change",
+        "gain",
+        "grade",
     }
     assert "CUDA graph" in found["remedy"]

@@ -14,7 +14,8 @@ import pytest
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.attribution.attribute import Attributed, attribute
 from aisp_trace.analyze.headroom.graph import DEPENDENCY, RETURN, Graph, build
-from aisp_trace.analyze.headroom.path import critical_path
+from aisp_trace.analyze.headroom.helps import modelled
+from aisp_trace.analyze.headroom.path import critical_path as path_of
 from aisp_trace.analyze.headroom.replay import critical, replay
 from aisp_trace.tests.builders.samples import SAMPLES, unpack
 from aisp_trace.tests.oracle import build as rows
@@ -32,6 +33,10 @@ RECORDED = (
     "h200x2_two_processes",
 )
 SEEDS = range(60)
+
+
+def critical_path(a: Attributed) -> pl.DataFrame:
+    return path_of(a, modelled(a))
 
 
 def attributed(case: Case) -> Attributed:

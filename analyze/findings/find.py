@@ -16,7 +16,7 @@ NOTHING: Final = "Nothing stands out: no rule finds a problem that costs this wi
 
 
 def find(analysis: Analysis, rules: Sequence[Rule] = RULES) -> tuple[Finding, ...]:
-    """What `rules` find, the costliest first. Of several devices each rule names the one it costs most."""
+    """What `rules` find, what saves most first. Of several devices each rule names the one it costs most."""
     found: dict[str, Finding] = {}
     for row in analysis.windows.iter_rows(named=True):
         ledger = analysis.ledger.filter(pl.col("device") == row["device"])
@@ -27,4 +27,4 @@ def find(analysis: Analysis, rules: Sequence[Rule] = RULES) -> tuple[Finding, ..
             one = rule.about(device)
             if one is not None and (one.rule not in found or one.share > found[one.rule].share):
                 found[one.rule] = one
-    return tuple(sorted(found.values(), key=lambda one: (-one.saving_at_most_ns, one.rule)))
+    return tuple(sorted(found.values(), key=lambda one: (-one.saving_ns, one.rule)))

@@ -35,8 +35,10 @@ from ...traces.content import one_line
 from ...traces.errors import EmptyTraceError, InputError, UsageError
 from ...traces.model import Trace
 from ...traces.run import Run
+from ..claims.load import load_expectations
 from ..judging.between import Member, Untraced, different_work, untraced, work_doubt
 from ..judging.evidence import Evidence, gather
+from ..judging.predictions import Measured, Outcome, outcomes
 from .notes import host_notes, notes_of
 from .sides import Side
 
@@ -71,6 +73,7 @@ class Comparison:
     untraced: Untraced | None
     objections: tuple[str, ...]
     notes: tuple[str, ...]
+    predictions: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,9 +327,24 @@ def assembled(mode: str, pairs: Sequence[tuple[str, int, int]], sides: Sequence[
                 untraced=timed,
                 objections=(*objections, *_disbelieved(sides[i]), *_disbelieved(sides[j])),
                 notes=notes_of(fall, sides[i], sides[j], timed, _doubt(sides[i], sides[j])),
+                predictions=_predicted(sides[i], sides[j], timed),
             )
         )
     return Compared(mode, tuple(sides), tuple(made))
+
+
+def _predicted(base: Side, opt: Side, timed: Untraced | None) -> tuple[Outcome, ...]:
+    """What came of the predictions in the current project's claims, of two variants whose iterations were timed."""
+    if timed is None or timed.timed != "iteration" or base.run is None or opt.run is None:
+        return ()
+    manifest, variant_ns = opt.run.manifest, opt.run.untraced_ns(opt.name)
+    if variant_ns is None or (manifest.workload, manifest.size) != (base.run.manifest.workload, base.run.manifest.size):
+        return ()
+    names, key = (base.name, opt.name), manifest.hardware.key
+    seen = Measured(
+        manifest.workload, manifest.size, key, *names, timed.ratio.value, variant_ns, base.analysis, opt.analysis
+    )
+    return outcomes(load_expectations(None, Path.cwd()).files, seen)
 
 
 def _by_host(role: str, base: Side, opt: Side) -> HostComparison:

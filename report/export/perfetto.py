@@ -30,6 +30,7 @@ from ...analyze.attribution.selection import Selection, chosen_stages
 from ...analyze.attribution.stages import AMBIGUOUS_STAGE, NO_STAGE, ORPHAN_STAGE, find_stages, is_word
 from ...analyze.attribution.window import STEADY
 from ...analyze.document import selection_document
+from ...analyze.headroom.helps import modelled
 from ...analyze.headroom.path import critical_pieces
 from ...analyze.intervals import Ints
 from ...analyze.result import AMBIGUOUS, NONE, ORPHAN, Analysis, Choices
@@ -175,7 +176,7 @@ def _write_critical(packets: Packets, trace: Trace, analysis: Analysis) -> None:
     domain, asked, across = _asked(trace, choices)
     window = steady.window if choices.window == STEADY and steady is not None else choices.window  # as they were found
     a = attribute(trace, window=window, across=across, domain=domain, selection=asked, fold=choices.fold)
-    pieces = critical_pieces(a).with_columns(pl.coalesce("cause", "category").alias("name"))
+    pieces = critical_pieces(a, modelled(a)).with_columns(pl.coalesce("cause", "category").alias("name"))
     table = pieces.select(
         "start_ns",
         "end_ns",

@@ -36,7 +36,7 @@ from ...traces.output import Kind
 from ...traces.run import Allocator, Run
 from ..palette import MEANINGS, css, on_dark, rank
 from .allocator import allocator_section
-from .blocks import Block, Legend, Section, without
+from .blocks import Legend, Section, without
 from .bundle import Bundle, hash_of, packed_plotly
 from .communication import communication_section
 from .copies import bandwidth_section, overlap_section
@@ -93,18 +93,16 @@ def render(
     *,
     version: str = "",
     notes: Sequence[str] = (),
-    headroom: Sequence[Block] = (),
 ) -> str:
     """The page of a run, or of a bare trace (`run` null).
 
     `analyses` come in the order of the variants, baseline first; `traces` hold the recording of each by its
     variant (for a bare trace, by the file its `Meta` names) and may lack some: those get no timeline. `verdicts` null
     means that nothing was to be judged, an empty sequence that no expectation applied; `notes` are what the judge noted.
-    `headroom` is what `headroom_section` made of predictions.
     """
     sides = sides_of(analyses)
     compared = compare_analysed({side.name: side.analysis for side in sides}, _by_name(sides, traces), run)
-    return _rendered(run, sides, traces, verdicts, version, compared, notes, headroom)
+    return _rendered(run, sides, traces, verdicts, version, compared, notes)
 
 
 def _by_name(sides: Sequence[Side], traces: Mapping[str, Trace]) -> dict[str, Trace]:
@@ -116,7 +114,6 @@ def render_comparison(
     traces: Sequence[Trace | None],
     *,
     version: str = "",
-    headroom: Sequence[Block] = (),
 ) -> str:
     """The page of two recordings that were compared, by host time alone where one has no device operations.
 
@@ -132,9 +129,9 @@ def render_comparison(
     base, opt = (side.name for side in sides)
     known = {word: trace for word, trace in zip(words, traces, strict=True) if trace is not None}
     if isinstance(found, HostComparison):
-        return _rendered(None, sides, known, None, version, None, (), headroom, found)
+        return _rendered(None, sides, known, None, version, None, (), found)
     told = replace(found, waterfall=replace(found.waterfall, base=base, opt=opt)) if same else found
-    return _rendered(None, sides, known, None, version, Compared("pair", given, (told,)), (), headroom)
+    return _rendered(None, sides, known, None, version, Compared("pair", given, (told,)), ())
 
 
 def _rendered(
@@ -145,7 +142,6 @@ def _rendered(
     version: str,
     compared: Compared | None,
     notes: Sequence[str],
-    headroom: Sequence[Block],
     host: HostComparison | None = None,
 ) -> str:
     lines = None if verdicts is None else lines_of(verdicts)
@@ -159,7 +155,7 @@ def _rendered(
     above = _slimmed(
         sides,
         host_section(host, names) if host else _why(sides, whole, steps),
-        left_section(rungs, headroom),
+        left_section(rungs),
     )
     below = _slimmed(
         sides,

@@ -10,6 +10,7 @@ from ...analyze.comparison.reasons import FAMILY_WORDS, WORK_WORDS, remarks, sen
 from ...analyze.findings.beside import what_overlap_costs
 from ...analyze.result import IDLE
 from ...expectations.comparing.compare import Comparison
+from ...expectations.judging.predictions import AS_PREDICTED, Outcome
 from ..palette import custom_property
 from ..why_rows import WhyRow, why_table
 from . import cells, text
@@ -41,6 +42,7 @@ def why_section(whole: Comparison | None, steps: Sequence[Comparison] = ()) -> S
             for side in sides
             for cost in what_overlap_costs(side.analysis)
         ],
+        [Para(_came_of(one), "note") for one in whole.predictions],
         caution([Side(side.name, side.analysis) for side in sides], "ledger"),
         Fold("Why, stage by stage", [*_by_stage(whole)]),
     )
@@ -49,6 +51,15 @@ def why_section(whole: Comparison | None, steps: Sequence[Comparison] = ()) -> S
 def _sentence_of(found: Comparison) -> str:
     """The sentence of the terminal and of ``--json``, with the page's arrow."""
     return f"{sentence(found.waterfall, found.why)}.".replace("->", "→")
+
+
+def _came_of(one: Outcome) -> str:
+    """What came of a prediction that was written down before the change."""
+    gained = one.said if one.said == AS_PREDICTED else f"{one.said} than predicted"
+    return (
+        f"Predicted from {one.run}: {', then '.join(one.changes)} makes {one.variant} {text.significant(one.predicted)} × as fast as "
+        f"{one.baseline} ({one.grade}). It is {text.significant(one.measured)} ×: {gained} ({100 * one.error:+.1f} %)."
+    )
 
 
 def _mechanisms(found: Comparison) -> Table:

@@ -17,6 +17,7 @@ from ...analyze.words import duration, ms, percent, rate, shorten, size
 from .console import Column, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls, print_gap_functions
 from .findings import print_findings
+from .headroom import print_headroom
 from .stages import print_stages
 
 LEFT: Final = "left"
@@ -33,6 +34,7 @@ def print_analysis(analysis: Analysis) -> None:
     for sentence in (*missing_sentences(analysis), *steady_sentences(analysis)):
         say_wrapped(sentence)
     print_findings(analysis)
+    print_headroom(analysis)
     for row in analysis.devices.iter_rows(named=True):
         _print_device(analysis, row["device"], row["name"])
     _print_critical(analysis)

@@ -19,6 +19,7 @@ from ...expectations.judging.between import Untraced
 from ...expectations.judging.energy import clock_spans, energy_spans
 from ..why_rows import together, why_table
 from .console import GAP, Column, print_table, say, say_wrapped, terminal_width
+from .headroom import print_outcome
 from .host_times import print_host_times
 
 LEFT: Final = "left"
@@ -145,6 +146,9 @@ def _print_comparison(c: Comparison, top: int, why_by_stage: bool) -> None:
         one, other = ("unknown" if n is None else f"{n:,}" for n in counts)
         say()
         say(f"launches: {one} -> {other}")
+    for outcome in c.predictions:
+        say()
+        print_outcome(outcome)
     if c.notes:
         say("")
     for note in c.notes:

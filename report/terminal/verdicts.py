@@ -14,6 +14,7 @@ from ...expectations.judging.untimed import Untimed, untimed
 from ...expectations.judging.verdict import Verdict, counts
 from .console import GAP, Column, escape, print_table, say, say_lines, say_wrapped, terminal_width
 from .expectations import CHOSEN
+from .headroom import print_outcome
 
 LEFT: Final = "left"
 _WIDTHS: Final = (12, 9, 18, 12, 9, 4)
@@ -107,6 +108,8 @@ def print_judged(judged: Judged) -> None:
     for line in said:
         say_wrapped(line)
     _print_untimed(untimed(evidence), after=bool(said))
+    for outcome in judged.predictions:
+        print_outcome(outcome)
     for note in judged.notes:
         say_wrapped(f"note: {note}.")
     say_wrapped(f"{headline_of(judged)}.")
