@@ -51,7 +51,7 @@ def left_section(sides: Sequence[Side]) -> Section | None:
 
 
 def headroom_section(analysis: Analysis) -> list[Block]:
-    """What named changes would gain, by a replay of the recording; a sentence where nothing is predicted, nothing where no model is."""
+    """What named changes would gain, by a replay of the recording; a sentence where none is predicted, nothing without replay."""
     on = next(analysis.replayed.iter_rows(named=True), None)
     if on is None or on["found_by"] is None:
         return []

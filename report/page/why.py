@@ -56,9 +56,10 @@ def _sentence_of(found: Comparison) -> str:
 def _came_of(one: Outcome) -> str:
     """What came of a prediction that was written down before the change."""
     gained = one.said if one.said == AS_PREDICTED else f"{one.said} than predicted"
+    predicted, measured = text.significant(one.predicted), text.significant(one.measured)
     return (
-        f"Predicted from {one.run}: {', then '.join(one.changes)} makes {one.variant} {text.significant(one.predicted)} × as fast as "
-        f"{one.baseline} ({one.grade}). It is {text.significant(one.measured)} ×: {gained} ({100 * one.error:+.1f} %)."
+        f"Predicted from {one.run}: {', then '.join(one.changes)} makes {one.variant} {predicted} × as fast as {one.baseline} "
+        f"({one.grade}). It is {measured} ×: {gained} ({100 * one.error:+.1f} %)."
     )
 
 
