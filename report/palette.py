@@ -139,6 +139,7 @@ def css_fill(name: str) -> str:
 def css() -> tuple[str, str]:
     """Every colour as custom properties of a style sheet: on light ground, and on dark."""
     every = {f"kind-{name}": found for name, found in KINDS.items()}
+    every |= {f"kind-{name}": KINDS[as_] for name, as_ in _SAME.items()}
     every |= {f"cause-{name}": found for name, found in CAUSES.items()}
     light = "".join(f"--{name}:{found.light};" for name, found in every.items())
     return light, "".join(f"--{name}:{found.dark};" for name, found in every.items())

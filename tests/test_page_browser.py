@@ -160,9 +160,10 @@ def test_a_table_is_searched_by_words(browser: Browser, tmp_path: Path) -> None:
     page.close()
 
 
-def test_a_stage_filters_every_table_and_its_reader_stays_where_he_is(browser: Browser, tmp_path: Path) -> None:
+def test_a_stage_is_shown_in_the_timeline_and_filters_every_table(browser: Browser, tmp_path: Path) -> None:
     page = _open(browser, _write(tmp_path))
     stage = "[...document.querySelectorAll('#stages td:first-child a')].find((one) => one.textContent === 'h2d')"
+    page.ready()
     page.eval(f"{stage}.scrollIntoView({{ behavior: 'instant', block: 'center' }})")
     page.eval(f"{stage}.click()")
     page.until("!document.getElementById('filter').hidden")
@@ -170,7 +171,7 @@ def test_a_stage_filters_every_table_and_its_reader_stays_where_he_is(browser: B
     assert page.eval("document.querySelector('#filter b').textContent") == "iteration/h2d"
     assert _column(page, "stages of baseline", "stage") == ["h2d"]
     assert set(_column(page, "the longest idle gaps", "stage")) <= {"h2d"}
-    assert 0 < page.eval(f"{stage}.getBoundingClientRect().top") < 1000  # still in view
+    page.until("Math.abs(document.getElementById('timeline').getBoundingClientRect().top) < 100")
     page.eval("document.querySelector('#filter button').click()")
     page.until("document.getElementById('filter').hidden")
     assert _column(page, "stages of baseline", "stage") == ["iteration", "compute", "h2d"]

@@ -125,6 +125,7 @@ def test_the_style_sheet_has_all_of_them_on_both_grounds() -> None:
         given = dict(one.split(":") for one in text.rstrip(";").split(";"))
         assert given == {
             **{f"--kind-{name}": found[ground] for name, found in KINDS.items()},
+            "--kind-h2h": KINDS["d2d"][ground],
             **{f"--cause-{name}": found[ground] for name, found in CAUSES.items()},
         }
     assert len(on_dark()) == len(KINDS) + len(CAUSES) + 2  # no two the same, ink and axes beside them

@@ -96,7 +96,7 @@ def test_the_page_of_a_comparison_shows_what_json_says(tmp_path: Path, capsys: C
     assert_page_shows(page, told)
     assert "<h1>optimized is 10.03 × as fast as baseline</h1>" in page
     assert '<p class="what">baseline → optimized</p>' in page and "2 recordings compared, recorded by nsys" in page
-    assert 'id="timeline-1"' in page and 'id="claims"' not in page
+    assert 'data-timeline="1"' in page and 'id="claims"' not in page
 
 
 def test_the_page_of_a_run_shows_the_ladders_total(tmp_path: Path, capsys: Capture) -> None:

@@ -24,9 +24,9 @@
 
   const draw = (place, ground) => {
     const { data, layout } = coloured(figures[place.id], ground);
-    // Where there is little room the labels of rows stand inside the plot's margin, a third of it at most.
     return Plotly.react(place, data, layout, config).then(() => {
       place.dataset.drawn = String(data.length);
+      place.style.setProperty("--drawn", String(place.offsetWidth)); // paper is narrower
     });
   };
 

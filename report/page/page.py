@@ -34,31 +34,28 @@ from ...expectations.judging.verdict import headline as parts_judged
 from ...traces.model import Trace
 from ...traces.output import Kind
 from ...traces.run import Allocator, Run
-from ..palette import MEANINGS, css, on_dark, rank
+from ..palette import css, on_dark
+from . import timeline
 from .allocator import allocator_section
-from .blocks import Legend, Section, without
+from .blocks import Section, without
 from .bundle import Bundle, hash_of, packed_plotly
 from .communication import communication_section
 from .copies import bandwidth_section, overlap_section
 from .counters import counters_section
-from .figures import Figure, timeline_figure
 from .gaps import gaps_section
 from .host_times import host_section, top_of_host
 from .iterations import iterations_section
 from .launches import launches_section
 from .ledger import ledger_section
 from .left import left_section
-from .markup import Html, clip, element, embedded_json
+from .markup import Html, clip, embedded_json
 from .memory import memory_section
 from .provenance import environment_section, reproduce_section
 from .sides import Side, several_devices, sides_of
 from .speed import Speedup, round_medians, speed_section, speedups
 from .stages import stages_section
 from .streams import streams_section
-from .tables import folded, section, table
 from .templates import fill, html_of
-from .text import count, duration
-from .timeline import Timeline, build
 from .top import Ratio, Top, cautions_of, ratio_of, top_of_one, top_of_pair
 from .trust import trust_section
 from .verdicts import claims_section, lines_of, summary
@@ -75,12 +72,12 @@ def is_page(head: bytes) -> bool:
 
 ZERO: Final = (
     "Instants, such as +12.5ms, count from the first device operation of their trace, as the terminal tells them and `--window "
-    "+START:+END` takes them; so do the axes of the timelines."
+    "+START:+END` takes them; so does the axis of the timeline."
 )
 """Said once, for the whole page."""
 
 MOST_GAPS: Final = 500
-"""Idle gaps of one device that a timeline draws, the longest of the window."""
+"""Idle gaps of one device whose cause is at hand, the longest of the window."""
 
 PAGE: Final = Kind("report of aisp-trace", is_page)
 
@@ -150,8 +147,7 @@ def _rendered(
     rungs = _rungs(sides, run)
     names = (sides[0].name, sides[-1].name) if sides else ("", "")
     top = top_of_host(host, names) if host else _top(evidence, rungs, verdicts or (), whole)
-    figures: dict[str, Figure] = {}
-    timelines = _timelines(sides, traces, figures)
+    lanes = _timeline(sides, traces)
     above = _slimmed(
         sides,
         host_section(host, names) if host else _why(sides, whole, steps),
@@ -167,9 +163,9 @@ def _rendered(
         environment_section(run, sides),
     )
     shown = [*above, *below]
-    figures |= {chart.anchor: dict(chart.figure) for part in shown for chart in part.charts}
+    figures = {chart.anchor: dict(chart.figure) for part in shown for chart in part.charts}
     bundle = packed_plotly() if figures else None
-    scripts = [_file(name) for name in ("tables.js", "charts.js", "page.js")]
+    scripts = [*(_file(name) for name in ("tables.js", "charts.js")), *([lanes.script] if lanes else [])]
     light, dark = css()
     return fill(
         "page.html",
@@ -177,16 +173,17 @@ def _rendered(
         version=version,
         title=_title(run, sides),
         facts=_facts(run, sides),
-        style=Html(_file("page.css")),
+        style=Html(_file("page.css") + (lanes.style if lanes else "")),
         colours=(Html(light), Html(dark)),
         top=top,
         claims=summary(lines),
         judged=_judged(verdicts, top),
         notes=notes,
         zero=ZERO if any(side.analysis.first_op_ns is not None for side in sides) else "",
-        contents=_contents(above, timelines, below),
+        contents=_contents(above, lanes is not None, below),
         above=[html_of(part) for part in above],
-        timelines=timelines or Html(""),
+        timeline=lanes.markup if lanes else Html(""),
+        timeline_data=lanes.data if lanes else Html(""),
         below=[html_of(part) for part in below],
         figures=embedded_json({"figures": figures, "dark": on_dark()}),
         bundle=Html(bundle.text) if bundle else None,
@@ -335,9 +332,9 @@ def _facts(run: Run | None, sides: Sequence[Side]) -> str:
     return f"{what}, recorded by {by}" if sides else ""
 
 
-def _contents(above: Sequence[Section], timelines: Html | None, below: Sequence[Section]) -> list[tuple[str, str]]:
+def _contents(above: Sequence[Section], drawn: bool, below: Sequence[Section]) -> list[tuple[str, str]]:
     """Anchor and title of every part."""
-    shown = [("timelines", "Timelines")] if timelines else []
+    shown = [("timeline", "Timeline")] if drawn else []
     return [*((part.anchor, part.title) for part in above), *shown, *((part.anchor, part.title) for part in below)]
 
 
@@ -349,60 +346,7 @@ def _counters(run: Run | None) -> dict[str, list[Allocator]]:
     return out
 
 
-def _timelines(sides: Sequence[Side], traces: Mapping[str, Trace], figures: dict[str, Figure]) -> Html | None:
-    """The timelines one below the other; adds their figures."""
-    found = [(side, build(traces[side.key], side.analysis)) for side in sides if side.key in traces]
-    drawn = [(side, timeline) for side, timeline in found if timeline is not None]
-    if not drawn:
-        return None
-    common = max(timeline.span_ns for _, timeline in drawn)
-    blocks = []
-    for i, (side, timeline) in enumerate(drawn):
-        figures[f"timeline-{i}"] = timeline_figure(timeline, common)
-        blocks.append(_timeline(f"timeline-{i}", side, timeline))
-    several = len(drawn) > 1
-    keys = Html(
-        "Click into a timeline, then <kbd>+</kbd> <kbd>−</kbd> zoom, <kbd>←</kbd> <kbd>→</kbd> move, <kbd>0</kbd> resets; "
-        "drag to pan, hover for details."
-    )
-    buttons = [
-        element("button", "common scale", type="button", data_scale="common", aria_pressed="true"),
-        element("button", "each fills the width", type="button", data_scale="own", aria_pressed="false"),
-    ]
-    controls = element("div", buttons if several else [], element("span", keys, class_="note"), class_="controls")
-    kinds = {mark.kind for _, timeline in drawn for mark in timeline.marks}
-    shown = sorted((kind for kind in kinds if not kind.startswith("stage")), key=rank)
-    intro = element(
-        "p",
-        "Above: stages on the threads that opened them, lowest the innermost. Below: one lane for each stream of a device, "
-        "and the device's idle time.",
-    )
-    legend = html_of(Legend([(name, MEANINGS.get(name, "")) for name in shown]))
-    return section("timelines", "Timelines", intro, legend, controls, blocks)
-
-
-def _timeline(anchor: str, side: Side, timeline: Timeline) -> Html:
-    head = f"{timeline.shown}, {duration(timeline.span_ns)}, {count(timeline.ops, 'op')}"
-    notes = [element("p", note + ".", class_="note") for note in timeline.notes]
-    label = f"timeline of {side.name}: {head}"
-    figure = element(
-        "div",
-        class_="figure",
-        id=anchor,
-        tabindex=0,
-        role="group",
-        aria_label=label,
-        data_start=f"{(timeline.start_ns or 0) / 1e6:.6f}",
-        data_span=f"{timeline.span_ns / 1e6:.6f}",
-    )
-    rows = [[lane.label or "(nested)", lane.role, f"{lane.items:,}", duration(lane.busy_ns)] for lane in timeline.lanes]
-    lanes = folded("Lanes in numbers", table(f"lanes of {side.name}", ["lane", "holds", "items", "time"], rows, (2, 3)))
-    return element(
-        "div",
-        element("h3", f"{side.name} "),
-        element("p", head, class_="note"),
-        figure,
-        notes,
-        lanes,
-        class_="timeline",
-    )
+def _timeline(sides: Sequence[Side], traces: Mapping[str, Trace]) -> timeline.Section | None:
+    """The timeline of those sides whose trace is at hand; links name them as the tables do."""
+    known = [(side, traces[side.key]) for side in sides if side.key in traces]
+    return timeline.section([timeline.Shown(side.name, clip(side.name), trace, side.analysis) for side, trace in known])

@@ -83,10 +83,6 @@
     tables.forEach(show);
     told.hidden = stage === null;
     told.querySelector("b").textContent = stage ?? "";
-    // A view is looked at; a stage alone also leads its reader through the tables, who stays where he is.
-    if (asked.has("from") || asked.has("kernel") || asked.has("find")) {
-      document.querySelector("#timeline, #timelines")?.scrollIntoView();
-    }
   };
   told.querySelector("button").addEventListener("click", () => {
     location.hash = "timeline";
