@@ -15,11 +15,12 @@ from ...analyze.findings.missing import missing_sentences
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
 from ...traces.repairs import repairs
-from ..page.palette import MEANINGS, colour
+from ..palette import MEANINGS
 from .console import Column, Painted, heading, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls, print_gap_functions
 from .findings import print_findings
 from .headroom import print_headroom
+from .look import hue
 from .stages import print_stages
 
 LEFT: Final = "left"
@@ -114,7 +115,7 @@ def _print_critical(analysis: Analysis) -> None:
 
 def _painted(name: str) -> Painted:
     """A kind or cause in its colour; ``host`` and ``wait`` of the critical path have none."""
-    return Painted(name, colour(name) if name in MEANINGS else "")
+    return Painted(name, hue(name) if name in MEANINGS else "")
 
 
 def _print_operators(analysis: Analysis) -> None:
