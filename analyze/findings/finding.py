@@ -70,10 +70,12 @@ class Finding:
         evidence = re.sub(rf",? {re.escape(share)} of the time", "", self.evidence, count=1)  # once is enough
         return (
             f"{_capital(self.what)}: {share}{device} ({duration(self.saving_at_most_ns)}){where}. {_capital(evidence)}. "
-            f"Fix: {self.remedy}.{self._replayed()}"
+            f"Fix: {self.remedy}.{self.replay_words}"
         )
 
-    def _replayed(self) -> str:
+    @property
+    def replay_words(self) -> str:
+        """What a replay says that the remedy gains, after a space; empty where none was made."""
         if self.gain is None or self.change is None:
             return ""
         made = next(words for name, words in MADE.items() if self.change.startswith(name))

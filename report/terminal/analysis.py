@@ -14,11 +14,13 @@ from ...analyze.findings.first_lines import steady_sentences, where_sentences
 from ...analyze.findings.missing import missing_sentences
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
-from ..page.palette import MEANINGS, colour
+from ...traces.repairs import repairs
+from ..palette import MEANINGS
 from .console import Column, Painted, heading, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls, print_gap_functions
 from .findings import print_findings
 from .headroom import print_headroom
+from .look import hue
 from .stages import print_stages
 
 LEFT: Final = "left"
@@ -113,7 +115,7 @@ def _print_critical(analysis: Analysis) -> None:
 
 def _painted(name: str) -> Painted:
     """A kind or cause in its colour; ``host`` and ``wait`` of the critical path have none."""
-    return Painted(name, colour(name) if name in MEANINGS else "")
+    return Painted(name, hue(name) if name in MEANINGS else "")
 
 
 def _print_operators(analysis: Analysis) -> None:
@@ -131,12 +133,9 @@ def _print_operators(analysis: Analysis) -> None:
 
 
 def _print_unread(analysis: Analysis) -> None:
-    """Events of kinds that nothing here reads, and those that had to be mended first."""
-    if mended := analysis.meta.anomalies.get("events_mended"):
-        which = "event was" if mended == 1 else "events were"
-        say_wrapped(
-            f"{mended:,} {which} not valid JSON and had to be repaired: unescaped quotes or backslashes, inf or nan"
-        )
+    """Events of kinds that nothing here reads, and what of the file had to be repaired."""
+    for sentence in repairs(analysis.meta.anomalies):
+        say_wrapped(sentence)
     unread = sorted(analysis.meta.unread.items(), key=lambda one: -one[1])
     if unread:
         named = [f"{shorten(name, STAGE_WIDTH)} ({count:,})" for name, count in unread[:DOMAINS]]

@@ -54,6 +54,15 @@ def coloured(stream: Any) -> bool:
     return is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
+def hue(name: str) -> str:
+    """The colour of a kind of work or a family of idle time, as ``#rrggbb``, for the terminal's ground: dark unless COLORFGBG,
+    which konsole, rxvt and others set, ends in 7 or 15."""
+    from ..palette import colour  # which needs polars: recording must not
+
+    found = colour(name)
+    return found.light if os.environ.get("COLORFGBG", "").rpartition(";")[2] in ("7", "15") else found.dark
+
+
 def console_for(stream: Any, width: int, *, colour: bool | None = None) -> Console:
     """A rich console that writes to `stream` in lines of `width` columns; null: `colour` as `coloured` has it.
 

@@ -23,9 +23,10 @@ from rich.cells import cell_len, set_cell_size
 from ...analyze.result import Analysis
 from ...analyze.words import duration, percent, shorten
 from ...traces.model import Trace
-from ..page.palette import MEANINGS, colour
+from ..palette import MEANINGS
 from .console import Painted, escape, heading, paint, say, say_wrapped, terminal_width
 from .lanes import Band, Lane, Timeline, timeline
+from .look import hue
 
 BARS: Final = " ▁▂▃▄▅▆▇█"
 DIGITS: Final = " 12345678"
@@ -133,7 +134,7 @@ def _painted(text: str, what: Sequence[str | None]) -> Iterator[str | Painted]:
     """`text` in the colours of what fills its columns, run by run."""
     for name, run in groupby(zip(text, what, strict=True), key=lambda pair: pair[1]):
         part = "".join(character for character, _ in run)
-        yield part if name is None else Painted(part, colour(name))
+        yield part if name is None else Painted(part, hue(name))
 
 
 def _label(label: str, parts: Sequence[str | Painted] | Iterator[str | Painted]) -> None:
