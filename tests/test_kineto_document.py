@@ -21,6 +21,7 @@ from aisp_trace.traces.kineto.document import Document
 from aisp_trace.traces.kineto.events import Event
 from aisp_trace.traces.kineto.read import read_kineto
 from aisp_trace.traces.open import open_trace
+from aisp_trace.traces.repairs import repairs
 from aisp_trace.traces.unpack import unpack
 
 EVENTS = 60
@@ -170,13 +171,29 @@ def test_each_damage_is_repaired_and_named(what: str, tmp_path: Path) -> None:
     assert named == {what: 1, **({} if what == "mended_commas" else {"events_mended": 1})}
 
 
+def test_damage_beside_the_events_is_repaired_and_named(tmp_path: Path) -> None:
+    content = text_of(kernels(Random(5))).replace('"t"}', '"C:\\Users\\me\\trace.json", "rate": inf}')
+    found, told = read(tmp_path / "t.json", content.encode())
+    assert len(found) == EVENTS and told.rest["traceName"].startswith("C:\\Users")
+    assert list(repairs(told.odd)) == ["what stands beside the events was not valid JSON and had to be repaired"]
+
+
+def test_thousands_of_lost_events_take_no_time(tmp_path: Path) -> None:
+    """Each is looked at by itself, and none makes the reader look at what is far behind it."""
+    good, bad = '{"ph": "X", "ts": 1, "args": {}}', '{"ph": "X", "ts": 1 "args": {"a" "b"}}'
+    started = process_time()
+    found, told = read(tmp_path / "t.json", f"[{', '.join([good, bad] * 3_000)}]".encode())
+    assert (len(found), told.odd["events_damaged"]) == (3_000, 3_000)
+    assert process_time() - started < 20
+
+
 def test_an_event_of_any_length_is_read(tmp_path: Path) -> None:
     events = kernels(Random(7), 3)
-    events[1]["name"] = "n" * (9 << 20)
+    events[1] = {"first": [{"a": 1}, {"b": 2}], **events[1], "name": "n" * (9 << 20)}
     assert [len(e.name) for e in read(tmp_path / "t.json", text_of(events).encode())[0]][1] == 9 << 20
-    damaged = text_of(events).replace("nnn", 'n"n', 1)
-    found, told = read(tmp_path / "t.json", damaged.encode())
-    assert len(found) == 3 and told.odd["mended_quotes"] == 1
+    events[1]["name"] = "n" * 60_000
+    found, told = read(tmp_path / "t.json", text_of(events).replace("nnn", 'n"n', 1).encode())
+    assert [e.ts for e in found] == [0, 10, 20] and told.odd["mended_quotes"] == 1
 
 
 def test_what_two_damaged_events_seem_to_be_together_is_not_one(tmp_path: Path) -> None:
