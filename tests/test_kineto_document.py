@@ -182,9 +182,9 @@ def test_thousands_of_lost_events_take_no_time(tmp_path: Path) -> None:
     """Each is looked at by itself, and none makes the reader look at what is far behind it."""
     good, bad = '{"ph": "X", "ts": 1, "args": {}}', '{"ph": "X", "ts": 1 "args": {"a" "b"}}'
     started = process_time()
-    found, told = read(tmp_path / "t.json", f"[{', '.join([good, bad] * 3_000)}]".encode())
-    assert (len(found), told.odd["events_damaged"]) == (3_000, 3_000)
-    assert process_time() - started < 20
+    found, told = read(tmp_path / "t.json", f"[{', '.join([good, bad] * 1_000)}]".encode())
+    assert (len(found), told.odd["events_damaged"]) == (1_000, 1_000)
+    assert process_time() - started < 10
 
 
 def test_an_event_of_any_length_is_read(tmp_path: Path) -> None:
