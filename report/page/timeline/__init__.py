@@ -26,7 +26,21 @@ from .side import MOST_CALLS, MOST_OPS, side_payload, vocabulary
 
 HERE: Final = Path(__file__).parent
 
-SCRIPTS: Final = ("codec", "intervals", "lane", "paint", "words", "model", "view", "details", "input", "start")
+SCRIPTS: Final = (
+    "codec",
+    "intervals",
+    "lane",
+    "paint",
+    "words",
+    "model",
+    "view",
+    "search",
+    "draw",
+    "above",
+    "details",
+    "input",
+    "start",
+)
 """The parts of the script, in their order."""
 
 
