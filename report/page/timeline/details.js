@@ -34,7 +34,7 @@ const facts = (timeline, lane, item) => {
       const begun = start - call.start[launch.item];
       add("launched by", `${timeline.title(launch.lane, launch.item)} on ${launch.lane.data.thread}, ${moment(call.start[launch.item])}`);
       add("delay", `${duration(begun)} after the call began, ${after(start - call.end[launch.item])}`);
-    } else {
+    } else if (!data.host) {
       add("launched by", side.header.calls_grid ? "not held by this page (or not recorded)" : "not recorded");
     }
   } else if (lane.role === "stages") {
