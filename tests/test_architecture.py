@@ -55,7 +55,7 @@ ARROWS = {
 }
 
 
-OFFERED = ("analyze", "capture.stages", "expectations.comparing.api")
+OFFERED = ("analyze", "capture.stages", "expectations.comparing.api", "report.figures")
 """What the package itself offers, imported when it is asked for."""
 
 ROOMS = {

@@ -12,7 +12,7 @@ from ....analyze.result import CAUSES, Analysis
 from ....analyze.steady import limit
 from ....traces.model import KINDS, MEMORY_KINDS, STAGE_KINDS, Trace
 from ...again import attributed_as
-from ..palette import MEANINGS
+from ...palette import MEANINGS
 from .columns import Columns
 from .host import CALL_CLASSES, host_lanes
 from .idle import device_lanes
