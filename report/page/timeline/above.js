@@ -78,28 +78,23 @@ Object.assign(Timeline.prototype, {
     const list = this.place.querySelector(".tl-legend");
     list.textContent = "";
     const used = new Set(this.sides.flatMap((side) => side.lanes.flatMap((lane) => lane.paints)));
-    const meaning = new Map(this.words.kinds.map(([kind, text]) => [kind, text]));
-    for (const family of this.words.families) {
-      const causes = this.words.causes.filter(([, one]) => one === family);
-      meaning.set(`idle ${family}`, causes.map(([cause]) => cause.replaceAll("_", " ")).join(", "));
-    }
-    const heads = new Map([[false, "Work"], [true, "Idle time, and the calls that cause it"]]);
-    for (const number of [...used].sort((a, b) => a - b)) {
-      const { name } = PAINTS[number - 1];
-      if (meaning.has(name)) {
-        const idle = name.startsWith("idle ");
-        if (heads.has(idle)) {
-          list.append(element("li", `${heads.get(idle)}:`));
-          heads.delete(idle);
-        }
+    const add = (numbers, word, text) => {
+      const number = numbers.map((name) => paintNumber.get(name)).find((one) => used.has(one));
+      if (number) {
         const row = element("li");
         const swatch = element("canvas", "", { width: 24, height: 12, "aria-hidden": "true" });
         this.swatch(swatch, number);
-        const word = name.replace("idle ", "").replaceAll("_", " ");
-        const text = meaning.get(name);
-        row.append(swatch, element("b", word), text === word ? "" : ` ${text}`);
+        row.append(swatch, element("b", word), text && text !== word ? ` ${text}` : "");
         list.append(row);
       }
+    };
+    list.append(element("li", "Work", { class: "tl-head" }));
+    this.words.kinds.forEach(([kind, text]) => add([kind], kind, text));
+    list.append(element("li", "Idle time, hatched, by what one would do about it; calls plain in the colour of what they cause", { class: "tl-head" }));
+    for (const family of this.words.families) {
+      const causes = this.words.causes.filter(([, one]) => one === family);
+      const text = causes.map(([cause]) => cause.replaceAll("_", " ")).join(", ");
+      add([`idle ${family}`, `call ${family}`], family.replaceAll("_", " "), text);
     }
   },
 

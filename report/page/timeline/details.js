@@ -68,7 +68,7 @@ const after = (ns) => (ns >= 0 ? `${duration(ns)} after it returned` : "before i
 const crowd = (timeline, lane, t, near) => {
   const k = lane.paints.length;
   const { ns, touched, summed } = lane.columns(t - near / 2, near, 1);
-  const parts = lane.paints.map((paint, p) => [PAINTS[paint - 1].name.replace("idle ", ""), ns[p]]);
+  const parts = lane.paints.map((paint, p) => [PAINTS[paint - 1].name.replace(/^(idle|call) /, ""), ns[p]]);
   const shares = parts.filter(([, v]) => v > 0).sort((a, b) => b[1] - a[1]);
   if (shares.length === 0) {
     return "";

@@ -11,6 +11,9 @@ Object.assign(Timeline.prototype, {
     this.ratio = Math.min(window.devicePixelRatio || 1, 2);
     this.width = Math.max(this.frame.clientWidth, 200);
     this.gutter = this.width < 620 ? 92 : 168;
+    const nav = document.querySelector("nav");
+    const above = nav && getComputedStyle(nav).position === "sticky" ? nav.offsetHeight : 0;
+    this.place.style.setProperty("--tl-top", `${above}px`); // the ruler stays below what stays on top
     const hidden = new Set(this.showsQuiet ? [] : this.quiet);
     this.lanes = this.sides.flatMap((side) => side.lanes).filter((lane) => !hidden.has(lane));
     const threads = new Set(this.quiet.map((lane) => `${this.sides.indexOf(lane.side)} ${lane.data.thread}`)).size;

@@ -145,7 +145,7 @@ class Timeline {
       return false;
     }
     if (hash === "#timeline") {
-      this.place.scrollIntoView({ block: "start", behavior: "instant" });
+      this.comeIntoView();
       return false;
     }
     const given = new URLSearchParams(hash.slice(1).replace(/^timeline&?/, ""));
@@ -169,8 +169,21 @@ class Timeline {
       this.draw();
     }
     this.say();
-    this.place.scrollIntoView({ block: "start", behavior: "instant" });
+    this.comeIntoView();
     return true;
+  }
+
+  // Scroll here, and stay here while what lies above still grows, until somebody does something.
+  comeIntoView() {
+    const scroll = () => this.place.scrollIntoView({ block: "start", behavior: "instant" });
+    scroll();
+    const grows = new ResizeObserver(scroll);
+    grows.observe(document.body);
+    const stop = () => grows.disconnect();
+    setTimeout(stop, 2000);
+    for (const event of ["wheel", "pointerdown", "keydown"]) {
+      window.addEventListener(event, stop, { once: true, capture: true, passive: true });
+    }
   }
 
   write() {
