@@ -21,6 +21,7 @@ from aisp_trace.report.page.timeline import Shown, section, streams
 from aisp_trace.tests.builders import pair
 from aisp_trace.tests.builders.samples import unpack
 from aisp_trace.tests.builders.timeline_payload import KINDS, Payload, payloads
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.model import Trace
 
 MS = pair.MS
@@ -231,6 +232,16 @@ def test_streams_beyond_the_limit_share_a_lane() -> None:
     assert sum(lane["items"] for lane in side.header["streams"]) == len(ops)
 
 
+def test_an_open_range_lasts_until_the_end_and_says_so() -> None:
+    ranges = pair.trace([], [("stuck", 1000, 2000), ("iteration", 0, 5000)]).ranges
+    end = pl.when(pl.col("name").cast(pl.String) != "stuck").then("end_ns")
+    trace = pair.trace([("compute", 7, 0, 5000)], [], ranges=ranges.with_columns(end.alias("end_ns")))
+    side = _payload(trace, analyze(trace))
+    outer, inner = side.header["threads"][0]["bands"]
+    assert (side.intervals(inner), inner["classes"][0][3]) == ([(1000, 5000, 0)], 1)
+    assert (side.intervals(outer), outer["classes"][0][3]) == ([(0, 5000, 0)], 0)
+
+
 def test_nothing_is_no_timeline() -> None:
     trace = pair.trace([], [])
     assert section([Shown("v", "v", trace, analyze(trace))]) is None
@@ -261,7 +272,7 @@ print(*held(long))
 def test_a_name_of_4_mb_costs_nothing() -> None:
     """Written out for each operation it would be 12 GB."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", LONG_NAME], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-P", "-c", LONG_NAME], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     kilobytes, size = (int(word) for word in done.stdout.split())
     assert kilobytes < 100_000 and size < 60_000

@@ -6,6 +6,10 @@
 
 `section` is all that the page asks for. A picture is made of shares: a pixel's column is as high as the part of its time that
 was busy, at every zoom, from exact sums. Gaps are what the operations leave; their sum is compared with the ledger's.
+
+Any link of the page may set the view, with parts left out at will; times are ns from the trace's first operation:
+
+    #timeline&trace=NAME&from=NS&to=NS&stage=PATH&kernel=NAME&find=TEXT
 """
 
 from __future__ import annotations

@@ -38,10 +38,11 @@ const facts = (timeline, lane, item) => {
       add("launched by", side.header.calls_grid ? "not held by this page (or not recorded)" : "not recorded");
     }
   } else if (lane.role === "stages") {
-    const [, path, kind] = data.classes[items.cls[item]];
+    const [, path, kind, open] = data.classes[items.cls[item]];
     stage = side.names[path];
     rows.unshift(["stage", stage], ["on", `${data.thread}${kind ? `, kind ${words.stages[kind - 1]}` : ""}`]);
     moved();
+    add("note", open ? "never closed; drawn to the end of the recording" : "");
   } else if (lane.role === "idle") {
     const [cause, path] = data.causes[items.cls[item]];
     const [word, family, meaning] = words.causes[cause];

@@ -134,20 +134,22 @@ def _calls(
 def _bands(
     a: Attributed, rows: Ints, columns: Columns, names: Names, zero_ns: int, notes: list[str]
 ) -> list[dict[str, Any]]:
-    """The rows of one thread's stages, outermost first; a class is (name, stage path, 1 + kind in `STAGE_KINDS` or 0)."""
+    """The rows of one thread's stages, outermost first; a class is (name, stage path, 1 + kind in `STAGE_KINDS` or 0,
+    whether it was never closed)."""
     stages = a.stages
     start, end = stages.start_ns[rows], stages.end_ns[rows]
     ranges = a.trace.ranges
     category = ranges["category"].to_physical().cast(pl.Int64).fill_null(-1).to_numpy()[stages.range_id[rows]]
     words = distinct_values(ranges["category"])
     kinds = np.array([1 + STAGE_KINDS.index(w) if w in STAGE_KINDS else 0 for w in words] + [0], np.int64)[category]
+    open_ = ranges["end_ns"].is_null().to_numpy()[stages.range_id[rows]].astype(np.int64)
     name = names.of(ranges["name"][stages.range_id[rows]])
     path = names.of_codes(stages.path_id[rows], stages.paths)
     nbytes = ranges["nbytes"].fill_null(-1).to_numpy()[stages.range_id[rows]] + 1
     found = []
     levels = _rows(a, rows, start, end)
     for level in levels[:MOST_ROWS]:
-        key = np.stack([name[level], path[level], kinds[level]], axis=1)
+        key = np.stack([name[level], path[level], kinds[level], open_[level]], axis=1)
         used, which = np.unique(key, axis=0, return_inverse=True)
         begin, stop = start[level] - zero_ns, end[level] - zero_ns
         found.append(

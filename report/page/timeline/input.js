@@ -34,6 +34,11 @@ Object.assign(Timeline.prototype, {
         this.write();
       },
       all: () => this.show(...this.limits()),
+      quiet: () => {
+        this.showsQuiet = !this.showsQuiet;
+        this.arrange();
+        this.draw();
+      },
       earlier: () => this.goTo(this.iteration - 1),
       later: () => this.goTo(this.iteration + 1),
       previous: () => this.step(-1),
@@ -87,12 +92,27 @@ Object.assign(Timeline.prototype, {
         this.follow(location.hash);
       }
     });
-    new ResizeObserver(() => this.resize()).observe(frame);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      this.theme = readTheme(place);
-      this.legend();
-      this.draw();
+    this.ruler.addEventListener("pointerdown", (event) => {
+      const [low, high] = this.limits();
+      const share = (event.offsetX - this.gutter) / (this.width - this.gutter);
+      if (share >= 0 && event.offsetY >= RULER - 8) {
+        this.pan((low + share * (high - low) - (this.from + this.to) / 2) / (this.to - this.from));
+      }
     });
+    for (const [event, width] of [["beforeprint", `${PAPER}px`], ["afterprint", ""]]) {
+      window.addEventListener(event, () => {
+        frame.style.width = width;
+        this.resize();
+      });
+    }
+    new ResizeObserver(() => this.resize()).observe(frame);
+    for (const query of ["(prefers-color-scheme: dark)", "print"]) {
+      matchMedia(query).addEventListener("change", () => {
+        this.theme = readTheme(place);
+        this.legend();
+        this.draw();
+      });
+    }
   },
 
   resize() {

@@ -59,6 +59,10 @@ class Side {
     return this;
   }
 
+  shortName(number) {
+    return this.header.short[number] ?? this.names[number];
+  }
+
   lane(role, label, items, fill, paints, data = {}) {
     const lane = new Lane(role, label, this, items, fill(items.start, items.end), paints);
     lane.data = data;

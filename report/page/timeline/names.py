@@ -10,11 +10,15 @@ import numpy as np
 import polars as pl
 
 from ....analyze.intervals import Ints
+from ....analyze.naming.kernels import short_name
 from ....traces.model import distinct_values
 from ..markup import LONGEST_NAME, clip, visible
 
 MOST: Final = 20_000
 """Different names of one kind; the others, those used least, share one. A trace of real work has a few hundred."""
+
+LONGEST_CPP: Final = 20_000
+"""Characters of a name that is still read as C++."""
 
 
 class Names:
@@ -22,6 +26,7 @@ class Names:
 
     def __init__(self) -> None:
         self.words: list[str] = []
+        self.short: dict[int, str] = {}
         self._known: dict[tuple[int, int, str], int] = {}
         self._shown: set[str] = set()
 
@@ -40,6 +45,18 @@ class Names:
         """The number of each row's word of a dictionary-encoded `column`. A null has code -1, which `absent` may name."""
         codes = column.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
         return self.of_codes(codes, distinct_values(column), absent)
+
+    def kernels(self, column: pl.Series) -> Ints:
+        """As `of`; what of them is called otherwise in short comes into `short`."""
+        numbers, words = self.of(column), distinct_values(column)
+        codes = column.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+        used, at = np.unique(codes, return_index=True)
+        for code, number in zip(used.tolist(), numbers[at].tolist(), strict=True):
+            if code >= 0 and number not in self.short and len(words[code]) <= LONGEST_CPP:
+                short = visible(clip(short_name(words[code])))
+                if short != self.words[number]:
+                    self.short[number] = short
+        return numbers
 
     def of_codes(self, codes: Ints, words: Sequence[str], special: Mapping[int, str] | None = None) -> Ints:
         """The number of each code's word; negative codes are `special`."""

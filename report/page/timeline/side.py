@@ -76,6 +76,7 @@ def side_payload(name: str, key: str, trace: Trace, analysis: Analysis, most_ops
         "grid": None if grid is None else grid.document(zero),
         "calls_grid": None if calls is None else calls.document(zero),
         "names": names.words,
+        "short": names.short,
     }
     return columns.payload(header)
 

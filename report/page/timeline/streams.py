@@ -73,7 +73,7 @@ def _classes(
     ops: pl.DataFrame, names: Names, kind: Ints, paths: Ints
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """(one row a class: name, kind, stage, 1 + source and 1 + destination in `MEMORY_KINDS` or 0; the class of each op)."""
-    name = names.of(ops["name"])
+    name = names.kernels(ops["name"])
     parts = [name, kind, paths]
     for side in ("src_kind", "dst_kind"):
         parts.append(ops[side].to_physical().cast(pl.Int64).fill_null(-1).to_numpy() + 1)

@@ -69,23 +69,20 @@ def choose_grid(analysis: Analysis, start: Ints, end: Ints, limits: tuple[int, i
     low, high = limits
     width = max(-(-(high - low) // BINS), 1)
     grid = Grid(low, width, np.zeros(max(-(-(high - low) // width), 1), bool))
-    left = most
-    for begin, stop in _wanted(analysis, start, end, most):
-        first, last = (begin - low) // width, -(-(stop - low) // width)
-        cells = slice(max(first, 0), min(last, len(grid.exact)))
-        if cells.stop <= cells.start or grid.exact[cells].all():
-            continue
-        tried = Grid(low, width, grid.exact.copy())
-        tried.exact[cells] = True
-        needed = int(tried.touches(start, end).sum())
-        if needed <= most:
-            grid, left = tried, most - needed
-        if left <= 0:
-            break
+    ends = np.sort(end)
+    held = 0  # at most so many: what lies in two stretches counts twice
+    for begin, stop in _wanted(analysis, start, most):
+        first, last = max((begin - low) // width, 0), min(-(-(stop - low) // width), len(grid.exact))
+        if first < last and not grid.exact[first:last].all():
+            ended = np.searchsorted(ends, low + first * width)
+            more = int(np.searchsorted(start, low + last * width) - ended)
+            if held + more <= most:
+                grid.exact[first:last] = True
+                held += more
     return grid
 
 
-def _wanted(analysis: Analysis, start: Ints, end: Ints, most: int) -> list[tuple[int, int]]:
+def _wanted(analysis: Analysis, start: Ints, most: int) -> list[tuple[int, int]]:
     """The stretches to show exactly, the most telling first: iterations, gaps, and the first operations for want of these."""
     every, _, warm_up = iteration_rows(analysis)
     rows = every[warm_up:]

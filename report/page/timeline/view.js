@@ -2,6 +2,8 @@
 
 const HEIGHTS = { iterations: 15, stages: 17, calls: 15, os: 15, device: 26, idle: 22, stream: 22 };
 const TITLE = 24; // of a trace
+const RULER = 32;
+const PAPER = 690; // px of a page's width
 const SPACE = 7; // under a lane, with its foot
 const NARROWEST = 40; // ns in view at most zoom
 
@@ -35,7 +37,10 @@ class Timeline {
     this.pinned = null;
     this.theme = readTheme(place);
     this.paintNames = PAINTS.map((one) => one.name);
-    this.lanes = sides.flatMap((side) => side.lanes);
+    this.quietButton = of('[data-do="quiet"]');
+    this.quiet = sides.flatMap(quietLanes);
+    this.showsQuiet = false;
+    this.quietButton.hidden = this.quiet.length === 0;
     of(".tl-align").hidden = sides.length < 2 || !sides.every((side) => side.iterations.start.length);
     of(".tl-iterate").hidden = !sides.some((side) => side.iterations.start.length > 1);
     for (const side of sides) {
@@ -48,7 +53,7 @@ class Timeline {
     this.listen();
     this.legend();
     this.numbers();
-    if (!this.follow(location.hash, false)) {
+    if (!this.follow(location.hash)) {
       this.say();
     }
   }
@@ -140,8 +145,12 @@ class Timeline {
 
   // --- Links: #timeline&trace=NAME&from=NS&to=NS&stage=PATH&kernel=NAME&find=TEXT
 
-  follow(hash, scroll = true) {
+  follow(hash) {
     if (!/^#timeline(&|$)/.test(hash)) {
+      return false;
+    }
+    if (hash === "#timeline") {
+      this.place.scrollIntoView({ block: "start", behavior: "instant" });
       return false;
     }
     const given = new URLSearchParams(hash.slice(1).replace(/^timeline&?/, ""));
@@ -165,9 +174,7 @@ class Timeline {
       this.draw();
     }
     this.say();
-    if (scroll || given.size) {
-      this.place.scrollIntoView({ block: "start", behavior: "instant" });
-    }
+    this.place.scrollIntoView({ block: "start", behavior: "instant" });
     return true;
   }
 
@@ -201,9 +208,10 @@ class Timeline {
     for (const side of this.sides) {
       const { names, classes } = side;
       const underStage = stage && names.map((name) => isBelow(name, stage));
-      const exact = kernel && names.map((name) => name === kernel);
-      const isKernel = kernel && (exact.some(Boolean) ? exact : names.map((name) => holds(name, kernel.toLowerCase())));
-      const found = text && names.map((name) => holds(name, text));
+      const either = (test) => names.map((name, i) => test(name) || (i in side.header.short && test(side.header.short[i])));
+      const exact = kernel && either((name) => name === kernel);
+      const isKernel = kernel && (exact.some(Boolean) ? exact : either((name) => isLike(name, kernel)));
+      const found = text && either((name) => holds(name, text));
       const fits = (name, path) =>
         (!stage || underStage[path]) && (!kernel || isKernel[name]) && (!text || found[name] || found[path]);
       const ofClass = Array.from(classes.name, (name, c) => fits(name, classes.stage[c]));
@@ -238,55 +246,113 @@ class Timeline {
     this.say();
   }
 
-  // What matches, as {lane, item} in order of time on the axis: operations, or, where none does, stages, calls, or gaps.
+  // The lanes of what matches: operations, or, where none does, stages, calls, or gaps; how many match, and their ns in sum.
   found() {
     if (!this.matches) {
-      this.matches = [];
       for (const role of ["stream", "stages", "calls", "os", "idle"]) {
-        this.matches = this.matches.length ? this.matches : this.matching(role);
+        const lanes = this.sides.flatMap((side) => side.lanes.filter((lane) => lane.role === role && lane.keep));
+        let [count, ns] = [0, 0];
+        for (const { keep, items } of lanes) {
+          for (let i = 0; i < items.cls.length; i++) {
+            if (keep[items.cls[i]]) {
+              count++;
+              ns += items.end[i] - items.start[i];
+            }
+          }
+        }
+        if (count || !this.matches) {
+          this.matches = { role, lanes, count, ns };
+        }
+        if (count) {
+          break;
+        }
       }
-      const at = ({ lane, item }) => lane.items.start[item] - this.origin(lane.side);
-      this.matches.sort((a, b) => at(a) - at(b));
     }
     return this.matches;
   }
 
-  matching(role) {
-    const found = [];
-    for (const lane of this.lanes.filter((one) => one.role === role && one.keep)) {
-      const { cls } = lane.items;
-      for (let item = 0; item < cls.length; item++) {
-        if (lane.keep[cls[item]]) {
-          found.push({ lane, item });
-        }
-      }
-    }
-    return found;
-  }
-
+  // To the next match (by 1) or the one before (by -1), round the end: matches lie in order of (start on the axis, lane, item).
   step(by) {
     if (!Object.values(this.filter).some(Boolean)) {
       return;
     }
-    const found = this.found();
-    if (found.length === 0) {
+    const { lanes, count } = this.found();
+    if (count === 0) {
       return;
     }
-    const at = (one) => one.lane.items.start[one.item] - this.origin(one.lane.side);
-    const current = this.pinned && found.findIndex((one) => one.lane === this.pinned.lane && one.item === this.pinned.item);
-    let next;
-    if (current !== null && current >= 0) {
-      next = (current + by + found.length) % found.length;
-    } else {
-      next = found.findIndex((one) => at(one) >= this.from);
-      next = by > 0 ? Math.max(next, 0) : (Math.max(next, 0) - 1 + found.length) % found.length;
+    const pinned = this.pinned && lanes.includes(this.pinned.lane) ? this.pinned : null;
+    const at = ({ lane, item }) => lane.items.start[item] - this.origin(lane.side);
+    const from = pinned ? { t: at(pinned), lane: lanes.indexOf(pinned.lane), item: pinned.item } : { t: this.from, lane: -1, item: -1 };
+    let best = null;
+    lanes.forEach((lane, l) => {
+      const { start, cls } = lane.items;
+      const origin = this.origin(lane.side);
+      const isPast = (i) => {
+        const t = start[i] - origin;
+        return t > from.t || (t === from.t && (l > from.lane || (l === from.lane && i > from.item)));
+      };
+      let i = below(start, from.t + origin, 0, start.length);
+      while (i < start.length && !isPast(i)) {
+        i++;
+      }
+      if (by < 0) {
+        i--;
+        while (i >= 0 && l === from.lane && i >= from.item && start[i] - origin === from.t) {
+          i--;
+        }
+      }
+      while (i >= 0 && i < start.length && !lane.keep[cls[i]]) {
+        i += by;
+      }
+      if (i >= 0 && i < start.length) {
+        const t = start[i] - origin;
+        if (!best || (by > 0 ? t < best.t : t >= best.t)) {
+          best = { t, lane, item: i };
+        }
+      }
+    });
+    best ||= this.outermost(lanes, by);
+    this.reveal(best);
+    this.say(`match ${this.rank(lanes, best).toLocaleString("en-US")} of ${count.toLocaleString("en-US")}`);
+  }
+
+  // The first match of all, or the last.
+  outermost(lanes, by) {
+    let best = null;
+    for (const lane of lanes) {
+      const { start, cls } = lane.items;
+      let i = by > 0 ? 0 : start.length - 1;
+      while (i >= 0 && i < start.length && !lane.keep[cls[i]]) {
+        i += by;
+      }
+      const t = start[i] - this.origin(lane.side);
+      if (i >= 0 && i < start.length && (!best || (by > 0 ? t < best.t : t >= best.t))) {
+        best = { t, lane, item: i };
+      }
     }
-    this.reveal(found[next]);
-    this.say(`match ${(next + 1).toLocaleString("en-US")} of ${found.length.toLocaleString("en-US")}`);
+    return best;
+  }
+
+  rank(lanes, { lane: mine, item, t }) {
+    let before = 0;
+    lanes.forEach((lane, l) => {
+      const { start, cls } = lane.items;
+      const origin = this.origin(lane.side);
+      for (let i = 0; i < start.length && start[i] - origin <= t; i++) {
+        const same = start[i] - origin === t;
+        if (lane.keep[cls[i]] && (!same || l < lanes.indexOf(mine) || (lane === mine && i <= item))) {
+          before++;
+        }
+      }
+    });
+    return before;
   }
 
   // Pin an item and bring it into view.
   reveal({ lane, item }) {
+    if (!this.lanes.includes(lane)) {
+      this.do("quiet");
+    }
     const [start, end] = [lane.items.start[item], lane.items.end[item]].map((t) => t - this.origin(lane.side));
     const length = this.to - this.from;
     if (start < this.from || end > this.to || (end - start) / length < 0.002) {
@@ -304,14 +370,10 @@ class Timeline {
       this.state.textContent = more || this.overview();
       return;
     }
-    const found = this.found();
-    let ns = 0;
-    for (const { lane, item } of found) {
-      ns += lane.items.end[item] - lane.items.start[item];
-    }
-    const what = { stages: "range", calls: "call", os: "OS call", idle: "gap" }[found[0]?.lane.role] || "operation";
+    const { role, count, ns } = this.found();
+    const what = { stages: "range", calls: "call", os: "OS call", idle: "gap" }[count ? role : ""] || "operation";
     const sums = this.sides.some((side) => side.header.grid) ? " among those that the page holds one by one" : "";
-    this.state.append(`${counted(found.length, what)} match${found.length === 1 ? "es" : ""}${sums}, ${duration(ns)} in sum; `);
+    this.state.append(`${counted(count, what)} match${count === 1 ? "es" : ""}${sums}, ${duration(ns)} in sum; `);
     for (const [name, value] of chips) {
       const chip = element("button", `${name}: ${value.length > 60 ? `${value.slice(0, 59)}…` : value} ×`, { type: "button" });
       chip.setAttribute("aria-label", `remove the filter ${name}`);
@@ -344,6 +406,10 @@ class Timeline {
     this.ratio = Math.min(window.devicePixelRatio || 1, 2);
     this.width = Math.max(this.frame.clientWidth, 200);
     this.gutter = this.width < 620 ? 92 : 168;
+    const hidden = new Set(this.showsQuiet ? [] : this.quiet);
+    this.lanes = this.sides.flatMap((side) => side.lanes).filter((lane) => !hidden.has(lane));
+    const threads = new Set(this.quiet.map((lane) => `${this.sides.indexOf(lane.side)} ${lane.data.thread}`)).size;
+    this.quietButton.textContent = `${this.showsQuiet ? "Hide" : "Show"} ${counted(threads, "quiet thread")}`;
     let y = 2;
     this.labels.textContent = "";
     this.titles = [];
@@ -361,7 +427,7 @@ class Timeline {
         this.titles.push(y);
         y += TITLE;
       }
-      for (const lane of side.lanes) {
+      for (const lane of side.lanes.filter((one) => !hidden.has(one))) {
         lane.y = y;
         lane.height = HEIGHTS[lane.role];
         label(this.width < 620 ? brief(lane.label) : lane.label, y, lane.height);
@@ -371,7 +437,7 @@ class Timeline {
       y += 6;
     }
     this.height = Math.max(y, 40);
-    for (const [canvas, height] of [[this.picture, this.height], [this.over, this.height], [this.ruler, 26]]) {
+    for (const [canvas, height] of [[this.picture, this.height], [this.over, this.height], [this.ruler, RULER]]) {
       canvas.width = Math.round(this.width * this.ratio);
       canvas.height = Math.round(height * this.ratio);
       canvas.style.width = `${this.width}px`;
@@ -479,7 +545,7 @@ class Timeline {
       default: {
         const cls = items.cls[item];
         const kind = this.words.kinds[side.classes.kind[cls]][0];
-        return ["compute", "graph", "comm"].includes(kind) ? shortName(side.names[side.classes.name[cls]]) : kind;
+        return ["compute", "graph", "comm"].includes(kind) ? side.shortName(side.classes.name[cls]) : kind;
       }
     }
   }
@@ -487,7 +553,7 @@ class Timeline {
   drawRuler() {
     const context = this.ruler.getContext("2d");
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    context.clearRect(0, 0, this.width, 26);
+    context.clearRect(0, 0, this.width, RULER);
     context.font = this.theme.font;
     context.textBaseline = "middle";
     const room = this.width - this.gutter;
@@ -500,7 +566,7 @@ class Timeline {
     for (let t = Math.ceil(this.from / step) * step; t <= this.to; t += step) {
       const x = Math.round(this.x(t)) + 0.5;
       context.moveTo(x, 18);
-      context.lineTo(x, 26);
+      context.lineTo(x, RULER - 4);
       const text = tick(Math.abs(t) < step / 2 ? 0 : t, step);
       if (x + context.measureText(text).width + 3 < this.width) {
         context.fillText(text, x + 3, 10);
@@ -509,6 +575,14 @@ class Timeline {
     context.stroke();
     const since = this.align === "iteration" && this.sides.length > 1 ? `from iteration ${this.number}` : this.zero;
     context.fillText(this.width < 620 ? "" : since, 6, 10);
+    // Which part of everything is in view.
+    const [low, high] = this.limits();
+    const whole = (t) => this.gutter + ((t - low) / (high - low)) * room;
+    context.fillStyle = this.theme.line;
+    context.fillRect(this.gutter, RULER - 4, room, 4);
+    context.fillStyle = this.theme.accent;
+    const left = Math.min(whole(this.from), this.width - 4);
+    context.fillRect(left, RULER - 4, Math.max(whole(this.to) - left, 4), 4);
   }
 
   // What lies above the picture: iterations, what is pinned, the arrow from its call, what is being marked.
@@ -587,7 +661,7 @@ class Timeline {
   legend() {
     const list = this.place.querySelector(".tl-legend");
     list.textContent = "";
-    const used = new Set(this.lanes.flatMap((lane) => lane.paints));
+    const used = new Set(this.sides.flatMap((side) => side.lanes.flatMap((lane) => lane.paints)));
     const meaning = new Map(this.words.kinds.map(([kind, text]) => [kind, text]));
     for (const family of this.words.families) {
       const causes = this.words.causes.filter(([, one]) => one === family);
@@ -628,7 +702,7 @@ class Timeline {
   numbers() {
     const rows = this.place.querySelector(".tl-numbers tbody");
     rows.textContent = "";
-    for (const lane of this.lanes) {
+    for (const lane of this.sides.flatMap((side) => side.lanes)) {
       const items = lane.data.items ?? lane.items.start.length;
       const row = element("tr");
       row.append(element("td", lane.side.name), element("td", lane.label || "(nested)"));
@@ -637,6 +711,19 @@ class Timeline {
     }
   }
 }
+
+// Lanes of threads that did nothing in the window of any device.
+const quietLanes = (side) => {
+  const windows = side.header.devices.map((device) => device.window);
+  if (windows.length === 0) {
+    return [];
+  }
+  const [low, high] = [Math.min(...windows.map((w) => w[0])), Math.max(...windows.map((w) => w[1]))];
+  const host = side.lanes.filter((lane) => ["stages", "calls", "os"].includes(lane.role));
+  const isBusy = (lane) => lane.within(low, high, 1).total > 0 || lane.isSummed(low, high);
+  const busy = new Set(host.filter(isBusy).map((lane) => lane.data.thread));
+  return host.filter((lane) => !busy.has(lane.data.thread));
+};
 
 // A lane's label on a narrow screen.
 const brief = (label) => label.replace(" · stream ", " · ").replace(" · all streams", " · all").replace(/^thread /, "");
@@ -652,5 +739,10 @@ const fitting = (context, text, room) => {
 };
 
 const holds = (name, text) => name.toLowerCase().includes(text);
+// Whether a name is what a table shows of it, perhaps cut in its middle, or holds that.
+const isLike = (name, shown) => {
+  const [head, tail] = shown.replace(/ ·[0-9a-f]{8}$/, "").split("…");
+  return tail === undefined ? holds(name, head.toLowerCase()) : name.startsWith(head) && name.endsWith(tail);
+};
 const isBelow = (path, stage) =>
   path === stage || path.startsWith(`${stage}/`) || path.endsWith(`/${stage}`) || path.includes(`/${stage}/`);

@@ -36,9 +36,3 @@ const tick = (ns, step) => {
   const digits = Math.max(0, Math.ceil(-Math.log10(step / unit) - 1e-9));
   return `${(ns / unit).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })} ${word}`;
 };
-
-// The part of a kernel's name that people say: without return type, namespaces and arguments.
-const shortName = (name) => {
-  const head = name.replace(/^void /, "").replace(/\(anonymous namespace\)::/g, "").split(/[<(]/)[0];
-  return head.split("::").pop() || name;
-};
