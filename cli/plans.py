@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..traces.errors import RecorderError, UsageError
 from ..traces.faults import nearest
 from ..workloads import catalog
 from .app import WORDS
+from .mistakes import as_command, is_ordinary_program
 
 FILE_VARIANTS: Final = (("baseline", ""), ("optimized", ""))
 """The variants a workload in a user's file is taken to have when --variant names none."""
@@ -114,6 +116,11 @@ def file_plan(file: Path, options: Options) -> Plan:
         raise UsageError(
             f"{file} is called as a workload of aisp-trace, whose expectations are not yours; rename the file"
         )
+    if is_ordinary_program(file):
+        raise UsageError(
+            f"{file} is an ordinary program, no workload file (it does not import aisp_trace); to record it as it is: "
+            f"{as_command([str(file)])}"
+        )
     variants = tuple((name, "") for name in options.variants) or FILE_VARIANTS
     words = [word for task in options.kernels for word in ("--enable-kernel", task)]
     program = (*planning.file_program(file.resolve()), *words)
@@ -151,6 +158,8 @@ def _workload_plan(
 
 def command_plan(command: Sequence[str], options: Options) -> Plan:
     """The plan that records `command` once, as it is; raises `UsageError` if its program does not exist."""
+    if command[0].endswith(".py") and Path(command[0]).is_file() and shutil.which(command[0]) is None:
+        raise UsageError(f"{command[0]} cannot be run by itself; name its interpreter: {as_command(command)}")
     require_program(command[0])
     device = _settle_device("a command", options.device, catalog.DEVICES)
     recorder, notes = choose_recorder(

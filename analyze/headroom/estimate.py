@@ -96,6 +96,8 @@ def base_of(m: Model, rates: Rates, untraced_ns: int | None = None) -> Base:
         raise InputError(f"{m.why}; there is nothing to predict")
     situation = Situation(m.a, m.graph, m.host, m.bounds, rates, static_share(m))
     ns = iteration_ns(situation, m.graph)
+    if ns <= 0:
+        raise InputError("no iteration takes any time; there is nothing to predict")
     at_medians = class_medians(m.a, m.graph, (LAUNCH, QUEUE, DEPENDENCY, RETURN))
     error = abs(iteration_ns(situation, m.graph.reweighted(at_medians)) - ns) / ns
     factor = 1.0 if untraced_ns is None else _factor(situation, untraced_ns)

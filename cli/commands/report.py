@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...report.terminal.console import aside, progress, say
+from ...report.terminal.console import aside, say
+from ...report.terminal.live import watched
 from ..app import examples, new_app
 from ..options import Expectations, Force, NoFold, OneSource
 
@@ -64,12 +65,14 @@ def run(
     target.check()
     bare = found.run is None
     asked = Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=not bare, steady=bare, work=not bare)
-    opened = list(found.open(asked, Quick(cache=True, tell=progress)))
+    with watched(f"reading and analysing {found.path.name}") as tell:
+        opened = list(found.open(asked, Quick(cache=True, tell=tell)))
     analyses = {str(o.variant): o.analysis for o in opened}
     traces = {o.side: o.trace for o in opened}
     judged = None if found.run is None else judge_run(found.run, analyses, expectations)
     verdicts, notes = (None, ()) if judged is None else (judged.verdicts, judged.notes)
-    page = render(found.run, [o.analysis for o in opened], traces, verdicts, version=version(), notes=notes)
+    with watched("writing the page"):
+        page = render(found.run, [o.analysis for o in opened], traces, verdicts, version=version(), notes=notes)
     _write(target, output, page, open_it)
 
 
@@ -91,7 +94,8 @@ def _report_comparison(base: str, opt: str, output: Path, *, no_fold: bool, forc
     inputs = Inputs([file for one in read for file in one.files], [run for one in read for run in one.runs])
     target = Output(output, PAGE, inputs, force)
     target.check()
-    found = compare([base, opt], Choices(Asked(gaps=MOST_GAPS, fold=not no_fold, steady=True), exact=no_fold))
+    with watched("reading and comparing"):
+        found = compare([base, opt], Choices(Asked(gaps=MOST_GAPS, fold=not no_fold, steady=True), exact=no_fold))
     (pair,) = found.comparisons or found.host
     traces = []
     for side in sides:
