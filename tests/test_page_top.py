@@ -97,7 +97,7 @@ def test_a_bare_trace_tells_its_iteration_and_how_busy_the_device_is(tmp_path: P
     target = tmp_path / "page.html"
     assert main(["report", str(unpack("h200x2_ddp", tmp_path)), "-o", str(target)]) == 0
     said = _header(target.read_text(encoding="utf-8"))
-    assert "An iteration takes 4.835 ms, the device busy 91.5 % of it median of 4 iterations, p90 6.618 ms" in said
+    assert "An iteration takes 4.835 ms, the devices busy 91.5 % of it median of 4 iterations, p90 6.618 ms" in said
     assert "with nothing to compare with" in said
 
 

@@ -102,7 +102,8 @@ def top_of_one(side: Side) -> Top:
         host = "" if steady is None else f"An iteration takes {text.duration(steady.median_ns)} on the host; "
         return Top(f"{host or 'Only host times are known: '}no device did anything", "", (), cautions, [])
     busy = _busy(side)
-    device = f", the device busy {busy} of it" if busy != CANNOT_TELL else ""
+    which = "devices" if a.windows.height > 1 else "device"
+    device = f", the {which} busy {busy} of it" if busy != CANNOT_TELL else ""
     tiles = _of_traces([side])
     if steady is None or a.iterations.is_empty():
         said, working = (
