@@ -93,6 +93,21 @@ def test_recordings_without_rounds_are_told_by_their_windows() -> None:
     assert "nothing recorded says that both sides did the same work" in said
 
 
+def test_a_run_of_which_one_variant_was_traced_is_still_told_by_its_rounds(tmp_path: Path) -> None:
+    found = analyze(pair.optimized(), variant="optimized", window="measured")
+    said = _header(render(pair.run(tmp_path), [found], {}, []))
+    assert "optimized is 2.000 × as fast as baseline" in said and "copies hidden 66.7 %" in said
+
+
+def test_a_run_of_one_command_is_told_like_a_trace(tmp_path: Path) -> None:
+    run = pair.run(tmp_path, rounds=0)
+    alone = replace(run, manifest=replace(run.manifest, variants=run.manifest.variants[1:]))
+    found = analyze(pair.optimized(), variant="optimized", window="measured")
+    said = _header(render(alone, [found], {}, []))
+    assert said.startswith("pair on NVIDIA H100 80GB HBM3 ") and "the device busy 66.7 % of it" in said
+    assert "Nothing was timed" not in said
+
+
 def test_a_bare_trace_tells_its_iteration_and_how_busy_the_device_is(tmp_path: Path) -> None:
     target = tmp_path / "page.html"
     assert main(["report", str(unpack("h200x2_ddp", tmp_path)), "-o", str(target)]) == 0

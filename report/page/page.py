@@ -218,9 +218,9 @@ def _top(
     verdicts: Sequence[Verdict],
     whole: Comparison | None,
 ) -> Top:
-    if evidence is None and len(rungs) == 1:
+    names = [side.name for side in rungs] if evidence is None or len(rungs) > 1 else _timed_rungs(evidence)
+    if len(names) == 1 and rungs:
         return top_of_one(rungs[0])
-    names = [side.name for side in rungs] if evidence is None or rungs else _timed_rungs(evidence)
     ratio: Ratio | None = None
     energies: list[Drawn] = []
     cautions = cautions_of(whole)
