@@ -3,7 +3,8 @@
     capture(plan, Path("aisp-runs"))  ->  aisp-runs/pipeline_sequential-20261122T170102Z
 
 Whatever stops a capture (a failure, Ctrl-C) leaves ``.partial-<run>`` with all steps that ended well; `resume` does the
-rest. No process started here outlives it.
+rest. A command of the user's own is a single step: it leaves nothing, unless a recorder's logs are needed to see what it
+lacked. No process started here outlives it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .compare import differences
 from .folder import PartialRun, begin, load_result, now_utc, portable, reopen
 from .nsys import Recorded
 from .plan import Plan, check_plan, per_round, recorder_for, recordings, workload_command
+from .processes import how_ended
 from .progress import Progress
 from .recorders import Recorder
 from .rounds import check_exit, run_rounds, source_folder, sources_now
@@ -70,6 +72,10 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
             manifest = pair_rounds.with_commands(manifest, commands, plan)
         path = run.finish(manifest)
     except (RecorderError, WorkloadError) as exc:
+        if plan.source == "command":  # nothing to go on from: it runs once, from its beginning
+            if isinstance(exc, WorkloadError):
+                run.discard()
+            raise
         raise type(exc)(f"{exc}; then go on with `aisp-trace capture --resume {run.path}`") from exc
     except OSError as exc:
         if not is_disk_error(exc):
@@ -79,7 +85,11 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
             f"`aisp-trace capture --resume {run.path}`"
         ) from exc
     except KeyboardInterrupt:
-        shown.say(f"interrupted; go on with `aisp-trace capture --resume {run.path}`")
+        if plan.source == "command":
+            run.discard()
+            shown.say("interrupted, and nothing is kept of it")
+        else:
+            shown.say(f"interrupted; go on with `aisp-trace capture --resume {run.path}`")
         raise
     shown.finish()
     for note in manifest.notes:
@@ -162,7 +172,8 @@ def _digest(trace: Path) -> str:
 
 def _start(plan: Plan, recorder: Recorder, target: Sequence[str], folder: Path) -> Recorded:
     try:
-        return recorder.record(target, folder, gated=not plan.foreign, timeout_s=plan.timeout_s)
+        shown = plan.source == "command"
+        return recorder.record(target, folder, gated=not plan.foreign, timeout_s=plan.timeout_s, shown=shown)
     except OSError as exc:
         raise WorkloadError(f"{plan.workload} cannot be started: {exc}") from exc
 
@@ -174,7 +185,7 @@ def _traced_result(
     if plan.foreign:
         if recorded.exit_code == 0 or plan.source == "pair":
             return None, ()
-        return None, (f"the command ended with exit code {recorded.exit_code}; its trace was kept",)
+        return None, (f"the command {how_ended(recorded.exit_code)}; what was recorded until then is kept",)
     logs = sorted(folder.glob("*.stderr.log"), key=lambda log: log.name != "nsys-profile.stderr.log")
     check_exit(plan.workload, recorded.exit_code, logs[0] if logs else folder)
     result = load_result(folder / "traced.json", plan, [name])

@@ -29,6 +29,8 @@ DEVICE_TABLES: Final = (
     "CUPTI_ACTIVITY_KIND_MEMSET",
     "CUPTI_ACTIVITY_KIND_GRAPH_TRACE",
 )
+WITH_PROCESSES: Final = ("NVTX_EVENTS", "CUPTI_ACTIVITY_KIND_RUNTIME")
+"""Tables whose rows say which process made them: bits 24 to 47 of globalTid."""
 LAUNCHES: Final = ("cudaLaunch*", "cuLaunch*", "cudaMemcpy*Async*", "cuMemcpy*Async*", "cudaGraphLaunch*")
 """GLOB patterns of API calls each of which puts something on a device, unless its stream is being captured."""
 BEGIN_CAPTURE: Final = ("*StreamBeginCapture*",)
@@ -58,6 +60,18 @@ def count_rows(export: Path) -> Counts:
             own, every = _ranges(db, tables)
             launches, without = _launches(db, tables)
             return Counts(own, every, launches, without)
+    except sqlite3.Error as exc:
+        raise RecorderError(f"the export {export} cannot be read ({exc}); record again") from exc
+
+
+def recorded_processes(export: Path) -> frozenset[int]:
+    """The processes that opened a range or made a CUDA call, by their system's number; raises as `count_rows` does."""
+    try:
+        with closing(sqlite3.connect(f"{export.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            rows = " UNION ".join(f"SELECT globalTid FROM {table}" for table in WITH_PROCESSES if table in tables)
+            found = db.execute(f"SELECT DISTINCT globalTid >> 24 & 0xFFFFFF FROM ({rows})") if rows else ()
+            return frozenset(pid for (pid,) in found)
     except sqlite3.Error as exc:
         raise RecorderError(f"the export {export} cannot be read ({exc}); record again") from exc
 

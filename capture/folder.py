@@ -56,6 +56,10 @@ class PartialRun:
         self.path.rename(self.final)
         return self.final
 
+    def discard(self) -> None:
+        """Remove the folder, of which nothing can be used."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
     def remember(self, step: str, value: Any, state: Mapping[str, Any]) -> None:
         """Keep `value` (a dataclass) as the outcome of `step`, under the sources' `state`."""
         folder = self.path / STEPS

@@ -1,44 +1,39 @@
 """The recorder nsys: run a program under Nsight Systems and keep a scrubbed SQLite export of what it saw.
 
-Four steps, each with its own log file in the recording's folder:
-
-    nsys profile     -> trace.nsys-rep (or, where nsys finds no importer, trace.qdstrm)
-    QdstrmImporter   -> trace.nsys-rep, only if the first step left a bare stream
-    nsys export      -> an SQLite file holding the environment of every process
-    scrub            -> trace.sqlite without it; the unscrubbed export is deleted
-
-Then the export is checked for what nsys loses silently: ranges, and device rows.
+Afterwards the export (``nsys_report.py``) is checked for what nsys loses silently: ranges, device rows, forked processes.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..traces.errors import RecorderError
+from ..traces.errors import RecorderError, WorkloadError
 from .answer import ANSWER, ANSWER_VARIABLE
-from .export_check import Counts, count_rows
+from .export_check import Counts, recorded_processes
 from .nsight import Nsys
-from .processes import Finished, last_line, run_process
+from .nsys_report import REPORT, STREAM, TRACE, export, make_report, no_ranges
+from .passing import Until
+from .processes import Finished, how_ended, last_line, run_process, to_terminal
 from .stages import DOMAIN, MEASURED, RECORDER_VARIABLE
 
 PROFILES: Final = ("none", "minimal", "deep")
-
-TRACE: Final = "trace.sqlite"
-REPORT: Final = "trace.nsys-rep"
-STREAM: Final = "trace.qdstrm"
-
-EXPORT_TIMEOUT_S: Final = 900.0
-"""Importing and exporting are not the program's time; GPU metrics of minutes have taken minutes."""
 
 LOST_SHARE: Final = 0.05
 """Share of launches without a device row above which a recording is said to have lost rows."""
 
 GRAPH_TRACE: Final = "--cuda-graph-trace"
 """nsys's option for CUDA graphs; the user's own use of it replaces that of a profile."""
+
+FORK_TRACE: Final = "--trace-fork-before-exec"
+"""nsys's option to record processes that were only forked, such as workers of `multiprocessing`; likewise."""
+
+OWN_LINES: Final = Until(b"Generating '", re.compile(rb"^Generating '[^'\n]*nsys-report-", re.MULTILINE))
+"""How nsys 2022.4 to 2025.3 begin to speak when the program has ended; until then all that they relay is the program's."""
 
 LOGS: Final = ("stdout", "stderr")
 
@@ -52,6 +47,9 @@ the program had been started by then it does not say either."""
 WAITER_FAILURE: Final = ("QuadDCommon::ProcessWaiter::", "] = sem_open")
 """Parts of all that nsys 2022.4 says when it loses a race with itself: its agent opens a semaphore that its launcher may not have
 made yet. The launcher starts the program only when the agent tells it to, more than a second later, so nothing has run then."""
+
+NAMED: Final = 6
+"""Forked processes that are named one by one."""
 
 STARTS: Final = 5
 """How often nsys is started while it fails by itself. On a busy machine one start in eight lost that race (7 of 52)."""
@@ -99,8 +97,11 @@ class NsysRecorder:
     def command(self, target: Sequence[str], folder: Path, gated: bool) -> tuple[str, ...]:
         """The command line that records `target` into `folder`; `gated` to the range `measured`."""
         options = profile_options(self.nsys, self.profile, self.device)
-        if any(argument.startswith(GRAPH_TRACE) for argument in self.extra):
-            options = [option for option in options if not option.startswith(GRAPH_TRACE)]
+        if not gated and FORK_TRACE.removeprefix("--") in self.nsys.options:
+            options.append(f"{FORK_TRACE}=true")
+        for own in (GRAPH_TRACE, FORK_TRACE):
+            if any(argument.startswith(own) for argument in self.extra):
+                options = [option for option in options if not option.startswith(own)]
         if gated:
             options += ["-c", "nvtx", "-p", f"{MEASURED}@{DOMAIN}", "--capture-range-end=stop"]
         output = folder / REPORT.removesuffix(".nsys-rep")
@@ -114,32 +115,40 @@ class NsysRecorder:
             *target,
         )
 
-    def record(self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float) -> Recorded:
-        """Record `target`; `folder` must exist. `gated`: it is a workload of ours and opens the range `measured`.
+    def record(
+        self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float, shown: bool = False
+    ) -> Recorded:
+        """Record `target`; `folder` must exist. `gated`: it is a workload of ours and opens the range `measured`. `shown`: its
+        output passes through.
 
-        Raises `RecorderError` if no readable trace came of it, or, when gated, no range of ours is in it. When a
-        workload of ours fails, only its exit code is returned: the failure is the news, not what was recorded of it.
+        Raises `RecorderError` if no readable trace came of it, or, when gated, no range of ours is in it, and `WorkloadError`
+        if a program of the user's failed before anything was recorded. When a workload of ours fails, only its exit code is
+        returned: the failure is the news, not what was recorded of it.
         """
         for leftover in (TRACE, REPORT, STREAM):
             (folder / leftover).unlink(missing_ok=True)
         for _ in range(STARTS):
-            done = self._profile(target, folder, gated, timeout_s)
+            done = self._profile(target, folder, gated, timeout_s, shown)
             if not _failed_itself(folder, done, gated):
                 break
         if gated and done.exit_code != 0:
             return Recorded(done.exit_code, done.wall_ns, TRACE, None, ())
-        self._make_report(folder, done, gated)
-        counts = self._export(folder)
-        if done.exit_code != 0 and counts.ranges == 0 and counts.launches == 0:
-            raise RecorderError(
-                f"{_shown(target)} ended with exit code {done.exit_code} before anything was recorded of it; "
-                f"see the logs in {folder}"
+        make_report(self.nsys, folder, done, gated=gated)
+        counts = export(self.nsys, folder)
+        empty = counts.launches == 0 and counts.ranges == 0
+        if done.exit_code != 0 and empty:
+            said = last_line(folder / "nsys-profile.stderr.log") or "without a word on stderr"
+            raise WorkloadError(
+                f"{_shown(target)} {how_ended(done.exit_code)} before anything was recorded of it ({said})"
             )
         notes = _judge(counts, gated=gated, device=self.device, nsys=self.nsys)
-        empty = counts.launches == 0 and counts.ranges == 0
+        if done.forked and (lost := sorted(set(done.forked) - recorded_processes(folder / TRACE))):
+            notes = (*notes, lost_workers(self.nsys, self.extra, lost))
         return Recorded(done.exit_code, done.wall_ns, TRACE, None, notes, empty)
 
-    def _profile(self, target: Sequence[str], folder: Path, gated: bool, timeout_s: float) -> Finished:
+    def _profile(
+        self, target: Sequence[str], folder: Path, gated: bool, timeout_s: float, shown: bool = False
+    ) -> Finished:
         out, err = folder / "nsys-profile.stdout.log", folder / "nsys-profile.stderr.log"
         inherited = os.environ if self.inherited is None else self.inherited
         environment = {**inherited, **self.environment(folder, gated)}
@@ -150,6 +159,7 @@ class NsysRecorder:
                 stderr=err,
                 timeout_s=timeout_s,
                 environment=environment,
+                shown=to_terminal(OWN_LINES) if shown else None,
             )
         except OSError as exc:
             raise RecorderError(f"{self.nsys.path} cannot be started: {exc}; see `aisp-trace doctor`") from exc
@@ -159,58 +169,6 @@ class NsysRecorder:
                 f"processes; give it longer with --timeout, and see {err} for how far it came"
             )
         return done
-
-    def _make_report(self, folder: Path, done: Finished, gated: bool) -> None:
-        if (folder / REPORT).is_file():
-            return
-        said = last_line(folder / "nsys-profile.stderr.log") or last_line(folder / "nsys-profile.stdout.log")
-        if not (folder / STREAM).is_file():
-            if gated:  # the range that opens the recording was never seen
-                raise RecorderError(_no_ranges(self.nsys))
-            raise RecorderError(
-                f"nsys recorded nothing and ended with exit code {done.exit_code} ({said or 'without a word'}); "
-                f"see the logs in {folder}"
-            )
-        importer = self.nsys.importer
-        if importer is None or importer.problem is not None:
-            raise RecorderError(
-                f"nsys left only {folder / STREAM}, and it cannot be made a report: {self.nsys.problem}"
-            )
-        command = [str(importer.path), "-i", str(folder / STREAM), "-o", str(folder / REPORT)]
-        imported = _step(command, folder, "nsys-import", {**os.environ, **importer.environment()})
-        if not (folder / REPORT).is_file():
-            said = last_line(folder / "nsys-import.stderr.log") or last_line(folder / "nsys-import.stdout.log")
-            raise RecorderError(
-                f"{importer.path} could not make a report of {folder / STREAM} (exit code {imported.exit_code}: {said})"
-                f"; see the logs in {folder}"
-            )
-        (folder / STREAM).unlink()
-
-    def _export(self, folder: Path) -> Counts:
-        from ..traces.scrub.nsys import scrub_sqlite  # lazily: only recording needs it
-
-        raw = folder / "unscrubbed.sqlite"
-        try:
-            export_report(self.nsys, folder / REPORT, raw, folder)
-            counts = count_rows(raw)
-            scrub_sqlite(raw, folder / TRACE)
-        finally:
-            for name in (raw, Path(f"{raw}-wal"), Path(f"{raw}-shm"), Path(f"{raw}-journal")):
-                name.unlink(missing_ok=True)
-        return counts
-
-
-def export_report(nsys: Nsys, report: Path, sqlite: Path, logs: Path) -> None:
-    """Export `report` to `sqlite` (overwritten), unscrubbed. Raises `RecorderError` if no file came of it."""
-    sqlite.unlink(missing_ok=True)
-    command = [str(nsys.path), "export", "--type=sqlite", "--force-overwrite=true", "-o", str(sqlite), str(report)]
-    done = _step(command, logs, "nsys-export", os.environ)
-    if not sqlite.is_file():
-        said = last_line(logs / "nsys-export.stderr.log") or last_line(logs / "nsys-export.stdout.log")
-        raise RecorderError(
-            f"{nsys.path} {nsys.version} could not export {report} (exit code {done.exit_code}: {said}); a report made "
-            f"by a newer nsys needs that one: name it in AISP_NSYS"
-        )
 
 
 def profile_options(nsys: Nsys, profile: str, device: str) -> list[str]:
@@ -248,26 +206,10 @@ def _left_something(folder: Path) -> bool:
     return (folder / REPORT).exists() or (folder / STREAM).exists()
 
 
-def _step(command: Sequence[str], logs: Path, name: str, environment: Mapping[str, str]) -> Finished:
-    try:
-        done = run_process(
-            command,
-            stdout=logs / f"{name}.stdout.log",
-            stderr=logs / f"{name}.stderr.log",
-            timeout_s=EXPORT_TIMEOUT_S,
-            environment=environment,
-        )
-    except OSError as exc:
-        raise RecorderError(f"{command[0]} cannot be started: {exc}; see `aisp-trace doctor`") from exc
-    if done.timed_out:
-        raise RecorderError(f"{name} did not end within {EXPORT_TIMEOUT_S:g} s; see the logs in {logs}")
-    return done
-
-
 def _judge(counts: Counts, *, gated: bool, device: str, nsys: Nsys) -> tuple[str, ...]:
     """Notes on what the recording lacks; raises `RecorderError` if a workload of ours left no range in it."""
     if gated and counts.own_ranges == 0:
-        raise RecorderError(_no_ranges(nsys))
+        raise RecorderError(no_ranges(nsys))
     notes = []
     if counts.launches and counts.without_row > LOST_SHARE * counts.launches:
         notes.append(
@@ -281,17 +223,24 @@ def _judge(counts: Counts, *, gated: bool, device: str, nsys: Nsys) -> tuple[str
     return tuple(notes)
 
 
-def _no_ranges(nsys: Nsys) -> str:
-    import importlib.metadata  # lazily: it costs more than the rest of this module
-
-    try:
-        nvtx = importlib.metadata.version("nvtx")
-    except importlib.metadata.PackageNotFoundError:
-        nvtx = "(not installed)"
+def lost_workers(nsys: Nsys, extra: Sequence[str], pids: Sequence[int]) -> str:
+    """That forked processes left nothing in the trace, and what would record them."""
+    if FORK_TRACE.removeprefix("--") not in nsys.options:
+        why = f"nsys {nsys.version} does not record processes that are only forked"
+    elif f"{FORK_TRACE}=false" in extra:
+        why = f"{FORK_TRACE}=false was asked for"
+    else:
+        why = "they opened no range and launched nothing, or were killed before nsys had written it"
     return (
-        f"nsys {nsys.version} recorded no ranges of domain {DOMAIN!r}; the installed nvtx is {nvtx}, and nvtx 0.2.12 and "
-        f"later record nothing under nsys 2022.4 and 2023.4: `pip install nvtx==0.2.11`, or record with a newer nsys"
+        f"{processes_named(pids)} left nothing in the trace: {why}; workers that are started by 'spawn' (multiprocessing, or "
+        "multiprocessing_context of a DataLoader) and end by themselves are recorded whole"
     )
+
+
+def processes_named(pids: Sequence[int]) -> str:
+    """``2 forked processes (17, 18)``."""
+    named = ", ".join(map(str, pids[:NAMED])) + (" ..." if len(pids) > NAMED else "")
+    return f"{len(pids)} forked process{'' if len(pids) == 1 else 'es'} ({named})"
 
 
 def _shown(command: Sequence[str]) -> str:

@@ -41,8 +41,13 @@ class Recorder(Protocol):
         """The exact command line that `record` runs."""
         ...
 
-    def record(self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float) -> Recorded:
-        """Run `target` and leave its trace in `folder`; raises `RecorderError` if there is none."""
+    def record(
+        self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float, shown: bool = False
+    ) -> Recorded:
+        """Run `target` and leave its trace in `folder`; `shown`: its output passes through.
+
+        Raises `RecorderError` if there is no trace.
+        """
         ...
 
 
@@ -61,7 +66,9 @@ class TorchRecorder:
         """The workload's own command line: nothing is wrapped around it."""
         return tuple(target)
 
-    def record(self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float) -> Recorded:
+    def record(
+        self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float, shown: bool = False
+    ) -> Recorded:
         """Run the workload; raises `RecorderError` if it left no trace although it ended well."""
         for leftover in (TRACE, STAGES):
             (folder / leftover).unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from ..traces.errors import UsageError
 from ..traces.faults import nearest
+from .programs import split
 
 PROGRAM: Final = "aisp-trace"
 
@@ -39,15 +40,21 @@ class Group(TyperGroup):
 
 
 class WithForeignCommand(TyperCommand):
-    """A command after whose ``--`` stands a command line of the user's, which is not parsed and becomes ``ctx.args``."""
+    """A command with a command line of the user's in it, which is not parsed and becomes ``ctx.args``: what stands after ``--``,
+    else what begins with a program of the user's (``programs.py``)."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse what stands before ``--``; raises `UsageError` if nothing stands after it."""
+        """Parse what stands before the user's own words; raises `UsageError` if nothing stands after ``--``."""
         at = args.index("--") if "--" in args else len(args)
-        foreign = args[at + 1 :]
-        if at < len(args) and not foreign:
-            raise UsageError(f"`{ctx.command_path} --` names no command; write it after the two dashes")
-        super().parse_args(ctx, args[:at])
+        takes = {word: not getattr(one, "is_flag", True) for one in self.params for word in one.opts}
+        ours, foreign = split(args[:at], takes)
+        if foreign:
+            foreign += args[at:]
+        else:
+            foreign = args[at + 1 :]
+            if at < len(args) and not foreign:
+                raise UsageError(f"`{ctx.command_path} --` names no command; write it after the two dashes")
+        super().parse_args(ctx, ours)
         ctx.args = foreign
         return foreign
 

@@ -176,12 +176,12 @@ def test_a_command_of_the_users_is_recorded_once_and_its_failure_noted(code: int
     assert recording is not None
     assert (recording.exit_code, recording.result, manifest.rounds) == (code, None, ())
     assert len(manifest.notes) == notes
-    assert all(f"exit code {code}; its trace was kept" in note for note in manifest.notes)
+    assert all(f"exit code {code}; what was recorded until then is kept" in note for note in manifest.notes)
 
 
 @needs_nsys
 def test_a_command_that_fails_before_anything_happens_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RecorderError, match="exit code 3 before anything was recorded"):
+    with pytest.raises(WorkloadError, match="exit code 3 before anything was recorded"):
         real_recorder().record(
             (sys.executable, "-c", "raise SystemExit(3)"), tmp_path, gated=False, timeout_s=PATIENCE_S
         )

@@ -55,7 +55,8 @@ app = new_app()
         "capture my_workload.py --rounds 8  # a workload of your own",
         "capture memory_standard --decide --budget 4  # at most 4 minutes",
         "capture --baseline 'python slow.py' --optimized 'python fast.py'",
-        "capture -- python train.py --steps 10  # any program, once",
+        "capture train.py --steps 10  # a script of yours, once, as it is",
+        "capture -- python train.py --steps 10  # the same; any command line",
     ),
 )
 def run(
@@ -63,8 +64,8 @@ def run(
     workload: Annotated[
         str | None,
         typer.Argument(
-            metavar="WORKLOAD",
-            help="Name from `aisp-trace list`, or a .py file.",
+            metavar="WORKLOAD|PROGRAM ...",
+            help="Name from `aisp-trace list`, a .py file, or any program, whose own words follow it.",
             show_default=False,
             autocompletion=workload_names,
         ),
@@ -150,7 +151,8 @@ def run(
 
     Without WORKLOAD, every workload this machine can run. Each is timed in untraced rounds, all variants in
     alternating order, then each variant is recorded. `capture --baseline 'CMD' --optimized 'CMD'` does the same with two
-    programs of your own, run without a shell. `capture -- COMMAND ...` records one once. Both need nsys to record.
+    programs of your own, run without a shell. `capture PROGRAM ...` records one once, as it is: a script of yours, or any
+    command line; its output passes through. Options of `capture` stand before the program.
     `capture --calibrate` measures how fast copies can be on this machine, which `analyze` then compares with.
     """
     if calibrate:

@@ -1,0 +1,70 @@
+"""Telling a program of the user's own from a workload, where no ``--`` stands between.
+
+    capture train.py --steps 4      ->  capture -- python train.py --steps 4
+    capture python train.py         ->  capture -- python train.py
+    capture my_workload.py          the workload in that file: it speaks the workloads' protocol
+
+Options of `capture` stand before the program; every word behind it is the program's.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from ..workloads import catalog
+
+PROTOCOL: Final = ("aisp_trace.workloads", "aisp_trace.traces.run")
+"""What a file imports that is a workload: the harness, or the form of its answer for one that does without the harness."""
+
+ENVIRONMENTS: Final = ("VIRTUAL_ENV", "CONDA_PREFIX")
+"""Set by an activated environment."""
+
+
+def split(words: Sequence[str], options: Mapping[str, bool]) -> tuple[list[str], list[str]]:
+    """(words of `capture`, the program's command line) of `words` without a ``--``; no program: an empty command line.
+
+    `options` says of each option of `capture` whether a value follows it.
+    """
+    at = 0
+    while at < len(words) and words[at].startswith("-") and words[at] != "-":
+        at += 1 + options.get(words[at], False)
+    program = command_of(words[at]) if at < len(words) else []
+    return (list(words[:at]), [*program, *words[at + 1 :]]) if program else (list(words), [])
+
+
+def command_of(word: str) -> list[str]:
+    """How the program `word` is started; empty if it is a workload, or nothing that can be started."""
+    if word in catalog.names():
+        return []
+    if word.endswith(".py"):
+        file = Path(word)
+        return [python(), word] if file.is_file() and not is_workload(file) else []
+    return [word] if shutil.which(word) is not None else []
+
+
+def is_workload(file: Path) -> bool:
+    """Whether `file` imports something of the workloads' protocol; one that Python cannot parse does not."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return any(name == one or name.startswith(f"{one}.") for name in names for one in PROTOCOL)
+
+
+def python(environ: Mapping[str, str] = os.environ) -> str:
+    """The Python that a script runs under: that of the activated environment, else the one that runs this."""
+    for variable in ENVIRONMENTS:
+        found = shutil.which("python", path=str(Path(environ[variable]) / "bin")) if environ.get(variable) else None
+        if found is not None:
+            return found
+    return sys.executable
