@@ -152,6 +152,9 @@ def _workload_plan(
 def command_plan(command: Sequence[str], options: Options) -> Plan:
     """The plan that records `command` once, as it is; raises `UsageError` if its program does not exist."""
     require_program(command[0])
+    script = command[1] if len(command) > 1 and command[1].endswith(".py") else None
+    if Path(command[0]).name.startswith("python") and script is not None and not Path(script).is_file():
+        raise UsageError(f"{script} does not exist; check its spelling, or the folder that you are in")
     device = _settle_device("a command", options.device, catalog.DEVICES)
     recorder, notes = choose_recorder(
         options.recorder, profile=options.profile, device=device, nsys_args=options.nsys_args, foreign=True

@@ -34,17 +34,21 @@ def split(words: Sequence[str], options: Mapping[str, bool]) -> tuple[list[str],
     at = 0
     while at < len(words) and words[at].startswith("-") and words[at] != "-":
         at += 1 + options.get(words[at], False)
-    program = command_of(words[at]) if at < len(words) else []
+    program = command_of(words[at], alone=at + 1 == len(words)) if at < len(words) else []
     return (list(words[:at]), [*program, *words[at + 1 :]]) if program else (list(words), [])
 
 
-def command_of(word: str) -> list[str]:
-    """How the program `word` is started; empty if it is a workload, or nothing that can be started."""
+def command_of(word: str, *, alone: bool) -> list[str]:
+    """How the program `word` is started; empty if it is a workload, or nothing that can be started.
+
+    A script that does not exist is still one where words follow it, which are then not taken for options of `capture`.
+    """
     if word in catalog.names():
         return []
     if word.endswith(".py"):
         file = Path(word)
-        return [python(), word] if file.is_file() and not is_workload(file) else []
+        program = not is_workload(file) if file.is_file() else not alone
+        return [python(), word] if program else []
     return [word] if shutil.which(word) is not None else []
 
 

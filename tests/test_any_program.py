@@ -77,6 +77,7 @@ def only_run() -> Run:
         (["work.py", "--rounds", "3"], ["work.py", "--rounds", "3"], []),
         (["pipeline_sequential"], ["pipeline_sequential"], []),
         (["absent.py"], ["absent.py"], []),
+        (["absent.py", "--steps", "4"], [], [sys.executable, "absent.py", "--steps", "4"]),
         (["pipeline_sequentia"], ["pipeline_sequentia"], []),
         (["--profile"], ["--profile"], []),
         ([], [], []),

@@ -56,7 +56,7 @@ app = new_app()
         "capture memory_standard --decide --budget 4  # at most 4 minutes",
         "capture --baseline 'python slow.py' --optimized 'python fast.py'",
         "capture train.py --steps 10  # a script of yours, once, as it is",
-        "capture -- python train.py --steps 10  # the same; any command line",
+        "capture -- python train.py --steps 10  # the same",
     ),
 )
 def run(
