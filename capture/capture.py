@@ -140,7 +140,7 @@ def _record(
     result, notes = _traced_result(plan, name, folder, recorded)
     answer = pair_rounds.traced_answer(plan, name, folder, recorded) if plan.source == "pair" else None
     if plan.source == "pair" and recorded.empty:
-        (folder / recorded.trace).unlink()
+        (folder / recorded.trace).unlink(missing_ok=True)
         return None
 
     def inside(file: str) -> str:

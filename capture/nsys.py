@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ..traces.errors import RecorderError, WorkloadError
+from . import program
 from .answer import ANSWER, ANSWER_VARIABLE
 from .export_check import Counts, recorded_processes
 from .nsight import Nsys
@@ -34,6 +35,11 @@ FORK_TRACE: Final = "--trace-fork-before-exec"
 
 OWN_LINES: Final = Until(b"Generating '", re.compile(rb"^Generating '[^'\n]*nsys-report-", re.MULTILINE))
 """How nsys 2022.4 to 2025.3 begin to speak when the program has ended; until then all that they relay is the program's."""
+
+NAME_STAGES: Final = 'put `with stage("name"):` of aisp_trace.capture.stages around its steps, and results name them'
+ONLY_PHASES: Final = (
+    "the program opened no range of its own, so its stages are torch's calls: data, forward, backward, optimizer"
+)
 
 LOGS: Final = ("stdout", "stderr")
 
@@ -89,8 +95,9 @@ class NsysRecorder:
 
     def environment(self, folder: Path, gated: bool) -> dict[str, str]:
         """Variables the recorded program gets."""
-        if not gated:
-            return {ANSWER_VARIABLE: str(folder / ANSWER)}  # a program that times its iterations does so here, too
+        if not gated:  # a program that times its iterations does so here, too
+            inherited = (os.environ if self.inherited is None else self.inherited).get("PYTHONPATH")
+            return {ANSWER_VARIABLE: str(folder / ANSWER), **program.environment("nsys", inherited)}
         # Without the second, nsys compares `-p` with registered strings only, and matches none of ours by name.
         return {RECORDER_VARIABLE: "nsys", "NSYS_NVTX_PROFILER_REGISTER_ONLY": "0"}
 
@@ -139,7 +146,7 @@ class NsysRecorder:
         if done.exit_code != 0 and empty:
             said = last_line(folder / "nsys-profile.stderr.log") or "without a word on stderr"
             raise WorkloadError(
-                f"{_shown(target)} {how_ended(done.exit_code)} before anything was recorded of it ({said})"
+                f"{shown_command(target)} {how_ended(done.exit_code)} before anything was recorded of it ({said})"
             )
         notes = _judge(counts, gated=gated, device=self.device, nsys=self.nsys)
         if done.forked and (lost := sorted(set(done.forked) - recorded_processes(folder / TRACE))):
@@ -165,7 +172,7 @@ class NsysRecorder:
             raise RecorderError(f"{self.nsys.path} cannot be started: {exc}; see `aisp-trace doctor`") from exc
         if done.timed_out:
             raise RecorderError(
-                f"the recording of {_shown(target)} did not end within {timeout_s:g} s and was stopped with all its "
+                f"the recording of {shown_command(target)} did not end within {timeout_s:g} s and was stopped with all its "
                 f"processes; give it longer with --timeout, and see {err} for how far it came"
             )
         return done
@@ -218,8 +225,11 @@ def _judge(counts: Counts, *, gated: bool, device: str, nsys: Nsys) -> tuple[str
         )
     if gated and device == "cuda" and counts.launches == 0:
         notes.append("the workload ran on the GPU, yet no launch was recorded: device times are missing")
-    if not gated and counts.launches == 0 and counts.ranges == 0:
-        notes.append("neither an NVTX range nor a CUDA launch was recorded: there may be nothing to analyze")
+    if not gated and counts.ranges == 0:
+        also = " and made no CUDA call, so there is nothing to analyze" if counts.launches == 0 else ""
+        notes.append(f"the program opened no range{also}; {NAME_STAGES}")
+    elif not gated and counts.ranges == counts.phases:
+        notes.append(f"{ONLY_PHASES}; {NAME_STAGES}")
     return tuple(notes)
 
 
@@ -243,6 +253,7 @@ def processes_named(pids: Sequence[int]) -> str:
     return f"{len(pids)} forked process{'' if len(pids) == 1 else 'es'} ({named})"
 
 
-def _shown(command: Sequence[str]) -> str:
+def shown_command(command: Sequence[str]) -> str:
+    """`command` for people, shortened."""
     text = " ".join(command)
     return f"`{text if len(text) <= 80 else text[:77] + '...'}`"

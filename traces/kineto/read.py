@@ -19,6 +19,7 @@ import polars as pl
 
 from ..kernel_names import call_name, collectives
 from ..model import GRID_LIMITS, MOST_BYTES, MOST_CORRELATIONS, Meta, Trace, grid_code, make_trace
+from ..phases import PHASE_KINDS, PHASES
 from ..stages_file import StageFacts, read_stages
 from ..unpack import decompressed
 from .columns import arguments, below, integer, process_id, text, thread_id, timed_frame, usable
@@ -75,6 +76,8 @@ _COPY: Final = re.compile(r"Memcpy (\w+)(?: \((.+?) -> (.+?)\))?|Copy(\w+?)(?:2D
 _MEMSET: Final = re.compile(r"Memset(?: \((.+?)\))?")
 STAGE_PREFIX: Final = "aisp::"
 """How the torch recorder names its ranges; torch's fast ranges are exported among the operators."""
+PHASE_PREFIX: Final = "aisp.phase::"
+"""How it names phases, which have a domain of their own and the kinds that they always have (``stage_domain.py``)."""
 _DRIVER_OVERHEAD: Final = ("Command Buffer Full", "Lazy Function Loading", "Runtime Triggered Module Loading")
 
 
@@ -274,10 +277,13 @@ def _all_ranges(
 ) -> pl.DataFrame:
     """Annotations, the operators that are our recorder's ranges (`STAGE_PREFIX`), and in domains of their own all else that is
     open for a while on a thread of the host (`operators`)."""
-    ours, others = list[dict[str, Any]](), list[dict[str, Any]]()
+    ours, phases, others = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
     for event in by_category.get("cpu_op", []):
-        (ours if str(event.get("name", "")).startswith(STAGE_PREFIX) else others).append(event)
+        name = str(event.get("name", ""))
+        (ours if name.startswith(STAGE_PREFIX) else phases if name.startswith(PHASE_PREFIX) else others).append(event)
     annotations = _ranges(by_category.get("user_annotation", []) + ours, pid, facts, odd)
+    if phases:
+        annotations = pl.concat([annotations, _phases(_ranges(phases, pid, None, odd))])
     functions = by_category.get("python_function", [])
     if not others and not functions:
         return annotations
@@ -309,6 +315,13 @@ def _ranges(events: list[dict[str, Any]], pid: int, facts: StageFacts | None, od
         pl.repeat("push_pop", frame.height, eager=True).alias("style"),
     ]
     return frame.with_columns(pl.col("tid").alias("end_tid"), *columns).drop("raw_tid", "ours")
+
+
+def _phases(ranges: pl.DataFrame) -> pl.DataFrame:
+    """`ranges` of phases, in their domain and with their kinds."""
+    name = pl.col("name").str.strip_prefix(PHASE_PREFIX)
+    kind = name.replace_strict(PHASE_KINDS, default="", return_dtype=pl.String)
+    return ranges.with_columns(name, kind.alias("category"), pl.lit(PHASES).alias("domain"))
 
 
 def _syncs(events: list[dict[str, Any]], pid: int, odd: Counter[str]) -> pl.DataFrame:
