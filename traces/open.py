@@ -154,10 +154,11 @@ def _open(plain: PlainFile, kind_file: Path | None, left_out: Collection[tuple[s
     trace = replace(trace, meta=replace(trace.meta, file=path.name))
     if not (trace.ops.height or trace.api.height or trace.ranges.height):
         odd = ", ".join(f"{n} {why.replace('_', ' ')}" for why, n in trace.meta.anomalies.items())
+        also = "NVTX ranges" if trace.meta.recorder == "nsys" else "`record_function` of torch"
         raise EmptyTraceError(
             f"{path} is a trace of {trace.meta.recorder}, but nothing happened in it (no device operation, no CUDA call, no "
-            f'range{"; rows that cannot be used: " + odd if odd else ""}); put `with stage("name"):` '
-            "of aisp_trace.capture.stages around the program's steps, and record the process that does the work"
+            f"range{'; rows that cannot be used: ' + odd if odd else ''}); record the process that does the work, and put "
+            f'`with stage("name"):` of aisp_trace.capture.stages, or {also}, around its steps'
         )
     return with_host_ops(trace)
 
