@@ -37,11 +37,15 @@ class Forks:
     @property
     def pids(self) -> tuple[int, ...]:
         """Those that run their parent's program, in order; the recorder's own do not count."""
-        return tuple(sorted(pid for pid, (parent, words) in self._seen.items() if self._is_worker(parent, words)))
+        return tuple(sorted(pid for pid, (parent, words) in list(self._seen.items()) if self._is_worker(parent, words)))
+
+    @property
+    def started(self) -> bool:
+        """Whether a program runs that is not the recorder's."""
+        return any(not _is_nsys(words) for _, words in list(self._seen.values()))
 
     def _is_worker(self, parent: int, words: bytes) -> bool:
-        program = words.split(b"\0", 1)[0].rpartition(b"/")[2]
-        return bool(words) and not program.startswith(b"nsys") and self._seen.get(parent, (0, b""))[1] == words
+        return not _is_nsys(words) and self._seen.get(parent, (0, b""))[1] == words
 
     def _watch(self) -> None:
         while not self._stop.wait(INTERVAL_S):
@@ -65,3 +69,7 @@ class Forks:
                 self._others.add(name)  # another user's, or gone
         self._others &= found
         self._strangers &= found
+
+
+def _is_nsys(words: bytes) -> bool:
+    return words.split(b"\0", 1)[0].rpartition(b"/")[2].startswith(b"nsys")

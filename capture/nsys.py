@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,13 @@ from .answer import ANSWER, ANSWER_VARIABLE
 from .export_check import Counts, recorded_processes
 from .nsight import Nsys
 from .nsys_report import REPORT, STREAM, TRACE, export, make_report, no_ranges
-from .passing import Until
+from .nsys_session import new_session, run_window, session_commands
+from .nsys_starts import STARTS, failed_itself
+from .passing import OwnLines
 from .processes import Finished, how_ended, last_line, run_process, to_terminal
+from .running import Running
 from .stages import DOMAIN, MEASURED, RECORDER_VARIABLE
+from .window import Window
 
 PROFILES: Final = ("none", "minimal", "deep")
 
@@ -33,37 +38,30 @@ GRAPH_TRACE: Final = "--cuda-graph-trace"
 FORK_TRACE: Final = "--trace-fork-before-exec"
 """nsys's option to record processes that were only forked, such as workers of `multiprocessing`; likewise."""
 
-OWN_LINES: Final = Until(b"Generating '", re.compile(rb"^Generating '[^'\n]*nsys-report-", re.MULTILINE))
-"""How nsys 2022.4 to 2025.3 begin to speak when the program has ended; until then all that they relay is the program's."""
+OWN_LINES: Final = OwnLines(
+    (b"Generating '", b"Generated:", b"    /", b"Capture range ", b"\r[", b"["),
+    re.compile(
+        rb"Generating '[^']*nsys-report-|Generated:$|    /\S.*\.(nsys-rep|qdstrm)$|Capture range (started|ended) in the appl|"
+        rb"\r?\[\d+/\d+\] \["
+    ),
+)
+"""What nsys 2022.4 to 2025.3 say between the lines of a program that they relay, when a recording begins or ends."""
 
 NAME_STAGES: Final = 'put `with stage("name"):` of aisp_trace.capture.stages around its steps, and results name them'
 ONLY_PHASES: Final = (
     "the program opened no range of its own, so its stages are torch's calls: data, forward, backward, optimizer"
 )
 
-LOGS: Final = ("stdout", "stderr")
-
-STARTUP_FAILURE: Final = "Connection reset by peer"
-"""All that nsys 2022.4 says, rarely and under heavy load, when its own agent did not come up: nothing has run then."""
-
-AGENT_FAILURE: Final = "Connection to the Agent lost."
-"""All that nsys 2022.4 says, once or twice and with exit code 0, when its agent was lost before anything was recorded. Whether
-the program had been started by then it does not say either."""
-
-WAITER_FAILURE: Final = ("QuadDCommon::ProcessWaiter::", "] = sem_open")
-"""Parts of all that nsys 2022.4 says when it loses a race with itself: its agent opens a semaphore that its launcher may not have
-made yet. The launcher starts the program only when the agent tells it to, more than a second later, so nothing has run then."""
-
 NAMED: Final = 6
 """Forked processes that are named one by one."""
-
-STARTS: Final = 5
-"""How often nsys is started while it fails by itself. On a busy machine one start in eight lost that race (7 of 52)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One finished recording. `trace` and `kind_file` are names in its folder; `empty`: no range and no launch is in it."""
+    """One finished recording. `trace` and `kind_file` are names in its folder; `empty`: no range and no launch is in it.
+
+    `running` is the program of which a part was recorded, and which may go on.
+    """
 
     exit_code: int
     wall_ns: int
@@ -71,13 +69,15 @@ class Recorded:
     kind_file: str | None
     notes: tuple[str, ...]
     empty: bool = False
+    running: Running | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NsysRecorder:
     """Records with `nsys` under `profile` ("minimal" or "deep"); `extra` are the user's own nsys arguments.
 
-    `inherited` is the environment that the program and nsys start with; null: this process's.
+    `inherited` is the environment that the program and nsys start with; null: this process's. `window` is the part of a
+    program of the user's that is recorded; null: all of it.
     """
 
     nsys: Nsys
@@ -85,6 +85,7 @@ class NsysRecorder:
     device: str
     extra: tuple[str, ...] = ()
     inherited: Mapping[str, str] | None = None
+    window: Window | None = None
 
     name: str = "nsys"
 
@@ -102,25 +103,25 @@ class NsysRecorder:
         return {RECORDER_VARIABLE: "nsys", "NSYS_NVTX_PROFILER_REGISTER_ONLY": "0"}
 
     def command(self, target: Sequence[str], folder: Path, gated: bool) -> tuple[str, ...]:
-        """The command line that records `target` into `folder`; `gated` to the range `measured`."""
+        """The command line that records `target` into `folder`, or launches it for a window; `gated` to the range `measured`."""
+        options = self._options(gated)
+        if self.window is not None:
+            return session_commands(self.nsys, [*options, *self.extra], target, folder, self.window, "SESSION")[0]
+        if gated:
+            options += ["-c", "nvtx", "-p", f"{MEASURED}@{DOMAIN}", "--capture-range-end=stop"]
+        output = folder / REPORT.removesuffix(".nsys-rep")
+        own = ("--force-overwrite=true", f"--output={output}", *self.extra)
+        return (str(self.nsys.path), "profile", *options, *own, *target)
+
+    def _options(self, gated: bool) -> list[str]:
+        """Options of the profile, but for those that the user's own replace."""
         options = profile_options(self.nsys, self.profile, self.device)
         if not gated and FORK_TRACE.removeprefix("--") in self.nsys.options:
             options.append(f"{FORK_TRACE}=true")
         for own in (GRAPH_TRACE, FORK_TRACE):
             if any(argument.startswith(own) for argument in self.extra):
                 options = [option for option in options if not option.startswith(own)]
-        if gated:
-            options += ["-c", "nvtx", "-p", f"{MEASURED}@{DOMAIN}", "--capture-range-end=stop"]
-        output = folder / REPORT.removesuffix(".nsys-rep")
-        return (
-            str(self.nsys.path),
-            "profile",
-            *options,
-            "--force-overwrite=true",
-            f"--output={output}",
-            *self.extra,
-            *target,
-        )
+        return options
 
     def record(
         self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float, shown: bool = False
@@ -134,9 +135,11 @@ class NsysRecorder:
         """
         for leftover in (TRACE, REPORT, STREAM):
             (folder / leftover).unlink(missing_ok=True)
+        if self.window is not None:
+            return self._record_window(self.window, target, folder, timeout_s)
         for _ in range(STARTS):
             done = self._profile(target, folder, gated, timeout_s, shown)
-            if not _failed_itself(folder, done, gated):
+            if not failed_itself(folder, done.exit_code, gated=gated):
                 break
         if gated and done.exit_code != 0:
             return Recorded(done.exit_code, done.wall_ns, TRACE, None, ())
@@ -152,6 +155,31 @@ class NsysRecorder:
         if done.forked and (lost := sorted(set(done.forked) - recorded_processes(folder / TRACE))):
             notes = (*notes, lost_workers(self.nsys, self.extra, lost))
         return Recorded(done.exit_code, done.wall_ns, TRACE, None, notes, empty)
+
+    def _record_window(self, window: Window, target: Sequence[str], folder: Path, timeout_s: float) -> Recorded:
+        session = new_session()
+        commands = session_commands(self.nsys, [*self._options(False), *self.extra], target, folder, window, session)
+        began = time.perf_counter_ns()
+        running, why = run_window(
+            *(self.nsys, commands, session, folder, window),
+            environment=self.environment(folder, False),
+            own=OWN_LINES,
+            who=shown_command(target),
+            timeout_s=timeout_s,
+        )
+        try:
+            if window.kill:
+                running.close()
+            code = 0 if window.kill else running.exit_code or 0
+            done = Finished(code, time.perf_counter_ns() - began, False, running.forked)
+            make_report(self.nsys, folder, done, gated=False)
+            counts = export(self.nsys, folder)
+            notes = _judge(counts, gated=False, device=self.device, nsys=self.nsys)
+        except BaseException:
+            running.close()
+            raise
+        notes = (f"recorded {window.describe()}, until {why}", *notes)
+        return Recorded(code, done.wall_ns, TRACE, None, notes, counts.launches == 0 and counts.ranges == 0, running)
 
     def _profile(
         self, target: Sequence[str], folder: Path, gated: bool, timeout_s: float, shown: bool = False
@@ -196,21 +224,6 @@ def profile_options(nsys: Nsys, profile: str, device: str) -> list[str]:
     if "discard-environment" in nsys.options:
         options.append("--discard-environment=true")
     return options
-
-
-def _failed_itself(folder: Path, done: Finished, gated: bool) -> bool:
-    """Whether nsys failed while it started, said so with nothing else in its logs, and the program may be run again."""
-    said = "".join(
-        (folder / f"nsys-profile.{name}.log").read_text(encoding="utf-8", errors="replace").strip() for name in LOGS
-    )
-    waiter = said.startswith("/") and said.endswith(WAITER_FAILURE[1]) and WAITER_FAILURE[0] in said
-    if said == STARTUP_FAILURE or waiter:
-        return done.exit_code != 0 and not _left_something(folder)
-    return gated and bool(said) and not said.replace(AGENT_FAILURE, "").strip() and not _left_something(folder)
-
-
-def _left_something(folder: Path) -> bool:
-    return (folder / REPORT).exists() or (folder / STREAM).exists()
 
 
 def _judge(counts: Counts, *, gated: bool, device: str, nsys: Nsys) -> tuple[str, ...]:

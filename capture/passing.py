@@ -3,8 +3,8 @@
     program -- pipe --> Passed -- as it comes --> the terminal
                                -- first and last 4 MiB --> traced.stdout.log
 
-What is shown is raw bytes, so that progress bars and colours arrive. A recorder that relays the program's output adds lines of
-its own when it is done; `until` finds the first of them, and nothing is shown from there on.
+What is shown is raw bytes, so that progress bars and colours arrive. A recorder that relays the program's output puts lines
+of its own between, which are kept and not shown.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ KEPT_BYTES: Final = 4 * 1024 * 1024
 """Of the beginning and of the end of each stream: enough for any traceback, and a chatty program fills no disk."""
 
 CHUNK: Final = 64 * 1024
-UNDECIDED: Final = 512
-"""Bytes of a line after which it is no recorder's own, whatever it begins with."""
+UNDECIDED: Final = 16 * 1024
+"""Bytes of a line after which it is no recorder's own, whatever it begins with; the longest are progress bars."""
 
 
 @dataclass(frozen=True, slots=True)
-class Until:
-    """The first of a recorder's own lines: it begins with `begins` and, as soon as that can be told, `line` matches it."""
+class OwnLines:
+    """The lines of a recorder: each begins with one of `begins` and, as far as it goes, matches `line`."""
 
-    begins: bytes
+    begins: tuple[bytes, ...]
     line: re.Pattern[bytes]
 
     def undecided(self, part: bytes) -> bool:
-        """Whether a line of which only `part` has come may still be it."""
-        return self.begins.startswith(part[: len(self.begins)]) and len(part) < UNDECIDED
+        """Whether a line of which only `part` has come may still be one."""
+        return len(part) < UNDECIDED and any(one.startswith(part[: len(one)]) for one in self.begins)
 
 
 class Bounded:
@@ -76,15 +76,16 @@ class Bounded:
 class Passed:
     """One stream of a program, read by a thread of its own until all who may write to it have closed it.
 
-    `shown` gets what is read (null: nobody) until `until` is met at the beginning of a line. A reader that has left, such as
-    ``head``, ends the showing and not the program.
+    `shown` gets what is read (null: nobody) but for `own` lines. A reader that has left, such as ``head``, ends the showing and
+    not the program.
     """
 
-    def __init__(self, log: Path, shown: IO[bytes] | None, until: Until | None = None) -> None:
+    def __init__(self, log: Path, shown: IO[bytes] | None, own: OwnLines | None = None) -> None:
         self._log = Bounded(log)
         self._shown = shown
-        self._until = until
+        self._own = own
         self._held = b""
+        self._inside = False  # a line whose beginning was shown
         self.read_end, self.write_end = os.pipe()
         self._thread = threading.Thread(target=self._pump, name=f"output to {log.name}", daemon=True)
 
@@ -113,18 +114,23 @@ class Passed:
 
     def _show(self, data: bytes, *, last: bool = False) -> None:
         """Pass `data` on. A line that may still turn out to be the recorder's is held until that is decided."""
-        if self._shown is None:
+        if self._shown is None or self._own is None:
+            self._put(data)
             return
-        data, self._held = self._held + data, b""
-        if self._until is not None:
-            if (found := self._until.line.search(data)) is not None:
-                self._put(data[: found.start()])
-                self._shown = None
-                return
-            begin = data.rfind(b"\n") + 1
-            if not last and data[begin:] and self._until.undecided(data[begin:]):
-                data, self._held = data[:begin], data[begin:]
-        self._put(data)
+        *lines, part = (self._held + data).split(b"\n")
+        self._held = b""
+        passed = []
+        for line in lines:
+            if self._inside or not self._own.line.match(line):
+                passed.append(line + b"\n")
+            self._inside = False
+        if part and (self._inside or last or not self._own.undecided(part)):
+            if not (last and self._own.line.match(part)):
+                passed.append(part)
+            self._inside = True
+        else:
+            self._held = part
+        self._put(b"".join(passed))
 
     def _put(self, data: bytes) -> None:
         if self._shown is None or not data:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from .forks import Forks
-from .passing import Passed, Until
+from .passing import OwnLines, Passed
 
 MARKER: Final = "AISP_TRACE_PROCESS"
 GRACE_S: Final = 3.0
@@ -41,16 +41,16 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Where a program's output passes through (null: nowhere), up to a recorder's own lines."""
+    """Where a program's output passes through (null: nowhere), without a recorder's own lines."""
 
     stdout: IO[bytes] | None
     stderr: IO[bytes] | None
-    until: Until | None = None
+    own: OwnLines | None = None
 
 
-def to_terminal(until: Until | None = None) -> Shown:
+def to_terminal(own: OwnLines | None = None) -> Shown:
     """Pass output through to this process's own streams."""
-    return Shown(getattr(sys.stdout, "buffer", None), getattr(sys.stderr, "buffer", None), until)
+    return Shown(getattr(sys.stdout, "buffer", None), getattr(sys.stderr, "buffer", None), own)
 
 
 def how_ended(exit_code: int) -> str:
@@ -88,7 +88,7 @@ def run_process(
     started = time.perf_counter_ns()
     watched = Forks(f"{MARKER}={marker}")
     with (
-        _outputs(stdout, stderr, shown) as (out, err, begin),
+        outputs(stdout, stderr, shown) as (out, err, begin),
         termination_as_interrupt(),
         watched if shown is not None else contextlib.nullcontext(),
     ):
@@ -118,7 +118,7 @@ def run_process(
 
 
 @contextlib.contextmanager
-def _outputs(
+def outputs(
     stdout: Path, stderr: Path, shown: Shown | None
 ) -> Iterator[tuple[IO[bytes] | int, IO[bytes] | int, Callable[[], object]]]:
     """What a process is to write to, and what to do when it has been started."""
@@ -126,7 +126,7 @@ def _outputs(
         with stdout.open("wb") as out, stderr.open("wb") as err:
             yield out, err, lambda: None
         return
-    streams = Passed(stdout, shown.stdout, shown.until), Passed(stderr, shown.stderr, shown.until)
+    streams = Passed(stdout, shown.stdout, shown.own), Passed(stderr, shown.stderr, shown.own)
 
     def begin() -> None:
         for stream in streams:

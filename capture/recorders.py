@@ -12,6 +12,7 @@ from .host import package_versions
 from .nsight import INSTALL, find_nsys
 from .nsys import NsysRecorder, Recorded
 from .torch_runs import TorchRecorder
+from .window import Window
 
 RECORDERS: Final = ("auto", "nsys", "torch")
 
@@ -48,12 +49,20 @@ class Recorder(Protocol):
 
 
 def choose_recorder(
-    asked: str, *, profile: str, device: str, nsys_args: Sequence[str] = (), foreign: bool = False
+    asked: str,
+    *,
+    profile: str,
+    device: str,
+    nsys_args: Sequence[str] = (),
+    foreign: bool = False,
+    window: Window | None = None,
 ) -> tuple[Recorder | None, tuple[str, ...]]:
     """(the recorder for this profile, notes about the choice); no recorder under the profile ``none``.
 
     `asked` is one of `RECORDERS`; `foreign` says that the program is not a workload, so that it may have another Python, and
-    torch there. Raises `RecorderError` with the remedy if what was asked for does not work here.
+    torch there; `window` is the part of it to record.
+
+    Raises `RecorderError` with the remedy if what was asked for does not work here.
     """
     if asked not in RECORDERS:
         raise UsageError(f"recorder {asked!r} does not exist; recorders are {', '.join(RECORDERS)}")
@@ -64,8 +73,8 @@ def choose_recorder(
             raise UsageError("--nsys-arg was given with --recorder torch, which takes none")
         if profile == "deep":
             raise UsageError("--profile deep was given with --recorder torch, which has one profile; leave it out")
-        return _torch(foreign), ()
-    problem, recorder = _nsys(profile, device, nsys_args, foreign)
+        return _torch(foreign, window), ()
+    problem, recorder = _nsys(profile, device, nsys_args, foreign, window)
     if recorder is not None:
         return recorder, ()
     if asked == "nsys" or nsys_args:
@@ -74,10 +83,12 @@ def choose_recorder(
         raise RecorderError(f"no recorder works here: {problem}; or install torch (aisp-trace[workloads])")
     if profile == "deep":
         raise RecorderError(f"profile deep needs nsys: {problem}; or take --profile minimal")
-    return _torch(foreign), (f"recorded with torch.profiler, because {problem}",)
+    return _torch(foreign, window), (f"recorded with torch.profiler, because {problem}",)
 
 
-def _nsys(profile: str, device: str, nsys_args: Sequence[str], foreign: bool) -> tuple[str, NsysRecorder | None]:
+def _nsys(
+    profile: str, device: str, nsys_args: Sequence[str], foreign: bool, window: Window | None
+) -> tuple[str, NsysRecorder | None]:
     """("", the recorder), or (why nsys cannot be used and what to do, null)."""
     nsys = find_nsys()
     if nsys is None:
@@ -86,13 +97,13 @@ def _nsys(profile: str, device: str, nsys_args: Sequence[str], foreign: bool) ->
         return nsys.problem, None
     if not foreign and importlib.util.find_spec("nvtx") is None:
         return "the package nvtx is not installed, without which nsys sees no stages: pip install nvtx==0.2.11", None
-    return "", NsysRecorder(nsys, profile, device, tuple(nsys_args))
+    return "", NsysRecorder(nsys, profile, device, tuple(nsys_args), window=window)
 
 
-def _torch(foreign: bool) -> TorchRecorder:
+def _torch(foreign: bool, window: Window | None) -> TorchRecorder:
     version = package_versions().get("torch")
     if version is None and not foreign:
         raise RecorderError(
             "the torch recorder was asked for, but torch is not installed; install aisp-trace[workloads]"
         )
-    return TorchRecorder(version or "unknown")
+    return TorchRecorder(version or "unknown", window)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +21,12 @@ from . import program
 from .answer import ANSWER, ANSWER_VARIABLE
 from .nsys import NAME_STAGES, ONLY_PHASES, Recorded, processes_named, shown_command
 from .processes import Finished, how_ended, last_line, run_process, to_terminal
+from .running import Running, pause
 from .stages import OUTPUT_VARIABLE, RECORDER_VARIABLE
-from .torch_program import BEGIN, END
+from .torch_program import BEGIN, END, START_ON_VARIABLE
 from .torch_recorder import STAGES, TRACE, recorded_ranges
+from .window import Window, signalled
+from .windowed import drive
 
 MOST_S: Final = 60.0
 """How long a program is recorded unless a window says otherwise: torch.profiler keeps all events in the program's memory, some
@@ -31,15 +35,22 @@ MOST_S: Final = 60.0
 QUIET: Final = "99"
 """Of KINETO_LOG_LEVEL: the profiler's own lines do not belong into the program's output."""
 
+WRITE_S: Final = 300.0
+"""How long processes may take to write their traces: a million events take some ten seconds."""
+
 OTHERS: Final = "others"
 """Folder of the traces of a program's other processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TorchRecorder:
-    """The embedded recorder, told what to do by the environment."""
+    """The embedded recorder, told what to do by the environment.
+
+    `window` is the part of a program of the user's that is recorded; null: all of it, up to `MOST_S`.
+    """
 
     version: str
+    window: Window | None = None
     name: str = "torch"
 
     def environment(self, folder: Path, gated: bool) -> dict[str, str]:
@@ -52,6 +63,7 @@ class TorchRecorder:
             "KINETO_LOG_LEVEL": os.environ.get("KINETO_LOG_LEVEL", QUIET),
             ANSWER_VARIABLE: str(folder / ANSWER),
             **program.environment("torch", os.environ.get("PYTHONPATH")),
+            **({START_ON_VARIABLE: self.window.range_name} if self.window and self.window.range_name else {}),
         }
 
     def command(self, target: Sequence[str], folder: Path, gated: bool) -> tuple[str, ...]:
@@ -66,6 +78,8 @@ class TorchRecorder:
         clear(folder)
         if gated:
             return _workload(self._run(target, folder, gated, timeout_s, shown), folder)
+        if self.window is not None:
+            return self._record_window(self.window, target, folder, timeout_s)
         (folder / BEGIN).touch()
         ending = threading.Timer(MOST_S, (folder / END).touch)
         ending.daemon = True
@@ -74,7 +88,32 @@ class TorchRecorder:
             done = self._run(target, folder, gated, timeout_s, shown)
         finally:
             ending.cancel()
-        return collect(target, done, folder, needed=shown)
+        return collect(target, done, folder, needed=shown, capped=(folder / END).exists())
+
+    def _record_window(self, window: Window, target: Sequence[str], folder: Path, timeout_s: float) -> Recorded:
+        began = time.perf_counter_ns()
+        running = Running(
+            target,
+            stdout=folder / "traced.stdout.log",
+            stderr=folder / "traced.stderr.log",
+            environment={**os.environ, **self.environment(folder, False)},
+            shown=to_terminal(),
+        )
+        limited = window if window.duration_s is not None else replace(window, duration_s=MOST_S)
+        shown = limited if window.range_name is None else window
+        try:
+            with signalled() as asked:
+                controls = _Files(folder, running, by_range=window.range_name is not None)
+                why = drive(shown, running, controls, asked, who=shown_command(target), timeout_s=timeout_s)
+            if window.kill:
+                running.close()
+            code = 0 if window.kill else running.exit_code or 0
+            done = Finished(code, time.perf_counter_ns() - began, False, running.forked)
+            made = collect(target, done, folder, needed=True)
+        except BaseException:
+            running.close()
+            raise
+        return replace(made, notes=(f"recorded {shown.describe()}, until {why}", *made.notes), running=running)
 
     def _run(self, target: Sequence[str], folder: Path, gated: bool, timeout_s: float, shown: bool) -> Finished:
         out, err = folder / "traced.stdout.log", folder / "traced.stderr.log"
@@ -92,6 +131,40 @@ class TorchRecorder:
                 f"and see {err} for how far it came"
             )
         return done
+
+
+class _Files:
+    """`windowed.Controls` of torch.profiler: what the processes of the program do is seen in the folder, and told there."""
+
+    def __init__(self, folder: Path, running: Running, *, by_range: bool) -> None:
+        self._folder = folder
+        self._running = running
+        self._by_range = by_range
+
+    def check(self) -> None:
+        """Nothing stands between: the program is started as it is."""
+
+    def begin(self) -> None:
+        """Tell them, unless a range does."""
+        if not self._by_range:
+            (self._folder / BEGIN).touch()
+
+    def recording(self) -> bool:
+        """Whether one of them has begun."""
+        return any(self._folder.glob("process-*.begun"))
+
+    def complete(self) -> bool:
+        """Whether all that have begun and still live have written their traces."""
+        begun = {_pid(file) for file in self._folder.glob("process-*.begun")}
+        whole = {_pid(file) for file in self._folder.glob(f"process-*.{STAGES}")}
+        return bool(begun) and all(not Path("/proc", pid).exists() for pid in begun - whole)
+
+    def end(self) -> None:
+        """Tell them, and wait for their traces: a process that is asleep wakes to write its own."""
+        (self._folder / END).touch()
+        deadline = time.monotonic() + WRITE_S
+        while self._running.exit_code is None and not self.complete() and time.monotonic() < deadline:
+            pause()
 
 
 def clear(folder: Path) -> None:
@@ -113,17 +186,16 @@ def _workload(done: Finished, folder: Path) -> Recorded:
     return Recorded(done.exit_code, done.wall_ns, TRACE, STAGES, ())
 
 
-def collect(target: Sequence[str], done: Finished, folder: Path, *, needed: bool) -> Recorded:
+def collect(target: Sequence[str], done: Finished, folder: Path, *, needed: bool, capped: bool = False) -> Recorded:
     """Make the trace of one process of `target` the recording's: of rank 0 where there are ranks, else the largest.
 
-    Those of others go to the folder `OTHERS`. Without any trace it raises as `TorchRecorder.record` says, or answers that the
-    recording is empty unless one is `needed`.
+    `capped`: it ended because of `MOST_S`. Those of others go to the folder `OTHERS`. Without any trace it raises as
+    `TorchRecorder.record` says, or answers that the recording is empty unless one is `needed`.
     """
     whole = sorted(
         folder.glob(f"process-*.{STAGES}"), key=lambda file: (_rank(file) != "0", -_trace_of(file).stat().st_size)
     )
     begun = sorted(folder.glob("process-*.begun"))
-    capped = (folder / END).exists()
     for file in (*begun, folder / BEGIN, folder / END):
         file.unlink(missing_ok=True)
     if not whole:

@@ -17,7 +17,8 @@ import pytest
 
 from aisp_trace.capture.forks import Forks
 from aisp_trace.capture.nsight import find_nsys
-from aisp_trace.capture.nsys import OWN_LINES, STARTS, lost_workers
+from aisp_trace.capture.nsys import OWN_LINES, lost_workers
+from aisp_trace.capture.nsys_starts import STARTS
 from aisp_trace.capture.passing import Bounded, Passed
 from aisp_trace.capture.processes import how_ended, marked
 from aisp_trace.cli.main import main
@@ -128,19 +129,26 @@ def passed(parts: Sequence[bytes], log: Path) -> bytes:
     return shown.getvalue()
 
 
-def test_output_is_shown_up_to_the_recorders_own_lines_and_kept_whole(tmp_path: Path) -> None:
+def test_output_is_shown_without_the_recorders_own_lines_and_kept_whole(tmp_path: Path) -> None:
     parts = [
-        b"epoch 1\r",
-        b"epoch 2\nGenerating text\nGenera",
-        b"ting 'x'\nGen",
-        b"erating '/tmp/nsys-report-1a.qdstrm'\n[1/1]",
+        *(b"epoch 1\r", b"epoch 2\nGenerating text\nGenera", b"ting 'x'\nGen"),
+        *(
+            b"erating '/tmp/nsys-report-1a.qdstrm'\nCapture range started in the application.\n\r[1/",
+            b"1] [==50%  ] t.nsys-rep",
+        ),
+        *(
+            b"\r[1/1] [100%] t.nsys-rep\nGenerated:\n    /runs/t.nsys-rep\n",
+            b"epoch 3\n[2/3] done\nCapture range 7\n",
+            b"[1/1] [===",
+        ),
     ]
-    assert passed(parts, tmp_path / "log") == b"epoch 1\repoch 2\nGenerating text\nGenerating 'x'\n"
+    shown = b"epoch 1\repoch 2\nGenerating text\nGenerating 'x'\nepoch 3\n[2/3] done\nCapture range 7\n"
+    assert passed(parts, tmp_path / "log") == shown
     assert (tmp_path / "log").read_bytes() == b"".join(parts)
 
 
 def test_what_only_looks_like_the_recorders_words_is_shown(tmp_path: Path) -> None:
-    for parts in ([b"Genera"], [b"x\nGenerating '", b"poems'"], [b"Generating '" + b"a" * 600]):
+    for parts in ([b"Genera"], [b"x\nGenerating '", b"poems'"], [b"Generating '" + b"a" * 20_000]):
         assert passed(parts, tmp_path / "log") == b"".join(parts)
 
 

@@ -20,6 +20,7 @@ from aisp_trace.capture import nsight, nsys, processes
 from aisp_trace.capture.export_check import Counts, count_rows
 from aisp_trace.capture.nsight import Importer, Nsys, find_nsys
 from aisp_trace.capture.nsys import NsysRecorder, profile_options
+from aisp_trace.capture.nsys_starts import STARTS
 from aisp_trace.capture.plan import SCHEMA, Plan, PlannedVariant, file_program
 from aisp_trace.capture.progress import Progress
 from aisp_trace.tests.builders.nsys_export import NsysExport
@@ -361,11 +362,12 @@ AGENT = "Connection to the Agent lost.\nConnection to the Agent lost."
 @pytest.mark.parametrize(
     ("words", "code", "gated", "starts"),
     [
-        ("Connection reset by peer", 1, True, nsys.STARTS),
-        ("Connection reset by peer", 1, False, nsys.STARTS),
-        (WAITER, 1, True, nsys.STARTS),
-        (WAITER, 1, False, nsys.STARTS),
-        (AGENT, 0, True, nsys.STARTS),
+        ("Connection reset by peer", 1, True, STARTS),
+        ("Connection reset by peer", 1, False, STARTS),
+        ("Agent launcher failed.", 1, False, STARTS),
+        (WAITER, 1, True, STARTS),
+        (WAITER, 1, False, STARTS),
+        (AGENT, 0, True, STARTS),
         (AGENT, 0, False, 1),  # a program of the user's may have begun
         ("Traceback: my own fault", 1, True, 1),
         (f"loaded\n{WAITER}", 1, True, 1),  # the program has spoken
@@ -409,7 +411,7 @@ def test_a_recording_survives_an_nsys_that_fails_several_times_in_a_row(gated: b
     The real nsys may then lose its race as well: three starts are left for it.
     """
     assert INSTALLED is not None
-    unlucky = failing(tmp_path, WAITER, 1, f'exec "{INSTALLED.path}" "$@"', nsys.STARTS - 3)
+    unlucky = failing(tmp_path, WAITER, 1, f'exec "{INSTALLED.path}" "$@"', STARTS - 3)
     recorder = NsysRecorder(dataclasses.replace(INSTALLED, path=unlucky), "minimal", "cpu")
     target = fake_target("baseline", tmp_path)
     assert recorder.record(target, tmp_path, gated=gated, timeout_s=PATIENCE_S).exit_code == 0
