@@ -17,6 +17,7 @@ from typing import Final
 from ..traces.errors import RecorderError
 from .export_check import Counts, count_rows
 from .nsight import Nsys
+from .permissions import refused_counters
 from .processes import Finished, how_ended, last_line, run_process
 from .stages import DOMAIN
 
@@ -36,8 +37,10 @@ def make_report(nsys: Nsys, folder: Path, done: Finished, *, gated: bool) -> Non
     if not (folder / STREAM).is_file():
         if gated:  # the range that opens the recording was never seen
             raise RecorderError(no_ranges(nsys))
+        remedy = refused_counters(said)
         raise RecorderError(
-            f"nsys recorded nothing and {how_ended(done.exit_code)} ({said or 'without a word'}); see the logs in {folder}"
+            f"nsys recorded nothing and {how_ended(done.exit_code)} ({said or 'without a word'}); "
+            f"{remedy + '; or take --profile minimal' if remedy else f'see the logs in {folder}'}"
         )
     importer = nsys.importer
     if importer is None or importer.problem is not None:

@@ -23,7 +23,7 @@ from .nsys_starts import STARTS, launches_nothing
 from .passing import OwnLines
 from .processes import Finished, ask, last_line, run_process, to_terminal
 from .running import Running, pause
-from .window import Window, signalled
+from .window import CUDA_PROFILER, Window, signalled
 from .windowed import drive
 
 READY_S: Final = 60.0
@@ -58,8 +58,10 @@ def session_commands(
         chosen[verbs[0]].append(option)
     launch, start = chosen["launch"], chosen["start"]
     if window.range_name is not None:
-        launch += ["-p", f"{window.range_name}@*"]
-        start += ["-c", "nvtx", f"--capture-range-end={'stop' if window.duration_s is None else 'none'}"]
+        if window.range_name != CUDA_PROFILER:
+            launch += ["-p", f"{window.range_name}@*"]
+        by = CUDA_PROFILER if window.range_name == CUDA_PROFILER else "nvtx"
+        start += ["-c", by, f"--capture-range-end={'stop' if window.duration_s is None else 'none'}"]
     program = str(nsys.path)
     output = ["--force-overwrite=true", f"--output={folder / REPORT.removesuffix('.nsys-rep')}"]
     return (

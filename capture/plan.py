@@ -263,6 +263,10 @@ def describe(plan: Plan, folder: Path) -> list[str]:
             variable = f"{ANSWER_VARIABLE}={shlex.quote(str(answer))} " if plan.source == "pair" else ""
             lines.append(variable + shlex.join(workload_command(plan, variants, result, traced=False)))
     recorder = recorder_for(plan)
+    if plan.window is not None:
+        lines.append(
+            f"# recorded {plan.window.describe()}; the program {'is ended then' if plan.window.kill else 'goes on'}"
+        )
     for number, name in recordings(plan) if recorder is not None else ():
         assert recorder is not None
         own = folder / name / again_folder(number)

@@ -12,7 +12,7 @@ from .host import package_versions
 from .nsight import INSTALL, find_nsys
 from .nsys import NsysRecorder, Recorded
 from .torch_runs import TorchRecorder
-from .window import Window
+from .window import CUDA_PROFILER, Window
 
 RECORDERS: Final = ("auto", "nsys", "torch")
 
@@ -73,6 +73,8 @@ def choose_recorder(
             raise UsageError("--nsys-arg was given with --recorder torch, which takes none")
         if profile == "deep":
             raise UsageError("--profile deep was given with --recorder torch, which has one profile; leave it out")
+        if window is not None and window.start_on == CUDA_PROFILER:
+            raise UsageError(f"--start-on {CUDA_PROFILER} was given with --recorder torch, which cannot; name a range")
         return _torch(foreign, window), ()
     problem, recorder = _nsys(profile, device, nsys_args, foreign, window)
     if recorder is not None:

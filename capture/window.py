@@ -21,9 +21,14 @@ SIGNAL: Final = "SIGUSR1"
 """What begins a recording with ``--start-on SIGUSR1``, and ends one: sent to `capture`."""
 
 
+CUDA_PROFILER: Final = "cudaProfilerApi"
+"""``--start-on`` what a program says itself: cudaProfilerStart begins, cudaProfilerStop ends. As nsys calls it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The part of a program that is recorded. `start_on` is a range's name, or `SIGNAL`; null: `delay_s` seconds after the start.
+    """The part of a program that is recorded. `start_on` is a range's name, `CUDA_PROFILER` (here a range like others), or
+    `SIGNAL`; null: `delay_s` seconds after the start.
 
     It ends after `duration_s` seconds (null: with the range, or the program), and in any case at `SIGNAL`. `kill`: the
     program is ended with it, and goes on otherwise.
@@ -42,7 +47,8 @@ class Window:
     def describe(self) -> str:
         """For people: ``from 5 s after its start, for 10 s``."""
         if self.range_name is not None:
-            begin = f"from the range {self.range_name!r}"
+            cuda = self.start_on == CUDA_PROFILER
+            begin = "from cudaProfilerStart" if cuda else f"from the range {self.range_name!r}"
         else:
             begin = f"from {SIGNAL}" if self.start_on else f"from {self.delay_s:g} s after its start"
         if self.duration_s is not None:

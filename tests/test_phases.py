@@ -66,6 +66,7 @@ def test_what_workers_of_a_loader_do_is_recorded(capfd: pytest.CaptureFixture[st
     assert 6 <= loads.height <= 10, "a worker that is ended may take its last batches along"
 
 
+@pytest.mark.nightly
 def test_torchs_own_recorder_names_workers_that_it_cannot_see(capfd: pytest.CaptureFixture[str]) -> None:
     program("train.py", TRAINING)
     code, _, err = capture(capfd, "--recorder", "torch", "train.py", "2")
@@ -101,7 +102,9 @@ def test_a_forked_process_has_its_own_names(capfd: pytest.CaptureFixture[str]) -
     assert sorted(map(list, names)) == [["first", "work"], ["other"], ["work"]]
 
 
-@pytest.mark.parametrize("recorder", ["torch", pytest.param("nsys", marks=needs_nsys)])
+@pytest.mark.parametrize(
+    "recorder", [pytest.param("torch", marks=pytest.mark.nightly), pytest.param("nsys", marks=needs_nsys)]
+)
 def test_what_torch_compiles_and_traces_is_left_alone(recorder: str, capfd: pytest.CaptureFixture[str]) -> None:
     program("compiled.py", COMPILED)
     code, out, err = capture(capfd, "--recorder", recorder, "compiled.py")

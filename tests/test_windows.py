@@ -32,6 +32,8 @@ __all__ = ["elsewhere"]
 SERVER = Path(__file__).parents[1] / "examples/serve.py"
 
 BOTH = [pytest.param("nsys", marks=needs_nsys), "torch"]
+NSYS_NIGHTLY = [pytest.param("nsys", marks=[needs_nsys, pytest.mark.nightly]), "torch"]
+TORCH_NIGHTLY = [pytest.param("nsys", marks=needs_nsys), pytest.param("torch", marks=pytest.mark.nightly)]
 
 LOOP = """
 import os, pathlib, sys, time
@@ -116,7 +118,7 @@ def number() -> int:
     return int(text_of(Path("number")))
 
 
-@pytest.mark.parametrize("recorder", BOTH)
+@pytest.mark.parametrize("recorder", TORCH_NIGHTLY)
 def test_seconds_of_a_program_that_goes_on(recorder: str) -> None:
     capturing = Capturing(recorder, "--delay", "4", "--duration", "2")
     capturing.until("the run is complete: ")
@@ -148,7 +150,7 @@ def test_from_a_range_to_its_end(recorder: str) -> None:
     assert sorted(names(path)) == ["inner", "inner", "inner", "special"]
 
 
-@pytest.mark.parametrize("recorder", BOTH)
+@pytest.mark.parametrize("recorder", NSYS_NIGHTLY)
 def test_from_a_signal_to_the_next(recorder: str) -> None:
     capturing = Capturing(recorder, "--start-on", "SIGUSR1", "--kill")
     marker = text_of(Path("up"))
@@ -185,6 +187,7 @@ def test_ctrl_c_during_the_recording_leaves_nothing_and_after_it_the_run() -> No
 
 
 @needs_nsys
+@pytest.mark.nightly
 def test_a_program_that_ends_too_early_or_never_opens_the_range(capfd: pytest.CaptureFixture[str]) -> None:
     program("short.py", "print('short')")
     code, _, err = capture(capfd, "--delay", "60", "short.py")
@@ -243,6 +246,7 @@ def test_a_server_of_several_processes_under_load() -> None:
         (["--delay", "3", "--start-on", "x", "true"], "--delay and --start-on were given"),
         (["--start-on", "x@y", "true"], "name a range without its domain, or SIGUSR1"),
         (["--delay", "3", "pipeline_sequential"], "--delay was given without a program"),
+        (["--start-on", "cudaProfilerApi", "true"], "was given with --recorder torch, which cannot; name a range"),
         (["--kill"], "--kill was given without a program"),
     ],
 )
@@ -270,5 +274,7 @@ def test_options_go_to_the_verb_that_takes_them(tmp_path: Path) -> None:
         "--capture-range-end=stop",
     )
     assert stop[1:] == ("stop", "--session=s")
+    _, start, _ = session_commands(nsys, [], ["x"], tmp_path, Window(start_on="cudaProfilerApi", duration_s=2), "s")
+    assert start[-3:] == ("-c", "cudaProfilerApi", "--capture-range-end=none")
     with pytest.raises(UsageError, match=r"takes --nic-metrics=true for a whole program only"):
         session_commands(nsys, ["--nic-metrics=true"], ["x"], tmp_path, Window(), "s")

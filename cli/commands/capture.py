@@ -130,8 +130,8 @@ def run(
         str | None,
         typer.Option(
             "--start-on",
-            help="Of a program: record from this NVTX range to its end, or from a signal.",
-            metavar="RANGE|SIGUSR1",
+            help="Of a program: record this NVTX range, from a signal, or what it says by cudaProfilerStart and -Stop.",
+            metavar="RANGE|SIGUSR1|cudaProfilerApi",
         ),
     ] = None,
     kill: Annotated[bool, typer.Option("--kill", help="End the program when its recording ends.")] = False,
