@@ -39,6 +39,7 @@ def analyze(
     most_stages: int | None = None,
     seeking: Seeking = SEEKING,
     samples: Sampler = no_samples,
+    untraced_ns: int | None = None,
 ) -> Analysis:
     """All numbers of `trace`; without `details` the tables that `tables` calls details stay empty, without `work` the one that
     comparisons are made of.
@@ -50,6 +51,7 @@ def analyze(
     `fold`: siblings whose names differ in numbers alone are one stage (`attribution.folding`).
     `peaks` are what copies reached when this hardware was calibrated. Beyond the `most_stages` costliest paths, stages are
     folded (`attribution.bounded`). `samples` reads the recorder's CPU samples of the largest gaps.
+    `untraced_ns` is how long an iteration takes where nothing records it, which changes are predicted for (`headroom`).
 
     Raises `UsageError` for an unknown rule, domain or range, and for a selection that leaves nothing.
     """
@@ -65,7 +67,13 @@ def analyze(
         most=most_stages,
         seeking=seeking,
     )
-    asked_for = {"peaks": peaks, "largest_gaps": largest_gaps, "work": work, "samples": samples}
+    asked_for = {
+        "peaks": peaks,
+        "largest_gaps": largest_gaps,
+        "work": work,
+        "samples": samples,
+        "untraced_ns": untraced_ns,
+    }
     tables = make_tables(a, asked_for, details=details)
     asked = selection or Selection()
     chosen = STEADY if a.is_steady else window

@@ -74,6 +74,8 @@ def trace_document(analysis: Analysis) -> Json:
         "oddities": analysis.oddities.to_dicts(),
         "operators": analysis.operators.to_dicts(),
         "critical": analysis.critical.to_dicts(),
+        "headroom": analysis.headroom.to_dicts(),
+        "replayed": next(analysis.replayed.iter_rows(named=True), None),
         "migrations": analysis.migrations.to_dicts(),
         "replays": analysis.replays.to_dicts(),
         "diagnostics": analysis.diagnostics.to_dicts(),

@@ -160,6 +160,27 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "cause": pl.String,  # of CAUSES; null while an operation runs
         "ns": pl.Int64,
     },
+    # Changes and how long an iteration would take after each, shortest first (headroom/estimate.py).
+    "headroom": {
+        "change": pl.String,  # as `predict --change` takes it
+        "estimate_ns": pl.Int64,  # null where it is refused
+        "at_most_ns": pl.Int64,  # the same with a host that takes no time
+        "after_ns": pl.Int64,  # with all that pay and stand above it, too; null for one that adds nothing
+        "grade": pl.String,  # estimate, indicative or refused
+        "assumes": pl.String,
+        "why": pl.String,  # it is refused, or no more than indicative; "" otherwise
+    },
+    # What they were predicted from: one row.
+    "replayed": {
+        "found_by": pl.String,  # an iteration is a range, told from kernels, or the whole window; null: nothing is replayed
+        "iterations": pl.Int64,
+        "base_ns": pl.Int64,  # an iteration as recorded, on average
+        "untraced_ns": pl.Int64,  # the same in the run's untraced rounds; null without any
+        "host_factor": pl.Float64,  # the host's time times this gives that; null where nothing does
+        "structure_error": pl.Float64,  # how far off it replays with all latencies at the medians of their kinds
+        "static": pl.Float64,  # part of the iterations that launch the same kernels; null where the window counts as one
+        "why": pl.String,  # nothing is predicted; "" otherwise
+    },
     # Idle intervals, longest first (at most `gaps` of them per device); `cause` and `stage` of their largest piece.
     "gaps": {
         "device": pl.Int32,
@@ -527,6 +548,8 @@ class Analysis:
     skews: pl.DataFrame
     operators: pl.DataFrame
     critical: pl.DataFrame
+    headroom: pl.DataFrame
+    replayed: pl.DataFrame
     migrations: pl.DataFrame
     streams: pl.DataFrame
     collectives: pl.DataFrame

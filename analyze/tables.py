@@ -42,13 +42,15 @@ from .accounts.work import work_table
 from .attribution.attribute import Attributed
 from .attribution.dependencies import awaited
 from .attribution.lanes import lanes_of
+from .headroom.helps import headroom_tables, modelled
 from .headroom.path import critical_path
+from .headroom.rates import rates_of
 from .result import SCHEMAS, joined
 from .side_by_side import side_by_side
 
 Made = Callable[[str], Any]
-"""What was asked for (`peaks`, `largest_gaps`, `work`, `samples`) or what an earlier step makes, by its name; what is not ready
-is waited for."""
+"""What was asked for (`peaks`, `largest_gaps`, `work`, `samples`, `untraced_ns`) or what an earlier step makes, by its name; what
+is not ready is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,14 @@ TABLES: Final[Sequence[Table]] = (
     Detail("contention", lambda a, made: contention_table(a.in_window, made("lanes"), a.host_devices)),
     Table("migrations", lambda a, made: migration_table(a.in_window)),
     Detail("operators", lambda a, made: operator_table(a)),
-    Detail("critical", lambda a, made: critical_path(a)),
+    Shared("model", lambda a, made: modelled(a), detail=True),
+    Detail("critical", lambda a, made: critical_path(a, made("model"))),
+    Detail(
+        "headroom replayed",
+        lambda a, made: headroom_tables(
+            made("model"), made("critical"), rates_of(a.trace.devices, made("peaks")), made("untraced_ns")
+        ),
+    ),
     Detail("replays", lambda a, made: replay_table(a)),
     Detail(
         "collectives skews",

@@ -52,17 +52,41 @@ def command_of(word: str, *, alone: bool) -> list[str]:
     return [word] if shutil.which(word) is not None else []
 
 
+def runnable(words: Sequence[str]) -> list[str]:
+    """`words` as a command line that can be started: a script that is no program by itself gets its Python."""
+    needs = bool(words) and words[0].endswith(".py") and Path(words[0]).is_file() and shutil.which(words[0]) is None
+    return [python(), *words] if needs else list(words)
+
+
 def is_workload(file: Path) -> bool:
-    """Whether `file` imports something of the workloads' protocol; one that Python cannot parse does not."""
+    """Whether `file` speaks the workloads' protocol: it, or what it imports from beside it, imports the protocol or reads the
+    option --variant that a workload is started with. One that Python cannot parse does not."""
+    names = _imports(file)
+    beside = [file.with_name(f"{name.partition('.')[0]}.py") for name in names]
+    found = names.union(*(_imports(one) for one in beside if one.is_file()))
+    protocol = any(name == one or name.startswith(f"{one}.") for name in found for one in PROTOCOL)
+    return protocol or "--variant" in _words(file)
+
+
+def _tree(file: Path) -> ast.Module:
     try:
-        tree = ast.parse(file.read_bytes())
+        return ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return False
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    for node in ast.walk(tree):
+        return ast.Module([], [])
+
+
+def _imports(file: Path) -> set[str]:
+    """Absolute names of the modules and what is imported from them."""
+    nodes = list(ast.walk(_tree(file)))
+    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return any(name == one or name.startswith(f"{one}.") for name in names for one in PROTOCOL)
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _words(file: Path) -> set[str]:
+    return {n.value for n in ast.walk(_tree(file)) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
 
 
 def python(environ: Mapping[str, str] = os.environ) -> str:

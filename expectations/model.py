@@ -125,6 +125,27 @@ class Provenance(Document):
     work: RequiredWork | None = None
 
 
+Grade = Literal["estimate", "indicative"]
+"""How far a prediction is to be trusted; see docs/headroom.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted(Document):
+    """What a replay of the baseline's recording said of the variant before anybody measured it.
+
+    `run` is the baseline's, `base_ms` its untraced iteration, `estimate_ms` and `at_most_ms` those after the `changes`, one made
+    after the other. `stages_ms` are milliseconds of the predicted critical path of an iteration, by stage.
+    """
+
+    run: Text
+    changes: Annotated[tuple[Text, ...], Field(min_length=1)]
+    grade: Grade
+    base_ms: Positive
+    estimate_ms: Positive
+    at_most_ms: Positive
+    stages_ms: Annotated[Mapping[str, Positive], null_is({}, Mapping[str, Positive])] = field(default_factory=dict)
+
+
 Floors = Annotated[
     Mapping[str, Positive], Field(min_length=1, description="least items per second, for either or both")
 ]
@@ -141,7 +162,7 @@ class TimeClaim(Document):
     in the unit that the workload states (tokens, samples).
 
     `statistic` sums up the iterations of a round; null is the mean, and files of schema 1 have the median. A claim is met only
-    if it holds by the other one, too.
+    if it holds by the other one, too. `predicted` is the prediction that the bounds come from, null for none.
     """
 
     type: Literal["time"] = "time"
@@ -161,6 +182,7 @@ class TimeClaim(Document):
     why: Text
     source: Source
     provenance: Provenance | None = None
+    predicted: Annotated[Predicted | None, Field(description="the prediction that the bounds come from")] = None
 
     @property
     def by(self) -> Statistic:

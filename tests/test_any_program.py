@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, cast
 
 import pytest
+import typer
 
 from aisp_trace.capture.forks import Forks
 from aisp_trace.capture.nsight import find_nsys
@@ -21,6 +22,7 @@ from aisp_trace.capture.nsys import OWN_LINES, lost_workers
 from aisp_trace.capture.nsys_starts import STARTS
 from aisp_trace.capture.passing import Bounded, Passed
 from aisp_trace.capture.processes import how_ended, marked
+from aisp_trace.cli.commands.capture import app
 from aisp_trace.cli.main import main
 from aisp_trace.cli.programs import python, split
 from aisp_trace.tests.patience import PATIENCE_S, text_of, wait_until
@@ -105,6 +107,22 @@ def test_a_program_is_told_from_a_workload(words: Sequence[str], ours: list[str]
 )
 def test_a_workload_imports_the_protocol(text: str, workload: bool) -> None:
     assert (split([program("x.py", text)], OPTIONS)[1] == []) == workload
+
+
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [
+        ("train.py -- --steps 3", "train.py --steps 3"),
+        ("train.py --steps 3 -- x", "train.py --steps 3 -- x"),
+        ("--profile deep train.py -- x", "train.py x"),
+        ("-- train.py x", "train.py x"),
+        ("./train.py", "./train.py"),
+    ],
+)
+def test_dashes_between_a_program_and_its_words(words: str, program: str) -> None:
+    Path("train.py").write_text("", encoding="utf-8")
+    context = typer.main.get_command(app).make_context("capture", words.split())
+    assert context.args == [sys.executable, *program.split()]
 
 
 def test_the_activated_environments_python_runs_a_script(tmp_path: Path) -> None:

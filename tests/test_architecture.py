@@ -55,12 +55,12 @@ ARROWS = {
 }
 
 
-OFFERED = ("analyze", "capture.stages", "expectations.comparing.api")
+OFFERED = ("analyze", "capture.stages", "expectations.comparing.api", "report.figures")
 """What the package itself offers, imported when it is asked for."""
 
 ROOMS = {
     "traces": ("nsys", "kineto", "scrub"),
-    "analyze": ("naming", "attribution", "headroom", "accounts", "findings", "comparison"),
+    "analyze": ("naming", "attribution", "accounts", "headroom", "findings", "comparison"),
     "expectations": ("metrics", "claims", "judging", "accepting", "comparing"),
     "kernels": ("tasks", "verify", "bench"),
     "report": ("documents", "page", "terminal", "ci", "export", "results"),

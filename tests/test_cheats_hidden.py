@@ -781,7 +781,7 @@ PROCESS: dict[type[Honest], str] = {
     GoesOnElsewhere: "left a process computing when timed iteration ",
     AtTheAlarm: "changed the handler of SIGALRM in prepare()",
     SetsTheAlarmLater: "changed the handler of SIGALRM, the timer ITIMER_REAL in timed iteration 1",
-    AsTheClockIsRead: "ran on for 3.",
+    AsTheClockIsRead: "ran on for ",  # 3 ms, more on a busy machine
     AtTheNextFunction: "changed a TorchFunctionMode in prepare()",
     AtTheNextOperation: "changed a TorchDispatchMode in prepare()",
     AtCollections: "changed gc.callbacks in prepare()",

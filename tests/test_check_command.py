@@ -131,6 +131,7 @@ def test_json_holds_the_whole_working(check: Check, tmp_path: Path) -> None:
         "headline",
         "counts",
         "untimed",
+        "predictions",
         "notes",
         "exit_code",
     ]

@@ -403,7 +403,7 @@ HOSTILE = [
 def test_hostile_names_arrive_as_they_are(tmp_path: Path) -> None:
     export = NsysExport()
     for i, name in enumerate(HOSTILE):
-        export.kernel(10 * i, 10 * i + 5, name).range(10 * i, 10 * i + 5, "other", text=name)
+        export.kernel(10 * i, 10 * i + 5, name).range(10 * i, 10 * i + 5, "other", text=name, textId=None)
     trace = read_nsys(export.write(tmp_path / "t.sqlite"))
     assert trace.ops.get_column("name").to_list() == HOSTILE
     assert trace.ranges.get_column("name").to_list() == HOSTILE

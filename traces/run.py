@@ -452,6 +452,18 @@ class Run:
         ]
         return Run(self.path, replace(self.manifest, variants=variants))
 
+    def untraced_ns(self, variant: str) -> int | None:
+        """The median of `untraced_means_ns`; null without any."""
+        means = self.untraced_means_ns(variant)
+        return round(statistics.median(means)) if means else None
+
+    def untraced_means_ns(self, variant: str) -> list[float]:
+        """The mean of an iteration in each untraced process that timed any, in ns."""
+        of_rounds = [v.iterations_ns for one in self.manifest.rounds for v in one.result.variants if v.name == variant]
+        timed = self.manifest.commands if self.manifest.timed == "iterations" else ()
+        of_commands = [one.answer.iterations_ns for one in timed if one.variant == variant]
+        return [statistics.mean(times) for times in (*of_rounds, *of_commands) if times]
+
     def trace_path(self, variant: Variant) -> Path | None:
         """Where the variant's trace lies, or null if it was not recorded."""
         return None if variant.recording is None else self.path / variant.recording.trace

@@ -147,15 +147,34 @@ def paired_ops(ops: pl.DataFrame, comm: Rows, comms: pl.DataFrame, host_devices:
     skews: list[tuple[int, int, int, int]] = []
     for streams in _alike(ops[every], every, what):
         skews += _skews(streams, start, end)
-        for fitting in _together(streams, start, end):
-            sure = len(fitting) == fitting[0].group_size or not host_devices.isdisjoint(s.device for s in fitting)
-            for members, doubtful in [(fitting, False)] if sure else _communicators(fitting, start, end):
-                began = np.max([start[s.rows] for s in members], axis=0)
-                for s in members:
-                    at = np.searchsorted(every, s.rows)
-                    last[at], ranks[at], in_doubt[at] = began, len(members), doubtful
+        for members, doubtful in _paired(streams, start, end, host_devices):
+            began = np.max([start[s.rows] for s in members], axis=0)
+            for s in members:
+                at = np.searchsorted(every, s.rows)
+                last[at], ranks[at], in_doubt[at] = began, len(members), doubtful
     at = np.searchsorted(every, comm)
     return Pairing(last[at], ranks[at], in_doubt[at], what.group_size[at], skews)
+
+
+def _paired(
+    streams: list[_Stream], start: Ints, end: Ints, host_devices: Set[int]
+) -> Iterator[tuple[list[_Stream], bool]]:
+    """The communicators among `streams` that are alike, and whether each may really be several."""
+    for fitting in _together(streams, start, end):
+        sure = len(fitting) == fitting[0].group_size or not host_devices.isdisjoint(s.device for s in fitting)
+        yield from [(fitting, False)] if sure else _communicators(fitting, start, end)
+
+
+def whole_collectives(ops: pl.DataFrame, comms: pl.DataFrame, host_devices: Set[int]) -> list[npt.NDArray[np.int64]]:
+    """Of each communicator all of whose ranks are in the trace for sure, the rows of its collectives in `ops`: [rank, k]."""
+    every = np.flatnonzero(ops["kind"].to_physical().to_numpy() == KINDS.index("comm"))
+    start, end = ops["start_ns"].to_numpy(), ops["end_ns"].to_numpy()
+    found = []
+    for streams in _alike(ops[every], every, _what_is_said(ops[every], comms)):
+        for members, doubtful in _paired(streams, start, end, host_devices):
+            if not doubtful and members[0].group_size in (0, len(members)):
+                found.append(np.array([s.rows for s in members], np.int64))
+    return found
 
 
 def _skews(streams: list[_Stream], start: Ints, end: Ints) -> Iterator[tuple[int, int, int, int]]:

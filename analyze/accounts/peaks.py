@@ -181,7 +181,7 @@ def _peak(
     if device.get("type") == "host" or memory not in ("pinned", "device"):
         return None, None
     if row["kind"] == "d2d":
-        return _memory_peak(device, peaks)
+        return memory_peak(device, peaks)
     if link is not None and peaks is not None:
         return link.best.median_bytes_per_s, peaks.source
     sheet = data_sheet(device.get("name"))
@@ -190,7 +190,8 @@ def _peak(
     return PCIE[sheet.pcie], f"datasheet {sheet.name}"
 
 
-def _memory_peak(device: Mapping[str, Any], peaks: Peaks | None) -> tuple[float | None, str | None]:
+def memory_peak(device: Mapping[str, Any], peaks: Peaks | None) -> tuple[float | None, str | None]:
+    """(bytes per second of a device's memory, where that is from), by its row of the table of devices; nulls where unknown."""
     if device.get("memory_bytes_per_s"):
         return float(device["memory_bytes_per_s"]), "device row"
     for found in peaks.calibration.devices if peaks is not None else ():

@@ -11,12 +11,12 @@ from ..result import Analysis
 from .finding import Device, Finding, Rule
 from .rules import RULES
 
-NOTHING: Final = "Nothing stands out: no rule finds a problem that costs this window enough to mention."
+NOTHING: Final = "Nothing stands out: no known problem costs enough of the window to be worth mentioning."
 """What is said where there is no finding."""
 
 
 def find(analysis: Analysis, rules: Sequence[Rule] = RULES) -> tuple[Finding, ...]:
-    """What `rules` find, the costliest first. Of several devices each rule names the one it costs most."""
+    """What `rules` find, what saves most first. Of several devices each rule names the one it costs most."""
     found: dict[str, Finding] = {}
     for row in analysis.windows.iter_rows(named=True):
         ledger = analysis.ledger.filter(pl.col("device") == row["device"])
@@ -27,4 +27,4 @@ def find(analysis: Analysis, rules: Sequence[Rule] = RULES) -> tuple[Finding, ..
             one = rule.about(device)
             if one is not None and (one.rule not in found or one.share > found[one.rule].share):
                 found[one.rule] = one
-    return tuple(sorted(found.values(), key=lambda one: (-one.saving_at_most_ns, one.rule)))
+    return tuple(sorted(found.values(), key=lambda one: (-one.saving_ns, one.rule)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,19 @@ STAGE_WIDTH: Final = 40
 """Columns for a stage's path in a sentence."""
 
 
+MADE: Final = {
+    "graph": "as one CUDA graph",
+    "syncs": "with a single wait at its end",
+    "host": "without the host's time there",
+    "copies:overlap": "with pinned copies on streams of their own",
+    "allocator": "without allocator calls",
+}
+"""The changes of the rules, as a sentence names them."""
+
+LEAST_GAIN: Final = 1.01
+"""Below, a replay is said to be no faster."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What one rule found on one device.
@@ -23,6 +37,9 @@ class Finding:
     `what` names it in a few words, `evidence` is a sentence with its figures, `remedy` says what to do. `saving_at_most_ns` is
     the time of the window that it takes: with it gone entirely, and nothing in its place, the window is shorter by this much.
     `stage` is where most of it lies, null for none. `share` is of the device's window. `command` shows it alone.
+
+    Other work may hide under what goes, and other waits come in its place. Where the remedy is a change that a replay knows
+    (`headroom`), `change` is that one and `gain` by how many times an iteration is as fast with it, of this `grade`; else null.
     """
 
     rule: str
@@ -34,15 +51,37 @@ class Finding:
     share: float
     remedy: str
     command: str
+    change: str | None = None
+    gain: float | None = None
+    grade: str | None = None
+
+    @property
+    def saving_ns(self) -> int:
+        """What findings are ranked by: the part of the window that a replay says is gained, else all that it takes."""
+        if self.gain is None or not self.share:
+            return self.saving_at_most_ns
+        return round((1 - 1 / self.gain) * self.saving_at_most_ns / self.share)
 
     def said(self, several: bool) -> str:
         """One paragraph of all of it; with `several` devices it says which."""
-        where = f", most of it in {shorten(self.stage, STAGE_WIDTH)}" if self.stage else ""
+        where = f", mostly in {shorten(self.stage, STAGE_WIDTH)}" if self.stage else ""
         device = f" of device {self.device}" if several else ""
+        share = percent(self.share)
+        evidence = re.sub(rf",? {re.escape(share)} of the time", "", self.evidence, count=1)  # once is enough
         return (
-            f"{_capital(self.what)}: {percent(self.share)}{device} ({duration(self.saving_at_most_ns)}){where}. "
-            f"{_capital(self.evidence)}. To change that, {self.remedy}."
+            f"{_capital(self.what)}: {share}{device} ({duration(self.saving_at_most_ns)}){where}. {_capital(evidence)}. "
+            f"Fix: {self.remedy}.{self.replay_words}"
         )
+
+    @property
+    def replay_words(self) -> str:
+        """What a replay says that the remedy gains, after a space; empty where none was made."""
+        if self.gain is None or self.change is None:
+            return ""
+        made = next(words for name, words in MADE.items() if self.change.startswith(name))
+        if self.gain < LEAST_GAIN:
+            return f" Replayed {made}, an iteration is no faster: something else takes as long."
+        return f" Replayed {made}, an iteration is {self.gain:.2f}x as fast ({self.grade})."
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +136,15 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule: `see` says what it rests on, null where it does not apply; below `least` of the window it is silent."""
+    """A rule: `see` says what it rests on, null where it does not apply; below `least` of the window it is silent. `change` is
+    the one of `headroom` that its remedy makes, by how its name begins; empty for none."""
 
     name: str
     what: str
     least: float
     remedy: str
     see: Callable[[Device], Seen | None]
+    change: str = ""
 
     def about(self, device: Device) -> Finding | None:
         """The finding on `device`, if it costs enough and the analysis trusts the causes that it rests on; pure."""
@@ -115,6 +156,7 @@ class Rule:
         if device.share(saving) < self.least or (blames and device.causes_unknown):
             return None
         stage = stage_of(seen.cells)
+        change, gain, grade = self._replayed(device.analysis)
         return Finding(
             rule=self.name,
             device=device.device,
@@ -125,7 +167,20 @@ class Rule:
             share=device.share(saving),
             remedy=self.remedy,
             command=_command(device.analysis, stage, seen.iteration),
+            change=change,
+            gain=gain,
+            grade=grade,
         )
+
+    def _replayed(self, analysis: Analysis) -> tuple[str | None, float | None, str | None]:
+        """(change, gain, grade) of the change that the remedy makes; nulls where none was replayed."""
+        known = analysis.headroom.filter(pl.col("estimate_ns").is_not_null())
+        rows = known.filter(pl.col("change").str.starts_with(self.change)) if self.change else known.clear()
+        if rows.is_empty():
+            return None, None, None
+        one, on = rows.row(0, named=True), analysis.replayed.row(0, named=True)
+        now = on["base_ns"] if on["untraced_ns"] is None else on["untraced_ns"]
+        return one["change"], now / one["estimate_ns"], one["grade"]
 
 
 def _command(analysis: Analysis, stage: str | None, iteration: int | None) -> str:

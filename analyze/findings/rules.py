@@ -290,6 +290,7 @@ RULES: Final[tuple[Rule, ...]] = (
         HOST,
         "launch many kernels at once: a CUDA graph, torch.compile(mode='reduce-overhead'), or fewer, larger kernels",
         launch_bound,
+        "graph:",
     ),
     Rule(
         "blocked_by_syncs",
@@ -297,6 +298,7 @@ RULES: Final[tuple[Rule, ...]] = (
         HOST,
         "wait for results less often (.item(), .cpu(), print, synchronize), or an iteration later, so that work stays queued",
         blocked_by_syncs,
+        "syncs",
     ),
     Rule(
         "host_bound",
@@ -304,6 +306,7 @@ RULES: Final[tuple[Rule, ...]] = (
         HOST,
         "queue work ahead, and move host work out of the loop or to another thread",
         host_bound,
+        "host:",
     ),
     Rule(
         "synchronising",
@@ -311,6 +314,7 @@ RULES: Final[tuple[Rule, ...]] = (
         LEAST,
         "wait later or less often: keep results on the device, or record an event and wait for it an iteration later",
         synchronising,
+        "syncs",
     ),
     Rule(
         "data_loading",
@@ -340,6 +344,7 @@ RULES: Final[tuple[Rule, ...]] = (
         LEAST,
         "pin the host memory (pin_memory=True, or torch.empty(..., pin_memory=True) once) and copy with non_blocking=True",
         pageable_copies,
+        "copies:overlap",
     ),
     Rule(
         "exposed_copies",
@@ -347,6 +352,7 @@ RULES: Final[tuple[Rule, ...]] = (
         EXPOSED,
         "copy on a stream of its own, with two buffers, so that one batch is copied while another is computed",
         exposed_copies,
+        "copies:overlap",
     ),
     Rule(
         "migrations",
@@ -377,6 +383,7 @@ RULES: Final[tuple[Rule, ...]] = (
         LEAST,
         "allocate once and reuse: no empty_cache() in the loop, fixed shapes, or expandable segments",
         allocator_stalls,
+        "allocator",
     ),
     Rule(
         "loading",

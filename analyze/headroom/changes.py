@@ -3,8 +3,10 @@
     host:STAGE         the host's own time in the stage is gone
     syncs              the host waits for the device once an iteration, at its end
     allocator          calls of the allocator take no time and wait for nothing
+    comm               collectives take no time once the last rank has come
     kernels:STAGE:K    kernels of the stage run K times as fast
     graph:STAGE        the stage is one CUDA graph: one launch, and `NODE_NS` from each operation to the next of its stream
+    fuse:STAGE:BYTES   kernels of the stage become one that moves so many bytes as fast as the device's memory can
     copies:pinned      copies from and to pageable memory run at the link's rate, and still block
     copies:overlap     copies run at the link's rate on streams of their own, two batches in flight, and block nothing
 
@@ -14,6 +16,7 @@ else stays: kernels take as long as they did, and nothing else runs out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -26,8 +29,10 @@ from ...traces.errors import UsageError
 from ...traces.faults import nearest
 from ..attribution.attribute import Attributed
 from ..attribution.calls import ALLOCATOR, COPY, SYNC
+from ..attribution.stages import Stages
 from ..intervals import Ints
 from .graph import (
+    COLLECTIVE,
     DONE,
     EARLY,
     GAP,
@@ -36,12 +41,13 @@ from .graph import (
     OWN,
     QUEUE,
     RETURN,
-    RETURNED,
     RUN,
     USUAL_NS,
     Graph,
     Nodes,
 )
+from .iterations import Bounds, Pairs
+from .rates import Rates
 
 NODE_NS: Final = 450
 """From one operation of a CUDA graph to the next one of its stream, on H100 and H200."""
@@ -56,22 +62,29 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What changes look at. `bounds` are the items that begin and end each steady iteration; `link` is the rate of copies over
-    the host's link by kind, in bytes per ns, where it is known."""
+    """What changes look at. `host` and `bounds` are the iterations (`iterations.Model`), `static` the part of them that launch
+    the same kernels (`iterations.static_share`)."""
 
     a: Attributed
     graph: Graph
-    bounds: Sequence[tuple[int, int]]
-    link: Mapping[str, float]
+    host: Pairs
+    bounds: Bounds
+    rates: Rates
+    static: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The graph as it would be, and what that assumes; `kernels`: also how long kernels take."""
+    """The graph as it would be, and what that assumes. `doubt` says why it may be further off than the replay is; empty: nothing
+    does."""
 
     graph: Graph
     assumes: str
-    kernels: bool = False
+    doubt: str = ""
+
+
+class Unknown(Exception):
+    """What a change would do cannot be told from this trace; its text says why."""
 
 
 def changed(said: str, situation: Situation) -> Changed:
@@ -86,16 +99,17 @@ def changed(said: str, situation: Situation) -> Changed:
 
 def with_edges(graph: Graph, target: Nodes, source: Nodes, what: int, weight: Ints) -> Graph:
     """`graph` with more edges of one kind; those that would lead back in its order are left out."""
-    fits = source < target
-    target = np.concatenate([graph.target, target[fits]])
-    order = np.argsort(target, kind="stable")
-    added = int(fits.sum())
+    fits = np.flatnonzero(source < target)
+    fits = fits[np.argsort(target[fits], kind="stable")]
+    target = target[fits]
+    behind = graph.first[target + 1]
+    added = np.bincount(target, minlength=len(graph.time))
     return replace(
         graph,
-        first=np.r_[0, np.cumsum(np.bincount(target, minlength=len(graph.time)))],
-        source=np.concatenate([graph.source, source[fits]])[order].astype(np.int32),
-        weight=np.concatenate([graph.weight, weight[fits]])[order],
-        what=np.concatenate([graph.what, np.full(added, what, np.int8)])[order],
+        first=graph.first + np.r_[0, np.cumsum(added)],
+        source=np.insert(graph.source, behind, source[fits].astype(np.int32)),
+        weight=np.insert(graph.weight, behind, weight[fits]),
+        what=np.insert(graph.what, behind, np.int8(what)),
     )
 
 
@@ -118,31 +132,50 @@ def without(graph: Graph, gone: Mask) -> Graph:
 
 
 def _items_in(s: Situation, stage: str) -> Mask:
-    """Items that lie in a range of `stage`, on its thread. Raises `UsageError` if no range is called so."""
+    """Items that are calls in a range of `stage`, on its thread. Raises `UsageError` if no range is called so."""
+    return _instances(s, stage) >= 0
+
+
+def _instances(s: Situation, stage: str) -> Ints:
+    """Of each item that is a call the range of `stage`, on its thread, or the iteration that it lies in, by number; `NOWHERE` for
+    the others. Raises `UsageError` if no range is called so."""
     graph, found = s.graph, s.a.found
     start, end = graph.time[graph.called], graph.time[graph.returned]
-    inside = np.zeros(len(start), bool)
+    inside = np.full(len(start), NOWHERE)
     if stage in ("", ALL):
-        return (_iterations(s) >= 0) & (graph.call >= 0)
-    named = np.array([path == stage or path.endswith(f"/{stage}") for path in found.paths], bool)
-    rows = np.flatnonzero(named[found.path_id])
+        return np.where(graph.call >= 0, _iterations(s), NOWHERE)
+    named = _named(found, stage)
+    if len(s.a.stages) == len(found):  # called as recorded, or folded
+        named |= _named(s.a.stages, stage)
+    rows = np.flatnonzero(named)
     if len(rows) == 0:
-        known = sorted({path.rpartition("/")[2] for path in found.paths})
+        known = sorted({path.rpartition("/")[2] for path in (*s.a.stages.paths, *found.paths)})
         raise UsageError(f"no stage is called {stage!r}{nearest(stage, known)}; `aisp-trace analyze` lists them")
     for number, (pid, tid) in enumerate(s.a.calls.threads):
         mine = rows[(found.pid[rows] == pid) & (found.tid[rows] == tid)]
         here = np.flatnonzero(graph.thread == number)
         if len(mine) and len(here):
             highs = np.maximum.accumulate(found.end_ns[mine])
-            inside[here] = _within(start[here], end[here], found.start_ns[mine], highs) >= 0
-    return inside & (graph.call >= 0)
+            place = _within(start[here], end[here], found.start_ns[mine], highs)
+            inside[here] = np.where(place >= 0, mine[np.maximum(place, 0)], NOWHERE)
+    return np.where(graph.call >= 0, inside, NOWHERE)
+
+
+def _named(stages: Stages, stage: str) -> Mask:
+    """Of all ranges those whose path is `stage`, or ends with it."""
+    paths = np.array([path == stage or path.endswith(f"/{stage}") for path in stages.paths], bool)
+    return paths[stages.path_id] if len(stages) else np.zeros(0, bool)
 
 
 def _iterations(s: Situation) -> Ints:
     """Of each item the number of the steady iteration that it lies in, or `NOWHERE`. They do not overlap each other."""
-    start, end = s.graph.time[s.graph.called], s.graph.time[s.graph.returned]
-    lows, highs = np.array(s.bounds, np.int64).T
-    return _within(start, end, start[lows], end[highs])
+    lows, highs = np.array(s.host, np.int64).T
+    return _within(s.graph.time[s.graph.called], s.graph.time[s.graph.returned], lows, highs)
+
+
+def calls_in_iterations(s: Situation) -> Mask:
+    """Items that are calls of an iteration."""
+    return (_iterations(s) >= 0) & (s.graph.call >= 0)
 
 
 def _within(start: Ints, end: Ints, lows: Ints, highs: Ints) -> Ints:
@@ -159,18 +192,17 @@ def _calls(s: Situation, kinds: Sequence[int]) -> Mask:
 
 def _of_items(graph: Graph, items: Mask) -> Mask:
     """Edges that lead to the start or the end of one of `items`."""
-    kind = graph.kind[graph.target]
-    host = kind <= RETURNED
+    rows = np.flatnonzero(graph.to_host)
     found = np.zeros(graph.edges, bool)
-    found[host] = items[graph.of[graph.target[host]]]
+    found[rows] = items[graph.of_target[rows]]
     return found
 
 
 def _of_ops(graph: Graph, ops: Mask) -> Mask:
     """Edges that lead to the begin or the end of one of `ops` (rows of the table)."""
-    device = graph.kind[graph.target] > RETURNED
+    rows = np.flatnonzero(~graph.to_host)
     found = np.zeros(graph.edges, bool)
-    found[device] = ops[graph.of[graph.target[device]]]
+    found[rows] = ops[graph.of_target[rows]]
     return found
 
 
@@ -190,17 +222,23 @@ def _kinds(s: Situation, *kinds: str) -> Mask:
 
 
 def _closing(s: Situation) -> Mask:
-    """Of each iteration the last item that waits for a device."""
+    """Of each iteration and device the last item that waits for that device."""
     graph = s.graph
-    waiting = np.zeros(len(graph.call), bool)
-    waiting[graph.of[graph.target[graph.what == RETURN]]] = True
-    iteration, end = _iterations(s), graph.time[graph.returned]
-    rows = np.flatnonzero(waiting & (iteration >= 0))
-    rows = rows[np.lexsort((-end[rows], iteration[rows]))]
-    _, at = np.unique(iteration[rows], return_index=True)
+    edges = np.flatnonzero(graph.what == RETURN)
+    item, op = graph.of[graph.target[edges]], graph.of[graph.source[edges]]
+    iteration = _iterations(s)[item]
+    key = iteration * (1 << 32) + s.a.ops["device"].to_numpy()[op]
+    rows = np.flatnonzero(iteration >= 0)
+    rows = rows[np.lexsort((-graph.time[graph.returned[item[rows]]], key[rows]))]
+    _, at = np.unique(key[rows], return_index=True)
     closing = np.zeros(len(graph.call), bool)
-    closing[rows[at]] = True
+    closing[item[rows[at]]] = True
     return closing
+
+
+def _may_return(s: Situation, kinds: Sequence[int]) -> Mask:
+    """Items of the iterations of these classes that need not wait: all but those that close an iteration."""
+    return _calls(s, kinds) & (_iterations(s) >= 0) & ~_closing(s)
 
 
 # -- the changes -------------------------------------------------------------------------------------------------------
@@ -208,13 +246,13 @@ def _closing(s: Situation) -> Mask:
 
 def _host(s: Situation, stage: str) -> Changed:
     graph = s.graph
-    mine = np.isin(graph.what, (GAP, OWN)) & _of_items(graph, _items_in(s, stage))
-    return Changed(replace(graph, weight=np.where(mine, 0, graph.weight)), f"the host needs no time in {stage or ALL}")
+    mine = graph.leads(GAP, OWN) & _of_items(graph, _items_in(s, stage))
+    return Changed(graph.reweighted(np.where(mine, 0, graph.weight)), f"the host needs no time in {stage or ALL}")
 
 
 def _syncs(s: Situation, _: str) -> Changed:
     graph = s.graph
-    free = _of_items(graph, _calls(s, (SYNC,)) & ~_closing(s))
+    free = _of_items(graph, _may_return(s, (SYNC,)))
     return Changed(
         without(graph, free & (graph.what == RETURN)), "the host waits for the device once per iteration, at its end"
     )
@@ -223,8 +261,17 @@ def _syncs(s: Situation, _: str) -> Changed:
 def _allocator(s: Situation, _: str) -> Changed:
     graph = s.graph
     mine = _of_items(graph, _calls(s, (ALLOCATOR,)))
-    free = replace(graph, weight=np.where(mine & (graph.what == OWN), 0, graph.weight))
+    free = graph.reweighted(np.where(mine & (graph.what == OWN), 0, graph.weight))
     return Changed(without(free, mine & (graph.what == RETURN)), "nothing is allocated or freed; kernels run as before")
+
+
+def _comm(s: Situation, _: str) -> Changed:
+    graph = s.graph
+    moving = graph.leads(RUN, COLLECTIVE) & _of_ops(graph, _kinds(s, "comm"))
+    return Changed(
+        graph.reweighted(np.where(moving, 0, graph.weight)),
+        "collectives end as their last rank begins; no rank comes earlier for it than its own work lets it",
+    )
 
 
 def _kernels(s: Situation, words: str) -> Changed:
@@ -242,7 +289,7 @@ def _kernels(s: Situation, words: str) -> Changed:
     mine[early] = ops[graph.of[graph.source[early]]]
     weight = np.where(mine, np.rint(graph.weight / times).astype(np.int64), graph.weight)
     told = f"kernels of {stage or ALL} run {times:g} times as fast"
-    return Changed(replace(graph, weight=weight), told, kernels=True)
+    return Changed(graph.reweighted(weight), told, "kernels change")
 
 
 def _graph(s: Situation, stage: str) -> Changed:
@@ -250,21 +297,85 @@ def _graph(s: Situation, stage: str) -> Changed:
     ops = _launched_by(s, inside)
     closing = inside & _closing(s)
     host = _of_items(graph, inside & ~closing)
-    weight = np.where(host & np.isin(graph.what, (GAP, OWN)), 0, graph.weight)
+    weight = np.where(host & graph.leads(GAP, OWN), 0, graph.weight)
     first = _first_launches(s, inside)
     weight = np.where(_of_items(graph, first) & (graph.what == OWN), CALL_NS, weight)
     mine = _of_ops(graph, ops)
     weight = np.where(mine & (graph.what == LAUNCH), np.minimum(weight, USUAL_NS[LAUNCH]), weight)
     within = mine & (graph.what == QUEUE) & _from_ops(graph, ops)
     weight = np.where(within, np.minimum(weight, NODE_NS), weight)
-    free = without(replace(graph, weight=weight), host & (graph.what == RETURN))
-    return Changed(free, f"{stage or ALL} becomes one CUDA graph: the same operations, {NODE_NS} ns apart")
+    free = without(graph.reweighted(weight), host & (graph.what == RETURN))
+    share = s.static
+    doubt = (
+        ""
+        if share is None or share == 1
+        else f"{share:.0%} of the iterations launch the same kernels; a graph needs all to"
+    )
+    return Changed(free, f"{stage or ALL} becomes one CUDA graph: the same operations, {NODE_NS} ns apart", doubt)
+
+
+def _fuse(s: Situation, words: str) -> Changed:
+    stage, _, size = words.rpartition(":")
+    nbytes = _bytes_of(size)
+    if not stage or nbytes is None:
+        raise UsageError(f"fuse:{words} needs the bytes that one pass reads and writes; write fuse:STAGE:64MiB")
+    if s.rates.memory is None:
+        raise Unknown("nothing says how fast the device's memory is")
+    graph, instance = s.graph, _instances(s, stage)
+    inside = instance >= 0
+    ops = _launched_by(s, inside) & _kinds(s, "compute")
+    rows = np.flatnonzero((graph.what == LAUNCH) & _of_ops(graph, ops))
+    item, op = graph.of[graph.source[rows]], graph.of[graph.target[rows]]
+    order = np.lexsort((graph.time[graph.target[rows]], instance[item]))
+    item, op = item[order], op[order]
+    _, at = np.unique(instance[item], return_index=True)
+    first, others = np.zeros(len(ops), bool), np.zeros(len(inside), bool)
+    first[op[at]] = True
+    others[item] = True
+    others[item[at]] = False
+    roof = round(nbytes / s.rates.memory)
+    run = graph.what == RUN
+    weight = np.where(run & _of_ops(graph, ops), 0, graph.weight)
+    weight = np.where(run & _of_ops(graph, first), roof, weight)
+    weight = np.where((graph.what == EARLY) & _of_ops(graph, ops), 0, weight)
+    host = _of_items(graph, others) & graph.leads(GAP, OWN)
+    device = _of_ops(graph, ops & ~first) & graph.leads(LAUNCH, QUEUE)
+    told = f"kernels of {stage} become one that moves {words.rpartition(':')[2]} at {s.rates.memory:,.0f} GB/s"
+    return Changed(graph.reweighted(np.where(host | device, 0, weight)), told, "kernels change")
+
+
+_UNITS: Final = {
+    "": 1,
+    "B": 1,
+    **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMG", 1)},
+    **{f"{prefix}B": 1000**power for power, prefix in enumerate("KMG", 1)},
+}
+
+
+def _bytes_of(text: str) -> float | None:
+    """The bytes that ``64MiB`` or ``2e9`` says; null for anything else."""
+    found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([KMG]?i?B|)", text)
+    if found is None or found[2] not in _UNITS:
+        return None
+    try:
+        value = float(found[1]) * _UNITS[found[2]]
+    except ValueError:
+        return None
+    return value if value > 0 else None
 
 
 def _from_ops(graph: Graph, ops: Mask) -> Mask:
     done = (graph.source >= 0) & (graph.kind[np.maximum(graph.source, 0)] == DONE)
     found = np.zeros(graph.edges, bool)
     found[done] = ops[graph.of[graph.source[done]]]
+    return found
+
+
+def _launching(graph: Graph, ops: Mask) -> Mask:
+    """Items that launched one of `ops` (rows of the table)."""
+    rows = np.flatnonzero(graph.what == LAUNCH)
+    found = np.zeros(len(graph.call), bool)
+    found[graph.of[graph.source[rows[ops[graph.of[graph.target[rows]]]]]]] = True
     return found
 
 
@@ -286,16 +397,32 @@ def _pinned(s: Situation, _: str) -> Changed:
     graph, ops = s.graph, _pageable(s)
     nbytes = s.a.trace.ops["nbytes"].fill_null(0).to_numpy()
     length = (s.a.trace.ops["end_ns"] - s.a.trace.ops["start_ns"]).to_numpy().astype(np.int64)
-    for one, rate in s.link.items():
+    for one in ("h2d", "d2h"):
         here = ops & _kinds(s, one)
-        length[here] = np.rint(nbytes[here] / rate).astype(np.int64)
+        if here.any() and one not in s.rates.link:
+            raise Unknown(
+                f"nothing says how fast {one} copies of pinned memory are here; capture --calibrate measures it"
+            )
+        length[here] = np.rint(nbytes[here] / s.rates.link.get(one, 1.0)).astype(np.int64)
     mine = _of_ops(graph, ops)
     row = graph.of[graph.target]
     at_link = np.where(mine & (graph.what == RUN), length[np.where(mine, row, 0)], graph.weight)
     weight = np.where(mine & (graph.what == LAUNCH), np.minimum(at_link, USUAL_NS[LAUNCH]), at_link)
-    return Changed(
-        replace(graph, weight=weight), "copies use pinned memory at the link's rate, and block where they did"
-    )
+    staging = _of_items(graph, _launching(graph, ops)) & (graph.what == OWN)  # pinned memory needs no copy on the host
+    weight = np.where(staging, np.minimum(weight, CALL_NS), weight)
+    told = f"copies use pinned memory{_at_rate(s)}, and block where they did"
+    return Changed(graph.reweighted(weight), told, _doubted_rate(s, ops))
+
+
+def _at_rate(s: Situation) -> str:
+    """How fast copies are, in words."""
+    if not s.rates.link:
+        return ""
+    return f" at {max(s.rates.link.values()):.1f} GB/s ({s.rates.source})"
+
+
+def _doubted_rate(s: Situation, pageable: Mask) -> str:
+    return "" if s.rates.measured or not pageable.any() else "the link's rate was not measured on this hardware"
 
 
 def _pageable(s: Situation) -> Mask:
@@ -305,10 +432,14 @@ def _pageable(s: Situation) -> Mask:
 
 
 def _overlap(s: Situation, _: str) -> Changed:
-    graph = _pinned(s, "").graph
+    pinned = _pinned(s, "")
+    graph = pinned.graph
+    told = f"copies use pinned memory{_at_rate(s)} and streams of their own, two batches in flight, and block nothing"
+    if not _kinds(s, "h2d", "d2h").any():
+        return Changed(graph, told, pinned.doubt)
     closing = _closing(s)
     copying = _calls(s, (COPY,))
-    free = _of_items(graph, (copying | _calls(s, (SYNC,))) & ~closing)
+    free = _of_items(graph, _may_return(s, (COPY, SYNC)))
     weight = np.where(_of_items(graph, copying) & (graph.what == OWN), np.minimum(graph.weight, CALL_NS), graph.weight)
     weight = np.where(free & (graph.what == OWN), np.minimum(weight, CALL_NS), weight)
     kind = np.where(_kinds(s, "h2d"), 0, np.where(_kinds(s, "d2h"), 2, 1))
@@ -316,17 +447,14 @@ def _overlap(s: Situation, _: str) -> Changed:
     to, back = graph.of[graph.target], graph.of[np.maximum(graph.source, 0)]
     before, after = kind[np.where(queue, back, 0)], kind[np.where(queue, to, 0)]
     serial = queue & (before != after) & ~((after == 1) & (before == 0)) & ~((after == 2) & (before == 1))
-    graph = without(replace(graph, weight=weight), (free & (graph.what == RETURN)) | serial)
+    graph = without(graph.reweighted(weight), (free & (graph.what == RETURN)) | serial)
     target, source = _in_flight(s, kind)
     usual = np.full(len(target), USUAL_NS[QUEUE])
     graph = with_edges(graph, graph.begun[target], graph.done[source], QUEUE, usual)
     ends, last = _last_of_each(s, kind, closing)
     usual = np.full(len(ends), USUAL_NS[RETURN])
     graph = with_edges(graph, graph.returned[ends], graph.done[last], RETURN, usual)
-    told = (
-        "copies use pinned memory at the link's rate and streams of their own, two batches in flight, and block nothing"
-    )
-    return Changed(graph, told)
+    return Changed(graph, told, pinned.doubt)
 
 
 def _in_flight(s: Situation, kind: Ints) -> tuple[Ints, Ints]:
@@ -372,10 +500,12 @@ def _last_of_each(s: Situation, kind: Ints, closing: Mask) -> tuple[Ints, Ints]:
 
 CHANGES: Final[Mapping[str, Callable[[Situation, str], Changed]]] = {
     "graph": _graph,
+    "fuse": _fuse,
     "copies:overlap": _overlap,
     "copies:pinned": _pinned,
     "syncs": _syncs,
     "allocator": _allocator,
+    "comm": _comm,
     "host": _host,
     "kernels": _kernels,
 }

@@ -9,16 +9,18 @@ the untraced rounds did. Without such rounds f is 1, and the estimate is one of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
 from ...traces.errors import InputError
-from ..attribution.attribute import Attributed
-from .changes import Changed, Situation, changed
-from .graph import DEPENDENCY, GAP, LAUNCH, OWN, QUEUE, RETURN, Graph, build, class_medians
+from ..attribution.calls import LAZY_LOAD_NS, LOADS, MODULE
+from .changes import Changed, Situation, Unknown, calls_in_iterations, changed
+from .graph import COLLECTIVE, DEPENDENCY, GAP, LAUNCH, OWN, QUEUE, RETURN, Graph, class_medians
+from .iterations import Model, static_share
+from .rates import Rates
 from .replay import replay
 
 ESTIMATE, INDICATIVE, REFUSED = "estimate", "indicative", "refused"
@@ -27,6 +29,9 @@ TRUSTED: Final = 0.02
 """Structure error up to which an estimate is one; kernels that change make it `INDICATIVE`, as an error up to `DOUBTED` does."""
 
 DOUBTED: Final = 0.05
+
+BY_ITERATION: Final = ("graph", "copies:overlap", "syncs")
+"""Changes that are about what an iteration begins and ends with: without iterations nothing can be said of them."""
 
 FACTORS: Final = (0.0, 1.5)
 """Between these a factor for the host's time is looked for."""
@@ -37,7 +42,9 @@ class Base:
     """The unchanged program: `ns` is an iteration's mean, traced; `untraced_ns` that of the untraced rounds, if there are any.
 
     `factor` scales the host's time, null where none gives the untraced time. `structure_error` is how far a replay with all
-    latencies at their classes' medians is from the trace.
+    latencies at their classes' medians is from the trace. `whole`: no iterations were found, and the window is taken for one.
+    `lone_collectives` are those of which not every rank is in the trace for sure, `loading` is the part of the iterations that
+    goes by loading modules or kernels.
     """
 
     situation: Situation
@@ -45,13 +52,33 @@ class Base:
     untraced_ns: int | None
     factor: float | None
     structure_error: float
+    whole: bool
+    lone_collectives: int
+    loading: float
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing can be predicted, or null."""
+        if self.structure_error > DOUBTED:
+            return f"with all latencies at their medians the trace replays {self.structure_error:.1%} off"
+        if self.lone_collectives:
+            return f"{self.lone_collectives:,} collectives wait for ranks that are not in this trace; record all ranks together"
+        if self.factor is None:
+            return "no scale of the host's time gives the untraced time: recording changed more than the host"
+        return None
+
+    @property
+    def now_ns(self) -> int:
+        """How long an iteration takes as it is: untraced, where that was measured."""
+        return self.ns if self.untraced_ns is None else self.untraced_ns
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """An iteration after one change or several, made one after the other; both times are null where it is refused.
 
-    `at_most_ns` is what the gain ends at while kernels take as long as they did: the same with a host that takes no time.
+    `at_most_ns` is what the gain ends at while kernels take as long as they did: the same with a host that takes no time. `why`
+    says what it is refused for, or what makes it no more than indicative. `graph` is that of the changed program.
     """
 
     changes: tuple[str, ...]
@@ -60,47 +87,57 @@ class Prediction:
     grade: str
     assumes: tuple[str, ...]
     why: str = ""
+    graph: Graph | None = field(default=None, repr=False, compare=False)
 
 
-def base_of(a: Attributed, link: Mapping[str, float], untraced_ns: int | None = None) -> Base:
-    """What predictions start from. Raises `InputError` for a trace without steady iterations of a thread, or without GPU work."""
-    steady = a.steady
-    if steady is None or steady.found_by == "kernels":
-        raise InputError("no iterations were found that a range names; --iterations REGEX names them")
-    marks, found = [], a.found
-    rows = np.flatnonzero(np.isin(found.start_ns, [one.start_ns for one in steady.steady]))[::-1]  # the first one stays
-    columns = (column[rows].tolist() for column in (found.start_ns, found.end_ns, found.pid, found.tid))
-    threads = {(start, end): (pid, tid) for start, end, pid, tid in zip(*columns, strict=True)}
-    for one in steady.steady:
-        thread = threads.get((one.start_ns, one.end_ns))
-        if thread is not None:
-            marks += [(one.start_ns, thread), (one.end_ns, thread)]
-    graph = build(a, marks)
-    if not marks or not (graph.begun >= 0).any():
-        raise InputError("nothing of a GPU was recorded in the iterations; there is nothing to predict")
-    bounds = list(zip(graph.marks[::2].tolist(), graph.marks[1::2].tolist(), strict=True))
-    situation = Situation(a, graph, bounds, link)
-    ns = iteration_ns(situation, graph)
-    structure = iteration_ns(
-        situation, replace(graph, weight=class_medians(a, graph, (LAUNCH, QUEUE, DEPENDENCY, RETURN)))
+def base_of(m: Model, rates: Rates, untraced_ns: int | None = None) -> Base:
+    """What predictions start from. Raises `InputError` where nothing of a GPU is timed."""
+    if not m.host:
+        raise InputError(f"{m.why}; there is nothing to predict")
+    situation = Situation(m.a, m.graph, m.host, m.bounds, rates, static_share(m))
+    ns = iteration_ns(situation, m.graph)
+    if ns <= 0:
+        raise InputError("no iteration takes any time; there is nothing to predict")
+    at_medians = class_medians(m.a, m.graph, (LAUNCH, QUEUE, DEPENDENCY, RETURN))
+    error = abs(iteration_ns(situation, m.graph.reweighted(at_medians)) - ns) / ns
+    factor = 1.0 if untraced_ns is None else _factor(situation, untraced_ns)
+    return Base(
+        situation, ns, untraced_ns, factor, error, m.found_by == "window", _lone_collectives(m), _loading(situation, ns)
     )
-    error = abs(structure - ns) / ns
-    if untraced_ns is None:
-        return Base(situation, ns, None, 1.0, error)
-    return Base(situation, ns, untraced_ns, _factor(situation, untraced_ns), error)
+
+
+def _loading(s: Situation, ns: int) -> float:
+    """The part of the iterations that calls take which load modules, or launches that load their kernel first."""
+    calls, inside = s.a.calls, s.graph.call[calls_in_iterations(s)]
+    lasting = calls.end_ns[inside] - calls.start_ns[inside]
+    kind = calls.kind[inside]
+    loads = (kind == MODULE) | (LOADS[kind] & (lasting > LAZY_LOAD_NS))
+    return float(lasting[loads].sum()) / (ns * len(s.bounds))
+
+
+def _lone_collectives(m: Model) -> int:
+    """Collectives between the first iteration's start and the last one's end that have no edge from another rank."""
+    ops, graph = m.a.trace.ops, m.graph
+    low, high = graph.time[m.bounds.start].min(), graph.time[m.bounds.ends].max()
+    inside = (ops["end_ns"] > low) & (ops["start_ns"] < high) & (ops["kind"] == "comm")
+    alone = inside.to_numpy().copy()
+    alone[graph.of[graph.target[graph.what == COLLECTIVE]]] = False
+    return int(alone.sum())
 
 
 def iteration_ns(situation: Situation, graph: Graph) -> int:
-    """The mean length of the steady iterations in a replay of `graph`."""
-    time = replay(graph)
-    lengths = [int(time[graph.returned[end]] - time[graph.returned[start]]) for start, end in situation.bounds]
-    return round(sum(lengths) / len(lengths))
+    """The mean length of the iterations in a replay of `graph`."""
+    return round(int(situation.bounds.lengths(replay(graph)).sum()) / len(situation.bounds))
 
 
 def scaled(graph: Graph, factor: float) -> Graph:
     """`graph` with the host's own time times `factor`."""
-    host = (graph.what == GAP) | (graph.what == OWN) | (graph.what == LAUNCH)
-    return replace(graph, weight=np.where(host, np.rint(graph.weight * factor).astype(np.int64), graph.weight))
+    if factor == 1.0:
+        return graph
+    rows = np.flatnonzero(graph.leads(GAP, OWN, LAUNCH))
+    weight = graph.weight.copy()
+    weight[rows] = np.rint(weight[rows] * factor).astype(np.int64)
+    return graph.reweighted(weight)
 
 
 def _factor(situation: Situation, wanted: int) -> float | None:
@@ -125,32 +162,35 @@ def predict(base: Base, changes: Sequence[str]) -> Prediction:
     factor = base.factor
     situation = replace(base.situation, graph=scaled(base.situation.graph, 1.0 if factor is None else factor))
     made: list[Changed] = []
+    why = base.refusal
     for said in changes:
-        made.append(changed(said, situation))
-        situation = replace(situation, graph=made[-1].graph)
-    ns = iteration_ns(situation, situation.graph)
+        if base.whole and said.startswith(BY_ITERATION):
+            why = why or "no iterations were found; --iterations REGEX names their ranges"
+        try:
+            made.append(changed(said, situation))
+        except Unknown as reason:
+            why = why or str(reason)
+        else:
+            situation = replace(situation, graph=made[-1].graph)
     told = tuple(one.assumes for one in made)
-    why = _refusal(base)
     if why is not None:
         return Prediction(tuple(changes), None, None, REFUSED, told, why)
+    ns = iteration_ns(situation, situation.graph)
     least = min(_device_alone(situation), ns)
-    sure = base.structure_error <= TRUSTED and not any(one.kernels for one in made)
-    return Prediction(tuple(changes), ns, least, ESTIMATE if sure else INDICATIVE, told)
-
-
-def _refusal(base: Base) -> str | None:
-    """Why nothing can be predicted from `base`, or null."""
-    if base.structure_error > DOUBTED:
-        return f"with all latencies at their medians the trace replays {base.structure_error:.1%} off"
-    if bool((base.situation.a.trace.ops["kind"] == "comm").any()):
-        return "collectives wait for other ranks, which is not in this model yet"
-    if base.factor is None:
-        return "no scale of the host's time gives the untraced time: recording changed more than the host"
-    return None
+    doubts = [one.doubt for one in made if one.doubt]
+    if base.structure_error > TRUSTED:
+        doubts.append(f"with all latencies at their medians the trace replays {base.structure_error:.1%} off")
+    if base.loading > TRUSTED:
+        doubts.append(f"{base.loading:.0%} of the iterations go by loading kernels; warm up before recording")
+    if base.whole:
+        doubts.append("no iterations were found, and the whole window counts as one")
+    return Prediction(
+        tuple(changes), ns, least, INDICATIVE if doubts else ESTIMATE, told, "; ".join(doubts), situation.graph
+    )
 
 
 def _device_alone(situation: Situation) -> int:
     """An iteration if the host took no time at all: what the device's own order of work leaves."""
     graph = situation.graph
-    host = np.isin(graph.what, (GAP, OWN, LAUNCH, RETURN))
-    return iteration_ns(situation, replace(graph, weight=np.where(host, np.minimum(graph.weight, 0), graph.weight)))
+    host = graph.leads(GAP, OWN, LAUNCH, RETURN)
+    return iteration_ns(situation, graph.reweighted(np.where(host, np.minimum(graph.weight, 0), graph.weight)))

@@ -21,34 +21,39 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import permutations
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ...traces.model import Trace, distinct_values
+from ...traces.model import KINDS, Trace, distinct_values
+from ..accounts.communication import whole_collectives
 from ..attribution.attribute import Attributed
 from ..attribution.calls import COPY, SYNC
 from ..attribution.dependencies import calls_of
 from ..attribution.lanes import lanes_of
 from ..attribution.launches import grouped_rows
+from ..attribution.stages import Thread
 from ..intervals import Ints
 
 CALLED, RETURNED, BEGUN, DONE = range(4)
 """What a node is: start and end of a host item, begin and end of an operation."""
 
-GAP, OWN, RETURN, LAUNCH, QUEUE, DEPENDENCY, RUN, FIRST, EARLY = range(9)
+GAP, OWN, RETURN, LAUNCH, QUEUE, DEPENDENCY, RUN, FIRST, EARLY, COLLECTIVE = range(10)
 """What an edge is. `FIRST` comes from nowhere: its weight is when a thread, or an operation without a launch, began. `EARLY`
-leads from begin to begin, where an operation begins before its stream's last one ends (programmatic dependent launch)."""
+leads from begin to begin, where an operation begins before its stream's last one ends (programmatic dependent launch).
+`COLLECTIVE` leads from the begin of a collective on one rank to its end on another: it ends nowhere before it has begun
+everywhere."""
 
-EDGES: Final = ("gap", "own", "return", "launch", "queue", "dependency", "run", "first", "early")
+EDGES: Final = ("gap", "own", "return", "launch", "queue", "dependency", "run", "first", "early", "collective")
 
 OTHER_THREAD_NS: Final = 50_000
 """A thread that made no call for longer than this was waiting for another one of its process, if that one ended a call meanwhile.
 (5 us to 1 ms gave the same answers on the recordings that were tried.)"""
 
-USUAL_NS: Final = (0, 2_000, 6_000, 9_000, 1_400, 6_000, 0, 0, 0)
+USUAL_NS: Final = (0, 2_000, 6_000, 9_000, 1_400, 6_000, 0, 0, 0, 0)
 """What each kind of edge takes where no edge of its class was binding. Medians of recordings in ``traces/samples``: a call
 returns 3.5 to 7 us after the work it waited for, an idle device begins 8 to 14 us after the launching call did, a stream goes on
 after 0.7 to 2.1, and after an event of another stream 5.5 to 11. An `own` of 2 us is a call that found nothing to wait for."""
@@ -67,7 +72,7 @@ class Graph:
     Of each node: `time` as measured, `kind`, and `of`, its item or the row of its operation. Its edges are rows ``first[n]`` to
     ``first[n + 1]`` of `source` (a node, or `NOWHERE`), `weight` and `what`, the binding one first.
 
-    Of each item: `call`, a row of the trace's calls or `NOWHERE` for a mark, `thread`, a position in `Calls.threads`, `called`
+    Of each item: `call`, a row of the trace's calls or `NOWHERE` for a mark, `thread`, a position in `threads`, `called`
     and `returned`, the nodes of its start and end. `begun` and `done` are the nodes of each row of the operations, or `NOWHERE`;
     `marks` the item of each mark; `left_out` the edges that would lead back in time.
     """
@@ -87,6 +92,7 @@ class Graph:
     done: Nodes
     marks: Nodes
     left_out: int
+    threads: Sequence[Thread]
 
     @property
     def edges(self) -> int:
@@ -97,6 +103,28 @@ class Graph:
     def target(self) -> Nodes:
         """The node that each edge leads to."""
         return np.repeat(np.arange(len(self.time), dtype=np.int32), np.diff(self.first))
+
+    @cached_property
+    def of_target(self) -> Nodes:
+        """The item, or the row of the operation, that each edge leads to."""
+        return self.of[self.target]
+
+    @cached_property
+    def to_host(self) -> npt.NDArray[np.bool_]:
+        """The edges that lead to an item."""
+        return self.kind[self.target] <= RETURNED
+
+    def reweighted(self, weight: Ints) -> Graph:
+        """The same graph with other weights, which knows its targets already."""
+        fresh = replace(self, weight=weight)
+        fresh.__dict__.update(target=self.target, of_target=self.of_target, to_host=self.to_host)
+        return fresh
+
+    def leads(self, *whats: int) -> npt.NDArray[np.bool_]:
+        """The edges that are one of `whats`."""
+        chosen = np.zeros(len(EDGES), bool)
+        chosen[list(whats)] = True
+        return chosen[self.what]
 
     @property
     def observed(self) -> Ints:
@@ -114,6 +142,7 @@ class Items:
     thread: Ints
     process: Ints
     mark: Ints  # which mark it is, or NOWHERE
+    threads: Sequence[Thread]  # those of the calls, then others with marks
 
 
 def build(a: Attributed, marks: Sequence[tuple[int, tuple[int, int]]] = ()) -> Graph:
@@ -150,6 +179,7 @@ def build(a: Attributed, marks: Sequence[tuple[int, tuple[int, int]]] = ()) -> G
         done=_placed(done, ops.row, len(a.trace.ops)),
         marks=_placed(marked, items.mark[marked], len(marks)),
         left_out=left_out,
+        threads=items.threads,
     )
     return replace(graph, weight=_weights(a, graph))
 
@@ -179,6 +209,7 @@ def _edges(
         DEPENDENCY: (begun[waiting], done[awaited]),
         RUN: (done, begun),
         EARLY: (begun[early], begun[ops.previous[early]]),
+        COLLECTIVE: _between_ranks(a, ops, begun, done),
     }
     target, source = (np.concatenate([pair[side] for pair in pairs.values()]) for side in range(2))
     what = np.repeat(np.array(list(pairs), np.int8), [len(pair[0]) for pair in pairs.values()])
@@ -191,6 +222,18 @@ def _edges(
     first = np.r_[0, np.cumsum(np.bincount(target, minlength=len(time)))]
     order = _binding_first(np.argsort(target, kind="stable"), _lasting(time, target, source), first)
     return first, source[order], what[order], int(len(fits) - fits.sum())
+
+
+def _between_ranks(a: Attributed, ops: _Ops, begun: Nodes, done: Nodes) -> tuple[Nodes, Nodes]:
+    """(end on one rank, begin on another) of every collective all of whose ranks are in the trace."""
+    place = _placed(np.arange(len(ops.row), dtype=np.int32), ops.row, len(a.trace.ops))
+    ends, begins = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+    for rows in whole_collectives(a.trace.ops, a.trace.comms, a.host_devices):
+        ranks = place[rows]
+        for one, other in permutations(range(len(ranks)), 2):
+            ends.append(done[ranks[one]])
+            begins.append(begun[ranks[other]])
+    return np.concatenate(ends), np.concatenate(begins)
 
 
 def _lasting(time: Ints, target: Nodes, source: Nodes) -> Ints:
@@ -247,7 +290,9 @@ def _items(a: Attributed, marks: Sequence[tuple[int, tuple[int, int]]]) -> Items
     call = np.concatenate([call, np.full(len(marks), NOWHERE)])
     order = np.lexsort((mark, end, start, thread))
     process = np.array([pid for pid, _ in threads] or [0], np.int64)
-    return Items(start[order], end[order], call[order], thread[order], process[thread[order]], mark[order])
+    return Items(
+        start[order], end[order], call[order], thread[order], process[thread[order]], mark[order], list(threads)
+    )
 
 
 def _preceding(items: Items) -> Ints:
@@ -372,7 +417,7 @@ class _Streams:
         distinct = distinct_values(names)
         code = names.to_physical().fill_null(0).to_numpy() if len(names) else np.empty(0, np.int64)
         frees = np.array(
-            [name.startswith(("cudaFree", "cuMemFree")) and "Async" not in name for name in distinct], bool
+            [name.startswith(("cudaFree", "cuMemFree", "hipFree")) and "Async" not in name for name in distinct], bool
         )
         waits = a.calls.kind == SYNC
         if len(distinct):
@@ -464,7 +509,22 @@ def _weights(a: Attributed, graph: Graph) -> Ints:
     usual = _medians(a, graph, weight, bound, rows)
     usual = np.where(usual >= 0, usual, np.array(USUAL_NS, np.int64)[graph.what[rows]])
     weight[rows] = np.minimum(weight[rows], usual)
-    return weight
+    return _after_the_last_rank(graph, weight)
+
+
+def _after_the_last_rank(graph: Graph, weight: Ints) -> Ints:
+    """`weight` with every edge to the end of a paired collective as long as that from the rank that came last: until then the
+    others only wait."""
+    shared = np.zeros(len(graph.time), bool)
+    shared[graph.target[graph.what == COLLECTIVE]] = True
+    rows = np.flatnonzero(shared[graph.target])
+    return _with(weight, rows, weight[graph.first[:-1][graph.target[rows]]])
+
+
+def _with(values: Ints, rows: Ints, new: Ints) -> Ints:
+    changed = values.copy()
+    changed[rows] = new
+    return changed
 
 
 def class_medians(a: Attributed, graph: Graph, kinds: Sequence[int]) -> Ints:
@@ -486,15 +546,19 @@ def _medians(a: Attributed, graph: Graph, weight: Ints, known: Ints, asked: Ints
 
 
 def _classes(a: Attributed, graph: Graph, edges: Ints) -> npt.NDArray[np.int32]:
-    """A number for each of `edges`, equal for edges of one kind that lead to calls of one name or operations of one kind."""
+    """A number for each of `edges`, equal for edges of one kind that lead to operations of one kind, or to calls of one name that
+    launched operations of one kind: a copy in and a copy out are called the same."""
     target = graph.target[edges]
     of, of_item = graph.of[target], graph.kind[target] <= RETURNED
     sub = np.zeros(len(edges), np.int32)
+    ops = a.trace.ops["kind"].to_physical().to_numpy().astype(np.int32)
     if len(graph.call):
         names = a.trace.api["name"].to_physical().fill_null(0).to_numpy()
-        code = np.append(names, -1).astype(np.int32)  # marks have no name
+        code = (names.astype(np.int32) + 1) * np.int32(len(KINDS) + 1)
+        launched = np.flatnonzero(a.launches.call >= 0)
+        code[a.launches.call[launched[::-1]]] += ops[launched[::-1]] + 1
+        code = np.append(code, -1).astype(np.int32)  # marks have no name
         sub[of_item] = code[graph.call[of[of_item]]]
-    ops = a.trace.ops["kind"].to_physical().to_numpy()
     sub[~of_item] = ops[of[~of_item]]
     return (sub + 1) * np.int32(len(EDGES)) + graph.what[edges]
 

@@ -19,18 +19,19 @@ from ..attribution.attribute import Attributed
 from ..attribution.stages import Thread
 from ..intervals import Ints
 from ..result import CAUSES, SCHEMAS
-from .graph import BEGUN, DEPENDENCY, DONE, EARLY, FIRST, LAUNCH, NOWHERE, QUEUE, RUN, Graph, build
+from .graph import BEGUN, COLLECTIVE, DEPENDENCY, DONE, EARLY, FIRST, LAUNCH, NOWHERE, QUEUE, RUN, Graph, build
+from .iterations import Model
 from .replay import critical
 
 HOST, WAIT = "host", "wait"
 """Categories of what is no device's work: the host's time, and what passes until an operation that could begin does."""
 
-MOST: Final = 4_000_000
-"""Calls and operations up to which the graph is built: it takes 260 bytes of memory for each, and a microsecond."""
-
 _CAUSE_OF: Final = {QUEUE: "queued", DEPENDENCY: "dependency", FIRST: "unknown"}
 
 _EARLIER, _LAUNCH = (CAUSES.index(cause) for cause in ("earlier_launch", "launch_api"))
+
+MOST: Final = 4_000_000
+"""Calls and operations up to which there is a path: the graph of all of them takes 260 bytes for each, and a microsecond."""
 
 Cells = tuple[Ints, Ints, Ints, Ints, Ints, Ints]
 """Device or `NOWHERE` (the host), stage code, kind or `NOWHERE` (nothing ran), cause or `NOWHERE`, start and end in ns."""
@@ -39,29 +40,30 @@ _COLUMNS: Final = ("device", "path", "kind", "cause", "start_ns", "end_ns")
 _KEYS: Final = _COLUMNS[:4]
 
 
-def critical_path(a: Attributed) -> pl.DataFrame:
+def critical_path(a: Attributed, m: Model | str) -> pl.DataFrame:
     """Table ``critical``: device (null: the host), stage, category, cause and ns of the path; it sums to the window's length.
 
-    The window is that of all GPUs. Empty without a GPU's operations, without calls, and above `MOST` of both.
+    The window is that of all GPUs. Empty without a GPU's operations, without calls, and above `MOST` of both. `m` is its model,
+    if there is one; that of a part is not asked.
     """
-    summed = _pieces(a).group_by(_KEYS).agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns"))
+    summed = _pieces(a, m).group_by(_KEYS).agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns"))
     return _named(a, summed).sort(
         "ns", "stage", "category", "cause", "device", descending=[True, False, False, False, False]
     )
 
 
-def critical_pieces(a: Attributed) -> pl.DataFrame:
+def critical_pieces(a: Attributed, m: Model | str) -> pl.DataFrame:
     """The same as intervals in order of time: device, stage, category, cause, start_ns, end_ns. They fill the window."""
-    return _named(a, _pieces(a)).sort("start_ns")
+    return _named(a, _pieces(a, m)).sort("start_ns")
 
 
-def _pieces(a: Attributed) -> pl.DataFrame:
+def _pieces(a: Attributed, m: Model | str) -> pl.DataFrame:
     empty = pl.DataFrame(schema=dict.fromkeys(_COLUMNS, pl.Int64))
     gpus = [span for span in a.spans if span.device not in a.host_devices]
     if not gpus or len(a.calls) == 0 or len(a.calls) + len(a.ops) > MOST:
         return empty
     start, end = min(span.start_ns for span in gpus), max(span.end_ns for span in gpus)
-    graph = build(a)
+    graph = build(a) if isinstance(m, str) or m.a is not a else m.graph
     inside = np.flatnonzero((graph.kind == DONE) & (graph.time > start) & (graph.time <= end))
     if len(inside) == 0:
         return empty
@@ -96,7 +98,7 @@ def _on_device(a: Attributed, graph: Graph, edge: Ints, begins: Ints, ends: Ints
         a.trace.ops["kind"].to_physical().to_numpy()[source],
         a.ops["device"].to_numpy()[source],
     )
-    yield cells((what == RUN) | early, kind, None, begin, end)
+    yield cells((what == RUN) | (what == COLLECTIVE) | early, kind, None, begin, end)
     call = a.launches.call[op]
     returned = np.clip(a.calls.end_ns[np.maximum(call, 0)], begin, end)
     yield cells(what == LAUNCH, nothing, "launch_api", begin, returned)
@@ -122,7 +124,7 @@ def _on_host(
     for number in np.unique(thread).tolist():
         rows = np.flatnonzero((thread == number) & (end > begin))
         if len(rows):
-            who: Thread = a.calls.threads[number]
+            who: Thread = graph.threads[number]
             _, starts, stops, stage, _, cause, _ = states.walk(who, False, begin[rows], end[rows])
             nowhere = np.full(len(starts), NOWHERE)
             cause = np.where(cause == _EARLIER, _LAUNCH, cause)  # on the path no launch is another one's

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from ...traces.errors import InputError
 from ...traces.run import Run
 from ..attribution.attribute import attribute
 from ..attribution.steady import Seeking
-from ..calibrated import calibration_for, keys
+from ..calibrated import peaks_for
 from ..operands import Operand, single
 from .estimate import REFUSED, Base, Prediction, base_of, predict
-
-APPLYING: Final = ("graph:iteration", "copies:overlap", "copies:pinned", "syncs", "allocator", "host:iteration")
-"""What is tried unasked, on the whole iteration."""
-
-WORTH: Final = 0.01
-"""Gains below this share of an iteration are not worth a line unasked."""
+from .helps import ladder, pays, tried
+from .iterations import model
+from .path import critical_path
+from .rates import rates_of
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What was found for one recording. `each` are changes by themselves, `together` those asked for, one after the other."""
+    """What was found for one recording, of a `variant` of a `run` or a bare trace, and which changes were `asked` for.
+
+    `each` are changes by themselves, `together` those asked for, one after the other; `after` says of those that pay, unasked,
+    how long an iteration takes with all before them, too.
+    """
 
     text: str
+    run: Run | None
+    variant: str | None
+    asked: tuple[str, ...]
     base: Base
     each: tuple[Prediction, ...]
     together: Prediction | None
+    after: Mapping[tuple[str, ...], int] = field(default_factory=dict)
 
 
 def predicted(given: Operand, changes: Sequence[str], domain: str | None, seeking: Seeking) -> Predicted:
@@ -43,31 +47,18 @@ def predicted(given: Operand, changes: Sequence[str], domain: str | None, seekin
     variant, trace = next(source.traces(), (None, None))
     if trace is None:
         raise InputError(f"{given.text} has no recording; capture it with --profile minimal")
-    found = calibration_for(keys(source.run, trace), Path.cwd())
-    link: Mapping[str, float] = {}
-    if found is not None:
-        pinned = [one for one in found.links if one.memory == "pinned" and one.kind in ("h2d", "d2h")]
-        link = {one.kind: one.best.median_bytes_per_s / 1e9 for one in pinned}
-    untraced = None if one.source.run is None or variant is None else untraced_ns(one.source.run, variant)
-    base = base_of(attribute(trace, domain=domain, seeking=seeking), link, untraced)
+    rates = rates_of(trace.devices, peaks_for(source.run, trace, Path.cwd()))
+    run = one.source.run
+    untraced = None if run is None or variant is None else run.untraced_ns(variant)
+    m = model(attribute(trace, domain=domain, seeking=seeking))
+    base = base_of(m, rates, untraced)
     if changes:
         made = tuple(predict(base, [said]) for said in changes)
-        return Predicted(given.text, base, made, predict(base, changes) if len(changes) > 1 else None)
-    now = base.untraced_ns or base.ns
-    tried = [predict(base, [said]) for said in APPLYING]
-    pays = [p for p in tried if p.estimate_ns is None or now - p.estimate_ns > WORTH * now]
-    pays.sort(key=lambda p: now if p.estimate_ns is None else p.estimate_ns)
-    if pays and all(p.grade == REFUSED for p in pays):
-        pays = pays[:1]
-    return Predicted(given.text, base, tuple(pays), None)
-
-
-def untraced_ns(run: Run, variant: str) -> int | None:
-    """The median over the untraced rounds of the mean of an iteration; null without any."""
-    means = [
-        statistics.mean(one.iterations_ns)
-        for made in run.manifest.rounds
-        for one in made.result.variants
-        if one.name == variant and one.iterations_ns
-    ]
-    return round(statistics.median(means)) if means else None
+        return Predicted(
+            given.text, run, variant, tuple(changes), base, made, predict(base, changes) if len(changes) > 1 else None
+        )
+    each = tried(base, critical_path(m.a, m))
+    shown = [p for p in each if p.grade == REFUSED or pays(base, p)]
+    if all(p.grade == REFUSED for p in shown):
+        shown = shown[:1]
+    return Predicted(given.text, run, variant, (), base, tuple(shown), None, ladder(base, each))

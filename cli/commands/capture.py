@@ -24,6 +24,7 @@ from .. import every
 from ..app import WithForeignCommand, examples, new_app
 from ..emitting import task_called
 from ..goals import deciding
+from ..mistakes import as_command, program_in
 from ..options import workload_names
 from ..plans import Options, builtin_plan, command_plan, file_plan, known_device, pair_plan
 
@@ -110,7 +111,9 @@ def run(
     recorder: Annotated[str, typer.Option("--recorder", metavar="auto|nsys|torch", help="What records it.")] = "auto",
     output: Annotated[
         Path,
-        typer.Option("--output", help="Folder that gets the run; made if need be, not those above it.", metavar="DIR"),
+        typer.Option(
+            "--output", help="Folder for the run; made if it does not exist, its parents are not.", metavar="DIR"
+        ),
     ] = Path(RUNS_DIR),
     timeout: Annotated[
         float, typer.Option("--timeout", help="Seconds one process may take.", metavar="S")
@@ -228,14 +231,14 @@ def run(
         known_device(device)
         runnable, reasons = every.able(catalog.CATALOG, device, host.usable_gpus())
         for reason in reasons:
-            console.warn(reason)
+            (console.remark if runnable else console.warn)(reason)
         if not runnable:
             raise UsageError(f"no workload can run on {device} here, as said above; choose another --device")
         plans = [builtin_plan(entry, options) for entry in runnable]
     elif workload.endswith(".py"):
         plans = [file_plan(Path(workload), options)]
     else:
-        plans = [builtin_plan(catalog.find(workload), options)]
+        plans = [builtin_plan(_found(workload), options)]
     if decide and _given(ctx, "rounds"):
         raise UsageError(
             "--rounds and --decide were given; --rounds fixes how many rounds run, --decide finds out: give one"
@@ -253,6 +256,15 @@ def run(
                 console.say(line)
         return 0
     return every.show_runs(every.capture_each(plans, output))
+
+
+def _found(name: str) -> catalog.Entry:
+    """The workload called `name`; raises `UsageError` if there is none, and says what to type if it is a program."""
+    file = Path(f"{name}.py")
+    if catalog.known(name) is None and (file.is_file() or program_in([name])):
+        meant = as_command([str(file) if file.is_file() else name])
+        raise UsageError(f"no workload is called {name!r}; to record a program as it is: {meant}")
+    return catalog.find(name)
 
 
 def _calibrate(folder: Path, force: bool, timeout_s: float) -> int:

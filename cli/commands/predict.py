@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
 
 from ...report.terminal.console import print_json
+from ...report.terminal.live import watched
+from ...traces.errors import UsageError
 from ..app import examples, new_app
-from ..options import Domain, Json
+from ..options import Domain, ExpectationsToWrite, Json
 
 app = new_app()
 
@@ -18,6 +22,7 @@ app = new_app()
         "predict RUN:baseline  # all known changes, the largest gain first",
         "predict train.sqlite --change graph:decode  # a stage as a graph",
         "predict RUN:baseline --change copies:overlap --change syncs",
+        "predict RUN:baseline --change copies:overlap --write  # as a claim",
     )
 )
 def run(
@@ -32,7 +37,8 @@ def run(
         typer.Option(
             "--change",
             metavar="CHANGE",
-            help="graph:STAGE, copies:overlap, copies:pinned, syncs, allocator, host:STAGE or kernels:STAGE:K; repeats",
+            help="graph:STAGE, copies:overlap, copies:pinned, syncs, allocator, comm, host:STAGE, kernels:STAGE:K or "
+            "fuse:STAGE:BYTES; repeats",
         ),
     ] = None,
     iterations: Annotated[
@@ -42,12 +48,23 @@ def run(
         int | None, typer.Option("--skip", min=0, metavar="N", help="leading iterations that are warm-up")
     ] = None,
     domain: Domain = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="write the prediction down as a claim, before the change is measured")
+    ] = False,
+    variant: Annotated[
+        str, typer.Option("--variant", metavar="NAME", help="with --write: the variant that will have the changes")
+    ] = "optimized",
+    expectations: ExpectationsToWrite = None,
     as_json: Json = False,
 ) -> int:
     """Predict how long an iteration would take after a change, from one recording.
 
     The recorded calls and operations are replayed with the change: what waited for what stays as it was. Untraced rounds of
-    a run tell how much recording slowed the host down. Leaves 3 where no prediction is to be trusted.
+    a run tell how much recording slowed the host down. Exits with 3 where no prediction is to be trusted.
+
+    With --write the prediction becomes a claim with the source "model", which `check` holds against the run that makes the
+    change, and `compare` explains. It replaces an earlier prediction of the same variant, and nothing else; it is refused where
+    that variant was measured already.
     """
     from ...analyze.attribution.steady import Seeking
     from ...analyze.headroom.estimate import REFUSED
@@ -57,9 +74,17 @@ def run(
     from ...report.terminal.headroom import print_predicted
 
     given = newest() if recording is None else operand(recording)
-    found = predicted(given, change or [], domain, Seeking(iterations, skip))
+    if not write and expectations is not None:
+        raise UsageError("--expectations is where --write writes; give both")
+    with watched("reading and replaying"):
+        found = predicted(given, change or [], domain, Seeking(iterations, skip))
     if as_json:
         print_json(document(found))
     else:
         print_predicted(found)
+    if write:
+        from ..predicting import write as write_down
+
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):
+            write_down(found, variant, expectations)
     return 3 if found.each and all(one.grade == REFUSED for one in found.each) else 0

@@ -64,6 +64,8 @@ def _bound_faults(bound: Bound, key: str) -> Iterator[Fault]:
 
 def _time_faults(claim: TimeClaim) -> Iterator[Fault]:
     yield from _source_faults(claim)
+    if claim.predicted is not None and claim.source.kind != "model":
+        yield ("source",), f"a bound of kind {claim.source.kind!r} comes from no prediction; remove 'predicted'"
     pair = (claim.baseline, claim.variant)
     if claim.variant == claim.baseline:
         yield (), f"{claim.variant!r} is compared with itself; name another baseline"

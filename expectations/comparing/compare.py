@@ -10,7 +10,7 @@ TRACE --window A --against B   two ranges of one recording
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,12 +30,15 @@ from ...analyze.comparison.sides import account
 from ...analyze.comparison.waterfall import Waterfall, layout, waterfall
 from ...analyze.operands import Operand, newest, operand, recorded, single
 from ...analyze.result import Analysis
-from ...analyze.sources import USUAL, Asked, Quick, Source
+from ...analyze.sources import USUAL, Asked, Quick
 from ...traces.content import one_line
 from ...traces.errors import EmptyTraceError, InputError, UsageError
 from ...traces.model import Trace
+from ...traces.run import Run
+from ..claims.load import load_expectations
 from ..judging.between import Member, Untraced, different_work, untraced, work_doubt
 from ..judging.evidence import Evidence, gather
+from ..judging.predictions import Measured, Outcome, outcomes
 from .notes import host_notes, notes_of
 from .sides import Side
 
@@ -70,6 +73,7 @@ class Comparison:
     untraced: Untraced | None
     objections: tuple[str, ...]
     notes: tuple[str, ...]
+    predictions: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,7 @@ def _compared(words: Sequence[str], choices: Choices) -> Compared:
             found = f"only the recording of {names[0]}" if names else "no recording"
             raise UsageError(f"run {first.text} holds {found}; name a second run or trace to compare it with")
         sides = _sides(first, names, window, choices)
-        return assembled(*_own_pairs(names, first.source), sides, choices)
+        return assembled(*_own_pairs(names, first.source.run), sides, choices)
     if first.several and second.several and len(operands) == 2:
         return _occasions(first, second, choices)
     left, right = single(first), single(second)
@@ -166,9 +170,25 @@ def _compared(words: Sequence[str], choices: Choices) -> Compared:
     return assembled("pair", [("pair", 0, 1)], sides, choices)
 
 
-def _own_pairs(names: Sequence[str], source: Source) -> tuple[str, list[tuple[str, int, int]]]:
+def compare_analysed(analyses: Mapping[str, Analysis], traces: Mapping[str, Trace], run: Run | None) -> Compared | None:
+    """The comparisons that `compare` makes of one `run`'s variants, of which `analyses` and `traces` are at hand, in order.
+
+    Without its trace a side has no kernels to list. Null where fewer than two are given, or one has no device operations.
+    """
+    if len(analyses) < 2 or any(one.windows.is_empty() for one in analyses.values()):
+        return None
+    exact = not all(one.choices.fold for one in analyses.values())
+    sides = []
+    for name, analysis in analyses.items():
+        trace = traces.get(name)
+        counted = {} if trace is None else kernel_totals(trace, analysis.windows)
+        sides.append(Side(name, None, "", analysis, counted, amounts(analysis, exact=exact), run, None))
+    return assembled(*_own_pairs(list(analyses), run), sides, Choices(exact=exact))
+
+
+def _own_pairs(names: Sequence[str], run: Run | None) -> tuple[str, list[tuple[str, int, int]]]:
     """What to compare of the variants `names` of one run: the rungs' ladder, and every alternative with what it changes."""
-    alternatives = {} if source.run is None else source.run.manifest.alternatives
+    alternatives = {} if run is None else run.manifest.alternatives
     rungs = [i for i, name in enumerate(names) if name not in alternatives] or list(range(len(names)))
     pairs = [("step", i, j) for i, j in pairwise(rungs)] if len(rungs) > 2 else []
     pairs += [("total", rungs[0], rungs[-1])] if len(rungs) > 1 else []
@@ -307,9 +327,24 @@ def assembled(mode: str, pairs: Sequence[tuple[str, int, int]], sides: Sequence[
                 untraced=timed,
                 objections=(*objections, *_disbelieved(sides[i]), *_disbelieved(sides[j])),
                 notes=notes_of(fall, sides[i], sides[j], timed, _doubt(sides[i], sides[j])),
+                predictions=_predicted(sides[i], sides[j], timed),
             )
         )
     return Compared(mode, tuple(sides), tuple(made))
+
+
+def _predicted(base: Side, opt: Side, timed: Untraced | None) -> tuple[Outcome, ...]:
+    """What came of the predictions in the current project's claims, of two variants whose iterations were timed."""
+    if timed is None or timed.timed != "iteration" or base.run is None or opt.run is None:
+        return ()
+    manifest, variant_ns = opt.run.manifest, opt.run.untraced_ns(opt.name)
+    if variant_ns is None or (manifest.workload, manifest.size) != (base.run.manifest.workload, base.run.manifest.size):
+        return ()
+    names, key = (base.name, opt.name), manifest.hardware.key
+    seen = Measured(
+        manifest.workload, manifest.size, key, *names, timed.ratio.value, variant_ns, base.analysis, opt.analysis
+    )
+    return outcomes(load_expectations(None, Path.cwd()).files, seen)
 
 
 def _by_host(role: str, base: Side, opt: Side) -> HostComparison:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, permutations
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 from ...analyze.calibrated import calibration_for
 from ...analyze.result import Analysis
@@ -24,6 +25,7 @@ from .evidence import Evidence, RoundTimes, gather
 from .judge import judge
 from .kept import contradictions
 from .physics import physics_notes
+from .predictions import Measured, Outcome, outcomes
 from .validity import beforehand, byte_checks
 from .verdict import Verdict, headline
 
@@ -36,6 +38,7 @@ class Judged:
     evidence: Evidence
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
+    predictions: tuple[Outcome, ...] = ()
 
 
 def analyses_of_run(run: Run, calibrations: Sequence[Path] | None = None) -> dict[str, Analysis]:
@@ -81,7 +84,29 @@ def judge_run(
         tuple(contradictions(run)),
     )
     verdicts = beforehand(judge(expectations.files, evidence), evidence.run_id, run.manifest.digest)
-    return Judged(expectations, evidence, verdicts, _notes(evidence))
+    predictions = tuple(chain.from_iterable(outcomes(expectations.files, pair) for pair in measured_pairs(evidence)))
+    return Judged(expectations, evidence, verdicts, _notes(evidence), predictions)
+
+
+def measured_pairs(evidence: Evidence) -> Iterator[Measured]:
+    """Every two variants of a run whose iterations its rounds timed, in both orders."""
+    if evidence.timed != "iteration":
+        return
+    for base, variant in permutations(evidence.variants, 2):
+        both = [r for r in evidence.rounds if base in r.times_ns and variant in r.times_ns]
+        if both:
+            times = [[r.times_ns[name] for r in both] for name in (base, variant)]
+            yield Measured(
+                evidence.workload,
+                evidence.size,
+                evidence.hardware_key,
+                base,
+                variant,
+                median(ratio_sample(*times).mean),
+                median(mean(one) for one in times[1]),
+                evidence.variants[base].analysis,
+                evidence.variants[variant].analysis,
+            )
 
 
 def headline_of(judged: Judged) -> str:

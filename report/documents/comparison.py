@@ -86,6 +86,7 @@ def _comparison(c: Comparison, base: int, opt: int) -> Json:
         "terms": [_term(fall, t) for t in fall.terms],
         "kernels": [asdict(k) for k in c.kernels],
         "copies": [asdict(k) for k in c.copies],
+        "predictions": [asdict(one) for one in c.predictions],
         "objections": list(c.objections),
         "notes": list(c.notes),
     }

@@ -18,7 +18,7 @@ def document(found: Predicted) -> dict[str, Any]:
         "of": found.text,
         "base_ns": base.ns,
         "untraced": None if base.untraced_ns is None else {"ns": base.untraced_ns, "host_factor": base.factor},
-        "replay": {"exact": True, "structure_error": base.structure_error, "iterations": len(base.situation.bounds)},
+        "replay": {"exact": True, "structure_error": base.structure_error, "iterations": len(base.situation.host)},
         "predictions": [_prediction(one) for one in found.each],
         "together": None if found.together is None else _prediction(found.together),
     }

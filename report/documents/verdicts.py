@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Final
 
 from ...expectations.judging.judged import Judged, headline_of
@@ -32,6 +33,7 @@ def document(judged: Judged) -> dict[str, Any]:
         "headline": headline_of(judged),
         "counts": dict(counts(judged.verdicts)),
         "untimed": [_untimed(row) for row in untimed(evidence)],
+        "predictions": [asdict(one) for one in judged.predictions],
         "notes": list(judged.notes),
         "exit_code": exit_code(judged.verdicts),
     }

@@ -1,45 +1,147 @@
-"""Predictions as text."""
+"""What changes would gain, as text: for `predict`, and as a part of an analysis."""
 
 from __future__ import annotations
 
-from ...analyze.headroom.estimate import Prediction
+from collections.abc import Mapping
+from typing import Any, Final
+
+import polars as pl
+
+from ...analyze.headroom.estimate import Base, Prediction
+from ...analyze.headroom.helps import WORTH
 from ...analyze.headroom.predicted import Predicted
+from ...analyze.result import Analysis
 from ...analyze.words import ms, percent
-from .console import Column, print_table, say, say_wrapped
+from ...expectations.judging.predictions import AS_PREDICTED, LESS, MORE, Outcome
+from .console import Column, heading, print_table, say, say_wrapped
+
+LEFT: Final = "left"
+
+COLUMNS: Final = (
+    Column("change", LEFT),
+    Column("ms"),
+    Column("gain"),
+    Column("at most"),
+    Column("with all above"),
+    Column("grade", LEFT),
+)
+
+MEANING: Final = (
+    "gain: how many times as fast; at most: with a host that takes no time, too; with all above: made after those before it. "
+    "Kernels run as they did. An estimate is usually within 3 %, an indicative one within 20 %."
+)
+
+SHOWN: Final = 4
+"""Changes that an analysis shows."""
 
 
 def print_predicted(found: Predicted) -> None:
     """What an iteration takes, how well the trace replays, and what each change would make of it."""
     base = found.base
-    now = base.untraced_ns or base.ns
-    many = len(base.situation.bounds)
-    said = f"{found.text}: an iteration takes {ms(now)} ms"
-    said += f" untraced ({ms(base.ns)} ms traced)" if base.untraced_ns is not None else " while it is traced"
-    said += f", the mean of {many}" if base.untraced_ns is None else ""
-    say_wrapped(said)
-    fits = f"replayed unchanged: exact; with every latency at its median: {percent(base.structure_error)} off"
-    if base.untraced_ns is not None and base.factor is not None:
-        fits += f"; recording scales out with host time x {base.factor:.2f}"
-    say_wrapped(fits)
+    say_wrapped(f"{found.text}: {_now(base)}")
+    say_wrapped(_fit(base.structure_error, base.factor, base.untraced_ns))
     say()
     if not found.each:
         say("No known change would save 1 % or more.")
         return
-    rows = [_row(one, now) for one in (*found.each, *([found.together] if found.together else []))]
-    columns = [Column("change", "left"), Column("ms"), Column("gain"), Column("at most"), Column("grade", "left")]
-    print_table(columns, rows)
+    now = base.now_ns
+    rows = [_of(one, found.after.get(one.changes), now) for one in found.each]
+    if found.together:
+        rows.append(_of(found.together, None, now))
+    print_table(list(COLUMNS), rows)
     for one in found.each:
-        words = one.why if one.estimate_ns is None else one.assumes[-1]
+        words = "; ".join(w for w in (one.why, *(one.assumes[-1:] if one.estimate_ns is not None else ())) if w)
         say_wrapped(words, f"{' '.join(one.changes)}: ", "  ")
     say()
+    say_wrapped(MEANING)
+
+
+def print_headroom(analysis: Analysis) -> None:
+    """What would help, where the trace says: the changes that pay, the largest gain first."""
+    for on in analysis.replayed.iter_rows(named=True):
+        _print_headroom(analysis, on)
+
+
+def _print_headroom(analysis: Analysis, on: Mapping[str, Any]) -> None:
+    if on["found_by"] is None:
+        return
+    say()
+    if on["why"]:
+        say_wrapped(f"What would help: no prediction, since {on['why']}")
+        return
+    now = on["base_ns"] if on["untraced_ns"] is None else on["untraced_ns"]
+    pays = analysis.headroom.filter(pl.col("estimate_ns") < (1 - WORTH) * now)
+    fit = _fit(on["structure_error"], on["host_factor"], on["untraced_ns"])
+    if pays.is_empty():
+        say_wrapped(f"What would help: no known change would save 1 % or more ({fit})")
+        return
+    heading(f"What would help {_length(on)}:")
+    rows = [
+        _row(r["change"], r["estimate_ns"], r["at_most_ns"], r["after_ns"], r["grade"], now)
+        for r in pays.head(SHOWN).iter_rows(named=True)
+    ]
+    print_table(list(COLUMNS), rows)
+    say_wrapped(f"{fit}; `aisp-trace predict` says what each change assumes, and tries others")
+
+
+def print_outcome(one: Outcome) -> None:
+    """What came of a prediction: as a whole, stage by stage where it differs, and what a replay cannot know."""
+    changes = ", then ".join(one.changes)
     say_wrapped(
-        "at most: the same with a host that takes no time, while kernels run as they did; an estimate is usually within 3 %, an "
-        "indicative one within 20 %"
+        f"prediction: {changes} was to make {one.variant} {one.predicted:.2f}x as fast as {one.baseline} ({one.grade}, from "
+        f"{one.run}); it is {one.measured:.2f}x: {_gained(one)}"
     )
+    if one.stages:
+        rows = [
+            (s.stage, f"{s.predicted_ms:,.3f}", f"{s.measured_ms:,.3f}", _SAID.get(s.said, s.said)) for s in one.stages
+        ]
+        titles = (Column("ms"), Column("measured"), Column("the change saved", LEFT))
+        print_table([Column("critical path by stage, predicted", LEFT, shrink=True), *titles], rows)
+    for sentence in one.unknown:
+        say_wrapped(f"not in the prediction: {sentence}")
 
 
-def _row(one: Prediction, now: int) -> tuple[str, str, str, str, str]:
-    name = " then ".join(one.changes)
-    if one.estimate_ns is None or one.at_most_ns is None:
-        return name, "-", "-", "-", one.grade
-    return name, ms(one.estimate_ns), f"{now / one.estimate_ns:.2f}x", f"{now / one.at_most_ns:.2f}x", one.grade
+_SAID: Final = {MORE: "more", LESS: "less", AS_PREDICTED: "as predicted"}
+
+
+def _gained(one: Outcome) -> str:
+    if one.said == AS_PREDICTED:
+        return f"as predicted ({100 * one.error:+.1f} %)"
+    return f"{one.said} than predicted ({100 * one.error:+.1f} %)"
+
+
+def _length(on: Mapping[str, Any]) -> str:
+    traced = f"{ms(on['base_ns'])} ms"
+    if on["found_by"] == "window":
+        return f"the window of {traced} (no iterations were found)"
+    untraced = on["untraced_ns"]
+    return f"an iteration of {traced} (traced)" if untraced is None else f"an iteration of {ms(untraced)} ms (untraced)"
+
+
+def _now(base: Base) -> str:
+    many = len(base.situation.host)
+    if base.whole:
+        return f"no iterations were found, so the whole window counts as one, {ms(base.ns)} ms while it is traced"
+    if base.untraced_ns is None:
+        return f"an iteration takes {ms(base.ns)} ms while it is traced, the mean of {many:,}"
+    return f"an iteration takes {ms(base.untraced_ns)} ms untraced ({ms(base.ns)} ms traced)"
+
+
+def _fit(error: float, factor: float | None, untraced_ns: int | None) -> str:
+    fit = f"the replay reproduces the recording exactly, and with every latency at its median within {percent(error)}"
+    if untraced_ns is not None and factor is not None:
+        fit += f"; host times are scaled by {factor:.2f} to match the untraced rounds"
+    return fit
+
+
+def _of(one: Prediction, after: int | None, now: int) -> tuple[str, ...]:
+    return _row(" then ".join(one.changes), one.estimate_ns, one.at_most_ns, after, one.grade, now)
+
+
+def _row(
+    change: str, estimate: int | None, at_most: int | None, after: int | None, grade: str, now: int
+) -> tuple[str, ...]:
+    if estimate is None or at_most is None:
+        return change, "-", "-", "-", "-", grade
+    gains = (f"{now / ns:.2f}x" if ns else "-" for ns in (estimate, at_most, after))
+    return change, ms(estimate), *gains, grade

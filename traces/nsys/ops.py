@@ -213,7 +213,12 @@ def _kernels(source: Source, frame: pl.DataFrame, names: list[str], odd: Counter
 
 
 def _graph_node(frame: pl.DataFrame) -> list[pl.Series]:
-    return [frame.get_column("graphNodeId").alias("graph_node")] if "graphNodeId" in frame.columns else []
+    """Node of a graph; exports of 2021 write 0 where there is none."""
+    if "graphNodeId" not in frame.columns:
+        return []
+    node = frame.get_column("graphNodeId").alias("graph_node")
+    absent = node == 0
+    return [node.set(absent.fill_null(False), None) if absent.any() else node]
 
 
 def _grid(frame: pl.DataFrame) -> list[pl.Series]:

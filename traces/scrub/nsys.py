@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import InputError
-from ..nsys.schema import CAPTURE_SETTINGS, EVENT_TABLES, EXPORT_SETTINGS, EXPORT_TABLES, is_nsys, settings
+from ..nsys.schema import CAPTURE_SETTINGS, EVENT_TABLES, EXPORT_SETTINGS, EXPORT_TABLES, MIG, is_nsys, settings
 from ..nsys.source import Source
 from ..output import replacing
 
@@ -28,7 +28,6 @@ _NUMBER_TABLES: Final = (
     *EVENT_TABLES,
     "CUPTI_ACTIVITY_KIND_CUDA_EVENT",
     "CUDA_GRAPH_EVENTS",
-    "TARGET_INFO_CUDA_DEVICE",
     "TARGET_INFO_CUDA_CONTEXT_INFO",
     "TARGET_INFO_CUDA_STREAM",
     "TARGET_INFO_SESSION_START_TIME",
@@ -194,24 +193,44 @@ def _copy_owners(source: Source, target: sqlite3.Connection, owners: set[int]) -
     return {name for name, _ in threads}
 
 
-_DEVICE_NUMBERS: Final = (
-    *("vmId", "id", "isDiscrete", "l2CacheSize", "totalMemory", "memoryBandwidth", "clockRate", "smCount"),
-    *("computeMajor", "computeMinor", "smMajor", "smMinor", "cuDevice"),
-)
+_DEVICE_TABLES: Final = {
+    "TARGET_INFO_GPU": (
+        *("vmId", "id", "isDiscrete", "l2CacheSize", "totalMemory", "memoryBandwidth", "clockRate", "smCount"),
+        *("computeMajor", "computeMinor", "smMajor", "smMinor", "cuDevice"),
+    ),
+    "TARGET_INFO_CUDA_GPU": (
+        *(
+            "id",
+            "deviceId",
+            "globalMemorySize",
+            "numMultiprocessors",
+            "computeCapabilityMajor",
+            "computeCapabilityMinor",
+        ),
+    ),
+    "TARGET_INFO_CUDA_DEVICE": ("gpuId", "cudaId", "pid", "numMultiprocessors"),
+}
+"""Tables of devices, and their columns of numbers that are kept."""
 
 
 def _copy_devices(source: Source, target: sqlite3.Connection) -> None:
-    if "TARGET_INFO_GPU" not in source.tables:
-        return
-    rows = []
-    for row in source.table_rows("TARGET_INFO_GPU", [*_DEVICE_NUMBERS, "name", "uuid"]):
-        *numbers, name, uuid = row
-        kept = [n if isinstance(n, int) else None for n in numbers]
-        digest = hashlib.sha256(uuid.encode("utf-8", "replace")).hexdigest()[:16] if isinstance(uuid, str) else None
-        model = name if isinstance(name, str) and _MODEL_NAME.fullmatch(name) else None
-        rows.append((*kept, model, digest))
-    columns = {**dict.fromkeys(_DEVICE_NUMBERS, "INTEGER"), "name": "TEXT", "uuid": "TEXT"}
-    _create(target, "TARGET_INFO_GPU", columns, rows)
+    """The tables of devices: their numbers, names of models, and uuids by their hashes, which keep MIG instances apart."""
+    for table, numbers in _DEVICE_TABLES.items():
+        if table not in source.tables:
+            continue
+        rows = []
+        for row in source.table_rows(table, [*numbers, "name", "uuid"]):
+            *values, name, uuid = row
+            kept = [n if isinstance(n, int) else None for n in values]
+            model = name if isinstance(name, str) and _MODEL_NAME.fullmatch(name) else None
+            rows.append((*kept, model, _hashed(uuid) if isinstance(uuid, str) else None))
+        columns = {**dict.fromkeys(numbers, "INTEGER"), "name": "TEXT", "uuid": "TEXT"}
+        _create(target, table, columns, rows)
+
+
+def _hashed(uuid: str) -> str:
+    digest = hashlib.sha256(uuid.encode("utf-8", "replace")).hexdigest()[:16]
+    return f"{MIG}{digest}" if uuid.startswith(MIG) else digest
 
 
 def _copy_metrics(source: Source, target: sqlite3.Connection) -> None:

@@ -1,0 +1,118 @@
+"""What would help: the known changes, tried one by one and one after the other, and how well the trace replays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+import polars as pl
+
+from ...traces.errors import InputError, UsageError
+from ..attribution.attribute import Attributed
+from ..result import SCHEMAS
+from .estimate import Base, Prediction, base_of, predict
+from .iterations import Model, model
+from .path import HOST
+from .rates import Rates
+
+ANYWHERE: Final = ("graph:iteration", "copies:overlap", "copies:pinned", "syncs", "allocator")
+"""Changes that are tried on whole iterations of any trace."""
+
+WORTH: Final = 0.01
+"""Gains below this share of an iteration are not worth a line."""
+
+
+def modelled(a: Attributed) -> Model | str:
+    """The model of `a`, or why there is none."""
+    try:
+        return model(a)
+    except InputError as reason:
+        return str(reason)
+
+
+def headroom_tables(
+    m: Model | str, critical: pl.DataFrame, rates: Rates, untraced_ns: int | None
+) -> dict[str, pl.DataFrame]:
+    """Table ``headroom``: changes, the largest gain first; table ``replayed``: one row on what they were predicted from.
+
+    `critical` is the table of that name. Where nothing can be predicted ``headroom`` is empty, and ``replayed`` says why.
+    """
+    if isinstance(m, str) or not m.host:
+        why = m if isinstance(m, str) else m.why
+        return _tables((), [(None, 0, None, untraced_ns, None, None, None, why)])
+    try:
+        base = base_of(m, rates, untraced_ns)
+    except InputError as reason:
+        return _tables((), [(None, 0, None, untraced_ns, None, None, None, str(reason))])
+    replayed = (
+        m.found_by,
+        len(m.host),
+        base.ns,
+        untraced_ns,
+        base.factor,
+        base.structure_error,
+        base.situation.static,
+        base.refusal or "",
+    )
+    if base.refusal is not None:
+        return _tables((), [replayed])
+    each = tried(base, critical)
+    after = ladder(base, each)
+    rows = [(" ".join(p.changes), p.estimate_ns, p.at_most_ns, after.get(p.changes), *_words(p)) for p in each]
+    return _tables(rows, [replayed])
+
+
+def tried(base: Base, critical: pl.DataFrame) -> list[Prediction]:
+    """Every change that can be tried on `base`, each by itself, the shortest iteration first and what is refused last."""
+    found = []
+    for change in candidates(base, critical):
+        with suppress(UsageError):  # a stage that has no range of this name: several were folded
+            found.append(predict(base, [change]))
+    return sorted(found, key=lambda p: (p.estimate_ns is None, p.estimate_ns))
+
+
+def candidates(base: Base, critical: pl.DataFrame) -> Iterator[str]:
+    """`ANYWHERE`, collectives where there are any, and the host's time in the stage that has most of it on the critical path."""
+    yield from ANYWHERE
+    if (base.situation.a.trace.ops["kind"] == "comm").any():
+        yield "comm"
+    host = critical.filter(pl.col("category") == HOST).group_by("stage").agg(pl.col("ns").sum())
+    stage = next(iter(host.sort(["ns", "stage"], descending=[True, False])["stage"]), "(none)")
+    yield "host:iteration" if stage.startswith("(") or _is_iteration(base, stage) else f"host:{stage}"
+
+
+def _is_iteration(base: Base, stage: str) -> bool:
+    steady = base.situation.a.steady
+    return steady is not None and stage == steady.path
+
+
+def pays(base: Base, one: Prediction) -> bool:
+    """Whether a change gains enough to be mentioned."""
+    return one.estimate_ns is not None and base.now_ns - one.estimate_ns > WORTH * base.now_ns
+
+
+def ladder(base: Base, each: Sequence[Prediction]) -> Mapping[tuple[str, ...], int]:
+    """An iteration in ns after each change that pays and all before it; without those that the ones before leave nothing of."""
+    after: dict[tuple[str, ...], int] = {}
+    made: list[str] = []
+    now = base.now_ns
+    for one in each:
+        if not pays(base, one):
+            continue
+        together = predict(base, [*made, *one.changes])
+        if together.estimate_ns is not None and now - together.estimate_ns > WORTH * base.now_ns:
+            made += one.changes
+            after[one.changes] = now = together.estimate_ns
+    return after
+
+
+def _words(one: Prediction) -> tuple[str, str, str]:
+    return one.grade, "; ".join(one.assumes), one.why
+
+
+def _tables(headroom: Sequence[tuple[object, ...]], replayed: Sequence[tuple[object, ...]]) -> dict[str, pl.DataFrame]:
+    return {
+        "headroom": pl.DataFrame(headroom, schema=SCHEMAS["headroom"], orient="row"),
+        "replayed": pl.DataFrame(replayed, schema=SCHEMAS["replayed"], orient="row"),
+    }
