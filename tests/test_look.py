@@ -8,7 +8,6 @@ import pty
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from aisp_trace.report.terminal.console import Column, Painted, heading, print_t
 from aisp_trace.report.terminal.live import watched
 from aisp_trace.report.terminal.look import ALWAYS, LOOK, NEVER
 from aisp_trace.tests.builders.commands import Action, actions
+from aisp_trace.tests.patience import wait_until
 from aisp_trace.tests.test_every import made_plan
 
 SAMPLE = Path(__file__).parent.parent / "traces" / "samples" / "h200_graphs.sqlite.xz"
@@ -115,11 +115,7 @@ def test_a_log_gets_a_line_a_step_and_one_where_it_lasts(
     assert capsys.readouterr().err == "aisp-trace: accounting for 3 operations ...\n"
     monkeypatch.setattr("aisp_trace.report.terminal.live.PATIENCE_S", 0.0)
     with watched("reading x"):
-        until = time.monotonic() + 10
-        err = ""
-        while not err and time.monotonic() < until:
-            time.sleep(0.01)
-            err = capsys.readouterr().err
+        err = wait_until(lambda: capsys.readouterr().err, "a line of progress")
     assert err == "aisp-trace: reading x ...\n"
 
 
@@ -143,7 +139,7 @@ def test_a_terminal_shows_the_step_of_a_capture_and_a_log_has_a_line_for_each(
     with progress_of(made_plan("one")) as make:
         steps = make("one", 2)
         steps.step("round 1 of 2")
-        time.sleep(0.3)  # a few refreshes
+        wait_until(lambda: "0:00:0" in watched_by.getvalue(), "a refresh of the line")
         steps.say("[one] note: a note")
     text = watched_by.getvalue()
     assert "round 1 of 2 " in text and "0:00:0" in text

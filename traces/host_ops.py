@@ -19,7 +19,7 @@ from .stage_domain import domain_of_stages
 HOST_KINDS: Final = tuple(k for k in STAGE_KINDS if k in KINDS)
 """Stage kinds that occupy a device: compute, h2d, d2h, d2d, p2p, comm."""
 
-_NEVER: Final = ("src_kind", "dst_kind", "src_device", "dst_device", "graph_id", "graph_node", "grid")
+_NEVER: Final = ("src_kind", "dst_kind", "src_device", "dst_device", "graph_id", "graph_node", "grid", "block")
 """What no stage of a host has."""
 
 

@@ -44,6 +44,7 @@ class Arguments(msgspec.Struct, rename=_SPELLED, gc=False):
     correlation: Any = None
     bytes: Any = None
     grid: Any = None
+    block: Any = None
     sequence: Any = None
     forward_thread: Any = None
     fromDevice: Any = None

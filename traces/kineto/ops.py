@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +12,7 @@ import polars as pl
 from msgspec import UNSET
 
 from ..kernel_names import collectives
-from ..model import GRID_LIMITS, MOST_BYTES, MOST_CORRELATIONS, grid_code
+from ..model import BLOCK_LIMITS, GRID_LIMITS, MOST_BYTES, MOST_CORRELATIONS, block_code, grid_code
 from .columns import Rows, Words, below, bounded, integers, label, usable
 from .comms import Collective, collective_of
 from .events import Event, arguments
@@ -91,7 +91,8 @@ class Ops:
             "src_device": integers([a.fromDevice for a in args], 32),
             "dst_device": integers([a.toDevice for a in args], 32),
             "graph_node": integers([a.graph_node_id or None for a in args]),
-            "grid": pl.Series([_grid(a.grid) for a in args], dtype=pl.Int64),
+            "grid": pl.Series([_shape(a.grid, GRID_LIMITS, grid_code) for a in args], dtype=pl.Int64),
+            "block": pl.Series([_shape(a.block, BLOCK_LIMITS, block_code) for a in args], dtype=pl.Int32),
         }
 
     def tables(
@@ -142,12 +143,12 @@ def _stated_devices(events: Sequence[Event]) -> pl.Series:
     return devices.set((devices < 0).fill_null(False), None)
 
 
-def _grid(sides: Any) -> int | None:
-    """A kernel's grid in one integer; null where it is not three numbers of blocks that a GPU launches."""
-    if not isinstance(sides, list) or len(sides) != len(GRID_LIMITS):
+def _shape(sides: Any, limits: Sequence[int], code: Callable[..., int]) -> int | None:
+    """A kernel's grid or block in one integer; null where it is not three numbers that a GPU launches."""
+    if not isinstance(sides, list) or len(sides) != len(limits):
         return None
-    known = [below(side, most + 1) for side, most in zip(sides, GRID_LIMITS, strict=True)]
-    return grid_code(*known) if all(known) else None
+    known = [below(side, most + 1) for side, most in zip(sides, limits, strict=True)]
+    return code(*known) if all(known) else None
 
 
 def _move(category: str, name: str) -> tuple[str, str | None, str | None, bool] | None:

@@ -26,10 +26,10 @@ _CATEGORIES: Final = (
 
 _ARGUMENTS: Final = (
     *("device", "context", "stream", "correlation", "bytes", "fromDevice", "toDevice"),
-    *("graph node id", "grid", "wait_on_cuda_event_id"),
+    *("graph node id", "grid", "block", "wait_on_cuda_event_id"),
     *("Group size", "In msg nelems", "Out msg nelems", "Sequence number", "Fwd thread id"),
 )
-"""Arguments of events that it reads: numbers, a grid three of them."""
+"""Arguments of events that it reads: numbers, a grid and a block three of them."""
 
 _MARKS: Final = ("annotation", "name")
 """Arguments that are names, as those of ranges are."""
@@ -93,7 +93,7 @@ def _device(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(value: Any) -> bool:
-    """Whether `value` is a number, or the three of a grid."""
+    """Whether `value` is a number, or the three of a grid or block."""
     return all(map(_number, value)) and len(value) == 3 if isinstance(value, list) else _number(value)
 
 
