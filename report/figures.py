@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from ..analyze.attribution.stages import ITERATION, WINDOW
 from ..analyze.comparison.reasons import FAMILY_WORDS
 from ..analyze.comparison.waterfall import Term, Waterfall, over_devices
 from ..analyze.document import thinned
@@ -43,7 +44,7 @@ MOST_COLUMNS: Final = 500
 
 MOST_POINTS: Final = 400
 
-LABEL: Final = 30
+LABEL: Final = 34
 """Characters of a row's label."""
 
 SIDES: Final = (QUIET.light, *(KINDS[kind].light for kind in ("compute", "h2d", "d2h", "comm")))
@@ -136,6 +137,9 @@ def _marker(name: str) -> Figure:
 
 # The ledger
 
+_SHORT: Final = {ITERATION: "between stages", WINDOW: "outside iterations"}
+"""Of `stage_label`'s words, those that are long for a row."""
+
 Parts = dict[str, dict[str, int]]
 """ns by kind of work or family of idle time, and in it by kind or cause."""
 
@@ -151,7 +155,7 @@ def ledger_figure(named: Named) -> Figure:
     groups = [[stage] for stage in stages[:MOST_STAGES]] + ([stages[MOST_STAGES:]] if stages[MOST_STAGES:] else [])
     rows: list[tuple[str, float, Parts, int]] = []
     for number, group in enumerate(groups):
-        label = stage_label(group[0]) if len(group) == 1 else f"{len(group)} more stages"
+        label = _SHORT.get(group[0], stage_label(group[0])) if len(group) == 1 else f"{len(group)} more stages"
         for at, ((name, _), found) in enumerate(zip(named, cells, strict=True)):
             place = number * (len(named) + 0.4) + at
             rows.append(

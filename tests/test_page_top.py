@@ -69,7 +69,7 @@ def test_the_judged_ratio_goes_before_that_of_the_rounds(tmp_path: Path) -> None
     said = _page(tmp_path, _speedup())
     assert "optimized is 1.987 × as fast as baseline ✓ met between 1.900 × and 2.100 ×" in said
     assert "8 untraced rounds, 99.2% interval; bound ≥ 1.500 × (measured)" in said
-    assert "time of an iteration 1.987 × baseline" in said and "2.000 ×" not in said
+    assert "iteration 1.987 × baseline" in said and "2.000 ×" not in said
     assert "speedup 1.987 × met" in said
 
 
@@ -93,11 +93,26 @@ def test_recordings_without_rounds_are_told_by_their_windows() -> None:
     assert "nothing recorded says that both sides did the same work" in said
 
 
+def test_a_run_of_which_one_variant_was_traced_is_still_told_by_its_rounds(tmp_path: Path) -> None:
+    found = analyze(pair.optimized(), variant="optimized", window="measured")
+    said = _header(render(pair.run(tmp_path), [found], {}, []))
+    assert "optimized is 2.000 × as fast as baseline" in said and "copies hidden 66.7 %" in said
+
+
+def test_a_run_of_one_command_is_told_like_a_trace(tmp_path: Path) -> None:
+    run = pair.run(tmp_path, rounds=0)
+    alone = replace(run, manifest=replace(run.manifest, variants=run.manifest.variants[1:]))
+    found = analyze(pair.optimized(), variant="optimized", window="measured")
+    said = _header(render(alone, [found], {}, []))
+    assert said.startswith("pair on NVIDIA H100 80GB HBM3 ") and "the device busy 66.7 % of it" in said
+    assert "Nothing was timed" not in said
+
+
 def test_a_bare_trace_tells_its_iteration_and_how_busy_the_device_is(tmp_path: Path) -> None:
     target = tmp_path / "page.html"
     assert main(["report", str(unpack("h200x2_ddp", tmp_path)), "-o", str(target)]) == 0
     said = _header(target.read_text(encoding="utf-8"))
-    assert "An iteration takes 4.835 ms, the device busy 91.5 % of it median of 4 iterations, p90 6.618 ms" in said
+    assert "An iteration takes 4.835 ms, the devices busy 91.5 % of it median of 4 iterations, p90 6.618 ms" in said
     assert "with nothing to compare with" in said
 
 

@@ -22,7 +22,7 @@ app = new_app()
         "predict RUN:baseline  # all known changes, the largest gain first",
         "predict train.sqlite --change graph:decode  # a stage as a graph",
         "predict RUN:baseline --change copies:overlap --change syncs",
-        "predict RUN:baseline --change copies:overlap --write  # as a claim",
+        "predict RUN:baseline --change copies:overlap --write  # a claim",
     )
 )
 def run(

@@ -29,13 +29,13 @@ def overlap_section(sides: Sequence[Side]) -> Section:
     rows += [Row([side.name, "", "(whole device)", NO_COPIES, "", "", ""]) for side, times in per_side if not times]
     heads = ["variant", "device", "stage", "copies", "hidden", "exposed", "part hidden"]
     intro = "Copy time is the union of all copies. A stage's copies are held against the work of all other stages, never its own."
-    told = [(s.name, s.analysis) for s in sides if not s.cannot_tell("overlap")]
+    drawn = overlap_figure([(s.name, s.analysis) for s in sides if not s.cannot_tell("overlap")])
     return section(
         "overlap",
         "Copies hidden under work",
         Para(intro),
         caution(sides, "overlap"),
-        Chart("figure-overlap", overlap_figure(told), "copy time hidden and exposed, by direction") if told else None,
+        Chart("figure-overlap", drawn, "copy time hidden and exposed, by direction") if drawn["data"] else None,
         Table("copy time hidden and exposed", heads, rows, numbers=range(3, 7)),
         Fold("All pairs, in nanoseconds", [_pairs(sides)]),
     )

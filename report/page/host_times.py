@@ -24,7 +24,7 @@ def top_of_host(found: HostComparison, names: tuple[str, str]) -> Top:
     elif lengths[0] is not None and lengths[1] is not None and found.times.median_ratio is not None:
         said = "medians of traced iterations on the host: no interval, no bound"
         times = (lengths[0].median_ns, lengths[1].median_ns)
-        ratio = Ratio(base, opt, found.times.median_ratio, said, times, "of an iteration on the host, traced; median")
+        ratio = Ratio(base, opt, found.times.median_ratio, said, times, "on the host, traced; median")
     lacking = [name for name, has in zip(names, found.times.devices, strict=True) if not has]
     scope = (
         f"only host times can be compared, since no device operation of {' and of '.join(lacking)} was recorded: kernels, copies "

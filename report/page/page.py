@@ -22,11 +22,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
-from statistics import fmean, median
 from typing import Final
 
 from ...analyze.result import Analysis
 from ...expectations.comparing.compare import Compared, Comparison, HostComparison, compare_analysed
+from ...expectations.judging.between import Member, different_work, untraced
 from ...expectations.judging.energy import Drawn, drawn, gain_in_cycles
 from ...expectations.judging.evidence import Evidence, gather
 from ...expectations.judging.verdict import Verdict
@@ -218,24 +218,24 @@ def _top(
     verdicts: Sequence[Verdict],
     whole: Comparison | None,
 ) -> Top:
-    if evidence is None and len(rungs) == 1:
+    names = [side.name for side in rungs] if evidence is None or len(rungs) > 1 else _timed_rungs(evidence)
+    if len(names) == 1 and rungs:
         return top_of_one(rungs[0])
-    names = [side.name for side in rungs] if evidence is None or rungs else _timed_rungs(evidence)
     ratio: Ratio | None = None
     energies: list[Drawn] = []
+    cautions = cautions_of(whole)
     if len(names) > 1:
         pair = (names[0], names[-1])
-        rounds = [] if evidence is None else evidence.rounds
-        found = next((s for s in speedups(rounds, pair)), None)
-        times = {
-            name: [(fmean(r.times_ns[name]), median(r.times_ns[name])) for r in rounds if name in r.times_ns]
-            for name in pair
-        }
-        ratio = ratio_of(pair, verdicts, whole, found, times)
+        timed = whole.untraced if whole else None
+        if whole is None and evidence is not None:
+            base, opt = (Member(evidence, name) for name in pair)
+            timed = untraced(base, opt)
+            cautions = [f"Not comparable: different work: {one}" for one in different_work(base, opt)]
+        ratio = ratio_of(pair, verdicts, timed, whole)
         rows = [] if evidence is None else drawn(evidence)
         energies = [row for row in rows if row.variant in pair and row.joules_per_item is not None]
     ends = [rungs[0], rungs[-1]] if len(rungs) > 1 else list(rungs)
-    return top_of_pair(ratio, ends, cautions_of(whole), energies)
+    return top_of_pair(ratio, ends, cautions, energies)
 
 
 def _timed_rungs(evidence: Evidence) -> list[str]:

@@ -6,16 +6,16 @@ of the headline and that of the tile are one value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import polars as pl
 
+from ...analyze.comparison.waterfall import Waterfall
 from ...analyze.findings.missing import missing_sentences
 from ...expectations.comparing.compare import Comparison
 from ...expectations.comparing.notes import turned
-from ...expectations.deciding import Estimate
+from ...expectations.judging.between import Untraced
 from ...expectations.judging.energy import Drawn
 from ...expectations.judging.verdict import Verdict
 from . import text
@@ -24,8 +24,7 @@ from .blocks import Span
 from .cells import CANNOT_TELL
 from .copies import NO_COPIES, exposed_copy_ns, hidden_share
 from .sides import Side, iterations
-from .speed import Speedup
-from .verdicts import bound_words, chip, quantity
+from .verdicts import FINE, bound_words, chip, quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Top:
 class Ratio:
     """How many times as fast `opt` is as `base`: `value`, `working` (interval, sample, basis, bound), and the judged `status`.
 
-    `times_ns` are the two times that it is of, `basis` what these are.
+    `times_ns` are the two times that it is of, `basis` what these are; `of_iterations`: of one iteration each.
     """
 
     base: str
@@ -64,6 +63,7 @@ class Ratio:
     basis: str
     status: Sequence[Span] = ()
     cautions: Sequence[str] = ()
+    of_iterations: bool = True
 
     @property
     def words(self) -> str:
@@ -80,9 +80,7 @@ def top_of_pair(ratio: Ratio | None, ends: Sequence[Side], cautions: Sequence[st
         headline = f"{ratio.opt} is {ratio.words} as fast as {ratio.base}"
         working, status, against = ratio.working, ratio.status, [*ratio.cautions]
         times = [(name, text.duration(ns)) for name, ns in zip((ratio.base, ratio.opt), ratio.times_ns, strict=True)]
-        tiles.append(
-            Tile("time of an iteration" if "iteration" in ratio.basis else "time", times, ratio.basis, ratio.words)
-        )
+        tiles.append(Tile("iteration" if ratio.of_iterations else "time", times, ratio.basis, ratio.words))
     tiles += _of_traces(ends)
     if drawn:
         energies = [(row.variant, text.joules(row.joules_per_item)) for row in drawn]
@@ -102,7 +100,8 @@ def top_of_one(side: Side) -> Top:
         host = "" if steady is None else f"An iteration takes {text.duration(steady.median_ns)} on the host; "
         return Top(f"{host or 'Only host times are known: '}no device did anything", "", (), cautions, [])
     busy = _busy(side)
-    device = f", the device busy {busy} of it" if busy != CANNOT_TELL else ""
+    which = "devices" if a.windows.height > 1 else "device"
+    device = f", the {which} busy {busy} of it" if busy != CANNOT_TELL else ""
     tiles = _of_traces([side])
     if steady is None or a.iterations.is_empty():
         said, working = (
@@ -120,56 +119,56 @@ def top_of_one(side: Side) -> Top:
 
 
 def ratio_of(
-    pair: tuple[str, str],
-    verdicts: Sequence[Verdict],
-    compared: Comparison | None,
-    speedup: Speedup | None,
-    rounds_ns: Mapping[str, Sequence[tuple[float, float]]],
+    pair: tuple[str, str], verdicts: Sequence[Verdict], timed: Untraced | None, compared: Comparison | None
 ) -> Ratio | None:
     """The one number that the page begins with: as judged, else of the untraced rounds, else of the traced windows.
 
-    `rounds_ns` are (mean, median) of each round's iterations by variant. Null where neither was timed nor compared.
+    Null where neither was timed nor compared.
     """
-    base, opt = pair
-    judged = next((v for v in verdicts if _judges(v, base, opt)), None)
-    if judged is not None and judged.value is not None:
-        times = _round_times(rounds_ns, pair, judged.statistic == "median")
-        ends = (
-            ""
-            if judged.low is None
-            else f"between {quantity(judged.low, 'ratio')} and {quantity(judged.high, 'ratio')}"
-        )
-        sample = f"{judged.n:,} untraced {judged.sample}" if judged.sample else ""
-        covered = f"{sample}, {judged.coverage:.1%} interval" if judged.coverage is not None else sample
-        bound = f"bound {bound_words(judged)} ({judged.source.kind})" if judged.bound else ""
-        against = [] if judged.status in ("met", "exceeded") else [f"{judged.status}: {judged.reason}"]
-        against += [c.text for c in speedup.concerns] if speedup else []
-        status = [chip(judged.status)]
-        working = _joined(ends, covered, bound)
-        return Ratio(base, opt, judged.value, working, times, _PER_ITERATION, status, against)
-    estimate = speedup.ratio if speedup else compared.untraced.ratio if compared and compared.untraced else None
-    if estimate is not None:
-        untraced = compared.untraced if compared else None
-        times = _round_times(rounds_ns, pair, False) if speedup else (0.0, 0.0)
-        basis = _PER_ITERATION
-        if not speedup and untraced:
-            times = (untraced.base_ns, untraced.opt_ns)
-        if untraced and untraced.timed != "iteration":
-            basis = "of a whole process, start-up included, untraced; median of the rounds"
-        concerns = speedup.concerns if speedup else untraced.concerns if untraced else ()
-        working = _joined(_interval(estimate), f"{text.count(estimate.n, 'untraced round')}", "no bound was judged")
-        return Ratio(base, opt, estimate.value, working, times, basis, (), [c.text for c in concerns])
-    if compared is None or compared.waterfall.ratio is None:
+    judged = next((v for v in verdicts if _judges(v, *pair)), None)
+    if timed is not None:
+        return _of_rounds(pair, timed, judged)
+    return None if compared is None else _of_windows(pair, compared.waterfall)
+
+
+def _judges(v: Verdict, base: str, opt: str) -> bool:
+    named = v.quantity.endswith(f" over {base}") or " over " not in v.quantity
+    return v.part == "speedup" and v.unit == "ratio" and v.variant == opt and v.value is not None and named
+
+
+def _of_rounds(pair: tuple[str, str], timed: Untraced, judged: Verdict | None) -> Ratio:
+    times, each = (timed.base_ns, timed.opt_ns), timed.timed == "iteration"
+    basis = "untraced, median of the rounds" if each else "whole processes, start-up included; median of the rounds"
+    doubts = [c.text for c in timed.concerns]
+    if judged is None or judged.value is None:
+        e = timed.ratio
+        ends = "too few rounds for an interval"
+        if e.low is not None and e.high is not None:
+            ends = f"between {text.significant(e.low)} × and {text.significant(e.high)} ×"
+        working = f"{ends}; {text.count(e.n, 'untraced round')}; no bound was judged"
+        return Ratio(*pair, e.value, working, times, basis, (), doubts, each)
+    parts = []
+    if judged.low is not None and judged.high is not None:
+        parts.append(f"between {quantity(judged.low, 'ratio')} and {quantity(judged.high, 'ratio')}")
+    covered = "" if judged.coverage is None else f", {judged.coverage:.1%} interval"
+    parts.append(f"{judged.n:,} untraced {judged.sample}{covered}")
+    if judged.bound:
+        parts.append(f"bound {bound_words(judged)} ({judged.source.kind})")
+    against = [] if judged.status in FINE else [f"{judged.status}: {judged.reason}"]
+    status = [chip(judged.status)]
+    return Ratio(*pair, judged.value, "; ".join(parts), times, basis, status, [*against, *doubts], each)
+
+
+def _of_windows(pair: tuple[str, str], fall: Waterfall) -> Ratio | None:
+    if fall.ratio is None:
         return None
-    fall = compared.waterfall
-    weight, against_ = fall.weights
-    traced = (fall.layout.ns(fall.base_ns * weight), fall.layout.ns(fall.opt_ns * against_))
-    per = "an iteration, traced" if fall.layout.per == "iteration" else "the window, traced"
+    base, opt = (
+        fall.layout.ns(ns * weight) for ns, weight in zip((fall.base_ns, fall.opt_ns), fall.weights, strict=True)
+    )
+    each = fall.layout.per == "iteration"
     working = "one traced recording of each: no interval, no bound"
-    return Ratio(base, opt, fall.ratio or 0.0, working, traced, per)
-
-
-_PER_ITERATION = "of an iteration, untraced; median of the rounds"
+    basis = "traced" if each else "the window, traced"
+    return Ratio(*pair, fall.ratio, working, (base, opt), basis, of_iterations=each)
 
 
 def cautions_of(compared: Comparison | None) -> list[str]:
@@ -180,28 +179,6 @@ def cautions_of(compared: Comparison | None) -> list[str]:
     if compared.untraced is not None and turned(compared.waterfall.ratio, compared.untraced.ratio):
         found.append("traced and untraced times disagree on which is faster: tracing slows the two sides unequally")
     return [*found, *compared.notes]
-
-
-def _judges(v: Verdict, base: str, opt: str) -> bool:
-    named = v.quantity.endswith(f" over {base}") or " over " not in v.quantity
-    return v.part == "speedup" and v.unit == "ratio" and v.variant == opt and v.value is not None and named
-
-
-def _round_times(
-    rounds_ns: Mapping[str, Sequence[tuple[float, float]]], pair: tuple[str, str], medians: bool
-) -> tuple[float, float]:
-    base, opt = (median(one[medians] for one in rounds_ns[name]) for name in pair)
-    return base, opt
-
-
-def _interval(e: Estimate) -> str:
-    if e.low is None or e.high is None:
-        return "too few rounds for an interval"
-    return f"between {text.significant(e.low)} × and {text.significant(e.high)} ×"
-
-
-def _joined(*parts: str) -> str:
-    return "; ".join(part for part in parts if part)
 
 
 def _distrusted(sides: Sequence[Side]) -> list[str]:

@@ -23,7 +23,7 @@ from .sums import choose_grid, iteration_rows
 MOST_OPS: Final = 3_000_000
 """Operations that a page holds one by one, of all its traces together: about 4.5 bytes each. Beyond it, see `sums`."""
 
-MOST_CALLS: Final = 400_000
+MOST_CALLS: Final = 300_000
 """Host calls that a page holds one by one: about 4 bytes each. Beyond it they are summed in the same way."""
 
 FAMILY: Final = {cause: family for family, causes in FAMILIES.items() for cause in causes}
