@@ -99,7 +99,7 @@ def _recorder_finding(usable: str | None) -> Finding:
     if usable == "nsys":
         return Finding("recorder", "ok", "nsys")
     if usable == "torch":
-        return Finding("recorder", "ok", "torch.profiler (embedded); nsys records more, and commands of your own")
+        return Finding("recorder", "ok", "torch.profiler (embedded); nsys records more, and programs without torch")
     return Finding("recorder", "missing", "none works", f"pip install 'aisp-trace[workloads]', or {INSTALL}")
 
 

@@ -102,9 +102,7 @@ def test_a_forked_process_has_its_own_names(capfd: pytest.CaptureFixture[str]) -
     assert sorted(map(list, names)) == [["first", "work"], ["other"], ["work"]]
 
 
-@pytest.mark.parametrize(
-    "recorder", [pytest.param("torch", marks=pytest.mark.nightly), pytest.param("nsys", marks=needs_nsys)]
-)
+@pytest.mark.parametrize("recorder", ["torch", pytest.param("nsys", marks=[needs_nsys, pytest.mark.nightly])])
 def test_what_torch_compiles_and_traces_is_left_alone(recorder: str, capfd: pytest.CaptureFixture[str]) -> None:
     program("compiled.py", COMPILED)
     code, out, err = capture(capfd, "--recorder", recorder, "compiled.py")
@@ -175,6 +173,7 @@ print("profiled")
 """
 
 
+@pytest.mark.nightly
 def test_a_program_that_profiles_itself_goes_first(capfd: pytest.CaptureFixture[str]) -> None:
     program("own.py", PROFILES_ITSELF)
     code, out, err = capture(capfd, "--recorder", "torch", "own.py")
@@ -198,6 +197,7 @@ def test_a_program_that_leaves_no_trace(text: str, words: str, capfd: pytest.Cap
     assert words in err.splitlines()[-1]
 
 
+@pytest.mark.nightly
 def test_several_processes_of_a_program_are_recorded_each(capfd: pytest.CaptureFixture[str]) -> None:
     program("many.py", """
 import os, subprocess, sys

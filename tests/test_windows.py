@@ -32,7 +32,6 @@ __all__ = ["elsewhere"]
 SERVER = Path(__file__).parents[1] / "examples/serve.py"
 
 BOTH = [pytest.param("nsys", marks=needs_nsys), "torch"]
-NSYS_NIGHTLY = [pytest.param("nsys", marks=[needs_nsys, pytest.mark.nightly]), "torch"]
 TORCH_NIGHTLY = [pytest.param("nsys", marks=needs_nsys), pytest.param("torch", marks=pytest.mark.nightly)]
 
 LOOP = """
@@ -150,7 +149,7 @@ def test_from_a_range_to_its_end(recorder: str) -> None:
     assert sorted(names(path)) == ["inner", "inner", "inner", "special"]
 
 
-@pytest.mark.parametrize("recorder", NSYS_NIGHTLY)
+@pytest.mark.parametrize("recorder", TORCH_NIGHTLY)
 def test_from_a_signal_to_the_next(recorder: str) -> None:
     capturing = Capturing(recorder, "--start-on", "SIGUSR1", "--kill")
     marker = text_of(Path("up"))
