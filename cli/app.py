@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,9 +14,9 @@ from typer.core import TyperCommand, TyperGroup
 from ..report.terminal.look import COLOURS, LOOK
 from ..traces.errors import UsageError
 from ..traces.faults import nearest
-from ..workloads.catalog import names
 from .help import WIDEST, Explained, ExplainedGroup
-from .mistakes import PROGRAM, as_command, extra_words, for_extra, is_ordinary_program, program_in
+from .mistakes import PROGRAM, extra_words, for_extra
+from .programs import runnable, split
 
 WORDS: Final[ContextVar[tuple[str, ...]]] = ContextVar("WORDS", default=())
 """The words behind ``aisp-trace`` that are being run, whoever gave them."""
@@ -116,32 +115,25 @@ class Group(ExplainedGroup, TyperGroup):
 
 
 class WithForeignCommand(Command):
-    """A command after whose ``--`` stands a command line of the user's, which is not parsed and becomes ``ctx.args``."""
+    """A command with a command line of the user's in it, which is not parsed and becomes ``ctx.args``: what stands after ``--``,
+    else what begins with a program of the user's (``programs.py``)."""
 
     after_usage = "[-- COMMAND ...]"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse what stands before ``--``; raises `UsageError` if nothing stands after it."""
+        """Parse what stands before the user's own words; raises `UsageError` if nothing stands after ``--``."""
         at = args.index("--") if "--" in args else len(args)
-        foreign = args[at + 1 :]
-        if at < len(args) and not foreign:
-            raise UsageError(f"`{ctx.command_path} --` names no command; write it after the two dashes")
-        try:
-            super().parse_args(ctx, args[:at])
-        except usage_error() as error:
-            raise UsageError(self._meant(args, error)) from error
+        takes = {word: not getattr(one, "is_flag", True) for one in self.params for word in one.opts}
+        ours, foreign = split(args[:at], takes)
+        if foreign:  # dashes right behind a program only part it from its words
+            foreign += args[at + 1 :] if len(ours) == at - 1 else args[at:]
+        else:
+            foreign = runnable(args[at + 1 :])
+            if at < len(args) and not foreign:
+                raise UsageError(f"`{ctx.command_path} --` names no command; write it after the two dashes")
+        super().parse_args(ctx, ours)
         ctx.args = foreign
         return foreign
-
-    def _meant(self, args: list[str], error: Any) -> str:
-        """`error` as a sentence; where a program stands in `args`, how to have it run."""
-        words = program_in([word for word in args if word != "--"], names())
-        own = words and words[0].endswith(".py") and not is_ordinary_program(Path(words[0]))
-        if not words or own or type(error).__name__ not in ("NoSuchOption", "UsageError"):
-            return sentence(error)
-        return (
-            f"{words[0]} is no workload; to record a program as it is, write it after two dashes: {as_command(words)}"
-        )
 
 
 class App(typer.Typer):

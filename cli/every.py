@@ -92,9 +92,17 @@ def _made(plan: Plan, output: Path, make: Callable[..., Path]) -> Path:
 
 
 def show_runs(runs: Sequence[Path]) -> int:
-    """Say where the runs are and what to do next; several get a table first. Returns the exit code 0."""
+    """Say where the runs are and what to do next; several get a table first.
+
+    Returns the exit code: 0, or 2 where a program of the user's failed, whatever was recorded of it.
+    """
     _show(runs)
-    return 0
+    return WorkloadError.exit_code if any(map(_program_failed, runs)) else 0
+
+
+def _program_failed(run: Path) -> bool:
+    manifest = load_run(run).manifest
+    return manifest.source == "command" and any(v.recording and v.recording.exit_code for v in manifest.variants)
 
 
 def _show(runs: Sequence[Path]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-WIDEST: Final = 80
+WIDEST: Final = 100
 """Columns of help on a wide terminal: longer lines of prose are hard to read."""
 
 SENTENCE: Final = 1000

@@ -19,27 +19,6 @@ PROGRAM: Final = "aisp-trace"
 
 TRACE_ENDINGS: Final = (".sqlite", ".sqlite.xz", ".nsys-rep", ".json", ".json.gz", ".qdrep")
 
-_WORKLOAD: Final = re.compile(r"aisp_trace|--variant")
-"""What a workload file has: it imports the package, or reads the options that it is started with by itself."""
-
-_IMPORTED: Final = re.compile(r"^\s*(?:from|import)\s+(\w+)", re.MULTILINE)
-
-
-def is_ordinary_program(file: Path) -> bool:
-    """Whether `file` is a Python program but no workload file: neither it nor what it imports from beside it is made for us."""
-    if file.suffix != ".py" or not file.is_file():
-        return False
-    text = _text(file)
-    beside = [file.with_name(f"{name}.py") for name in _IMPORTED.findall(text)]
-    return not any(_WORKLOAD.search(found) for found in (text, *(_text(one) for one in beside if one.is_file())))
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
 
 def as_command(words: Sequence[str]) -> str:
     """The command line that records the program which `words` are."""

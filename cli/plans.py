@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +13,13 @@ from ..capture import plan as planning
 from ..capture.pair import TIMINGS, pair_name, pair_variants, require_program
 from ..capture.plan import Plan, PlannedVariant
 from ..capture.recorders import Recorder, choose_recorder
+from ..capture.window import Window
 from ..kernels.guard import is_enabled, unready
 from ..kernels.tasks import find
 from ..traces.errors import RecorderError, UsageError
 from ..traces.faults import nearest
 from ..workloads import catalog
 from .app import WORDS
-from .mistakes import as_command, is_ordinary_program
 
 FILE_VARIANTS: Final = (("baseline", ""), ("optimized", ""))
 """The variants a workload in a user's file is taken to have when --variant names none."""
@@ -116,11 +115,6 @@ def file_plan(file: Path, options: Options) -> Plan:
         raise UsageError(
             f"{file} is called as a workload of aisp-trace, whose expectations are not yours; rename the file"
         )
-    if is_ordinary_program(file):
-        raise UsageError(
-            f"{file} is an ordinary program, no workload file (it does not import aisp_trace); to record it as it is: "
-            f"{as_command([str(file)])}"
-        )
     variants = tuple((name, "") for name in options.variants) or FILE_VARIANTS
     words = [word for task in options.kernels for word in ("--enable-kernel", task)]
     program = (*planning.file_program(file.resolve()), *words)
@@ -156,18 +150,24 @@ def _workload_plan(
     )
 
 
-def command_plan(command: Sequence[str], options: Options) -> Plan:
-    """The plan that records `command` once, as it is; raises `UsageError` if its program does not exist."""
-    if command[0].endswith(".py") and Path(command[0]).is_file() and shutil.which(command[0]) is None:
-        raise UsageError(f"{command[0]} cannot be run by itself; name its interpreter: {as_command(command)}")
+def command_plan(command: Sequence[str], options: Options, window: Window | None = None) -> Plan:
+    """The plan that records `command` once, as it is, or a `window` of it; raises `UsageError` if its program does not exist."""
     require_program(command[0])
+    script = command[1] if len(command) > 1 and command[1].endswith(".py") else None
+    if Path(command[0]).name.startswith("python") and script is not None and not Path(script).is_file():
+        raise UsageError(f"{script} does not exist; check its spelling, or the folder that you are in")
     device = _settle_device("a command", options.device, catalog.DEVICES)
     recorder, notes = choose_recorder(
-        options.recorder, profile=options.profile, device=device, nsys_args=options.nsys_args, foreign=True
+        options.recorder,
+        profile=options.profile,
+        device=device,
+        nsys_args=options.nsys_args,
+        foreign=True,
+        window=window,
     )
     only = PlannedVariant(planning.COMMAND_VARIANT, "")
     plan = _plan(planning.COMMAND_VARIANT, "command", command, [only], options, device, recorder, notes)
-    return replace(plan, rounds=0, looks=())
+    return replace(plan, rounds=0, looks=(), window=window)
 
 
 def pair_plan(

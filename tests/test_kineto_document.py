@@ -6,9 +6,10 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from time import process_time
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.kineto import document
 from aisp_trace.traces.kineto.document import Document
 from aisp_trace.traces.kineto.events import Event
+from aisp_trace.traces.kineto.read import read_kineto
 from aisp_trace.traces.open import open_trace
+from aisp_trace.traces.repairs import repairs
 from aisp_trace.traces.unpack import unpack
 
 EVENTS = 60
@@ -168,13 +171,29 @@ def test_each_damage_is_repaired_and_named(what: str, tmp_path: Path) -> None:
     assert named == {what: 1, **({} if what == "mended_commas" else {"events_mended": 1})}
 
 
+def test_damage_beside_the_events_is_repaired_and_named(tmp_path: Path) -> None:
+    content = text_of(kernels(Random(5))).replace('"t"}', '"C:\\Users\\me\\trace.json", "rate": inf}')
+    found, told = read(tmp_path / "t.json", content.encode())
+    assert len(found) == EVENTS and told.rest["traceName"].startswith("C:\\Users")
+    assert list(repairs(told.odd)) == ["what stands beside the events was not valid JSON and had to be repaired"]
+
+
+def test_thousands_of_lost_events_take_no_time(tmp_path: Path) -> None:
+    """Each is looked at by itself, and none makes the reader look at what is far behind it."""
+    good, bad = '{"ph": "X", "ts": 1, "args": {}}', '{"ph": "X", "ts": 1 "args": {"a" "b"}}'
+    started = process_time()
+    found, told = read(tmp_path / "t.json", f"[{', '.join([good, bad] * 1_000)}]".encode())
+    assert (len(found), told.odd["events_damaged"]) == (1_000, 1_000)
+    assert process_time() - started < 10
+
+
 def test_an_event_of_any_length_is_read(tmp_path: Path) -> None:
     events = kernels(Random(7), 3)
-    events[1]["name"] = "n" * (9 << 20)
+    events[1] = {"first": [{"a": 1}, {"b": 2}], **events[1], "name": "n" * (9 << 20)}
     assert [len(e.name) for e in read(tmp_path / "t.json", text_of(events).encode())[0]][1] == 9 << 20
-    damaged = text_of(events).replace("nnn", 'n"n', 1)
-    found, told = read(tmp_path / "t.json", damaged.encode())
-    assert len(found) == 3 and told.odd["mended_quotes"] == 1
+    events[1]["name"] = "n" * 60_000
+    found, told = read(tmp_path / "t.json", text_of(events).replace("nnn", 'n"n', 1).encode())
+    assert [e.ts for e in found] == [0, 10, 20] and told.odd["mended_quotes"] == 1
 
 
 def test_what_two_damaged_events_seem_to_be_together_is_not_one(tmp_path: Path) -> None:
@@ -273,15 +292,36 @@ print(trace.ops.height, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - bef
 """
 
 
-def test_memory_does_not_grow_as_the_file_does(tmp_path: Path) -> None:
-    """Six copies of a real trace, one after the other."""
-    one, many = tmp_path / "one.json", tmp_path / "many.json"
+def many_copies(folder: Path) -> tuple[Path, Path]:
+    """A real trace, and six copies of its events, one after the other."""
+    one, many = folder / "one.json", folder / "many.json"
     unpack(SAMPLES / "h100_pipeline_decode_kineto.json.gz", one)
     text = one.read_text()
     first = text.index('"traceEvents": [') + len('"traceEvents": [')
     events = text[first : text.rindex("]")]
     many.write_text(text[:first] + ",".join([events] * 6) + text[text.rindex("]") :])
     assert many.stat().st_size > 39_000_000
+    return one, many
+
+
+@pytest.mark.nightly
+def test_reading_takes_less_than_parsing_all_of_it(tmp_path: Path) -> None:
+    """Processor time, the least of three: half of what Python's parser alone takes when this was written."""
+    many = many_copies(tmp_path)[1]
+
+    def least(work: Callable[[], Any]) -> float:
+        times = []
+        for _ in range(3):
+            before = process_time()
+            work()
+            times.append(process_time() - before)
+        return min(times)
+
+    assert least(lambda: read_kineto(many)) < least(lambda: json.loads(many.read_bytes(), parse_float=str))
+
+
+def test_memory_does_not_grow_as_the_file_does(tmp_path: Path) -> None:
+    one, many = many_copies(tmp_path)
     done = subprocess.run([sys.executable, "-P", "-c", _PEAK, many], capture_output=True, text=True, check=True)
     ops, kib = map(int, done.stdout.split())
     assert ops == 6 * open_trace(one).ops.height

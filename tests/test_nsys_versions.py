@@ -129,6 +129,15 @@ def test_mig_instances_are_devices_of_their_own(tmp_path: Path) -> None:
     assert [row["busy_ns"] for row in analyze(trace).devices.iter_rows(named=True)] == [50, 50, 50]
 
 
+def test_programs_of_windows_are_called_without_their_folders(tmp_path: Path) -> None:
+    export = NsysExport().kernel(1, 2).call(0, 1, "cudaLaunchKernel")
+    export.add("PROCESSES", globalPid=gid(100), pid=100, name="C:\\Users\\someone\\python.exe")
+    scrub_sqlite(export.write(tmp_path / "t.sqlite"), tmp_path / "scrubbed.sqlite")
+    for file in ("t", "scrubbed"):
+        assert read_nsys(tmp_path / f"{file}.sqlite").processes["name"].to_list() == ["python.exe"]
+    assert b"someone" not in (tmp_path / "scrubbed.sqlite").read_bytes()
+
+
 def test_ranges_of_another_domain_alone_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export = recording().domain(3, "myapp")
     export.rows["NVTX_EVENTS"][0]["domainId"] = 3

@@ -130,7 +130,7 @@ def test_traces_of_other_tools_are_named_with_what_to_give_instead(tmp_path: Pat
         (b"\nhello, this is a text", b"\n\n\n\n", b"\n", b"\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")
     ):
         (tmp_path / f"{number}").write_bytes(content)
-        assert "its first bytes are those of neither" in refused(tmp_path / f"{number}")
+        assert "it is neither an nsys export nor a torch.profiler file" in refused(tmp_path / f"{number}")
 
 
 def test_truncated_and_corrupt_databases(tmp_path: Path) -> None:

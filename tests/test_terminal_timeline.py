@@ -253,3 +253,18 @@ def test_the_page_about_the_terminal_is_right(
     assert "\n".join(drawn) in page
     rows = dict(re.findall(r"^\| `(\w)` \| (\w+) \|", page, re.M))
     assert rows == {letter: name for name, letter in LETTERS.items()}
+
+
+@pytest.mark.parametrize("kind", ["nsys", "kineto"])
+def test_odd_recordings_are_drawn_or_refused(
+    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Truncated, without kernels, with strings for times, of eight ranks ...: as far as they carry, in the width there is."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for file in sorted((Path(__file__).parent / "cases" / kind).iterdir()):
+        code = cli.main(["analyze", str(file), "--timeline", "--no-cache"])
+        said = capsys.readouterr()
+        assert code in (0, 2), (file.name, said.err)
+        if code == 0:
+            drawn = said.out[said.out.rindex("\ntimeline:") :].splitlines()
+            assert max(map(cell_len, drawn)) <= 80, file.name

@@ -159,23 +159,30 @@ def test_pixels_are_shares_of_time(browser: Browser, tmp_path: Path, name: str) 
     streams = trace.ops.select("device", "pid", "context", "stream").unique().sort("device", "pid", "context", "stream")
     for low, high in _windows(trace.ops, zero, name):
         _go(page, f"#timeline&from={low}&to={high}")
-        lanes = page.eval(COUNT)
-        view = _view(page)
-        drawn = [lane for lane in lanes if lane["role"] == "stream"]
-        assert len(drawn) == len(streams)
-        for lane, key in zip(drawn, streams.iter_rows(named=True), strict=True):
-            mine = trace.ops.filter(pl.all_horizontal(pl.col(k).eq_missing(v) for k, v in key.items()))
-            _compare(lane, mine, zero, view)
-        for device in analysis.windows["device"].to_list():
-            mine = trace.ops.filter(pl.col("device") == device)
-            for lane in lanes:
-                if lane["role"] == "device" and lane["label"].startswith(f"GPU {device} "):
-                    _compare(lane, mine, zero, view)
-                if lane["role"] == "idle" and lane["label"] == f"GPU {device} idle":
-                    window = analysis.windows.filter(pl.col("device") == device).row(0)[1:]
-                    _compare_idle(lane, mine, zero, view, window)
+        _compare_all(page, trace, analysis, streams)
     _quiet(page)
     page.close()
+
+
+def _compare_all(page: Page, trace: Trace, analysis: Analysis, streams: pl.DataFrame) -> None:
+    """Every lane of streams, devices and idle time, as it is drawn, against the trace."""
+    zero = analysis.first_op_ns
+    assert zero is not None
+    lanes = page.eval(COUNT)
+    view = _view(page)
+    drawn = [lane for lane in lanes if lane["role"] == "stream"]
+    assert len(drawn) == len(streams)
+    for lane, key in zip(drawn, streams.iter_rows(named=True), strict=True):
+        mine = trace.ops.filter(pl.all_horizontal(pl.col(k).eq_missing(v) for k, v in key.items()))
+        _compare(lane, mine, zero, view)
+    for device in analysis.windows["device"].to_list():
+        mine = trace.ops.filter(pl.col("device") == device)
+        for lane in lanes:
+            if lane["role"] == "device" and lane["label"].startswith(f"GPU {device} "):
+                _compare(lane, mine, zero, view)
+            if lane["role"] == "idle" and lane["label"] == f"GPU {device} idle":
+                window = analysis.windows.filter(pl.col("device") == device).row(0)[1:]
+                _compare_idle(lane, mine, zero, view, window)
 
 
 def _compare(lane: dict[str, Any], ops: pl.DataFrame, zero: int, view: tuple[float, float]) -> None:
@@ -290,16 +297,16 @@ def test_sums_are_drawn_where_operations_are_too_many(browser: Browser, tmp_path
     trace, analysis = _opened("h100_pipeline_decode", tmp_path)
     assert analysis.first_op_ns is not None
     page = _load(browser, _write(tmp_path, _shown(trace, analysis), most_ops=300, most_calls=300))
+    width = page.eval("document.getElementById('timeline').timeline.sides[0].header.grid.width")
+    streams = trace.ops.select("device", "pid", "context", "stream").unique().sort("device", "pid", "context", "stream")
+    seen = 0
     for low, high in _windows(trace.ops, analysis.first_op_ns, "sums"):
-        width = page.eval("document.getElementById('timeline').timeline.sides[0].header.grid.width")
-        if high - low < 60 * width:
-            continue  # inside of a bin, sums say nothing of when
-        _go(page, f"#timeline&from={low}&to={high}")
-        drawn = [lane for lane in page.eval(COUNT) if lane["role"] == "stream"]
-        streams = trace.ops.select("device", "stream").unique().sort("device", "stream")
-        for lane, (device, stream) in zip(drawn, streams.iter_rows(), strict=True):
-            mine = trace.ops.filter((pl.col("device") == device) & (pl.col("stream") == stream))
-            _compare(lane, mine, analysis.first_op_ns, _view(page))
+        if high - low > 200 * width:  # inside of a bin, sums say nothing of when
+            _go(page, f"#timeline&from={low}&to={high}")
+            _compare_all(page, trace, analysis, streams)
+            seen += 1
+    assert seen > 1
+    assert page.eval("document.getElementById('timeline').timeline.lanes.some((lane) => lane.isSummed(0, 1e9))")
     _quiet(page)
     page.close()
 

@@ -161,10 +161,11 @@ def _open(plain: PlainFile, kind_file: Path | None, left_out: Collection[tuple[s
         skipped = ", ".join(f"{name} ({count})" for name, count in trace.meta.unread.items())
         more = f"; rows that cannot be used: {odd}" if odd else ""
         more += f"; events that are not read: {skipped}" if skipped else ""
-        check = "with `-t cuda,nvtx`" if trace.meta.recorder == "nsys" else "with CUDA activity, or `record_function`"
+        also = "NVTX ranges" if trace.meta.recorder == "nsys" else "`record_function` of torch"
         raise EmptyTraceError(
             f"{path} is a trace of {trace.meta.recorder}, but nothing happened in it (no device operation, no CUDA call, no "
-            f"range{more}); check that the recorder traced the right process {check}"
+            f"range{more}); record the process that does the work, and put "
+            f'`with stage("name"):` of aisp_trace.capture.stages, or {also}, around its steps'
         )
     return with_host_ops(trace)
 

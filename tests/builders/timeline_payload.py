@@ -31,7 +31,7 @@ class Payload:
     """One side: its `header`, and columns by number."""
 
     def __init__(self, text: str) -> None:
-        raw = zlib.decompress(base64.b64decode(text, validate=True))
+        raw = zlib.decompress(base64.b85decode(text.replace(".", "<")))
         (size,) = struct.unpack_from("<I", raw)
         self.header: dict[str, Any] = json.loads(raw[4 : 4 + size])
         self._columns: list[list[int]] = []

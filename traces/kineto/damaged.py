@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, NoReturn
 
 QUOTES, CONTROLS, NUMBERS, NOT_UTF8 = "mended_quotes", "mended_controls", "mended_numbers", "mended_text"
@@ -64,10 +65,22 @@ _DECODERS: Final[tuple[tuple[tuple[str, ...], json.JSONDecoder], ...]] = (
 
 _MENDED: Final = _decoder(parse_constant=_no_constant, strict=False, object_pairs_hook=_once)
 
-_END: Final = re.compile(r"\}(?=\s*,\s*\{|\s*\])")
-"""Where an event may end: before the next one, or before the end of the list."""
+_ENDS: Final = (
+    re.compile(r'\}(?=\s*,\s*\{\s*"(?:ph|cat|name|pid|tid|ts|dur|id|args)"\s*:)'),
+    re.compile(r'\}(?=\s*\]\s*(?:,\s*"|\}\s*$|$))'),
+    re.compile(r"\}(?=\s*,\s*\{|\s*\])"),
+)
+"""Where an event may end, the likeliest first: before what begins as events do, before the end of a list with a member or nothing
+behind it, before any object or end of a list."""
 
-_ENDS_TRIED: Final = 8
+_ENDS_TRIED: Final = 4
+"""Of each kind."""
+
+_LONGEST_MENDED: Final = 1 << 20
+"""Characters of an event in which quotes are looked at one by one."""
+
+_WORD: Final = 8
+"""Characters before the end of what is there that may be the begin of a word or number."""
 
 _TEXT_PATTERN: Final = r'("(?:[^"\\]|\\.)*")'
 _NOT_FINITE: Final = re.compile(
@@ -85,20 +98,26 @@ _CONTROL: Final = re.compile(r"[\0-\x1f]")
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def first_value(data: bytes) -> Found | None:
-    """The value at the start of `data`; null if these bytes do not hold all of it.
+def first_value(data: bytes, *, more: bool) -> Found | None:
+    """The value at the start of `data`; null if these bytes do not seem to hold all of it.
 
-    Raises `RecursionError` for one that nests too deeply.
+    Where there are no `more` bytes, one that is cut off is damaged. Raises `RecursionError` for one that nests too deeply.
     """
     shape = data.decode("latin-1")  # one character a byte; all that gives JSON its shape is ASCII
     for repaired, decoder in _DECODERS:
         try:
             end = decoder.raw_decode(shape)[1]
+        except json.JSONDecodeError as exc:
+            if more and (exc.msg.startswith("Unterminated string") or exc.pos >= len(shape) - _WORD):
+                return None
+            continue
         except ValueError:
             continue
         text, damage = _text(data[:end])
         return Found(_whole(decoder.raw_decode(text)[0], text), end, (*repaired, *damage))
-    ends = [match.end() for _, match in zip(range(_ENDS_TRIED), _END.finditer(shape), strict=False)]
+    if more and len(shape) <= _LONGEST_MENDED and _ENDS[0].search(shape) is None:
+        return None
+    ends = list(dict.fromkeys(match.end() for kind in _ENDS for match in islice(kind.finditer(shape), _ENDS_TRIED)))
     for end in ends:
         text, damage = _text(data[:end])
         mended = [(value, repaired) for repaired, variant in _variants(text) if (value := _event(variant)) is not None]
@@ -109,12 +128,13 @@ def first_value(data: bytes) -> Found | None:
 
 
 def _event(text: str) -> dict[str, Any] | None:
-    """The one JSON object that `text` is; null if it is none, or seems to hold another event."""
+    """The one event that `text` is; null if it is none, or seems to hold another one."""
     try:
         value, used = _MENDED.raw_decode(text)
     except ValueError:
         return None
-    return value if used == len(text) and isinstance(value, dict) and not _swallowed(value) else None
+    whole = used == len(text) and isinstance(value, dict) and isinstance(value.get("ph"), str)
+    return value if whole and not _swallowed(value) else None
 
 
 def whole_document(data: bytes) -> tuple[Any, tuple[str, ...]]:
@@ -139,7 +159,8 @@ def _text(data: bytes) -> tuple[str, tuple[str, ...]]:
         return data.decode("utf-8", "replace"), (NOT_UTF8,)
 
 
-_NEXT_EVENT: Final = re.compile(r'\}\s*,\s*\{\s*"')
+_NEXT_EVENT: Final = re.compile(r'\}\s*,\s*\{\s*"|\b(?:ph|ts|dur)"?\s*:\s*["\d]')
+"""What no name holds: the begin of an object behind another one, or a member that every event has."""
 
 
 def _swallowed(value: Any) -> bool:
@@ -156,8 +177,10 @@ def _swallowed(value: Any) -> bool:
 def _variants(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
     """`text` with its faults mended, the surest way first, and which faults those were."""
     controls = (CONTROLS,) if _CONTROL.search(text.translate(_LAYOUT)) else ()
-    quoted = _quoted(text, escapes=True)
-    for quotes, variant in (((), text), ((QUOTES,), quoted), ((QUOTES,), _quoted(text, escapes=False))):
+    sources: list[tuple[tuple[str, ...], str]] = [((), text)]
+    if len(text) <= _LONGEST_MENDED:
+        sources += [((QUOTES,), _quoted(text, escapes=escapes)) for escapes in (True, False)]
+    for quotes, variant in sources:
         finite = _NOT_FINITE.sub(_or("null"), variant)
         ended = _LAST_COMMA.sub(_or(""), finite)
         numbers = (NUMBERS,) if finite != variant else ()

@@ -40,7 +40,7 @@ _NARROWER: Final = 16
 _FEWEST: Final = 8_192
 """Events that are handed on together at least: single ones would cost more as columns than as text."""
 
-_EVENT: Final = 1 << 20
+_EVENT: Final = 16 << 10
 _LONGEST_EVENT: Final = 256 << 20
 """Bytes in which the end of a single event is looked for, at first and at last."""
 
@@ -113,7 +113,7 @@ class Document:
             raise _no_list(self._named)
         if events:
             refuse(str(self._named), TORCH, "it has two lists `traceEvents`")
-        self.odd.update(repaired)
+        self.odd["members_mended"] += bool(repaired)
         self.rest = document
 
     def _head(self, text: _Text) -> bytes:
@@ -174,10 +174,11 @@ class Document:
 
     def _alone(self, text: _Text) -> list[Event]:
         """The event at this place, read and repaired by itself; nothing if it is lost or none."""
-        reach = _EVENT
-        while (found := _first(text, reach)) is None or LOST in found.repaired:
-            if text.left < reach or reach >= _LONGEST_EVENT:
-                break
+        found, reach, more = None, _EVENT, True
+        while found is None and more:
+            text.fill(reach)
+            more = text.left >= reach and reach < _LONGEST_EVENT
+            found = first_value(text.data[text.at : text.at + reach], more=more)
             reach *= 8
         if found is None:
             self._incomplete(f"no whole event begins at byte {text.offset:,}")
@@ -200,11 +201,6 @@ def _no_list(named: Path) -> InputError:
         f"{named} was to be read as a torch.profiler trace, but this JSON has no list `traceEvents`; "
         "give the file that `export_chrome_trace` wrote"
     )
-
-
-def _first(text: _Text, reach: int) -> Any:
-    text.fill(reach)
-    return first_value(text.data[text.at : text.at + reach])
 
 
 class _Text:

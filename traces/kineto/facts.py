@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from ..content import last_part
 from ..model import SCHEMAS
 from .columns import integer, process_id, thread_id
 from .events import Event, arguments
@@ -41,7 +42,7 @@ def read_names(events: Iterable[Event], pid: int, tables: dict[str, pl.DataFrame
                 process = arguments(event).name
             elif event.name == "thread_name":
                 threads[thread_id(event)] = arguments(event).name
-    name = _text(process.rsplit("/", 1)[-1]) if isinstance(process, str) else None
+    name = last_part(process) if isinstance(process, str) else None
     used = {t for n in ("api", "ranges") for t in tables[n].get_column("tid").drop_nulls().unique().to_list()}
     busy = used or tables["ops"].height
     rows = [(pid, t, _text(threads.get(t))) for t in sorted(used)]

@@ -20,6 +20,7 @@ from msgspec import UNSET
 
 from ..kernel_names import call_name
 from ..model import MOST_CORRELATIONS, Meta, Trace, make_trace
+from ..phases import PHASE_KINDS, PHASES
 from ..stages_file import StageFacts, read_stages
 from ..unpack import decompressed
 from .columns import Rows, Words, bounded, integer, integers, label, process_ids, thread_ids, usable
@@ -35,6 +36,8 @@ from .processes import main_process
 
 STAGE_PREFIX: Final = "aisp::"
 """How the torch recorder names its ranges; torch's fast ranges are exported among the operators."""
+PHASE_PREFIX: Final = "aisp.phase::"
+"""How it names phases, which have a domain of their own and the kinds that they always have (``stage_domain.py``)."""
 _DRIVER_OVERHEAD: Final = ("Command Buffer Full", "Lazy Function Loading", "Runtime Triggered Module Loading")
 
 
@@ -234,14 +237,26 @@ def _all_ranges(held: _Held, pid: int, facts: StageFacts | None, odd: Counter[st
         usable(held.ranges[category].frame(), "ranges", odd).with_columns(pl.col("pid").fill_null(pid))
         for category in _RANGES
     )
-    is_ours = pl.Series([name.startswith(STAGE_PREFIX) for name in words.texts()], dtype=pl.Boolean)
-    ours = is_ours.gather(operators["name"])
+    ours, phases = (
+        pl.Series([name.startswith(prefix) for name in words.texts()], dtype=pl.Boolean).gather(operators["name"])
+        for prefix in (STAGE_PREFIX, PHASE_PREFIX)
+    )
     stages = _ranges(pl.concat([annotations, operators.filter(ours)]), words, facts, odd)
-    others = operators.filter(~ours)
+    if phases.any():
+        stages = pl.concat([stages, _phases(_ranges(operators.filter(phases), words, None, odd), words)])
+    others = operators.filter(~(ours | phases))
     if not others.height and not functions.height:
         return stages
     more = _plain(operator_ranges(others, functions, words))
     return pl.concat([stages, more.select(stages.columns)])
+
+
+def _phases(ranges: pl.DataFrame, words: Words) -> pl.DataFrame:
+    """`ranges` of phases, in their domain and with their kinds."""
+    names = words.renamed(ranges["name"], lambda name: name.removeprefix(PHASE_PREFIX))
+    texts = words.texts()
+    kinds = pl.Series("category", [PHASE_KINDS.get(texts[number], "") for number in names.to_list()], dtype=pl.String)
+    return ranges.with_columns(names, kinds, pl.lit(PHASES).alias("domain"))
 
 
 def _ranges(frame: pl.DataFrame, words: Words, facts: StageFacts | None, odd: Counter[str]) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import polars as pl
 
 from ..columns import SLICE
+from ..content import last_part
 from ..model import SCHEMAS, Meta, text_column
 from .ids import DEVICES_PER_HOST, MOST_DEVICES, UNNAMED, DeviceMap, Hosts
 from .schema import CAPTURE_SETTINGS, EXPORT_SETTINGS, EXPORT_TABLES, settings
@@ -93,7 +94,7 @@ def read_processes(source: Source, hosts: Hosts, seen: set[int]) -> pl.DataFrame
     names: dict[int, str] = {}
     for gid, name in source.table_rows("PROCESSES", ["globalPid", "name"]):
         if isinstance(gid, int) and gid >= 0 and isinstance(name, str):
-            names[model_pid(hosts, gid)] = name.rsplit("/", 1)[-1]
+            names[model_pid(hosts, gid)] = last_part(name)
     rows = [(pid, pid >> 24, pid & 0xFFFFFF, names.get(pid)) for pid in sorted(seen)]
     return pl.DataFrame(
         rows, schema={"pid": pl.Int32, "host": pl.Int32, "os_pid": pl.Int32, "name": pl.String}, orient="row"

@@ -19,6 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from ..content import last_part
 from ..errors import InputError
 from ..nsys.schema import CAPTURE_SETTINGS, EVENT_TABLES, EXPORT_SETTINGS, EXPORT_TABLES, MIG, is_nsys, settings
 from ..nsys.source import Source
@@ -177,7 +178,7 @@ def _copy_owners(source: Source, target: sqlite3.Connection, owners: set[int]) -
     """Names of the processes and threads that own rows; the StringIds used."""
     processes = {g >> 24 for g in owners}
     rows = [
-        (gid, pid if isinstance(pid, int) else None, name.rsplit("/", 1)[-1])
+        (gid, pid if isinstance(pid, int) else None, last_part(name))
         for gid, pid, name in source.table_rows("PROCESSES", ["globalPid", "pid", "name"])
         if isinstance(gid, int) and gid >> 24 in processes and isinstance(name, str)
     ]

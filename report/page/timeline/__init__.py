@@ -1,7 +1,7 @@
 """The timeline of the page: every operation of every trace on one axis, drawn so that it cannot lie.
 
     side.py        one trace, encoded: streams.py, host.py, idle.py, and sums.py where it is too large
-    columns.py     integers as text: byte planes, deflate, base64
+    columns.py     integers as text: byte planes, deflate, base 85
     shell.html     what stands in the page; timeline.css, and the scripts that unpack, draw and listen
 
 `section` is all that the page asks for. A picture is made of shares: a pixel's column is as high as the part of its time that
@@ -26,7 +26,21 @@ from .side import MOST_CALLS, MOST_OPS, side_payload, vocabulary
 
 HERE: Final = Path(__file__).parent
 
-SCRIPTS: Final = ("codec", "intervals", "lane", "paint", "words", "model", "view", "details", "input", "start")
+SCRIPTS: Final = (
+    "codec",
+    "intervals",
+    "lane",
+    "paint",
+    "words",
+    "model",
+    "view",
+    "search",
+    "draw",
+    "above",
+    "details",
+    "input",
+    "start",
+)
 """The parts of the script, in their order."""
 
 

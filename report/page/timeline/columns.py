@@ -1,12 +1,13 @@
-"""Columns of integers as text that a page can hold: byte planes, deflate, base64.
+"""Columns of integers as text that a page can hold: byte planes, deflate, base 85.
 
     value     0x0102  0x0003          a plane holds one byte of every value, the lowest first, since the high bytes of
     plane 0     02      03            delta-coded times are nearly all alike and deflate away
     plane 1     01      00
 
-A payload is ``base64(deflate(size | header | planes))``: `size` is the header's length in bytes (32 bits, little-endian), the
+A payload is ``base85(deflate(size | header | planes))``: `size` is the header's length in bytes (32 bits, little-endian), the
 header is JSON, whose key ``columns`` lists ``[rows, planes, signed]`` of each column in the order of their planes. Values of
-signed columns are zigzag-coded: 0, -1, 1, -2 become 0, 1, 2, 3. A column of zeros has no planes.
+signed columns are zigzag-coded: 0, -1, 1, -2 become 0, 1, 2, 3. A column of zeros has no planes. Base 85 takes 6 % less room than
+base 64; a dot stands for its ``<``, so that the text holds nothing that HTML would read.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ class Columns:
         return len(self._described) - 1
 
     def payload(self, header: dict[str, Any]) -> str:
-        """All columns behind `header`, as text of the base64 alphabet."""
+        """All columns behind `header`, as text."""
         described = header | {"columns": self._described}
         words = json.dumps(described, allow_nan=False, separators=(",", ":"), ensure_ascii=True).encode()
         packer = zlib.compressobj(LEVEL)
         parts = [packer.compress(len(words).to_bytes(4, "little")), packer.compress(words)]
         parts += [packer.compress(plane) for plane in self._planes]
-        return base64.b64encode(b"".join([*parts, packer.flush()])).decode("ascii")
+        return base64.b85encode(b"".join([*parts, packer.flush()])).decode("ascii").replace("<", ".")
 
 
 def zigzag(values: Ints) -> npt.NDArray[np.int64]:

@@ -34,7 +34,7 @@ const facts = (timeline, lane, item) => {
       const begun = start - call.start[launch.item];
       add("launched by", `${timeline.title(launch.lane, launch.item)} on ${launch.lane.data.thread}, ${moment(call.start[launch.item])}`);
       add("delay", `${duration(begun)} after the call began, ${after(start - call.end[launch.item])}`);
-    } else {
+    } else if (!data.host) {
       add("launched by", side.header.calls_grid ? "not held by this page (or not recorded)" : "not recorded");
     }
   } else if (lane.role === "stages") {
@@ -68,7 +68,7 @@ const after = (ns) => (ns >= 0 ? `${duration(ns)} after it returned` : "before i
 const crowd = (timeline, lane, t, near) => {
   const k = lane.paints.length;
   const { ns, touched, summed } = lane.columns(t - near / 2, near, 1);
-  const parts = lane.paints.map((paint, p) => [PAINTS[paint - 1].name.replace("idle ", ""), ns[p]]);
+  const parts = lane.paints.map((paint, p) => [PAINTS[paint - 1].name.replace(/^(idle|call) /, ""), ns[p]]);
   const shares = parts.filter(([, v]) => v > 0).sort((a, b) => b[1] - a[1]);
   if (shares.length === 0) {
     return "";

@@ -93,7 +93,7 @@ class Side {
       const data = thread[kind];
       if (data) {
         const items = intervals(this.column, data, data.classes.length);
-        const paintOf = (cls) => paintNumber.get(`idle ${this.words.calls[cls][1]}`);
+        const paintOf = (cls) => paintNumber.get(`call ${this.words.calls[cls][1]}`);
         const paints = data.classes.map(([, cls]) => paintOf(cls));
         const label = `${thread.label} ${kind === "os" ? "OS calls" : "calls"}`;
         const lane = this.lane(kind, label, items, byNesting, paints, { ...data, thread: thread.label });

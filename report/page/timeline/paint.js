@@ -1,10 +1,11 @@
-// Paints: a colour and a pattern for each kind of work and each family of idle time, read from the page's style sheet.
+// Paints: a colour and a pattern for each kind of work and each family of idle time, read from the page's style sheet. Work is
+// plain and idle time hatched, unless that says otherwise; calls are plain in the colour of the idle time that they cause.
 
 const PAINTS = [];
 const paintNumber = new Map();
-const paint = (name, style, mixed = 1) => {
+const paint = (name, style, mixed = 1, patterned = false) => {
   const number = PAINTS.length + 1; // 0 is the ground
-  PAINTS.push({ name, style, mixed });
+  PAINTS.push({ name, style, mixed, patterned });
   paintNumber.set(name, number);
   return number;
 };
@@ -12,7 +13,7 @@ let DIM = 0;
 
 const PATTERNS = {
   none: () => false,
-  up: (x, y) => (x + y) % 8 < 2,
+  up: (x, y) => (x + y) % 5 === 0,
   down: (x, y) => (x - y + 800) % 8 < 2,
   horizontal: (x, y) => y % 5 === 0,
   vertical: (x, y) => x % 5 === 0,
@@ -22,8 +23,9 @@ const PATTERNS = {
 const CELL = 40; // a common multiple of the patterns' periods
 
 const definePaints = (words) => {
-  words.kinds.forEach(([kind]) => paint(kind, `kind-${kind}`));
-  words.families.forEach((family) => paint(`idle ${family}`, `cause-${family}`));
+  words.kinds.forEach(([kind]) => paint(kind, `kind-${kind}`, 1, true));
+  words.families.forEach((family) => paint(`idle ${family}`, `cause-${family}`, 1, true));
+  words.families.forEach((family) => paint(`call ${family}`, `cause-${family}`));
   words.stages.forEach((kind) => paint(`stage ${kind}`, `kind-${kind}`, 0.55));
   [0.34, 0.46, 0.58].forEach((mixed, i) => paint(`stage ${i}`, "stage", mixed));
   [0.22, 0.36].forEach((mixed, i) => paint(`iteration ${i}`, "stage", mixed));
@@ -58,18 +60,17 @@ const readTheme = (place) => {
   theme.css = [""];
   for (const one of PAINTS) {
     const colour = mix(rgb(value(`--tl-${one.style}`), "#888888"), ground, one.mixed);
-    const pattern = (one.mixed === 1 && PATTERNS[value(`--tl-pattern-${one.style}`)]) || PATTERNS.none;
+    const pattern = (one.patterned && PATTERNS[value(`--tl-pattern-${one.style}`)]) || PATTERNS.none;
     const drawn = pattern === PATTERNS.none ? null : new Uint8Array(CELL * CELL);
     for (let i = 0; drawn && i < drawn.length; i++) {
       drawn[i] = pattern(i % CELL, Math.floor(i / CELL)) ? 1 : 0;
     }
     const text = light(colour) > 0.55 ? "#101418" : "#ffffff";
-    const towards = light(colour) > 0.5 ? [0, 0, 0] : [255, 255, 255];
     theme.paints.push({
       plain: packed(colour),
       hatched: packed(mix(colour, ground, 0.72)),
       sparse: packed(mix(colour, ground, 0.42)),
-      second: packed(mix(colour, towards, 0.78)),
+      second: packed(mix(colour, ground, 0.5)),
       edge: packed(mix(colour, light(colour) > 0.5 ? [0, 0, 0] : ground, 0.7)),
       pattern: drawn,
       text,

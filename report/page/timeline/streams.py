@@ -54,6 +54,7 @@ def stream_lanes(
     for i, (label, device) in enumerate(labels):
         rows = order[bounds[i] : bounds[i + 1]]  # in order of start, as the ops are
         lane: dict[str, Any] = {"label": label, "device": device, "items": len(rows)}
+        lane["host"] = device in a.host_devices
         if grid is not None:
             parts = by_priority(kind[rows], start[rows], end[rows], len(KINDS))
             lane["summed"] = sums_of(columns, grid, parts, start[rows])
