@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import polars as pl
 
@@ -101,7 +102,8 @@ def top_of_one(side: Side) -> Top:
         return Top(f"{host or 'Only host times are known: '}no device did anything", "", (), cautions, [])
     busy = _busy(side)
     which = "devices" if a.windows.height > 1 else "device"
-    device = f", the {which} busy {busy} of it" if busy != CANNOT_TELL else ""
+    of = "it" if steady is None or _covered(side) > MOSTLY else f"the window of {_window(side)}"
+    device = f", the {which} busy {busy} of {of}" if busy != CANNOT_TELL else ""
     tiles = _of_traces([side])
     if steady is None or a.iterations.is_empty():
         said, working = (
@@ -116,6 +118,17 @@ def top_of_one(side: Side) -> Top:
         )
         tiles.insert(0, Tile("iteration", [("", text.duration(steady.median_ns))], working))
     return Top(said, f"{working}; one recording, traced, with nothing to compare with", (), cautions, tiles)
+
+
+MOSTLY: Final = 0.9
+"""Part of the window from which on its iterations are all that it holds."""
+
+
+def _covered(side: Side) -> float:
+    """How much of the longest window lies in iterations."""
+    windows = side.analysis.windows
+    longest = max((windows["end_ns"] - windows["start_ns"]).to_list())
+    return int(side.analysis.iterations["host_ns"].sum()) / longest if longest else 0.0
 
 
 def ratio_of(
