@@ -10,7 +10,7 @@ import typer
 from ...kernels.artifacts import FOLDER
 from ...report.terminal.console import print_json, progress, say, say_lines
 from ..app import examples, new_app
-from ..options import Artifacts, Force, Json
+from ..options import Artifacts, Force, Json, RunUntrusted
 
 app = new_app("Generate CUDA kernels that check themselves, verify kernels of any origin, and time them.")
 
@@ -104,6 +104,7 @@ def verify(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=1, help="the most that its process may take")
     ] = 900.0,
+    run_untrusted: RunUntrusted = False,
     artifacts: Artifacts = FOLDER,
     as_json: Json = False,
 ) -> int:
@@ -118,7 +119,18 @@ def verify(
     from ...report.terminal.kernel_verification import print_verification
     from ..verifying import verify_and_keep
 
-    asked = Asked(file, task, dtype or "", shape or (), device, calls, allow_library, sanitizer, timeout)
+    asked = Asked(
+        file,
+        task,
+        dtype or "",
+        shape or (),
+        device,
+        calls,
+        allow_library,
+        sanitizer,
+        timeout,
+        run_untrusted=run_untrusted,
+    )
     found, kept = verify_and_keep(asked, artifacts)
     if as_json:
         print_json(found.document())
@@ -176,6 +188,7 @@ def bench(
     seconds: Annotated[
         float, typer.Option("--seconds", metavar="N", min=0, help="length of the loop for energy; 0: none")
     ] = 2.0,
+    run_untrusted: RunUntrusted = False,
     as_json: Json = False,
 ) -> int:
     """Time a kernel beside PyTorch, eager and compiled.
@@ -188,7 +201,7 @@ def bench(
     from ...report.terminal.kernel_bench import print_bench
     from ..benching import Words, benched
 
-    found = benched(Words(what, task, dtype, shape or (), verification), compile_baseline, seconds)
+    found = benched(Words(what, task, dtype, shape or (), verification), compile_baseline, seconds, run_untrusted)
     if as_json:
         print_json(found.document())
     else:

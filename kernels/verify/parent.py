@@ -28,6 +28,7 @@ from ..build import KernelError, NoCompilerError, arch_of, build, find_nvcc
 from ..build import version as compiler_version
 from ..task import Task
 from ..tasks import NAMES, find
+from ..untrusted import compiling, refuse_untrusted
 from . import verdict
 from .evidence import Asked, Candidate, Heard, Sanitized
 from .names import kernels_of
@@ -59,7 +60,8 @@ def verify(asked: Asked, say: Say = lambda text: None) -> Verification:
     recorder, unrecorded = recorder_for(device, nsys)
     with tempfile.TemporaryDirectory(prefix="aisp-trace-verify-") as temporary:
         folder = Path(temporary)
-        child = Child(folder, task, dtype, device, candidate, asked.timeout_s, asked.call_s)
+        limits = asked.limits if asked.run_untrusted else None
+        child = Child(folder, task, dtype, device, candidate, asked.timeout_s, asked.call_s, limits)
         say(f"{len(plan.calls)} calls of {asked.file.name}" + (", recorded" if recorder else ""))
         heard, recording, problem = child.run(plan, recorder, chance)
         if digest_of(asked.file) != digest:
@@ -97,6 +99,7 @@ def _task(asked: Asked) -> tuple[Task, str]:
         raise InputError(f"{asked.file} is no file; name a candidate, a .cu or a .py file")
     if asked.file.suffix not in (".cu", ".py"):
         raise UsageError(f"{asked.file} is neither a .cu nor a .py file; only these can be candidates")
+    refuse_untrusted(asked.file, asked.run_untrusted)
     return task, dtype
 
 
@@ -134,8 +137,9 @@ def _candidate(asked: Asked, device: str, digest: str, say: Say) -> Candidate:
         raise UsageError(str(exc)) from exc
     say(f"compiling {asked.file.name}")
     capability = torch.cuda.get_device_capability()
-    library = build(asked.file, capability, nvcc)
-    own = kernels_of(asked.file, capability)
+    with compiling(asked.file) as (source, compiler):
+        library = build(source, capability, nvcc, compiler=compiler)
+        own = kernels_of(source, capability, compiler)
     return Candidate(asked.file, library, digest, own, f"nvcc {compiler_version(nvcc)}")
 
 
