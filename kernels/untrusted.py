@@ -167,7 +167,7 @@ class Box:
             "PATH": os.environ.get("PATH", os.defpath),
             "TMPDIR": str(self.folder),
             "HOME": str(self.folder),
-            "LANG": "C",
+            "LC_ALL": "C",
         }
         done = run_process(
             limited, stdout=out, stderr=err, timeout_s=COMPILE_S, environment=environment, cwd=self.folder
