@@ -42,6 +42,7 @@ class Wanted:
     bounds: Bounds
     results: Sequence[Path]
     run_untrusted: bool
+    compiling: bool
     dry_run: bool
     force: bool
     artifacts: Path
@@ -53,7 +54,7 @@ def generate(what: Asked, wanted: Wanted) -> int:
 
     task, dtype = what.task, dtype_of(what.task, wanted.dtype)
     shapes = [parse_shape(task, text) for text in wanted.shapes] or [dict(task.shapes[0])]
-    subject = Subject(task, dtype, what.arch, shapes)
+    subject = Subject(task, dtype, what.arch, shapes, what.settings)
     if wanted.dry_run:
         part = emit.part_of(task, what.settings).text
         print_prompt(messages(subject, Attempt(0, WAITING), part, None, ""))
@@ -67,7 +68,7 @@ def generate(what: Asked, wanted: Wanted) -> int:
     if wanted.run_untrusted:
         _check_gpu(what.arch)
     session = _session(what, wanted, subject, endpoint)
-    judge = Here(session.arch, _verifier(session, wanted) if wanted.run_untrusted else None)
+    judge = Here(session.arch, _verifier(session, wanted) if wanted.run_untrusted else None, wanted.compiling)
     found = Loop(session, subject, endpoint, judge, wanted.bounds, progress).run()
     return _tell(found, session, outputs, wanted)
 
@@ -115,7 +116,7 @@ def _check_gpu(arch: str) -> None:
 def _verifier(session: Session, wanted: Wanted) -> Callable[[Path, float], Mapping[str, Any]]:
     def verified(file: Path, left_s: float) -> Mapping[str, Any]:
         asked = Verification(
-            file, session.task, session.dtype, session.shapes, timeout_s=max(left_s, VERIFY_S), run_untrusted=True
+            file, session.task, session.dtype, session.shapes, within_s=max(left_s, VERIFY_S), run_untrusted=True
         )
         return verify_and_keep(asked, wanted.artifacts)[0].document()
 

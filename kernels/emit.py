@@ -101,6 +101,11 @@ def _source(template: str, task: Task, settings: Settings, arch: str, version: s
     return _SUM.sub(lambda _: f"// Sum: {_sum(text)}\n", text, count=1)
 
 
+def constant(parameter: str) -> str:
+    """What a parameter's value is called in the source: ``kVectorBytes``."""
+    return "k" + "".join(word.capitalize() for word in parameter.split("_"))
+
+
 def makefile(arch: str) -> str:
     """The Makefile for all emitted files of a folder, with `arch` as the default."""
     return _environment().get_template("Makefile.j2").render(arch=arch)

@@ -151,8 +151,8 @@ def _directive(word: str, rest: str) -> str:
 class Box:
     """A folder with one source, and a `Compiler` (build.py) whose commands run there; made by `sealed`."""
 
-    def __init__(self, folder: Path, content: bytes, name: str) -> None:
-        self.folder, self.path = folder, folder / name
+    def __init__(self, folder: Path, content: bytes, name: str, timeout_s: float) -> None:
+        self.folder, self.path, self._timeout_s = folder, folder / name, timeout_s
         self._source = content.decode(errors="replace")
         self.path.write_bytes(content)
 
@@ -170,10 +170,10 @@ class Box:
             "LC_ALL": "C",
         }
         done = run_process(
-            limited, stdout=out, stderr=err, timeout_s=COMPILE_S, environment=environment, cwd=self.folder
+            limited, stdout=out, stderr=err, timeout_s=self._timeout_s, environment=environment, cwd=self.folder
         )
         if done.timed_out:
-            raise KernelError(f"the compiler did not end within {COMPILE_S:g} s")
+            raise KernelError(f"the compiler did not end within {self._timeout_s:g} s")
         said = own_messages(
             _text(err) + _text(out), self._source, self.path.name, (str(self.folder), *_roots(words[0]))
         )
@@ -183,31 +183,31 @@ class Box:
 
 
 @contextmanager
-def sealed(content: bytes, name: str = "source.cu") -> Iterator[Box]:
-    """A folder of its own for compiling `content`, gone at the end."""
+def sealed(content: bytes, name: str = "source.cu", timeout_s: float = COMPILE_S) -> Iterator[Box]:
+    """A folder of its own for compiling `content`, gone at the end; no command in it may take longer than `timeout_s`."""
     with tempfile.TemporaryDirectory(prefix="aisp-trace-sealed-") as folder:
-        yield Box(Path(folder), content, name)
+        yield Box(Path(folder), content, name, min(timeout_s, COMPILE_S))
 
 
 @contextmanager
-def compiling(source: Path) -> Iterator[tuple[Path, Compiler]]:
+def compiling(source: Path, timeout_s: float = COMPILE_S) -> Iterator[tuple[Path, Compiler]]:
     """The file to compile in `source`'s place, and what runs the compiler: sealed if a model wrote it, else as ever."""
     content = source.read_bytes()
     if not is_generated(content):
         yield source, completed
         return
-    with sealed(content, source.name) as box:
+    with sealed(content, source.name, timeout_s) as box:
         yield box.path, box
 
 
-def device_compiled(content: bytes, arch: str) -> str:
+def device_compiled(content: bytes, arch: str, timeout_s: float = COMPILE_S) -> str:
     """NVRTC's release, when it has compiled the device part in a process of its own.
 
     Raises `CompileError` with stripped messages, `KernelError` if there is no NVRTC.
     """
     paths = os.pathsep.join(str(Path(one).resolve()) for one in sys.path if one)
     boot = f"import sys; sys.path[:0] = {paths.split(os.pathsep)!r}; from aisp_trace.kernels.nvrtc import main; main()"
-    with sealed(content, "kernel.cu") as box:
+    with sealed(content, "kernel.cu", timeout_s) as box:
         release = box([sys.executable, "-I", "-c", boot, str(box.path), arch]).stdout.strip()
     if not release:
         raise KernelError(f"NVRTC needs the packages {PACKAGES}")

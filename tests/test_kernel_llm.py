@@ -193,7 +193,7 @@ def test_a_template_s_own_part_makes_a_file_that_compiles_and_says_whose_it_is(t
         assert emit.is_untouched_source(text.encode()) and "by a model (some/model)" in text
         file = tmp_path / f"{name}.cu"
         file.write_text(text, encoding="utf-8")
-        assert Here("sm_90", None).compile(file) == ""
+        assert Here("sm_90", None).compile(file, 60.0) == ""
 
 
 # -- rounds ------------------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ class Scripted:
     runs: bool = True
     seen: list[bytes] = field(default_factory=list)
 
-    def compile(self, file: Path) -> str:
+    def compile(self, file: Path, left_s: float) -> str:
         return "source.cu(9): error: no" if b"does_not_compile" in file.read_bytes() else ""
 
     def verify(self, file: Path, left_s: float) -> Mapping[str, Any]:
@@ -249,7 +249,7 @@ def new_session(root: Path) -> Session:
 
 def run(server: Server, root: Path, judge: Any, **bounds: Any) -> tuple[Generated, Session]:
     session = new_session(root)
-    subject = Subject(TASK, "float32", "sm_90", [{"count": 1 << 27}])
+    subject = Subject(TASK, "float32", "sm_90", [{"count": 1 << 27}], SETTINGS)
     loop = Loop(session, subject, endpoint(server), judge, Bounds(**{"seconds": 120.0, **bounds}), pause_s=0.01)
     found = loop.run()
     assert load(session.folder / "session.json").attempts == list(found.attempts)
@@ -369,7 +369,7 @@ def test_an_interrupt_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise KeyboardInterrupt
 
     session = new_session(tmp_path)
-    subject = Subject(TASK, "float32", "sm_90", [{"count": 1 << 27}])
+    subject = Subject(TASK, "float32", "sm_90", [{"count": 1 << 27}], SETTINGS)
     monkeypatch.setattr(Endpoint, "ask", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Loop(session, subject, Endpoint("http://127.0.0.1:1/v1", "m", KEY), Scripted(), Bounds()).run()

@@ -67,7 +67,7 @@ class Emulated:
     runs: bool = True
     made: dict[str, Path] = field(default_factory=dict)
 
-    def compile(self, file: Path) -> str:
+    def compile(self, file: Path, left_s: float) -> str:
         """As nvcc would: in a folder of its own, messages stripped."""
         content = file.read_bytes()
         library = self.folder / f"{digest_of(content)}.so"
@@ -102,7 +102,7 @@ class Emulated:
         """The verifier's child and its verdict; "cannot tell" for want of a recording alone counts as verified."""
         digest, chance = digest_of(file.read_bytes()), random.Random(1)
         if digest not in self.made:
-            assert self.compile(file) == ""
+            assert self.compile(file, left_s) == ""
         candidate = Candidate(file, self.made[digest], digest, None, "g++")
         asked = Asked(file, TASK.name, "float32", device="cpu", calls=2)
         plan = make_plan(TASK, "float32", "cpu", (), 2, False, chance)
@@ -163,7 +163,7 @@ def test_a_session_improves_a_slow_template_and_survives_what_it_is_given(
     begin(tmp_path / "artifacts", session, template, SLOW)
     session.attempts.append(Attempt(0, "waiting"))
     session.keep(session.attempts[0], template)
-    subject = Subject(TASK, "float32", "sm_90", [{"count": 1 << 27}])
+    subject = Subject(TASK, "float32", "sm_90", [{"count": 1 << 27}], SLOW)
     steps = [*(answer(ANSWERS[kind][0]) for kind in kinds), answer("int launch_task;")]
     with serving(*steps) as server:
         bounds = Bounds(rounds=len(kinds) + 1, seconds=280.0)

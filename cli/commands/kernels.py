@@ -114,7 +114,9 @@ def emit(
         bounds = Bounds(rounds or usual.rounds, budget or usual.seconds, tokens or usual.tokens)
         return generate(
             what,
-            Wanted(output, dtype, shape or (), bounds, result or (), run_untrusted, dry_run, force, artifacts),
+            Wanted(
+                output, dtype, shape or (), bounds, result or (), run_untrusted, compiling, dry_run, force, artifacts
+            ),
         )
     words: dict[str, object] = {
         "--dtype": dtype,

@@ -38,8 +38,8 @@ class Judge(Protocol):
     def runs(self) -> bool:
         """Whether candidates run here; else they wait for somebody to verify them elsewhere."""
 
-    def compile(self, file: Path) -> str:
-        """What the compiler says against `file`, stripped; empty: nothing, or there is none."""
+    def compile(self, file: Path, left_s: float) -> str:
+        """What the compiler says against `file` within `left_s`, stripped; empty: nothing, or there is none."""
 
     def verify(self, file: Path, left_s: float) -> Mapping[str, Any]:
         """The document of `kernels verify --json`, in about `left_s`. Raises `AispTraceError`."""
@@ -51,15 +51,16 @@ class Here:
 
     arch: str
     verifies: Callable[[Path, float], Mapping[str, Any]] | None
+    compiles: bool = True
 
     @property
     def runs(self) -> bool:
         """As of `Judge`."""
         return self.verifies is not None
 
-    def compile(self, file: Path) -> str:
+    def compile(self, file: Path, left_s: float) -> str:
         """By nvcc, else the device part by NVRTC, else not at all."""
-        return compiled(file, self.arch)
+        return compiled(file, self.arch, left_s) if self.compiles else ""
 
     def verify(self, file: Path, left_s: float) -> Mapping[str, Any]:
         """As of `Judge`."""
@@ -67,15 +68,15 @@ class Here:
         return self.verifies(file, left_s)
 
 
-def compiled(file: Path, arch: str) -> str:
+def compiled(file: Path, arch: str, left_s: float) -> str:
     """As `Judge.compile`."""
     try:
         try:
             nvcc = build.find_nvcc()
         except build.NoCompilerError:
-            device_compiled(file.read_bytes(), arch)
+            device_compiled(file.read_bytes(), arch, left_s)
             return ""
-        with compiling(file) as (source, compiler):
+        with compiling(file, left_s) as (source, compiler):
             build.build(source, build.capability_of(arch), nvcc, compiler=compiler)
     except build.CompileError as exc:
         return exc.said

@@ -166,7 +166,7 @@ class Loop:
             )
             attempt.told = [f"It is attempt {twin.number} once more, to the letter.", *twin.told]
             return
-        if said := self._judge.compile(file):
+        if said := self._judge.compile(file, max(self._left(), LEAST_S)):
             attempt.outcome, attempt.why = NOT_COMPILED, said.splitlines()[0][:200]
             attempt.told = ["The compiler said (lines of the whole file):", said]
             return
@@ -181,7 +181,7 @@ class Loop:
             return
         try:
             judged(attempt, self._judge.verify(self._session.folder / attempt.file, self._left()))
-        except AispTraceError as exc:
+        except (AispTraceError, RuntimeError) as exc:  # torch's own, of a device that a candidate left broken
             attempt.outcome, attempt.why = CANNOT_TELL, f"{exc}"[:300]
             attempt.told = ["It could not be verified."]
         self._session.save()

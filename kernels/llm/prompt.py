@@ -9,25 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..emit import DIVIDER, signature
-from ..task import Operand, Task
+from ..emit import DIVIDER, constant, signature
+from ..task import Operand, Settings, Task
 from ..untrusted import HEADERS
 from ..verify.plan import shape_text
 from .result import Attempt
 
-RULES: Final = """You write CUDA kernels. Answer with one fenced code block, and nothing after it. The block replaces the marked part of a file.
+RULES: Final = """You write CUDA kernels. Answer with one fenced code block and nothing after it. It replaces the marked part of a file.
 
 Rules:
-- It has the kernels, then the line `{divider}`, then `{signature}` and what that uses. All of it stands in an anonymous namespace.
-- T is float, Half or BFloat. Half and BFloat are the file's own: {{ unsigned short bits; }}. Also there: widened(x) to float, narrowed<T>(f) from float, Pack<T, N> with load_once, load_cached and store, start(kernel, blocks, threads, shared_bytes, stream, arguments...) which returns what launch_task returns, quotient_up(a, b), whole(pointer), wide<N>(pointer), and the constants k... of the parameters.
-- launch_task enqueues on `stream` alone and returns 0, a cudaError_t, or -2 for sizes that it cannot do. It allocates nothing, waits for nothing, keeps nothing from one call to the next and copies nothing from or to the host.
-- Every size of 1 or more is right, and every pointer that is aligned to its element. Inputs are not written, nothing beside the outputs is written, nothing beside the inputs is read.
-- The same inputs give the same bits: no atomic additions of floating-point numbers in any order.
-- Sums are in float. The error against double precision stays within the tolerance, for large, tiny and special numbers (NaN, infinity) too.
-- No library, no graph, no other stream. Headers, if any: {headers}. No other directives than #define, #if and their like, #include, #pragma unroll.
-- It compiles with `nvcc -O3 -std=c++17 -arch={arch} -Werror all-warnings`; a function that is not used is a warning.
+- First the kernels, then the line `{divider}`, then `{signature}` and what it uses. All of it stands in an anonymous namespace.
+- T is float, Half or BFloat. The file defines Half and BFloat (each {{ unsigned short bits; }}), widened(x) to float, narrowed<T>(f) from float, Pack<T, N> {{ T at[N]; }} with load_once<N>(pointer), load_cached<N>(pointer) and store(pointer, pack), start(kernel, blocks, threads, shared_bytes, stream, arguments...) which returns what launch_task has to, quotient_up(a, b), wide<N>(pointer) for whether N elements there are one aligned vector, and the constants below. Whatever else the marked part uses, it defines.
+- launch_task enqueues on `stream` only. It returns 0, a cudaError_t, or -2 for a size it cannot handle. It allocates nothing, does not synchronise, keeps no state between calls, and copies nothing from or to the host.
+- Handle every size from 1 up and every pointer aligned to its element. Write the whole of the outputs and nothing else; read nothing but the inputs.
+- Be deterministic: equal inputs give equal bits, so no floating-point atomics.
+- Accumulate in float. Stay within the tolerance of a double-precision reference, for large, tiny and special values (NaN, infinity) too.
+- No libraries, no CUDA graphs, no other streams. The only headers allowed: {headers}. The only directives allowed: #define, #undef, #if and its kin, #include, #pragma unroll.
+- It has to compile with `nvcc -O3 -std=c++17 -arch={arch} -Werror all-warnings`; an unused function is a warning.
 
-It is compiled, run in many shapes on fresh inputs with guard bands, compared with double precision, and timed by a recording of the GPU. The time of the kernels decides."""  # noqa: E501
+Your code is compiled, run at many shapes on fresh inputs between guard bands, compared with double precision, and timed from a GPU trace. The fastest kernel that passes wins."""  # noqa: E501
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Subject:
     dtype: str
     arch: str
     shapes: Sequence[dict[str, int]]
+    settings: Settings
 
 
 def messages(subject: Subject, best: Attempt, source: str, last: Attempt | None, rejected: str) -> list[dict[str, str]]:
@@ -49,7 +50,7 @@ def messages(subject: Subject, best: Attempt, source: str, last: Attempt | None,
     parts = [_task(subject), _best(best, source)]
     if last is not None and last.number != best.number:
         parts.append(_last(last, rejected))
-    parts.append("Write a faster one." if last is None or not rejected else "Write a right one that is faster.")
+    parts.append("Write a faster one.")
     return [{"role": "system", "content": rules}, {"role": "user", "content": "\n\n".join(parts)}]
 
 
@@ -61,13 +62,12 @@ def _task(subject: Subject) -> str:
         *(f"input {_operand(one)}" for one in task.inputs),
         *(f"output {_operand(one)}" for one in task.outputs),
         *(f"constant k{name.capitalize()} = {value:.9g}f" for name, value in task.scalars.items()),
-        f"Element type that is timed: {dtype}. The largest relative error may be {tolerance.worst:.3g} ({tolerance.reason}).",
+        *(f"constant {constant(name)} = {value}" for name, value in subject.settings.items() if isinstance(value, int)),
+        f"Timed for {dtype}. Largest relative error allowed: {tolerance.worst:.3g} ({tolerance.reason}).",
     ]
     for shape in subject.shapes:
         nbytes, flops = task.bytes(shape, dtype), task.flops(shape, dtype)
-        lines.append(
-            f"Timed shape {shape_text(shape)}: {nbytes:,} bytes through memory at least, {flops:,} operations."
-        )
+        lines.append(f"Timed shape {shape_text(shape)}: at least {nbytes:,} bytes through memory, {flops:,} FLOPs.")
     return "\n".join(lines)
 
 
@@ -77,11 +77,7 @@ def _operand(one: Operand) -> str:
 
 
 def _best(best: Attempt, source: str) -> str:
-    what = (
-        "The part of the template, which you replace"
-        if best.number == 0
-        else f"The best so far, your attempt {best.number}"
-    )
+    what = "The marked part today" if best.number == 0 else f"The best so far, your attempt {best.number}"
     return "\n".join([f"{what}:", *_told(best), "```cuda", source.strip("\n"), "```"])
 
 

@@ -56,7 +56,7 @@ class Process:
     limits: MemoryLimits | None = None
 
     def __init__(self, folder: Path, device: str, timeout_s: float) -> None:
-        self.folder, self._device, self._timeout_s = folder, device, timeout_s
+        self.folder, self._device, self.timeout_s = folder, device, timeout_s
         for name in ("home", "work", "kept"):
             (folder / name).mkdir(exist_ok=True)
 
@@ -66,7 +66,7 @@ class Process:
         problem, exit_code, trace = "", 0, None
         with visit, self._watching(visit):
             try:
-                done = recorder.record(self.command(visit.door), self.folder, gated=False, timeout_s=self._timeout_s)
+                done = recorder.record(self.command(visit.door), self.folder, gated=False, timeout_s=self.timeout_s)
                 exit_code, trace, problem = done.exit_code, self.folder / done.trace, "; ".join(done.notes)
             except RecorderError as exc:
                 problem = str(exc)
@@ -80,12 +80,12 @@ class Process:
                 [*prefix, *self.command(visit.door)],
                 stdout=self.folder / "child.stdout.log",
                 stderr=self.folder / "child.stderr.log",
-                timeout_s=self._timeout_s,
+                timeout_s=self.timeout_s,
                 environment={**self.environment(), **(more or {})},
                 cwd=self.folder / "work",
             )
         if done.timed_out and visit.heard.failure is None:
-            visit.heard.failure = Reason("hung", f"its process did not end within {self._timeout_s:g} s")
+            visit.heard.failure = Reason("hung", f"its process did not end within {self.timeout_s:g} s")
         if not prefix:
             self._explain(visit.heard, done.exit_code, self.folder / "child.stderr.log")
         return done.exit_code
