@@ -8,8 +8,8 @@ server then answers as a model might, one source a round, and each answer has an
     does not compile | writes nothing | never ends | takes 32 GiB of the device | the template's part with its default parameters
 
 What the last one gains is measured as always, by the recording. FOLDER gets sessions.json: by task the outcome of each attempt
-and its time, and below FOLDER/artifacts the sessions. Leaves 1 if an outcome is another than it must be, or if nothing was gained; 3
-without a GPU. The server is the tests' (tests/builders/chat_server.py): no model is asked.
+and its time, and below FOLDER/artifacts the sessions. Leaves 1 if an outcome is another than it must be, or if nothing was
+gained; 3 without a GPU. The server is the tests' (tests/builders/chat_server.py): no model is asked.
 """
 
 from __future__ import annotations

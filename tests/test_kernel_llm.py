@@ -393,6 +393,32 @@ def test_words_of_a_candidate_are_not_sent(tmp_path: Path) -> None:
     assert attempt.outcome == "verified" and math.isinf(attempt.score_ns)
 
 
+TYPO: Final = PLAIN.replace("quotient_up(count, 256)", "quotient_up(count, kBlock)")
+COMPILER: Final = (
+    'candidate-01.cu(191): error: identifier "kBlock" is undefined\n'
+    "    return start(plain<T>, quotient_up(count, kBlock), dim3(256), 0, stream, x, y, out, count);"
+)
+
+
+def test_the_documentation_shows_a_whole_exchange(tmp_path: Path) -> None:
+    """docs/kernels.md has the second exchange of this session, to the letter."""
+
+    class Compiler(Scripted):
+        runs = False
+
+        def compile(self, file: Path, left_s: float) -> str:
+            return COMPILER if b"kBlock" in file.read_bytes() else ""
+
+    with serving(says(fenced(TYPO)), says(fenced(PLAIN))) as server:
+        found, session = run(server, tmp_path, Compiler(runs=False), rounds=2)
+    assert found.waiting is not None and found.exit_code == 3
+    logged = json.loads((session.folder / "exchange-0002.json").read_text())
+    parts = [f"-- {one['role']} --\n{one['content']}" for one in logged["messages"]]
+    text = "\n".join([*parts, f"-- assistant --\n{logged['text']}"])
+    page = (Path(__file__).resolve().parents[1] / "docs" / "kernels.md").read_text(encoding="utf-8")
+    assert text.strip() in page
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 Call = Callable[..., tuple[int, str, str]]
