@@ -70,7 +70,7 @@ class _Ended(Exception):
 
 
 class Loop:
-    """One command's rounds in a session. A class because each step changes the same few values."""
+    """One command's rounds in a session. A long class because each method is one step of a round, on the same session."""
 
     def __init__(
         self,
