@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 
 from ..kernels import emit
 from ..kernels.bench import gpu
+from ..kernels.build import arch_of, capability_of
 from ..kernels.llm.endpoint import Endpoint, from_environment
 from ..kernels.llm.judging import Here
 from ..kernels.llm.loop import Bounds, Loop, heard
 from ..kernels.llm.prompt import Subject, messages
-from ..kernels.llm.result import WAITING, Attempt, Generated
+from ..kernels.llm.result import VERIFIED, WAITING, Attempt, Generated
 from ..kernels.llm.session import Session, begin, find, result_digest
 from ..kernels.verify.evidence import Asked as Verification
 from ..kernels.verify.plan import shape_text
@@ -68,7 +70,7 @@ def generate(what: Asked, wanted: Wanted) -> int:
     if wanted.run_untrusted:
         _check_gpu(what.arch)
     session = _session(what, wanted, subject, endpoint)
-    judge = Here(session.arch, _verifier(session, wanted) if wanted.run_untrusted else None, wanted.compiling)
+    judge = Here(session.arch, _verifier(session, subject, wanted) if wanted.run_untrusted else None, wanted.compiling)
     found = Loop(session, subject, endpoint, judge, wanted.bounds, progress).run()
     return _tell(found, session, outputs, wanted)
 
@@ -103,8 +105,6 @@ def _session(what: Asked, wanted: Wanted, subject: Subject, endpoint: Endpoint) 
 
 
 def _check_gpu(arch: str) -> None:
-    from ..kernels.build import arch_of
-
     gpu.need_gpu("run candidates; leave --run-untrusted out, and verify them where there is one, to")
     import torch
 
@@ -113,12 +113,21 @@ def _check_gpu(arch: str) -> None:
         raise UsageError(f"--arch {arch} cannot be measured here: this machine's GPU is {here}")
 
 
-def _verifier(session: Session, wanted: Wanted) -> Callable[[Path, float], Mapping[str, Any]]:
+def _verifier(session: Session, subject: Subject, wanted: Wanted) -> Callable[[Path, float], Mapping[str, Any]]:
+    from ..kernels.llm.stalls import stall_reasons
+
     def verified(file: Path, left_s: float) -> Mapping[str, Any]:
         asked = Verification(
             file, session.task, session.dtype, session.shapes, within_s=max(left_s, VERIFY_S), run_untrusted=True
         )
-        return verify_and_keep(asked, wanted.artifacts)[0].document()
+        began = time.monotonic()
+        found = verify_and_keep(asked, wanted.artifacts)[0].document()
+        left_s -= time.monotonic() - began
+        if found["status"] != VERIFIED:
+            return found
+        capability = capability_of(session.arch)
+        stalls = stall_reasons(file, subject.task, session.dtype, subject.shapes[0], capability, left_s)
+        return {**found, "stalls": stalls}
 
     return verified
 

@@ -63,6 +63,7 @@ _FORBIDDEN: Final = (
     ("%:", "writes # as %:"),
     ("??=", "has a trigraph"),
     ("??/", "has a trigraph"),
+    ("##", "pastes tokens together"),
     ("__has_include", "asks which files there are"),
     ("__has_embed", "asks which files there are"),
     ("_Pragma", "has a _Pragma; write #pragma unroll"),

@@ -15,6 +15,7 @@ import pytest
 from aisp_trace.cli.main import main
 from aisp_trace.kernels import build, emit, space
 from aisp_trace.kernels.artifacts import digest_of
+from aisp_trace.kernels.llm import stalls
 from aisp_trace.kernels.llm.endpoint import Endpoint, read_reply
 from aisp_trace.kernels.llm.judging import Here, judged
 from aisp_trace.kernels.llm.loop import TRIES, Bounds, Loop
@@ -417,6 +418,27 @@ def test_the_documentation_shows_a_whole_exchange(tmp_path: Path) -> None:
     text = "\n".join([*parts, f"-- assistant --\n{logged['text']}"])
     page = (Path(__file__).resolve().parents[1] / "docs" / "kernels.md").read_text(encoding="utf-8")
     assert text.strip() in page
+
+
+NCU: Final = """==PROF== Connected to process 7
+"ID","Process ID","Kernel Name","Grid Size","smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio",\
+"smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio",\
+"smsp__average_warps_issue_stalled_long_scoreboard_not_issued_per_issue_active.ratio"
+"","","","","inst","inst","inst"
+"0","7","void at::native::vectorized_elementwise_kernel<4>(int)","(1, 1, 1)","1","2","3"
+"1","7","void plain<float>(const T1 *)","(1, 1, 1)","0.01","1,012.25","99"
+"2","7","void plain<float>(const T1 *)","(1, 1, 1)","n/a","7.5","99"
+"""
+"""The form of ncu's raw page as a table, put together by hand: no GPU has been profiled for it."""
+
+
+def test_stalls_are_told_of_the_kernel_s_own_launches() -> None:
+    words = ["Stalls of void plain<float>(const T1 *), cycles an issued instruction: long scoreboard 1012.2"]
+    assert stalls.told(NCU) == words
+    assert stalls.told("==ERROR== ERR_NVGPUCTRPERM") == stalls.told("") == []
+    attempt = Attempt(1, "waiting")
+    judged(attempt, {**document(b""), "stalls": words})
+    assert attempt.told[-1:] == words
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ def test_a_source_that_reads_another_file_is_refused(how: str) -> None:
             '#pragma GCC dependency "x"',
         ),
         *('#pragma message("x")', '_Pragma("once")', '#if __has_include("/home/x")', "#", "??=include <a>"),
+        "#define A(x) __has_##x",
         *("#include <map>", "#include <vector> <map>", '#include <cmath> /* a */ "x"', "a\rb"),
     ],
 )

@@ -42,7 +42,7 @@ class Judge(Protocol):
         """What the compiler says against `file` within `left_s`, stripped; empty: nothing, or there is none."""
 
     def verify(self, file: Path, left_s: float) -> Mapping[str, Any]:
-        """The document of `kernels verify --json`, in about `left_s`. Raises `AispTraceError`."""
+        """The document of `kernels verify --json`, in about `left_s`, and `stalls` (stalls.py). Raises `AispTraceError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,9 @@ def judged(attempt: Attempt, document: Mapping[str, Any]) -> None:
     reasons = _objects(document, "reasons")
     if any(one.get("code") == "compile" for one in reasons):
         attempt.outcome = NOT_COMPILED
+    stalls = document.get("stalls")
     attempt.told = [*_reasons(reasons), *_profile(timings, _objects(document, "kernels"))]
+    attempt.told += [str(one)[:MOST_TOLD] for one in stalls] if isinstance(stalls, list) else []
 
 
 def _reasons(reasons: Sequence[Mapping[str, Any]]) -> list[str]:
