@@ -20,7 +20,7 @@ from ..kernels.llm.result import VERIFIED, WAITING, Attempt, Generated
 from ..kernels.llm.session import Session, begin, find, result_digest
 from ..kernels.verify.evidence import Asked as Verification
 from ..kernels.verify.plan import shape_text
-from ..report.terminal.console import aside, progress, say, say_wrapped
+from ..report.terminal.console import aside, remark, say, say_wrapped
 from ..report.terminal.kernel_generation import print_generated, print_prompt
 from ..traces.documents import KERNEL, read
 from ..traces.errors import UsageError
@@ -71,7 +71,7 @@ def generate(what: Asked, wanted: Wanted) -> int:
         _check_gpu(what.arch)
     session = _session(what, wanted, subject, endpoint)
     judge = Here(session.arch, _verifier(session, subject, wanted) if wanted.run_untrusted else None, wanted.compiling)
-    found = Loop(session, subject, endpoint, judge, wanted.bounds, progress).run()
+    found = Loop(session, subject, endpoint, judge, wanted.bounds, remark).run()
     return _tell(found, session, outputs, wanted)
 
 
@@ -105,7 +105,10 @@ def _session(what: Asked, wanted: Wanted, subject: Subject, endpoint: Endpoint) 
 
 
 def _check_gpu(arch: str) -> None:
-    gpu.need_gpu("run candidates; leave --run-untrusted out, and verify them where there is one, to")
+    if not gpu.has_gpu():
+        raise UsageError(
+            "--run-untrusted runs candidates on a GPU, and torch sees none here; leave it out, and verify them where there is one"
+        )
     import torch
 
     here = arch_of(torch.cuda.get_device_capability())

@@ -59,33 +59,36 @@ def emit(
         str, typer.Option("--generator", metavar="template|llm", help="who writes it: the template, or a model")
     ] = "template",
     dtype: Annotated[
-        str | None, typer.Option("--dtype", metavar="NAME", help="llm: element type; default: the task's first")
+        str | None, typer.Option("--dtype", metavar="NAME", help="with llm: element type; default: the task's first")
     ] = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(
-            "--shape", metavar="NAME=N,...", help="llm: a shape that counts; repeats; default: the task's first"
+            "--shape", metavar="NAME=N,...", help="with llm: a shape that counts; repeats; default: the task's first"
         ),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", metavar="N", min=1, help="llm: most rounds of a session (6)")
+        int | None, typer.Option("--rounds", metavar="N", min=1, help="with llm: most rounds of a session (6)")
     ] = None,
     budget: Annotated[
-        float | None, typer.Option("--budget", metavar="SECONDS", min=1, help="llm: most time of this command (1200)")
+        float | None,
+        typer.Option("--budget", metavar="SECONDS", min=1, help="with llm: most time of this command (1200)"),
     ] = None,
     tokens: Annotated[
-        int | None, typer.Option("--tokens", metavar="N", min=1, help="llm: most tokens of a session (200000)")
+        int | None, typer.Option("--tokens", metavar="N", min=1, help="with llm: most tokens of a session (200000)")
     ] = None,
     result: Annotated[
         list[Path] | None,
         typer.Option(
             "--result",
             metavar="FILE",
-            help="llm: what `kernels verify --json` printed elsewhere; repeats",
+            help="with llm: what `kernels verify --json` printed elsewhere; repeats",
             show_default=False,
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="llm: print the first prompt, and ask nobody")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="with llm: print the first prompt, and ask nobody")
+    ] = False,
     run_untrusted: RunUntrusted = False,
     artifacts: Artifacts = FOLDER,
     force: Force = False,
