@@ -27,7 +27,7 @@ def task_names(incomplete: str) -> list[str]:
         "kernels emit rmsnorm -o test.cu",
         "kernels emit softmax -o test.cu --set threads=512",
         "kernels emit saxpy --generator llm --dry-run",
-        "kernels emit saxpy --generator llm --result result.json -o test.cu",
+        "kernels emit saxpy --generator llm --result r.json -o test.cu",
     )
 )
 def emit(

@@ -91,7 +91,7 @@ class Session:
     def log(self, number: int, exchange: Mapping[str, Any]) -> str:
         """Write down an exchange; its name."""
         name = f"exchange-{number:04}.json"
-        _write(self.folder / name, _json({"schema": SCHEMA, "number": number, **exchange}))
+        _write(self.folder / name, _json({"number": number, **exchange}))
         return name
 
     def save(self) -> None:
