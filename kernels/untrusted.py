@@ -53,6 +53,12 @@ COMPILE_LIMITS: Final = {"RLIMIT_CPU": 120, "RLIMIT_AS": 8 << 30, "RLIMIT_FSIZE"
 MESSAGES: Final = 30
 """Shown of one compilation. The first few say it all."""
 
+LOGGED: Final = 1000
+"""The same of one that succeeded, where each kernel's registers are told."""
+
+OUTPUT: Final = "compiler.out"
+SILENT: Final = "error: the compiler failed, and said nothing of the source"
+
 MESSAGE: Final = 400
 """Characters of one."""
 
@@ -163,7 +169,7 @@ class Box:
             raise CompileError(f"{self.path.name} was not compiled: {why}", f"error: {why}")
         words = [word.removeprefix(f"{self.folder}{os.sep}") for word in command]  # so that __FILE__ names no folder
         limited = [sys.executable, "-I", "-S", "-c", _LIMITED.format(limits=COMPILE_LIMITS), *words]
-        out, err = self.folder / "compiler.out", self.folder / "compiler.err"
+        out, err = self.folder / OUTPUT, self.folder / "compiler.err"
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "TMPDIR": str(self.folder),
@@ -175,12 +181,12 @@ class Box:
         )
         if done.timed_out:
             raise KernelError(f"the compiler did not end within {self._timeout_s:g} s")
-        said = own_messages(
-            _text(err) + _text(out), self._source, self.path.name, (str(self.folder), *_roots(words[0]))
-        )
+        known, printed = (str(self.folder), *_roots(words[0])), _text(err) + _text(out)
         if done.exit_code != 0:
+            said = own_messages(printed, self._source, self.path.name, known) or SILENT
             raise CompileError(f"{self.path.name} does not compile: {said}", said)
-        return subprocess.CompletedProcess(words, 0, _text(out), said)
+        said = own_messages(printed, self._source, self.path.name, known, LOGGED)
+        return subprocess.CompletedProcess(words, 0, "", said)
 
 
 @contextmanager
@@ -209,7 +215,8 @@ def device_compiled(content: bytes, arch: str, timeout_s: float = COMPILE_S) -> 
     paths = os.pathsep.join(str(Path(one).resolve()) for one in sys.path if one)
     boot = f"import sys; sys.path[:0] = {paths.split(os.pathsep)!r}; from aisp_trace.kernels.nvrtc import main; main()"
     with sealed(content, "kernel.cu", timeout_s) as box:
-        release = box([sys.executable, "-I", "-c", boot, str(box.path), arch]).stdout.strip()
+        box([sys.executable, "-I", "-c", boot, str(box.path), arch])
+        release = _text(box.folder / OUTPUT).strip()
     if not release:
         raise KernelError(f"NVRTC needs the packages {PACKAGES}")
     return release
@@ -228,8 +235,8 @@ def _roots(compiler: str) -> tuple[str, ...]:
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 
-def own_messages(said: str, source: str, name: str, known: Sequence[str] = _ROOTS) -> str:
-    """What a compiler said of the file `name` whose text is `source`: each message, and below it the line it is about.
+def own_messages(said: str, source: str, name: str, known: Sequence[str] = _ROOTS, most: int = MESSAGES) -> str:
+    """What a compiler said of the file `name` whose text is `source`: `most` messages, each with the line it is about.
 
     Files below `known` are the compiler's; what it says of them is left out. If it speaks of any other file, nothing is shown
     but that: then even messages about the source may quote what was read.
@@ -260,9 +267,9 @@ def own_messages(said: str, source: str, name: str, known: Sequence[str] = _ROOT
         elif linked := _LINKER.fullmatch(line):
             found.append(f"error: {linked[1]}"[:MESSAGE])
             about_own = False
-    shown = list(dict.fromkeys(found))
-    rest = [f"and {len(shown) - MESSAGES} more messages"] if len(shown) > MESSAGES else []
-    text = "\n".join([*shown[:MESSAGES], *rest]) or "error: the compiler failed, and said nothing of the source"
+    shown = list(dict.fromkeys(found)) if most < LOGGED else found
+    rest = [f"and {len(shown) - most} more messages"] if len(shown) > most else []
+    text = "\n".join([*shown[:most], *rest])
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 

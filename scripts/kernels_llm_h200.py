@@ -1,6 +1,6 @@
 """A session of `kernels emit --generator llm` on this machine's GPU, with answers that a local server gives by a script.
 
-python -P scripts/kernels_llm_h200.py FOLDER [TASK ...] [--dtype bfloat16] [--seconds 240]
+python -P scripts/kernels_llm_h200.py FOLDER [TASK ...] [--dtype bfloat16] [--seconds 480]
 
 Needs a GPU, nvcc, nsys and the packages of the extra `llm`; no network. The template begins with its slowest parameters. The
 server then answers as a model might, one source a round, and each answer has an outcome that it must have:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where sessions.json goes; made if need be")
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"default: {' '.join(TASKS)}")
     parser.add_argument("--dtype", default="bfloat16", help="element type, where a task has it")
-    parser.add_argument("--seconds", type=float, default=240.0, help="the most that one session may take")
+    parser.add_argument("--seconds", type=float, default=480.0, help="the most that one session may take")
     asked = parser.parse_args(arguments)
     if unknown := [name for name in asked.tasks if name not in NAMES]:
         parser.error(f"no task is called {', '.join(unknown)}; tasks are {', '.join(NAMES)}")

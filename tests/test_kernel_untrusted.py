@@ -133,6 +133,25 @@ def test_what_is_wrong_with_the_source_itself_is_shown() -> None:
     assert "/usr" not in refused.value.said
 
 
+@needs_nvcc
+def test_a_generated_source_has_a_log_and_kernels_as_any_other(tmp_path: Path) -> None:
+    from aisp_trace.kernels.verify.names import kernels_of
+
+    text = emit.source(find("saxpy"), space.defaults(find("saxpy")), "sm_90", "0")
+    plain, made = tmp_path / "plain.cu", tmp_path / "made.cu"
+    plain.write_text(text, encoding="utf-8")
+    made.write_text(text.replace("kernels emit saxpy`", "kernels emit saxpy --generator llm`"), encoding="utf-8")
+    logs, kernels = [], []
+    for file in (plain, made):
+        with untrusted.compiling(file) as (source, compiler):
+            assert (source == file) == (file == plain)
+            logs.append(build.log(source, (9, 0), compiler=compiler))
+            kernels.append(kernels_of(source, (9, 0), compiler))
+    assert kernels[0] == kernels[1] and len(kernels[0]) == 6
+    assert logs[1].count("ptxas info") == logs[0].count("ptxas info") > 6 and "Used " in logs[1]
+    assert str(tmp_path) not in logs[1] and "aisp-trace-sealed" not in logs[1]
+
+
 # -- the filter alone --------------------------------------------------------------------------------------------------
 
 OWN: Final = "one\ntwo wrong\nthree\n"

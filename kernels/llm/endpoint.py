@@ -36,6 +36,9 @@ GOOD, DROPPED, LATE, STATUS, MALFORMED, LONG = "good", "dropped", "late", "statu
 AGAIN: Final = frozenset({408, 409, 425, 429, *range(500, 600)})
 """Status codes after which it makes sense to ask again."""
 
+LEAST_KEY: Final = 8
+"""Characters of a key worth hiding. Servers without keys are given words such as EMPTY, which may stand in a source."""
+
 BYTES_PER_TOKEN: Final = 3
 """Of English and code it is about four: what nobody counted is counted rather too high."""
 
@@ -77,8 +80,9 @@ class Endpoint:
     def removed(self, text: str) -> str:
         """`text` without the key, and without the endpoint's host and the user in its address."""
         parts = urlsplit(self.base_url)
-        for secret in (self.key, self.base_url, parts.netloc, parts.hostname or "", parts.password or ""):
-            if len(secret) > 3:
+        key = self.key if len(self.key) >= LEAST_KEY else ""
+        for secret in (key, self.base_url, parts.netloc, parts.hostname or "", parts.password or ""):
+            if secret:
                 text = text.replace(secret, REMOVED).replace(json.dumps(secret)[1:-1], REMOVED)
         return text
 
