@@ -60,7 +60,7 @@ OFFERED = ("analyze", "capture.stages", "expectations.comparing.api")
 
 ROOMS = {
     "traces": ("nsys", "kineto", "scrub"),
-    "analyze": ("naming", "attribution", "accounts", "headroom", "findings", "comparison"),
+    "analyze": ("naming", "attribution", "accounts", "headroom", "findings", "comparison", "ranks"),
     "expectations": ("metrics", "claims", "judging", "accepting", "comparing"),
     "kernels": ("tasks", "verify", "bench"),
     "report": ("documents", "page", "terminal", "ci", "export", "results"),

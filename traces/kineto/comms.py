@@ -69,6 +69,7 @@ def _row(event: dict[str, Any], device: int, start: int) -> tuple[Any, ...]:
         size if size is not None and size > 0 else None,
         _ranks(ranks),
         below(max(elements) * width, MOST_BYTES) if elements and width else None,
+        integer(args.get("Seq")),
     )
 
 
