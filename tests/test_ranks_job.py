@@ -11,7 +11,8 @@ import pytest
 from aisp_trace.analyze.ranks.clocks import fit
 from aisp_trace.analyze.ranks.job import Job, job_of, listed
 from aisp_trace.analyze.ranks.lateness import others_median
-from aisp_trace.analyze.ranks.make import Look, ranks_of
+from aisp_trace.analyze.ranks.look import Look
+from aisp_trace.analyze.ranks.make import ranks_of
 from aisp_trace.analyze.ranks.rank import Rank
 from aisp_trace.benchmarks.ranks import Delay, Plan, Simulated, templates
 

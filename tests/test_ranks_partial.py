@@ -13,7 +13,8 @@ import pytest
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.attribution.steady import Seeking
 from aisp_trace.analyze.ranks import partials
-from aisp_trace.analyze.ranks.make import Look, ranks_of
+from aisp_trace.analyze.ranks.look import Look
+from aisp_trace.analyze.ranks.make import ranks_of
 from aisp_trace.analyze.ranks.rank import Rank, rank_in_name
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.model import Trace
@@ -67,7 +68,7 @@ def test_only_whole_iterations_count(two: list[Rank]) -> None:
 def test_to_disk_and_back(two: list[Rank], tmp_path: Path) -> None:
     for rank in two:
         file = partials.place(Path("some/train.sqlite"), rank, tmp_path)
-        partials.write(rank, {"what": "it is of"}, file)
+        partials.put(partials.content(rank, {"what": "it is of"}), file)
         back = partials.read(file)
         assert replace(back, tables={}) == replace(rank, tables={})
         assert all(back.table(name).equals(rank.table(name)) for name in rank.tables)
@@ -78,7 +79,7 @@ def test_to_disk_and_back(two: list[Rank], tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["empty", "cut", "no zip", "other schema", "fewer rows", "no table"])
 def test_what_is_no_partial_is_one_sentence(two: list[Rank], tmp_path: Path, damage: str) -> None:
     file = tmp_path / "x.aisp-rank"
-    partials.write(two[0], {}, file)
+    partials.put(partials.content(two[0], {}), file)
     whole = file.read_bytes()
     if damage in ("empty", "cut", "no zip"):
         file.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "no zip": b"PK" + bytes(100)}[damage])

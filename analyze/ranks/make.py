@@ -5,7 +5,6 @@ A rank is a device that worked in the window. The cost is that of a ledger, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -22,28 +21,13 @@ from ..attribution.selection import Selection
 from ..attribution.steady import Seeking
 from ..attribution.window_ops import Rows
 from ..intervals import Cover, Ints, cover, owned_from, union
+from .look import Look
 from .rank import TABLES, Rank, identities
 
 MOST_STAGES: Final = 200
 """Stages of a rank that are kept by name, the costliest ones: a heat map of more is not read, and a partial stays small."""
 
 _COMM: Final = KINDS.index("comm")
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How the ranks of a trace are looked at: the options of ``analyze`` that decide a partial."""
-
-    domain: str | None = None
-    iterations: str | None = None
-    skip: int | None = None
-    stages: str | None = None
-    depth: int | None = None
-
-    @property
-    def selection(self) -> Selection | None:
-        """Which ranges are stages; null: all."""
-        return None if (self.stages, self.depth) == (None, None) else Selection(self.stages, self.depth, None)
 
 
 def ranks_of(trace: Trace, look: Look, clock: str) -> list[Rank]:
@@ -54,7 +38,7 @@ def ranks_of(trace: Trace, look: Look, clock: str) -> list[Rank]:
     a = attribute(
         trace,
         domain=look.domain,
-        selection=look.selection,
+        selection=None if (look.stages, look.depth) == (None, None) else Selection(look.stages, look.depth, None),
         most=MOST_STAGES,
         seeking=Seeking(look.iterations, look.skip, as_window=True),
     )

@@ -23,7 +23,7 @@ from ...traces.documents import PARTIAL, parse
 from ...traces.errors import InputError
 from ...traces.output import reason, replacing
 from ...traces.store import cache_key
-from .make import Look
+from .look import Look
 from .rank import TABLES, Identity, Rank
 
 SCHEMA: Final = "aisp-trace/partial/1"
@@ -45,19 +45,13 @@ def clock_of(trace: Path) -> str:
     return hashlib.sha256(json.dumps([key["size"], key["sample"]]).encode()).hexdigest()[:12]
 
 
-def paths_of(trace: Path, clock: str, folder: Path) -> list[Path]:
-    """The partials of `trace` that are in `folder`, in order of their parts."""
-    found = folder.glob(f"*-{clock}.*{SUFFIX}")
-    return sorted(found, key=lambda file: int(file.name.split(".")[-2])) if folder.is_dir() else []
-
-
 def place(trace: Path, rank: Rank, folder: Path) -> Path:
     """Where the partial of `rank` goes."""
     return folder / f"{trace.name.split('.')[0][:80]}-{rank.clock}.{rank.part}{SUFFIX}"
 
 
-def write(rank: Rank, key: dict[str, Any], file: Path) -> None:
-    """Write `rank`, made of what `key` says, to `file`. Raises `InputError` where nothing can be written."""
+def content(rank: Rank, key: dict[str, Any]) -> bytes:
+    """The file of `rank`, made of what `key` says."""
     head = {
         "schema": SCHEMA,
         "key": key,
@@ -65,13 +59,21 @@ def write(rank: Rank, key: dict[str, Any], file: Path) -> None:
         **{name: getattr(rank, name) for name in _FACTS},
         "rows": {name: rank.table(name).height for name in TABLES},
     }
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name in TABLES:
+            table = io.BytesIO()
+            rank.table(name).write_parquet(table, compression="zstd")
+            archive.writestr(f"{name}.parquet", table.getvalue())
+        archive.writestr(_HEAD, json.dumps(head))
+    return whole.getvalue()
+
+
+def put(whole: bytes, file: Path) -> None:
+    """Write a partial's content to `file`. Raises `InputError` where nothing can be written."""
     try:
-        with replacing(file) as building, zipfile.ZipFile(building, "w") as archive:
-            for name in TABLES:
-                content = io.BytesIO()
-                rank.table(name).write_parquet(content, compression="zstd")
-                archive.writestr(f"{name}.parquet", content.getvalue())
-            archive.writestr(_HEAD, json.dumps(head))
+        with replacing(file) as building:
+            building.write_bytes(whole)
     except OSError as exc:
         raise InputError(f"{file} cannot be written: {reason(exc)}; name another folder with --partial") from exc
 

@@ -8,7 +8,10 @@ from typing import Annotated, Final
 
 import typer
 
-from ...report.terminal.console import print_json, progress
+from ...analyze.ranks.look import Look
+from ...analyze.words import size
+from ...report.terminal.console import print_json, progress, say, warn
+from ...traces.errors import UsageError
 from ..app import examples, new_app
 from ..options import Attribution, Below, Cache, Depth, Domain, Iterations, Json, NoFold, Skip, Stages, Window
 
@@ -24,6 +27,7 @@ app = new_app()
         "analyze train.sqlite --window step#3  # one range of a trace",
         "analyze train.sqlite --no-fold --json  # each step by its name",
         "analyze aisp-runs/RUN --depth 2 --json",
+        "analyze --partial /shared/job rank3.nsys-rep  # for ranks",
     )
 )
 def run(
@@ -48,8 +52,12 @@ def run(
     every: Annotated[
         bool, typer.Option("--all", help=f"list every stage; by default the {MOST_STAGES} costliest, others folded")
     ] = False,
+    partial: Annotated[
+        Path | None,
+        typer.Option("--partial", metavar="DIR", help="write each rank's partial there, for `ranks`, and nothing else"),
+    ] = None,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Account for every nanosecond of a run or trace.
 
     For each trace and each of its stages: where the device's time went (busy by kind, idle by cause), what was launched, which
@@ -58,7 +66,12 @@ def run(
 
     A bare trace, or one of `capture -- CMD`, is accounted for over its steady iterations where they are found: start-up and
     warm-up are set aside, and `--window all` counts them.
+
+    With --partial nothing is shown: of every rank of a job in the traces one small file is written, on the machine where the
+    trace lies. `aisp-trace ranks` merges them anywhere.
     """
+    if partial is not None:
+        return _write_partials(sources or [], partial, Look(domain, iterations, skip, stages, depth))
     from ...analyze.sources import Asked, Quick, find_recorded
 
     most = None if every else MOST_STAGES
@@ -71,8 +84,24 @@ def run(
         from ...analyze.document import document
 
         print_json(document(analyses))
-        return
+        return 0
     from ...report.terminal.analysis import print_analysis
 
     for analysis in analyses:
         print_analysis(analysis)
+    return 0
+
+
+def _write_partials(sources: list[Path], folder: Path, look: Look) -> int:
+    """Write the partials of the traces that `sources` name; leaves 2 where one failed."""
+    from ...analyze.ranks.engine import in_process
+    from ...analyze.ranks.gather import find, make
+
+    if not sources:
+        raise UsageError("--partial needs the traces of a job's ranks; name them, or the folder that holds them")
+    files, failed = make(find([str(one) for one in sources]).traces, folder, look, in_process)
+    for file in files:
+        say(f"{file} ({size(file.stat().st_size)})")
+    for one in failed:
+        warn(one.why)
+    return 2 if failed else 0
