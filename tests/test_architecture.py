@@ -63,7 +63,7 @@ ROOMS = {
     "analyze": ("naming", "attribution", "accounts", "headroom", "findings", "comparison", "ranks"),
     "expectations": ("metrics", "claims", "judging", "accepting", "comparing"),
     "kernels": ("tasks", "verify", "bench"),
-    "report": ("documents", "page", "terminal", "ci", "export", "results"),
+    "report": ("documents", "page", "terminal", "ranks", "ci", "export", "results"),
 }
 """The folders within a folder; each may use those before it and what lies beside them."""
 

@@ -66,6 +66,7 @@ def roster(given: Sequence[Rank]) -> Roster:
         for one in weak:
             number = next(free)
             numbered[number] = replace(one, identity=replace(one.identity, rank=number))
+    if len({one.clock for one in weak}) > 1:
         notes.append(
             f"{len(weak)} of {len(numbered)} ranks are numbered by the order of their traces' names and devices: nothing in "
             "them says which rank they are; call the files ...rank0, ...rank1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,11 @@ from ...analyze.ranks.look import Look
 from ...report.terminal.console import aside, meter, print_json, say, warn
 from ...traces.errors import UsageError
 from ..app import examples, new_app
-from ..options import Depth, Domain, Force, Iterations, Json, Skip, Stages
+from ..options import Depth, Domain, Force, Iterations, Json, Skip, Stages, refuse_mixture
+
+if TYPE_CHECKING:  # imported when a page is written
+    from ...analyze.ranks.gather import Failed
+    from ...traces.output import Output
 
 app = new_app()
 
@@ -37,7 +41,8 @@ def run(
         int | None, typer.Option("--workers", metavar="N", min=1, help="traces read at once; default: one a CPU")
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="read them on the Dask cluster of this scheduler")
+        str | None,
+        typer.Option("--scheduler", metavar="ADDRESS", help="read them on the Dask cluster of this scheduler"),
     ] = None,
     iterations: Iterations = None,
     skip: Skip = None,
@@ -45,7 +50,8 @@ def run(
     stages: Stages = None,
     depth: Depth = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="write the page of the job there; - is standard output")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="write the page of the job there; - is standard output"),
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -64,10 +70,13 @@ def run(
     from ...analyze.ranks.job import job_of
 
     if workers is not None and scheduler is not None:
-        raise UsageError("--workers is for processes of this machine; a Dask cluster has its own, so leave one of both out")
+        raise UsageError(
+            "--workers is for processes of this machine; a Dask cluster has its own, so leave one of both out"
+        )
     found = find(sources)
     target = _target(output, found.traces + found.partials, force=force, as_json=as_json)
-    files, failed = [], []
+    files: list[Path] = []
+    failed: list[Failed] = []
     if found.traces:
         with meter("traces") as tell:
             look = Look(domain, iterations, skip, stages, depth)
@@ -99,13 +108,12 @@ def run(
     return 2 if failed else 0
 
 
-def _target(output: Path | None, inputs: tuple[Path, ...], *, force: bool, as_json: bool):  # type: ignore[no-untyped-def]
+def _target(output: Path | None, inputs: tuple[Path, ...], *, force: bool, as_json: bool) -> Output | None:
     """The page to be written, which is none of the inputs; null without one."""
     if output is None:
         return None
     from ...report.page.page import PAGE
     from ...traces.output import Inputs, Output
-    from ..options import refuse_mixture
 
     target = Output(output, PAGE, Inputs(inputs), force)
     refuse_mixture(as_json, target)

@@ -73,7 +73,8 @@ def headline(job: Job) -> list[str]:
         lines.append("no rank is late: in every iteration all came to their collectives within 2 % of its length")
     else:
         first, times, late = pattern.by_rank[0]
-        of = f"{pattern.late} of {pattern.of} iterations have a late rank, which costs {share} of the job's time"
+        verb = "has" if pattern.late == 1 else "have"
+        of = f"{pattern.late} of {pattern.of} iterations {verb} a late rank, which costs {share} of the job's time"
         words = {
             "once": f"rank {first} was late once",
             "fixed": f"it is rank {first}, last in {times} of these, by {duration(late / times)} on average",
@@ -88,11 +89,12 @@ def headline(job: Job) -> list[str]:
         int(job.ranks[name].sum()) for name in ("iteration_ns", "waiting_ns", "transfer_ns", "unsplit_ns")
     )
     if total:
+        one = len({rank.clock for rank in who.ranks}) == 1
+        clocks = "" if one else f"; clocks are aligned to within {duration(job.clocks.residual_ns)}"
         rest = f", {percent(unsplit / total)} matched to no other rank" if unsplit else ""
         lines.append(
             f"exposed communication takes {percent((waiting + transfer + unsplit) / total)} of the ranks' time: "
-            f"{percent(waiting / total)} waiting for the last rank, {percent(transfer / total)} transfer{rest}; clocks are "
-            f"aligned to within {duration(job.clocks.residual_ns)}"
+            f"{percent(waiting / total)} waiting for the last rank, {percent(transfer / total)} transfer{rest}{clocks}"
         )
     return lines
 
