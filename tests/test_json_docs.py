@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).parent.parent
 SAMPLES: Final = ROOT / "traces" / "samples"
 RUN: Final = SAMPLES / "h200_pipeline_sequential"
 
-OPEN: Final = {"by_kind", "overlap", "trust", "variant_needs", "changes", "kernels"}
+OPEN: Final = {"by_kind", "overlap", "trust", "variant_needs", "changes", "kernels", "by_category_ns"}
 """Objects whose own keys are kinds, pairs, metrics or variants: words of the data, not of the document."""
 
 

@@ -13,10 +13,13 @@ import pytest
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.attribution.steady import Seeking
 from aisp_trace.analyze.ranks import partials
+from aisp_trace.analyze.ranks.job import job_of
 from aisp_trace.analyze.ranks.look import Look
 from aisp_trace.analyze.ranks.make import ranks_of
 from aisp_trace.analyze.ranks.rank import Rank, rank_in_name
+from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.traces.errors import InputError
+from aisp_trace.traces.kineto.comms import comm_rows
 from aisp_trace.traces.model import Trace
 from aisp_trace.traces.open import open_trace
 
@@ -98,6 +101,25 @@ def test_what_is_no_partial_is_one_sentence(two: list[Rank], tmp_path: Path, dam
     with pytest.raises(InputError, match="make it again") as told:
         partials.read(file)
     assert "\n" not in str(told.value)
+
+
+def test_torchs_sequence_number_is_read() -> None:
+    args = {"Collective name": "allreduce", "Group size": 2, "Process Group Name": "0", "stream": 7, "device": 0}
+    kernel = {"ts": 15, "dur": 2, "args": args}
+    table = comm_rows(
+        [{**kernel, "args": {**args, "Seq": 41}}, kernel, {**kernel, "args": {**args, "Seq": "x"}}], lambda _: 0
+    )
+    assert table is not None
+    assert table["seq"].to_list() == [41, None, None]
+
+
+def test_claims_may_name_the_job_of_one_recording(ddp: Trace, two: list[Rank]) -> None:
+    whole = analyze(ddp, seeking=Seeking(as_window=True))
+    found = {name: METRICS[f"job.{name}"].read(whole, None, None).total for name in job_of(two).metrics}
+    assert found == job_of(two).metrics
+    assert found["straggler_share"] == pytest.approx(1_590_188 / sum(step.ns for step in job_of(two).steps))
+    alone = analyze(open_trace(SAMPLES / "h200_graphs.sqlite.xz"))
+    assert METRICS["job.skew"].read(alone, None, None).absent == "no ranks that communicate"
 
 
 def test_who_a_rank_is(ddp: Trace) -> None:

@@ -42,9 +42,14 @@ def ranks_of(trace: Trace, look: Look, clock: str) -> list[Rank]:
         most=MOST_STAGES,
         seeking=Seeking(look.iterations, look.skip, as_window=True),
     )
-    spans = [span for span in a.spans if (a.in_window.device == span.device).any()]
     waits = awaited(trace, a.calls, a.launches, lanes_of(a.ops))
-    ledger = ledger_tables(a, waits, interrupted_gaps(a), 0)["ledger"]
+    return ranks_in(a, ledger_tables(a, waits, interrupted_gaps(a), 0)["ledger"], clock)
+
+
+def ranks_in(a: Attributed, ledger: pl.DataFrame, clock: str) -> list[Rank]:
+    """The ranks of an attributed trace, whose `ledger` is known."""
+    trace = a.trace
+    spans = [span for span in a.spans if (a.in_window.device == span.device).any()]
     names = identities(trace, [span.device for span in spans], trace.meta.file)
     steps = iteration_table(a.found, a.steady if a.is_steady else None, a.limits)
     steps = steps.select("iteration", "start_ns", "end_ns")
