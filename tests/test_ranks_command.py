@@ -151,6 +151,27 @@ def test_the_page_is_written_beside_the_text(folder: Path, parts: Path, capfd: p
     assert capfd.readouterr().out.startswith("<!DOCTYPE html>")
 
 
+def test_the_page_replaces_a_page_and_nothing_else_unasked(
+    folder: Path, parts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert main(["ranks", str(parts), "-o", "job.html"]) == 0
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    part = next(parts.iterdir())
+    before = part.read_bytes()
+    for words, told in (
+        (["notes.txt"], "--force"),
+        ([str(part), "--force"], "is read by this command"),
+        (["no/x.html"], "no folder"),
+    ):
+        capsys.readouterr()
+        assert main(["ranks", str(parts), "-o", *words]) == 2
+        assert told in capsys.readouterr().err
+    assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert part.read_bytes() == before
+    assert main(["ranks", str(parts), "-o", "notes.txt", "--force"]) == 0
+
+
 def test_partial_needs_traces(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["analyze", "--partial", "x"]) == 2
     assert "needs the traces" in capsys.readouterr().err
