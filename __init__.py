@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time nothing is impor
     from .capture.stages import measured as measured
     from .capture.stages import stage as stage
     from .expectations.comparing.api import compare_recordings
+    from .report.figures import figure as figure
 
     open = open_recording
     analyze = analyze_recording
@@ -33,6 +34,7 @@ OFFERED: Final = {
     "open": ("analyze.api", "open_recording"),
     "analyze": ("analyze", None),
     "compare": ("expectations.comparing.api", "compare_recordings"),
+    "figure": ("report.figures", "figure"),
     "stage": ("capture.stages", "stage"),
     "iteration": ("capture.stages", "iteration"),
     "measured": ("capture.stages", "measured"),

@@ -308,7 +308,12 @@ def find_source(path: Path | None) -> Source:
     Raises `InputError` if it does not exist, is an unfinished run, or holds neither.
     """
     if path is not None and not path.exists():
+        head, _, variant = str(path).rpartition(":")
+        if head and Path(head).exists():
+            raise InputError(f"{path} names variant {variant!r}, and this command takes all of a run: {head}")
         raise InputError(f"{path} does not exist; give a run folder or a trace file")
+    if path is not None and path.is_dir() and (traces := _traces_in(path)):
+        raise InputError(f"{path} is no run folder but holds traces; name one, such as {traces[0]}")
     if path is not None and not path.is_dir() and path.name != "manifest.json":
         return Source(None, path)
     from ..traces.run import RUNS_DIR, load_run, newest_run
@@ -317,8 +322,22 @@ def find_source(path: Path | None) -> Source:
     return Source(run, run.path)
 
 
+_TRACE_FILES: Final = ("*.sqlite", "*.sqlite.xz", "*.nsys-rep", "*.json.gz")
+
+
+def _traces_in(folder: Path) -> list[Path]:
+    """The files in `folder` that are called as traces are, where it is no run; sorted."""
+    if (folder / "manifest.json").exists() or (folder.resolve().parent / "manifest.json").exists():
+        return []
+    return sorted(file for pattern in _TRACE_FILES for file in folder.glob(pattern))
+
+
 def find_recorded(path: Path | None) -> Source:
-    """As `find_source`, but raises `InputError` for a run in which nothing was traced (``--profile none``)."""
+    """As `find_source`, and ``RUN:VARIANT`` is that variant alone; raises `InputError` for a run in which nothing was traced
+    (``--profile none``)."""
+    head, _, variant = str(path or "").rpartition(":")
+    if path is not None and not path.exists() and head and Path(head).exists():
+        return find_recorded(Path(head)).only(variant)
     source = find_source(path)
     if source.run is not None and all(v.recording is None for v in source.run.manifest.variants):
         if source.run.manifest.profile == "none":

@@ -3,7 +3,8 @@
     capture(plan, Path("aisp-runs"))  ->  aisp-runs/pipeline_sequential-20261122T170102Z
 
 Whatever stops a capture (a failure, Ctrl-C) leaves ``.partial-<run>`` with all steps that ended well; `resume` does the
-rest. No process started here outlives it.
+rest. A command of the user's own is a single step: it leaves nothing, unless a recorder's logs are needed to see what it
+lacked. No process started here outlives it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from .compare import differences
 from .folder import PartialRun, begin, load_result, now_utc, portable, reopen
 from .nsys import Recorded
 from .plan import Plan, check_plan, per_round, recorder_for, recordings, workload_command
+from .processes import how_ended
 from .progress import Progress
 from .recorders import Recorder
 from .rounds import check_exit, run_rounds, source_folder, sources_now
+from .running import Running
 
 
 def capture(plan: Plan, output: Path, progress: Callable[[str, int], Progress] = Progress) -> Path:
@@ -56,6 +59,7 @@ def resume(
 
 def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[str, int], Progress]) -> Path:
     plan = run.plan
+    going_on: list[Running] = []
     first = plan.looks[0] if plan.looks else plan.rounds
     shown = progress(plan.workload, first * per_round(plan) + (len(recordings(plan)) if recorder is not None else 0))
     try:
@@ -64,14 +68,20 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
         pair = plan.source == "pair"
         rounds = [] if pair else run_rounds(run, state, shown)
         commands = pair_rounds.run_commands(run, state, shown) if pair else []
-        variants = _record_all(run, recorder, state, shown)
+        variants = _record_all(run, recorder, state, shown, going_on)
         manifest = _manifest(run, state, _clocks_after(hardware), rounds, variants)
         if pair:
             manifest = pair_rounds.with_commands(manifest, commands, plan)
         path = run.finish(manifest)
     except (RecorderError, WorkloadError) as exc:
+        if plan.source == "command":  # nothing to go on from: it runs once, from its beginning
+            if isinstance(exc, WorkloadError):
+                run.discard()
+            raise
         raise type(exc)(f"{exc}; then go on with `aisp-trace capture --resume {run.path}`") from exc
     except OSError as exc:
+        for program in going_on:
+            program.close()
         if not is_disk_error(exc):
             raise
         raise InputError(
@@ -79,23 +89,42 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
             f"`aisp-trace capture --resume {run.path}`"
         ) from exc
     except KeyboardInterrupt:
-        shown.say(f"interrupted; go on with `aisp-trace capture --resume {run.path}`")
+        for program in going_on:
+            program.close()
+        if plan.source == "command":
+            run.discard()
+            shown.say("interrupted, and nothing is kept of it")
+        else:
+            shown.say(f"interrupted; go on with `aisp-trace capture --resume {run.path}`")
         raise
     shown.finish()
     for note in manifest.notes:
         shown.say(f"[{plan.workload}] note: {note}")
+    for program in going_on:
+        _see_to_its_end(program, path, shown)
     return path
 
 
+def _see_to_its_end(program: Running, run: Path, shown: Progress) -> None:
+    """Wait for a program that goes on after its recording; whatever becomes of it, the run is complete."""
+    try:
+        if program.exit_code is None:
+            shown.say(f"the run is complete: {run}; the program goes on, and Ctrl-C ends it")
+            shown.say(f"the program {how_ended(program.wait())}")
+    finally:
+        program.close()
+
+
 def _record_all(
-    run: PartialRun, recorder: Recorder | None, state: Mapping[str, Any], progress: Progress
+    run: PartialRun, recorder: Recorder | None, state: Mapping[str, Any], progress: Progress, going_on: list[Running]
 ) -> list[Variant]:
+    """`going_on` gets the programs of which a part was recorded."""
     made: dict[str, list[Recording]] = {name: [] for name in run.plan.names}
     for number, name in recordings(run.plan) if recorder is not None else ():
         assert recorder is not None
         if number and not made[name]:
             continue  # what left nothing to analyse once does so again
-        recording = _record(run, recorder, name, number, state, progress)
+        recording = _record(run, recorder, name, number, state, progress, going_on)
         if recording is not None:
             made[name].append(recording)
     return [
@@ -105,7 +134,13 @@ def _record_all(
 
 
 def _record(
-    run: PartialRun, recorder: Recorder, name: str, number: int, state: Mapping[str, Any], progress: Progress
+    run: PartialRun,
+    recorder: Recorder,
+    name: str,
+    number: int,
+    state: Mapping[str, Any],
+    progress: Progress,
+    going_on: list[Running],
 ) -> Recording | None:
     """Traced process `number` of variant `name`, or what is kept of it; null where a pair's left nothing to analyse."""
     plan = run.plan
@@ -127,10 +162,12 @@ def _record(
         (folder / leftover).unlink(missing_ok=True)
     commit, tree = sources_now(plan)
     recorded = _start(plan, recorder, target, folder)
+    if recorded.running is not None:
+        going_on.append(recorded.running)
     result, notes = _traced_result(plan, name, folder, recorded)
     answer = pair_rounds.traced_answer(plan, name, folder, recorded) if plan.source == "pair" else None
     if plan.source == "pair" and recorded.empty:
-        (folder / recorded.trace).unlink()
+        (folder / recorded.trace).unlink(missing_ok=True)
         return None
 
     def inside(file: str) -> str:
@@ -162,7 +199,8 @@ def _digest(trace: Path) -> str:
 
 def _start(plan: Plan, recorder: Recorder, target: Sequence[str], folder: Path) -> Recorded:
     try:
-        return recorder.record(target, folder, gated=not plan.foreign, timeout_s=plan.timeout_s)
+        shown = plan.source == "command"
+        return recorder.record(target, folder, gated=not plan.foreign, timeout_s=plan.timeout_s, shown=shown)
     except OSError as exc:
         raise WorkloadError(f"{plan.workload} cannot be started: {exc}") from exc
 
@@ -174,7 +212,7 @@ def _traced_result(
     if plan.foreign:
         if recorded.exit_code == 0 or plan.source == "pair":
             return None, ()
-        return None, (f"the command ended with exit code {recorded.exit_code}; its trace was kept",)
+        return None, (f"the command {how_ended(recorded.exit_code)}; what was recorded until then is kept",)
     logs = sorted(folder.glob("*.stderr.log"), key=lambda log: log.name != "nsys-profile.stderr.log")
     check_exit(plan.workload, recorded.exit_code, logs[0] if logs else folder)
     result = load_result(folder / "traced.json", plan, [name])

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from ..traces.documents import CHILD, parse
 from ..traces.errors import InputError, RecorderError
 from ..traces.hardware_key import hardware_key
-from . import host
+from . import host, permissions
 from .nsight import INSTALL, Nsys, find_nsys
 from .nsys import NsysRecorder
 from .processes import ask
@@ -71,6 +71,10 @@ def diagnose(record: Callable[[Nsys], str | None] | None = None) -> Diagnosis:
         *nsys_findings,
         _torch_finding(torch),
         _gpu_finding(gpus, torch),
+        *(
+            Finding(one.what, "missing" if one.remedy else "ok", one.found, one.remedy)
+            for one in permissions.look(bool(gpus))
+        ),
         Finding("hardware key", "ok", key),
     ]
     return Diagnosis(findings, usable, key)
@@ -95,7 +99,7 @@ def _recorder_finding(usable: str | None) -> Finding:
     if usable == "nsys":
         return Finding("recorder", "ok", "nsys")
     if usable == "torch":
-        return Finding("recorder", "ok", "torch.profiler (embedded); nsys records more, and commands of your own")
+        return Finding("recorder", "ok", "torch.profiler (embedded); nsys records more, and programs without torch")
     return Finding("recorder", "missing", "none works", f"pip install 'aisp-trace[workloads]', or {INSTALL}")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from ..traces.errors import RecorderError
+from ..traces.phases import PHASES
 from .stages import DOMAIN
 
 RANGE_TYPES: Final = (59, 60)
@@ -29,6 +30,8 @@ DEVICE_TABLES: Final = (
     "CUPTI_ACTIVITY_KIND_MEMSET",
     "CUPTI_ACTIVITY_KIND_GRAPH_TRACE",
 )
+WITH_PROCESSES: Final = ("NVTX_EVENTS", "CUPTI_ACTIVITY_KIND_RUNTIME")
+"""Tables whose rows say which process made them: bits 24 to 47 of globalTid."""
 LAUNCHES: Final = ("cudaLaunch*", "cuLaunch*", "cudaMemcpy*Async*", "cuMemcpy*Async*", "cudaGraphLaunch*")
 """GLOB patterns of API calls each of which puts something on a device, unless its stream is being captured."""
 BEGIN_CAPTURE: Final = ("*StreamBeginCapture*",)
@@ -39,7 +42,8 @@ END_CAPTURE: Final = ("*StreamEndCapture*",)
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What an export holds. `own_ranges` are ranges of domain ``aisp``; `without_row` of the launches have no device row.
+    """What an export holds. `own_ranges` are ranges of domain ``aisp``, `phases` those of ``phases.py``; `without_row` of the
+    launches have no device row.
 
     Launches made while a CUDA graph was captured are not counted: nothing runs then.
     """
@@ -48,6 +52,7 @@ class Counts:
     ranges: int
     launches: int
     without_row: int
+    phases: int = 0
 
 
 def count_rows(export: Path) -> Counts:
@@ -55,16 +60,29 @@ def count_rows(export: Path) -> Counts:
     try:
         with closing(sqlite3.connect(f"{export.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
             tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            own, every = _ranges(db, tables)
+            own, phases, every = _ranges(db, tables)
             launches, without = _launches(db, tables)
-            return Counts(own, every, launches, without)
+            return Counts(own, every, launches, without, phases)
     except sqlite3.Error as exc:
         raise RecorderError(f"the export {export} cannot be read ({exc}); record again") from exc
 
 
-def _ranges(db: sqlite3.Connection, tables: set[str]) -> tuple[int, int]:
+def recorded_processes(export: Path) -> frozenset[int]:
+    """The processes that opened a range or made a CUDA call, by their system's number; raises as `count_rows` does."""
+    try:
+        with closing(sqlite3.connect(f"{export.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            rows = " UNION ".join(f"SELECT globalTid FROM {table}" for table in WITH_PROCESSES if table in tables)
+            found = db.execute(f"SELECT DISTINCT globalTid >> 24 & 0xFFFFFF FROM ({rows})") if rows else ()
+            return frozenset(pid for (pid,) in found)
+    except sqlite3.Error as exc:
+        raise RecorderError(f"the export {export} cannot be read ({exc}); record again") from exc
+
+
+def _ranges(db: sqlite3.Connection, tables: set[str]) -> tuple[int, int, int]:
+    """Ranges of our stages, of phases, and all."""
     if "NVTX_EVENTS" not in tables:
-        return 0, 0
+        return 0, 0, 0
     types = ", ".join(str(number) for number in RANGE_TYPES)
     name = "e.text"
     join = ""
@@ -77,8 +95,8 @@ def _ranges(db: sqlite3.Connection, tables: set[str]) -> tuple[int, int]:
             WHERE e.eventType = {DOMAIN_CREATE} AND {name} = ?)
     """
     (every,) = db.execute(f"SELECT COUNT(*) FROM NVTX_EVENTS WHERE eventType IN ({types})").fetchone()
-    (ours,) = db.execute(own, (DOMAIN,)).fetchone()
-    return ours, every
+    ours, phases = (db.execute(own, (domain,)).fetchone()[0] for domain in (DOMAIN, PHASES))
+    return ours, phases, every
 
 
 def _launches(db: sqlite3.Connection, tables: set[str]) -> tuple[int, int]:

@@ -28,6 +28,14 @@ RESUMED: Final = "resumed_utc.json"
 IGNORE: Final = ".gitignore"
 RESULT_SCHEMA: Final = "aisp-trace/result/1"
 
+RANKS: Final = (
+    ("RANK", "WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+)
+"""Variables of a process's rank and the number of ranks: of torchrun, Slurm, Open MPI, and MPICH and its kin."""
+
 T = TypeVar("T")
 
 
@@ -55,6 +63,10 @@ class PartialRun:
         (self.path / PLAN).unlink()
         self.path.rename(self.final)
         return self.final
+
+    def discard(self) -> None:
+        """Remove the folder, of which nothing can be used."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def remember(self, step: str, value: Any, state: Mapping[str, Any]) -> None:
         """Keep `value` (a dataclass) as the outcome of `step`, under the sources' `state`."""
@@ -88,20 +100,38 @@ def begin(plan: Plan, output: Path) -> PartialRun:
     Where `output` does not exist it is made, with a ``.gitignore`` that hides everything in it.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    base = name = f"{file_name(plan.workload)}-{stamp}"
+    rank = rank_here(os.environ) if plan.source == "command" else None
+    base = name = f"{file_name(plan.workload)}-{stamp}" + ("" if rank is None else f"-rank{rank}")
     number = 2
     made = make_container(output, "--output")
     try:
         if made:
             _ignore(output)
-        while (output / name).exists() or (output / f"{PARTIAL}{name}").exists():
+        while (output / name).exists() or not _made(output.resolve() / f"{PARTIAL}{name}"):
             name, number = f"{base}-{number}", number + 1
         path = output.resolve() / f"{PARTIAL}{name}"
-        path.mkdir()
         write_json(path / PLAN, plan)
     except OSError as exc:
         raise InputError(f"no run folder can be made in {output}: {reason(exc)}; name another with --output") from exc
     return PartialRun(path, plan)
+
+
+def rank_here(environ: Mapping[str, str]) -> int | None:
+    """This process's number in a job of several, whoever started it; null outside of one."""
+    for rank, size in RANKS:
+        number, of = environ.get(rank, ""), environ.get(size, "")
+        if number.isdecimal() and of.isdecimal() and int(of) > 1:
+            return int(number)
+    return None
+
+
+def _made(folder: Path) -> bool:
+    """Make `folder`, unless another process, such as another rank, was faster."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _ignore(folder: Path) -> None:

@@ -1,38 +1,33 @@
 """The recorder nsys: run a program under Nsight Systems and keep a scrubbed SQLite export of what it saw.
 
-Four steps, each with its own log file in the recording's folder:
-
-    nsys profile     -> trace.nsys-rep (or, where nsys finds no importer, trace.qdstrm)
-    QdstrmImporter   -> trace.nsys-rep, only if the first step left a bare stream
-    nsys export      -> an SQLite file holding the environment of every process
-    scrub            -> trace.sqlite without it; the unscrubbed export is deleted
-
-Then the export is checked for what nsys loses silently: ranges, and device rows.
+Afterwards the export (``nsys_report.py``) is checked for what nsys loses silently: ranges, device rows, forked processes.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..traces.errors import RecorderError
+from ..traces.errors import RecorderError, WorkloadError
+from . import program
 from .answer import ANSWER, ANSWER_VARIABLE
-from .export_check import Counts, count_rows
+from .export_check import Counts, recorded_processes
 from .nsight import Nsys
-from .processes import Finished, last_line, run_process
+from .nsys_report import REPORT, STREAM, TRACE, export, make_report, no_ranges
+from .nsys_session import new_session, run_window, session_commands
+from .nsys_starts import STARTS, failed_itself
+from .passing import OwnLines
+from .processes import Finished, how_ended, last_line, run_process, to_terminal
+from .running import Running
 from .stages import DOMAIN, MEASURED, RECORDER_VARIABLE
+from .window import Window
 
 PROFILES: Final = ("none", "minimal", "deep")
-
-TRACE: Final = "trace.sqlite"
-REPORT: Final = "trace.nsys-rep"
-STREAM: Final = "trace.qdstrm"
-
-EXPORT_TIMEOUT_S: Final = 900.0
-"""Importing and exporting are not the program's time; GPU metrics of minutes have taken minutes."""
 
 LOST_SHARE: Final = 0.05
 """Share of launches without a device row above which a recording is said to have lost rows."""
@@ -40,26 +35,33 @@ LOST_SHARE: Final = 0.05
 GRAPH_TRACE: Final = "--cuda-graph-trace"
 """nsys's option for CUDA graphs; the user's own use of it replaces that of a profile."""
 
-LOGS: Final = ("stdout", "stderr")
+FORK_TRACE: Final = "--trace-fork-before-exec"
+"""nsys's option to record processes that were only forked, such as workers of `multiprocessing`; likewise."""
 
-STARTUP_FAILURE: Final = "Connection reset by peer"
-"""All that nsys 2022.4 says, rarely and under heavy load, when its own agent did not come up: nothing has run then."""
+OWN_LINES: Final = OwnLines(
+    (b"Generating '", b"Generated:", b"    /", b"Capture range ", b"\r[", b"["),
+    re.compile(
+        rb"Generating '[^']*nsys-report-|Generated:$|    /\S.*\.(nsys-rep|qdstrm)$|Capture range (started|ended) in the appl|"
+        rb"\r?\[\d+/\d+\] \["
+    ),
+)
+"""What nsys 2022.4 to 2025.3 say between the lines of a program that they relay, when a recording begins or ends."""
 
-AGENT_FAILURE: Final = "Connection to the Agent lost."
-"""All that nsys 2022.4 says, once or twice and with exit code 0, when its agent was lost before anything was recorded. Whether
-the program had been started by then it does not say either."""
+NAME_STAGES: Final = 'put `with stage("name"):` of aisp_trace.capture.stages around its steps, and results name them'
+ONLY_PHASES: Final = (
+    "the program opened no range of its own, so its stages are torch's calls: data, forward, backward, optimizer"
+)
 
-WAITER_FAILURE: Final = ("QuadDCommon::ProcessWaiter::", "] = sem_open")
-"""Parts of all that nsys 2022.4 says when it loses a race with itself: its agent opens a semaphore that its launcher may not have
-made yet. The launcher starts the program only when the agent tells it to, more than a second later, so nothing has run then."""
-
-STARTS: Final = 5
-"""How often nsys is started while it fails by itself. On a busy machine one start in eight lost that race (7 of 52)."""
+NAMED: Final = 6
+"""Forked processes that are named one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One finished recording. `trace` and `kind_file` are names in its folder; `empty`: no range and no launch is in it."""
+    """One finished recording. `trace` and `kind_file` are names in its folder; `empty`: no range and no launch is in it.
+
+    `running` is the program of which a part was recorded, and which may go on.
+    """
 
     exit_code: int
     wall_ns: int
@@ -67,13 +69,15 @@ class Recorded:
     kind_file: str | None
     notes: tuple[str, ...]
     empty: bool = False
+    running: Running | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NsysRecorder:
     """Records with `nsys` under `profile` ("minimal" or "deep"); `extra` are the user's own nsys arguments.
 
-    `inherited` is the environment that the program and nsys start with; null: this process's.
+    `inherited` is the environment that the program and nsys start with; null: this process's. `window` is the part of a
+    program of the user's that is recorded; null: all of it.
     """
 
     nsys: Nsys
@@ -81,6 +85,7 @@ class NsysRecorder:
     device: str
     extra: tuple[str, ...] = ()
     inherited: Mapping[str, str] | None = None
+    window: Window | None = None
 
     name: str = "nsys"
 
@@ -91,55 +96,94 @@ class NsysRecorder:
 
     def environment(self, folder: Path, gated: bool) -> dict[str, str]:
         """Variables the recorded program gets."""
-        if not gated:
-            return {ANSWER_VARIABLE: str(folder / ANSWER)}  # a program that times its iterations does so here, too
+        if not gated:  # a program that times its iterations does so here, too
+            inherited = (os.environ if self.inherited is None else self.inherited).get("PYTHONPATH")
+            return {ANSWER_VARIABLE: str(folder / ANSWER), **program.environment("nsys", inherited)}
         # Without the second, nsys compares `-p` with registered strings only, and matches none of ours by name.
         return {RECORDER_VARIABLE: "nsys", "NSYS_NVTX_PROFILER_REGISTER_ONLY": "0"}
 
     def command(self, target: Sequence[str], folder: Path, gated: bool) -> tuple[str, ...]:
-        """The command line that records `target` into `folder`; `gated` to the range `measured`."""
-        options = profile_options(self.nsys, self.profile, self.device)
-        if any(argument.startswith(GRAPH_TRACE) for argument in self.extra):
-            options = [option for option in options if not option.startswith(GRAPH_TRACE)]
+        """The command line that records `target` into `folder`, or launches it for a window; `gated` to the range `measured`."""
+        options = self._options(gated)
+        if self.window is not None:
+            return session_commands(self.nsys, [*options, *self.extra], target, folder, self.window, "SESSION")[0]
         if gated:
             options += ["-c", "nvtx", "-p", f"{MEASURED}@{DOMAIN}", "--capture-range-end=stop"]
         output = folder / REPORT.removesuffix(".nsys-rep")
-        return (
-            str(self.nsys.path),
-            "profile",
-            *options,
-            "--force-overwrite=true",
-            f"--output={output}",
-            *self.extra,
-            *target,
-        )
+        own = ("--force-overwrite=true", f"--output={output}", *self.extra)
+        return (str(self.nsys.path), "profile", *options, *own, *target)
 
-    def record(self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float) -> Recorded:
-        """Record `target`; `folder` must exist. `gated`: it is a workload of ours and opens the range `measured`.
+    def _options(self, gated: bool) -> list[str]:
+        """Options of the profile, but for those that the user's own replace."""
+        options = profile_options(self.nsys, self.profile, self.device)
+        if not gated and FORK_TRACE.removeprefix("--") in self.nsys.options:
+            options.append(f"{FORK_TRACE}=true")
+        for own in (GRAPH_TRACE, FORK_TRACE):
+            if any(argument.startswith(own) for argument in self.extra):
+                options = [option for option in options if not option.startswith(own)]
+        return options
 
-        Raises `RecorderError` if no readable trace came of it, or, when gated, no range of ours is in it. When a
-        workload of ours fails, only its exit code is returned: the failure is the news, not what was recorded of it.
+    def record(
+        self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float, shown: bool = False
+    ) -> Recorded:
+        """Record `target`; `folder` must exist. `gated`: it is a workload of ours and opens the range `measured`. `shown`: its
+        output passes through.
+
+        Raises `RecorderError` if no readable trace came of it, or, when gated, no range of ours is in it, and `WorkloadError`
+        if a program of the user's failed before anything was recorded. When a workload of ours fails, only its exit code is
+        returned: the failure is the news, not what was recorded of it.
         """
         for leftover in (TRACE, REPORT, STREAM):
             (folder / leftover).unlink(missing_ok=True)
+        if self.window is not None:
+            return self._record_window(self.window, target, folder, timeout_s)
         for _ in range(STARTS):
-            done = self._profile(target, folder, gated, timeout_s)
-            if not _failed_itself(folder, done, gated):
+            done = self._profile(target, folder, gated, timeout_s, shown)
+            if not failed_itself(folder, done.exit_code, gated=gated):
                 break
         if gated and done.exit_code != 0:
             return Recorded(done.exit_code, done.wall_ns, TRACE, None, ())
-        self._make_report(folder, done, gated)
-        counts = self._export(folder)
-        if done.exit_code != 0 and counts.ranges == 0 and counts.launches == 0:
-            raise RecorderError(
-                f"{_shown(target)} ended with exit code {done.exit_code} before anything was recorded of it; "
-                f"see the logs in {folder}"
+        make_report(self.nsys, folder, done, gated=gated)
+        counts = export(self.nsys, folder)
+        empty = counts.launches == 0 and counts.ranges == 0
+        if done.exit_code != 0 and empty:
+            said = last_line(folder / "nsys-profile.stderr.log") or "without a word on stderr"
+            raise WorkloadError(
+                f"{shown_command(target)} {how_ended(done.exit_code)} before anything was recorded of it ({said})"
             )
         notes = _judge(counts, gated=gated, device=self.device, nsys=self.nsys)
-        empty = counts.launches == 0 and counts.ranges == 0
+        if done.forked and (lost := sorted(set(done.forked) - recorded_processes(folder / TRACE))):
+            notes = (*notes, lost_workers(self.nsys, self.extra, lost))
         return Recorded(done.exit_code, done.wall_ns, TRACE, None, notes, empty)
 
-    def _profile(self, target: Sequence[str], folder: Path, gated: bool, timeout_s: float) -> Finished:
+    def _record_window(self, window: Window, target: Sequence[str], folder: Path, timeout_s: float) -> Recorded:
+        session = new_session()
+        commands = session_commands(self.nsys, [*self._options(False), *self.extra], target, folder, window, session)
+        began = time.perf_counter_ns()
+        running, why = run_window(
+            *(self.nsys, commands, session, folder, window),
+            environment=self.environment(folder, False),
+            own=OWN_LINES,
+            who=shown_command(target),
+            timeout_s=timeout_s,
+        )
+        try:
+            if window.kill:
+                running.close()
+            code = 0 if window.kill else running.exit_code or 0
+            done = Finished(code, time.perf_counter_ns() - began, False, running.forked)
+            make_report(self.nsys, folder, done, gated=False)
+            counts = export(self.nsys, folder)
+            notes = _judge(counts, gated=False, device=self.device, nsys=self.nsys)
+        except BaseException:
+            running.close()
+            raise
+        notes = (f"recorded {window.describe()}, until {why}", *notes)
+        return Recorded(code, done.wall_ns, TRACE, None, notes, counts.launches == 0 and counts.ranges == 0, running)
+
+    def _profile(
+        self, target: Sequence[str], folder: Path, gated: bool, timeout_s: float, shown: bool = False
+    ) -> Finished:
         out, err = folder / "nsys-profile.stdout.log", folder / "nsys-profile.stderr.log"
         inherited = os.environ if self.inherited is None else self.inherited
         environment = {**inherited, **self.environment(folder, gated)}
@@ -150,67 +194,16 @@ class NsysRecorder:
                 stderr=err,
                 timeout_s=timeout_s,
                 environment=environment,
+                shown=to_terminal(OWN_LINES) if shown else None,
             )
         except OSError as exc:
             raise RecorderError(f"{self.nsys.path} cannot be started: {exc}; see `aisp-trace doctor`") from exc
         if done.timed_out:
             raise RecorderError(
-                f"the recording of {_shown(target)} did not end within {timeout_s:g} s and was stopped with all its "
+                f"the recording of {shown_command(target)} did not end within {timeout_s:g} s and was stopped with all its "
                 f"processes; give it longer with --timeout, and see {err} for how far it came"
             )
         return done
-
-    def _make_report(self, folder: Path, done: Finished, gated: bool) -> None:
-        if (folder / REPORT).is_file():
-            return
-        said = last_line(folder / "nsys-profile.stderr.log") or last_line(folder / "nsys-profile.stdout.log")
-        if not (folder / STREAM).is_file():
-            if gated:  # the range that opens the recording was never seen
-                raise RecorderError(_no_ranges(self.nsys))
-            raise RecorderError(
-                f"nsys recorded nothing and ended with exit code {done.exit_code} ({said or 'without a word'}); "
-                f"see the logs in {folder}"
-            )
-        importer = self.nsys.importer
-        if importer is None or importer.problem is not None:
-            raise RecorderError(
-                f"nsys left only {folder / STREAM}, and it cannot be made a report: {self.nsys.problem}"
-            )
-        command = [str(importer.path), "-i", str(folder / STREAM), "-o", str(folder / REPORT)]
-        imported = _step(command, folder, "nsys-import", {**os.environ, **importer.environment()})
-        if not (folder / REPORT).is_file():
-            said = last_line(folder / "nsys-import.stderr.log") or last_line(folder / "nsys-import.stdout.log")
-            raise RecorderError(
-                f"{importer.path} could not make a report of {folder / STREAM} (exit code {imported.exit_code}: {said})"
-                f"; see the logs in {folder}"
-            )
-        (folder / STREAM).unlink()
-
-    def _export(self, folder: Path) -> Counts:
-        from ..traces.scrub.nsys import scrub_sqlite  # lazily: only recording needs it
-
-        raw = folder / "unscrubbed.sqlite"
-        try:
-            export_report(self.nsys, folder / REPORT, raw, folder)
-            counts = count_rows(raw)
-            scrub_sqlite(raw, folder / TRACE)
-        finally:
-            for name in (raw, Path(f"{raw}-wal"), Path(f"{raw}-shm"), Path(f"{raw}-journal")):
-                name.unlink(missing_ok=True)
-        return counts
-
-
-def export_report(nsys: Nsys, report: Path, sqlite: Path, logs: Path) -> None:
-    """Export `report` to `sqlite` (overwritten), unscrubbed. Raises `RecorderError` if no file came of it."""
-    sqlite.unlink(missing_ok=True)
-    command = [str(nsys.path), "export", "--type=sqlite", "--force-overwrite=true", "-o", str(sqlite), str(report)]
-    done = _step(command, logs, "nsys-export", os.environ)
-    if not sqlite.is_file():
-        said = last_line(logs / "nsys-export.stderr.log") or last_line(logs / "nsys-export.stdout.log")
-        raise RecorderError(
-            f"{nsys.path} {nsys.version} could not export {report} (exit code {done.exit_code}: {said}); a report made "
-            f"by a newer nsys needs that one: name it in AISP_NSYS"
-        )
 
 
 def profile_options(nsys: Nsys, profile: str, device: str) -> list[str]:
@@ -233,41 +226,10 @@ def profile_options(nsys: Nsys, profile: str, device: str) -> list[str]:
     return options
 
 
-def _failed_itself(folder: Path, done: Finished, gated: bool) -> bool:
-    """Whether nsys failed while it started, said so with nothing else in its logs, and the program may be run again."""
-    said = "".join(
-        (folder / f"nsys-profile.{name}.log").read_text(encoding="utf-8", errors="replace").strip() for name in LOGS
-    )
-    waiter = said.startswith("/") and said.endswith(WAITER_FAILURE[1]) and WAITER_FAILURE[0] in said
-    if said == STARTUP_FAILURE or waiter:
-        return done.exit_code != 0 and not _left_something(folder)
-    return gated and bool(said) and not said.replace(AGENT_FAILURE, "").strip() and not _left_something(folder)
-
-
-def _left_something(folder: Path) -> bool:
-    return (folder / REPORT).exists() or (folder / STREAM).exists()
-
-
-def _step(command: Sequence[str], logs: Path, name: str, environment: Mapping[str, str]) -> Finished:
-    try:
-        done = run_process(
-            command,
-            stdout=logs / f"{name}.stdout.log",
-            stderr=logs / f"{name}.stderr.log",
-            timeout_s=EXPORT_TIMEOUT_S,
-            environment=environment,
-        )
-    except OSError as exc:
-        raise RecorderError(f"{command[0]} cannot be started: {exc}; see `aisp-trace doctor`") from exc
-    if done.timed_out:
-        raise RecorderError(f"{name} did not end within {EXPORT_TIMEOUT_S:g} s; see the logs in {logs}")
-    return done
-
-
 def _judge(counts: Counts, *, gated: bool, device: str, nsys: Nsys) -> tuple[str, ...]:
     """Notes on what the recording lacks; raises `RecorderError` if a workload of ours left no range in it."""
     if gated and counts.own_ranges == 0:
-        raise RecorderError(_no_ranges(nsys))
+        raise RecorderError(no_ranges(nsys))
     notes = []
     if counts.launches and counts.without_row > LOST_SHARE * counts.launches:
         notes.append(
@@ -276,24 +238,35 @@ def _judge(counts: Counts, *, gated: bool, device: str, nsys: Nsys) -> tuple[str
         )
     if gated and device == "cuda" and counts.launches == 0:
         notes.append("the workload ran on the GPU, yet no launch was recorded: device times are missing")
-    if not gated and counts.launches == 0 and counts.ranges == 0:
-        notes.append("neither an NVTX range nor a CUDA launch was recorded: there may be nothing to analyze")
+    if not gated and counts.ranges == 0:
+        also = " and made no CUDA call, so there is nothing to analyze" if counts.launches == 0 else ""
+        notes.append(f"the program opened no range{also}; {NAME_STAGES}")
+    elif not gated and counts.ranges == counts.phases:
+        notes.append(f"{ONLY_PHASES}; {NAME_STAGES}")
     return tuple(notes)
 
 
-def _no_ranges(nsys: Nsys) -> str:
-    import importlib.metadata  # lazily: it costs more than the rest of this module
-
-    try:
-        nvtx = importlib.metadata.version("nvtx")
-    except importlib.metadata.PackageNotFoundError:
-        nvtx = "(not installed)"
+def lost_workers(nsys: Nsys, extra: Sequence[str], pids: Sequence[int]) -> str:
+    """That forked processes left nothing in the trace, and what would record them."""
+    if FORK_TRACE.removeprefix("--") not in nsys.options:
+        why = f"nsys {nsys.version} does not record processes that are only forked"
+    elif f"{FORK_TRACE}=false" in extra:
+        why = f"{FORK_TRACE}=false was asked for"
+    else:
+        why = "they opened no range and launched nothing, or were killed before nsys had written it"
     return (
-        f"nsys {nsys.version} recorded no ranges of domain {DOMAIN!r}; the installed nvtx is {nvtx}, and nvtx 0.2.12 and "
-        f"later record nothing under nsys 2022.4 and 2023.4: `pip install nvtx==0.2.11`, or record with a newer nsys"
+        f"{processes_named(pids)} left nothing in the trace: {why}; workers that are started by 'spawn' (multiprocessing, or "
+        "multiprocessing_context of a DataLoader) and end by themselves are recorded whole"
     )
 
 
-def _shown(command: Sequence[str]) -> str:
+def processes_named(pids: Sequence[int]) -> str:
+    """``2 forked processes (17, 18)``."""
+    named = ", ".join(map(str, pids[:NAMED])) + (" ..." if len(pids) > NAMED else "")
+    return f"{len(pids)} forked process{'' if len(pids) == 1 else 'es'} ({named})"
+
+
+def shown_command(command: Sequence[str]) -> str:
+    """`command` for people, shortened."""
     text = " ".join(command)
     return f"`{text if len(text) <= 80 else text[:77] + '...'}`"

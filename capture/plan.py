@@ -21,6 +21,7 @@ from ..traces.run import ADDED, again_folder, check_workload, from_json
 from .answer import ANSWER_VARIABLE
 from .nsys import PROFILES
 from .recorders import Recorder, choose_recorder
+from .window import Window, check_window
 
 SCHEMA: Final = "aisp-trace/plan/1"
 PLAN: Final = "plan.json"
@@ -77,6 +78,8 @@ class Plan:
     `looks` are the numbers of rounds at which a verdict may be given. With one, it is `rounds`; with several, rounds end at
     the first that decides all `goals`, or before what `budget_s` seconds of rounds would not reach; `rounds` is the last.
 
+    Only a command may have a `window`: the part of it that is recorded.
+
     Each variant is recorded `recordings` times, in fresh processes: all variants once, then all again.
     """
 
@@ -104,6 +107,7 @@ class Plan:
     goals: Sequence[Goal] = field(default=(), metadata=ADDED)
     budget_s: float | None = field(default=None, metadata=ADDED)
     recordings: int = field(default=1, metadata=ADDED)
+    window: Window | None = field(default=None, metadata=ADDED)
 
     @property
     def foreign(self) -> bool:
@@ -139,6 +143,8 @@ def check_plan(plan: Plan) -> Plan:
     if plan.source == "command":
         if plan.profile == "none":
             raise UsageError("profile none times workloads and cannot record a command; take --profile minimal or deep")
+        if plan.window is not None:
+            check_window(plan.window)
         return plan
     if not 1 <= plan.recordings <= MOST_RECORDINGS:
         raise UsageError(f"--recordings is {plan.recordings}; it must be from 1 to {MOST_RECORDINGS}")
@@ -239,6 +245,7 @@ def recorder_for(plan: Plan) -> Recorder | None:
         device=plan.device,
         nsys_args=plan.nsys_args,
         foreign=plan.foreign,
+        window=plan.window,
     )
     return recorder
 
@@ -256,6 +263,10 @@ def describe(plan: Plan, folder: Path) -> list[str]:
             variable = f"{ANSWER_VARIABLE}={shlex.quote(str(answer))} " if plan.source == "pair" else ""
             lines.append(variable + shlex.join(workload_command(plan, variants, result, traced=False)))
     recorder = recorder_for(plan)
+    if plan.window is not None:
+        lines.append(
+            f"# recorded {plan.window.describe()}; the program {'is ended then' if plan.window.kill else 'goes on'}"
+        )
     for number, name in recordings(plan) if recorder is not None else ():
         assert recorder is not None
         own = folder / name / again_folder(number)

@@ -12,13 +12,17 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
+
+from .forks import Forks
+from .passing import OwnLines, Passed
 
 MARKER: Final = "AISP_TRACE_PROCESS"
 GRACE_S: Final = 3.0
@@ -27,11 +31,35 @@ GRACE_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a process ended. `exit_code` is negative for a signal, as in `subprocess`."""
+    """How a process ended. `exit_code` is negative for a signal, as in `subprocess`; `forked` are workers, see ``forks.py``."""
 
     exit_code: int
     wall_ns: int
     timed_out: bool
+    forked: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Where a program's output passes through (null: nowhere), without a recorder's own lines."""
+
+    stdout: IO[bytes] | None
+    stderr: IO[bytes] | None
+    own: OwnLines | None = None
+
+
+def to_terminal(own: OwnLines | None = None) -> Shown:
+    """Pass output through to this process's own streams."""
+    return Shown(getattr(sys.stdout, "buffer", None), getattr(sys.stderr, "buffer", None), own)
+
+
+def how_ended(exit_code: int) -> str:
+    """``ended with exit code 3``, or the name of the signal: a shell, and nsys, say 128 plus its number."""
+    number = -exit_code if exit_code < 0 else exit_code - 128
+    try:
+        return f"was ended by {signal.Signals(number).name}" if number > 0 else f"ended with exit code {exit_code}"
+    except ValueError:
+        return f"ended with exit code {exit_code}"
 
 
 def run_process(
@@ -42,8 +70,12 @@ def run_process(
     timeout_s: float,
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    shown: Shown | None = None,
 ) -> Finished:
     """Run `command` in a session of its own, its output in the two files, until it ends or `timeout_s` has passed.
+
+    With `shown` its output also passes through as it comes, the files hold the first and last of it, and its forked workers are
+    looked for.
 
     On a timeout, Ctrl-C or SIGTERM, it and all its descendants are ended before this returns or raises. Descendants that
     outlive a process that ended by itself are ended too: an nsys that fails leaves its agent running.
@@ -54,7 +86,12 @@ def run_process(
     process = None
     timed_out = False
     started = time.perf_counter_ns()
-    with stdout.open("wb") as out, stderr.open("wb") as err, _termination_as_interrupt():
+    watched = Forks(f"{MARKER}={marker}")
+    with (
+        outputs(stdout, stderr, shown) as (out, err, begin),
+        termination_as_interrupt(),
+        watched if shown is not None else contextlib.nullcontext(),
+    ):
         try:
             process = subprocess.Popen(
                 list(command),
@@ -65,6 +102,7 @@ def run_process(
                 cwd=cwd,
                 start_new_session=True,
             )
+            begin()
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             timed_out = True
@@ -76,7 +114,29 @@ def run_process(
         if not timed_out:
             end_all(process, marker)
     assert process is not None
-    return Finished(process.returncode, wall_ns, timed_out)
+    return Finished(process.returncode, wall_ns, timed_out, watched.pids)
+
+
+@contextlib.contextmanager
+def outputs(
+    stdout: Path, stderr: Path, shown: Shown | None
+) -> Iterator[tuple[IO[bytes] | int, IO[bytes] | int, Callable[[], object]]]:
+    """What a process is to write to, and what to do when it has been started."""
+    if shown is None:
+        with stdout.open("wb") as out, stderr.open("wb") as err:
+            yield out, err, lambda: None
+        return
+    streams = Passed(stdout, shown.stdout, shown.own), Passed(stderr, shown.stderr, shown.own)
+
+    def begin() -> None:
+        for stream in streams:
+            stream.start()
+
+    try:
+        yield streams[0].write_end, streams[1].write_end, begin
+    finally:
+        for stream in streams:
+            stream.finish(GRACE_S)
 
 
 def end_all(process: subprocess.Popen[Any] | None, marker: str) -> None:
@@ -114,7 +174,7 @@ def _signal_all(process: subprocess.Popen[Any] | None, marker: str, number: sign
 
 
 @contextlib.contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
+def termination_as_interrupt() -> Iterator[None]:
     """While inside, SIGTERM raises `KeyboardInterrupt`, so that a cancelled job leaves no process behind either."""
     if threading.current_thread() is not threading.main_thread():
         yield

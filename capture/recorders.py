@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -13,9 +11,8 @@ from ..traces.errors import RecorderError, UsageError
 from .host import package_versions
 from .nsight import INSTALL, find_nsys
 from .nsys import NsysRecorder, Recorded
-from .processes import last_line, run_process
-from .stages import OUTPUT_VARIABLE, RECORDER_VARIABLE
-from .torch_recorder import STAGES, TRACE, recorded_ranges
+from .torch_runs import TorchRecorder
+from .window import CUDA_PROFILER, Window
 
 RECORDERS: Final = ("auto", "nsys", "torch")
 
@@ -41,58 +38,30 @@ class Recorder(Protocol):
         """The exact command line that `record` runs."""
         ...
 
-    def record(self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float) -> Recorded:
-        """Run `target` and leave its trace in `folder`; raises `RecorderError` if there is none."""
+    def record(
+        self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float, shown: bool = False
+    ) -> Recorded:
+        """Run `target` and leave its trace in `folder`; `shown`: its output passes through.
+
+        Raises `RecorderError` if there is no trace.
+        """
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class TorchRecorder:
-    """The embedded recorder: the workload profiles itself (`stages.measured`), told so by its environment."""
-
-    version: str
-    name: str = "torch"
-
-    def environment(self, folder: Path, gated: bool) -> dict[str, str]:
-        """Variables the workload gets."""
-        return {RECORDER_VARIABLE: "torch", OUTPUT_VARIABLE: str(folder)}
-
-    def command(self, target: Sequence[str], folder: Path, gated: bool) -> tuple[str, ...]:
-        """The workload's own command line: nothing is wrapped around it."""
-        return tuple(target)
-
-    def record(self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float) -> Recorded:
-        """Run the workload; raises `RecorderError` if it left no trace although it ended well."""
-        for leftover in (TRACE, STAGES):
-            (folder / leftover).unlink(missing_ok=True)
-        out, err = folder / "traced.stdout.log", folder / "traced.stderr.log"
-        done = run_process(
-            target,
-            stdout=out,
-            stderr=err,
-            timeout_s=timeout_s,
-            environment={**os.environ, **self.environment(folder, gated)},
-        )
-        if done.timed_out:
-            raise RecorderError(
-                f"the traced process did not end within {timeout_s:g} s and was stopped; give it longer with --timeout, "
-                f"and see {err} for how far it came"
-            )
-        whole = (folder / TRACE).is_file() and recorded_ranges(folder) > 0
-        if done.exit_code == 0 and not whole:
-            raise RecorderError(
-                "the torch recorder left no trace with ranges in it; the workload must run its iterations inside "
-                f"capture.stages.measured() when it is given --trace ({last_line(err) or 'it said nothing'})"
-            )
-        return Recorded(done.exit_code, done.wall_ns, TRACE, STAGES, ())
-
-
 def choose_recorder(
-    asked: str, *, profile: str, device: str, nsys_args: Sequence[str] = (), foreign: bool = False
+    asked: str,
+    *,
+    profile: str,
+    device: str,
+    nsys_args: Sequence[str] = (),
+    foreign: bool = False,
+    window: Window | None = None,
 ) -> tuple[Recorder | None, tuple[str, ...]]:
     """(the recorder for this profile, notes about the choice); no recorder under the profile ``none``.
 
-    `asked` is one of `RECORDERS`; `foreign` says that the program is not a workload, which only nsys can record.
+    `asked` is one of `RECORDERS`; `foreign` says that the program is not a workload, so that it may have another Python, and
+    torch there; `window` is the part of it to record.
+
     Raises `RecorderError` with the remedy if what was asked for does not work here.
     """
     if asked not in RECORDERS:
@@ -100,24 +69,28 @@ def choose_recorder(
     if profile == "none":
         return None, ()
     if asked == "torch":
-        if foreign:
-            raise UsageError("a command of your own can only be recorded by nsys, not by the torch recorder")
         if nsys_args:
             raise UsageError("--nsys-arg was given with --recorder torch, which takes none")
-        return _torch(), ()
-    problem, recorder = _nsys(profile, device, nsys_args, foreign)
+        if profile == "deep":
+            raise UsageError("--profile deep was given with --recorder torch, which has one profile; leave it out")
+        if window is not None and window.start_on == CUDA_PROFILER:
+            raise UsageError(f"--start-on {CUDA_PROFILER} was given with --recorder torch, which cannot; name a range")
+        return _torch(foreign, window), ()
+    problem, recorder = _nsys(profile, device, nsys_args, foreign, window)
     if recorder is not None:
         return recorder, ()
-    if asked == "nsys" or foreign or nsys_args:
+    if asked == "nsys" or nsys_args:
         raise RecorderError(problem)
-    if importlib.util.find_spec("torch") is None:
+    if not foreign and importlib.util.find_spec("torch") is None:
         raise RecorderError(f"no recorder works here: {problem}; or install torch (aisp-trace[workloads])")
     if profile == "deep":
         raise RecorderError(f"profile deep needs nsys: {problem}; or take --profile minimal")
-    return _torch(), (f"recorded with torch.profiler, because {problem}",)
+    return _torch(foreign, window), (f"recorded with torch.profiler, because {problem}",)
 
 
-def _nsys(profile: str, device: str, nsys_args: Sequence[str], foreign: bool) -> tuple[str, NsysRecorder | None]:
+def _nsys(
+    profile: str, device: str, nsys_args: Sequence[str], foreign: bool, window: Window | None
+) -> tuple[str, NsysRecorder | None]:
     """("", the recorder), or (why nsys cannot be used and what to do, null)."""
     nsys = find_nsys()
     if nsys is None:
@@ -126,13 +99,13 @@ def _nsys(profile: str, device: str, nsys_args: Sequence[str], foreign: bool) ->
         return nsys.problem, None
     if not foreign and importlib.util.find_spec("nvtx") is None:
         return "the package nvtx is not installed, without which nsys sees no stages: pip install nvtx==0.2.11", None
-    return "", NsysRecorder(nsys, profile, device, tuple(nsys_args))
+    return "", NsysRecorder(nsys, profile, device, tuple(nsys_args), window=window)
 
 
-def _torch() -> TorchRecorder:
+def _torch(foreign: bool, window: Window | None) -> TorchRecorder:
     version = package_versions().get("torch")
-    if version is None:
+    if version is None and not foreign:
         raise RecorderError(
             "the torch recorder was asked for, but torch is not installed; install aisp-trace[workloads]"
         )
-    return TorchRecorder(version)
+    return TorchRecorder(version or "unknown", window)

@@ -15,7 +15,7 @@ from .folder import PartialRun, load_result, now_utc, portable
 from .host import sources_of
 from .plan import Plan, per_round, processes, round_file, round_words, workload_command
 from .power import watch
-from .processes import Finished, last_line, run_process
+from .processes import Finished, how_ended, last_line, run_process
 from .progress import Progress, seconds
 from .stages import OUTPUT_VARIABLE, RECORDER_VARIABLE
 
@@ -161,8 +161,7 @@ def run_untraced(
 def check_exit(who: str, exit_code: int, log: Path) -> None:
     """Raises `WorkloadError` for any exit code but 0, with the process's last words."""
     if exit_code != 0:
-        how = f"ended with exit code {exit_code}" if exit_code > 0 else f"was ended by signal {-exit_code}"
-        raise WorkloadError(f"{who} {how} ({last_line(log) or 'without a word'}); see {log}")
+        raise WorkloadError(f"{who} {how_ended(exit_code)} ({last_line(log) or 'without a word'}); see {log}")
 
 
 def untraced_environment() -> dict[str, str]:

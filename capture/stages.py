@@ -10,6 +10,7 @@ Ranges go where a recorder listens, decided once by the environment when this mo
 
 - under nsys (``AISP_TRACE_RECORDER=nsys``, or any nsys that injected itself): NVTX push/pop ranges of domain ``aisp``,
   category = kind, payload = bytes;
+- with ``AISP_TRACE_RECORDER=program``, in a program that torch.profiler records from outside: to that (``torch_program.py``);
 - with ``AISP_TRACE_RECORDER=torch``: `torch.profiler.record_function`, from the start of `measured` to its end; the
   profiler itself is started and stopped by `measured` and writes into the folder ``AISP_TRACE_OUTPUT``;
 - otherwise nowhere: `stage` then costs well under a microsecond, and neither nvtx nor torch is imported.
@@ -28,10 +29,13 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, cast
 
 from ..traces.errors import RecorderError, UsageError
 from .answer import ANSWER_VARIABLE, AnswerFile
+
+if TYPE_CHECKING:
+    from .torch_recorder import TorchRecording
 
 DOMAIN: Final = "aisp"
 MEASURED: Final = "measured"
@@ -119,9 +123,15 @@ def stage(name: str, kind: str | None = None, nbytes: int | None = None) -> Rang
         raise UsageError(
             f"stage {name!r} has kind {kind!r}, which does not exist; kinds are {', '.join(sorted(KINDS))}"
         )
-    if _recorder == "torch":
+    if _recorder in ("torch", "program"):
         return _Later(name, kind, nbytes)
     return _NOTHING if _emit is None else _emit(name, kind, nbytes)
+
+
+def record_program(emit: Emit) -> None:
+    """Send the ranges of this process to `emit`, which records a program that knows of no recorder (``torch_program.py``)."""
+    global _emit
+    _emit = emit
 
 
 def iteration() -> AbstractContextManager[object]:
@@ -144,6 +154,9 @@ def measured() -> AbstractContextManager[object]:
 
 class _TorchMeasured:
     """Runs the torch recorder around the range `measured`; a body that raises leaves no trace behind."""
+
+    _range: AbstractContextManager[object]
+    _recording: TorchRecording
 
     def __enter__(self) -> None:
         global _emit
@@ -174,31 +187,21 @@ class _TorchMeasured:
 
 def _nvtx_emitter() -> Emit | None:
     """Opens NVTX ranges, or null where the nvtx package is not installed."""
+    from .nvtx_ranges import nvtx_ranges
+
     try:
-        import nvtx
+        return nvtx_ranges(DOMAIN)
     except ImportError:
         return None
-
-    # An annotation holds its registered string, category and payload and keeps no state of its own, so threads may
-    # share it: a stage met before costs one look-up. Registered strings are why `-p measured@aisp` needs
-    # NSYS_NVTX_PROFILER_REGISTER_ONLY=0.
-    made: dict[tuple[str, str | None, int | None], Any] = {}
-
-    def emit(name: str, kind: str | None, nbytes: int | None) -> Any:
-        key = (name, kind, nbytes)
-        annotation = made.get(key)
-        if annotation is None:
-            annotation = made[key] = nvtx.annotate(name, domain=DOMAIN, category=kind, payload=nbytes)
-        return annotation
-
-    return emit
 
 
 def _choose(environ: Mapping[str, str]) -> tuple[str | None, Emit | None]:
     """(recorder, emitter) that the environment asks for; the torch recorder's emitter only lives inside `measured`."""
     asked = environ.get(RECORDER_VARIABLE)
-    if asked not in (None, "", "nsys", "torch"):
+    if asked not in (None, "", "nsys", "torch", "program"):
         raise UsageError(f"{RECORDER_VARIABLE} is {asked!r}; it may be nsys or torch")
+    if asked == "program":
+        return "program", None
     if asked == "torch":
         # Each process would profile itself into the one folder; rank 0 of several is the one that is recorded.
         return ("torch", None) if environ.get("RANK", "0") in ("", "0") else (None, None)
@@ -207,5 +210,7 @@ def _choose(environ: Mapping[str, str]) -> tuple[str | None, Emit | None]:
     return None, None
 
 
+_recorder: str | None
+_emit: Emit | None
 _recorder, _emit = _choose(os.environ)
 _answers = AnswerFile(os.environ[ANSWER_VARIABLE]) if os.environ.get(ANSWER_VARIABLE) else None

@@ -32,6 +32,8 @@ STAGES: Final = "stages.json"
 SCHEMA: Final = "aisp-trace/stages/1"
 PREFIX: Final = "aisp::"
 """Tells our ranges from operators and from ranges of other libraries; readers take it off again."""
+PHASE_PREFIX: Final = "aisp.phase::"
+"""Tells the phases of a program of the user's (``phases.py``)."""
 
 
 class TorchRecording:
@@ -81,21 +83,26 @@ class TorchRecording:
             self._counts[tid, name] = index + 1
             self._ranges.append({"name": name, "kind": kind, "nbytes": nbytes, "tid": tid, "index": index})
 
-    def record_function(self, name: str) -> contextlib.AbstractContextManager[object]:
+    def record_function(self, name: str, prefix: str = PREFIX) -> contextlib.AbstractContextManager[object]:
         """torch's own range."""
         fast = getattr(self._torch._C._profiler, "_RecordFunctionFast", self._torch.profiler.record_function)
-        made: contextlib.AbstractContextManager[object] = fast(PREFIX + name)
+        made: contextlib.AbstractContextManager[object] = fast(prefix + name)
         return made
 
     def stop(self) -> None:
         """Stop the profiler."""
         self._profile.stop()
 
-    def write(self) -> None:
-        """Write both files; the side file last, so that its presence says that the trace is whole."""
+    def write(self, name: str | None = None, *, rank: str | None = None) -> None:
+        """Write both files; the side file last, so that its presence says that the trace is whole.
+
+        They are called `TRACE` and `STAGES`, or `name` with their endings; `rank` is kept in the latter.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._profile.export_chrome_trace(str(self._folder / TRACE))
-        write_json(self._folder / STAGES, {"schema": SCHEMA, "ranges": self._ranges})
+        trace, stages = (TRACE, STAGES) if name is None else (f"{name}.json.gz", f"{name}.{STAGES}")
+        self._profile.export_chrome_trace(str(self._folder / trace))
+        said = {} if rank is None else {"rank": rank}
+        write_json(self._folder / stages, {"schema": SCHEMA, "ranges": self._ranges, **said})
 
 
 class _Range:

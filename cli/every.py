@@ -13,9 +13,11 @@ from ..capture.capture import capture
 from ..capture.plan import Plan
 from ..capture.progress import seconds
 from ..report.terminal import console
+from ..report.terminal.look import LOOK
 from ..traces.errors import RecorderError, WorkloadError
 from ..traces.run import load_run
 from ..workloads.catalog import Entry, devices_here
+from .watching import progress_of
 
 
 def device_for(entry: Entry, asked: str, gpus: int) -> str:
@@ -57,15 +59,15 @@ def capture_each(
     what is complete and what was not begun. A single plan's failure is raised as it is.
     """
     if len(plans) == 1:
-        return [make(plans[0], output)]
+        return [_made(plans[0], output, make)]
     made: list[Path] = []
     failed: list[str] = []
     begun, done, whole = clock(), 0, sum(map(_steps, plans))
     for number, plan in enumerate(plans):
         left = f", about {seconds((clock() - begun) / done * (whole - done))} left for all" if done else ""
-        console.warn(f"workload {number + 1} of {len(plans)}: {plan.workload}{left}")
+        console.remark(f"workload {number + 1} of {len(plans)}: {plan.workload}{left}")
         try:
-            made.append(make(plan, output))
+            made.append(_made(plan, output, make))
         except (RecorderError, WorkloadError) as exc:
             failed.append(plan.workload)
             console.warn(str(exc))
@@ -84,10 +86,23 @@ def capture_each(
     return made
 
 
+def _made(plan: Plan, output: Path, make: Callable[..., Path]) -> Path:
+    with progress_of(plan) as progress:
+        return make(plan, output, progress)
+
+
 def show_runs(runs: Sequence[Path]) -> int:
-    """Say where the runs are and what to do next; several get a table first. Returns the exit code 0."""
+    """Say where the runs are and what to do next; several get a table first.
+
+    Returns the exit code: 0, or 2 where a program of the user's failed, whatever was recorded of it.
+    """
     _show(runs)
-    return 0
+    return WorkloadError.exit_code if any(map(_program_failed, runs)) else 0
+
+
+def _program_failed(run: Path) -> bool:
+    manifest = load_run(run).manifest
+    return manifest.source == "command" and any(v.recording and v.recording.exit_code for v in manifest.variants)
 
 
 def _show(runs: Sequence[Path]) -> None:
@@ -102,10 +117,10 @@ def _show(runs: Sequence[Path]) -> None:
         except ValueError:
             shown = path
         console.say(f"run: {shown}")
-        if len(runs) == 1:
+        if len(runs) == 1 and not LOOK.quiet:
             recorded = any(v.recording is not None for v in load_run(path).manifest.variants)
             console.say(f"next: aisp-trace {'analyze' if recorded else 'check'} {shown}")
-    if len(runs) > 1:
+    if len(runs) > 1 and not LOOK.quiet:
         console.say("next: aisp-trace check RUN, for the verdict on each")
 
 

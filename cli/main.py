@@ -18,9 +18,11 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 from ..report.terminal import console
+from ..report.terminal.look import LOOK
 from ..traces.errors import AispTraceError, UsageError
 from ..traces.version import version
-from .app import HELP_OPTIONS, PROGRAM, WORDS, Group, sentence, usage_error
+from .app import SETTINGS, WORDS, Group, sentence, usage_error
+from .mistakes import PROGRAM, for_no_command
 
 BUG: Final = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -52,6 +54,10 @@ class Commands(Group):
         """Every command, in the order of the help."""
         return list(COMMANDS)
 
+    def unknown(self, args: list[str], names: list[str], path: str) -> str:
+        """That no command is called as the first of `args`, and what might be meant: another word, a trace, a program."""
+        return f"no command is called {args[0]!r}{for_no_command(args[0], args, names)}"
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The parser of command `cmd_name`."""
         if cmd_name not in COMMANDS:
@@ -63,7 +69,7 @@ app = typer.Typer(
     cls=Commands,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings=HELP_OPTIONS,
+    context_settings=SETTINGS,
     epilog="Exit codes: 0 done, and every judged claim met; 1 a claim missed; 2 usage or unreadable input; 3 something, or "
     "everything, could not be judged. The help of a command shows its options and examples.",
 )
@@ -78,7 +84,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def program(
     version_: Annotated[
-        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_version)
+        bool, typer.Option("--version", "-V", help="Show the version.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
     """Prove a speedup: every nanosecond of a run, and of a speedup, is attributed exactly once, and no verdict is given that
@@ -140,10 +146,13 @@ def leave() -> NoReturn:
 
 def run(args: list[str]) -> int:
     """Run `args`, the words after ``aisp-trace``; returns the exit code, and raises whatever the command raises."""
+    if args[:1] == ["help"]:
+        args = [*args[1:], "--help"]
     parser: Any = typer.main.get_command(app)
     if COMPLETING in os.environ:
         parser.main(args, prog_name=PROGRAM)
     WORDS.set(tuple(args))
+    LOOK.reset()
     # Else not `parser.main`: it has its own opinion on interrupts and pipes, and exit codes that mean other things here.
     try:
         with parser.make_context(PROGRAM, args) as context:

@@ -9,6 +9,7 @@ import typer
 
 from ..traces.errors import UsageError
 from ..traces.output import Output
+from ..traces.run import MANIFEST, RUNS_DIR, Run, load_run, newest_run
 from ..workloads.catalog import CATALOG
 
 Artifacts = Annotated[
@@ -55,7 +56,7 @@ Attribution = Annotated[
     typer.Option(
         "--attribution",
         metavar="process|thread",
-        help="thread: a range sees only launches of its own thread, as nsys does",
+        help="with thread, a range sees only launches of its own thread, as in nsys",
     ),
 ]
 ExpectationsToWrite = Annotated[
@@ -63,7 +64,7 @@ ExpectationsToWrite = Annotated[
     typer.Option(
         "--expectations",
         metavar="DIR",
-        help="folder (or file) to write; default: ./expectations, made if need be",
+        help="folder (or file) to write; default: ./expectations, made if it does not exist",
     ),
 ]
 Domain = Annotated[str | None, typer.Option("--domain", metavar="NAME", help="NVTX domain whose ranges are the stages")]
@@ -92,6 +93,17 @@ Cache = Annotated[
 def workload_names(incomplete: str) -> list[str]:
     """The workloads of ours whose names begin so, for the shell's completion."""
     return [entry.name for entry in CATALOG if entry.name.startswith(incomplete)]
+
+
+def run_of(path: Path | None) -> Run:
+    """The run that a command on runs alone was given, by default the newest; raises `UsageError` for a trace, `InputError` for
+    what is no run."""
+    if path is not None and path.is_file() and path.name != MANIFEST:
+        raise UsageError(
+            f"{path} is a file, and verdicts are about runs, which hold timings too; `aisp-trace analyze {path}` accounts for a "
+            "trace, `aisp-trace capture` makes a run"
+        )
+    return newest_run(Path(RUNS_DIR)) if path is None else load_run(path)
 
 
 def refuse_mixture(as_json: bool, *outputs: Output) -> None:

@@ -13,6 +13,7 @@ from ..capture import plan as planning
 from ..capture.pair import TIMINGS, pair_name, pair_variants, require_program
 from ..capture.plan import Plan, PlannedVariant
 from ..capture.recorders import Recorder, choose_recorder
+from ..capture.window import Window
 from ..kernels.guard import is_enabled, unready
 from ..kernels.tasks import find
 from ..traces.errors import RecorderError, UsageError
@@ -149,16 +150,24 @@ def _workload_plan(
     )
 
 
-def command_plan(command: Sequence[str], options: Options) -> Plan:
-    """The plan that records `command` once, as it is; raises `UsageError` if its program does not exist."""
+def command_plan(command: Sequence[str], options: Options, window: Window | None = None) -> Plan:
+    """The plan that records `command` once, as it is, or a `window` of it; raises `UsageError` if its program does not exist."""
     require_program(command[0])
+    script = command[1] if len(command) > 1 and command[1].endswith(".py") else None
+    if Path(command[0]).name.startswith("python") and script is not None and not Path(script).is_file():
+        raise UsageError(f"{script} does not exist; check its spelling, or the folder that you are in")
     device = _settle_device("a command", options.device, catalog.DEVICES)
     recorder, notes = choose_recorder(
-        options.recorder, profile=options.profile, device=device, nsys_args=options.nsys_args, foreign=True
+        options.recorder,
+        profile=options.profile,
+        device=device,
+        nsys_args=options.nsys_args,
+        foreign=True,
+        window=window,
     )
     only = PlannedVariant(planning.COMMAND_VARIANT, "")
     plan = _plan(planning.COMMAND_VARIANT, "command", command, [only], options, device, recorder, notes)
-    return replace(plan, rounds=0, looks=())
+    return replace(plan, rounds=0, looks=(), window=window)
 
 
 def pair_plan(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from importlib import import_module
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,7 +31,7 @@ FOLDERS = {
 """Variables that say where programs keep what they need again."""
 
 UNSET = (
-    *("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "LINES", "NO_COLOR", "PY_COLORS"),
+    *("COLORFGBG", "COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "LINES", "NO_COLOR", "PY_COLORS"),
     *("AISP_GIT_COMMIT", "AISP_GIT_DIRTY", "AISP_TRACE_ANSWER", "AISP_TRACE_OUTPUT", "AISP_TRACE_RECORDER"),
     *("AISP_TRACE_NO_NUMBA", "LOCAL_RANK", "RANK", "WORLD_SIZE"),
 )
@@ -57,6 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ |= {name: f"{home}/{folder}" for name, folder in FOLDERS.items()}
     for name in UNSET:
         os.environ.pop(name, None)
+    live: Any = import_module("aisp_trace.report.terminal.live")
+    live.PATIENCE_S = 3600.0  # a busy machine would add lines to stderr
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

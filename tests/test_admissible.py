@@ -430,7 +430,7 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
     ),
     ("edited bound", "a looser ratio", edited, OBJECTION, "the bound was edited by hand: its minimum is"),
     ("edited bound", "another count", edited_count, OBJECTION, "the bound was edited by hand: its maximum is"),
-    ("same run", "under another name", copied, "unrecorded", "measured in this very run"),
+    ("same run", "under another name", copied, "unrecorded", "measured in this run"),
 ]
 
 

@@ -71,8 +71,8 @@ def test_details_fit_80_columns_and_say_what_there_is(
     out = capsys.readouterr().out
     assert max(display_width(line) for line in out.splitlines()) <= 80
     for word in (
-        *("streams busy at once", "latency", "queue delay", "host-bound", "1 per iteration", "in it: cudaMalloc"),
-        *("HBM read", "SM active", "paired", "driver memory", "thread 11: "),
+        *("how many streams were busy", "latency", "queue delay", "host-bound", "1 per iteration", "in it: cudaMalloc"),
+        *("HBM read", "SM active", "paired", "driver memory", "thread 11 spent"),
     ):
         assert word in out, word
 

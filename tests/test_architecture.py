@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LIGHT = (
     *("traces.run", "traces.errors", "traces.output", "traces.scrub", "traces.calibration", "traces.hardware_key"),
-    *("traces.content", "traces.documents", "traces.faults"),
+    *("traces.content", "traces.documents", "traces.faults", "traces.phases"),
 )
 """What a GPU host without the analysis libraries may use."""
 
@@ -55,7 +55,7 @@ ARROWS = {
 }
 
 
-OFFERED = ("analyze", "capture.stages", "expectations.comparing.api")
+OFFERED = ("analyze", "capture.stages", "expectations.comparing.api", "report.figures")
 """What the package itself offers, imported when it is asked for."""
 
 ROOMS = {

@@ -19,6 +19,7 @@ from aisp_trace.analyze.attribution.waiting import LONG_NS
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.tests.oracle.build import Row, build, call, op, osrt, span
 from aisp_trace.tests.oracle.reference import reference
+from aisp_trace.traces.kernel_names import call_name
 from aisp_trace.traces.model import Trace
 
 LAUNCH = "cudaLaunchKernel"
@@ -66,6 +67,68 @@ def test_every_row_of_the_table_of_calls_is_needed_and_says_why() -> None:
         assert CLASSES[classify(name)] == word
     assert classify("cudaEventRecord") == OTHER
     assert all(len(row.evidence) > 20 for row in TABLE)
+
+
+HIP = {
+    "copy_api": (
+        "Memcpy MemcpyAsync MemcpyWithStream MemcpyHtoDAsync Memcpy2DToArray MemcpyPeerAsync Memset "
+        "MemsetD8Async DrvMemcpy3D"
+    ),
+    "allocator": (
+        "Malloc MallocAsync MallocManaged MallocFromPoolAsync ExtMallocWithFlags Free FreeAsync FreeHost "
+        "HostMalloc HostAlloc HostFree HostRegister HostUnregister MemAllocHost MemAllocPitch MemCreate "
+        "MemMap MemUnmap MemRelease MemAddressReserve MemAddressFree MemSetAccess MemPoolTrimTo"
+    ),
+    "sync": "DeviceSynchronize StreamSynchronize EventSynchronize CtxSynchronize",
+    "poll": "EventQuery StreamQuery",
+    "launch": (
+        "LaunchKernel LaunchCooperativeKernel LaunchByPtr ExtLaunchKernel ExtLaunchMultiKernelMultiDevice "
+        "ModuleLaunchKernel ModuleLaunchCooperativeKernel ExtModuleLaunchKernel HccModuleLaunchKernel "
+        "GraphLaunch"
+    ),
+    "module_load": "ModuleLoad ModuleLoadData ModuleLoadDataEx ModuleUnload ModuleGetFunction",
+    "kernel_query": (
+        "FuncGetAttributes FuncSetAttribute GetFuncBySymbol OccupancyMaxPotentialBlockSize "
+        "ModuleOccupancyMaxActiveBlocksPerMultiprocessor"
+    ),
+    "graph_build": (
+        "GraphInstantiate GraphAddKernelNode GraphAddMemcpyNode GraphMemcpyNodeSetParams "
+        "DrvGraphAddMemsetNode GraphExecUpdate StreamBeginCapture StreamBeginCaptureToGraph "
+        "StreamEndCapture"
+    ),
+    "other": (
+        "EventRecord StreamWaitEvent StreamCreate SetDevice GetDeviceCount MemGetInfo MemGetAddressRange "
+        "MemAdvise MemPrefetchAsync LaunchHostFunc GraphicsMapResources PointerGetAttributes "
+        "MemRetainAllocationHandle ModuleGetGlobal Init"
+    ),
+}
+"""Names of HIP's dispatch table without their first three letters, by class."""
+
+
+@pytest.mark.parametrize("word", HIP)
+def test_calls_of_hip_have_the_classes_of_cudas(word: str) -> None:
+    assert set(HIP) == set(CLASSES)
+    for name in HIP[word].split():
+        assert (name, CLASSES[classify(call_name(f"hip{name}_spt"))]) == (name, word)
+
+
+def test_hip_and_cuda_agree_where_they_share_a_name() -> None:
+    """CUDA's runtime or its driver has the name, too; where their classes differ, HIP's is one of them."""
+    only_hip = (
+        "Ext",
+        "Hcc",
+        "Drv",
+        "HostMalloc",
+        "HostFree",
+        "ModuleLaunch",
+        "ModuleOccupancy",
+        "MemcpyWithStream",
+        "LaunchByPtr",
+    )
+    for word, names in HIP.items():
+        for name in names.split():
+            if not name.startswith(only_hip):
+                assert word in {CLASSES[classify(f"{api}{name}")] for api in ("cuda", "cu")}, name
 
 
 # Polling

@@ -366,9 +366,9 @@ def test_a_bare_nsys_report_is_not_given_away(dirty: Path, tmp_path: Path, call:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("verify",), "takes one file"),
-        (("verify", "a", "b"), "takes one file"),
-        (("verify", "a", "-o", "b"), "takes one file"),
+        (("verify",), "takes one bundle"),
+        (("verify", "a", "b"), "takes one bundle"),
+        (("verify", "a", "-o", "b"), "takes one bundle"),
         (("a", "b"), "2 words were given"),
         (("verify", "missing.tar.gz"), "there is no such file"),
         (("verify", "."), "it is a folder"),

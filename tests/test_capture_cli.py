@@ -62,6 +62,7 @@ def test_a_dry_run_of_the_torch_recorder_shows_its_variables(capsys: pytest.Capt
         (["pipeline_sequential", "--profile", "none", "--iterations", "0"], "--iterations is 0"),
         (["pipeline_sequential", "--itertions", "3"], "no option of capture is called '--itertions'; did you mean"),
         (["absent.py"], "absent.py does not exist"),
+        (["absent.py", "--steps", "3"], "absent.py does not exist; check its spelling"),
         (["pipeline_sequential", "--", "true"], "both the workload 'pipeline_sequential' and a command were given"),
         (["--rounds", "3", "--", "true"], "--rounds was given with a command of your own"),
         (["--", "no-such-program", "-x"], "the program 'no-such-program' was not found; check its spelling"),

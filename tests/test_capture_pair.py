@@ -208,7 +208,7 @@ SLEEPS = "import time; time.sleep(1000)"
     ("optimized", "words"),
     [
         ("import sys; sys.exit('no luck')", "ended with exit code 1 (no luck)"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was ended by signal 9 (without a word)"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL (without a word)"),
         (SLEEPS, "did not end within {} s and was stopped with all its processes"),
         ("import os; open(os.environ['AISP_TRACE_ANSWER'], 'w').write('{}')", "line 1 of what optimized"),
     ],
@@ -291,7 +291,8 @@ class _FakeRecorder:
     def command(self, target: Sequence[str], folder: Path, gated: bool) -> tuple[str, ...]:
         return tuple(target)
 
-    def record(self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float) -> Any:
+    def record(self, target: Sequence[str], folder: Path, *, gated: bool, timeout_s: float, shown: bool = False) -> Any:
+        assert not shown
         from aisp_trace.capture.nsys import Recorded
 
         done = subprocess.run(target, env={**os.environ, **self.environment(folder, gated)}, check=False)

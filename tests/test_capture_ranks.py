@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,3 +206,34 @@ def tree(environment: dict[str, str]) -> list[str]:
         except OSError:
             continue
     return found
+
+
+@pytest.mark.parametrize("recorder", ["torch", pytest.param("nsys", marks=[needs_nsys, pytest.mark.nightly])])
+def test_a_recorder_inside_torchrun_leaves_one_run_a_rank(recorder: str, tmp_path: Path) -> None:
+    (tmp_path / "ranks.py").write_text(RANKS, encoding="utf-8")
+    capture = [sys.executable, "-P", "-m", "aisp_trace.cli", "capture", "--recorder", recorder, "--output", "job"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--no-python"]
+    for _ in range(3):  # nsys may lose its agent, and does not start a program of the user's again
+        shutil.rmtree(tmp_path / "job", ignore_errors=True)
+        done = subprocess.run(
+            [*torchrun, *capture, "--", sys.executable, "ranks.py"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            check=False,
+        )
+        if "Connection to the Agent lost" not in done.stderr:
+            break
+    assert done.returncode == 0, done.stderr
+    runs = sorted((tmp_path / "job").glob("[!.]*"))
+    assert [path.name.rpartition("-")[2] for path in runs] == ["rank0", "rank1"]
+    for path in runs:
+        run = load_run(path)
+        file = run.trace_path(run.manifest.variants[0])
+        assert file is not None
+        ranges = open_trace(file).ranges.filter(pl.col("domain").cast(pl.String) == "aisp")
+        assert ranges["pid"].n_unique() == 1
+        names = ranges["name"].cast(pl.String).to_list()
+        assert (names.count("iteration"), names.count("forward"), names.count("all_reduce")) == (2, 2, 2)

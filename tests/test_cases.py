@@ -67,10 +67,18 @@ def test_every_form_of_a_torch_trace_is_read(number: str, capsys: pytest.Capture
     assert compute in (360_000, 360_750)  # those of 09 have decimals
 
 
+def test_asynchronous_events_are_named_as_unread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = [{"ph": p, "cat": "c", "name": "n", "id": 1, "ts": i, "pid": 1, "tid": 1} for i, p in enumerate("bebe")]
+    seen = Seen(capsys, str(written(tmp_path, alone)))
+    assert seen.code == 2 and "events that are not read: phase b (2), phase e (2)" in seen.error
+    beside = Seen(capsys, str(written(tmp_path, [*alone, event("kernel", "k", 1, 1, 0, 7, device=0, stream=7)])))
+    assert beside.code == 0 and "events that are not read: phase b (2), phase e (2)" in beside.text
+
+
 def test_quotes_in_a_name_are_mended_and_said(capsys: pytest.CaptureFixture[str]) -> None:
     seen = Seen(capsys, str(case("04_")))
     assert (seen.code, seen.kernels()) == (0, 6)
-    assert "1 event was not valid JSON and had to be repaired" in seen.text
+    assert "1 event was not valid JSON and had to be repaired: unescaped quotes or backslashes (1)" in seen.text
     names = Seen(capsys, str(case("04_")), "--domain", "torch.python").json["stages"]
     assert [row["path"] for row in names] == ['{"device": "cpu"}(12): run']
 

@@ -92,7 +92,16 @@ def test_this_machine_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "aisp-trace/doctor/1"
     by_name = {finding["name"]: finding for finding in document["findings"]}
-    assert list(by_name) == ["recorder", "nsys", "importer", "nvtx and nsys", "torch", "gpu", "hardware key"]
+    assert list(by_name) == [
+        "recorder",
+        "nsys",
+        "importer",
+        "nvtx and nsys",
+        "torch",
+        "gpu",
+        "cpu samples",
+        "hardware key",
+    ]
     assert all((f["status"] == "missing") == bool(f["remedy"]) for f in by_name.values())
     assert code == (0 if document["recorder"] else 3)
     assert (by_name["nsys"]["status"] == "ok") == (find_nsys() is not None)

@@ -10,6 +10,7 @@ import pytest
 
 from aisp_trace.capture import host
 from aisp_trace.capture.plan import SCHEMA, Plan, PlannedVariant
+from aisp_trace.capture.progress import Progress
 from aisp_trace.cli import every
 from aisp_trace.cli.main import main
 from aisp_trace.report.terminal.captured import summary
@@ -149,8 +150,8 @@ class Clock:
         return self.now
 
 
-def maker(folder: Path, wrong: dict[str, BaseException]) -> Callable[[Plan, Path], Path]:
-    def make(plan: Plan, output: Path) -> Path:
+def maker(folder: Path, wrong: dict[str, BaseException]) -> Callable[..., Path]:
+    def make(plan: Plan, output: Path, progress: Callable[[str, int], Progress]) -> Path:
         if plan.workload in wrong:
             raise wrong[plan.workload]
         return made_run(folder, plan.workload, {"baseline": [20, 20], "optimized": [10, 10]})

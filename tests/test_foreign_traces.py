@@ -491,7 +491,7 @@ FILES: Final[list[tuple[str, Callable[[Path], Path], str]]] = [
     ("unfinished log", lambda p: left_in_the_log(recording().write(p)), "changes to it are unfinished"),
     ("interrupted write", lambda p: interrupted(recording().write(p)), "changes to it are unfinished"),
     ("another database", other_database, "SQLite database of something else"),
-    ("an encrypted one", bytes_of(bytes(range(256)) * 64), "first bytes"),
+    ("an encrypted one", bytes_of(bytes(range(256)) * 64), "it is neither"),
     (
         "damaged pages",
         lambda p: bytes_of(recording().write(p).read_bytes()[:4096] + b"\xff" * 8192 * 30)(p),

@@ -13,13 +13,18 @@ import pytest
 
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.attribution.attribute import Attributed, attribute
+from aisp_trace.analyze.attribution.steady import Seeking
+from aisp_trace.analyze.headroom.estimate import base_of
 from aisp_trace.analyze.headroom.graph import DEPENDENCY, RETURN, Graph, build
-from aisp_trace.analyze.headroom.helps import modelled
+from aisp_trace.analyze.headroom.helps import headroom_tables, modelled
 from aisp_trace.analyze.headroom.path import critical_path as path_of
+from aisp_trace.analyze.headroom.rates import Rates
 from aisp_trace.analyze.headroom.replay import critical, replay
+from aisp_trace.analyze.headroom.stages import stage_times
 from aisp_trace.tests.builders.samples import SAMPLES, unpack
 from aisp_trace.tests.oracle import build as rows
 from aisp_trace.tests.oracle.strategies import Case, seeded_case
+from aisp_trace.traces.errors import UsageError
 from aisp_trace.traces.model import Trace
 from aisp_trace.traces.open import open_trace
 
@@ -233,3 +238,30 @@ def test_what_a_trace_lacks_leaves_an_empty_path(tmp_path: Path) -> None:
     assert Random(0).random() and critical_path(attribute(rows.build(ranges=[rows.span("a", 0, 10)]))).is_empty()
     no_calls = rows.build(ops=[rows.op("compute", 0, 10)])
     assert critical_path(attribute(no_calls)).is_empty()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_predictions_on_random_traces(seed: int) -> None:
+    """Iterations found by any range's name: threads without calls, nothing timed, lone collectives."""
+    case = seeded_case(seed)
+    if case.domain is not None and case.domain not in case.trace.ranges["domain"].cast(pl.String).to_list():
+        pytest.skip("a trace without the ranges that it is asked for")
+    try:
+        a = attribute(case.trace, window=case.window, domain=case.domain, seeking=Seeking("a|b|c", 0))
+    except UsageError:
+        return  # no range is called so
+    m = modelled(a)
+    path = path_of(a, m)
+    gpus = [span for span in a.spans if span.device not in a.host_devices]
+    if not path.is_empty():
+        assert path["ns"].sum() == max(span.end_ns for span in gpus) - min(span.start_ns for span in gpus)
+    made = headroom_tables(m, path, Rates({"h2d": 50.0, "d2h": 50.0}, 2000.0, True, "x"), None)
+    (on,) = made["replayed"].to_dicts()
+    assert (on["why"] == "") == (made["headroom"].height > 0)
+    for row in made["headroom"].filter(pl.col("estimate_ns").is_not_null()).iter_rows(named=True):
+        assert 0 <= row["at_most_ns"] <= row["estimate_ns"] and row["grade"] in ("estimate", "indicative")
+    if not isinstance(m, str) and m.host and on["found_by"] is not None:
+        base = base_of(m, Rates())
+        times = stage_times(base.situation)
+        last, first = int(m.graph.time[m.bounds.ends].max()), int(m.graph.time[m.bounds.start[0]])
+        assert sum(times.values()) * len(m.host) <= last - first + 1

@@ -17,7 +17,7 @@ from aisp_trace.tests.builders.nsys_export import NsysExport, gid
 from aisp_trace.tests.builders.samples import SAMPLES, unpack
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.kernel_names import call_name, collectives, function_name
-from aisp_trace.traces.model import Trace, grid_code
+from aisp_trace.traces.model import Trace, block_code, grid_code
 from aisp_trace.traces.nsys import columns as nsys_columns
 from aisp_trace.traces.nsys.facts import METRIC_COLUMNS
 from aisp_trace.traces.nsys.host import HOST_TABLES
@@ -246,6 +246,16 @@ def test_a_kernel_s_grid_is_one_number_where_all_of_it_is_known(tmp_path: Path) 
     assert found == [grid_code(2, 3, 4), grid_code(2, 4, 3), 2**63 - 1, *[None] * 4]
 
 
+def test_a_kernel_s_block_is_one_number_where_all_of_it_is_known(tmp_path: Path) -> None:
+    blocks = ((32, 3, 4), (32, 4, 3), (1024, 1024, 64), (0, 1, 1), (1, 1, 65), (None, 1, 1))
+    export = NsysExport()
+    for at, (x, y, z) in enumerate(blocks):
+        export.kernel(10 * at, 10 * at + 5, blockX=x, blockY=y, blockZ=z)
+    found = read_nsys(export.copy(100, 101).write(tmp_path / "t.sqlite")).ops.get_column("block").to_list()
+    assert found == [block_code(32, 3, 4), block_code(32, 4, 3), block_code(1024, 1024, 64), *[None] * 4]
+    assert len(set(found[:3])) == 3 and max(found[:3]) < 2**31
+
+
 def test_enum_numbers_come_from_the_export(tmp_path: Path) -> None:
     export = NsysExport().copy(1, 2, kind=77, srcKind=50, dstKind=60)
     export.add("ENUM_CUDA_MEMCPY_OPER", id=77, name="CUDA_MEMCPY_KIND_DTOH", label="x")
@@ -403,7 +413,7 @@ HOSTILE = [
 def test_hostile_names_arrive_as_they_are(tmp_path: Path) -> None:
     export = NsysExport()
     for i, name in enumerate(HOSTILE):
-        export.kernel(10 * i, 10 * i + 5, name).range(10 * i, 10 * i + 5, "other", text=name)
+        export.kernel(10 * i, 10 * i + 5, name).range(10 * i, 10 * i + 5, "other", text=name, textId=None)
     trace = read_nsys(export.write(tmp_path / "t.sqlite"))
     assert trace.ops.get_column("name").to_list() == HOSTILE
     assert trace.ranges.get_column("name").to_list() == HOSTILE

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from aisp_trace.cli.main import main
 from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.builders.samples import SAMPLES, unpack
 from aisp_trace.traces.errors import EmptyTraceError, InputError, RecorderError
@@ -101,7 +102,7 @@ def test_what_is_no_trace(tmp_path: Path) -> None:
     assert "a folder" in refused(tmp_path)
     for name, content, word in (
         ("empty", b"", "it is empty"),
-        ("text", b"hello world", "its first bytes"),
+        ("text", b"hello world", "it is neither"),
         ("json", b'{"a": 1}', "no list `traceEvents`"),
         ("half.json", b'{"traceEvents": [', "no complete JSON"),
         ("half.xz", lzma.compress(b"x" * 9999)[:-20], "damaged"),
@@ -110,6 +111,26 @@ def test_what_is_no_trace(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_bytes(content)
         assert word in refused(tmp_path / name)
+
+
+def test_traces_of_other_tools_are_named_with_what_to_give_instead(tmp_path: Path) -> None:
+    source = tmp_path / "t.sqlite"
+    NsysExport().kernel(1, 2).range(0, 9, "s").write(source)
+    assert main(["export", str(source), "--to", "perfetto", "-o", str(tmp_path / "t.pftrace")]) == 0
+    packed = tmp_path / "t.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "t.pftrace").read_bytes()))
+    for file in (tmp_path / "t.pftrace", packed):
+        assert "a Perfetto trace (.pftrace), which is not read here; give the trace that it was made from" in refused(
+            file
+        )
+    plane = b"\x08\x01\x12\x09/host:CPU"
+    (tmp_path / "x.pb").write_bytes((b"\x0a" + bytes([len(plane)]) + plane) * 2 + b"\x22\x04node")
+    assert "JAX or TensorFlow (.xplane.pb)" in refused(tmp_path / "x.pb")
+    for number, content in enumerate(
+        (b"\nhello, this is a text", b"\n\n\n\n", b"\n", b"\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")
+    ):
+        (tmp_path / f"{number}").write_bytes(content)
+        assert "it is neither an nsys export nor a torch.profiler file" in refused(tmp_path / f"{number}")
 
 
 def test_truncated_and_corrupt_databases(tmp_path: Path) -> None:

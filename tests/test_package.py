@@ -18,7 +18,7 @@ from aisp_trace.traces.run import load_run
 SAMPLES = Path(__file__).resolve().parents[1] / "traces" / "samples"
 DECODE = str(SAMPLES / "h100_pipeline_decode.sqlite.xz")
 LADDER = str(SAMPLES / "h200_pipeline_sequential")
-NAMES = {"open", "analyze", "compare", "stage", "iteration", "measured", "__version__"}
+NAMES = {"open", "analyze", "compare", "figure", "stage", "iteration", "measured", "__version__"}
 
 
 def test_every_name_is_offered_and_listed() -> None:
@@ -41,6 +41,7 @@ def test_every_name_is_offered_and_listed() -> None:
         ("aisp_trace.analyze", set()),
         ("aisp_trace.open", {"polars", "numpy", "rich"}),
         ("aisp_trace.compare", {"polars", "numpy", "rich", "pydantic"}),
+        ("aisp_trace.figure", {"polars", "numpy", "rich", "pydantic"}),
     ],
 )
 def test_only_what_is_asked_for_is_imported(used: str, allowed: set[str]) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.attribution.attribute import attribute
+from aisp_trace.analyze.attribution.calls import ALLOCATOR
 from aisp_trace.analyze.attribution.steady import Seeking
 from aisp_trace.analyze.findings.find import find
 from aisp_trace.analyze.headroom.changes import CHANGES, changed, with_edges, without
@@ -29,12 +33,18 @@ from aisp_trace.analyze.sources import Source as Recorded
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.judging.predictions import Measured, outcomes
 from aisp_trace.expectations.model import Bound, ExpectationFile, Predicted, Source, TimeClaim
-from aisp_trace.tests.builders.samples import SAMPLES
+from aisp_trace.tests.builders.samples import ROOT, SAMPLES
 from aisp_trace.tests.oracle import build as rows
 from aisp_trace.traces.errors import InputError, UsageError
 from aisp_trace.traces.model import Trace
 from aisp_trace.traces.open import open_trace
 from aisp_trace.traces.run import load_run
+
+RUNS = {
+    "h200_pipeline_sequential": ("baseline", "optimized", "cuda_graph"),
+    "h200_end_to_end_bandwidth": ("batched", "optimized"),
+    "h200_memory_standard": ("baseline", "keep_cache", "optimized", "reuse"),
+}
 
 RATES = Rates({"h2d": 55.37, "d2h": 55.33}, 4800.0, True, "calibration")
 """GB/s, as expectations/calibration_h200.json has them, and H200's data sheet."""
@@ -192,7 +202,8 @@ def test_a_trace_without_iterations_is_replayed_as_a_whole_and_says_so() -> None
     for change in ("graph:iteration", "copies:overlap", "syncs"):
         found = predict(whole, [change])
         assert found.grade == "refused" and "--iterations" in found.why
-    assert predict(whole, ["copies:pinned"]).grade == "indicative"
+    found = predict(whole, ["copies:pinned"])
+    assert found.grade == "indicative" and "6% of the iterations go by loading kernels" in found.why
 
 
 def test_a_trace_without_a_gpu_says_so() -> None:
@@ -464,3 +475,107 @@ def test_what_came_otherwise_says_what_a_replay_cannot_know() -> None:
     assert any("waits for the allocator are shorter by 45" in one for one in found.unknown)
     elsewhere = replace(seen, hardware_key="h100")
     assert outcomes([ExpectationFile("h200", (claim,))], elsewhere) == ()
+
+
+def test_the_script_of_predictions_writes_them_before_and_holds_them_against_a_later_run(
+    before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = importlib.util.spec_from_file_location("predictions", ROOT / "scripts" / "predictions.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "predictions", script)
+    spec.loader.exec_module(script)
+    assert len(script.STEPS) >= 12 and len(set(script.STEPS)) == len(script.STEPS)
+    monkeypatch.setattr(
+        script, "STEPS", (script.Step("pipeline_sequential", "default", "baseline", "optimized", ("copies:overlap",)),)
+    )
+    for when in ("before", "after"):
+        ((command, run),) = script.captures(when, Path(when))
+        assert run == Path(when, "pipeline_sequential-default") and command.count("--variant") == (when == "after") + 1
+    early, late = tmp_path / "early", tmp_path / "late"
+    early.mkdir()
+    late.mkdir()
+    before.rename(early / "pipeline_sequential-default")
+    assert script.main(["write", str(early), "claims"]) == 0
+    shutil.copytree(AFTER, late / "pipeline_sequential-default")
+    capsys.readouterr()
+    assert script.main(["table", str(late), "claims"]) == 0
+    told = capsys.readouterr().out
+    assert "baseline to optimized: `copies:overlap` | estimate | 10.3" in told and "| -2.9 % |" in told
+    assert "1 estimate: median error 2.9 %, largest 2.9 %." in told
+
+
+# -- laws that hold on every recording -------------------------------------------------------------------------------------
+
+
+RECORDED = [
+    *("h200x2_ddp", "h200x2_handoff", "h200_graphs", "h200_managed", "h100_pipeline_decode"),
+    *(f"{run}:{variant}" for run, variants in RUNS.items() for variant in variants),
+]
+
+
+@pytest.fixture(scope="module", params=RECORDED)
+def any_base(request: pytest.FixtureRequest) -> Base:
+    run, _, variant = request.param.partition(":")
+    found = base(run, variant) if variant else bare(run)
+    return replace(
+        found, structure_error=0.0, factor=1.0, untraced_ns=None, whole=False
+    )  # laws hold whatever is refused
+
+
+def busiest_stream(one: Base) -> float:
+    """Mean over the iterations of the most that one stream is busy, over what was launched in it."""
+    s = one.situation
+    called = s.a.launches.at_ns(np.arange(len(s.a.ops)), s.a.trace.ops, s.a.calls)
+    table = s.a.trace.ops.select("device", "context", "stream", "pid", "start_ns", "end_ns").with_columns(
+        pl.Series("called", called)
+    )
+    table = table.filter(pl.Series(s.graph.begun >= 0))
+    most = []
+    for low, high in s.host:
+        here = table.filter(pl.col("called").is_between(low, high, closed="left"))
+        streams = here.group_by("device", "context", "stream").agg(pl.struct("start_ns", "end_ns"))
+        most.append(max((union(rows) for rows in streams["start_ns"].to_list()), default=0))
+    return sum(most) / len(most)
+
+
+def union(rows: list[dict[str, int]]) -> int:
+    ns, until = 0, 0
+    for row in sorted(rows, key=lambda r: r["start_ns"]):
+        ns += max(row["end_ns"] - max(row["start_ns"], until), 0)
+        until = max(until, row["end_ns"])
+    return ns
+
+
+def test_a_host_without_time_leaves_the_busiest_stream_and_gains_nothing_else(any_base: Base) -> None:
+    free = predict(any_base, ["host:iteration"])
+    assert free.estimate_ns is not None and free.at_most_ns is not None
+    assert free.at_most_ns <= free.estimate_ns <= any_base.ns
+    assert busiest_stream(any_base) <= free.estimate_ns * 1.001
+
+
+@pytest.mark.parametrize("change", ["copies:overlap", "copies:pinned", "graph:iteration", "syncs", "allocator", "comm"])
+def test_at_most_is_a_bound(any_base: Base, change: str) -> None:
+    found = predict(any_base, [change])
+    assert found.estimate_ns is not None and found.at_most_ns is not None and 0 < found.at_most_ns <= found.estimate_ns
+
+
+def test_what_names_nothing_changes_nothing(any_base: Base) -> None:
+    a = any_base.situation.a
+    kinds, calls = set(a.trace.ops["kind"].cast(pl.String)), a.calls.kind
+    memory = {*a.trace.ops["src_kind"].cast(pl.String), *a.trace.ops["dst_kind"].cast(pl.String)}
+    nothing = [
+        *(["comm"] if "comm" not in kinds else []),
+        *(["allocator"] if ALLOCATOR not in calls else []),
+        *(["copies:pinned"] if "pageable" not in memory else []),
+        *(["copies:overlap"] if not kinds & {"h2d", "d2h"} else []),
+        "kernels:iteration:1",
+    ]
+    for change in nothing:
+        assert predict(any_base, [change]).estimate_ns == any_base.ns, change
+
+
+def test_more_of_the_hosts_time_never_makes_any_iteration_shorter(any_base: Base) -> None:
+    s = any_base.situation
+    times = [s.bounds.lengths(replay(scaled(s.graph, factor))).sum() for factor in (0.0, 0.5, 1.0, 1.4)]
+    assert times == sorted(times)

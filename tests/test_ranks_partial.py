@@ -19,7 +19,6 @@ from aisp_trace.analyze.ranks.make import ranks_of
 from aisp_trace.analyze.ranks.rank import Rank, rank_in_name
 from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.traces.errors import InputError
-from aisp_trace.traces.kineto.comms import comm_rows
 from aisp_trace.traces.model import Trace
 from aisp_trace.traces.open import open_trace
 
@@ -103,14 +102,24 @@ def test_what_is_no_partial_is_one_sentence(two: list[Rank], tmp_path: Path, dam
     assert "\n" not in str(told.value)
 
 
-def test_torchs_sequence_number_is_read() -> None:
-    args = {"Collective name": "allreduce", "Group size": 2, "Process Group Name": "0", "stream": 7, "device": 0}
-    kernel = {"ts": 15, "dur": 2, "args": args}
-    table = comm_rows(
-        [{**kernel, "args": {**args, "Seq": 41}}, kernel, {**kernel, "args": {**args, "Seq": "x"}}], lambda _: 0
-    )
-    assert table is not None
-    assert table["seq"].to_list() == [41, None, None]
+def test_torchs_sequence_number_is_read(tmp_path: Path) -> None:
+    said = {"Collective name": "allreduce", "Group size": 2, "Process Group Name": "0", "stream": 7, "device": 0}
+    events = [
+        {
+            "ph": "X",
+            "cat": "kernel",
+            "name": "ncclDevKernel_AllReduce",
+            "pid": 0,
+            "tid": 7,
+            "ts": 10 * i,
+            "dur": 5,
+            "args": args,
+        }
+        for i, args in enumerate([{**said, "Seq": 41}, said, {**said, "Seq": "x"}])
+    ]
+    file = tmp_path / "trace.json"
+    file.write_text(json.dumps({"traceEvents": events}), encoding="utf-8")
+    assert open_trace(file).comms["seq"].to_list() == [41, None, None]
 
 
 def test_claims_may_name_the_job_of_one_recording(ddp: Trace, two: list[Rank]) -> None:

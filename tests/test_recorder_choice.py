@@ -9,7 +9,8 @@ import pytest
 
 from aisp_trace.capture import recorders
 from aisp_trace.capture.nsight import Importer, Nsys
-from aisp_trace.capture.recorders import TorchRecorder, choose_recorder
+from aisp_trace.capture.recorders import choose_recorder
+from aisp_trace.capture.torch_runs import TorchRecorder
 from aisp_trace.traces.errors import RecorderError, UsageError
 
 WORKING = Nsys(Path("/x/nsys"), "2025.3.1", frozenset(), Importer(Path("/x/QdstrmImporter"), None), linked=True)
@@ -63,11 +64,17 @@ def test_a_foreign_command_needs_nsys_but_not_nvtx(monkeypatch: pytest.MonkeyPat
     recorder, _ = choose_recorder("auto", profile="minimal", device="cpu", foreign=True)
     assert recorder is not None
     assert recorder.name == "nsys"
-    machine(monkeypatch, None, "torch", "nvtx")
-    with pytest.raises(RecorderError, match="nsys was not found; install Nsight Systems"):
-        choose_recorder("auto", profile="minimal", device="cpu", foreign=True)
-    with pytest.raises(UsageError, match="only be recorded by nsys"):
-        choose_recorder("torch", profile="minimal", device="cpu", foreign=True)
+
+
+def test_a_foreign_command_is_recorded_by_torch_where_nsys_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its own Python has torch is seen when it runs."""
+    machine(monkeypatch, None)
+    recorder, notes = choose_recorder("auto", profile="minimal", device="cpu", foreign=True)
+    assert isinstance(recorder, TorchRecorder)
+    assert recorder.version == "unknown" and "nsys was not found; install Nsight Systems" in notes[0]
+    assert choose_recorder("torch", profile="minimal", device="cpu", foreign=True) == (recorder, ())
+    with pytest.raises(UsageError, match="--profile deep was given with --recorder torch"):
+        choose_recorder("torch", profile="deep", device="cpu", foreign=True)
 
 
 def test_what_only_nsys_can_do_is_not_quietly_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

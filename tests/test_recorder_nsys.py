@@ -20,6 +20,7 @@ from aisp_trace.capture import nsight, nsys, processes
 from aisp_trace.capture.export_check import Counts, count_rows
 from aisp_trace.capture.nsight import Importer, Nsys, find_nsys
 from aisp_trace.capture.nsys import NsysRecorder, profile_options
+from aisp_trace.capture.nsys_starts import STARTS
 from aisp_trace.capture.plan import SCHEMA, Plan, PlannedVariant, file_program
 from aisp_trace.capture.progress import Progress
 from aisp_trace.tests.builders.nsys_export import NsysExport
@@ -176,12 +177,12 @@ def test_a_command_of_the_users_is_recorded_once_and_its_failure_noted(code: int
     assert recording is not None
     assert (recording.exit_code, recording.result, manifest.rounds) == (code, None, ())
     assert len(manifest.notes) == notes
-    assert all(f"exit code {code}; its trace was kept" in note for note in manifest.notes)
+    assert all(f"exit code {code}; what was recorded until then is kept" in note for note in manifest.notes)
 
 
 @needs_nsys
 def test_a_command_that_fails_before_anything_happens_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RecorderError, match="exit code 3 before anything was recorded"):
+    with pytest.raises(WorkloadError, match="exit code 3 before anything was recorded"):
         real_recorder().record(
             (sys.executable, "-c", "raise SystemExit(3)"), tmp_path, gated=False, timeout_s=PATIENCE_S
         )
@@ -361,11 +362,12 @@ AGENT = "Connection to the Agent lost.\nConnection to the Agent lost."
 @pytest.mark.parametrize(
     ("words", "code", "gated", "starts"),
     [
-        ("Connection reset by peer", 1, True, nsys.STARTS),
-        ("Connection reset by peer", 1, False, nsys.STARTS),
-        (WAITER, 1, True, nsys.STARTS),
-        (WAITER, 1, False, nsys.STARTS),
-        (AGENT, 0, True, nsys.STARTS),
+        ("Connection reset by peer", 1, True, STARTS),
+        ("Connection reset by peer", 1, False, STARTS),
+        ("Agent launcher failed.", 1, False, STARTS),
+        (WAITER, 1, True, STARTS),
+        (WAITER, 1, False, STARTS),
+        (AGENT, 0, True, STARTS),
         (AGENT, 0, False, 1),  # a program of the user's may have begun
         ("Traceback: my own fault", 1, True, 1),
         (f"loaded\n{WAITER}", 1, True, 1),  # the program has spoken
@@ -409,7 +411,7 @@ def test_a_recording_survives_an_nsys_that_fails_several_times_in_a_row(gated: b
     The real nsys may then lose its race as well: three starts are left for it.
     """
     assert INSTALLED is not None
-    unlucky = failing(tmp_path, WAITER, 1, f'exec "{INSTALLED.path}" "$@"', nsys.STARTS - 3)
+    unlucky = failing(tmp_path, WAITER, 1, f'exec "{INSTALLED.path}" "$@"', STARTS - 3)
     recorder = NsysRecorder(dataclasses.replace(INSTALLED, path=unlucky), "minimal", "cpu")
     target = fake_target("baseline", tmp_path)
     assert recorder.record(target, tmp_path, gated=gated, timeout_s=PATIENCE_S).exit_code == 0

@@ -191,7 +191,7 @@ REFUSALS: Final[list[tuple[str, Claim, Evidence, str, int, str]]] = [
     # Written down beforehand, for this machine and size.
     ("another machine", FASTER, evidence(hardware_key="a100"), "unrecorded", 3, "recorded for h100"),
     ("another size", FASTER, evidence(size="tiny"), "unrecorded", 3, "recorded for size default"),
-    ("its own bound", FASTER, evidence(run_id="pipeline-0"), "unrecorded", 3, "measured in this very run"),
+    ("its own bound", FASTER, evidence(run_id="pipeline-0"), "unrecorded", 3, "measured in this run"),
     # And what is no refusal but a miss.
     (
         "its own bound, made stricter by hand",

@@ -1,4 +1,4 @@
-"""The page in a real browser: it draws without the network, without complaint, and obeys the keyboard.
+"""The page in a real browser: it draws without the network and without complaint.
 
 Chromium gets a proxy that does not exist, so that any request would fail and be reported on the console.
 """
@@ -25,22 +25,6 @@ pytestmark = pytest.mark.skipif(
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 
-# Appended to a copy of the page (whose policy is taken out for it): presses keys as a person would.
-DRIVER = """
-<script>
-setTimeout(() => {
-  const place = document.getElementById("timeline-1");
-  const seen = () => place.layout.xaxis.range.map(Number).map((v) => v.toFixed(2)).join("..");
-  const press = (key) => place.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
-  const log = [seen()];
-  for (const key of ["+", "ArrowRight", "0"]) { press(key); log.push(seen()); }
-  document.querySelector("button[data-scale=own]").click(); log.push(seen());
-  document.body.dataset.log = log.join(" ");
-  document.body.dataset.overflow = String(document.documentElement.scrollWidth - window.innerWidth);
-}, 1500);
-</script>
-"""
-
 
 def _load(page: Path, folder: Path, width: int = 1200) -> tuple[str, list[str]]:
     """The page's DOM once its scripts ran, and what the console said."""
@@ -66,11 +50,7 @@ def _write(folder: Path, kernel: str = "gemm") -> Path:
 def test_it_draws_offline_without_a_word_on_the_console(tmp_path: Path) -> None:
     dom, console = _load(_write(tmp_path), tmp_path)
     assert console == []
-    for figure in ("timeline-0", "timeline-1", "figure-rounds"):
-        assert re.search(rf'<div class="figure[^>]*id="{figure}"[^>]*data-drawn="[1-9]', dom), figure
-    bars = re.findall(r'<g class="point">', dom)
-    assert len(bars) >= 6 + 6 + 4  # both variants' ops, and their idle gaps
-    assert "GPU 0 · stream 13</text>" in dom
+    assert re.search(r'<section id="timeline"[^>]*data-ready="', dom) and "GPU 0 · stream 13</div>" in dom
 
 
 def test_a_hostile_kernel_name_runs_nothing(tmp_path: Path) -> None:
@@ -84,16 +64,3 @@ def test_the_policy_stops_a_script_that_is_not_the_pages_own(tmp_path: Path) -> 
     page.write_text(page.read_text().replace("</body>", "<script>document.title='owned'</script></body>"))
     dom, console = _load(page, tmp_path)
     assert "<title>owned" not in dom and any("Content Security Policy" in line for line in console)
-
-
-def test_it_obeys_keys_and_buttons_and_never_scrolls_sideways(tmp_path: Path) -> None:
-    page = _write(tmp_path)
-    text = re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text(), count=1)
-    page.write_text(text.replace("</body>", DRIVER + "</body>"))
-    for width in (1200, 520):
-        dom, _ = _load(page, tmp_path, width)
-        said = re.findall(r'data-log="([^"]*)"', dom)
-        # Both views share 20 ms and begin 1 ms before the first operation; + halves it around the middle, → moves a quarter,
-        # 0 resets, "own" is 12 ms.
-        assert said == ["-1.00..19.00 4.00..14.00 6.50..16.50 -1.00..19.00 -1.00..11.00"]
-        assert int(re.findall(r'data-overflow="([^"]*)"', dom)[0]) <= 0

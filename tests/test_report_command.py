@@ -33,7 +33,7 @@ def test_a_bare_trace_gives_a_page(place: Path, capsys: pytest.CaptureFixture[st
     said = capsys.readouterr()
     assert said.out.startswith("report: page.html (") and said.err == ""
     page = (place / "page.html").read_text(encoding="utf-8")
-    assert f"<h1>{name}.sqlite</h1>" in page and 'id="timeline-0"' in page and 'id="verdict"' not in page
+    assert f'<p class="what">{name}.sqlite</p>' in page and 'data-timeline="0"' in page and 'id="claims"' not in page
 
 
 def test_a_torch_profile_gives_a_page(place: Path) -> None:
@@ -45,7 +45,7 @@ def test_the_newest_run_is_the_default_and_is_judged(place: Path) -> None:
     _store(pair.run(place / "aisp-runs" / "pair-20260101T000000Z"))
     assert main(["report"]) == 0
     page = (place / "report.html").read_text(encoding="utf-8")
-    assert 'id="verdict"' in page and 'id="timeline-1"' in page and 'id="figure-rounds"' in page
+    assert 'id="claims"' in page and 'data-timeline="1"' in page and 'id="figure-rounds"' in page
 
 
 def test_a_run_without_traces_gives_its_timings(place: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_run_without_traces_gives_its_timings(place: Path) -> None:
     write_json(place / "run" / MANIFEST, replace(run.manifest, variants=untraced, profile="none", recorder=None))
     assert main(["report", "run"]) == 0
     page = (place / "report.html").read_text(encoding="utf-8")
-    assert "timed without a recorder" in page and 'id="timeline-0"' not in page
+    assert "timed without a recorder" in page and 'id="timeline"' not in page
 
 
 @pytest.mark.parametrize("bad", ["absent.sqlite", "text.sqlite", "folder"])

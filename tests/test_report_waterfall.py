@@ -8,9 +8,12 @@ from dataclasses import replace
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.expectations.comparing.compare import compare_analysed
+from aisp_trace.report.figures import MOST_TERMS, waterfall_figure
 from aisp_trace.report.page.page import render
 from aisp_trace.report.page.sides import Side
-from aisp_trace.report.page.waterfall import SHOWN, waterfall_section
+from aisp_trace.report.page.templates import html_of
+from aisp_trace.report.page.waterfall import waterfall_section
 from aisp_trace.tests.builders import pair
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -25,10 +28,14 @@ def sides(*names: str) -> list[Side]:
     return [Side(name, replace(a, variant=name)) for name, a in zip(names, made, strict=True)]
 
 
-def bars(page: str) -> list[tuple[str, float, float]]:
-    """(text, x, width) of each bar of the chart, in order; both in percent of the chart."""
-    found = re.findall(r'<title>([^<]*)</title><rect x="([\d.-]+)%" y="0" width="([\d.]+)%"', page)
-    return [(words, float(x), float(width)) for words, x, width in found]
+def made_of(found: list[Side]) -> str:
+    """The section's markup."""
+    compared = compare_analysed({side.name: side.analysis for side in found}, {}, None)
+    assert compared is not None
+    whole = next(c for c in compared.comparisons if c.role in ("pair", "total"))
+    made = waterfall_section(found, whole, [c for c in compared.comparisons if c.role == "step"])
+    assert made is not None
+    return str(html_of(made))
 
 
 def words_of(page: str) -> str:
@@ -37,27 +44,26 @@ def words_of(page: str) -> str:
 
 def test_the_bars_lead_from_one_window_to_the_other() -> None:
     """Each bar begins where the one above ended: shrinking ones at their right end, growing ones at their left."""
-    made = waterfall_section(sides("baseline", "optimized"))
-    assert made is not None
-    (first, *terms, last) = bars(made)
-    assert first[0] == "baseline: 20.00 ms" and first[1:] == (0.0, 100.0)
-    assert last[0] == "optimized: 12.00 ms" and last[1:] == (0.0, 60.0)
-    at = 100.0
-    for words, x, width in terms:
-        growing = "−" not in words
-        assert (x if growing else x + width) == pytest.approx(at, abs=0.01), words
-        at = x + width if growing else x
-    assert at == pytest.approx(60.0, abs=0.01)
-    assert 1 <= len(terms) <= SHOWN + 1
+    compared = compare_analysed({s.name: s.analysis for s in sides("baseline", "optimized")}, {}, None)
+    assert compared is not None
+    drawn = waterfall_figure(compared.comparisons[0].waterfall)["data"]
+    (first, *terms, last) = [(*bar["hovertext"], *bar["base"], *bar["x"]) for bar in drawn]
+    assert first == ("baseline: 20.00 ms", 0, 20) and last == ("optimized: 12.00 ms", 0, 12)
+    at = 20.0
+    for words, start, length in terms:
+        assert start == pytest.approx(at) and (length < 0) == ("−" in words)
+        at = start + length
+    assert at == pytest.approx(12)
+    assert 1 <= len(terms) <= MOST_TERMS + 1
 
 
 def test_the_sum_is_said_and_the_table_holds_every_term() -> None:
-    made = waterfall_section(sides("baseline", "optimized"))
-    said = words_of(str(made))
+    made = made_of(sides("baseline", "optimized"))
+    said = words_of(made)
     assert "From baseline to optimized the traced window became 8.000 ms shorter" in said
     assert "The terms sum to −8,000,000 ns exactly." in said
-    table = str(made).split("every term of the difference", 1)[1]
-    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    table = made.split(">every term of the difference<", 1)[1]
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", table, re.DOTALL)
     figures = [
         [c.replace("−", "-").replace(",", "") for c in re.findall(r"<td[^>]*>([^<]*)</td>", row)] for row in rows
     ]
@@ -67,7 +73,7 @@ def test_the_sum_is_said_and_the_table_holds_every_term() -> None:
 
 
 def test_a_ladder_shows_each_step_and_the_whole() -> None:
-    said = words_of(str(waterfall_section(sides("baseline", "pinned", "optimized"))))
+    said = words_of(made_of(sides("baseline", "pinned", "optimized")))
     assert "baseline → pinned −8.000 ms 100.0 % 1.667 ×" in said
     assert "pinned → optimized 0 0.0 % 1.000 ×" in said
     assert "in all −8.000 ms 100.0 % 1.667 ×" in said
@@ -76,7 +82,7 @@ def test_a_ladder_shows_each_step_and_the_whole() -> None:
 def test_other_numbers_of_iterations_are_said() -> None:
     base, opt = sides("baseline", "optimized")
     one = replace(opt, analysis=analyze(pair.optimized(), window="iteration#0"))
-    said = words_of(str(waterfall_section([base, one])))
+    said = words_of(made_of([base, one]))
     assert "so everything here is per iteration" in said
     assert "exactly" in said and "/ 2" in said
 
@@ -84,15 +90,16 @@ def test_other_numbers_of_iterations_are_said() -> None:
 def test_one_side_or_an_empty_one_has_no_waterfall() -> None:
     base, _ = sides("baseline", "optimized")
     idle = analyze(pair.trace([], [("measured", 0, 3000)]))
-    assert waterfall_section([base]) is None
-    assert waterfall_section([base, Side("idle", idle)]) is None
+    assert waterfall_section([base], None) is None
+    assert compare_analysed({"baseline": base.analysis}, {}, None) is None
+    assert compare_analysed({"baseline": base.analysis, "idle": idle}, {}, None) is None
 
 
 def test_names_are_text() -> None:
     ops = [("compute", 7, 1000, 2000)]
     stages = [("measured", 0, 9000), ("iteration", 0, 9000), (HOSTILE, 100, 8000)]
     found = [analyze(pair.trace(ops, stages, file=HOSTILE), window="measured", variant=n) for n in (HOSTILE, "b")]
-    made = str(waterfall_section([Side(str(a.variant), a) for a in found]))
+    made = made_of([Side(str(a.variant), a) for a in found])
     assert "<img" not in made and "&lt;img" in made
 
 

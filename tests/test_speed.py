@@ -47,6 +47,7 @@ def large_trace(launches: int, *, crossing: bool) -> Trace:
         pl.lit(1, pl.Int32).alias("pid"),
         pl.lit("kernel").alias("name"),
         *(pl.lit(None, pl.Int64).alias(c) for c in ("nbytes", "graph_id", "graph_node", "grid")),
+        pl.lit(None, pl.Int32).alias("block"),
         *(pl.lit(None, pl.String).alias(c) for c in ("src_kind", "dst_kind")),
         *(pl.lit(None, pl.Int32).alias(c) for c in ("src_device", "dst_device")),
     )

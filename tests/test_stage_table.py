@@ -18,6 +18,7 @@ from aisp_trace.analyze.result import Analysis
 from aisp_trace.cli.main import main
 from aisp_trace.report.page.sides import Side
 from aisp_trace.report.page.stages import stages_section
+from aisp_trace.report.page.templates import html_of
 from aisp_trace.report.page.text import ABSENT
 from aisp_trace.report.stage_rows import COLUMNS, ledger_of, stage_table
 from aisp_trace.report.terminal.stages import GIVING_WAY, print_stages
@@ -164,16 +165,23 @@ def on_the_terminal(printed: str) -> list[Cells]:
     return tables
 
 
+def page_of(sides: list[Side]) -> str:
+    """The section's markup."""
+    made = stages_section(sides)
+    assert made is not None
+    return str(html_of(made))
+
+
 def on_the_page(page: str) -> list[tuple[Cells, list[str]]]:
     """Each stage table of a page: its titles and rows, and what each title says it counts."""
     section = page.split('<section id="stages"', 1)[1].split("</section>", 1)[0]
     found = []
-    for table in re.findall(r"<table>.*?</table>", section, re.DOTALL):
+    for table in re.findall(r"<table.*?</table>", section, re.DOTALL):
         heads = re.findall(r"<th [^>]*>(.*?)</th>", table)
         titles, counts = zip(
             *(re.sub(r"<span.*?>|</span>", "", f"{head}<br>").split("<br>")[:2] for head in heads), strict=True
         )
-        rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", table)[1:]]
+        rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr[^>]*>(.*?)</tr>", table)[1:]]
         cells = [[unescape(re.sub(r"<[^>]*>", "", cell)) for cell in row] for row in rows]
         found.append(([list(titles), *cells], list(counts)))
     return found
@@ -200,11 +208,11 @@ def test_terminal_and_page_show_the_same_cells(
 
 def test_a_nested_stage_keeps_its_name_on_the_page_and_a_small_ones_row_is_there() -> None:
     small = [span(name, t, t + 400) for name, t in (("one", 2 * MS), ("<b>", 2 * MS + 500))]
-    made = stages_section([Side("only", parent_of_two(*small))])
-    (((_, *rows), _),) = on_the_page(f"{made}")
+    made = page_of([Side("only", parent_of_two(*small))])
+    (((_, *rows), _),) = on_the_page(made)
     assert [row[0] for row in rows] == ["step", "train", "load", "(2 more, 0.000 ms)"]
-    assert "padding-left: 1.2em" in str(made) and "in one" in str(made)
-    assert "<b>" not in str(stages_section([Side("only", parent_of_two(small[1]))]))
+    assert 'style="--depth:1"' in made and "in one" in made
+    assert "<b>" not in page_of([Side("only", parent_of_two(small[1]))])
     assert stages_section([Side("none", analyze(build(ops=[op("compute", 0, 10)])))]) is None
 
 

@@ -14,7 +14,6 @@ from aisp_trace.analyze.analyze import analyze
 from aisp_trace.cli.main import main
 from aisp_trace.tests.builders.samples import SAMPLES
 from aisp_trace.tests.test_kineto_reader import event, written
-from aisp_trace.traces.kineto.operators import operator_ranges
 from aisp_trace.traces.kineto.read import read_kineto
 from aisp_trace.traces.open import open_trace
 
@@ -172,13 +171,12 @@ def test_the_recorded_trace_has_its_operators() -> None:
     assert table["calls"].sum() <= 7_610 and {"aten::addmm", "aten::gelu"} <= set(table["name"].to_list())
 
 
-def test_crossing_ranges_and_foreign_values_do_no_harm() -> None:
-    odd: Counter[str] = Counter()
+def test_crossing_ranges_and_foreign_values_do_no_harm(tmp_path: Path) -> None:
     events = [module("A", 0, 50), module("B", 40, 50), operator("x", 45, 5, sequence=1)]
     backward = [
         operator("y", 100, 5, AUTOGRAD, 1, 1),
         event("cpu_op", "z", None, 5, 5, AUTOGRAD, **{"Sequence number": "a"}),
     ]
-    found = operator_ranges([events[2], *backward], events[:2], 5, odd)
-    assert found.filter(domain="torch.module")["name"].to_list().count("backward") == 1
-    assert odd["ranges_without_end"] == 1
+    trace = read_kineto(written(tmp_path, [*events, *backward]))
+    assert trace.ranges.filter(domain="torch.module")["name"].to_list().count("backward") == 1
+    assert trace.meta.anomalies["ranges_without_end"] == 1

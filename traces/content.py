@@ -42,6 +42,11 @@ def file_name(text: str) -> str:
     return f"{safe[: LONGEST_NAME - _HASH - 1].rstrip('._-') or 'x'}-{_digest(text)}"
 
 
+def last_part(path: str) -> str:
+    """What a path of Linux or Windows ends in: the folders before it name users."""
+    return re.split(r"[/\\]", path)[-1]
+
+
 def bounded_key(text: str, longest: int = 80) -> str:
     """`text`, of a key's characters, in at most `longest` of them: what is cut is replaced by a hash of the whole."""
     return text if len(text) <= longest else f"{text[: longest - _HASH - 1].rstrip('_')}_{_digest(text)}"

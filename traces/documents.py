@@ -2,9 +2,9 @@
 
     bytes -> at most so many -> UTF-8 -> at most `DEEPEST` levels -> parsed -> names unique, numbers of 64 bits, whole characters
 
-`parse` and `read` hold documents of ours to all of it. `parse_torch` reads what a profiler wrote, whose events often break the
-later rules: there only length and depth are limited. Every refusal is an `InputError` of one sentence. Nothing else in this
-package may call `json.load` or `json.loads`; a test walks the sources. Only the standard library is needed here.
+What a profiler wrote often breaks the later rules, and has a reader of its own (`kineto.document`). Every refusal is an
+`InputError` of one sentence. Nothing else in this package may parse JSON; a test walks the sources. Only the standard library is
+needed here.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ import json
 import math
 import re
 import stat
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from .damaged import salvaged
 from .errors import InputError
 
 DEEPEST: Final = 100
@@ -33,9 +31,6 @@ HIGHEST: Final = (1 << 63) - 1
 
 _DIGITS: Final = 20
 """More characters than this are no int64, so they are refused before they are converted, which takes quadratic time."""
-
-_TORCH_DIGITS: Final = 4_000
-"""Integers of torch with more digits stay text: no column can hold them, and Python converts no more than 4,300."""
 
 _SHOWN: Final = 40
 """Characters of a foreign text that an error repeats."""
@@ -102,7 +97,7 @@ KERNEL: Final = Kind("the artefact of a kernel", 16 << 20, "verify the kernel ag
 """A verification takes about 50 kB, most of it reasons."""
 
 TORCH: Final = Kind("a torch.profiler trace", 8 << 30, "record fewer steps, or export the trace by rank")
-"""Read, a trace takes 6 to 8 times its length in memory: this one about 60 GB. A step of a large model has 50 to 500 MB."""
+"""A step of a large model has 50 to 500 MB."""
 
 
 def read(file: Path, kind: Kind) -> Any:
@@ -117,17 +112,32 @@ def read_text(file: Path, kind: Kind) -> str:
 
 def read_bytes(file: Path, kind: Kind) -> bytes:
     """The bytes of `file`, which is a regular file of at most ``kind.most_bytes``; never more than that is read."""
+    require_file(file, kind, longest=False)
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            _refuse(str(file), kind, "it is no regular file")
         with file.open("rb") as stream:
             data = stream.read(kind.most_bytes + 1)
-    except (OSError, ValueError) as exc:  # ValueError: a path with a null character
-        _refuse(str(file), kind, f"it cannot be read: {getattr(exc, 'strerror', None) or exc}", exc)
+    except OSError as exc:
+        _unreadable(file, kind, exc)
     except MemoryError as exc:
-        _refuse(str(file), kind, "this machine has too little memory for it", exc)
+        refuse(str(file), kind, "this machine has too little memory for it", exc)
     _check_length(len(data), kind, str(file))
     return data
+
+
+def require_file(file: Path, kind: Kind, *, longest: bool = True) -> None:
+    """Raise `InputError` if `file` is no regular file, or, with `longest`, has more than ``kind.most_bytes``."""
+    try:
+        facts = file.stat()
+    except (OSError, ValueError) as exc:  # ValueError: a path with a null character
+        _unreadable(file, kind, exc)
+    if not stat.S_ISREG(facts.st_mode):
+        refuse(str(file), kind, "it is no regular file")
+    if longest:
+        _check_length(facts.st_size, kind, str(file))
+
+
+def _unreadable(file: Path, kind: Kind, cause: Exception) -> NoReturn:
+    refuse(str(file), kind, f"it cannot be read: {getattr(cause, 'strerror', None) or cause}", cause)
 
 
 def parse(data: bytes | str, kind: Kind, where: str) -> Any:
@@ -147,67 +157,44 @@ def parse(data: bytes | str, kind: Kind, where: str) -> Any:
         if _HALF.search(text) or not text.isascii():
             _check_characters(found)
     except _RefusedError as exc:
-        _refuse(where, kind, str(exc), exc)
+        refuse(where, kind, str(exc), exc)
     except (ValueError, RecursionError) as exc:
-        _refuse(where, kind, f"it is not JSON ({exc})", exc)
+        refuse(where, kind, f"it is not JSON ({exc})", exc)
     except MemoryError as exc:
-        _refuse(where, kind, "this machine has too little memory for it", exc)
+        refuse(where, kind, "this machine has too little memory for it", exc)
     return found
+
+
+def encoding_of(head: bytes) -> str:
+    """The encoding of JSON that begins with `head`: UTF-8 or, as some tools of Windows save it, UTF-16 or UTF-32."""
+    return json.detect_encoding(head)
 
 
 def looks_like_json(head: bytes) -> bool:
     """Whether a file that begins with `head` is JSON if it is any of the kinds a trace may have."""
-    return head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[")
-
-
-def parse_torch(data: bytes, where: str) -> tuple[Any, Counter[str]]:
-    """The JSON that profilers write: decimals stay text, so that microseconds with three decimals stay exact; and counts of
-    events that are no JSON (`damaged.salvaged`).
-
-    NaN, Infinity, integers of any size, repeated keys and control characters are read; bytes that are no text become
-    U+FFFD. Raises `InputError` for a document that is too long, too deep, or damaged beyond single events.
-    """
-    _check_length(len(data), TORCH, where)
-    encoding = json.detect_encoding(data)  # torch writes UTF-8; tools of Windows save it as UTF-16
-    try:
-        text = data.decode(encoding, "replace")
-        _check_depth(data if encoding.startswith("utf-8") else text.encode("utf-8", "replace"))
-        try:
-            return json.loads(text, parse_float=str, strict=False), Counter()
-        except json.JSONDecodeError as exc:
-            if (found := salvaged(text, _DECODE_TORCH)) is None:
-                raise exc from None
-            return found
-        except ValueError:  # an integer of more digits than Python converts
-            return json.loads(text, parse_float=str, parse_int=_torch_integer, strict=False), Counter()
-    except _RefusedError as exc:
-        _refuse(where, TORCH, str(exc), exc)
-    except (ValueError, RecursionError) as exc:
-        raise InputError(
-            f"{where} was to be read as {TORCH.what}, but it is no complete JSON ({exc}); record it again"
-        ) from exc
-    except MemoryError as exc:
-        _refuse(where, TORCH, "this machine has too little memory for it", exc)
+    text = head.decode(encoding_of(head), "ignore")
+    return text.removeprefix("\ufeff").lstrip()[:1] in ("{", "[")
 
 
 class _RefusedError(Exception):
     """What is wrong with a document, as the middle of a sentence."""
 
 
-def _refuse(where: str, kind: Kind, found: str, cause: BaseException | None = None) -> NoReturn:
+def refuse(where: str, kind: Kind, found: str, cause: BaseException | None = None) -> NoReturn:
+    """Raise the `InputError` of a document `where` of which `found` is true."""
     raise InputError(f"{where} was to be read as {kind.what}, but {found}; {kind.remedy}") from cause
 
 
 def _check_length(length: int, kind: Kind, where: str) -> None:
     if length > kind.most_bytes:
-        _refuse(where, kind, f"it is longer than {kind.most_bytes:,} bytes, the limit")
+        refuse(where, kind, f"it is longer than {kind.most_bytes:,} bytes, the limit")
 
 
 def _decoded(data: bytes, kind: Kind, where: str) -> str:
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as exc:
-        _refuse(where, kind, f"it is not UTF-8 text (byte {exc.start})", exc)
+        refuse(where, kind, f"it is not UTF-8 text (byte {exc.start})", exc)
 
 
 _CHUNK: Final = 1 << 20
@@ -276,13 +263,6 @@ def _decimal(text: str) -> float:
 
 def _constant(name: str) -> NoReturn:
     raise _RefusedError(f"{name} is no JSON number")
-
-
-def _torch_integer(text: str) -> int | str:
-    return int(text) if len(text) <= _TORCH_DIGITS else text
-
-
-_DECODE_TORCH: Final = json.JSONDecoder(parse_float=str, parse_int=_torch_integer, strict=False).raw_decode
 
 
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")

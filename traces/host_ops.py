@@ -14,20 +14,19 @@ from typing import Final
 import polars as pl
 
 from .model import KIND_TYPE, KINDS, STAGE_KINDS, Trace, make_trace
+from .stage_domain import domain_of_stages
 
 HOST_KINDS: Final = tuple(k for k in STAGE_KINDS if k in KINDS)
 """Stage kinds that occupy a device: compute, h2d, d2h, d2d, p2p, comm."""
 
-STAGE_DOMAIN: Final = "aisp"
-
-_NEVER: Final = ("src_kind", "dst_kind", "src_device", "dst_device", "graph_id", "graph_node", "grid")
+_NEVER: Final = ("src_kind", "dst_kind", "src_device", "dst_device", "graph_id", "graph_node", "grid", "block")
 """What no stage of a host has."""
 
 
 def with_host_ops(trace: Trace) -> Trace:
     """`trace` with its working stage ranges as ops, if it has no ops of its own; else `trace` unchanged.
 
-    Only ranges of domain "aisp" count, or of the default domain where there are none of "aisp"; open ranges do not.
+    Only ranges of the stages' domain count (``stage_domain.py``); open ranges do not.
     `device` numbers their processes densely in the order of pid, `stream` the threads in the order of (pid, tid);
     `correlation` is the range_id.
     """
@@ -36,7 +35,7 @@ def with_host_ops(trace: Trace) -> Trace:
     closed = trace.ranges.with_columns(pl.col("domain").cast(pl.String), pl.col("category").cast(pl.String)).filter(
         pl.col("end_ns").is_not_null()
     )
-    domain = STAGE_DOMAIN if (closed.get_column("domain") == STAGE_DOMAIN).any() else ""
+    domain = domain_of_stages(closed)
     work = closed.filter((pl.col("domain") == domain) & pl.col("category").is_in(HOST_KINDS))
     if not work.height:
         return trace

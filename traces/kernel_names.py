@@ -15,7 +15,7 @@ _COLLECTIVE: Final = re.compile(
     r"|AllReduce|AllGather|ReduceScatter|AllToAll|[a-z]_?allreduce"
 )
 
-_ABI_SUFFIX: Final = re.compile(r"(?:_v\d+|_ptsz|_ptds)+$")
+_ABI_SUFFIX: Final = re.compile(r"(?:_v\d+|_ptsz|_ptds|_spt)+$")
 
 
 def collectives(names: Iterable[str]) -> frozenset[str]:

@@ -81,6 +81,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "graph_id": pl.Int64,  # graph launches recorded whole
         "graph_node": pl.Int64,  # ops of a graph recorded node by node: the node of the graph that ran
         "grid": pl.Int64,  # a kernel's blocks in x, y and z, packed by `grid_code`; null where not recorded
+        "block": pl.Int32,  # the threads of each block, packed by `block_code`; null where not recorded
     },
     # CUDA runtime and driver calls. Sorted by (start_ns, call_id); call_id is the row's position.
     "api": {
@@ -224,6 +225,15 @@ specifications per compute capability); 63 bits hold all three."""
 def grid_code(x: Any, y: Any, z: Any) -> Any:
     """One integer for a grid, equal where all three are: of integers, or of polars columns and expressions."""
     return x + y * 2**31 + z * 2**47
+
+
+BLOCK_LIMITS: Final = (2**10, 2**10, 2**6)
+"""The most threads of a block in x, y and z, of the same source; 29 bits hold all three."""
+
+
+def block_code(x: Any, y: Any, z: Any) -> Any:
+    """One integer for a block, as `grid_code` has one for a grid."""
+    return x + y * 2**11 + z * 2**22
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ What a file is, is told by its first bytes, never by its name.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -26,6 +27,7 @@ from .nsys.schema import SAMPLE_FRAMES
 from .nsys.source import SQLITE_MAGIC
 from .samples import Sampler, Stretch, no_samples
 from .unpack import decompressed, head_of
+from .unread import unread_kind
 
 if TYPE_CHECKING:
     import polars as pl
@@ -145,8 +147,10 @@ def _open(plain: PlainFile, kind_file: Path | None, left_out: Collection[tuple[s
         from .kineto.read import read_kineto
 
         trace = read_kineto(file, kind_file or side_file(path), path)
+    elif (unread := unread_kind(file)) is not None:
+        raise InputError(f"{path} was to be read as a trace, but it is {unread[0]}; {unread[1]}")
     else:
-        found = "it is empty" if not head else "its first bytes are those of neither"
+        found = "it is empty" if not head else "it is neither an nsys export nor a torch.profiler file"
         raise InputError(
             f"{path} was to be read as a trace, but {found}; "
             "give an nsys .sqlite export, an .nsys-rep, or a torch.profiler .json"
@@ -154,11 +158,14 @@ def _open(plain: PlainFile, kind_file: Path | None, left_out: Collection[tuple[s
     trace = replace(trace, meta=replace(trace.meta, file=path.name))
     if not (trace.ops.height or trace.api.height or trace.ranges.height):
         odd = ", ".join(f"{n} {why.replace('_', ' ')}" for why, n in trace.meta.anomalies.items())
-        check = "with `-t cuda,nvtx`" if trace.meta.recorder == "nsys" else "with CUDA activity, or `record_function`"
+        skipped = ", ".join(f"{name} ({count})" for name, count in trace.meta.unread.items())
+        more = f"; rows that cannot be used: {odd}" if odd else ""
+        more += f"; events that are not read: {skipped}" if skipped else ""
+        also = "NVTX ranges" if trace.meta.recorder == "nsys" else "`record_function` of torch"
         raise EmptyTraceError(
             f"{path} is a trace of {trace.meta.recorder}, but nothing happened in it (no device operation, no CUDA call, no "
-            f"range{'; rows that cannot be used: ' + odd if odd else ''}); check that the recorder traced the right "
-            f"process {check}"
+            f"range{more}); record the process that does the work, and put "
+            f'`with stage("name"):` of aisp_trace.capture.stages, or {also}, around its steps'
         )
     return with_host_ops(trace)
 
@@ -181,10 +188,51 @@ def export_report(report: Path, target: Path) -> None:
         raise RecorderError(f"{report} could not be exported by {nsys} ({exc}); export it by hand") from exc
     if done.returncode != 0 or not target.is_file():
         said = " ".join((done.stderr or done.stdout).split())[-300:] or "nothing"
+        if (versions := _too_new(report, nsys, said)) is not None:
+            theirs, ours = versions
+            raise RecorderError(
+                f"{report} was recorded by Nsight Systems {theirs}, and this one is {ours}; install {theirs} or newer (AISP_NSYS "
+                "names it), or run `nsys export --type sqlite` where it was recorded and give the .sqlite"
+            )
         raise RecorderError(
             f"{report} could not be exported by {nsys} (exit {done.returncode}; it said: {said}); "
             "use the nsys version that recorded it, or a newer one"
         )
+
+
+_NEWER: Final = re.compile(r"created in Nsight Systems version \(([\d.]+).*?newer than your current version \(([\d.]+)")
+"""What ``nsys export`` says of a report that is too new for it (2025.3 and later)."""
+
+_RECORDED_BY: Final = re.compile(rb"(20\d\d\.\d+(?:\.\d+)+)-[0-9a-z]{6,}")
+_TAIL: Final = 1 << 16
+"""Bytes at the end of a report in which it names the version that wrote it."""
+
+
+def _too_new(report: Path, nsys: str, said: str) -> tuple[str, str] | None:
+    """(version that recorded `report`, version of `nsys`) where the first is newer; null otherwise.
+
+    `said` is what nsys said of it; where that tells nothing, the versions that both name decide.
+    """
+    if found := _NEWER.search(said):
+        return found[1].rstrip("."), found[2].rstrip(".")
+    with report.open("rb") as file:
+        file.seek(max(0, report.stat().st_size - _TAIL))
+        theirs = [match[1].decode() for match in _RECORDED_BY.finditer(file.read())]
+    try:
+        answer = subprocess.run([nsys, "--version"], capture_output=True, text=True, errors="replace", timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    ours = _VERSION.search(answer.stdout)
+    if not theirs or ours is None or _ordered(theirs[-1]) <= _ordered(ours[0]):
+        return None
+    return theirs[-1], ours[0]
+
+
+_VERSION: Final = re.compile(r"20\d\d\.\d+(?:\.\d+)+")
+
+
+def _ordered(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 def _require_file(path: Path) -> None:

@@ -325,7 +325,7 @@ class Output:
     def _open_stream(self) -> IO[bytes]:
         number = _descriptor(self._named)
         if number is None:
-            return os.fdopen(os.open(self._named, os.O_WRONLY | os.O_NOCTTY), "wb")
+            return os.fdopen(os.open(self._named, os.O_WRONLY | getattr(os, "O_NOCTTY", 0)), "wb")
         if number == 1 and sys.stdout is not None:
             sys.stdout.flush()
         # Opened anew, a file behind it would be written from its start, over what was printed there before.
@@ -462,7 +462,7 @@ def _settle(building: Path, place: Path, appeared: Callable[[], object]) -> None
         except OSError:  # a file system without hard links
             pass
     else:
-        with suppress(OSError):  # another's file stays theirs where we may say so
+        with suppress(OSError, AttributeError):  # another's file stays theirs where we may say so; Windows has no chown
             os.chown(building, old.st_uid, old.st_gid)
         building.chmod(old.st_mode & 0o777)
     building.replace(place)

@@ -156,6 +156,16 @@ def _summed_by_table(cells: Cells, path: npt.NDArray[np.integer]) -> pl.DataFram
 
 
 @dataclass(frozen=True, slots=True)
+class Pieces:
+    """The same parts of idle time as intervals in order of time, which fill the gaps: a stage code and a cause of each."""
+
+    start_ns: Ints
+    end_ns: Ints
+    stage: Ints
+    cause: Ints
+
+
+@dataclass(frozen=True, slots=True)
 class Gaps:
     """Idle intervals with the stage and cause of their largest piece and what opened them (position in `OPENED_BY`)."""
 
@@ -237,17 +247,28 @@ class Host:
 
 def idle_cells(ops: DeviceOps, busy: Cover, span: Span, host: Host) -> Iterator[tuple[Cells, Gaps]]:
     """Cells of the idle part of `span`, and the gaps themselves, in order of time and some at once."""
+    for g0, g1, parts, opened in _idle_parts(ops, busy, span, host):
+        yield parts.cells(), parts.gaps(g0, g1, opened)
+
+
+def idle_pieces(ops: DeviceOps, busy: Cover, span: Span, host: Host) -> Iterator[Pieces]:
+    """What `idle_cells` sums, piece by piece, in order of time and some at once."""
+    for _, _, parts, _ in _idle_parts(ops, busy, span, host):
+        yield parts.pieces()
+
+
+def _idle_parts(ops: DeviceOps, busy: Cover, span: Span, host: Host) -> Iterator[tuple[Ints, Ints, _Parts, Ints]]:
+    """(start and end of some gaps, their parts, what opened them)."""
     last = _last_to_end(ops.end_ns)
     for g0, g1 in gaps_in_turn(busy, span.start_ns, span.end_ns, CHUNK):
         if len(g0):
-            yield _idle_cells(ops, last, g0, g1, span, host)
+            yield g0, g1, *_parts_of(ops, last, g0, g1, span, host)
 
 
-def _idle_cells(
+def _parts_of(
     ops: DeviceOps, last: npt.NDArray[np.integer], g0: Ints, g1: Ints, span: Span, host: Host
-) -> tuple[Cells, Gaps]:
+) -> tuple[_Parts, Ints]:
     n = len(g0)
-    cut = g1
     x = place_right(ops.start_ns, g1 - 1)
     has_next = x < len(ops.start_ns)
     if span.owner is not None:
@@ -319,7 +340,7 @@ def _idle_cells(
         parts.add(rows, g0[rows], g1[rows], nothing, nothing, "tail")
     else:
         _host_pieces(parts, opened, rows, g0[rows], g1[rows], host, span.owner)
-    return parts.cells(), parts.gaps(g0, cut, opened)
+    return parts, opened
 
 
 def _inside_launch(launched: Launched) -> Ints:
@@ -363,25 +384,31 @@ class _Parts:
 
     def __init__(self, high: int) -> None:
         self._high = high
-        self._columns: list[tuple[Ints, Ints, Ints, Ints, Ints]] = []
+        self._columns: list[tuple[Ints, Ints, Ints, Ints, Ints, Ints]] = []
 
     def add(self, gap: Ints, start: Ints, end: Ints, stage: Ints, iteration: Ints, cause: str | Ints) -> None:
         causes = np.full(len(gap), CAUSE[cause], np.int64) if isinstance(cause, str) else cause
         end = np.minimum(end, self._high)
         keep = end > start
-        self._columns.append((gap[keep], (end - start)[keep], stage[keep], iteration[keep], causes[keep]))
+        columns = (gap, start, end - start, stage, iteration, causes)
+        self._columns.append(tuple(column[keep] for column in columns))  # type: ignore[arg-type]
 
     def _joined(self) -> tuple[Ints, ...]:
         if not self._columns:
-            return tuple(np.empty(0, np.int64) for _ in range(5))
+            return tuple(np.empty(0, np.int64) for _ in range(6))
         return tuple(np.concatenate(c) for c in zip(*self._columns, strict=True))
 
     def cells(self) -> Cells:
-        _, ns, stage, iteration, cause = self._joined()
+        _, _, ns, stage, iteration, cause = self._joined()
         return Cells(stage, iteration, np.full(len(ns), IDLE_CATEGORY, np.int64), cause, ns)
 
+    def pieces(self) -> Pieces:
+        _, start, ns, stage, _, cause = self._joined()
+        order = np.argsort(start, kind="stable")
+        return Pieces(start[order], (start + ns)[order], stage[order], cause[order])
+
     def gaps(self, start: Ints, end: Ints, opened: Ints) -> Gaps:
-        gap, ns, stage, _, cause = self._joined()
+        gap, _, ns, stage, _, cause = self._joined()
         most = np.zeros(len(start), np.int64)
         np.maximum.at(most, gap, ns)
         winners = np.flatnonzero(ns == most[gap])

@@ -5,7 +5,7 @@ The cells of a device are summed over the stages of one path, some at a time, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import polars as pl
@@ -13,15 +13,16 @@ import polars as pl
 from ...traces.model import KINDS
 from ..attribution.attribute import Attributed
 from ..attribution.calls import OTHER
-from ..attribution.dependencies import STREAM, Awaited
+from ..attribution.dependencies import STREAM, Awaited, awaited
 from ..attribution.interruptions import NONE, Interrupted, interrupted
+from ..attribution.lanes import lanes_of
 from ..attribution.stages import Stages
 from ..attribution.window import Span
 from ..attribution.window_ops import Rows, kind_codes
-from ..intervals import Ints
+from ..intervals import Ints, cover
 from ..result import CAUSES, IDLE, OPENED_BY, SCHEMAS, joined
 from .bandwidth import IS_COPY
-from .ledger import DeviceOps, Gaps, Host, Launched, busy_cells, idle_cells, summed
+from .ledger import DeviceOps, Gaps, Host, Launched, Pieces, busy_cells, idle_cells, idle_pieces, summed
 
 
 def ledger_tables(
@@ -35,6 +36,17 @@ def ledger_tables(
         host = Host(states, a.launches.threads, span.device in a.host_devices, interrupted[span.device])
         found.append(_of_device(span, _device_ops(a, span.device, launched, waits), host, a.stages, largest_gaps))
     return joined(found, "ledger", "gaps")
+
+
+def pieces_of_idle_time(a: Attributed) -> Iterator[tuple[Span, list[Pieces]]]:
+    """The idle cells of each device's ledger as intervals: of one cause and stage they sum to that table's cells."""
+    waits, others = awaited(a.trace, a.calls, a.launches, lanes_of(a.ops)), interrupted_gaps(a)
+    launched, states = _launches_of(a), a.host_states()
+    for span in a.spans:
+        host = Host(states, a.launches.threads, span.device in a.host_devices, others[span.device])
+        ops = _device_ops(a, span.device, launched, waits)
+        busy = cover(*(np.clip(column, span.start_ns, span.end_ns) for column in (ops.start_ns, ops.end_ns)))
+        yield span, list(idle_pieces(ops, busy, span, host))
 
 
 def interrupted_gaps(a: Attributed) -> dict[int, Interrupted]:
@@ -72,7 +84,7 @@ def _device_ops(a: Attributed, device: int, launched: Callable[[Rows], Launched]
     def in_trace(chosen: Rows) -> Rows:
         return chosen if rows is None else rows[chosen]
 
-    def awaited(chosen: Rows, called: Ints, start: Ints, end: Ints) -> Ints:
+    def until(chosen: Rows, called: Ints, start: Ints, end: Ints) -> Ints:
         assert waits is not None
         return waits.until(ops.select(STREAM)[in_trace(chosen)], device, called, start, end)
 
@@ -84,7 +96,7 @@ def _device_ops(a: Attributed, device: int, launched: Callable[[Rows], Launched]
         stage=stage,
         iteration=iteration,
         launched=lambda chosen: launched(in_trace(chosen)),
-        awaited=None if waits is None else awaited,
+        awaited=None if waits is None else until,
     )
 
 

@@ -1,7 +1,8 @@
 """What kind of work a host call is, by its name: the one table for idle causes, allocator time and launch checks.
 
-CUDA names are runtime (cuda...) or driver (cu...) names without their ABI suffix. The first row of `TABLE` whose pattern matches
-the beginning of a name gives its class. Each row says where that is written down.
+CUDA names are runtime (cuda...) or driver (cu...) names without their ABI suffix; HIP has one set of names (hip...) for both,
+most of them CUDA's. The first row of `TABLE` whose pattern matches the beginning of a name gives its class. Each row says where
+that is written down; what HIP adds is in its API reference and its dispatch table (hip_api_trace.hpp).
 """
 
 from __future__ import annotations
@@ -34,38 +35,48 @@ class Row:
 TABLE: Final = (
     Row(
         COPY,
-        r"cuda(Memcpy|Memset|GraphMemcpy)|cuMemcpy|cuMemset",
+        r"(cuda|cu|hip|hipDrv)Mem(cpy|set)",
         "CUDA API reference, Memory Management; stands first, since cuMemcpy and cuMemset also begin with cuMem",
     ),
     Row(
         ALLOCATOR,
         r"cuda(Malloc|Free|HostAlloc|HostRegister|HostUnregister|MemPool)"
         r"|cuMem(Alloc|Free|HostAlloc|HostRegister|HostUnregister|Create$|Map$|Unmap$|Release$|AddressReserve|AddressFree"
-        r"|SetAccess|Pool)",
+        r"|SetAccess|Pool)"
+        r"|hip(Malloc|Free|ExtMalloc|Host(Alloc|Malloc|Free|Register|Unregister)"
+        r"|Mem(Alloc|Create$|Map$|Unmap$|Release$|AddressReserve|AddressFree|SetAccess|Pool))",
         "CUDA API reference, Memory Management, Virtual Memory Management, Stream Ordered Memory Allocator",
     ),
     Row(
         SYNC,
-        r"(cuda|cu)(Device|Ctx|Stream|Event)Synchronize|cudaThreadSynchronize",
+        r"(cuda|cu|hip)(Device|Ctx|Stream|Event)Synchronize|cudaThreadSynchronize",
         "CUDA API reference: blocks until the device, context, stream or event is done",
     ),
     Row(
         POLL,
-        r"(cuda|cu)(Event|Stream)Query",
+        r"(cuda|cu|hip)(Event|Stream)Query",
         "CUDA API reference: returns cudaErrorNotReady at once; who asks again and again waits",
     ),
-    Row(LAUNCH, r"(cuda|cu)(Launch|GraphLaunch)", "CUDA API reference, Execution Control, Graph Management"),
+    Row(
+        LAUNCH,
+        r"(cuda|cu|hip)(Launch(?!HostFunc)|GraphLaunch)|hip(Ext|Module|ExtModule|HccModule)Launch",
+        "CUDA API reference, Execution Control, Graph Management; a host function launches nothing on the device",
+    ),
     Row(
         MODULE,
-        r"cu(Module|Library)(Load|Unload)|cudaLibrary(Load|Unload)|cu(Module|Kernel)GetFunction|cuLink",
+        r"(cu|hip)(Module|Library)(Load|Unload)|cudaLibrary(Load|Unload)|(cu|hip)(Module|Kernel)GetFunction|(cu|hip)Link",
         "CUDA API reference, Module and Library Management; cuLibraryGetKernel only looks a handle up",
     ),
     Row(
         KERNEL,
-        r"cuda(Func|Occupancy|GetFuncBySymbol)|cu(Func|Occupancy|Kernel(Get|Set)Attribute)",
+        r"(cuda|hip)(Func|Occupancy|GetFuncBySymbol)|hipModuleOccupancy|(cu|hip)(Func|Occupancy|Kernel(Get|Set)Attribute)",
         "CUDA programming guide, Lazy Loading: the first call that needs a kernel loads it",
     ),
-    Row(GRAPH, r"(cuda|cu)Graph|(cuda|cu)Stream(Begin|End)Capture", "CUDA API reference, Graph Management"),
+    Row(
+        GRAPH,
+        r"(cuda|cu|hip|hipDrv)Graph(?!ics)|(cuda|cu|hip)Stream(Begin|End)Capture",
+        "CUDA API reference, Graph Management; graphics interoperability is something else",
+    ),
 )
 
 LOADS: Final = np.isin(np.arange(len(CLASSES)), (LAUNCH, KERNEL))
@@ -82,7 +93,7 @@ WAITS_FOR_NOBODY: Final = r"sleep|(?<!th)read"
 """Those of them that no other thread ends: a clock or a file does."""
 
 
-PREFETCHES: Final = re.compile(r"(cuda|cu)MemPrefetch")
+PREFETCHES: Final = re.compile(r"(cuda|cu|hip)MemPrefetch")
 """Calls that ask for migrations of unified memory (CUDA API reference, Unified Addressing)."""
 
 

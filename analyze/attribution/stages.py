@@ -1,10 +1,11 @@
 """Which ranges are stages, how they nest, and which is open on a thread at an instant.
 
-A stage is a range of NVTX domain ``aisp`` or, where a trace has none, of the default domain; other domains count only when
-asked for by name. Stages nest per thread. A path joins their names with ``/`` (a name's own slash is written ``\\/``);
-``measured`` ranges are left out of paths, so that what they hold directly has the path `WINDOW`. Start/end ranges need not
-nest: two requests in flight are side by side, even if one happens to hold the other, so that none is nested in one of its
-own name (numbers aside), and nothing in one that another thread ends.
+A stage is a range of NVTX domain ``aisp`` or, where a trace has none, of the default domain; where that has none of the
+program's own either, a phase (``traces/stage_domain.py``). Other domains count only when asked for by name. Stages nest per
+thread. A path joins their names with ``/`` (a name's own slash is written ``\\/``); ``measured`` ranges are left out of paths, so
+that what they hold directly has the path `WINDOW`. Start/end ranges need not nest: two requests in flight are side by side, even
+if one happens to hold the other, so that none is nested in one of its own name (numbers aside), and nothing in one that another
+thread ends.
 
 Autograd, data-loader and other worker threads launch work while the stage is open on the thread that waits for them. Where the
 launching thread has no stage open, the one that another thread began and this one ends is meant (a request that is handed to a
@@ -30,12 +31,12 @@ import polars as pl
 
 from ...traces.errors import UsageError
 from ...traces.model import Trace, distinct_values
+from ...traces.stage_domain import domain_of_stages
 from ..intervals import Ints, owned_from
 from ..naming.numbers import shapes
 from ..result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE
 from .steps import EMPTY, NOTHING, Steps, first_of, innermost, nesting, only_one, without
 
-OWN_DOMAIN: Final = "aisp"
 MEASURED: Final = "measured"
 ITERATION: Final = "iteration"
 START_END: Final = "start_end"
@@ -323,7 +324,7 @@ def levels_of(parent: Ints) -> list[npt.NDArray[np.intp]]:
 def choose_domain(trace: Trace, domain: str | None) -> str:
     """The NVTX domain whose ranges are stages.
 
-    `domain` if given (raises `UsageError` if the trace has no such domain), else ``aisp`` if present, else the default.
+    `domain` if given (raises `UsageError` if the trace has no such domain), else as ``traces/stage_domain.py`` has it.
     """
     codes = trace.ranges.get_column("domain")
     words = distinct_values(codes)
@@ -334,7 +335,7 @@ def choose_domain(trace: Trace, domain: str | None) -> str:
             known = ", ".join(repr(d) for d in sorted(d or "" for d in present)) or "none at all"
             raise UsageError(f"the trace has no ranges of domain {domain!r}; it has {known}")
         return domain
-    return OWN_DOMAIN if OWN_DOMAIN in present else ""
+    return domain_of_stages(trace.ranges)
 
 
 def find_stages(trace: Trace, *, domain: str | None, end_ns: int) -> Stages:

@@ -28,14 +28,14 @@ _MOST_FAMILIES: Final = 4
 _IN_A_SENTENCE: Final = 3
 """Reasons that a sentence names; the others are summed in its last words."""
 
-_WORK: Final = {
+WORK_WORDS: Final = {
     "compute": "kernels",
     "comm": "collectives",
     "memset": "memsets",
     "migration": "page migrations",
     "copy": "copies",
 }
-_FAMILY: Final = {
+FAMILY_WORDS: Final = {
     "host": "host code",
     "launch": "launching",
     "sync": "synchronising",
@@ -144,11 +144,11 @@ def _by_work(parts: Iterable[Part]) -> Iterator[tuple[str, list[str], list[Part]
     totals = {kind: sum(p.difference for p in some) for kind, some in by_kind.items()}
     copies = [kind for kind in COPY_KINDS if totals.get(kind)]
     if len(copies) > 1 and len({totals[kind] > 0 for kind in copies}) == 1:
-        yield _WORK["copy"], copies, [p for kind in copies for p in by_kind[kind]]
+        yield WORK_WORDS["copy"], copies, [p for kind in copies for p in by_kind[kind]]
         by_kind = {kind: some for kind, some in by_kind.items() if kind not in copies}
     for kind, some in by_kind.items():
         if totals[kind]:
-            yield _WORK.get(kind, f"{kind} copies"), [kind], some
+            yield WORK_WORDS.get(kind, f"{kind} copies"), [kind], some
 
 
 def _speed(rates: Sequence[Rate], kinds: Sequence[str], difference: int) -> str:
@@ -202,7 +202,7 @@ def _families(fall: Waterfall, idle: Sequence[Part]) -> str:
         totals[part.of or ""] = totals.get(part.of or "", 0) + part.difference
     least = _MINOR * sum(map(abs, totals.values()))
     named = sorted((f for f in totals if abs(totals[f]) >= least), key=lambda f: -abs(totals[f]))
-    return ", ".join(f"{_FAMILY[f]} {signed(fall, totals[f])}" for f in named[:_MOST_FAMILIES])
+    return ", ".join(f"{FAMILY_WORDS[f]} {signed(fall, totals[f])}" for f in named[:_MOST_FAMILIES])
 
 
 def signed(fall: Waterfall, difference: int) -> str:

@@ -34,11 +34,11 @@ def slowed(analysis: Analysis, device: int) -> Iterator[str]:
     for row in analysis.contention.filter(mine & pl.col("stage").is_null() & (pl.col("compared") > 0)).to_dicts():
         hidden = int(pairs.filter(pl.col("a") == row["beside"])["both_ns"].sum())
         who, are, take = ("kernel", "is", "takes") if row["compared"] == 1 else ("kernels", "are", "take")
-        what = f"beside {BESIDE[row['beside']]} {row['compared']:,} {who}"
+        what, beside = f"{row['compared']:,} {who}", f"beside {BESIDE[row['beside']]}"
         if abs(row["slowdown"] - 1) < ALIKE:
-            yield f"{what} {are} as fast as alone"
+            yield f"{what} {are} as fast {beside} as alone"
         else:
-            yield f"{what} {take} {row['slowdown']:.2f} times as long as alone{_against(row['extra_ns'], hidden)}"
+            yield f"{what} {take} {row['slowdown']:.2f} times as long {beside} as alone{_against(row['extra_ns'], hidden)}"
 
 
 def _against(extra: int, hidden: int) -> str:
@@ -46,6 +46,6 @@ def _against(extra: int, hidden: int) -> str:
     if extra <= 0:
         return ""
     if not hidden:
-        return f", {duration(extra)} more in all"
+        return f", {duration(extra)} more in total"
     part = "more than" if extra > hidden else f"{percent(extra / hidden)} of"
-    return f": {duration(extra)} more, {part} the {duration(hidden)} that they hide"
+    return f": {duration(extra)} more, {part} the {duration(hidden)} they hide"

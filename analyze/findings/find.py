@@ -11,7 +11,7 @@ from ..result import Analysis
 from .finding import Device, Finding, Rule
 from .rules import RULES
 
-NOTHING: Final = "Nothing stands out: no rule finds a problem that costs this window enough to mention."
+NOTHING: Final = "Nothing stands out: no known problem costs enough of the window to be worth mentioning."
 """What is said where there is no finding."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,14 +64,18 @@ class Finding:
 
     def said(self, several: bool) -> str:
         """One paragraph of all of it; with `several` devices it says which."""
-        where = f", most of it in {shorten(self.stage, STAGE_WIDTH)}" if self.stage else ""
+        where = f", mostly in {shorten(self.stage, STAGE_WIDTH)}" if self.stage else ""
         device = f" of device {self.device}" if several else ""
+        share = percent(self.share)
+        evidence = re.sub(rf",? {re.escape(share)} of the time", "", self.evidence, count=1)  # once is enough
         return (
-            f"{_capital(self.what)}: {percent(self.share)}{device} ({duration(self.saving_at_most_ns)}){where}. "
-            f"{_capital(self.evidence)}. To change that, {self.remedy}.{self._replayed()}"
+            f"{_capital(self.what)}: {share}{device} ({duration(self.saving_at_most_ns)}){where}. {_capital(evidence)}. "
+            f"Fix: {self.remedy}.{self.replay_words}"
         )
 
-    def _replayed(self) -> str:
+    @property
+    def replay_words(self) -> str:
+        """What a replay says that the remedy gains, after a space; empty where none was made."""
         if self.gain is None or self.change is None:
             return ""
         made = next(words for name, words in MADE.items() if self.change.startswith(name))

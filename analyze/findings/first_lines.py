@@ -1,12 +1,14 @@
-"""What the first lines of an analysis say of the iterations: how long they are, and what is not counted."""
+"""What the first lines of an analysis say: how long the iterations are, what is not counted, and where the time went."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+import polars as pl
+
 from ..attribution.window import STEADY
-from ..result import Analysis
+from ..result import IDLE, Analysis
 from ..steady import Instance, Steady
 from ..words import duration, percent, shorten
 from .slow import gap_of, more_of
@@ -16,6 +18,11 @@ WIDTH: Final = 40
 
 OUTLIERS: Final = 3
 """Slow iterations that are named."""
+
+DEVICES: Final = 8
+PARTS: Final = 3
+LEAST_PART: Final = 0.01
+"""What the sentence on devices names: so many devices, or kinds of work and causes from this share of the window on."""
 
 WORTH_SAYING: Final = 0.1
 """Share of the window between iterations from which on it is said: less is how loops are."""
@@ -33,9 +40,59 @@ def steady_sentences(analysis: Analysis) -> Iterator[str]:
         yield f"found: {_figures(steady)}{counted}"
     elif window is None and analysis.variant is None and not analysis.windows.is_empty():
         yield (
-            "steady: no iterations were found, so the whole recording is counted; --iterations REGEX names their ranges, "
-            "or the kernel that each begins with"
+            "no iterations were found, so the whole recording is counted; --iterations REGEX names the ranges that are, or the "
+            "kernel each begins with"
         )
+
+
+def where_sentences(analysis: Analysis) -> Iterator[str]:
+    """Where the window went: of a device what it did and why it idled, of several how busy each was; without any, which stages
+    took the host's time."""
+    rows = [(device, end - start) for device, start, end in analysis.windows.rows() if end > start]
+    types = dict(analysis.devices.select("device", "type").rows())
+    names = {device: f"host device {device}" if types.get(device) == "host" else f"GPU {device}" for device, _ in rows}
+    if not rows:
+        yield from _longest_stages(analysis)
+    elif len(rows) == 1:
+        device, length = rows[0]
+        busy, idle = _parts(analysis, device)
+        yield f"{names[device]}: {_listed('busy', busy, length)}; {_listed('idle', idle, length)}"
+    else:
+        told = [
+            f"{names[device]} {percent(sum(ns for _, ns in _parts(analysis, device)[0]) / length)}"
+            for device, length in rows[:DEVICES]
+        ]
+        more = f" and {len(rows) - DEVICES:,} more" if len(rows) > DEVICES else ""
+        yield f"busy: {', '.join(told)}{more}"
+
+
+def _parts(analysis: Analysis, device: int) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """(kinds of work, idle causes) of a device with their times, the largest first."""
+    cells = analysis.ledger.filter(pl.col("device") == device).group_by("category", "cause").agg(pl.col("ns").sum())
+    parts = cells.sort("ns", "category", "cause", descending=[True, False, False]).rows()
+    busy = [(category, ns) for category, _, ns in parts if category != IDLE]
+    return busy, [(cause, ns) for category, cause, ns in parts if category == IDLE]
+
+
+def _listed(word: str, parts: Sequence[tuple[str, int]], length: int) -> str:
+    """``busy 54.1 % (compute 40.0 %, h2d 14.1 %)``: of the parts that matter the largest."""
+    whole = sum(ns for _, ns in parts)
+    told = [f"{name} {percent(ns / length)}" for name, ns in parts[:PARTS] if ns >= LEAST_PART * length]
+    named = f" ({', '.join(told)})" if told else ""
+    return f"{word} {percent(whole / length)}{named}"
+
+
+def _longest_stages(analysis: Analysis) -> Iterator[str]:
+    """The innermost stages that were open longest, on all threads together."""
+    paths = analysis.stages["path"].to_list()
+    inner = [path for path in paths if not any(other.startswith(f"{path}/") for other in paths)]
+    rows = analysis.stages.filter(pl.col("path").is_in(inner)).sort("host_ns", "path", descending=[True, False])
+    told = [
+        f"`{shorten(path, WIDTH)}` {duration(ns)} in {n:,}"
+        for path, ns, n in rows.select("path", "host_ns", "instances").head(PARTS).rows()
+    ]
+    if told:
+        yield f"stages that took the host's time: {', '.join(told)}"
 
 
 def _figures(steady: Steady) -> str:

@@ -28,7 +28,7 @@ _RECORD: Final = {
 _LOST: Final = {
     "nsys": (
         "the recorder got the calls but not what the device did: its buffers were not flushed, or CUPTI could not record. Let "
-        "every process end by itself before the recording stops, or flush with `--cuda-flush-interval=1000`"
+        "every process exit before the recording stops, or flush with `--cuda-flush-interval=1000`"
     ),
     "torch": (
         "the profiler got the calls but not what the device did: CUPTI could not record. See what it printed, run no other "
@@ -62,9 +62,9 @@ def missing_sentences(analysis: Analysis) -> Iterator[str]:
         .iter_rows()
     ]
     more = f" and of {lacking.height - PROCESSES} more processes" if lacking.height > PROCESSES else ""
-    whose = "its operations are" if lacking.height == 1 else "their operations are"
+    whose = "its" if lacking.height == 1 else "their"
     yield (
-        f"MISSING: {', '.join(named)}{more} have no device row, so {whose} in no figure of this analysis. "
+        f"MISSING: {', '.join(named)}{more} have no device row: no figure here counts {whose} operations. "
         f"{_sentence(_LOST.get(recorder, _LOST['nsys']))}"
     )
 

@@ -173,6 +173,11 @@ def _iterations(s: Situation) -> Ints:
     return _within(s.graph.time[s.graph.called], s.graph.time[s.graph.returned], lows, highs)
 
 
+def calls_in_iterations(s: Situation) -> Mask:
+    """Items that are calls of an iteration."""
+    return (_iterations(s) >= 0) & (s.graph.call >= 0)
+
+
 def _within(start: Ints, end: Ints, lows: Ints, highs: Ints) -> Ints:
     """Of each [start, end] which [low, high] it lies in, or `NOWHERE`; `lows` and `highs` ascend."""
     place = np.searchsorted(lows, start, side="right") - 1

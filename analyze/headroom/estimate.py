@@ -16,7 +16,8 @@ from typing import Final
 import numpy as np
 
 from ...traces.errors import InputError
-from .changes import Changed, Situation, Unknown, changed
+from ..attribution.calls import LAZY_LOAD_NS, LOADS, MODULE
+from .changes import Changed, Situation, Unknown, calls_in_iterations, changed
 from .graph import COLLECTIVE, DEPENDENCY, GAP, LAUNCH, OWN, QUEUE, RETURN, Graph, class_medians
 from .iterations import Model, static_share
 from .rates import Rates
@@ -42,7 +43,8 @@ class Base:
 
     `factor` scales the host's time, null where none gives the untraced time. `structure_error` is how far a replay with all
     latencies at their classes' medians is from the trace. `whole`: no iterations were found, and the window is taken for one.
-    `lone_collectives` are those of which not every rank is in the trace for sure.
+    `lone_collectives` are those of which not every rank is in the trace for sure, `loading` is the part of the iterations that
+    goes by loading modules or kernels.
     """
 
     situation: Situation
@@ -52,6 +54,7 @@ class Base:
     structure_error: float
     whole: bool
     lone_collectives: int
+    loading: float
 
     @property
     def refusal(self) -> str | None:
@@ -93,10 +96,23 @@ def base_of(m: Model, rates: Rates, untraced_ns: int | None = None) -> Base:
         raise InputError(f"{m.why}; there is nothing to predict")
     situation = Situation(m.a, m.graph, m.host, m.bounds, rates, static_share(m))
     ns = iteration_ns(situation, m.graph)
+    if ns <= 0:
+        raise InputError("no iteration takes any time; there is nothing to predict")
     at_medians = class_medians(m.a, m.graph, (LAUNCH, QUEUE, DEPENDENCY, RETURN))
     error = abs(iteration_ns(situation, m.graph.reweighted(at_medians)) - ns) / ns
     factor = 1.0 if untraced_ns is None else _factor(situation, untraced_ns)
-    return Base(situation, ns, untraced_ns, factor, error, m.found_by == "window", _lone_collectives(m))
+    return Base(
+        situation, ns, untraced_ns, factor, error, m.found_by == "window", _lone_collectives(m), _loading(situation, ns)
+    )
+
+
+def _loading(s: Situation, ns: int) -> float:
+    """The part of the iterations that calls take which load modules, or launches that load their kernel first."""
+    calls, inside = s.a.calls, s.graph.call[calls_in_iterations(s)]
+    lasting = calls.end_ns[inside] - calls.start_ns[inside]
+    kind = calls.kind[inside]
+    loads = (kind == MODULE) | (LOADS[kind] & (lasting > LAZY_LOAD_NS))
+    return float(lasting[loads].sum()) / (ns * len(s.bounds))
 
 
 def _lone_collectives(m: Model) -> int:
@@ -164,6 +180,8 @@ def predict(base: Base, changes: Sequence[str]) -> Prediction:
     doubts = [one.doubt for one in made if one.doubt]
     if base.structure_error > TRUSTED:
         doubts.append(f"with all latencies at their medians the trace replays {base.structure_error:.1%} off")
+    if base.loading > TRUSTED:
+        doubts.append(f"{base.loading:.0%} of the iterations go by loading kernels; warm up before recording")
     if base.whole:
         doubts.append("no iterations were found, and the whole window counts as one")
     return Prediction(

@@ -35,6 +35,7 @@ from ..attribution.calls import COPY, SYNC
 from ..attribution.dependencies import calls_of
 from ..attribution.lanes import lanes_of
 from ..attribution.launches import grouped_rows
+from ..attribution.stages import Thread
 from ..intervals import Ints
 
 CALLED, RETURNED, BEGUN, DONE = range(4)
@@ -71,7 +72,7 @@ class Graph:
     Of each node: `time` as measured, `kind`, and `of`, its item or the row of its operation. Its edges are rows ``first[n]`` to
     ``first[n + 1]`` of `source` (a node, or `NOWHERE`), `weight` and `what`, the binding one first.
 
-    Of each item: `call`, a row of the trace's calls or `NOWHERE` for a mark, `thread`, a position in `Calls.threads`, `called`
+    Of each item: `call`, a row of the trace's calls or `NOWHERE` for a mark, `thread`, a position in `threads`, `called`
     and `returned`, the nodes of its start and end. `begun` and `done` are the nodes of each row of the operations, or `NOWHERE`;
     `marks` the item of each mark; `left_out` the edges that would lead back in time.
     """
@@ -91,6 +92,7 @@ class Graph:
     done: Nodes
     marks: Nodes
     left_out: int
+    threads: Sequence[Thread]
 
     @property
     def edges(self) -> int:
@@ -140,6 +142,7 @@ class Items:
     thread: Ints
     process: Ints
     mark: Ints  # which mark it is, or NOWHERE
+    threads: Sequence[Thread]  # those of the calls, then others with marks
 
 
 def build(a: Attributed, marks: Sequence[tuple[int, tuple[int, int]]] = ()) -> Graph:
@@ -176,6 +179,7 @@ def build(a: Attributed, marks: Sequence[tuple[int, tuple[int, int]]] = ()) -> G
         done=_placed(done, ops.row, len(a.trace.ops)),
         marks=_placed(marked, items.mark[marked], len(marks)),
         left_out=left_out,
+        threads=items.threads,
     )
     return replace(graph, weight=_weights(a, graph))
 
@@ -286,7 +290,9 @@ def _items(a: Attributed, marks: Sequence[tuple[int, tuple[int, int]]]) -> Items
     call = np.concatenate([call, np.full(len(marks), NOWHERE)])
     order = np.lexsort((mark, end, start, thread))
     process = np.array([pid for pid, _ in threads] or [0], np.int64)
-    return Items(start[order], end[order], call[order], thread[order], process[thread[order]], mark[order])
+    return Items(
+        start[order], end[order], call[order], thread[order], process[thread[order]], mark[order], list(threads)
+    )
 
 
 def _preceding(items: Items) -> Ints:
@@ -411,7 +417,7 @@ class _Streams:
         distinct = distinct_values(names)
         code = names.to_physical().fill_null(0).to_numpy() if len(names) else np.empty(0, np.int64)
         frees = np.array(
-            [name.startswith(("cudaFree", "cuMemFree")) and "Async" not in name for name in distinct], bool
+            [name.startswith(("cudaFree", "cuMemFree", "hipFree")) and "Async" not in name for name in distinct], bool
         )
         waits = a.calls.kind == SYNC
         if len(distinct):

@@ -41,7 +41,10 @@ def headroom_tables(
     if isinstance(m, str) or not m.host:
         why = m if isinstance(m, str) else m.why
         return _tables((), [(None, 0, None, untraced_ns, None, None, None, why)])
-    base = base_of(m, rates, untraced_ns)
+    try:
+        base = base_of(m, rates, untraced_ns)
+    except InputError as reason:
+        return _tables((), [(None, 0, None, untraced_ns, None, None, None, str(reason))])
     replayed = (
         m.found_by,
         len(m.host),

@@ -83,7 +83,9 @@ def model(a: Attributed, most: int = MOST) -> Model:
     Raises `InputError` for a trace without calls, and for a long one without iterations.
     """
     if len(a.calls) == 0:
-        raise InputError("no API calls were recorded: nothing says what waited for what")
+        raise InputError(
+            "no API calls of a GPU were recorded, and nothing else says what waited for what; record on a machine with one"
+        )
     a = stretch(a, most)
     steady = a.steady
     marks = list(_marks(a)) if steady is not None and steady.found_by != "kernels" else []
@@ -180,8 +182,8 @@ def _launched_at(a: Attributed) -> Ints:
 
 
 def static_share(m: Model) -> float | None:
-    """Of the iterations, the part that launches the same kernels with the same grids in the same order, stream by stream, as
-    most do; null where there are no iterations. Below 1 no single CUDA graph serves them all."""
+    """Of the iterations, the part that launches the same kernels with the same grids and blocks in the same order, stream by
+    stream, as most do; null where there are no iterations. Below 1 no single CUDA graph serves them all."""
     if m.found_by == "window":
         return None
     at, ops = _launched_at(m.a), m.a.trace.ops
@@ -190,7 +192,7 @@ def static_share(m: Model) -> float | None:
         mine &= (ops["pid"] == m.pid).fill_null(False).to_numpy()
     kernels = np.flatnonzero(mine)
     kernels = kernels[np.argsort(at[kernels], kind="stable")]
-    hashes = ops.select(pl.struct("stream", "name", "grid").hash()).to_series().to_numpy()[kernels]
+    hashes = ops.select(pl.struct("stream", "name", "grid", "block").hash()).to_series().to_numpy()[kernels]
     lanes = ops["stream"].fill_null(-1).to_numpy()[kernels]
     lows, highs = np.array(m.host, np.int64).T
     spans = zip(*(np.searchsorted(at[kernels], bounds).tolist() for bounds in (lows, highs)), strict=True)

@@ -124,7 +124,7 @@ def _on_host(
     for number in np.unique(thread).tolist():
         rows = np.flatnonzero((thread == number) & (end > begin))
         if len(rows):
-            who: Thread = a.calls.threads[number]
+            who: Thread = graph.threads[number]
             _, starts, stops, stage, _, cause, _ = states.walk(who, False, begin[rows], end[rows])
             nowhere = np.full(len(starts), NOWHERE)
             cause = np.where(cause == _EARLIER, _LAUNCH, cause)  # on the path no launch is another one's

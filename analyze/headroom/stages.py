@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..attribution.stages import NO_STAGE, Thread
+from ..attribution.stages import Thread
 from ..intervals import Ints
 from .changes import Situation
 from .replay import critical, replay
@@ -36,13 +36,13 @@ def stage_times(s: Situation) -> Mapping[str, float]:
 
 def _on_host(s: Situation, thread: Ints, at: Ints) -> Ints:
     """The stage that each thread was in just before `at`."""
-    code = np.full(len(at), NO_STAGE, np.int64)  # a thread that made no call has none
+    code = np.empty(len(at), np.int64)
     states = s.a.host_states()
-    for number in np.unique(thread[thread < len(s.a.calls.threads)]).tolist():
+    for number in np.unique(thread).tolist():
         rows = np.flatnonzero(thread == number)
         rows = rows[np.argsort(at[rows], kind="stable")]
         instants, where = np.unique(at[rows], return_inverse=True)
-        who: Thread = s.a.calls.threads[number]
+        who: Thread = s.graph.threads[number]
         _, _, _, stage, _, _, _ = states.walk(who, False, instants - 1, instants)
         code[rows] = stage[where]
     return code

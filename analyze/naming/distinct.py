@@ -51,11 +51,21 @@ def fitted(texts: Iterable[str], width: int) -> dict[str, str]:
     for names in _alike(out):
         for name, core in zip(names, _cores(names), strict=True):
             out[name] = _around(name, core, width)
+    taken = set(out.values())
     for names in _alike(out):
-        for number, name in enumerate(sorted(names)[1:], 2):
-            tag = f"~{number}"
-            out[name] = shorten(name, max(width - len(tag), 1)) + tag
+        number = 1
+        for name in sorted(names)[1:]:
+            while (text := _tagged(name, number := number + 1, width)) in taken:
+                pass
+            taken.add(text)
+            out[name] = text
     return out
+
+
+def _tagged(name: str, number: int, width: int) -> str:
+    """`name` in at most `width` columns, a number at its end: names of another group may have the same beginning and end."""
+    tag = f"~{number}"
+    return shorten(name, max(width - len(tag), 1)) + tag
 
 
 def _alike(short: Mapping[str, str]) -> list[list[str]]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..app import examples, new_app
-from ..options import ExpectationsToWrite
+from ..options import ExpectationsToWrite, run_of
 
 app = new_app()
 
@@ -41,11 +41,10 @@ def run(
     It shows the difference and asks first; no other command takes bounds from a run. Several runs of one workload, made on
     several occasions, give bounds that hold the spread between them. Refused: bounds that would become looser, runs of a changed
     or unknown tree, missed or undecided expectations, evidence that carries no bound, files of another machine, and files of an
-    installed package. Bounds that were not measured stay as they are. Leaves 0 if the bounds were written or need no change, 1 if
-    an expectation was missed, 3 if the evidence carries no bound, 2 otherwise.
+    installed package. Bounds that were not measured stay as they are. Exits with 0 if the bounds were written or need no change,
+    1 if an expectation was missed, 3 if the evidence carries no bound, 2 otherwise.
     """
-    from ...traces.run import RUNS_DIR, load_run, newest_run
     from ..accepting import accept
 
-    runs = [load_run(path) for path in sources] if sources else [newest_run(Path(RUNS_DIR))]
+    runs = [run_of(path) for path in sources] if sources else [run_of(None)]
     return accept(runs, expectations, yes=yes, allow_loosen=allow_loosen, only=tuple(claim or ()))

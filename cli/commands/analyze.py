@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from ...analyze.ranks.look import Look
 from ...analyze.words import size
-from ...report.terminal.console import print_json, progress, say, warn
+from ...report.terminal.console import print_json, say, warn
+from ...report.terminal.live import watched
 from ...traces.errors import UsageError
 from ..app import examples, new_app
 from ..options import Attribution, Below, Cache, Depth, Domain, Iterations, Json, NoFold, Skip, Stages, Window
+
+if TYPE_CHECKING:  # imported when a trace is read
+    from ...analyze.sources import Asked
 
 MOST_STAGES: Final = 500
 """Stages that are listed by name unless --all asks for more: beyond that nobody reads them, and each costs time."""
@@ -26,6 +31,7 @@ app = new_app()
         "analyze  # the newest run",
         "analyze train.sqlite --window step#3  # one range of a trace",
         "analyze train.sqlite --no-fold --json  # each step by its name",
+        "analyze train.sqlite --timeline  # one steady iteration, drawn",
         "analyze aisp-runs/RUN --depth 2 --json",
         "analyze --partial /shared/job rank3.nsys-rep  # for ranks",
     )
@@ -56,6 +62,9 @@ def run(
         Path | None,
         typer.Option("--partial", metavar="DIR", help="write each rank's partial there, for `ranks`, and nothing else"),
     ] = None,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="draw one steady iteration (or the --window) in place of the tables")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Account for every nanosecond of a run or trace.
@@ -78,8 +87,14 @@ def run(
     asked = Asked(window, attribution, domain, gaps, stages, depth, below, most, not no_fold)
     asked = replace(asked, steady=True, iterations=iterations, skip=skip, work=False)
     given: list[Path] | list[None] = sources or [None]
-    quick = Quick(cache, progress)
-    analyses = [analysis for source in given for analysis in find_recorded(source).analyses(asked, quick)]
+    if timeline:
+        if as_json:
+            raise UsageError("--timeline draws characters and --json prints a document; give one of them")
+        _draw(given, asked, cache)
+        return 0
+    with watched("reading and analysing") as tell:
+        quick = Quick(cache, tell)
+        analyses = [analysis for source in given for analysis in find_recorded(source).analyses(asked, quick)]
     if as_json:
         from ...analyze.document import document
 
@@ -105,3 +120,18 @@ def _write_partials(sources: list[Path], folder: Path, look: Look) -> int:
     for one in failed:
         warn(one.why)
     return 2 if failed else 0
+
+
+def _draw(given: Iterable[Path | None], asked: Asked, cache: bool) -> None:
+    """The first lines of each analysis, and its timeline."""
+    from ...analyze.sources import Quick, find_recorded
+    from ...report.terminal.analysis import print_first_lines
+    from ...report.terminal.timeline import print_timeline
+
+    for source in given:
+        with watched("reading and analysing") as tell:
+            opened = list(find_recorded(source).open(asked, Quick(cache, tell)))
+        for one in opened:
+            print_first_lines(one.analysis)
+            print_timeline(one.trace, one.analysis)
+            say()

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from ...report.terminal.console import aside, print_json, warn
+from ...report.terminal.live import watched
 from ...traces.errors import UsageError
 from ..app import examples, new_app
-from ..options import Expectations, Force, Json, refuse_mixture
+from ..options import Expectations, Force, Json, refuse_mixture, run_of
 
 app = new_app()
 
@@ -43,14 +44,14 @@ def run(
     A bundle holds the manifest with all timings, the scrubbed traces, the artefacts of generated kernels that ran, the
     expectations, the verdict, the report, and the SHA-256 of each. No paths, users, hosts or environment; never an .nsys-rep.
 
-    `bundle verify FILE` checks it and derives the verdict anew from the traces, timings and expectations inside. It leaves
-    2 if the bundle is damaged, or its verdict does not follow; else as `check` does: 0 all met, 1 something missed, 3
+    `bundle verify FILE` checks it and derives the verdict anew from the traces, timings and expectations inside. It exits
+    with 2 if the bundle is damaged, or its verdict does not follow; else as `check` does: 0 all met, 1 something missed, 3
     something could not be judged.
     """
     given = words or []
     if given[:1] == ["verify"]:
         if len(given) != 2 or output is not None or expectations is not None or force:
-            raise UsageError("`aisp-trace bundle verify` takes one file and, of the options, --json alone")
+            raise UsageError("verifying takes one bundle and no option but --json: `aisp-trace bundle verify FILE`")
         return _verify(Path(given[1]), as_json)
     if len(given) > 1:
         raise UsageError(f"one run can be bundled, but {len(given)} words were given; to verify: bundle verify FILE")
@@ -62,13 +63,12 @@ def _make(source: Path | None, output: Path | None, expectations: Path | None, f
     from ...kernels.artifacts import FOLDER, copy_used
     from ...report.documents.bundles import document
     from ...report.proof import make
-    from ...report.terminal.bundles import print_made, tell_packing
+    from ...report.terminal.bundles import print_made, telling_packing
     from ...traces.bundle import BUNDLE
     from ...traces.inputs import inputs_of_run
     from ...traces.output import Output
-    from ...traces.run import RUNS_DIR, load_run, newest_run
 
-    found = newest_run(Path(RUNS_DIR)) if source is None else load_run(source)
+    found = run_of(source)
     place = Path(f"{found.manifest.run_id}.bundle.tar.gz") if output is None else output
     target = Output(place, BUNDLE, inputs_of_run(found, *expectation_files(expectations)), force)
     refuse_mixture(as_json, target)
@@ -77,7 +77,8 @@ def _make(source: Path | None, output: Path | None, expectations: Path | None, f
         for sentence in copy_used(FOLDER, found.manifest.kernels, folder):
             warn(sentence)
 
-    made = make(found, expectations, target, tell_packing, add_kernels)
+    with watched(f"bundling {found.manifest.run_id}") as tell:
+        made = make(found, expectations, target, telling_packing(tell), add_kernels)
     if as_json:
         print_json(document("made", made.bundle, made.judged, [], 0))
     else:
@@ -92,7 +93,8 @@ def _verify(file: Path, as_json: bool) -> int:
     from ...report.proof import verify
     from ...report.terminal.bundles import print_verified
 
-    found = verify(file)
+    with watched(f"verifying {file.name}"):
+        found = verify(file)
     code = exit_code(found.judged.verdicts)
     if as_json:
         print_json(document("verified", found.bundle, found.judged, found.notes, code))

@@ -12,6 +12,7 @@ from ...capture import host
 from ...capture import plan as planning
 from ...capture.capture import resume
 from ...capture.plan import DEFAULT_ROUNDS, DEFAULT_TIMEOUT_S
+from ...capture.window import Window
 from ...report.terminal import console
 from ...traces.content import file_name
 from ...traces.errors import UsageError
@@ -23,11 +24,15 @@ from .. import every
 from ..app import WithForeignCommand, examples, new_app
 from ..emitting import task_called
 from ..goals import deciding
+from ..mistakes import as_command, program_in
 from ..options import workload_names
 from ..plans import Options, builtin_plan, command_plan, file_plan, known_device, pair_plan
 
 PAIR_OPTIONS: Final = ("optimized", "rung", "name", "timing")
 """Options that only mean something together with --baseline."""
+
+WINDOW_OPTIONS: Final = ("delay", "duration", "start_on", "kill")
+"""Options that say which part of a program is recorded."""
 
 COMMAND_OPTIONS: Final = (
     "iterations",
@@ -55,7 +60,9 @@ app = new_app()
         "capture my_workload.py --rounds 8  # a workload of your own",
         "capture memory_standard --decide --budget 4  # at most 4 minutes",
         "capture --baseline 'python slow.py' --optimized 'python fast.py'",
-        "capture -- python train.py --steps 10  # any program, once",
+        "capture train.py --steps 10  # a script of yours, once, as it is",
+        "capture -- python train.py --steps 10  # the same",
+        "capture --delay 60 --duration 10 python serve.py  # it goes on",
     ),
 )
 def run(
@@ -63,8 +70,8 @@ def run(
     workload: Annotated[
         str | None,
         typer.Argument(
-            metavar="WORKLOAD",
-            help="Name from `aisp-trace list`, or a .py file.",
+            metavar="WORKLOAD|PROGRAM ...",
+            help="Name from `aisp-trace list`, a .py file, or any program, whose own words follow it.",
             show_default=False,
             autocompletion=workload_names,
         ),
@@ -104,7 +111,9 @@ def run(
     recorder: Annotated[str, typer.Option("--recorder", metavar="auto|nsys|torch", help="What records it.")] = "auto",
     output: Annotated[
         Path,
-        typer.Option("--output", help="Folder that gets the run; made if need be, not those above it.", metavar="DIR"),
+        typer.Option(
+            "--output", help="Folder for the run; made if it does not exist, its parents are not.", metavar="DIR"
+        ),
     ] = Path(RUNS_DIR),
     timeout: Annotated[
         float, typer.Option("--timeout", help="Seconds one process may take.", metavar="S")
@@ -114,6 +123,21 @@ def run(
         int | None, typer.Option("--warmup", help="Iterations before the timed ones.", metavar="N")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, run nothing.")] = False,
+    delay: Annotated[
+        float, typer.Option("--delay", help="Of a program: record from S seconds after its start.", metavar="S")
+    ] = 0.0,
+    duration: Annotated[
+        float | None, typer.Option("--duration", help="Of a program: record S seconds; it goes on.", metavar="S")
+    ] = None,
+    start_on: Annotated[
+        str | None,
+        typer.Option(
+            "--start-on",
+            help="Of a program: record this NVTX range, from a signal, or what it says by cudaProfilerStart and -Stop.",
+            metavar="RANGE|SIGUSR1|cudaProfilerApi",
+        ),
+    ] = None,
+    kill: Annotated[bool, typer.Option("--kill", help="End the program when its recording ends.")] = False,
     resume_folder: Annotated[
         Path | None, typer.Option("--resume", help="Finish the unfinished run in this folder.", metavar="FOLDER")
     ] = None,
@@ -150,7 +174,9 @@ def run(
 
     Without WORKLOAD, every workload this machine can run. Each is timed in untraced rounds, all variants in
     alternating order, then each variant is recorded. `capture --baseline 'CMD' --optimized 'CMD'` does the same with two
-    programs of your own, run without a shell. `capture -- COMMAND ...` records one once. Both need nsys to record.
+    programs of your own, run without a shell. `capture PROGRAM ...` records one once, as it is: a script of yours, or any
+    command line; its output passes through. Options of `capture` stand before the program. --delay, --duration and
+    --start-on record a part of it, such as ten seconds of a server under load; SIGUSR1 sent to `capture` ends that, too.
     `capture --calibrate` measures how fast copies can be on this machine, which `analyze` then compares with.
     """
     if calibrate:
@@ -185,6 +211,10 @@ def run(
         raise UsageError(
             f"--{extra[0]} was given without --baseline; a pair of commands needs --baseline and --optimized"
         )
+    elif not foreign and (extra := [one for one in WINDOW_OPTIONS if _given(ctx, one)]):
+        raise UsageError(
+            f"--{extra[0].replace('_', '-')} was given without a program, of which it records a part; name one, or leave it out"
+        )
     elif foreign:
         if workload is not None:
             raise UsageError(f"both the workload {workload!r} and a command were given; give one of them")
@@ -193,21 +223,22 @@ def run(
                 raise UsageError(
                     f"--{name.replace('_', '-')} was given with a command of your own, which runs once and as it is; leave it out"
                 )
-        plans = [command_plan(foreign, options)]
+        asked = any(_given(ctx, one) for one in WINDOW_OPTIONS)
+        plans = [command_plan(foreign, options, Window(delay, duration, start_on, kill) if asked else None)]
     elif task is not None and (workload is None or workload.endswith(".py")):
         raise UsageError("--task was given without a workload that has tasks; name generated_kernel, or leave it out")
     elif workload is None:
         known_device(device)
         runnable, reasons = every.able(catalog.CATALOG, device, host.usable_gpus())
         for reason in reasons:
-            console.warn(reason)
+            (console.remark if runnable else console.warn)(reason)
         if not runnable:
             raise UsageError(f"no workload can run on {device} here, as said above; choose another --device")
         plans = [builtin_plan(entry, options) for entry in runnable]
     elif workload.endswith(".py"):
         plans = [file_plan(Path(workload), options)]
     else:
-        plans = [builtin_plan(catalog.find(workload), options)]
+        plans = [builtin_plan(_found(workload), options)]
     if decide and _given(ctx, "rounds"):
         raise UsageError(
             "--rounds and --decide were given; --rounds fixes how many rounds run, --decide finds out: give one"
@@ -225,6 +256,15 @@ def run(
                 console.say(line)
         return 0
     return every.show_runs(every.capture_each(plans, output))
+
+
+def _found(name: str) -> catalog.Entry:
+    """The workload called `name`; raises `UsageError` if there is none, and says what to type if it is a program."""
+    file = Path(f"{name}.py")
+    if catalog.known(name) is None and (file.is_file() or program_in([name])):
+        meant = as_command([str(file) if file.is_file() else name])
+        raise UsageError(f"no workload is called {name!r}; to record a program as it is: {meant}")
+    return catalog.find(name)
 
 
 def _calibrate(folder: Path, force: bool, timeout_s: float) -> int:

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from ...report.terminal.console import aside, print_json
+from ...report.terminal.live import watched
 from ...traces.errors import UsageError
-from ...traces.run import RUNS_DIR, Run, load_run, newest_run
+from ...traces.run import Run
 from ..app import examples, new_app
-from ..options import Expectations, Force, Json, OneRun, refuse_mixture
+from ..options import Expectations, Force, Json, OneRun, refuse_mixture, run_of
 
 app = new_app()
 
@@ -47,7 +48,7 @@ def run(
 
     Every claim gets a verdict with its working: value, interval, bound, margin, sample count, and where the bound comes
     from. Unless --junit, --markdown or --update-expectations ask for it, nothing is written, except that the Markdown is
-    appended to $GITHUB_STEP_SUMMARY where that is set. Leaves 0 if all judged claims hold, 1 if one is
+    appended to $GITHUB_STEP_SUMMARY where that is set. Exits with 0 if all judged claims hold, 1 if one is
     missed, 3 if one, or all, could not be judged.
     """
     from ...expectations.claims.load import expectation_files
@@ -58,7 +59,7 @@ def run(
     from ...report.terminal.verdicts import print_judged
     from ...traces.inputs import inputs_of_run
 
-    found = newest_run(Path(RUNS_DIR)) if source is None else load_run(source)
+    found = run_of(source)
     if update and force:
         raise UsageError(
             "--force has no effect on --update-expectations, which writes nothing but expectations; leave it out"
@@ -72,7 +73,8 @@ def run(
     inputs = inputs_of_run(found, *expectation_files(expectations))
     files = summaries(junit, markdown, inputs, force=force)
     refuse_mixture(as_json, *files.asked)
-    judged = judge_run(found, analyses_of_run(found), expectations)
+    with watched(f"reading and judging {found.manifest.run_id}"):
+        judged = judge_run(found, analyses_of_run(found), expectations)
     files.write(judged)
     if as_json:
         print_json(document(judged))

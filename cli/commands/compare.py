@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ...report.terminal.console import print_json, progress
+from ...report.terminal.console import print_json
+from ...report.terminal.live import watched
 from ..app import examples, new_app
 from ..options import Attribution, Cache, Depth, Domain, Json, Stages, Window
 
@@ -41,7 +42,10 @@ def run(
         int, typer.Option("--top", min=1, metavar="N", help="rows of terms and of kernels; others are summed")
     ] = 12,
     by_stage: Annotated[
-        bool, typer.Option("--by-stage", help="say why stage by stage, too: a column a reason, which sums to the whole")
+        bool,
+        typer.Option(
+            "--by-stage", help="also break the reasons down by stage: a column for each, which sums to the whole"
+        ),
     ] = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="keep digits in stage names: layer1 and layer2 are two stages")
@@ -58,7 +62,7 @@ def run(
 
     Reasons and terms each sum exactly to the difference. One run: each variant against the one before it, and the last
     against the first. Two runs: each variant against its namesake. Two variants or traces: one against the other. One
-    trace with --window A --against B: two of its ranges. Leaves 3 where the two sides did different work, or their ledgers
+    trace with --window A --against B: two of its ranges. Exits with 3 where the two sides did different work, or their ledgers
     cannot be told.
     """
     from ...analyze.sources import Asked, Quick
@@ -68,8 +72,9 @@ def run(
 
     exact = exact or no_fold
     asked = Asked(window, attribution, domain, stages=stages, depth=depth, fold=not exact, steady=True)
-    choices = Choices(asked, against, exact, Quick(cache, progress))
-    found = compare([word for word in (base, opt) if word is not None], choices)
+    with watched("reading and comparing") as tell:
+        choices = Choices(asked, against, exact, Quick(cache, tell))
+        found = compare([word for word in (base, opt) if word is not None], choices)
     if as_json:
         print_json(document(found))
     else:

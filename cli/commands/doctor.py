@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ...capture.doctor import diagnose
-from ...report.terminal.console import print_json, say, say_wrapped
+from ...report.terminal.console import Painted, paint, print_json, say_wrapped
 from ..app import examples, new_app
 from ..options import Json
+
+STYLES: Final = {"ok": "green", "missing": "yellow"}
 
 app = new_app()
 
@@ -22,7 +26,8 @@ def run(as_json: Json = False) -> int:
     else:
         width = max(len(finding.name) for finding in diagnosis.findings)
         for finding in diagnosis.findings:
-            say(f"{finding.status:<7}  {finding.name:<{width}}  {finding.found}")
+            style = STYLES.get(finding.status, "")
+            paint([Painted(f"{finding.status:<7}", style), f"  {finding.name:<{width}}  {finding.found}"])
             if finding.remedy:
                 indent = " " * (7 + 2 + width + 2)
                 say_wrapped(finding.remedy, f"{indent}-> ", f"{indent}   ")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ...report.terminal.console import aside, meter, say
+from ...report.terminal.console import aside, say
+from ...report.terminal.live import meter
 from ...traces.errors import UsageError
 from ...traces.faults import nearest
 from ..app import examples, new_app
@@ -43,7 +44,7 @@ def run(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="OUT", help="file, or for parquet and csv folder, to make; - is standard output"
+            "-o", "--output", metavar="OUT", help="file to make, for parquet and csv a folder; - is standard output"
         ),
     ] = None,
     variant: Annotated[
@@ -89,7 +90,7 @@ def run(
     stem = _stem(chosen.path) + (f".{variant}" if variant else "")
     target = output or Path(stem + (SCRUBBED if form is None else ENDINGS[form]))
     asked = Asked(window, attribution, domain, GAPS, stages, depth, below, fold=not no_fold)
-    with meter("events written") as tell:
+    with meter("events") as tell:
         if form is None:
             written = scrub_traces(chosen, target, force=force)
         else:

@@ -107,10 +107,10 @@ def verify(
     artifacts: Artifacts = FOLDER,
     as_json: Json = False,
 ) -> int:
-    """Does a kernel compute what its task says, and how long does it take by its trace?
+    """Verify a kernel: does it compute what its task says, and how long does it take?
 
     The candidate runs in a process of its own, with fresh inputs for each call, and is recorded. Its outputs are compared
-    with float64 where it cannot see it, and the recording decides about its time. Leaves 0 if it is verified, 1 if it is
+    with float64 where it cannot see it, and the recording decides about its time. Exits with 0 if it is verified, 1 if it is
     refused, 3 if nothing could be recorded. A verdict that a GPU gave is kept with source and recording below --artifacts, and
     the guard asks there. docs/kernels.md says what is checked and what is not.
     """
@@ -182,7 +182,7 @@ def bench(
 
     Each has a process of its own. Calls are timed by events, with a flushed L2 cache and at new addresses, and by a recording
     of the same calls; energy is of a loop of calls, by the GPU's own counter. Shares are of the time in which a copy moves
-    the required bytes. Nothing here looks for cheating: a kernel that was not verified is marked. Leaves 3 if the kernel
+    the required bytes. Nothing here looks for cheating: a kernel that was not verified is marked. Exits with 3 if the kernel
     could not be timed, or is wrong.
     """
     from ...report.terminal.kernel_bench import print_bench
@@ -231,8 +231,8 @@ def search(
     """Find the fastest parameters of a task's kernel on this machine's GPU.
 
     Combinations are compiled side by side and timed one after the other, those nearest to the defaults first, until the budget
-    is spent. The best three, and the defaults, are then verified as `kernels verify` does, and the trace's time decides. Leaves 3
-    without a GPU, where the defaults are shown and nothing is searched, or if nothing could be verified.
+    is spent. The best three, and the defaults, are then verified as `kernels verify` does, and the trace's time decides. Exits
+    with 3 without a GPU, where the defaults are shown and nothing is searched, or if nothing could be verified.
     """
     from ..benching import searched
 

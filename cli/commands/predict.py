@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ...report.terminal.console import print_json
+from ...report.terminal.live import watched
 from ...traces.errors import UsageError
 from ..app import examples, new_app
 from ..options import Domain, ExpectationsToWrite, Json
@@ -21,7 +22,7 @@ app = new_app()
         "predict RUN:baseline  # all known changes, the largest gain first",
         "predict train.sqlite --change graph:decode  # a stage as a graph",
         "predict RUN:baseline --change copies:overlap --change syncs",
-        "predict RUN:baseline --change copies:overlap --write  # as a claim",
+        "predict RUN:baseline --change copies:overlap --write  # a claim",
     )
 )
 def run(
@@ -59,7 +60,7 @@ def run(
     """Predict how long an iteration would take after a change, from one recording.
 
     The recorded calls and operations are replayed with the change: what waited for what stays as it was. Untraced rounds of
-    a run tell how much recording slowed the host down. Leaves 3 where no prediction is to be trusted.
+    a run tell how much recording slowed the host down. Exits with 3 where no prediction is to be trusted.
 
     With --write the prediction becomes a claim with the source "model", which `check` holds against the run that makes the
     change, and `compare` explains. It replaces an earlier prediction of the same variant, and nothing else; it is refused where
@@ -73,9 +74,10 @@ def run(
     from ...report.terminal.headroom import print_predicted
 
     given = newest() if recording is None else operand(recording)
-    found = predicted(given, change or [], domain, Seeking(iterations, skip))
     if not write and expectations is not None:
         raise UsageError("--expectations is where --write writes; give both")
+    with watched("reading and replaying"):
+        found = predicted(given, change or [], domain, Seeking(iterations, skip))
     if as_json:
         print_json(document(found))
     else:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...analyze.ranks.look import Look
-from ...report.terminal.console import aside, meter, print_json, say, warn
+from ...report.terminal.console import aside, print_json, say, warn
+from ...report.terminal.live import live_line
 from ...traces.errors import UsageError
 from ..app import examples, new_app
 from ..options import Depth, Domain, Force, Iterations, Json, Skip, Stages, refuse_mixture
@@ -78,8 +79,13 @@ def run(
     files: list[Path] = []
     failed: list[Failed] = []
     if found.traces:
-        with meter("traces") as tell:
-            look = Look(domain, iterations, skip, stages, depth)
+        look = Look(domain, iterations, skip, stages, depth)
+        with live_line(f"{len(found.traces):,} traces") as show:
+
+            def tell(done: int, of: int) -> None:
+                if show is not None:
+                    show(f"{done:,} of {of:,} traces read")
+
             files, failed = make(found.traces, folder, look, partial(executor, workers, scheduler), tell)
     ranks, unread = read(dict.fromkeys([*found.partials, *files]))
     failed += unread

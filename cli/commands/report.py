@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...report.terminal.console import aside, say
+from ...report.terminal.live import watched
 from ..app import examples, new_app
 from ..options import Expectations, Force, NoFold, OneSource
 
@@ -41,14 +42,15 @@ def run(
 ) -> None:
     """Write one offline HTML page about a run, or about two recordings held against each other.
 
-    The verdicts, both timelines, where every nanosecond went, which copies were hidden, bandwidth, allocator and provenance, in
-    one file that needs no network and can be sent to anyone. A bare trace gives a page without verdict. Two traces, or two
-    variants as RUN:VARIANT, give the page of their comparison: why the second is faster, stage by stage.
+    The verdict and what speaks against it, why, and what is left to gain; the timelines; below them where every nanosecond went,
+    kernels, copies, gaps, iterations and memory in tables that sort and search. One file, which needs no network and can be sent
+    to anyone. A bare trace gives a page without verdict. Two traces, or two variants as RUN:VARIANT, give the page of their
+    comparison: why the second is faster, stage by stage.
     """
     if source is not None and opt is not None:
         _report_comparison(str(source), str(opt), output, no_fold=no_fold, force=force, open_it=open_it)
         return
-    from ...analyze.sources import Asked, find_source
+    from ...analyze.sources import Asked, Quick, find_source
     from ...expectations.claims.load import expectation_files
     from ...expectations.judging.judged import judge_run
     from ...report.page.page import MOST_GAPS, PAGE, render
@@ -62,11 +64,15 @@ def run(
     target = Output(output, PAGE, inputs, force)
     target.check()
     bare = found.run is None
-    opened = list(found.open(Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=True, steady=bare)))
+    asked = Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=not bare, steady=bare, work=not bare)
+    with watched(f"reading and analysing {found.path.name}") as tell:
+        opened = list(found.open(asked, Quick(cache=True, tell=tell)))
     analyses = {str(o.variant): o.analysis for o in opened}
     traces = {o.side: o.trace for o in opened}
-    verdicts = None if found.run is None else judge_run(found.run, analyses, expectations).verdicts
-    page = render(found.run, [o.analysis for o in opened], traces, verdicts, version=version())
+    judged = None if found.run is None else judge_run(found.run, analyses, expectations)
+    verdicts, notes = (None, ()) if judged is None else (judged.verdicts, judged.notes)
+    with watched("writing the page"):
+        page = render(found.run, [o.analysis for o in opened], traces, verdicts, version=version(), notes=notes)
     _write(target, output, page, open_it)
 
 
@@ -88,8 +94,9 @@ def _report_comparison(base: str, opt: str, output: Path, *, no_fold: bool, forc
     inputs = Inputs([file for one in read for file in one.files], [run for one in read for run in one.runs])
     target = Output(output, PAGE, inputs, force)
     target.check()
-    found = compare([base, opt], Choices(Asked(gaps=MOST_GAPS, fold=not no_fold, steady=True), exact=no_fold))
-    (pair,) = found.comparisons
+    with watched("reading and comparing"):
+        found = compare([base, opt], Choices(Asked(gaps=MOST_GAPS, fold=not no_fold, steady=True), exact=no_fold))
+    (pair,) = found.comparisons or found.host
     traces = []
     for side in sides:
         source = side.source if side.variant is None else side.source.only(side.variant)

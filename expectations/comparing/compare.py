@@ -10,7 +10,7 @@ TRACE --window A --against B   two ranges of one recording
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,10 +30,11 @@ from ...analyze.comparison.sides import account
 from ...analyze.comparison.waterfall import Waterfall, layout, waterfall
 from ...analyze.operands import Operand, newest, operand, recorded, single
 from ...analyze.result import Analysis
-from ...analyze.sources import USUAL, Asked, Quick, Source
+from ...analyze.sources import USUAL, Asked, Quick
 from ...traces.content import one_line
 from ...traces.errors import EmptyTraceError, InputError, UsageError
 from ...traces.model import Trace
+from ...traces.run import Run
 from ..claims.load import load_expectations
 from ..judging.between import Member, Untraced, different_work, untraced, work_doubt
 from ..judging.evidence import Evidence, gather
@@ -158,7 +159,7 @@ def _compared(words: Sequence[str], choices: Choices) -> Compared:
             found = f"only the recording of {names[0]}" if names else "no recording"
             raise UsageError(f"run {first.text} holds {found}; name a second run or trace to compare it with")
         sides = _sides(first, names, window, choices)
-        return assembled(*_own_pairs(names, first.source), sides, choices)
+        return assembled(*_own_pairs(names, first.source.run), sides, choices)
     if first.several and second.several and len(operands) == 2:
         return _occasions(first, second, choices)
     left, right = single(first), single(second)
@@ -169,9 +170,25 @@ def _compared(words: Sequence[str], choices: Choices) -> Compared:
     return assembled("pair", [("pair", 0, 1)], sides, choices)
 
 
-def _own_pairs(names: Sequence[str], source: Source) -> tuple[str, list[tuple[str, int, int]]]:
+def compare_analysed(analyses: Mapping[str, Analysis], traces: Mapping[str, Trace], run: Run | None) -> Compared | None:
+    """The comparisons that `compare` makes of one `run`'s variants, of which `analyses` and `traces` are at hand, in order.
+
+    Without its trace a side has no kernels to list. Null where fewer than two are given, or one has no device operations.
+    """
+    if len(analyses) < 2 or any(one.windows.is_empty() for one in analyses.values()):
+        return None
+    exact = not all(one.choices.fold for one in analyses.values())
+    sides = []
+    for name, analysis in analyses.items():
+        trace = traces.get(name)
+        counted = {} if trace is None else kernel_totals(trace, analysis.windows)
+        sides.append(Side(name, None, "", analysis, counted, amounts(analysis, exact=exact), run, None))
+    return assembled(*_own_pairs(list(analyses), run), sides, Choices(exact=exact))
+
+
+def _own_pairs(names: Sequence[str], run: Run | None) -> tuple[str, list[tuple[str, int, int]]]:
     """What to compare of the variants `names` of one run: the rungs' ladder, and every alternative with what it changes."""
-    alternatives = {} if source.run is None else source.run.manifest.alternatives
+    alternatives = {} if run is None else run.manifest.alternatives
     rungs = [i for i, name in enumerate(names) if name not in alternatives] or list(range(len(names)))
     pairs = [("step", i, j) for i, j in pairwise(rungs)] if len(rungs) > 2 else []
     pairs += [("total", rungs[0], rungs[-1])] if len(rungs) > 1 else []

@@ -80,8 +80,8 @@ def tracing(fall: Waterfall, base: Side, opt: Side, timed: Untraced | None) -> l
     cost = [f"{s.slowdown:.2f} times as long in {w}" for w, s in (("base", base), ("opt", opt)) if s.slowdown]
     why = f"; while it was traced, an iteration took {' and '.join(cost)}" if cost else ""
     return [
-        f"the traced windows give {traced:.2f}x, outside of what the untraced rounds carry{why}: the terms explain the "
-        "traced difference, and the untraced one only as far as tracing slows both sides alike"
+        f"traced, the speedup is {traced:.2f}x, which the interval of the untraced rounds excludes{why}: the tables explain the "
+        "traced difference, and the untraced one only if tracing slows both sides alike"
     ]
 
 

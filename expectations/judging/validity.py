@@ -57,7 +57,7 @@ def beforehand(verdicts: Sequence[Verdict], run_id: str, digest: str = "") -> tu
     A bound taken from a run holds for it, whatever it says: nothing was written down before the run. `digest` is that of the
     run's manifest: a copy under another name is the same run.
     """
-    reason = "the bound was measured in this very run, which proves nothing; judge a later run by it"
+    reason = "the bound was measured in this run, which meets it by construction; judge a later run"
     own = [(run_id in v.source.runs or digest in v.measured_in) and v.status in ("met", "exceeded") for v in verdicts]
     return tuple(replace(v, status="unrecorded", reason=reason) if o else v for v, o in zip(verdicts, own, strict=True))
 

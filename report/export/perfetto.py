@@ -24,11 +24,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ...analyze.attribution.attribute import attribute
 from ...analyze.attribution.launches import Calls, Launches, find_launches
-from ...analyze.attribution.selection import Selection, chosen_stages
-from ...analyze.attribution.stages import AMBIGUOUS_STAGE, NO_STAGE, ORPHAN_STAGE, find_stages, is_word
-from ...analyze.attribution.window import STEADY
+from ...analyze.attribution.selection import chosen_stages
+from ...analyze.attribution.stages import AMBIGUOUS_STAGE, NO_STAGE, ORPHAN_STAGE, find_stages
 from ...analyze.document import selection_document
 from ...analyze.headroom.helps import modelled
 from ...analyze.headroom.path import critical_pieces
@@ -36,6 +34,7 @@ from ...analyze.intervals import Ints
 from ...analyze.result import AMBIGUOUS, NONE, ORPHAN, Analysis, Choices
 from ...traces.model import COPY_KINDS, Trace, distinct_values
 from ...traces.output import Kind
+from ..again import attributed_as, choices_of
 from .counters import copy_rate
 from .lanes import OPEN
 from .packets import ARG_TEXTS, CATEGORIES, FIRST, NAMES, Arg, Packets, Slices
@@ -82,7 +81,7 @@ def write_perfetto(
 def _launches(packets: Packets, trace: Trace, choices: Choices) -> tuple[Launches, Ints]:
     """The launch of each op, and the interned path of its stage."""
     hosts = set(trace.devices.filter(pl.col("type") == "host")["device"].to_list())
-    domain, asked, across = _asked(trace, choices)
+    domain, asked, across = choices_of(trace, choices)
     found = find_stages(trace, domain=domain, end_ns=max(0, _instants(trace)[1]))
     stages = chosen_stages(found, trace, asked, fold=choices.fold)
     launches = find_launches(trace, Calls.of(trace), stages, hosts, across=across)
@@ -91,14 +90,6 @@ def _launches(packets: Packets, trace: Trace, choices: Choices) -> tuple[Launche
     distinct, which = np.unique(path, return_inverse=True)
     names = [stages.paths[p] if p >= 0 else _SPECIAL[p] for p in distinct.tolist()]
     return launches, np.array([packets.intern(ARG_TEXTS, n) for n in names], np.int64)[which]
-
-
-def _asked(trace: Trace, choices: Choices) -> tuple[str | None, Selection, bool]:
-    """The domain of the stages (null: the trace has none of that name), which ranges are stages, and whether launches of other
-    threads count."""
-    known = bool(is_word(trace.ranges["domain"], choices.domain).any())
-    selection = Selection(choices.stages, choices.depth, choices.below)
-    return choices.domain if known else None, selection, choices.attribution == "process"
 
 
 def _write_threads(packets: Packets, trace: Trace, call_flow: Ints) -> None:
@@ -172,10 +163,7 @@ def _write_critical(packets: Packets, trace: Trace, analysis: Analysis) -> None:
     """The pieces of table ``critical``, where there are any."""
     if analysis.critical.is_empty():
         return
-    choices, steady = analysis.choices, analysis.steady
-    domain, asked, across = _asked(trace, choices)
-    window = steady.window if choices.window == STEADY and steady is not None else choices.window  # as they were found
-    a = attribute(trace, window=window, across=across, domain=domain, selection=asked, fold=choices.fold)
+    a = attributed_as(analysis, trace)
     pieces = critical_pieces(a, modelled(a)).with_columns(pl.coalesce("cause", "category").alias("name"))
     table = pieces.select(
         "start_ns",

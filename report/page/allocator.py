@@ -7,39 +7,32 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from ...traces.run import Allocator
-from . import text
-from .bars import Bar, Part, chart
-from .markup import Html, element
+from . import cells
+from .blocks import Block, Cell, Para, Row, Section, Sub, Table, section
 from .sides import STAGE, Side, caution, stage_label
-from .tables import section, table
 
 
-def allocator_section(sides: Sequence[Side], counters: Mapping[str, Sequence[Allocator]]) -> Html:
+def allocator_section(sides: Sequence[Side], counters: Mapping[str, Sequence[Allocator]]) -> Section:
     """Host time and stall of each stage, and the framework's own counters (one `Allocator` a process) by side."""
     tables = {side.name: _rows(side) for side in sides}
     stages = sorted({stage for rows in tables.values() for stage in rows}, key=lambda s: (-_weight(tables, s), s))
-    content: list[Html] = [
-        element(
-            "p",
-            "Stall is the device's idle time that allocator calls caused; it is what they cost. Host time inside them "
-            "costs nothing while the device has work.",
-        ),
-        *caution(sides, "allocator"),
-    ]
+    words = (
+        "Stall is the device's idle time that allocator calls caused; it is what they cost. Host time inside them "
+        "costs nothing while the device has work."
+    )
+    content: list[Block] = [Para(words), *caution(sides, "allocator")]
     if stages:
-        groups = [(stage_label(s), [_bar(side, tables[side.name].get(s)) for side in sides]) for s in stages[:16]]
         heads = ["stage", *(f"{side.name} {what}" for side in sides for what in ("calls", "host time", "stall"))]
         rows = [
-            [stage_label(s), *(c for side in sides for c in _cells(side, tables[side.name].get(s)))] for s in stages
+            Row([stage_label(s), *(c for side in sides for c in _cells(side, tables[side.name].get(s)))], stage=s)
+            for s in stages
         ]
-        content.append(chart(groups, "allocator stall of each stage"))
-        content.append(table("allocator calls of each stage", heads, rows, numbers=range(1, len(heads))))
+        content.append(Table("allocator calls of each stage", heads, rows, numbers=range(1, len(heads))))
     else:
         unknown = [reason for side in sides if (reason := side.cannot_tell("allocator"))]
         if len(unknown) < len(sides):
-            content.append(element("p", "No allocator call was made in the window."))
-    content.extend(_framework(counters))
-    return section("allocator", "Allocator", content)
+            content.append(Para("No allocator call was made in the window."))
+    return section("allocator", "Allocator", [*content, *_framework(counters)])
 
 
 def stall_ns(side: Side) -> int | None:
@@ -59,27 +52,16 @@ def _weight(tables: Mapping[str, Mapping[str, tuple[int, int, int]]], stage: str
     return max(max(rows[stage][1:]) for rows in tables.values() if stage in rows)
 
 
-def _bar(side: Side, found: tuple[int, int, int] | None) -> Bar:
-    unknown = side.cannot_tell("allocator")
-    if unknown:
-        return Bar(side.name, [], "cannot tell", unknown)
-    if found is None:
-        return Bar(side.name, [], "no calls")
-    _, host, stall = found
-    words = f"{text.duration(stall)} stall, {text.duration(host)} in calls"
-    return Bar(side.name, [Part(stall, "allocator", f"{side.name}: {words}")], words)
-
-
-def _cells(side: Side, found: tuple[int, int, int] | None) -> list[str]:
+def _cells(side: Side, found: tuple[int, int, int] | None) -> list[Cell]:
     if side.cannot_tell("allocator"):
-        return ["cannot tell"] * 3
+        return [Cell(cells.CANNOT_TELL)] * 3
     if found is None:
-        return ["0", text.ABSENT, text.ABSENT]
+        return [cells.count(0), cells.time(None), cells.time(None)]
     calls, host, stall = found
-    return [f"{calls:,}", text.duration(host), text.duration(stall)]
+    return [cells.count(calls), cells.time(host), cells.time(stall)]
 
 
-def _framework(counters: Mapping[str, Sequence[Allocator]]) -> list[Html]:
+def _framework(counters: Mapping[str, Sequence[Allocator]]) -> list[Block]:
     """The counters of PyTorch's caching allocator, where the untraced processes reported any."""
     rows = []
     for name, values in counters.items():
@@ -89,15 +71,15 @@ def _framework(counters: Mapping[str, Sequence[Allocator]]) -> list[Html]:
         after = _greatest([v.reserved_bytes_after for v in values])
         peak = _greatest([v.peak_bytes for v in values])
         counts = [_greatest([getattr(v, f) for v in values]) for f in _COUNTERS]
-        rows.append([name, *("–" if c is None else f"{c:,}" for c in counts), *map(text.size, (before, after, peak))])
+        rows.append(Row([name, *map(cells.count, counts), *map(cells.size, (before, after, peak))]))
     if not rows:
         return []
     heads = ["variant", "retries", "out of memory", "segments taken", "segments returned"]
     heads += ["reserved before", "reserved after", "peak in use"]
     return [
-        element("h3", "The framework's own counters"),
-        element("p", "Over the measured iterations of the untraced rounds; the largest of all rounds."),
-        table("allocator counters of the framework", heads, rows, numbers=range(1, 8)),
+        Sub("The framework's own counters"),
+        Para("Over the measured iterations of the untraced rounds; the largest of all rounds."),
+        Table("allocator counters of the framework", heads, rows, numbers=range(1, 8)),
     ]
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import polars as pl
 
 from ...analyze.attribution.stages import ITERATION, WINDOW
-from . import text
-from .bars import Bar, Part, chart
-from .markup import Html, element
-from .sides import STAGE, Side, caution, device_name, several_devices, stage_label
-from .tables import folded, section, table
+from ..figures import overlap_figure
+from . import cells, text
+from .blocks import Cell, Chart, Fold, Para, Row, Section, Span, Table, section, strong
+from .sides import STAGE, Side, caution, device_name
 
 NO_COPIES = "no copies"
 
@@ -20,44 +19,25 @@ Hidden = tuple[int, int]
 """(copy time, of it exposed) in ns."""
 
 
-def overlap_section(sides: Sequence[Side]) -> Html:
+def overlap_section(sides: Sequence[Side]) -> Section:
     """Hidden and exposed copy time, for the devices and for each stage."""
-    per_side = {side.name: copy_time(side) for side in sides}
-    keys = {key for found in per_side.values() for key in found}
-    if not keys:
-        words = element("p", "There were no copies, so there was nothing to hide.")
+    per_side = [(side, copy_time(side)) for side in sides]
+    if not any(found for _, found in per_side):
+        words = Para("There were no copies, so there was nothing to hide.")
         return section("overlap", "Copies hidden under work", words, caution(sides, "overlap"))
-    whole = sorted(key for key in keys if key[1] is None)
-    stages = sorted(
-        (key for key in keys if key[1] is not None),
-        key=lambda key: (-max(found.get(key, (0, 0))[0] for found in per_side.values()), key[0], key[1] or ""),
-    )
-    several = several_devices(sides)
-    groups = []
-    for key in [*whole, *stages]:
-        device, stage = key
-        name = "all copies" if stage is None else stage_label(stage)
-        name = f"{device_name(sides[0], device)} · {name}" if several else name
-        groups.append((name, [_bar(side, per_side[side.name].get(key)) for side in sides]))
-    key_ = Html(
-        '<ul class="legend"><li><svg class="swatch" width="12" height="12" aria-hidden="true"><rect width="12" '
-        'height="12" rx="2" class="hidden-part"/></svg><b>hidden</b> <span>under kernels or collectives</span></li>'
-        '<li><svg class="swatch" width="12" height="12" aria-hidden="true"><rect width="12" height="12" rx="2" '
-        'class="exposed-part"/></svg><b>exposed</b> <span>nothing else ran</span></li></ul>'
-    )
-    intro = element(
-        "p",
-        "Copy time is the union of all copies. A stage's copies are held against the work of all other stages, "
-        "never its own.",
-    )
+    rows = [_row(side, key, found) for side, times in per_side for key, found in sorted(times.items(), key=_costliest)]
+    rows += [Row([side.name, "", "(whole device)", NO_COPIES, "", "", ""]) for side, times in per_side if not times]
+    heads = ["variant", "device", "stage", "copies", "hidden", "exposed", "part hidden"]
+    intro = "Copy time is the union of all copies. A stage's copies are held against the work of all other stages, never its own."
+    drawn = overlap_figure([(s.name, s.analysis) for s in sides if not s.cannot_tell("overlap")])
     return section(
         "overlap",
         "Copies hidden under work",
-        intro,
+        Para(intro),
         caution(sides, "overlap"),
-        key_,
-        chart(groups, "copy time hidden and exposed"),
-        folded("All pairs, in nanoseconds", _pairs(sides)),
+        Chart("figure-overlap", drawn, "copy time hidden and exposed, by direction") if drawn["data"] else None,
+        Table("copy time hidden and exposed", heads, rows, numbers=range(3, 7)),
+        Fold("All pairs, in nanoseconds", [_pairs(sides)]),
     )
 
 
@@ -92,19 +72,20 @@ def exposed_copy_ns(side: Side) -> int | None:
     return sum(whole) if whole else None
 
 
-def _bar(side: Side, found: Hidden | None) -> Bar:
-    unknown = side.cannot_tell("overlap")
-    if unknown:
-        return Bar(side.name, [], "cannot tell", unknown)
-    if found is None:
-        return Bar(side.name, [], NO_COPIES)
+def _costliest(item: tuple[tuple[int, str | None], Hidden]) -> tuple[int, bool, int, str]:
+    """Each device whole first, then its stages, those with the longest copies first."""
+    (device, stage), (total, _) = item
+    return device, stage is not None, -total, stage or ""
+
+
+def _row(side: Side, key: tuple[int, str | None], found: Hidden) -> Row:
+    device, stage = key
     total, exposed = found
+    head = [side.name, device_name(side, device), cells.stage(side, stage, "all copies"), cells.time(total)]
+    if side.cannot_tell("overlap"):
+        return Row([*head, *[cells.CANNOT_TELL] * 3], stage=stage, look="unknown")
     hidden = total - exposed
-    parts = [
-        Part(hidden, ".hidden-part", f"{side.name}: {text.duration(hidden)} hidden"),
-        Part(exposed, ".exposed-part", f"{side.name}: {text.duration(exposed)} exposed"),
-    ]
-    return Bar(side.name, parts, f"{text.share(hidden / total)} of {text.duration(total)} hidden")
+    return Row([*head, cells.time(hidden), cells.time(exposed), cells.share(hidden / total)], stage=stage)
 
 
 def _costliest_first(overlap: pl.DataFrame) -> pl.DataFrame:
@@ -115,25 +96,24 @@ def _costliest_first(overlap: pl.DataFrame) -> pl.DataFrame:
     return ranked.drop("longest")
 
 
-def _pairs(sides: Sequence[Side]) -> Html:
+def _pairs(sides: Sequence[Side]) -> Table:
     rows = []
     for side in sides:
+        unknown = side.cannot_tell("overlap")
         for r in _costliest_first(side.analysis.overlap).iter_rows(named=True):
-            stage = "(whole device)" if r["stage"] is None else stage_label(r["stage"])
             label = NO_COPIES if r["a"] in ("copy", "h2d", "d2h") else f"no {r['a']}"
-            numbers = [f"{r[name]:,}" for name in ("a_ns", "b_ns", "both_ns")]
-            hidden = text.share(r["hidden"], label)
-            efficiency = text.share(r["efficiency"])
-            if side.cannot_tell("overlap"):
-                hidden = efficiency = "cannot tell"
+            hidden, efficiency = cells.share(r["hidden"], label), cells.share(r["efficiency"])
+            numbers = [cells.count(r[name]) for name in ("a_ns", "b_ns", "both_ns")]
+            shares = [Cell(cells.CANNOT_TELL)] * 2 if unknown else [hidden, efficiency]
             where = device_name(side, r["device"])
-            rows.append([side.name, where, stage, r["a"], r["b"], *numbers, hidden, efficiency])
+            row = [side.name, where, cells.stage(side, r["stage"]), r["a"], r["b"], *numbers, *shares]
+            rows.append(Row(row, stage=r["stage"]))
     heads = ["variant", "device", "stage", "a", "b", "a ns", "b ns", "both ns", "a hidden", "of the ideal"]
-    return table("overlap of every pair of kinds", heads, rows, numbers=range(5, 10))
+    return Table("overlap of every pair of kinds", heads, rows, numbers=range(5, 10))
 
 
-def bandwidth_section(sides: Sequence[Side]) -> Html:
-    """Bytes per second of every copy direction, memory kind and size."""
+def bandwidth_section(sides: Sequence[Side]) -> Section | None:
+    """Bytes per second of every copy direction, memory kind and size; null where nothing was copied."""
     rows = []
     sources: dict[str, None] = {}
     for side in sides:
@@ -142,46 +122,41 @@ def bandwidth_section(sides: Sequence[Side]) -> Html:
             means = f"{r['src_kind'] or '?'} → {r['dst_kind'] or '?'}"
             if r["kind"] == "p2p":
                 means = f"GPU {r['src_device']} → GPU {r['dst_device']}"
-            rates = [text.rate(r["bytes_per_s"]), text.rate(r["union_bytes_per_s"])]
-            rates = ["cannot tell"] * 4 if unknown else [*rates, _of_peak(r), text.rate(r["expected_bytes_per_s"])]
+            rates = [cells.rate(r["bytes_per_s"]), cells.rate(r["union_bytes_per_s"]), _of_peak(r)]
+            rates.append(cells.rate(r["expected_bytes_per_s"]))
             if r["share"] is not None:
                 sources[r["peak_source"]] = None
-            rows.append(
-                [
-                    *(side.name, device_name(side, r["device"]), r["kind"], means, r["bucket"], f"{r['ops']:,}"),
-                    *(text.size(r["nbytes"]), text.duration(r["sum_ns"]), *rates),
-                ]
-            )
+            row = [
+                *(side.name, device_name(side, r["device"]), r["kind"], means, r["bucket"]),
+                *(cells.count(r["ops"]), cells.size(r["nbytes"]), cells.time(r["sum_ns"])),
+                *([Cell(cells.CANNOT_TELL)] * 4 if unknown else rates),
+            ]
+            rows.append(Row(row))
     notes = caution(sides, "bandwidth")
     if not rows:
-        return section("bandwidth", "Bandwidth", element("p", "There were no copies to measure."), notes)
+        return None
     heads = ["variant", "device", "kind", "memory", "size of a copy", "copies", "bytes", "time"]
     heads += ["bytes / time", "bytes / union", "of peak", "expected"]
-    words = [
+    words = (
         "Bytes over the sum of the copies' durations, and over their union (several at once share the link). ",
-        element("b", "effective"),
+        strong("effective"),
         ": pageable host memory is staged through a pinned buffer, so this is the rate the program saw and says "
         "nothing about the link. ",
-        element("b", "of peak"),
-        ": the union's rate over what the link can carry (",
-        ", ".join(sources) or "no peak is known for these copies",
+        strong("of peak"),
+        f": the union's rate over what the link can carry ({', '.join(sources) or 'no peak is known for these copies'}"
         "); a copy within a device counts twice, for it reads and writes. ",
-        element("b", "expected"),
+        strong("expected"),
         ": what copies of this size reached when this hardware was calibrated.",
-    ]
-    return section(
-        "bandwidth",
-        "Bandwidth",
-        element("p", words),
-        notes,
-        table("bandwidth of copies", heads, rows, numbers=range(5, 12)),
     )
+    made = Table("bandwidth of copies", heads, rows, numbers=range(5, 12))
+    return section("bandwidth", "Copies and their bandwidth", Para(words), notes, made)
 
 
-def _of_peak(row: Mapping[str, Any]) -> Html | str:
+def _of_peak(row: Mapping[str, Any]) -> Cell:
     """``90.9 % of 55.37 GB/s``; a label for pageable memory, which has no peak; absent where none is known."""
     if row["effective"]:
-        return element("span", "effective", class_="chip partial")
+        return Cell(Span("effective", "chip partial"))
     if row["share"] is None:
-        return text.ABSENT
-    return f"{text.share(row['share'])} of {text.rate(row['peak_bytes_per_s'])}"
+        return Cell(text.ABSENT)
+    words = f"{text.share(row['share'])} of {text.rate(row['peak_bytes_per_s'])}"
+    return Cell(words, row["share"], min(row["share"], 1.0))

@@ -7,16 +7,14 @@ from collections.abc import Sequence
 import polars as pl
 
 from ...analyze.sampled import sampled
-from . import text
-from .markup import Html, clip, element
-from .sides import Side, caution, device_name, stage_label
-from .tables import folded, section, table
+from . import cells, text
+from .blocks import Cell, Para, Row, Section, Span, Table, section, strong
+from .links import timeline_link
+from .markup import clip
+from .sides import Side, caution, device_name
 
-SHOWN = 5
-"""Gaps of a side that are seen at once."""
-
-MOST = 60
-"""Gaps of a side with the folded ones."""
+MOST = 40
+"""Gaps of a side."""
 
 CALLS = 3
 """Calls named in each gap."""
@@ -24,47 +22,46 @@ CALLS = 3
 FUNCTIONS = 3
 """Functions named in each gap."""
 
+AROUND = 0.5
+"""A gap's link shows it with this much of its length on both sides, so that what opens and ends it is seen."""
 
-def gaps_section(sides: Sequence[Side]) -> Html | None:
+_HEADS = ("variant", "device", "length", "of the window", "begins at", "cause", "stage", "opened by")
+
+
+def gaps_section(sides: Sequence[Side]) -> Section | None:
     """The longest idle intervals of every side, longest first; null where no device ever idled."""
     if all(side.analysis.gaps.is_empty() for side in sides):
         return None
-    intro = element(
-        "p",
-        "The longest idle intervals of each device. Cause and stage are those of the largest piece of the gap; ",
-        element("b", "opened by"),
-        " is what the host was blocked in when the device ran dry, and the calls are what the thread that the device "
-        "waited for did in it. Without any call it was in the program's own code. Where the recorder took CPU samples of that "
-        "thread, the functions with most of them are named.",
+    intro = (
+        "The longest idle intervals of each device; the length shows a gap in the timeline. Cause and stage are those of its "
+        "largest piece; ",
+        strong("opened by"),
+        " is what the host was blocked in when the device ran dry, and the calls are what the thread that the device waited for "
+        "did in it. Without any call it was in the program's own code. Where the recorder took CPU samples of that thread, the "
+        "functions with most of them are named.",
     )
-    rows = {side.name: _rows(side) for side in sides}
-    more = [row for side in sides for row in rows[side.name][SHOWN:]]
-    return section(
-        "gaps",
-        "Largest gaps",
-        intro,
-        caution(sides, "causes"),
-        _table("the longest idle gaps", [row for side in sides for row in rows[side.name][:SHOWN]]),
-        folded(f"{text.count(len(more), 'shorter gap')}", _table("shorter idle gaps", more)) if more else None,
-    )
+    rows = [row for side in sides for row in _rows(side)]
+    table = Table("the longest idle gaps", _HEADS, rows, (2, 3, 4))
+    return section("gaps", "Largest gaps", Para(intro), caution(sides, "causes"), table)
 
 
-def _table(caption: str, rows: Sequence[tuple[list[str], str]]) -> Html:
-    heads = ["variant", "device", "length", "of the window", "begins at", "cause", "stage", "opened by"]
-    return table(caption, heads, [row for row, _ in rows], (2, 3, 4), under=[calls for _, calls in rows])
-
-
-def _rows(side: Side) -> list[tuple[list[str], str]]:
-    """The cells of each gap, and the line about its calls."""
+def _rows(side: Side) -> list[Row]:
     windows = {d: (start, end - start) for d, start, end in side.analysis.windows.iter_rows()}
     out = []
     for gap in side.analysis.gaps.sort("ns", descending=True, maintain_order=True).head(MOST).iter_rows(named=True):
-        start, length = windows.get(gap["device"], (gap["start_ns"], 0))
-        row = [side.name, device_name(side, gap["device"]), text.duration(gap["ns"])]
-        row += [text.share(gap["ns"] / length if length else None), side.moment(gap["start_ns"], start)]
-        row += [gap["cause"] or "unknown", stage_label(gap["stage"]), gap["opened_by"] or ""]
-        words = [_calls(side, gap["device"], gap["start_ns"]), _functions(side, gap["device"], gap["start_ns"])]
-        out.append((row, "; ".join(w for w in words if w)))
+        device, start = gap["device"], gap["start_ns"]
+        opened, length = windows.get(device, (start, 0))
+        margin = int(AROUND * gap["ns"])
+        link = timeline_link(side, start_ns=start - margin, end_ns=gap["end_ns"] + margin)
+        row = [
+            *(side.name, device_name(side, device)),
+            Cell(Span(text.duration(gap["ns"]), href=link), gap["ns"]),
+            cells.share(gap["ns"] / length if length else None),
+            Cell(side.moment(start, opened), start),
+            *(gap["cause"] or "unknown", cells.stage(side, gap["stage"]), gap["opened_by"] or ""),
+        ]
+        words = [_calls(side, device, start), _functions(side, device, start)]
+        out.append(Row(row, "; ".join(w for w in words if w), stage=gap["stage"]))
     return out
 
 

@@ -7,93 +7,80 @@ from statistics import median
 
 import polars as pl
 
-from . import text
-from .markup import Html, element
+from ...analyze.findings.rules import SLOW
+from ..figures import iterations_figure
+from . import cells, text
+from .blocks import Cell, Chart, Para, Row, Section, Span, Table, section
+from .links import timeline_link
 from .sides import Side, caution
-from .tables import folded, section, table
 
-HEIGHT = 46
-"""Pixels of the plot of a side."""
-
-MOST = 500
-"""Columns of a plot; beyond it neighbours share one, which shows the slowest of them."""
+NO_COPIES = "no copies"
 
 
-def iterations_section(sides: Sequence[Side]) -> Html | None:
-    """A column for each iteration, from zero to the slowest of its side; null where no side has two."""
+def iterations_section(sides: Sequence[Side]) -> Section | None:
+    """Each iteration's time and what it did, slow ones marked; null where no side has two."""
     if all(side.analysis.iterations.height < 2 for side in sides):
         return None
-    plots = [_plot(side) for side in sides if side.analysis.iterations.height]
-    heads = ["variant", "iteration", "from start to end", "kernels", "copies", "copies hidden", "exposed copies"]
-    heads += ["collectives", "exposed collectives"]
+    heads = ["variant", "iteration", "from start to end", "of the median", "kernels", "copies", "copies hidden"]
+    heads += ["exposed copies", "collectives", "exposed collectives"]
     rows = [row for side in sides for row in _rows(side)]
+    slow = sum(row.look == "slow" for row in rows)
+    words = (
+        "Each traced iteration from its first to its last instant on the host. The recorder slows them; a run's untraced times "
+        "stand under Rounds. "
+    )
+    told = (
+        f"{text.count(slow, 'iteration')} took {SLOW} times the median or longer: marked, and linked to the timeline."
+    )
     return section(
         "iterations",
         "Iterations",
-        element(
-            "p",
-            "Each traced iteration from its first to its last instant on the host, each row from zero to its slowest. "
-            "The recorder slows them; the untraced times stand under Speed.",
-        ),
+        Para((words, told if slow else f"None took {SLOW} times the median.")),
+        [Para(f"{side.name}: {_said(side)}.", "note") for side in sides if side.analysis.iterations.height],
         caution(sides, "time"),
-        element("div", plots, class_="chart", role="group", aria_label="time of each iteration"),
-        folded("Every iteration", table("what each iteration did", heads, rows, numbers=range(1, 9))),
+        Chart("figure-iterations", iterations_figure([(s.name, s.analysis) for s in sides]), "time of each iteration"),
+        Table("what each iteration did", heads, rows, numbers=range(1, 10)),
     )
 
 
-def _plot(side: Side) -> Html:
+def _times(side: Side) -> list[int]:
     table = side.analysis.iterations
-    times = (table["end_ns"] - table["start_ns"]).to_list()
-    longest = max(times)
-    step = -(-len(times) // MOST)
-    shown = [(i, max(times[i : i + step])) for i in range(0, len(times), step)]
-    width = 100 / len(shown)
-    columns = []
-    for at, (number, ns) in enumerate(shown):
-        high = HEIGHT * ns / longest if longest else 0
-        words = f"iteration {number}: {text.duration(ns)}"
-        if step > 1:
-            words = f"slowest of iterations {number} to {min(number + step, len(times)) - 1}: {text.duration(ns)}"
-        place = {"x": f"{at * width:.3f}%", "y": f"{HEIGHT - high:.2f}", "width": f"{width * 0.86:.3f}%"}
-        rect = element("rect", height=f"{high:.2f}", class_="column", **place)
-        columns.append(element("g", element("title", words), rect))
-    middle = text.duration(median(times))
-    words = f"median {middle}, {text.duration(min(times))} to {text.duration(max(times))}"
-    svg = element(
-        "svg", columns, class_="columns", width="100%", height=HEIGHT, role="img", aria_label=f"{side.name}: {words}"
-    )
-    return element(
-        "div",
-        element("span", side.name, class_="bar-label"),
-        svg,
-        element("span", words, class_="bar-value"),
-        class_="bar-row",
-    )
+    return (table["end_ns"] - table["start_ns"]).to_list()
 
 
-def _rows(side: Side) -> list[list[str]]:
+def _said(side: Side) -> str:
+    times = _times(side)
+    return f"median {text.duration(median(times))}, {text.duration(min(times))} to {text.duration(max(times))}"
+
+
+def _rows(side: Side) -> list[Row]:
     a = side.analysis
+    if a.iterations.is_empty():
+        return []
+    middle = median(_times(side))
     kernels = _sums(a.iteration_kinds.filter(pl.col("kind").cast(pl.String).is_in(["compute", "graph"])), "ops")
-    moved = a.iteration_overlap.filter((pl.col("a") == "copy") & (pl.col("b") == "compute"))
-    copies, comm = _sums(moved, "a_ns"), _sums(_pair(a.iteration_overlap, "comm"), "a_ns")
+    copies, comm = (_sums(_beside_compute(a.iteration_overlap, kind), "a_ns") for kind in ("copy", "comm"))
     exposed = {k: _sums(a.iteration_exposed.filter(pl.col("kind") == k), "ns") for k in ("copy", "comm")}
+    unknown = side.cannot_tell("overlap")
     out = []
-    for number, host in a.iterations.select("iteration", pl.col("end_ns") - pl.col("start_ns")).iter_rows():
-        copy, free = copies.get(number), exposed["copy"].get(number, 0)
-        unknown = side.cannot_tell("overlap")
-        hidden = "cannot tell" if unknown else "no copies" if not copy else text.share(1 - free / copy)
-        out.append(
-            [
-                *(side.name, str(number), text.duration(host), f"{kernels.get(number, 0):,}", text.duration(copy)),
-                *(hidden, text.ABSENT if not copy or unknown else text.duration(free)),
-                text.duration(comm.get(number)),
-                text.ABSENT if number not in comm or unknown else text.duration(exposed["comm"].get(number, 0)),
-            ]
-        )
+    for number, start, end in a.iterations.select("iteration", "start_ns", "end_ns").iter_rows():
+        copy, free, took = copies.get(number), exposed["copy"].get(number, 0), end - start
+        hidden = Cell(cells.CANNOT_TELL) if unknown else cells.share(1 - free / copy if copy else None, NO_COPIES)
+        row: list[Cell | str] = [
+            side.name,
+            Cell(Span(str(number), href=timeline_link(side, start_ns=start, end_ns=end)), number),
+            cells.time(took),
+            Cell(f"{text.significant(took / middle)} ×" if middle else text.ABSENT, took),
+            *(cells.count(kernels.get(number, 0)), cells.time(copy), hidden),
+            cells.time(None if not copy or unknown else free),
+            cells.time(comm.get(number)),
+            cells.time(None if number not in comm or unknown else exposed["comm"].get(number, 0)),
+        ]
+        out.append(Row(row, look="slow" if took >= SLOW * middle and took > 0 else ""))
     return out
 
 
-def _pair(overlap: pl.DataFrame, a: str) -> pl.DataFrame:
+def _beside_compute(overlap: pl.DataFrame, a: str) -> pl.DataFrame:
     return overlap.filter((pl.col("a") == a) & (pl.col("b") == "compute"))
 
 

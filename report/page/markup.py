@@ -21,9 +21,12 @@ _VOID: Final = frozenset({"meta", "br", "wbr"})
 
 
 class Html(str):
-    """Text that is already markup."""
+    """Text that is already markup; templates leave it as it is."""
 
     __slots__ = ()
+
+    def __html__(self) -> Html:
+        return self
 
 
 Child = str | int | None

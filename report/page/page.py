@@ -1,34 +1,32 @@
 """The page: one HTML file with everything inside, that reads the same on any machine, online or not.
 
-    header      what was measured, the verdicts, the numbers that matter
-    sections    verdict, speed, what is slow, timelines
-                why it became faster; why the device waited: waterfall, stages, ledger, largest gaps
-                what moved: copies, communication, bandwidth, memory traffic
-                detail, mostly folded: iterations, kernels and launches, streams, memory, allocator
-                trust, provenance
+    top         verdict in one line: ratio, interval, bound, the strongest caution; the numbers that matter
+    why         one sentence, and the difference by mechanism; of one recording, what its window is made of
+    left        findings, ranked by what a change could save
+    timeline    what ran when
+    below       waterfall, ledger, stages, kernels, copies, gaps, iterations, rounds, memory, communication, counters; claims,
+                trust, how to reproduce it, environment
 
-A section whose figures no trace carries (no collectives, no counters) is not there.
+The same for a run, a comparison and a bare trace; a section whose figures no trace carries (no counters, say) is not there.
 
-The file carries its own style, scripts and plotly.js (4.8 MB, the cost of timelines that zoom). Its content security
-policy forbids every request, and every script whose hash it does not name: should a recorded name ever slip through
-the escaping of `markup`, it still could not run.
+The file carries its own style, scripts and, deflated, plotly.js, unpacked when the first chart comes into view. Its content
+security policy forbids every request, and every script whose hash it does not name, also that of plotly.js: should a
+recorded name ever slip through the escaping of the templates, it still could not run.
 
-Sections are pure functions from results to markup; nothing here touches a file but those of the page's own style.
+Sections are pure functions from results to values (`blocks`), of which templates make markup; nothing here touches a file but
+those of the page's own.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
-from string import Template
 from typing import Final
 
-from plotly.offline import get_plotlyjs
-
 from ...analyze.result import Analysis
-from ...expectations.comparing.compare import Comparison
+from ...expectations.comparing.compare import Compared, Comparison, HostComparison, compare_analysed
+from ...expectations.judging.between import Member, different_work, untraced
 from ...expectations.judging.energy import Drawn, drawn, gain_in_cycles
 from ...expectations.judging.evidence import Evidence, gather
 from ...expectations.judging.verdict import Verdict
@@ -36,34 +34,34 @@ from ...expectations.judging.verdict import headline as parts_judged
 from ...traces.model import Trace
 from ...traces.output import Kind
 from ...traces.run import Allocator, Run
-from . import text
+from ..palette import css, on_dark
+from . import timeline
 from .allocator import allocator_section
-from .bars import hatch
+from .blocks import Section, without
+from .bundle import Bundle, hash_of, packed_plotly
 from .communication import communication_section
 from .copies import bandwidth_section, overlap_section
 from .counters import counters_section
-from .figures import Figure, rounds_figure, timeline_figure
-from .findings import findings_section
+from .critical import critical_section
 from .gaps import gaps_section
+from .host_times import host_section, top_of_host
 from .iterations import iterations_section
 from .launches import launches_section
-from .ledger import ledger_section, legend
-from .markup import Html, clip, element, embedded_json, escape, join
+from .ledger import ledger_section
+from .left import left_section
+from .markup import Html, clip, embedded_json
 from .memory import memory_section
-from .palette import rank
-from .provenance import provenance_section
-from .sides import Side, sides_of
-from .speed import Speedup, headline, round_medians, speed_section, speedups
+from .provenance import environment_section, reproduce_section
+from .sides import Side, several_devices, sides_of
+from .speed import Speedup, round_medians, speed_section, speedups
 from .stages import stages_section
 from .streams import streams_section
-from .tables import folded, section, table
-from .text import count, duration
-from .tiles import tiles
-from .timeline import Timeline, build
+from .templates import fill, html_of
+from .top import Ratio, Top, cautions_of, ratio_of, top_of_one, top_of_pair
 from .trust import trust_section
-from .verdicts import Line, lines_of, summary, verdict_section
+from .verdicts import claims_section, lines_of, summary
 from .waterfall import waterfall_section
-from .why import why_section
+from .why import made_of_section, why_section
 
 HERE: Final = Path(__file__).parent
 
@@ -75,12 +73,12 @@ def is_page(head: bytes) -> bool:
 
 ZERO: Final = (
     "Instants, such as +12.5ms, count from the first device operation of their trace, as the terminal tells them and `--window "
-    "+START:+END` takes them; so do the axes of the timelines."
+    "+START:+END` takes them; so does the axis of the timeline."
 )
 """Said once, for the whole page."""
 
 MOST_GAPS: Final = 500
-"""Idle gaps of one device that a timeline draws, the longest of the window."""
+"""Idle gaps of one device whose cause is at hand, the longest of the window."""
 
 PAGE: Final = Kind("report of aisp-trace", is_page)
 
@@ -92,18 +90,33 @@ def render(
     verdicts: Sequence[Verdict] | None = None,
     *,
     version: str = "",
+    notes: Sequence[str] = (),
 ) -> str:
     """The page of a run, or of a bare trace (`run` null).
 
     `analyses` come in the order of the variants, baseline first; `traces` hold the recording of each by its
     variant (for a bare trace, by the file its `Meta` names) and may lack some: those get no timeline. `verdicts` null
-    means that nothing was to be judged, an empty sequence that no expectation applied.
+    means that nothing was to be judged, an empty sequence that no expectation applied; `notes` are what the judge noted.
     """
-    return _rendered(run, sides_of(analyses), traces, verdicts, version)
+    sides = sides_of(analyses)
+    compared = compare_analysed({side.name: side.analysis for side in sides}, _by_name(sides, traces), run)
+    return _rendered(run, sides, traces, verdicts, version, compared, notes)
 
 
-def render_comparison(found: Comparison, traces: Sequence[Trace | None], *, version: str = "") -> str:
-    """The page of two recordings that were compared. `traces` are those of the base and of the opt; null: no timeline."""
+def _by_name(sides: Sequence[Side], traces: Mapping[str, Trace]) -> dict[str, Trace]:
+    return {side.name: traces[side.key] for side in sides if side.key in traces}
+
+
+def render_comparison(
+    found: Comparison | HostComparison,
+    traces: Sequence[Trace | None],
+    *,
+    version: str = "",
+) -> str:
+    """The page of two recordings that were compared, by host time alone where one has no device operations.
+
+    `traces` are those of the base and of the opt; null: no timeline.
+    """
     words = ("base", "opt")
     given = (found.base, found.opt)
     same = found.base.name == found.opt.name
@@ -111,8 +124,12 @@ def render_comparison(found: Comparison, traces: Sequence[Trace | None], *, vers
         Side(f"{side.name} ({word})" if same else side.name, side.analysis, trace=word)
         for word, side in zip(words, given, strict=True)
     ]
+    base, opt = (side.name for side in sides)
     known = {word: trace for word, trace in zip(words, traces, strict=True) if trace is not None}
-    return _rendered(None, sides, known, None, version, found)
+    if isinstance(found, HostComparison):
+        return _rendered(None, sides, known, None, version, None, (), found)
+    told = replace(found, waterfall=replace(found.waterfall, base=base, opt=opt)) if same else found
+    return _rendered(None, sides, known, None, version, Compared("pair", given, (told,)), ())
 
 
 def _rendered(
@@ -121,52 +138,130 @@ def _rendered(
     traces: Mapping[str, Trace],
     verdicts: Sequence[Verdict] | None,
     version: str,
-    compared: Comparison | None = None,
+    compared: Compared | None,
+    notes: Sequence[str],
+    host: HostComparison | None = None,
 ) -> str:
     lines = None if verdicts is None else lines_of(verdicts)
     evidence = gather(run, {}) if run else None
-    rounds = evidence.rounds if evidence else ()
-    variants = [v.name for v in run.manifest.variants] if run else []
-    medians = round_medians(rounds, variants)
-    found = speedups(rounds, variants)
-    energies = _energies(evidence) if evidence else []
-    figures: dict[str, Figure] = {}
-    if medians:
-        figures["figure-rounds"] = rounds_figure(medians)
-    parts = [
-        verdict_section(lines),
-        speed_section(medians, found, evidence.timed if evidence else "iteration", energies),
-        findings_section(sides),
-        _timelines(sides, traces, figures),
-        *(_analysed(sides, run, compared) if sides else []),
+    whole, steps = _of_ladder(compared)
+    rungs = _rungs(sides, run)
+    names = (sides[0].name, sides[-1].name) if sides else ("", "")
+    top = top_of_host(host, names) if host else _top(evidence, rungs, verdicts or (), whole)
+    lanes = _timeline(sides, traces)
+    above = _slimmed(
+        sides,
+        host_section(host, names) if host else _why(sides, whole, steps),
+        left_section(rungs),
+    )
+    below = _slimmed(
+        sides,
+        *(_analysed(sides, rungs, whole, steps, run) if sides else []),
+        _rounds(evidence),
+        claims_section(lines),
         trust_section(sides, run.manifest.notes if run else ()),
-        provenance_section(run, sides),
-    ]
-    sections = [part for part in parts if part is not None]
-    scripts = [get_plotlyjs(), _file("page.js")] if figures else []
-    title = _title(run, sides)
-    rungs = _of_rungs(found, run)
-    judged = parts_judged(verdicts, f"{text.significant(rungs[-1].ratio.value)}x" if rungs else "") if verdicts else ""
-    return Template(_file("page.html")).substitute(
-        policy=_policy(scripts),
-        version=escape(version),
-        title=escape(f"{title} · aisp-trace"),
-        style=_file("page.css"),
-        defs=hatch(),
-        header=_header(run, sides, title, lines, medians, found, judged, [row for row, _ in energies]),
-        contents=_contents(sections),
-        body="\n".join(sections),
-        figures=embedded_json(figures),
-        scripts="".join(f"<script>{script}</script>\n" for script in scripts),
+        reproduce_section(run, sides, version),
+        environment_section(run, sides),
+    )
+    shown = [*above, *below]
+    figures = {chart.anchor: dict(chart.figure) for part in shown for chart in part.charts}
+    bundle = packed_plotly() if figures else None
+    scripts = [*(_file(name) for name in ("tables.js", "charts.js")), *([lanes.script] if lanes else [])]
+    light, dark = css()
+    return fill(
+        "page.html",
+        policy=_policy(scripts, bundle),
+        version=version,
+        title=_title(run, sides),
+        facts=_facts(run, sides),
+        style=Html(_file("page.css") + (lanes.style if lanes else "")),
+        colours=(Html(light), Html(dark)),
+        top=top,
+        claims=summary(lines),
+        judged=_judged(verdicts, top),
+        notes=notes,
+        zero=ZERO if any(side.analysis.first_op_ns is not None for side in sides) else "",
+        contents=_contents(above, lanes is not None, below),
+        above=[html_of(part) for part in above],
+        timeline=lanes.markup if lanes else Html(""),
+        timeline_data=lanes.data if lanes else Html(""),
+        below=[html_of(part) for part in below],
+        figures=embedded_json({"figures": figures, "dark": on_dark()}),
+        bundle=Html(bundle.text) if bundle else None,
+        scripts=[Html(script) for script in scripts],
     )
 
 
-def _energies(evidence: Evidence) -> list[tuple[Drawn, float | None]]:
-    """Each variant's energy and clock, and what it gains over the first in SM cycles."""
-    first = next(iter(evidence.variants))
-    return [
+def _why(sides: Sequence[Side], whole: Comparison | None, steps: Sequence[Comparison]) -> Section | None:
+    if len(sides) == 1:
+        return made_of_section(sides[0])
+    return why_section(whole, steps)
+
+
+def _slimmed(sides: Sequence[Side], *parts: Section | None) -> list[Section]:
+    """The sections that are there, without columns that say the same in every row."""
+    one_side = ("variant",) if len(sides) == 1 else ()
+    one_device = () if not sides or several_devices(sides) else ("device",)
+    return [without(part, (*one_side, *one_device)) for part in parts if part is not None]
+
+
+def _of_ladder(compared: Compared | None) -> tuple[Comparison | None, list[Comparison]]:
+    """The comparison of the first with the last rung, and those of each rung with the one before it."""
+    if compared is None or not compared.comparisons:
+        return None, []
+    whole = next((c for c in compared.comparisons if c.role in ("total", "pair")), compared.comparisons[0])
+    return whole, [c for c in compared.comparisons if c.role == "step"]
+
+
+def _top(
+    evidence: Evidence | None,
+    rungs: Sequence[Side],
+    verdicts: Sequence[Verdict],
+    whole: Comparison | None,
+) -> Top:
+    names = [side.name for side in rungs] if evidence is None or len(rungs) > 1 else _timed_rungs(evidence)
+    if len(names) == 1 and rungs:
+        return top_of_one(rungs[0])
+    ratio: Ratio | None = None
+    energies: list[Drawn] = []
+    cautions = cautions_of(whole)
+    if len(names) > 1:
+        pair = (names[0], names[-1])
+        timed = whole.untraced if whole else None
+        if whole is None and evidence is not None:
+            base, opt = (Member(evidence, name) for name in pair)
+            timed = untraced(base, opt)
+            cautions = [f"Not comparable: different work: {one}" for one in different_work(base, opt)]
+        ratio = ratio_of(pair, verdicts, timed, whole)
+        rows = [] if evidence is None else drawn(evidence)
+        energies = [row for row in rows if row.variant in pair and row.joules_per_item is not None]
+    ends = [rungs[0], rungs[-1]] if len(rungs) > 1 else list(rungs)
+    return top_of_pair(ratio, ends, cautions, energies)
+
+
+def _timed_rungs(evidence: Evidence) -> list[str]:
+    """The variants of a run in which nothing was traced, without alternatives."""
+    alternatives = evidence.manifest.alternatives if evidence.manifest else {}
+    return [name for name in evidence.variants if name not in alternatives] or list(evidence.variants)
+
+
+def _rounds(evidence: Evidence | None) -> Section | None:
+    if evidence is None:
+        return None
+    variants = list(evidence.variants)
+    medians = round_medians(evidence.rounds, variants)
+    found: list[Speedup] = speedups(evidence.rounds, variants)
+    first = variants[0]
+    energies = [
         (row, None if row.variant == first else gain_in_cycles(evidence, first, row.variant)) for row in drawn(evidence)
     ]
+    return speed_section(medians, found, evidence.timed, energies)
+
+
+def _judged(verdicts: Sequence[Verdict] | None, top: Top) -> str:
+    """What the verdicts amount to, part by part."""
+    ratio = next((tile.ratio for tile in top.tiles if tile.ratio), "")
+    return parts_judged(verdicts, ratio) if verdicts else ""
 
 
 def _rungs(sides: Sequence[Side], run: Run | None) -> list[Side]:
@@ -175,28 +270,31 @@ def _rungs(sides: Sequence[Side], run: Run | None) -> list[Side]:
     return [side for side in sides if side.name not in alternatives] or list(sides)
 
 
-def _of_rungs(found: Sequence[Speedup], run: Run | None) -> list[Speedup]:
-    alternatives = run.manifest.alternatives if run else {}
-    return [one for one in found if one.variant not in alternatives] or list(found)
-
-
-def _analysed(sides: Sequence[Side], run: Run | None, compared: Comparison | None) -> list[Html | None]:
-    """The sections that are read off the analyses, what matters most first."""
+def _analysed(
+    sides: Sequence[Side],
+    rungs: Sequence[Side],
+    whole: Comparison | None,
+    steps: Sequence[Comparison],
+    run: Run | None,
+) -> list[Section | None]:
+    """The sections that are read off the analyses, what matters most first; on copies only where devices did anything."""
+    if all(side.analysis.windows.is_empty() for side in sides):
+        return [ledger_section(sides), stages_section(sides), iterations_section(sides), memory_section(sides)]
     return [
-        why_section(_rungs(sides, run), compared),
-        waterfall_section(_rungs(sides, run)),
-        stages_section(sides),
+        waterfall_section(rungs, whole, steps),
         ledger_section(sides),
-        gaps_section(sides),
-        overlap_section(sides),
-        communication_section(sides),
-        bandwidth_section(sides),
-        counters_section(sides),
-        iterations_section(sides),
+        critical_section(sides),
+        stages_section(sides),
         launches_section(sides),
-        streams_section(sides),
+        overlap_section(sides),
+        bandwidth_section(sides),
+        gaps_section(sides),
+        iterations_section(sides),
         memory_section(sides),
         allocator_section(sides, _counters(run)),
+        communication_section(sides),
+        counters_section(sides),
+        streams_section(sides),
     ]
 
 
@@ -204,10 +302,10 @@ def _file(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
 
-def _policy(scripts: Sequence[str]) -> Html:
+def _policy(scripts: Sequence[str], bundle: Bundle | None) -> Html:
     """Nothing may be fetched; only these very scripts may run. plotly styles its figures and exports them as images."""
-    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
-    allowed = " ".join(f"'sha256-{h}'" for h in hashes) or "'none'"
+    hashes = [*map(hash_of, scripts), *([bundle.script_hash] if bundle else [])]
+    allowed = " ".join(f"'sha256-{h}'" for h in hashes)
     rules = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
     return Html(f"{rules}; base-uri 'none'; form-action 'none'")
 
@@ -226,44 +324,20 @@ def _title(run: Run | None, sides: Sequence[Side]) -> str:
     return f"{run.manifest.workload} on {many}{where}"
 
 
-def _header(
-    run: Run | None,
-    sides: Sequence[Side],
-    title: str,
-    lines: Sequence[Line] | None,
-    medians: dict[str, list[int]],
-    found: Sequence[Speedup],
-    judged: str,
-    energies: Sequence[Drawn],
-) -> Html:
-    if run is None:
-        by = ", ".join(dict.fromkeys(f"{s.analysis.meta.recorder} {s.analysis.meta.recorder_version}" for s in sides))
-        what = "one trace" if len(sides) == 1 else f"{len(sides)} recordings compared"
-        facts = f"{what}, recorded by {by}{'; nothing to compare with' if len(sides) == 1 else ''}" if sides else ""
-    else:
+def _facts(run: Run | None, sides: Sequence[Side]) -> str:
+    if run is not None:
         m = run.manifest
         by = f"recorded by {m.recorder}" if m.recorder else "timed without a recorder"
-        facts = f"{m.run_id} · {m.created_utc} · profile {m.profile} · {by}"
-    return element(
-        "div",
-        element("h1", title),
-        element("p", facts, class_="subtitle"),
-        [headline(s) for s in _of_rungs(found, run)[-1:]],
-        summary(lines),
-        element("p", judged, class_="note") if judged else None,
-        element("p", ZERO, class_="note") if any(side.analysis.first_op_ns is not None for side in sides) else None,
-        tiles(_rungs(sides, run), medians, _of_rungs(found, run), energies),
-    )
+        return f"{m.run_id} · {m.created_utc} · profile {m.profile} · {by}"
+    by = ", ".join(dict.fromkeys(f"{s.analysis.meta.recorder} {s.analysis.meta.recorder_version}" for s in sides))
+    what = "one trace" if len(sides) == 1 else f"{len(sides)} recordings compared"
+    return f"{what}, recorded by {by}" if sides else ""
 
 
-def _contents(sections: Sequence[Html]) -> Html:
-    """Links to the sections, read off their own headings."""
-    links = []
-    for part in sections:
-        anchor = part.split(' id="', 1)[1].split('"', 1)[0]
-        heading = part.split("</h2>", 1)[0].rsplit(">", 1)[1]
-        links.append(element("li", element("a", Html(heading), href=f"#{anchor}")))
-    return join(links)
+def _contents(above: Sequence[Section], drawn: bool, below: Sequence[Section]) -> list[tuple[str, str]]:
+    """Anchor and title of every part."""
+    shown = [("timeline", "Timeline")] if drawn else []
+    return [*((part.anchor, part.title) for part in above), *shown, *((part.anchor, part.title) for part in below)]
 
 
 def _counters(run: Run | None) -> dict[str, list[Allocator]]:
@@ -274,59 +348,7 @@ def _counters(run: Run | None) -> dict[str, list[Allocator]]:
     return out
 
 
-def _timelines(sides: Sequence[Side], traces: Mapping[str, Trace], figures: dict[str, Figure]) -> Html | None:
-    """The timelines one below the other; adds their figures."""
-    found = [(side, build(traces[side.key], side.analysis)) for side in sides if side.key in traces]
-    drawn = [(side, timeline) for side, timeline in found if timeline is not None]
-    if not drawn:
-        return None
-    common = max(timeline.span_ns for _, timeline in drawn)
-    blocks = []
-    for i, (side, timeline) in enumerate(drawn):
-        figures[f"timeline-{i}"] = timeline_figure(timeline, common)
-        blocks.append(_timeline(f"timeline-{i}", side, timeline))
-    several = len(drawn) > 1
-    keys = Html(
-        "Click into a timeline, then <kbd>+</kbd> <kbd>−</kbd> zoom, <kbd>←</kbd> <kbd>→</kbd> move, <kbd>0</kbd> resets; "
-        "drag to pan, hover for details."
-    )
-    buttons = [
-        element("button", "common scale", type="button", data_scale="common", aria_pressed="true"),
-        element("button", "each fills the width", type="button", data_scale="own", aria_pressed="false"),
-    ]
-    controls = element("div", buttons if several else [], element("span", keys, class_="note"), class_="controls")
-    kinds = {mark.kind for _, timeline in drawn for mark in timeline.marks}
-    shown = sorted((kind for kind in kinds if not kind.startswith("stage")), key=rank)
-    intro = element(
-        "p",
-        "Above: stages on the threads that opened them, lowest the innermost. Below: one lane for each stream of a device, "
-        "and the device's idle time.",
-    )
-    return section("timelines", "Timelines", intro, legend(shown), controls, blocks)
-
-
-def _timeline(anchor: str, side: Side, timeline: Timeline) -> Html:
-    head = f"{timeline.shown}, {duration(timeline.span_ns)}, {count(timeline.ops, 'op')}"
-    notes = [element("p", note + ".", class_="note") for note in timeline.notes]
-    label = f"timeline of {side.name}: {head}"
-    figure = element(
-        "div",
-        class_="figure",
-        id=anchor,
-        tabindex=0,
-        role="group",
-        aria_label=label,
-        data_start=f"{(timeline.start_ns or 0) / 1e6:.6f}",
-        data_span=f"{timeline.span_ns / 1e6:.6f}",
-    )
-    rows = [[lane.label or "(nested)", lane.role, f"{lane.items:,}", duration(lane.busy_ns)] for lane in timeline.lanes]
-    lanes = folded("Lanes in numbers", table(f"lanes of {side.name}", ["lane", "holds", "items", "time"], rows, (2, 3)))
-    return element(
-        "div",
-        element("h3", f"{side.name} "),
-        element("p", head, class_="note"),
-        figure,
-        notes,
-        lanes,
-        class_="timeline",
-    )
+def _timeline(sides: Sequence[Side], traces: Mapping[str, Trace]) -> timeline.Section | None:
+    """The timeline of those sides whose trace is at hand; links name them as the tables do."""
+    known = [(side, traces[side.key]) for side in sides if side.key in traces]
+    return timeline.section([timeline.Shown(side.name, clip(side.name), trace, side.analysis) for side, trace in known])

@@ -1,4 +1,4 @@
-"""Provenance: everything another person needs to make this page again, or to doubt it."""
+"""How to reproduce the run, and where it was made: what another person needs to make this page again, or to doubt it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,35 @@ from statistics import median
 
 from ...traces.run import Manifest, Recording, Run
 from . import text
-from .markup import Child, Html, clip, element
+from .blocks import Block, Cell, Command, Facts, Fold, Row, Section, Table, section
+from .markup import clip
 from .sides import Side
-from .tables import definitions, folded, section, table
 
 
-def provenance_section(run: Run | None, sides: Sequence[Side]) -> Html:
-    """Recorders for a bare trace; for a run also machine, versions, commit and the exact commands."""
-    content: list[Html] = []
-    if run is not None:
-        content.append(definitions(_facts(run.manifest)))
+def reproduce_section(run: Run | None, sides: Sequence[Side], version: str) -> Section:
+    """The commands that made the recordings, and the one that makes this page."""
+    page = ["aisp-trace", "report", *([run.manifest.run_id] if run else (side.analysis.meta.file for side in sides))]
+    made = f"this page{f', by aisp-trace {version}' if version else ''}"
+    commands = _commands(run.manifest) if run else []
+    return section("reproduce", "How to reproduce it", [*commands, Command(made, shlex.join(page))])
+
+
+def environment_section(run: Run | None, sides: Sequence[Side]) -> Section:
+    """Recorders for a bare trace; for a run also machine, versions and commit."""
+    content: list[Block] = [] if run is None else [Facts(_facts(run.manifest))]
     content.append(_recorders(run, sides))
     if run is not None:
-        content.extend(_commands(run.manifest))
-        packages = [[name, version] for name, version in sorted(run.manifest.packages.items())]
+        packages = [Row([name, version]) for name, version in sorted(run.manifest.packages.items())]
         if packages:
-            content.append(folded("Package versions", table("package versions", ["package", "version"], packages)))
-        clocks = [[str(k), str(v)] for k, v in run.manifest.hardware.clocks.items()]
+            content.append(Fold("Package versions", [Table("package versions", ["package", "version"], packages)]))
+        clocks = [Row([str(k), str(v)]) for k, v in run.manifest.hardware.clocks.items()]
         if clocks:
-            content.append(folded("Clocks", table("clocks", ["clock", "value"], clocks)))
-    settings = [[s.name, k, clip(v, 600)] for s in sides for k, v in s.analysis.meta.capture.items()]
+            content.append(Fold("Clocks", [Table("clocks", ["clock", "value"], clocks)]))
+    settings = [Row([s.name, k, clip(v, 600)]) for s in sides for k, v in s.analysis.meta.capture.items()]
     if settings:
         heads = ["variant", "setting", "value"]
-        content.append(folded("Settings the recorder noted", table("recorder settings", heads, settings)))
-    return section("provenance", "Provenance", content)
+        content.append(Fold("Settings the recorder noted", [Table("recorder settings", heads, settings)]))
+    return section("environment", "Environment", content)
 
 
 def commit(git: object) -> str:
@@ -44,7 +49,7 @@ def commit(git: object) -> str:
     return f"{str(name)[:12]}{' (with uncommitted changes)' if facts.get('dirty') else ''}"
 
 
-def _facts(m: Manifest) -> list[tuple[str, Child]]:
+def _facts(m: Manifest) -> list[tuple[str, str | None]]:
     h = m.hardware
     timing = f"{text.count(len(m.rounds), 'round')}, {m.iterations or 0} iterations, {m.warmup or 0} warm-up"
     if m.timed is not None:  # a pair of the user's own commands
@@ -67,19 +72,19 @@ def _facts(m: Manifest) -> list[tuple[str, Child]]:
     ]
 
 
-def _recorders(run: Run | None, sides: Sequence[Side]) -> Html:
+def _recorders(run: Run | None, sides: Sequence[Side]) -> Table:
     rows = []
     for side in sides:
         meta = side.analysis.meta
-        slow = text.ABSENT if run is None else _slowdown(run.manifest, side.name)
+        slow = Cell(text.ABSENT) if run is None else _slowdown(run.manifest, side.name)
         file = PurePath(meta.file).name
         recorder = f"{meta.recorder} {meta.recorder_version}"
-        rows.append([side.name, clip(file), recorder, meta.export_schema or text.ABSENT, slow])
+        rows.append(Row([side.name, clip(file), recorder, meta.export_schema or text.ABSENT, slow]))
     heads = ["variant", "trace", "recorder", "export schema", "traced / untraced"]
-    return table("recordings", heads, rows, numbers=(4,))
+    return Table("recordings", heads, rows, numbers=(4,))
 
 
-def _slowdown(manifest: Manifest, name: str) -> str:
+def _slowdown(manifest: Manifest, name: str) -> Cell:
     """Median traced iteration over median untraced iteration; tracing that slows much distorts shares of time."""
     recording = next((v.recording for v in manifest.variants if v.name == name), None)
     traced = _iterations(recording, name)
@@ -87,8 +92,9 @@ def _slowdown(manifest: Manifest, name: str) -> str:
     if manifest.timed == "iterations":
         untraced += [ns for c in manifest.commands if c.variant == name for ns in c.answer.iterations_ns]
     if not traced or not untraced:
-        return text.ABSENT
-    return f"{text.significant(median(traced) / median(untraced))} ×"
+        return Cell(text.ABSENT)
+    ratio = median(traced) / median(untraced)
+    return Cell(f"{text.significant(ratio)} ×", ratio)
 
 
 def _iterations(recording: Recording | None, name: str) -> list[int]:
@@ -99,20 +105,15 @@ def _iterations(recording: Recording | None, name: str) -> list[int]:
     return [ns for v in recording.result.variants if v.name == name for ns in v.iterations_ns]
 
 
-def _commands(m: Manifest) -> list[Html]:
-    out = [element("h3", "Commands"), _command("capture", m.command_line)]
+def _commands(m: Manifest) -> list[Block]:
+    out = [Command("capture", shlex.join(m.command_line))]
     for variant in m.variants:
         if variant.recording is not None:
             several = f" (first of {len(variant.recordings)})" if variant.again else ""
-            out.append(_command(f"recording of {variant.name}{several}", variant.recording.command))
+            out.append(Command(f"recording of {variant.name}{several}", shlex.join(variant.recording.command)))
     for one in m.commands:
         if one.index == 0:
-            out.append(_command(f"first untraced process of {one.variant}", one.command))
+            out.append(Command(f"first untraced process of {one.variant}", shlex.join(one.command)))
     if m.rounds:
-        out.append(_command("first untraced round", m.rounds[0].command))
-    return out
-
-
-def _command(title: str, words: Sequence[str]) -> Html:
-    line = element("pre", element("code", shlex.join(words)), tabindex=0)
-    return element("div", element("p", title, class_="command-title"), line, class_="command")
+        out.append(Command("first untraced round", shlex.join(m.rounds[0].command)))
+    return [out[0], Fold("Commands of the recordings and rounds", out[1:])] if len(out) > 1 else [*out]

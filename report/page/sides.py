@@ -16,7 +16,8 @@ import polars as pl
 from ...analyze.attribution.stages import ITERATION, WINDOW
 from ...analyze.result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE, Analysis
 from . import text
-from .markup import LONGEST_NAME, Html, clip, element
+from .blocks import Para, strong
+from .markup import LONGEST_NAME, clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def sides_of(analyses: Iterable[Analysis]) -> tuple[Side, ...]:
     return tuple(Side(a.variant or clip(PurePath(a.meta.file).name, 40) or "trace", a) for a in analyses)
 
 
-def caution(sides: Sequence[Side], *metrics: str) -> list[Html]:
+def caution(sides: Sequence[Side], *metrics: str) -> list[Para]:
     """A sentence for each metric that is not fully trusted on a side; nothing where all is well."""
     notes = []
     for metric in metrics:
@@ -63,8 +64,8 @@ def caution(sides: Sequence[Side], *metrics: str) -> list[Html]:
             if level == "ok":
                 continue
             lead = "Cannot tell" if level == "unavailable" else "Read with care"
-            who = f"{lead} ({metric}, {side.name}): "
-            notes.append(element("p", element("strong", who), reason, class_=f"caution {level}"))
+            who = strong(f"{lead} ({metric}, {side.name}): ")
+            notes.append(Para((who, reason), f"caution {level}"))
     return notes
 
 

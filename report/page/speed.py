@@ -1,4 +1,4 @@
-"""Speed: the untraced rounds, and the one number people ask for first.
+"""Rounds: the untraced times that the speedup is made of, energy and clocks.
 
 The statistics are those of `expectations.deciding`: the page shows the number that is judged, never one of its own.
 """
@@ -12,9 +12,9 @@ from statistics import median
 from ...expectations.deciding import Concern, Estimate, concerns, median_interval, ratio_sample
 from ...expectations.judging.energy import Drawn, clock_spans, energy_spans
 from ...expectations.judging.evidence import RoundTimes
+from ..figures import rounds_figure
 from . import text
-from .markup import Html, element
-from .tables import folded, section, table
+from .blocks import Block, Cell, Chart, Fold, Para, Row, Section, Span, Table, section, strong
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +56,29 @@ def speed_section(
     found: Sequence[Speedup],
     timed: str = "iteration",
     drawn: Sequence[tuple[Drawn, float | None]] = (),
-) -> Html | None:
+) -> Section | None:
     """The rounds as a figure, the ratios in words, energy and clocks, and each round's number; null where nothing was timed.
 
     `timed` is `Evidence.timed`: what the times are of. `drawn` are the variants' energy, each with its gain in SM cycles.
     """
     if not medians:
         return None
-    words = [_ratio(s) for s in found]
     point = "median iteration" if timed == "iteration" else "whole time, start-up included"
-    intro = element("p", f"Timed without any recorder: each point is one fresh process's {point}.")
-    rows = [[name, *(_at(values, i) for i in range(_longest(medians)))] for name, values in medians.items()]
-    heads = ["variant", *(f"round {i} ns" for i in range(_longest(medians)))]
-    content = [
-        intro,
-        *words,
-        element("div", class_="figure", id="figure-rounds", role="img", aria_label="time of each round"),
-        *_energy(drawn, timed),
-        folded("Each round in nanoseconds", table("time of each round", heads, rows, range(1, len(heads)))),
-    ]
-    return section("speed", "Speed", content)
+    rounds = range(_longest(medians))
+    rows = [Row([name, *(_at(values, i) for i in rounds)]) for name, values in medians.items()]
+    heads = ["variant", *(f"round {i} ns" for i in rounds)]
+    return section(
+        "rounds",
+        "Rounds",
+        Para(f"Timed without any recorder: each point is one fresh process's {point}."),
+        [Para(_ratio(s)) for s in found],
+        Chart("figure-rounds", rounds_figure(medians), "time of each round"),
+        _energy(drawn, timed),
+        Fold("Each round in nanoseconds", [Table("time of each round", heads, rows, range(1, len(heads)))]),
+    )
 
 
-def _energy(drawn: Sequence[tuple[Drawn, float | None]], timed: str) -> list[Html]:
+def _energy(drawn: Sequence[tuple[Drawn, float | None]], timed: str) -> list[Block]:
     """A row a variant, with the columns of which anything is known; nothing where nobody read a GPU."""
     if not drawn:
         return []
@@ -91,39 +91,25 @@ def _energy(drawn: Sequence[tuple[Drawn, float | None]], timed: str) -> list[Htm
         ),
     ]
     known = [(head, values) for head, values in columns if any(values)]
-    rows = [[row.variant, *(values[i] or text.ABSENT for _, values in known)] for i, (row, _) in enumerate(drawn)]
+    rows = [Row([row.variant, *(values[i] or text.ABSENT for _, values in known)]) for i, (row, _) in enumerate(drawn)]
     heads = ["variant", *(head for head, _ in known)]
     energy, clock = energy_spans(timed, {row.variant: row for row, _ in drawn}), clock_spans(timed)
     words = f"Energy and clocks are {clock}." if energy == clock else f"Energy is {energy}. Clocks are {clock}."
-    return [table("energy and clocks", heads, rows, range(1, len(heads))), element("p", words, class_="note")]
+    return [Table("energy and clocks", heads, rows, range(1, len(heads))), Para(words, "note")]
 
 
-def headline(s: Speedup) -> Html:
-    """The sentence at the top of the page; what speaks against the number stands beside it, not below."""
-    e = s.ratio
-    words: list[Html] = [element("strong", f"{s.variant} is {text.significant(e.value)} × as fast as {s.baseline}")]
-    if e.low is None or e.high is None:
-        words.append(element("span", f"; {text.count(e.n, 'round')}: too few for an interval."))
-    else:
-        words.append(element("span", f", between {text.significant(e.low)} and {text.significant(e.high)}."))
-    words.extend(element("span", f" In doubt: {c.text}.", class_="doubt") for c in s.concerns)
-    return element("p", words, class_="headline")
-
-
-def _ratio(s: Speedup) -> Html:
+def _ratio(s: Speedup) -> list[str | Span]:
     n, coverage = s.ratio.n, s.ratio.coverage
-    lead = element("strong", f"{s.variant} against {s.baseline}: {s.words()}")
-    if coverage is None:
-        working = f", the median ratio of {text.count(n, 'round')}: too few for an interval."
-    else:
+    working = f", the median ratio of {text.count(n, 'round')}: too few for an interval."
+    if coverage is not None:
         working = f", the median ratio of {text.count(n, 'round')} with its exact interval ({coverage:.1%})."
-    doubts = [element("span", f" Doubt: {c.text}.", class_="doubt") for c in s.concerns]
-    return element("p", lead, working, doubts)
+    doubts = [Span(f" Doubt: {c.text}.", "doubt") for c in s.concerns]
+    return [strong(f"{s.variant} against {s.baseline}: {s.words()}"), working, *doubts]
 
 
 def _longest(medians: Mapping[str, Sequence[int]]) -> int:
     return max(len(values) for values in medians.values())
 
 
-def _at(values: Sequence[int], index: int) -> str:
-    return f"{values[index]:,}" if index < len(values) else text.ABSENT
+def _at(values: Sequence[int], index: int) -> Cell:
+    return Cell(f"{values[index]:,}", values[index]) if index < len(values) else Cell(text.ABSENT)

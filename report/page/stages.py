@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..stage_rows import StageColumn, StageTable, legend, stage_table
+from ..stage_rows import StageColumn, StageRow, StageTable, legend, stage_table
 from . import text
-from .markup import Html, element, join
+from .blocks import MOST_ROWS, Block, Cell, Head, Para, Row, Section, Span, Sub, Table, section
+from .links import timeline_link
 from .sides import Side, caution, clipped
-from .tables import MOST_ROWS, section, table
 
 
-def stages_section(sides: Sequence[Side]) -> Html | None:
+def stages_section(sides: Sequence[Side]) -> Section | None:
     """A table for each side that has stages; null where none has."""
     told = [(side, stage_table(side.analysis, MOST_ROWS - 1)) for side in sides if side.analysis.stages.height]
     if not told:
@@ -19,41 +19,47 @@ def stages_section(sides: Sequence[Side]) -> Html | None:
     every = {column.title: column for _, found in told for column in found.columns}
     explained = legend(list(every.values()), text.ABSENT)
     words = "Times in ms. Inclusive columns count nested stages, own columns the stage alone. "
-    intro = element("p", f"{words}{explained[0].upper()}{explained[1:]}.", class_="note")
     folded_names = any(side.analysis.stage_names.height for side, _ in told)
-    names = element("p", "Names that differ in numbers alone are one stage here.", class_="note")
+    names = Para("Names that differ in numbers alone are one stage here.", "note")
     return section(
         "stages",
         "Stage by stage",
-        intro,
+        Para("A stage's name shows it in the timeline, and every table on this page then lists that stage alone."),
+        Para(f"{words}{explained[0].upper()}{explained[1:]}.", "note"),
         names if folded_names else None,
         caution(sides, "projection"),
-        [_of(side, found, len(told) > 1) for side, found in told],
+        [block for side, found in told for block in _of(side, found, len(told) > 1)],
     )
 
 
-def _of(side: Side, found: StageTable, named: bool) -> Html:
-    heads: list[str] = ["stage", *(_head(column) for column in found.columns)]
-    rows = [
-        [_name(row.name, row.depth), *(column.text(row) or text.ABSENT for column in found.columns)]
-        for row in found.rows
-    ]
+def _of(side: Side, found: StageTable, named: bool) -> list[Block]:
+    heads: list[Head | str] = ["stage", *(Head(column.title, column.counts) for column in found.columns)]
+    rows = [_row(side, row, found.columns) for row in found.rows]
     if found.small:
         blank = [text.ABSENT] * (len(found.columns) - 1)
-        rows.append([Html(found.small_name), *blank, found.small_share or text.ABSENT])
+        rows.append(Row([found.small_name, *blank, found.small_share or text.ABSENT]))
     more = f"and {found.shorter:,} shorter ones: see `aisp-trace analyze --json`"
-    return element(
-        "div",
-        element("h3", side.name) if named else None,
-        table(f"stages of {side.name}", heads, rows, numbers=range(1, len(heads))),
-        element("p", more, class_="note") if found.shorter else None,
-    )
+    return [
+        *([Sub(side.name)] if named else []),
+        Table(f"stages of {side.name}", heads, rows, numbers=range(1, len(heads))),
+        *([Para(more, "note")] if found.shorter else []),
+    ]
 
 
-def _head(column: StageColumn) -> Html:
-    return join([column.title, element("br"), element("span", column.counts, class_="note")])
-
-
-def _name(name: str, depth: int) -> Html:
+def _row(side: Side, row: StageRow, columns: Sequence[StageColumn]) -> Row:
     """Nested stages are indented below their parents."""
-    return element("span", clipped(name), style=f"padding-left: {1.2 * depth:.1f}em" if depth else None)
+    cells = [_cell(row, column) for column in columns]
+    name = Span(clipped(row.name), href=timeline_link(side, stage=row.path))
+    return Row([name, *cells], stage=row.path, depth=row.depth)
+
+
+def _cell(row: StageRow, column: StageColumn) -> Cell:
+    """The column's own text; its number is what the text says, and a share of the window has a bar."""
+    words = column.text(row) or text.ABSENT
+    if column.title == "share":
+        part = row.ledger_ns / row.window_ns if row.window_ns else 0.0
+        return Cell(words, part, min(part, 1.0))
+    try:
+        return Cell(words, float(words.replace(",", "")))
+    except ValueError:
+        return Cell(words)

@@ -1,5 +1,5 @@
-"""The verdict: one row a claim, with its working shown, and the sentence at the top of the page. Claims that were not judged,
-because they are for other machines or came from this very run, are folded away."""
+"""Claims: one row each, with its working shown. What is not met stands open; what is met, and what was not judged because it is
+for another machine or came from this very run, is folded into one line each."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Final
 
 from ...expectations.judging.verdict import Verdict
 from . import text
-from .markup import Html, element, join
-from .tables import folded, section, table
+from .blocks import Block, Cell, Fold, Para, Row, Section, Span, Table, section
 
 WORDS: Final = {
     "met": ("✓", "good", "the bound is met"),
@@ -21,6 +20,8 @@ WORDS: Final = {
     "unrecorded": ("○", "unknown", "nobody has written down what to expect here"),
 }
 """Sign, look and meaning of each verdict, in the order of the summary."""
+
+FINE: Final = ("met", "exceeded")
 
 _SUMMARY: Final = ("missed", "invalid", "inconclusive", "met", "exceeded", "unrecorded")
 
@@ -47,18 +48,21 @@ def lines_of(verdicts: Sequence[Verdict]) -> list[Line]:
     return [_line(v) for v in sorted(verdicts, key=lambda v: order.get(v.status, len(order)))]
 
 
-def _line(v: Verdict) -> Line:
+def bound_words(v: Verdict) -> str:
+    """``≥ 5.000 ×``; empty where there is no bound."""
     bound = v.bound
     if bound is None:
-        ends = ""
-    elif bound.minimum is None:
-        ends = f"≤ {quantity(bound.maximum, v.unit)}"
-    elif bound.maximum is None:
-        ends = f"≥ {quantity(bound.minimum, v.unit)}"
-    elif bound.minimum == bound.maximum:
-        ends = f"= {quantity(bound.minimum, v.unit)}"
-    else:
-        ends = f"{quantity(bound.minimum, v.unit)} to {quantity(bound.maximum, v.unit)}"
+        return ""
+    if bound.minimum is None:
+        return f"≤ {quantity(bound.maximum, v.unit)}"
+    if bound.maximum is None:
+        return f"≥ {quantity(bound.minimum, v.unit)}"
+    if bound.minimum == bound.maximum:
+        return f"= {quantity(bound.minimum, v.unit)}"
+    return f"{quantity(bound.minimum, v.unit)} to {quantity(bound.maximum, v.unit)}"
+
+
+def _line(v: Verdict) -> Line:
     interval = "" if v.low is None or v.high is None else f"{quantity(v.low, v.unit)} to {quantity(v.high, v.unit)}"
     if interval and v.coverage is not None:
         interval = f"{interval} ({v.coverage:.1%})"
@@ -68,7 +72,7 @@ def _line(v: Verdict) -> Line:
         about=v.quantity,
         verdict=v.status,
         value=quantity(v.value, v.unit),
-        bound=ends,
+        bound=bound_words(v),
         margin=_margin(v.margin, v.unit),
         n=f"{v.n:,} {v.sample}".strip() if v.n else "",
         interval=interval,
@@ -99,64 +103,56 @@ def quantity(value: float | None, unit: str) -> str:
     return f"{text.significant(value)} {unit}"
 
 
-def verdict_section(lines: Sequence[Line] | None) -> Html | None:
-    """The table of verdicts; null where nothing was to be judged (a bare trace)."""
+def claims_section(lines: Sequence[Line] | None) -> Section | None:
+    """The table of claims; null where nothing was to be judged (a bare trace)."""
     if lines is None:
         return None
     if not lines:
-        words = element("p", "No expectation covers this workload on this hardware, so nothing was judged.")
-        return section("verdict", "Verdict", words)
+        words = "No expectation covers this workload on this hardware, so nothing was judged."
+        return section("claims", "Claims", Para(words))
+    met = [line for line in lines if line.verdict in FINE]
     unseen = [line for line in lines if line.verdict == "unrecorded"]
-    judged = [line for line in lines if line.verdict != "unrecorded"]
-    if not judged or not unseen:
-        return section("verdict", "Verdict", _table("verdict on each claim", lines))
-    count = text.count(len(unseen), "claim")
-    return section(
-        "verdict",
-        "Verdict",
-        _table("verdict on each claim", judged),
-        folded(f"{count} unrecorded: {WORDS['unrecorded'][2]}", _table("claims that were not judged", unseen)),
-    )
+    open_ = [line for line in lines if line not in met and line not in unseen]
+    blocks: list[Block] = []
+    if open_:
+        blocks.append(_table("claims that are not met", open_))
+    if met:
+        count = text.count(len(met), "claim")
+        better = sum(line.verdict == "exceeded" for line in met)
+        said = f"✓ {count} met{f', {better} of them exceeded' if better else ''}"
+        blocks.append(Fold(said, [_table("claims that are met", met)]))
+    if unseen:
+        count = f"{text.count(len(unseen), 'claim')} unrecorded: {WORDS['unrecorded'][2]}"
+        table = _table("claims that were not judged", unseen)
+        blocks.append(Fold(count, [table]) if open_ or met else table)
+    return section("claims", "Claims", blocks)
 
 
-def _table(caption: str, lines: Sequence[Line]) -> Html:
+def _table(caption: str, lines: Sequence[Line]) -> Table:
     rows = [
-        [
-            join([_claim(line.claim), element("br"), element("span", line.about, class_="note")]),
-            chip(line.verdict),
-            line.value or text.ABSENT,
-            line.bound or text.ABSENT,
-            line.margin or text.ABSENT,
-            line.interval or text.ABSENT,
-            line.n or text.ABSENT,
-        ]
+        Row(
+            [
+                Cell(line.claim, below=line.about),
+                chip(line.verdict),
+                *(line.value or text.ABSENT, line.bound or text.ABSENT, line.margin or text.ABSENT),
+                *(line.interval or text.ABSENT, line.n or text.ABSENT),
+            ],
+            ("why: ", line.reason, " · bound: ", line.source),
+        )
         for line in lines
     ]
     heads = ["claim", "verdict", "value", "bound", "margin", "interval", "n"]
-    under = [join([element("b", "why: "), line.reason, element("b", " bound: "), line.source]) for line in lines]
-    return table(caption, heads, rows, (2, 3, 4, 5, 6), under)
+    return Table(caption, heads, rows, (2, 3, 4, 5, 6))
 
 
-def _claim(name: str) -> Html:
-    """The id, which a line may end behind its workload of."""
-    workload, dot, rest = name.partition(".")
-    return element("b", workload, dot, element("wbr") if rest else None, rest)
-
-
-def chip(verdict: str) -> Html:
-    """A verdict as a coloured word; the sign carries it where colour does not."""
+def chip(verdict: str, words: str = "") -> Span:
+    """A verdict as a coloured word, or its `words`; the sign carries it where colour does not."""
     sign, look, meaning = WORDS.get(verdict, ("", "unknown", ""))
-    return element("span", f"{sign} {verdict}", class_=f"chip {look}", title=meaning)
+    return Span(f"{sign} {words or verdict}", f"chip {look}", title=meaning)
 
 
-def summary(lines: Sequence[Line] | None) -> Html | None:
+def summary(lines: Sequence[Line] | None) -> list[Span]:
     """``✗ 1 missed  ✓ 3 met``: how many claims got each verdict, what needs attention first."""
-    if not lines:
-        return None
-    chips = []
-    for word in (*_SUMMARY, *sorted({line.verdict for line in lines} - set(_SUMMARY))):
-        n = sum(line.verdict == word for line in lines)
-        if n:
-            sign, look, meaning = WORDS.get(word, ("", "unknown", ""))
-            chips.append(element("span", f"{sign} {n} {word}", class_=f"chip {look}", title=meaning))
-    return element("p", chips, class_="summary", aria_label="verdicts")
+    found = [line.verdict for line in lines or ()]
+    words = (*_SUMMARY, *sorted(set(found) - set(_SUMMARY)))
+    return [chip(word, f"{found.count(word)} {word}") for word in words if word in found]

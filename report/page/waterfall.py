@@ -11,130 +11,73 @@ Bars hang where the one above ended, so that the eye can check what the table pr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ...analyze.comparison.changes import Change
 from ...analyze.comparison.matching import OWN
-from ...analyze.comparison.sides import account
-from ...analyze.comparison.waterfall import Layout, Term, Waterfall, by_stage, layout, over_devices, waterfall
-from ...analyze.result import IDLE, NONE, ORPHAN, OUTSIDE
-from . import text
-from .bars import HEIGHT
-from .markup import Html, element
-from .palette import colour
+from ...analyze.comparison.waterfall import Layout, Term, Waterfall, by_stage, over_devices
+from ...analyze.naming.kernels import short_names
+from ...analyze.result import NONE, ORPHAN, OUTSIDE
+from ...expectations.comparing.compare import Comparison
+from ..figures import waterfall_figure
+from . import cells, text
+from .blocks import Cell, Chart, Fold, Para, Row, Section, Span, Table, section
+from .markup import clip
 from .sides import Side, caution, clipped
-from .tables import folded, section, table
-
-SHOWN = 12
-"""Terms with a bar of their own; the others share one."""
 
 _WORDS = {OWN: "outside of all stages", NONE: "no stage open", ORPHAN: "unknown stage", OUTSIDE: "stages of other work"}
 
 
-def waterfall_section(sides: Sequence[Side]) -> Html | None:
-    """The section; null for a single side, and where a side has no device time to compare."""
-    if len(sides) < 2 or any(side.analysis.windows.is_empty() for side in sides):
+def waterfall_section(
+    sides: Sequence[Side], whole: Comparison | None, steps: Sequence[Comparison] = ()
+) -> Section | None:
+    """Of the comparison of the first with the last of `sides`, and of the `steps` between; null where nothing is compared."""
+    if whole is None:
         return None
-    plan = layout([account(side.analysis, side.name, exact=not side.analysis.choices.fold) for side in sides])
-    steps = [waterfall(plan, i, i + 1) for i in range(len(sides) - 1)]
-    whole = waterfall(plan, 0, len(sides) - 1)
-    terms = over_devices(whole.terms)
+    fall = whole.waterfall
+    terms = over_devices(fall.terms)
     return section(
         "waterfall",
         "Where the saved time went",
-        _intro(whole),
+        Para(_intro(fall)),
         caution([sides[0], sides[-1]], "ledger"),
-        _ladder(steps, whole) if len(steps) > 1 else None,
-        _chart(whole, terms),
-        folded("Stage by stage", _table(whole, by_stage(whole.terms), "difference of each stage", False)),
-        folded("Every term in nanoseconds", _table(whole, terms, "every term of the difference", True)),
+        _ladder([step.waterfall for step in steps], fall) if len(steps) > 1 else None,
+        Chart("figure-waterfall", waterfall_figure(fall), "the difference, term by term"),
+        Fold("Stage by stage", [_table(fall, by_stage(fall.terms), "difference of each stage", False)]),
+        Fold("Every term in nanoseconds", [_table(fall, terms, "every term of the difference", True)]),
+        Fold("Kernels of both", [_changes(fall, whole.kernels, "kernels of both")]) if whole.kernels else None,
+        Fold("Copies of both", [_changes(fall, whole.copies, "copies of both")]) if whole.copies else None,
     )
 
 
-def _intro(found: Waterfall) -> Html:
+def _intro(found: Waterfall) -> list[str | Span]:
     plan = found.layout
-    notes = []
+    notes = ""
     if plan.per == "iteration":
-        notes.append("The sides have other numbers of iterations, so everything here is per iteration. ")
+        notes += "The sides have other numbers of iterations, so everything here is per iteration. "
     elif plan.work == "unknown":
-        notes.append("No whole iterations are marked on all sides, so whole windows are compared. ")
+        notes += "No whole iterations are marked on all sides, so whole windows are compared. "
     if len(found.windows) > 1 or not plan.by_device:
-        notes.append("The times of several devices are added up: device time, not elapsed time. ")
-    slower = found.difference > 0
-    return element(
-        "p",
+        notes += "The times of several devices are added up: device time, not elapsed time. "
+    return [
         f"From {found.base} to {found.opt} the traced window became {_time(plan, abs(found.difference))} "
-        f"{'longer' if slower else 'shorter'}: the ledgers' cells, stage by stage, one subtracted from the other. ",
-        element("span", f"The terms sum to {exact_difference(plan, found.difference)} ns exactly. ", class_="exact"),
-        *notes,
-    )
+        f"{'longer' if found.difference > 0 else 'shorter'}: the ledgers' cells, stage by stage, one subtracted from the other. ",
+        Span(f"The terms sum to {exact_difference(plan, found.difference)} ns exactly. ", "exact"),
+        notes,
+    ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Bar:
-    """From `start` to `end` in the layout's units, in either order."""
-
-    label: str
-    look: str
-    start: int
-    end: int
-    value: str
-
-
-def _chart(found: Waterfall, terms: Sequence[Term]) -> Html:
-    plan, (weight, against) = found.layout, found.weights
-    base, opt = found.base_ns * weight, found.opt_ns * against
-    bars = [_Bar(found.base, ".window", 0, base, _time(plan, base))]
-    at = base
-    moved = [t for t in terms if t.difference]
-    kept = len(moved) if len(moved) <= SHOWN + 1 else SHOWN
-    for term in moved[:kept]:
-        look = term.cause if term.category == IDLE and term.cause else term.category
-        bars.append(_Bar(_label(term), look, at, at + term.difference, _gain(found, term.difference)))
-        at += term.difference
-    rest = sum(t.difference for t in moved[kept:])
-    if moved[kept:]:
-        words = text.count(len(moved) - kept, "smaller term")
-        bars.append(_Bar(words, IDLE, at, at + rest, _gain(found, rest)))
-    bars.append(_Bar(found.opt, ".window", 0, opt, _time(plan, opt)))
-    low = min(0, *(min(b.start, b.end) for b in bars))
-    span = max(max(b.start, b.end) for b in bars) - low
-    return element(
-        "div",
-        [_row(b, low, span) for b in bars],
-        class_="chart",
-        role="group",
-        aria_label="the difference, term by term",
-    )
-
-
-def _row(bar: _Bar, low: int, span: int) -> Html:
-    left, right = sorted((bar.start - low, bar.end - low))
-    x, width = (100 * left / span, 100 * (right - left) / span) if span else (0.0, 0.0)
-    look = IDLE if bar.look == ".window" else bar.look
-    words = f"{bar.label}: {bar.value}"
-    rect = Html(element("rect", x=f"{x:.3f}%", y=0, width=f"{width:.3f}%", height=HEIGHT, fill=colour(look)))
-    drawing = element("g", element("title", words), rect)
-    return element(
-        "div",
-        element("span", bar.label, class_="bar-label"),
-        element("svg", drawing, class_="bar", width="100%", height=HEIGHT, role="img", aria_label=words),
-        element("span", bar.value, class_="bar-value"),
-        class_="bar-row",
-    )
-
-
-def _ladder(steps: Sequence[Waterfall], whole: Waterfall) -> Html:
+def _ladder(steps: Sequence[Waterfall], whole: Waterfall) -> Table:
     """Each step's own gain; they sum to the total."""
-    plan = whole.layout
     rows = []
     for found in [*steps, whole]:
-        ratio = "" if found.ratio is None else f"{text.significant(found.ratio)} ×"
+        ratio = Cell("" if found.ratio is None else f"{text.significant(found.ratio)} ×", found.ratio)
         name = "in all" if found is whole else f"{found.base} → {found.opt}"
-        rows.append([name, _time(plan, found.difference), _share(whole, found.difference), ratio])
-    return table("gain of each step", ["step", "difference", "share", "traced ratio"], rows, numbers=(1, 2, 3))
+        gain = Cell(_time(whole.layout, found.difference), found.difference)
+        rows.append(Row([name, gain, _share(whole, found.difference), ratio]))
+    return Table("gain of each step", ["step", "difference", "share", "traced ratio"], rows, numbers=(1, 2, 3))
 
 
-def _table(found: Waterfall, terms: Sequence[Term], caption: str, causes: bool) -> Html:
+def _table(found: Waterfall, terms: Sequence[Term], caption: str, causes: bool) -> Table:
     plan = found.layout
     scaled = plan.per == "iteration"
     unit = "ns in all" if scaled else "ns"
@@ -144,22 +87,40 @@ def _table(found: Waterfall, terms: Sequence[Term], caption: str, causes: bool) 
     for t in terms:
         only = {"added": found.opt, "removed": found.base}.get(t.status, "")
         what = [t.category, t.cause or ""] if causes else []
-        figures = [f"{t.base_ns:,}", f"{t.opt_ns:,}", exact_difference(plan, t.difference), _share(found, t.difference)]
-        body.append([stage_name(t.stage), *what, *figures, only])
-    sums = [
-        f"{found.base_ns:,}",
-        f"{found.opt_ns:,}",
-        exact_difference(plan, found.difference),
-        _share(found, found.difference),
-    ]
-    total = ["all", *(["", ""] if causes else []), *sums, ""]
+        figures = _figures(found, t.base_ns, t.opt_ns, t.difference)
+        body.append(Row([stage_name(t.stage), *what, *figures, only]))
+    sums = _figures(found, found.base_ns, found.opt_ns, found.difference)
+    total = Row(["all", *(["", ""] if causes else []), *sums, ""])
     first = 3 if causes else 1
-    return table(caption, heads, [total, *body], numbers=range(first, first + 4))
+    return Table(caption, heads, body, numbers=range(first, first + 4), total=total)
 
 
-def _label(term: Term) -> str:
-    what = f"idle, {term.cause}" if term.category == IDLE else term.category
-    return f"{stage_name(term.stage)} · {what}"
+def _figures(found: Waterfall, base_ns: int, opt_ns: int, difference: int) -> list[Cell]:
+    exact = Cell(exact_difference(found.layout, difference), difference)
+    return [Cell(f"{base_ns:,}", base_ns), Cell(f"{opt_ns:,}", opt_ns), exact, _share(found, difference)]
+
+
+def _changes(fall: Waterfall, changes: Sequence[Change], caption: str) -> Table:
+    """What kernels, or copies, became of one another: matched by name, with the time of each on both sides."""
+    short = short_names(change.name for change in changes)
+    rows = [
+        Row(
+            [
+                Span(clip(short.get(c.name, c.name), 100), title=clip(c.name, 600)),
+                *(
+                    c.status,
+                    cells.count(c.base_ops),
+                    cells.count(c.opt_ops),
+                    cells.time(c.base_ns),
+                    cells.time(c.opt_ns),
+                ),
+                Cell(_time(fall.layout, c.difference), c.difference),
+            ]
+        )
+        for c in changes
+    ]
+    heads = ["name", "status", f"{fall.base} runs", f"{fall.opt} runs", fall.base, fall.opt, "difference"]
+    return Table(caption, heads, rows, numbers=range(2, 7))
 
 
 def stage_name(key: str) -> str:
@@ -167,21 +128,16 @@ def stage_name(key: str) -> str:
     return _WORDS.get(key) or clipped(key, 80) or "(unnamed)"
 
 
-def _gain(found: Waterfall, difference: int) -> str:
-    return f"{_time(found.layout, difference)} · {_share(found, difference)}"
-
-
-def _share(found: Waterfall, difference: int) -> str:
+def _share(found: Waterfall, difference: int) -> Cell:
     """Of the whole difference; a term that goes the other way has a negative share."""
     if not found.difference:
-        return text.ABSENT
+        return Cell(text.ABSENT)
     share = round(100 * difference / found.difference, 1)
-    return f"{share or 0:.1f} %".replace("-", "−")  # `or`: no negative zero
+    return Cell(f"{share or 0:.1f} %".replace("-", "−"), share)  # `or`: no negative zero
 
 
 def _time(plan: Layout, value: int) -> str:
-    words = text.duration(plan.ns(value))
-    return words.replace("-", "−")
+    return text.duration(plan.ns(value)).replace("-", "−")
 
 
 def exact_difference(plan: Layout, value: int) -> str:

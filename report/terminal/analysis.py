@@ -10,14 +10,17 @@ import polars as pl
 
 from ...analyze.accounts.diagnostics import quoted
 from ...analyze.findings.beside import slowed
-from ...analyze.findings.first_lines import steady_sentences
+from ...analyze.findings.first_lines import steady_sentences, where_sentences
 from ...analyze.findings.missing import missing_sentences
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
-from .console import Column, print_table, say, say_wrapped
+from ...traces.repairs import repairs
+from ..palette import MEANINGS
+from .console import Column, Painted, heading, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls, print_gap_functions
 from .findings import print_findings
 from .headroom import print_headroom
+from .look import hue
 from .stages import print_stages
 
 LEFT: Final = "left"
@@ -28,12 +31,7 @@ STAGE_WIDTH: Final = 52
 
 def print_analysis(analysis: Analysis) -> None:
     """Print everything a person asks first, in the order they ask it: where did the time go, what was hidden, can I trust it."""
-    meta = analysis.meta
-    title = meta.file if analysis.variant is None else f"{analysis.variant} ({meta.file})"
-    say(f"{title}: {meta.recorder} {meta.recorder_version}")
-    for sentence in (*missing_sentences(analysis), *steady_sentences(analysis)):
-        say_wrapped(sentence)
-    print_findings(analysis)
+    print_first_lines(analysis)
     print_headroom(analysis)
     for row in analysis.devices.iter_rows(named=True):
         _print_device(analysis, row["device"], row["name"])
@@ -49,6 +47,20 @@ def print_analysis(analysis: Analysis) -> None:
     print_details(analysis)
     _print_trust(analysis)
     say()
+
+
+def print_first_lines(analysis: Analysis) -> None:
+    """What was recorded, what is counted, and what is slow, in words."""
+    meta = analysis.meta
+    title = meta.file if analysis.variant is None else f"{analysis.variant} ({meta.file})"
+    heading(f"{title}: {meta.recorder} {meta.recorder_version}")
+    where, several = list(where_sentences(analysis)), analysis.windows.height > 1
+    for sentence in (*missing_sentences(analysis), *steady_sentences(analysis), *([] if several else where)):
+        say_wrapped(sentence)
+    print_findings(analysis)
+    for sentence in where if several else ():  # of several devices the findings say more, so they go first
+        say()
+        say_wrapped(sentence)
 
 
 MESSAGES: Final = 5
@@ -90,8 +102,8 @@ def _print_critical(analysis: Analysis) -> None:
     if path.is_empty():
         return
     total = int(path["ns"].sum())
-    rows = [
-        (row["cause"] or row["category"], ms(row["ns"]), percent(row["ns"] / total), row["stage"])
+    rows: list[tuple[object, ...]] = [
+        (_painted(row["cause"] or row["category"]), ms(row["ns"]), percent(row["ns"] / total), row["stage"])
         for row in path.head(CRITICAL).iter_rows(named=True)
     ]
     if (rest := total - int(path["ns"].head(CRITICAL).sum())) > 0:
@@ -99,6 +111,11 @@ def _print_critical(analysis: Analysis) -> None:
     say()
     columns = [Column("critical path", LEFT), Column("ms"), Column("share"), Column("stage", LEFT, shrink=True)]
     print_table([*columns], [*rows, ("total", ms(total), percent(1.0), "")])
+
+
+def _painted(name: str) -> Painted:
+    """A kind or cause in its colour; ``host`` and ``wait`` of the critical path have none."""
+    return Painted(name, hue(name) if name in MEANINGS else "")
 
 
 def _print_operators(analysis: Analysis) -> None:
@@ -116,12 +133,9 @@ def _print_operators(analysis: Analysis) -> None:
 
 
 def _print_unread(analysis: Analysis) -> None:
-    """Events of kinds that nothing here reads, and those that had to be mended first."""
-    if mended := analysis.meta.anomalies.get("events_mended"):
-        which = "event was" if mended == 1 else "events were"
-        say_wrapped(
-            f"{mended:,} {which} not valid JSON and had to be repaired: unescaped quotes or backslashes, inf or nan"
-        )
+    """Events of kinds that nothing here reads, and what of the file had to be repaired."""
+    for sentence in repairs(analysis.meta.anomalies):
+        say_wrapped(sentence)
     unread = sorted(analysis.meta.unread.items(), key=lambda one: -one[1])
     if unread:
         named = [f"{shorten(name, STAGE_WIDTH)} ({count:,})" for name, count in unread[:DOMAINS]]
@@ -146,18 +160,18 @@ def _print_device(analysis: Analysis, device: int, name: str) -> None:
     window = analysis.windows.filter(here).row(0, named=True)
     length = window["end_ns"] - window["start_ns"]
     say()
-    say(f"device {device} {name}: window {duration(length)} from {window['start_ns']} ns")
+    heading(f"device {device} {name}: window {duration(length)}{_after(analysis, window['start_ns'])}")
     cells = (
         analysis.ledger.filter(here).group_by("category", "cause").agg(pl.col("ns").sum()).sort("ns", descending=True)
     )
     unions = {r["kind"]: r for r in analysis.kinds.filter(here).iter_rows(named=True)}
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for cell in cells.iter_rows(named=True):
         kind = unions.get(cell["category"])
         what = cell["category"] if cell["cause"] is None else f"{IDLE}: {cell['cause']}"
         rows.append(
             (
-                what,
+                Painted(what, _painted(cell["cause"] or cell["category"]).style),
                 ms(cell["ns"]),
                 percent(cell["ns"] / length),
                 None if kind is None else kind["ops"],
@@ -171,6 +185,18 @@ def _print_device(analysis: Analysis, device: int, name: str) -> None:
     _print_overlap(analysis, device)
     _print_gaps(analysis, device, window["start_ns"], length)
     print_device_details(analysis, device)
+
+
+def _after(analysis: Analysis, start: int) -> str:
+    """Where the window begins, counted as gaps and ``--window +a:+b`` are; nothing where no operation is known."""
+    first = analysis.first_op_ns
+    if first is None:
+        return ""
+    return (
+        " from the first operation on"
+        if start == first
+        else f" from {'+' if start > first else ''}{duration(start - first)}"
+    )
 
 
 def _print_overlap(analysis: Analysis, device: int) -> None:

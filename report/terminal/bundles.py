@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -9,17 +10,21 @@ from ...analyze.words import size
 from ...expectations.judging.judged import Judged
 from ...expectations.judging.verdict import counts
 from ..proof import Made, Verified
-from .console import progress, say, say_lines, say_wrapped
-from .verdicts import sentences, verdict_table
+from .console import say, say_wrapped
+from .verdicts import print_verdicts, sentences
 
 LARGE_BYTES: Final = 64 << 20
 """Files from this size on are announced."""
 
 
-def tell_packing(path: str, nbytes: int) -> None:
-    """Say that a large file is being packed."""
-    if nbytes >= LARGE_BYTES:
-        progress(f"packing {path}, {size(nbytes)}")
+def telling_packing(tell: Callable[[str], None]) -> Callable[[str, int], None]:
+    """What says through `tell` that a large file is being packed, given its path and bytes."""
+
+    def packing(path: str, nbytes: int) -> None:
+        if nbytes >= LARGE_BYTES:
+            tell(f"packing {path}, {size(nbytes)}")
+
+    return packing
 
 
 def print_made(place: Path, made: Made) -> None:
@@ -40,7 +45,7 @@ def print_verified(file: Path, found: Verified) -> None:
     say("verdict   derived anew from its traces, timings and expectations: the same as stored")
     if found.judged.verdicts:
         say()
-        say_lines(verdict_table(found.judged.verdicts, found.judged.evidence.workload))
+        print_verdicts(found.judged.verdicts, found.judged.evidence.workload)
         say()
     for line in sentences(found.judged.verdicts):
         say_wrapped(line)

@@ -18,7 +18,7 @@ from ...expectations.comparing.sides import Side
 from ...expectations.judging.between import Untraced
 from ...expectations.judging.energy import clock_spans, energy_spans
 from ..why_rows import together, why_table
-from .console import GAP, Column, print_table, say, say_wrapped, terminal_width
+from .console import GAP, Column, Painted, heading, print_table, say, say_wrapped, terminal_width
 from .headroom import print_outcome
 from .host_times import print_host_times
 
@@ -46,7 +46,7 @@ def print_compared(found: Compared, top: int, *, by_stage: bool = False) -> None
     for comparison in found_whole:
         if found.mode != "pair":
             say()
-            say(_title(comparison))
+            heading(_title(comparison))
         _print_comparison(comparison, top, by_stage)
 
 
@@ -109,7 +109,7 @@ def _print_ladder(found: Compared) -> None:
     say("")
     print_table([*columns, Column("traced"), Column("untraced"), Column("largest change", LEFT, shrink=True)], rows)
     if any(c.untraced is not None and unsure(c.untraced) for c in found.comparisons):
-        say("?: too few rounds, rounds that disagree, or an interval that holds 1")
+        say("?: too few rounds, rounds that disagree, or an interval that includes 1")
     known = [(side.name, d) for side in found.sides if (d := side.drawn) is not None and d.joules_per_item is not None]
     if known:
         each = ", ".join(f"{name} {joules(d.joules_per_item)}" for name, d in known)
@@ -121,7 +121,7 @@ def _print_ladder(found: Compared) -> None:
         if c.role != "total" and c.untraced is not None and turned(c.waterfall.ratio, c.untraced.ratio):
             say_wrapped(
                 f"note: {c.base.name} -> {c.opt.name}: traced and untraced times disagree on which is faster. Tracing slows "
-                "the two sides unequally, so the difference above is none of what the step gains."
+                "the two sides unequally, so the difference above does not show what the step gains."
             )
 
 
@@ -195,9 +195,9 @@ def _print_why(c: Comparison) -> None:
     width = max((len(figure) for figure, _ in lines), default=0)
     if lines:
         say()
-        say("why, by mechanism:")
+        heading("why, by mechanism:")
     for figure, text in lines:
-        say_wrapped(text, f"  {figure:>{width}}  ", " " * (width + 4))
+        say_wrapped(text, f"  {figure:>{width}}  ", " " * (width + 4), style=difference_style(figure))
     for side in (c.base, c.opt):
         for cost in what_overlap_costs(side.analysis):
             say_wrapped(f"overlap in {side.name}: {cost}")
@@ -307,15 +307,23 @@ _TIMES: Final = (Column("base ms"), Column("opt ms"), Column("diff ms"))
 _FIGURES: Final = (*_TIMES, Column("share"))
 
 
-def _times(fall: Waterfall, row: Term | Change) -> tuple[str, str, str]:
+def _times(fall: Waterfall, row: Term | Change) -> tuple[str, str, Painted]:
     """Baseline, optimized and their signed difference in ms; of an iteration where iterations are compared."""
     weight, against = fall.weights
     base, opt = fall.layout.ns(row.base_ns * weight), fall.layout.ns(row.opt_ns * against)
-    return ms(base), ms(opt), _signed_ms(fall, row.difference)
+    difference = _signed_ms(fall, row.difference)
+    return ms(base), ms(opt), Painted(difference, difference_style(difference))
 
 
 def _signed_ms(fall: Waterfall, difference: int) -> str:
     return f"{'+' if difference > 0 else ''}{ms(fall.layout.ns(difference))}"
+
+
+def difference_style(figure: str) -> str:
+    """Green for time saved, red for time added; a figure that shows as nothing has none."""
+    if not any(digit in figure for digit in "123456789"):
+        return ""
+    return "green" if figure.startswith("-") else "red"
 
 
 def _row(fall: Waterfall, name: str, term: Term, *what: str) -> tuple[object, ...]:

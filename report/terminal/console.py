@@ -1,4 +1,4 @@
-"""How commands print: escaped text, tables that fit the terminal, and JSON.
+"""How commands print: escaped text, tables that fit the terminal, colour where it is wanted, and JSON.
 
 Everything a trace or a manifest says is foreign text, so all that is printed goes through `print_line` or `print_table`: a
 kernel's name cannot move the cursor, recolour the terminal, break a line, or begin one that a CI runner takes for a command.
@@ -20,6 +20,7 @@ from ...analyze.naming.distinct import fitted
 from ...analyze.words import NOTHING, shorten
 from ...traces.content import one_line, printed
 from ..documents.text import json_text
+from .look import LOOK, coloured, console_for
 
 if TYPE_CHECKING:  # imported when a table is printed
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -32,6 +33,12 @@ escape: Final = one_line
 
 GAP: Final = "  "
 """Between two columns of a table."""
+
+_TIE: Final = "\x1f"
+"""Stands for a space at which no line is broken; `escape` leaves none of its kind in a text."""
+
+_UNIT: Final = re.compile(r"(?<=\d) (?=(?:%|[num]?s|min|[kMGT]?B(?:/s)?)(?![\w%]))")
+"""The space between a figure and its unit."""
 
 LEAST: Final = 8
 """A column that gives way is never narrower than this, and lines never narrower than 40."""
@@ -49,9 +56,37 @@ class Column:
     wrap: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """A cell of a table, or a part of a line, in a style of rich's where colour is wanted."""
+
+    text: str
+    style: str
+
+
 def say(line: str = "") -> None:
     """Print one line on stdout: a line break in it came from outside and is escaped like other control characters."""
     print_line(line)
+
+
+def heading(line: str) -> None:
+    """Print one line on stdout, bold where colour is wanted."""
+    paint([Painted(line, "bold")])
+
+
+def paint(parts: Sequence[str | Painted], stream: TextIO | None = None) -> None:
+    """Print one line, by default on stdout, whose `Painted` parts have their style where colour is wanted."""
+    texts = [part.text if isinstance(part, Painted) else part for part in parts]
+    target = sys.stdout if stream is None else stream
+    if not coloured(target):
+        print_line("".join(texts), stream)
+        return
+    from rich.text import Text
+
+    line = Text(no_wrap=True, overflow="ignore", end="\n")
+    for part, text in zip(parts, texts, strict=True):
+        line.append(escape(text), part.style if isinstance(part, Painted) else None)
+    console_for(target, max(line.cell_len, 1)).print(line, soft_wrap=True)
 
 
 def say_lines(text: str) -> None:
@@ -65,31 +100,42 @@ def print_line(line: str, stream: TextIO | None = None) -> None:
     print(printed(escape(line)), file=stream)
 
 
-def say_wrapped(text: str, first: str = "", rest: str = "  ") -> None:
-    """Print one sentence in lines of the terminal's width, the first led by `first`, the others by `rest`.
+def say_wrapped(text: str, first: str = "", rest: str = "  ", *, style: str = "", width: int | None = None) -> None:
+    """Print one sentence in lines of the terminal's `width`, the first led by `first` (in `style` where colour is wanted), the
+    others by `rest`.
 
     Foreign names in it are escaped before their length is counted; a word that is longer than a line stays whole.
     """
     lines = textwrap.wrap(
-        escape(text),
-        terminal_width(),
+        _UNIT.sub(_TIE, escape(text)),
+        terminal_width() if width is None else width,
         initial_indent=first,
         subsequent_indent=rest,
         break_long_words=False,
         break_on_hyphens=False,
-    )
-    for line in lines or [""]:
+    ) or [""]
+    lines = [line.replace(_TIE, " ") for line in lines]
+    if style and lines[0].startswith(first):
+        paint([Painted(first, style), lines[0][len(first) :]])
+        lines = lines[1:]
+    for line in lines:
         print_line(line)
 
 
 def warn(sentence: str) -> None:
     """Print one line on stderr, as every message of the program: ``aisp-trace: <sentence>``."""
-    print_line(f"aisp-trace: {sentence}", sys.stderr)
+    paint([Painted("aisp-trace:", "bold red"), f" {sentence}"], sys.stderr)
+
+
+def remark(sentence: str) -> None:
+    """Print one line on stderr that is no error, unless --quiet was given."""
+    if not LOOK.quiet:
+        paint([Painted("aisp-trace:", "dim"), f" {sentence}"], sys.stderr)
 
 
 def progress(sentence: str) -> None:
-    """`warn` of a step that takes long."""
-    warn(f"{sentence} ...")
+    """`remark` of a step that takes long."""
+    remark(f"{sentence} ...")
 
 
 def print_json(document: Any) -> None:
@@ -101,10 +147,8 @@ def print_json(document: Any) -> None:
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
-    """Print `table` on stdout, its titles bold on a terminal that shows colours."""
-    from rich.console import Console
-
-    for line in _rendered(columns, rows, None, Console(file=sys.stdout)).split("\n"):
+    """Print `table` on stdout; where colour is wanted its titles are bold, and `Painted` cells have their style."""
+    for line in _rendered(columns, rows, None, coloured(sys.stdout)).split("\n"):
         print(printed(line))
 
 
@@ -117,27 +161,27 @@ def table(
     figures are never cut. Cells are shown with `str`, null as ``-``, a tuple as a line each. `spaced`: with an empty line
     after each row. Raises `ValueError` for a row of another length than `columns`.
     """
-    return _rendered(columns, rows, width, None, spaced=spaced)
+    return _rendered(columns, rows, width, False, spaced=spaced)
 
 
 def _rendered(
     columns: Sequence[Column],
     rows: Iterable[Sequence[object]],
     width: int | None,
-    like: Console | None,
+    colour: bool,
     *,
     spaced: bool = False,
 ) -> str:
-    """The table's lines, with the escape codes that the terminal of `like` understands, or none."""
+    """The table's lines, with or without the escape codes of colours."""
     from rich.cells import cell_len
-    from rich.console import Console
     from rich.table import Table
 
-    cells = [[escape(column.title) for column in columns]]
+    cells, styles = [[escape(column.title) for column in columns]], []
     for row in rows:
         if len(row) != len(columns):
             raise ValueError(f"a row has {len(row)} cells, the table {len(columns)} columns")
         cells.append([_text(value) for value in row])
+        styles.append([value.style if isinstance(value, Painted) else "" for value in row])
     widths = [max(map(cell_len, "\n".join(column).split("\n"))) for column in zip(*cells, strict=True)]
     gives = [column.shrink or column.wrap for column in columns]
     least = [
@@ -148,22 +192,23 @@ def _rendered(
     together = [_Short(texts) for texts in zip(*cells, strict=True)]
     for column, title, length, give in zip(columns, cells[0], widths, gives, strict=True):
         made.add_column(_Cell(title), justify=column.align, no_wrap=not give, width=None if give else length)
-    for row in cells[1:]:
-        made.add_row(*[_Cell(text, c.wrap, short) for c, text, short in zip(columns, row, together, strict=True)])
+    for row, painted in zip(cells[1:], styles, strict=True):
+        made.add_row(
+            *[
+                _Cell(text, c.wrap, short, style)
+                for c, text, short, style in zip(columns, row, together, painted, strict=True)
+            ]
+        )
     needed = sum(least) + len(GAP) * (len(columns) - 1)
     out = io.StringIO()
-    coloured = like is not None and like.color_system is not None
-    Console(
-        file=out,
-        width=max(terminal_width() if width is None else width, needed),
-        force_terminal=coloured,
-        color_system="auto" if coloured else None,
-        legacy_windows=False,
-    ).print(made, end="")
+    wide = max(terminal_width() if width is None else width, needed)
+    console_for(out, wide, colour=colour).print(made, end="")
     return "\n".join(line.rstrip() for line in out.getvalue().split("\n")).rstrip("\n")
 
 
 def _text(value: object) -> str:
+    if isinstance(value, Painted):
+        return escape(value.text)
     if isinstance(value, tuple):
         return "\n".join(map(escape, value))
     return NOTHING if value is None else escape(str(value))
@@ -192,6 +237,7 @@ class _Cell:
     text: str
     wrap: bool = False
     short: Callable[[str, int], str] = shorten
+    style: str = ""
 
     @property
     def least(self) -> int:
@@ -210,9 +256,10 @@ class _Cell:
         from rich.text import Text
 
         if self.wrap:
-            yield Text(self.text, justify=options.justify)
+            yield Text(self.text, self.style, justify=options.justify)
             return
-        yield Text(self.short(self.text, options.max_width), justify=options.justify, no_wrap=True, overflow="crop")
+        short = self.short(self.text, options.max_width)
+        yield Text(short, self.style, justify=options.justify, no_wrap=True, overflow="crop")
 
 
 def terminal_width() -> int:
@@ -228,16 +275,3 @@ def aside(*outputs: Output) -> Iterator[None]:
             yield
     else:
         yield
-
-
-@contextmanager
-def meter(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Shows on a terminal how many of how many `what` are done, as what it yields is told; elsewhere nothing."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    stderr = Console(file=sys.stderr)
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as shown:
-        task = shown.add_task(escape(what), total=None)
-        yield lambda done, expected: shown.update(task, completed=done, total=max(done, expected))

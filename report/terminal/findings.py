@@ -6,7 +6,7 @@ from typing import Final
 
 from ...analyze.findings.find import NOTHING, find
 from ...analyze.result import Analysis
-from .console import say, say_wrapped
+from .console import heading, say, say_wrapped
 
 SHOWN: Final = 5
 """Findings printed; --json has all."""
@@ -19,11 +19,11 @@ def print_findings(analysis: Analysis) -> None:
     found = find(analysis)
     say()
     if not found:
-        say(NOTHING)
+        say_wrapped(NOTHING)
         return
-    say("What is slow, and its share of the window:")
+    heading("What is slow, and its share of the window:")
     several = analysis.windows["device"].n_unique() > 1
     for number, one in enumerate(found[:SHOWN], 1):
-        say_wrapped(one.said(several), f"{number}. ", "   ")
+        say_wrapped(one.said(several), f"{number}. ", "   ", style="bold yellow")
     if len(found) > SHOWN:
         say(f"   and {len(found) - SHOWN} more in --json")

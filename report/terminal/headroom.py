@@ -13,7 +13,7 @@ from ...analyze.headroom.predicted import Predicted
 from ...analyze.result import Analysis
 from ...analyze.words import ms, percent
 from ...expectations.judging.predictions import AS_PREDICTED, LESS, MORE, Outcome
-from .console import Column, print_table, say, say_wrapped
+from .console import Column, heading, print_table, say, say_wrapped
 
 LEFT: Final = "left"
 
@@ -67,21 +67,21 @@ def _print_headroom(analysis: Analysis, on: Mapping[str, Any]) -> None:
         return
     say()
     if on["why"]:
-        say_wrapped(f"what would help: nothing is predicted; {on['why']}")
+        say_wrapped(f"What would help: no prediction, since {on['why']}")
         return
     now = on["base_ns"] if on["untraced_ns"] is None else on["untraced_ns"]
     pays = analysis.headroom.filter(pl.col("estimate_ns") < (1 - WORTH) * now)
     fit = _fit(on["structure_error"], on["host_factor"], on["untraced_ns"])
     if pays.is_empty():
-        say_wrapped(f"what would help: no known change would save 1 % or more ({fit})")
+        say_wrapped(f"What would help: no known change would save 1 % or more ({fit})")
         return
-    say_wrapped(f"what would help, of {_length(on)} ({fit}):")
+    heading(f"What would help {_length(on)}:")
     rows = [
         _row(r["change"], r["estimate_ns"], r["at_most_ns"], r["after_ns"], r["grade"], now)
         for r in pays.head(SHOWN).iter_rows(named=True)
     ]
     print_table(list(COLUMNS), rows)
-    say_wrapped("`aisp-trace predict` says what each assumes, and tries others")
+    say_wrapped(f"{fit}; `aisp-trace predict` says what each change assumes, and tries others")
 
 
 def print_outcome(one: Outcome) -> None:
@@ -113,9 +113,9 @@ def _gained(one: Outcome) -> str:
 def _length(on: Mapping[str, Any]) -> str:
     traced = f"{ms(on['base_ns'])} ms"
     if on["found_by"] == "window":
-        return f"the window, {traced}, for lack of iterations"
+        return f"the window of {traced} (no iterations were found)"
     untraced = on["untraced_ns"]
-    return f"an iteration, {traced} traced" if untraced is None else f"an iteration, {ms(untraced)} ms untraced"
+    return f"an iteration of {traced} (traced)" if untraced is None else f"an iteration of {ms(untraced)} ms (untraced)"
 
 
 def _now(base: Base) -> str:
@@ -128,9 +128,9 @@ def _now(base: Base) -> str:
 
 
 def _fit(error: float, factor: float | None, untraced_ns: int | None) -> str:
-    fit = f"replayed unchanged: exact; with every latency at its median: {percent(error)} off"
+    fit = f"the replay reproduces the recording exactly, and with every latency at its median within {percent(error)}"
     if untraced_ns is not None and factor is not None:
-        fit += f"; recording scales out with host time x {factor:.2f}"
+        fit += f"; host times are scaled by {factor:.2f} to match the untraced rounds"
     return fit
 
 

@@ -106,7 +106,7 @@ def print_search(found: Searched, defaults: Settings) -> None:
     for note in found.notes:
         say_wrapped(note, "note: ")
     if found.best is None:
-        say_wrapped("Nothing could be verified, so nothing is said to be the best.")
+        say_wrapped("Nothing could be verified, so no winner is named.")
         return
     say()
     say_wrapped(f"best, verified: {settings_text(found.best.tried.settings)}")

@@ -12,7 +12,7 @@ from ...analyze.words import NOTHING, duration, shorten
 from ...expectations.judging.judged import Judged, headline_of
 from ...expectations.judging.untimed import Untimed, untimed
 from ...expectations.judging.verdict import Verdict, counts
-from .console import GAP, Column, escape, print_table, say, say_lines, say_wrapped, terminal_width
+from .console import GAP, Column, Painted, escape, paint, print_table, say, say_wrapped, terminal_width
 from .expectations import CHOSEN
 from .headroom import print_outcome
 
@@ -61,6 +61,24 @@ def verdict_table(verdicts: Iterable[Verdict], workload: str, width: int | None 
     return "\n".join(lines)
 
 
+STYLES: Final = {
+    "met": "green",
+    "exceeded": "green",
+    "missed": "bold red",
+    "inconclusive": "yellow",
+    "invalid": "bold magenta",
+    "unrecorded": "dim",
+}
+"""Of verdicts, where colour is wanted; the word itself says the same."""
+
+
+def print_verdicts(verdicts: Iterable[Verdict], workload: str) -> None:
+    """Print the `verdict_table`, each verdict's word in its colour."""
+    for line in verdict_table(verdicts, workload).split("\n"):
+        word = line.partition(" ")[0]
+        paint([Painted(word, STYLES[word]), line[len(word) :]] if word in STYLES else [line])
+
+
 def sentences(verdicts: Iterable[Verdict]) -> list[str]:
     """One sentence for each verdict that is neither met nor exceeded; one for all claims of the same verdict and reason."""
     found: dict[tuple[str, str], list[Verdict]] = {}
@@ -102,11 +120,12 @@ def print_judged(judged: Judged) -> None:
             say_wrapped(f"note: {note}.")
         return
     say()
-    say_lines(verdict_table(judged.verdicts, evidence.workload))
+    print_verdicts(judged.verdicts, evidence.workload)
     say()
     said = sentences(judged.verdicts)
     for line in said:
-        say_wrapped(line)
+        status = line.partition(":")[0]
+        say_wrapped(line.removeprefix(f"{status}: "), f"{status}: ", style=STYLES.get(status, ""))
     _print_untimed(untimed(evidence), after=bool(said))
     for outcome in judged.predictions:
         print_outcome(outcome)

@@ -31,7 +31,7 @@ from aisp_trace.capture.doctor import Diagnosis, Finding
 from aisp_trace.capture.plan import SCHEMA as PLAN
 from aisp_trace.capture.plan import Plan
 from aisp_trace.cli import main as cli
-from aisp_trace.cli.app import WithForeignCommand
+from aisp_trace.cli.app import COMMON, WithForeignCommand, common_options
 from aisp_trace.expectations.claims.parse import schema as expectations_schema
 from aisp_trace.expectations.judging.verdict import STATUSES, Verdict, exit_code
 from aisp_trace.expectations.metrics.registry import METRICS
@@ -86,7 +86,7 @@ def everything() -> dict[str, Snapshot]:
 
 def commands() -> Snapshot:
     """Each command's arguments and options: type, whether it repeats, default or required."""
-    found = {}
+    found = {"aisp-trace COMMAND": dict(_common())}
     for action in actions():
         found[f"aisp-trace {action}"] = dict(_parameters(action))
         if isinstance(action.parser, WithForeignCommand):
@@ -94,10 +94,17 @@ def commands() -> Snapshot:
     return found
 
 
+def _common() -> Iterator[tuple[str, str]]:
+    """The options of every command, which may also stand before it."""
+    for parameter in common_options():
+        kind = "switch" if parameter.is_flag else "text"
+        yield "/".join(sorted(parameter.opts)), f"{kind}, default {str(parameter.default).lower()}"
+
+
 def _parameters(action: Action) -> Iterator[tuple[str, str]]:
     hints = typing.get_type_hints(action.function)
     for place, parameter in enumerate(action.parser.params):
-        if parameter.name == "help":
+        if parameter.name == "help" or parameter.name in COMMON:
             continue
         option = any(word.startswith("-") for word in parameter.opts)
         names = "/".join([*sorted(parameter.opts), *parameter.secondary_opts]) if option else f"argument {place}"

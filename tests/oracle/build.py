@@ -31,6 +31,7 @@ def op(kind: str, start: int, end: int, correlation: int | None = None, **other:
         "graph_id": None,
         "graph_node": None,
         "grid": None,
+        "block": None,
     }
     return row | other
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 import polars as pl
 
 from ..model import MOST_BYTES, SCHEMAS, TEXT
-from .columns import arguments, below, integer, nanoseconds, text
+from .columns import below, integer, nanoseconds, text
+from .events import Event, arguments
 
 _KINDS: Final = {
     "allreduce": "all_reduce",
@@ -38,39 +39,40 @@ _LONGEST: Final = 4096
 """Characters of a list of ranks; torch shortens it at 30 ranks."""
 
 
-def comm_rows(kernels: Iterable[dict[str, Any]], device_of: Callable[[dict[str, Any]], int]) -> pl.DataFrame | None:
-    """The table ``comms``, but for its texts' encoding, of the `kernels` that say something; null if none does."""
-    telling = [e for e in kernels if isinstance(arguments(e).get("Collective name"), str)]
-    starts = nanoseconds([e.get("ts") for e in telling])
-    rows = [
-        _row(event, device_of(event), start) for event, start in zip(telling, starts, strict=True) if start is not None
-    ]
+Collective = tuple[int | None, int, str, str | None, int | None, str | None, int | None, int | None]
+"""A row of table ``comms`` but for its device, in the order of the table."""
+
+
+def collective_of(event: Event) -> Collective | None:
+    """What a kernel says of its collective; null if it says nothing, or not when it ran."""
+    args = arguments(event)
+    (start,) = nanoseconds([event.ts]).to_list()
+    name = args.collective
+    if not isinstance(name, str) or start is None:
+        return None
+    letters = re.sub(r"[^a-z]", "", name.lower())
+    elements = [n for said in (args.elements_in, args.elements_out) if (n := integer(said)) is not None]
+    width = _DTYPES.get(re.sub(r"[^a-z0-9]", "", text(args.dtype).lower()))
+    size = integer(args.group_size, 32)
+    return (
+        integer(args.stream),
+        start,
+        _KINDS.get(letters, name),
+        args.group if isinstance(args.group, str) else None,
+        size if size is not None and size > 0 else None,
+        _ranks(args.ranks),
+        below(max(elements) * width, MOST_BYTES) if elements and width else None,
+        integer(args.group_sequence),
+    )
+
+
+def comm_rows(told: Iterable[tuple[int, Collective]]) -> pl.DataFrame | None:
+    """The table ``comms``, but for its texts' encoding, of collectives with their device; null without any."""
+    rows = [(device, *row) for device, row in told]
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row") if rows else None
 
 
 _SCHEMA: Final = {name: pl.String if kind is TEXT else kind for name, kind in SCHEMAS["comms"].items()}
-
-
-def _row(event: dict[str, Any], device: int, start: int) -> tuple[Any, ...]:
-    args = arguments(event)
-    name = str(args["Collective name"])
-    letters = re.sub(r"[^a-z]", "", name.lower())
-    elements = [n for key in ("In msg nelems", "Out msg nelems") if (n := integer(args.get(key))) is not None]
-    width = _DTYPES.get(re.sub(r"[^a-z0-9]", "", str(args.get("dtype", "")).lower()))
-    size = integer(args.get("Group size"), 32)
-    ranks = args.get("Process Group Ranks")
-    group = args.get("Process Group Name")
-    return (
-        device,
-        integer(args.get("stream")),
-        start,
-        text(_KINDS.get(letters, name)),
-        text(group) if isinstance(group, str) else None,
-        size if size is not None and size > 0 else None,
-        _ranks(ranks),
-        below(max(elements) * width, MOST_BYTES) if elements and width else None,
-        integer(args.get("Seq")),
-    )
 
 
 def _ranks(value: Any) -> str | None:

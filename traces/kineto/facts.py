@@ -7,8 +7,10 @@ from typing import Any
 
 import polars as pl
 
+from ..content import last_part
 from ..model import SCHEMAS
-from .columns import arguments, integer, process_id, text, thread_id
+from .columns import integer, process_id, thread_id
+from .events import Event, arguments
 
 
 def read_devices(properties: Any, seen: Iterable[int]) -> pl.DataFrame:
@@ -28,16 +30,19 @@ def read_devices(properties: Any, seen: Iterable[int]) -> pl.DataFrame:
     return pl.DataFrame(table, schema=pl.Schema(SCHEMAS["devices"]), orient="row")
 
 
-def read_names(events: list[Any], pid: int, tables: dict[str, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The tables `processes` and `threads`: the traced process, and its threads that called or annotated."""
+def read_names(events: Iterable[Event], pid: int, tables: dict[str, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The tables `processes` and `threads`: the traced process, and its threads that called or annotated.
+
+    Of `events` those of phase M name them.
+    """
     process, threads = None, {}
     for event in events:
-        if isinstance(event, dict) and event.get("ph") == "M" and process_id(event, -1) == pid:
-            if event.get("name") == "process_name":
-                process = arguments(event).get("name")
-            elif event.get("name") == "thread_name":
-                threads[thread_id(event)] = arguments(event).get("name")
-    name = _text(process.rsplit("/", 1)[-1]) if isinstance(process, str) else None
+        if process_id(event) == pid:
+            if event.name == "process_name":
+                process = arguments(event).name
+            elif event.name == "thread_name":
+                threads[thread_id(event)] = arguments(event).name
+    name = last_part(process) if isinstance(process, str) else None
     used = {t for n in ("api", "ranges") for t in tables[n].get_column("tid").drop_nulls().unique().to_list()}
     busy = used or tables["ops"].height
     rows = [(pid, t, _text(threads.get(t))) for t in sorted(used)]
@@ -52,4 +57,4 @@ def read_names(events: list[Any], pid: int, tables: dict[str, pl.DataFrame]) -> 
 
 
 def _text(value: Any) -> str | None:
-    return text(value) if isinstance(value, str) else None
+    return value if isinstance(value, str) else None

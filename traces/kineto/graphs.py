@@ -7,40 +7,31 @@ becomes a range of 1 ns before anything else, on a thread of its own, in which i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import polars as pl
 
 from ..model import SCHEMAS
-from .columns import arguments, integer, text
+from .columns import integer
+from .events import Event, arguments
 
 MARKS: Final = 0x7FFFFFFE
 """The thread of the ranges: none that Linux numbers, whose highest is 2**22 (proc(5), pid_max)."""
 
 
-def marked_nodes(
-    kernels: Sequence[dict[str, Any]], pid: int, before_ns: int
-) -> tuple[pl.DataFrame, pl.DataFrame] | None:
-    """(ranges, table ``graph_nodes``) of the marks of `kernels`, all before `before_ns`; null if there are none.
+def mark_of(kernel: Event) -> tuple[int, str] | None:
+    """(node, mark) of a kernel of a graph; null where nobody marked it."""
+    args = arguments(kernel)
+    mark = args.name if args.annotation is None else args.annotation
+    node = integer(args.graph_node_id) if isinstance(mark, str) and mark else None
+    return (node, mark) if node and isinstance(mark, str) else None
 
-    The ranges have the columns start_ns, end_ns, pid, tid and name. Of a node with several marks the first in the file counts.
-    """
-    mark_of: dict[int, str] = {}
-    for event in kernels:
-        args = arguments(event)
-        node = integer(args.get("graph node id"))
-        mark = args.get("annotation", args.get("name"))
-        if node and isinstance(mark, str) and mark:
-            mark_of.setdefault(node, text(mark))
-    if not mark_of:
-        return None
+
+def marked_nodes(mark_of: Mapping[int, str], pid: int, before_ns: int) -> tuple[list[tuple[int, str]], pl.DataFrame]:
+    """(start and name of each range, table ``graph_nodes``) of the marks of nodes, all before `before_ns`."""
     names = sorted(set(mark_of.values()))
     start = {name: before_ns - 1 - i for i, name in enumerate(names)}
-    ranges = [(start[name], start[name] + 1, pid, MARKS, name) for name in names]
     nodes = [(node, pid, MARKS, start[name]) for node, name in mark_of.items()]
-    schema = {"start_ns": pl.Int64, "end_ns": pl.Int64, "pid": pl.Int32, "tid": pl.Int32, "name": pl.String}
-    return (
-        pl.DataFrame(ranges, schema=schema, orient="row"),
-        pl.DataFrame(nodes, schema=pl.Schema(SCHEMAS["graph_nodes"]), orient="row"),
-    )
+    table = pl.DataFrame(nodes, schema=pl.Schema(SCHEMAS["graph_nodes"]), orient="row")
+    return [(start[name], name) for name in names], table

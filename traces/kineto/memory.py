@@ -6,41 +6,85 @@ PyTorch's caching allocator; what that takes from the driver is another, larger 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import polars as pl
 
-from ..model import MOST_BYTES, SCHEMAS
-from .columns import arguments, integer, nanoseconds, process_id
+from ..model import MOST_BYTES
+from .columns import Rows, integers, process_ids
+from .events import Event, arguments
+
+NAME: Final = "[memory]"
 
 _CUDA: Final = (1, 20)
 """c10::DeviceType of CUDA (HIP calls itself so, too) and XPU; 0 is the host, whose memory is not looked at."""
 
 
-def read_memory(events: list[Any], pid: int, before_ns: int | None) -> pl.DataFrame | None:
-    """The table ``memory`` of the allocators of GPUs; null if nothing of them was recorded.
+class Memory:
+    """What the allocators of GPUs did, a batch at a time."""
 
-    What was in use before the first event of a device (its ``Total Allocated`` without its own bytes) is one allocation before
-    `before_ns`, if anything else happened, and before all others.
-    """
-    found = [e for e in events if isinstance(e, dict) and e.get("ph") == "i" and e.get("name") == "[memory]"]
-    rows: list[tuple[Any, ...]] = []
-    before: dict[tuple[int, int], int] = {}
-    for event, time in zip(found, nanoseconds([e.get("ts") for e in found]), strict=True):
-        args = arguments(event)
-        device, nbytes, address = integer(args.get("Device Id"), 32), integer(args.get("Bytes")), args.get("Addr")
-        if time is None or device is None or device < 0 or not nbytes or integer(args.get("Device Type")) not in _CUDA:
-            continue
-        before.setdefault((process_id(event, pid), device), (integer(args.get("Total Allocated")) or 0) - nbytes)
-        place = address if isinstance(address, int) and 0 <= address < 1 << 64 else None
-        size = abs(nbytes) if abs(nbytes) < MOST_BYTES else None
-        rows.append((process_id(event, pid), device, time, place, size, "device", nbytes < 0, None))
-    if not rows:
-        return None
-    first = min([row[2] for row in rows] + ([] if before_ns is None else [before_ns]))
-    held = [
-        (process, device, first - 1, None, nbytes, "device", False, None)
-        for (process, device), nbytes in before.items()
-        if 0 < nbytes < MOST_BYTES
-    ]
-    return pl.DataFrame([*held, *rows], schema=pl.Schema(SCHEMAS["memory"]), orient="row")
+    def __init__(self) -> None:
+        self._rows = Rows(_columns)
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Append those of the instants `events` that are called `NAME`."""
+        if found := [event for event in events if event.name == NAME]:
+            self._rows.add(found)
+
+    def table(self, pid: int, before_ns: int | None) -> pl.DataFrame | None:
+        """The table ``memory`` of the allocators of GPUs; null if nothing of them was recorded.
+
+        What was in use before the first event of a device (its ``Total Allocated`` without its own bytes) is one allocation
+        before `before_ns`, if anything else happened, and before all others.
+        """
+        kind = pl.col("type").is_in(_CUDA)
+        rows = self._rows.frame().filter(
+            kind, pl.col("start_ns").is_not_null(), pl.col("device") >= 0, pl.col("nbytes") != 0
+        )
+        if rows.is_empty():
+            return None
+        rows = rows.with_columns(pl.col("pid").fill_null(pid))
+        first = min(time for time in (rows["start_ns"].min(), before_ns) if isinstance(time, int))
+        held = rows.group_by("pid", "device", maintain_order=True).first()
+        held = held.with_columns(
+            pl.lit(first - 1, pl.Int64).alias("start_ns"),
+            (pl.col("total") - pl.col("nbytes")).alias("nbytes"),
+            pl.lit(None, pl.UInt64).alias("address"),
+        ).filter((pl.col("nbytes") > 0) & (pl.col("nbytes") < MOST_BYTES))
+        size = pl.col("nbytes").abs()
+        return pl.concat([held.select(rows.columns), rows]).select(
+            "pid",
+            "device",
+            pl.col("start_ns").alias("time_ns"),
+            "address",
+            pl.when(size < MOST_BYTES).then(size).alias("nbytes"),
+            pl.lit("device").alias("kind"),
+            (pl.col("nbytes") < 0).alias("is_free"),
+            pl.lit(None, pl.UInt32).alias("correlation"),
+        )
+
+
+def _columns(events: Sequence[Event]) -> dict[str, pl.Series]:
+    args = [arguments(e) for e in events]
+    return {
+        "pid": process_ids(events),
+        "type": integers([a.device_type for a in args]),
+        "device": integers([a.device_id for a in args], 32),
+        "nbytes": _bytes([a.size for a in args]),
+        "address": pl.Series([_address(a.address) for a in args], dtype=pl.UInt64),
+        "total": _bytes([a.total for a in args]),
+    }
+
+
+def _bytes(values: Sequence[Any]) -> pl.Series:
+    """Numbers of bytes, given out or coming back; as `_ODD` where no memory is as large, and 0 where none is said."""
+    found = integers(values).fill_null(0)
+    return found.clip(-_ODD, _ODD)
+
+
+_ODD: Final = 1 << 60
+
+
+def _address(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 1 << 64 else None

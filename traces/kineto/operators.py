@@ -17,16 +17,13 @@ open. What ties both are sequence numbers: a backward operator has that of the f
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
-from .columns import arguments, integer, process_id, thread_id, timed_frame, usable
-
-Event = dict[str, Any]
+from .columns import Words
 
 OPERATORS, MODULES, FUNCTIONS = "torch.op", "torch.module", "torch.python"
 BACKWARD: Final = "backward"
@@ -36,32 +33,28 @@ _MODULE: Final = "nn.Module: "
 """How torch's Python tracer begins the names of modules."""
 
 
-def operator_ranges(
-    operators: Sequence[Event], functions: Sequence[Event], pid: int, odd: Counter[str]
-) -> pl.DataFrame:
-    """Rows of table ``ranges``, but for its texts' encoding, of the events ``cpu_op`` and ``python_function``."""
-    names = [str(e.get("name", "")) for e in functions]
-    domains = [MODULES if name.startswith(_MODULE) else FUNCTIONS for name in names]
-    events = [*operators, *functions]
-    frame = timed_frame(
-        events,
-        {
-            "pid": [process_id(e, pid) for e in events],
-            "tid": [thread_id(e) for e in events],
-            "name": [*(str(e.get("name", "")) for e in operators), *(name.removeprefix(_MODULE) for name in names)],
-            "sequence": [integer(arguments(e).get("Sequence number")) for e in events],
-            "forward": [integer(arguments(e).get("Fwd thread id")) for e in events],
-        },
-    ).with_columns(pl.Series("domain", [*[OPERATORS] * len(operators), *domains], dtype=pl.String))
-    frame = usable(frame, "ranges", odd).sort("start_ns", "end_ns", descending=[False, True], maintain_order=True)
-    tied = pl.DataFrame(list(_tied(frame)), schema={name: frame.schema[name] for name in _COLUMNS}, orient="row")
+def operator_ranges(operators: pl.DataFrame, functions: pl.DataFrame, words: Words) -> pl.DataFrame:
+    """Rows of table ``ranges``, as numbers of `words` where they are names, of the events ``cpu_op`` and ``python_function``.
+
+    These have the columns start_ns, end_ns, pid, tid, name, sequence and forward, and their times are usable.
+    """
+    is_module = pl.Series([name.startswith(_MODULE) for name in words.texts()], dtype=pl.Boolean)
+    modules = is_module.gather(functions["name"])
+    domains = pl.select(pl.when(modules).then(pl.lit(MODULES)).otherwise(pl.lit(FUNCTIONS)).alias("domain")).to_series()
+    functions = functions.with_columns(
+        words.renamed(functions["name"], lambda name: name.removeprefix(_MODULE)), domains
+    )
+    frame = pl.concat([operators.with_columns(pl.lit(OPERATORS).alias("domain")), functions])
+    frame = frame.sort("start_ns", "end_ns", descending=[False, True], maintain_order=True)
+    backward = words.number(BACKWARD)
+    tied = pl.DataFrame(list(_tied(frame, backward)), schema={n: frame.schema[n] for n in _COLUMNS}, orient="row")
     return pl.concat([frame.select(_COLUMNS), tied])
 
 
 _COLUMNS: Final = ("start_ns", "end_ns", "pid", "tid", "name", "domain")
 
 
-def _tied(frame: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
+def _tied(frame: pl.DataFrame, name_of_backward: int) -> Iterator[tuple[Any, ...]]:
     """Ranges of modules around each backward operator: those which were open when its forward operator began."""
     modules = frame.filter(pl.col("domain") == MODULES)
     if modules.is_empty():
@@ -82,7 +75,7 @@ def _tied(frame: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
         names = [] if known is None or known[1] > start else chains.open_at(pid, *known)
         if names:
             reached[pid, tid] = end
-            yield from ((start, end, pid, tid, name, MODULES) for name in (BACKWARD, *names))
+            yield from ((start, end, pid, tid, name, MODULES) for name in (name_of_backward, *names))
 
 
 class _Chains:
@@ -94,7 +87,7 @@ class _Chains:
             for key, part in modules.group_by("pid", "tid", maintain_order=True)
         }
 
-    def open_at(self, pid: int, tid: int, time: int) -> list[str]:
+    def open_at(self, pid: int, tid: int, time: int) -> list[int]:
         if (pid, tid) not in self._of:
             return []
         start, end, names, parent = self._of[pid, tid]

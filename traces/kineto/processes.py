@@ -6,23 +6,22 @@ it tells the ranks apart, and nothing else: correlation ids and device numbers o
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
-from .columns import arguments, integer, nanoseconds, process_id
-
-Event = dict[str, Any]
+import polars as pl
 
 
-def main_process(events: Sequence[Event]) -> int:
-    """The id of the process that most of the host's `events` belong to; 0 without any."""
-    pids = Counter(process_id(e, 0) for e in events)
-    return pids.most_common(1)[0][0] if pids else 0
+def main_process(hosts: Sequence[pl.Series]) -> int:
+    """The id of the process that most of the host's events belong to, by their `pid` columns; 0 without any."""
+    pids = pl.concat(hosts).fill_null(0).rename("pid").to_frame()
+    counted = pids.group_by("pid", maintain_order=True).len().sort("len", descending=True, maintain_order=True)
+    return int(counted["pid"][0]) if counted.height else 0
 
 
-def launchers(ops: Sequence[Event], devices: Sequence[int], calls: Sequence[Event], pid: int) -> list[int | None]:
-    """The process that launched each of `ops`, which ran on `devices`; `pid` for all of them if only one process called.
+def launchers(ops: pl.DataFrame, calls: pl.DataFrame, pid: int) -> pl.Series:
+    """The process that launched each of `ops`, as column ``pid``; `pid` for all of them if only one process called.
+
+    `ops` has the columns device, correlation and start_ns, `calls` pid, correlation and start_ns.
 
     An operation does not say who launched it, and every process counts its calls from one. A process may have launched an
     operation if it made a call of that id before the operation began. If only one process may have launched all operations
@@ -30,27 +29,25 @@ def launchers(ops: Sequence[Event], devices: Sequence[int], calls: Sequence[Even
     launch those of another device that have the same ids. Else an operation is that of the only process that may have
     launched it, and nobody's (null) if there are several or none.
     """
-    if len({process_id(e, pid) for e in calls}) < 2:
-        return [pid] * len(ops)
+    if calls["pid"].n_unique() < 2:
+        return pl.repeat(pid, ops.height, dtype=pl.Int32, eager=True).alias("pid")
     first: dict[int, dict[int, int]] = {}
-    for event, start in zip(calls, nanoseconds([e.get("ts") for e in calls]), strict=True):
-        number, caller = integer(arguments(event).get("correlation")), process_id(event, pid)
-        if number is not None and start is not None:
-            callers = first.setdefault(number, {})
-            callers[caller] = min(start, callers.get(caller, start))
+    for number, caller, start in calls.select("correlation", "pid", "start_ns").drop_nulls().iter_rows():
+        callers = first.setdefault(number, {})
+        callers[caller] = min(start, callers.get(caller, start))
     able: list[set[int]] = []
     owners: dict[int, set[int]] = {}
     ids: dict[int, set[int]] = {}
-    for event, device, start in zip(ops, devices, nanoseconds([e.get("ts") for e in ops]), strict=True):
-        number = integer(arguments(event).get("correlation")) or 0
-        known = {} if start is None else first.get(number, {})
-        able.append({caller for caller, began in known.items() if start is not None and began <= start})
+    devices = ops["device"].to_list()
+    for device, number, start in ops.select("device", "correlation", "start_ns").iter_rows():
+        known = first.get(number, {})
+        able.append({caller for caller, began in known.items() if began <= start})
         if known:
             owners[device] = owners.get(device, able[-1]) & able[-1]
             ids.setdefault(device, set()).add(number)
     _exclude(owners, ids)
     chosen = [owners[d] if len(owners.get(d, ())) == 1 else mine for mine, d in zip(able, devices, strict=True)]
-    return [next(iter(c)) if len(c) == 1 else None for c in chosen]
+    return pl.Series("pid", [next(iter(c)) if len(c) == 1 else None for c in chosen], dtype=pl.Int32)
 
 
 def _exclude(owners: dict[int, set[int]], ids: dict[int, set[int]]) -> None:
@@ -70,27 +67,29 @@ class DeviceNumbers:
     devices of several ranks: the first keeps the number, the others get numbers that nobody has.
     """
 
-    def __init__(self, ops: Sequence[Event]) -> None:
-        pairs = dict.fromkeys((_label(e), d) for e in ops if (d := stated_device(e)) is not None)
+    def __init__(self, labels: Sequence[str], ops: pl.DataFrame) -> None:
+        """Of `ops` with the columns device and label, the place of what they are filed under in `labels`."""
+        self._places = {text: place for place, text in enumerate(labels)}
+        self._labels = ops["label"]
+        self._ops = ops
+        pairs = ops.select("label", "device").unique(maintain_order=True).rows()
         own = {device for _, device in pairs}
-        self._numbers: dict[tuple[str, int], int] = {}
+        self._numbers: dict[tuple[int, int], int] = {}
         used: set[int] = set()
-        for label, device in pairs:
+        for place, device in pairs:
             number = device if device not in used else max(own | used) + 1
             used.add(number)
-            self._numbers[label, device] = number
+            self._numbers[place, device] = number
 
-    def of(self, event: Event, device: Any) -> int | None:
-        """The number of what the rank of `event` calls `device`; of one on which nothing ran, that number itself."""
-        number = integer(device, 32)
-        return None if number is None else self._numbers.get((_label(event), number), number)
+    def of(self, label: str, device: int) -> int:
+        """The number of what is called `device` under `label`; of one on which nothing ran, that number itself."""
+        return self._numbers.get((self._places.get(label, -1), device), device)
 
-
-def stated_device(event: Event) -> int | None:
-    """The device of an operation: its own word, else the process that Kineto files it under; null if neither is one."""
-    device = integer(arguments(event).get("device", event.get("pid")), 32)
-    return device if device is not None and device >= 0 else None
-
-
-def _label(event: Event) -> str:
-    return str(event.get("pid"))
+    def column(self, name: str) -> pl.Series:
+        """A column of devices of the operations with the numbers of these."""
+        column = self._ops[name]
+        changed = {pair: number for pair, number in self._numbers.items() if pair[1] != number}
+        for (place, device), number in changed.items():
+            mine = (self._labels == place) & (self._ops[name] == device)
+            column = column.set(mine.fill_null(False), number)
+        return column

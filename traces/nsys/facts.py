@@ -10,8 +10,9 @@ from typing import Any, Final
 import polars as pl
 
 from ..columns import SLICE
+from ..content import last_part
 from ..model import SCHEMAS, Meta, text_column
-from .ids import DEVICES_PER_HOST, MOST_DEVICES, UNNAMED, Hosts
+from .ids import DEVICES_PER_HOST, MOST_DEVICES, UNNAMED, DeviceMap, Hosts
 from .schema import CAPTURE_SETTINGS, EXPORT_SETTINGS, EXPORT_TABLES, settings
 from .source import Source
 
@@ -40,24 +41,52 @@ def read_meta(source: Source, odd: Counter[str], used: Iterable[str]) -> Meta:
     )
 
 
-def read_devices(source: Source, hosts: Hosts, seen: Iterable[int]) -> pl.DataFrame:
-    """The table `devices`: every GPU the export lists, and a nameless one for each further device that worked."""
+_EARLY_2021: Final = ["id", "deviceId", "name", "globalMemorySize", "numMultiprocessors"]
+_EARLY_2021_COMPUTE: Final = ["computeCapabilityMajor", "computeCapabilityMinor"]
+"""Columns of TARGET_INFO_CUDA_GPU, as TARGET_INFO_GPU was called until early 2021. Those of its bandwidth and its clock are not
+read: nothing says their unit."""
+
+
+def read_devices(source: Source, hosts: Hosts, devices: DeviceMap, seen: Iterable[int]) -> pl.DataFrame:
+    """The table `devices`: every GPU the export lists, its MIG instances, and each further device that worked.
+
+    Such a one has the name that the program gave it (``nvtxNameCudaDevice``), or just its number.
+    """
     wanted = ["vmId", "id", "name", "uuid", "totalMemory", "memoryBandwidth", "smCount"]
     wanted += ["computeMajor", "computeMinor", "clockRate"]
     found: dict[int, tuple[Any, ...]] = {}
     for vm, number, name, uuid, memory, bandwidth, sms, major, minor, clock in source.table_rows(
         "TARGET_INFO_GPU", wanted
     ):
-        if not isinstance(number, int) or not 0 <= number < MOST_DEVICES:
-            continue
-        host = hosts.index(vm) if isinstance(vm, int) else 0
-        capability = f"{major}.{minor}" if isinstance(major, int) and isinstance(minor, int) else None
-        counts = (_count(memory), _count(bandwidth), _count(sms, 2**31), capability, _count(clock))
-        found.setdefault(number + host * DEVICES_PER_HOST, (_text(name), _text(uuid), *counts))
+        if isinstance(number, int) and 0 <= number < MOST_DEVICES:
+            host = hosts.index(vm) if isinstance(vm, int) else 0
+            counts = (_count(memory), _count(bandwidth), _count(sms, 2**31), _capability(major, minor), _count(clock))
+            found.setdefault(number + host * DEVICES_PER_HOST, (_text(name), _text(uuid), *counts))
+    for place, number, name, memory, sms, major, minor in source.table_rows(
+        "TARGET_INFO_CUDA_GPU", [*_EARLY_2021, *_EARLY_2021_COMPUTE]
+    ):
+        number = place if number is None else number
+        if isinstance(number, int) and 0 <= number < MOST_DEVICES:
+            counts = (_count(memory), None, _count(sms, 2**31), _capability(major, minor), None)
+            found.setdefault(number, (_text(name), None, *counts))
+    gpus = dict(found)
+    for instance in devices.instances:
+        whole = gpus.get(instance.gpu, (None,) * 7)
+        name = f"{whole[0] or f'GPU {instance.gpu}'} {_MIG}" + (f" of {instance.sms} SMs" if instance.sms else "")
+        found[instance.device] = (name, instance.uuid, None, None, instance.sms, *whole[5:])
+    given = {n: name for n, name in source.table_rows("TARGET_INFO_NVTX_CUDA_DEVICE", ["deviceId", "name"]) if name}
     for number in seen:
-        found.setdefault(number, (f"GPU {number}", None, None, None, None, None, None))
+        name = _text(given.get(number % DEVICES_PER_HOST))
+        found.setdefault(number, (name or f"GPU {number}", None, None, None, None, None, None))
     rows = [(n, "gpu", *facts) for n, facts in sorted(found.items())]
     return pl.DataFrame(rows, schema=pl.Schema(SCHEMAS["devices"]), orient="row", strict=False)
+
+
+_MIG: Final = "MIG instance"
+
+
+def _capability(major: Any, minor: Any) -> str | None:
+    return f"{major}.{minor}" if isinstance(major, int) and isinstance(minor, int) else None
 
 
 def read_processes(source: Source, hosts: Hosts, seen: set[int]) -> pl.DataFrame:
@@ -65,7 +94,7 @@ def read_processes(source: Source, hosts: Hosts, seen: set[int]) -> pl.DataFrame
     names: dict[int, str] = {}
     for gid, name in source.table_rows("PROCESSES", ["globalPid", "name"]):
         if isinstance(gid, int) and gid >= 0 and isinstance(name, str):
-            names[model_pid(hosts, gid)] = name.rsplit("/", 1)[-1]
+            names[model_pid(hosts, gid)] = last_part(name)
     rows = [(pid, pid >> 24, pid & 0xFFFFFF, names.get(pid)) for pid in sorted(seen)]
     return pl.DataFrame(
         rows, schema={"pid": pl.Int32, "host": pl.Int32, "os_pid": pl.Int32, "name": pl.String}, orient="row"

@@ -30,7 +30,7 @@ def read_graph_nodes(raw: pl.DataFrame, hosts: Hosts, odd: Counter[str]) -> pl.D
         (pl.col("globalTid") % (1 << 24)).cast(pl.Int32).alias("tid"),
         pl.col("start").alias("time_ns"),
         pl.col("graphNodeId").alias("graph_node"),
-        pl.col("originalGraphNodeId").alias("original"),
+        pl.when(pl.col("originalGraphNodeId") != 0).then("originalGraphNodeId").alias("original"),
     )
     key = ["pid", "graph_node"]
     made = rows.filter(pl.col("original").is_null()).unique(key, keep="first", maintain_order=True).drop("original")

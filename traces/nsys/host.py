@@ -136,14 +136,21 @@ _RUNTIME: Final = "CUPTI_ACTIVITY_KIND_RUNTIME"
 
 
 def read_ranges(source: Source, events: pl.DataFrame, hosts: Hosts, odd: Counter[str]) -> pl.DataFrame:
-    """The table `ranges` from all NVTX rows. An open range has no end; one that ends before it starts is dropped."""
+    """The table `ranges` from all NVTX rows. An open range has no end; one that ends before it starts is dropped.
+
+    Exports of 2021 have no nulls: a text that is not there is empty, a number 0.
+    """
     numbers = enum_numbers(source, "ENUM_NSYS_EVENT_TYPE", _EVENTS)
     styles = {numbers[n]: RANGE_STYLES.index(s) for n, s in _RANGE_STYLE.items()}
     texts = source.texts("NVTX_EVENTS", "rowid", "text")
+    registered = (
+        set(events.filter(pl.col("textId") > 0).get_column("rowid").to_list()) if "" in texts.values() else set()
+    )
+    texts = {row: text for row, text in texts.items() if text or row not in registered}
     events = events.with_columns(
         hosts.pid("globalTid"),
         hosts.tid("globalTid"),
-        hosts.tid("endGlobalTid").alias("end_tid"),
+        pl.when(pl.col("endGlobalTid") != 0).then(hosts.tid("endGlobalTid")).alias("end_tid"),
         pl.when(pl.col("end") != 0).then("end").alias("end"),
         pl.col("domainId").fill_null(0),
     )
@@ -164,7 +171,8 @@ def read_ranges(source: Source, events: pl.DataFrame, hosts: Hosts, odd: Counter
     for why, count in counts.items():
         odd[why] += count
     frame = frame.filter(~backwards & ~lost)
-    payload = pl.coalesce("int64Value", "uint64Value", "uint32Value", "int32Value")
+    said = ("int64Value", "uint64Value", "uint32Value", "int32Value")
+    payload = pl.coalesce(*(pl.when(pl.col(name) != 0).then(name) for name in said), *said)
     return frame.select(
         "pid",
         "tid",

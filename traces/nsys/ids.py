@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from ..model import MEMORY_KINDS, text_column
+from .schema import MIG
 from .source import Source
 
 UNNAMED: Final = "(unnamed)"
@@ -74,6 +75,16 @@ class Hosts:
 
 
 @dataclass(frozen=True, slots=True)
+class Instance:
+    """A part of a GPU that works as a device of its own (Multi-Instance GPU), and its index in the model."""
+
+    uuid: str
+    gpu: int
+    device: int
+    sms: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceMap:
     """From a process's own CUDA device number to the machine's GPU id (``TARGET_INFO_CUDA_DEVICE``)."""
 
@@ -82,17 +93,43 @@ class DeviceMap:
     processes: frozenset[int] = frozenset()
     """Those that the map speaks of."""
 
+    instances: tuple[Instance, ...] = ()
+    """The MIG instances that processes used."""
+
     @classmethod
     def of(cls, source: Source, hosts: Hosts) -> DeviceMap:
-        """The map of an export; empty, which means the numbers are the same, where it has none."""
-        rows = source.table_rows("TARGET_INFO_CUDA_DEVICE", ["pid", "cudaId", "gpuId"])
+        """The map of an export; empty, which means the numbers are the same, where it has none.
+
+        A MIG instance has a uuid of its own (``MIG-...``) and its GPU's id. The first of a GPU, by the processes that use it,
+        keeps that id as its index, each further one gets an index that nobody has.
+        """
+        rows = source.table_rows("TARGET_INFO_CUDA_DEVICE", ["pid", "cudaId", "gpuId", "uuid", "numMultiprocessors"])
+        usable = [
+            (
+                process,
+                cuda,
+                gpu,
+                uuid if isinstance(uuid, str) else "",
+                sms if isinstance(sms, int) and sms > 0 else None,
+            )
+            for process, cuda, gpu, uuid, sms in rows
+            if isinstance(process, int) and isinstance(cuda, int) and isinstance(gpu, int) and 0 <= gpu < MOST_DEVICES
+        ]
+        listed = [number for (number,) in source.table_rows("TARGET_INFO_GPU", ["id"]) if isinstance(number, int)]
+        free = max([*(gpu for _, _, gpu, _, _ in usable), *(n for n in listed if n < MOST_DEVICES)], default=0) + 1
+        instances: dict[str, Instance] = {}
+        for _, _, gpu, uuid, sms in sorted(usable, key=lambda one: one[:3]):
+            if uuid.startswith(MIG) and uuid not in instances:
+                first = all(other.gpu != gpu for other in instances.values())
+                instances[uuid] = Instance(uuid, gpu, gpu if first else free, sms)
+                free += not first
         known = {
-            (p, c): g
-            for p, c, g in rows
-            if isinstance(p, int) and isinstance(c, int) and isinstance(g, int) and 0 <= g < MOST_DEVICES
+            (process, cuda): instances[uuid].device if uuid in instances else gpu
+            for process, cuda, gpu, uuid, _ in usable
         }
         processes = frozenset(process for process, _ in known)
-        return cls({k: g for k, g in known.items() if k[1] != g}, len(hosts.keys) > 1, processes)
+        changed = {key: device for key, device in known.items() if key[1] != device}
+        return cls(changed, len(hosts.keys) > 1, processes, tuple(instances.values()))
 
     def unmapped(self, ops: pl.DataFrame) -> int:
         """How many processes beyond the first of a device used it while the map speaks of not all of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +11,7 @@ import polars as pl
 
 from ..columns import in_slices, merged, places
 from ..kernel_names import collectives
-from ..model import GRID_LIMITS, KINDS, MEMORY_KINDS, grid_code, text_column
+from ..model import BLOCK_LIMITS, GRID_LIMITS, KINDS, MEMORY_KINDS, block_code, grid_code, text_column
 from .ids import DeviceMap, Hosts, coded, enum_numbers, memory_codes, name_codes
 from .source import Source
 from .usable import known, sane, timed
@@ -31,13 +31,14 @@ _COMMON: Final[Mapping[str, Any]] = {
 }
 
 _GRID: Final = ("gridX", "gridY", "gridZ")
+_BLOCK: Final = ("blockX", "blockY", "blockZ")
 
 OP_TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "CUPTI_ACTIVITY_KIND_KERNEL": {
         **_COMMON,
         "demangledName": I64,
         "graphNodeId": I64,
-        **dict.fromkeys(_GRID, I32),
+        **dict.fromkeys((*_GRID, *_BLOCK), I32),
     },
     "CUPTI_ACTIVITY_KIND_MEMCPY": {
         **_COMMON,
@@ -182,6 +183,7 @@ _PARTIAL: Final = {
     "graph_id": pl.Int64,
     "graph_node": pl.Int64,
     "grid": pl.Int64,
+    "block": pl.Int32,
 }
 
 
@@ -208,19 +210,25 @@ def _kernels(source: Source, frame: pl.DataFrame, names: list[str], odd: Counter
         pl.Series("kind", kinds[codes]),
         pl.Series("name", codes),
         *_graph_node(frame),
-        *_grid(frame),
+        _shape(frame, _GRID, GRID_LIMITS, grid_code).alias("grid"),
+        _shape(frame, _BLOCK, BLOCK_LIMITS, block_code).cast(I32).alias("block"),
     ]
 
 
 def _graph_node(frame: pl.DataFrame) -> list[pl.Series]:
-    return [frame.get_column("graphNodeId").alias("graph_node")] if "graphNodeId" in frame.columns else []
+    """Node of a graph; exports of 2021 write 0 where there is none."""
+    if "graphNodeId" not in frame.columns:
+        return []
+    node = frame.get_column("graphNodeId").alias("graph_node")
+    absent = node == 0
+    return [node.set(absent.fill_null(False), None) if absent.any() else node]
 
 
-def _grid(frame: pl.DataFrame) -> list[pl.Series]:
-    """Each kernel's grid in one integer; null where one of its sides is none that a GPU launches."""
-    possible = [pl.col(name).is_between(1, most) for name, most in zip(_GRID, GRID_LIMITS, strict=True)]
-    code = grid_code(*(pl.col(name).cast(I64) for name in _GRID)).alias("grid")
-    return [in_slices(frame, pl.when(pl.all_horizontal(possible)).then(code), np.int64)]
+def _shape(frame: pl.DataFrame, sides: Sequence[str], limits: Sequence[int], code: Callable[..., pl.Expr]) -> pl.Series:
+    """Each kernel's grid or block in one integer; null where one of its `sides` is none that a GPU launches."""
+    possible = [pl.col(name).is_between(1, most) for name, most in zip(sides, limits, strict=True)]
+    packed = code(*(pl.col(name).cast(I64) for name in sides)).alias("shape")
+    return in_slices(frame, pl.when(pl.all_horizontal(possible)).then(packed), np.int64)
 
 
 def _copies(source: Source, frame: pl.DataFrame, names: list[str], odd: Counter[str]) -> list[pl.Series]:

@@ -70,7 +70,7 @@ def page_columns(
     `bounds` are the table's lowest and highest rowid. Null if the table is not of the plain kind, or too small for compiled code.
     """
     fast = compiled(bounds[1] - bounds[0] + 1, DECODER)
-    if fast is None:
+    if fast is None or not hasattr(os, "preadv"):  # Windows reads no two places of a file at once
         return None
     root = _root(source, table)
     positions = _positions(source, table)

@@ -98,7 +98,7 @@ def _read(source: Source, left_out: Collection[tuple[str, str]], metrics: str) -
         if _EVENT_RECORDS in source.tables:
             tables["events"] = read_events(integers(source, _EVENT_RECORDS, RECORD_COLUMNS), hosts, devices, odd)
     tables["diagnostics"] = read_diagnostics(source)
-    tables["devices"] = read_devices(source, hosts, _distinct(tables, ["device"], ("ops", "syncs", "memory")))
+    tables["devices"] = read_devices(source, hosts, devices, _distinct(tables, ["device"], ("ops", "syncs", "memory")))
     tables["processes"] = read_processes(source, hosts, _distinct(tables, ["pid"], ("ops", "api", "ranges", "osrt")))
     tables["threads"] = read_threads(source, hosts, _distinct(tables, ["pid", "tid"], ("api", "ranges", "osrt")))
     odd["cells_of_wrong_type"] += source.foreign_cells

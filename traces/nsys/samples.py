@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..content import last_part
 from ..samples import FUNCTIONS, Stretch
 from .schema import SAMPLE_FRAMES, SAMPLES
 from .source import Source, quoted
@@ -52,7 +53,7 @@ def read_samples(path: Path, stretches: Sequence[Stretch]) -> pl.DataFrame:
         for number in numbers:
             _, symbol, module = frames.get(number, _NAMELESS)
             name = None if symbol is None else strings.get(symbol)
-            whose = None if name is None or module is None else strings.get(module, "").rsplit("/", 1)[-1] or None
+            whose = None if name is None or module is None else last_part(strings.get(module, "")) or None
             functions[name, whose] += 1
         rows += [(position, *key, n) for key, n in functions.items()]
     table = pl.DataFrame(rows, schema=FUNCTIONS, orient="row")

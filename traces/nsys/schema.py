@@ -65,12 +65,18 @@ FACT_TABLES: Final = (
     "META_DATA_CAPTURE",
     "DIAGNOSTIC_EVENT",
     "TARGET_INFO_GPU",
+    "TARGET_INFO_CUDA_GPU",
+    "TARGET_INFO_NVTX_CUDA_DEVICE",
     "TARGET_INFO_CUDA_DEVICE",
     "TARGET_INFO_GPU_METRICS",
     "PROCESSES",
     "ThreadNames",
     "StringIds",
 )
+
+
+MIG: Final = "MIG-"
+"""How the uuid of a part of a GPU begins (NVIDIA MIG user guide, Device Identifiers)."""
 
 
 def is_nsys(source: Source) -> bool:

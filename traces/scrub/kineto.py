@@ -12,21 +12,24 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from ..kineto.columns import arguments
-from ..kineto.document import load
+from msgspec import UNSET
+
+from ..kineto.columns import label
+from ..kineto.document import Document
+from ..kineto.events import CALL, SPELLING, Event, arguments, category_of
 
 _CATEGORIES: Final = (
-    *("kernel", "gpu_memcpy", "gpu_memset", "cuda_runtime", "cuda_driver"),
+    *("kernel", "gpu_memcpy", "gpu_memset"),
     *("user_annotation", "cpu_op", "cuda_sync", "overhead"),
 )
-"""What `kineto.read_kineto` reads."""
+"""What `kineto.read_kineto` reads, beside calls of the host."""
 
 _ARGUMENTS: Final = (
     *("device", "context", "stream", "correlation", "bytes", "fromDevice", "toDevice"),
-    *("graph node id", "grid", "wait_on_cuda_event_id"),
+    *("graph node id", "grid", "block", "wait_on_cuda_event_id"),
     *("Group size", "In msg nelems", "Out msg nelems", "Sequence number", "Fwd thread id"),
 )
-"""Arguments of events that it reads: numbers, a grid three of them."""
+"""Arguments of events that it reads: numbers, a grid and a block three of them."""
 
 _MARKS: Final = ("annotation", "name")
 """Arguments that are names, as those of ranges are."""
@@ -50,27 +53,37 @@ def scrub_kineto(src: Path, dst: Path) -> None:
 
     Names of processes and threads are left out. Raises `InputError` if `src` is no torch.profiler trace.
     """
-    document, _ = load(src, src)
-    devices = document.get("deviceProperties")
-    kept = {
-        **{k: document[k] for k in _NUMBERS if _number(document.get(k))},
-        "deviceProperties": [_device(d) for d in devices if isinstance(d, dict)] if isinstance(devices, list) else [],
-        "traceEvents": [_event(e) for e in document["traceEvents"] if _read(e)],
+    document = Document(src, src)
+    with dst.open("w", encoding="utf-8") as out:
+        out.write('{"traceEvents":[')
+        comma = ""
+        for batch in document.batches():
+            for event in filter(_read, batch):
+                out.write(comma + json.dumps(_event(event), allow_nan=False, separators=(",", ":")))
+                comma = ","
+        rest = document.rest
+        devices = rest.get("deviceProperties")
+        known = [_device(d) for d in devices if isinstance(d, dict)] if isinstance(devices, list) else []
+        kept = {**{k: rest[k] for k in _NUMBERS if _number(rest.get(k))}, "deviceProperties": known}
+        out.write("]," + json.dumps(kept, allow_nan=False, separators=(",", ":"))[1:])
+
+
+def _read(event: Event) -> bool:
+    category = category_of(event)
+    return (
+        event.ph == "X" and category is not None and (category in _CATEGORIES or CALL.fullmatch(category) is not None)
+    )
+
+
+def _event(event: Event) -> dict[str, Any]:
+    args = {
+        SPELLING[field]: value for field in SPELLING if (value := getattr(arguments(event), field)) not in (None, UNSET)
     }
-    dst.write_text(json.dumps(kept, allow_nan=False, separators=(",", ":")), encoding="utf-8")
-
-
-def _read(event: Any) -> bool:
-    return isinstance(event, dict) and event.get("ph") == "X" and event.get("cat") in _CATEGORIES
-
-
-def _event(event: dict[str, Any]) -> dict[str, Any]:
-    args = arguments(event)
     kept = {k: v for k, v in args.items() if k in _ARGUMENTS and _numbers(v)}
     kept |= {k: v for k in _MARKS if isinstance(v := args.get(k), str)}
     kept |= {k: v for k, p in _WORDS.items() if isinstance(v := args.get(k), str) and re.fullmatch(p, v)}
-    times = {k: event[k] for k in ("pid", "tid", "ts", "dur") if _number(event.get(k))}
-    return {"ph": "X", "cat": event["cat"], "name": str(event.get("name", "")), **times, "args": kept}
+    times = {k: v for k in ("pid", "tid", "ts", "dur") if _number(v := getattr(event, k))}
+    return {"ph": "X", "cat": event.cat, "name": label(event.name), **times, "args": kept}
 
 
 def _device(properties: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +93,7 @@ def _device(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(value: Any) -> bool:
-    """Whether `value` is a number, or the three of a grid."""
+    """Whether `value` is a number, or the three of a grid or block."""
     return all(map(_number, value)) and len(value) == 3 if isinstance(value, list) else _number(value)
 
 

@@ -19,8 +19,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from ..content import last_part
 from ..errors import InputError
-from ..nsys.schema import CAPTURE_SETTINGS, EVENT_TABLES, EXPORT_SETTINGS, EXPORT_TABLES, is_nsys, settings
+from ..nsys.schema import CAPTURE_SETTINGS, EVENT_TABLES, EXPORT_SETTINGS, EXPORT_TABLES, MIG, is_nsys, settings
 from ..nsys.source import Source
 from ..output import replacing
 
@@ -28,7 +29,6 @@ _NUMBER_TABLES: Final = (
     *EVENT_TABLES,
     "CUPTI_ACTIVITY_KIND_CUDA_EVENT",
     "CUDA_GRAPH_EVENTS",
-    "TARGET_INFO_CUDA_DEVICE",
     "TARGET_INFO_CUDA_CONTEXT_INFO",
     "TARGET_INFO_CUDA_STREAM",
     "TARGET_INFO_SESSION_START_TIME",
@@ -178,7 +178,7 @@ def _copy_owners(source: Source, target: sqlite3.Connection, owners: set[int]) -
     """Names of the processes and threads that own rows; the StringIds used."""
     processes = {g >> 24 for g in owners}
     rows = [
-        (gid, pid if isinstance(pid, int) else None, name.rsplit("/", 1)[-1])
+        (gid, pid if isinstance(pid, int) else None, last_part(name))
         for gid, pid, name in source.table_rows("PROCESSES", ["globalPid", "pid", "name"])
         if isinstance(gid, int) and gid >> 24 in processes and isinstance(name, str)
     ]
@@ -194,24 +194,44 @@ def _copy_owners(source: Source, target: sqlite3.Connection, owners: set[int]) -
     return {name for name, _ in threads}
 
 
-_DEVICE_NUMBERS: Final = (
-    *("vmId", "id", "isDiscrete", "l2CacheSize", "totalMemory", "memoryBandwidth", "clockRate", "smCount"),
-    *("computeMajor", "computeMinor", "smMajor", "smMinor", "cuDevice"),
-)
+_DEVICE_TABLES: Final = {
+    "TARGET_INFO_GPU": (
+        *("vmId", "id", "isDiscrete", "l2CacheSize", "totalMemory", "memoryBandwidth", "clockRate", "smCount"),
+        *("computeMajor", "computeMinor", "smMajor", "smMinor", "cuDevice"),
+    ),
+    "TARGET_INFO_CUDA_GPU": (
+        *(
+            "id",
+            "deviceId",
+            "globalMemorySize",
+            "numMultiprocessors",
+            "computeCapabilityMajor",
+            "computeCapabilityMinor",
+        ),
+    ),
+    "TARGET_INFO_CUDA_DEVICE": ("gpuId", "cudaId", "pid", "numMultiprocessors"),
+}
+"""Tables of devices, and their columns of numbers that are kept."""
 
 
 def _copy_devices(source: Source, target: sqlite3.Connection) -> None:
-    if "TARGET_INFO_GPU" not in source.tables:
-        return
-    rows = []
-    for row in source.table_rows("TARGET_INFO_GPU", [*_DEVICE_NUMBERS, "name", "uuid"]):
-        *numbers, name, uuid = row
-        kept = [n if isinstance(n, int) else None for n in numbers]
-        digest = hashlib.sha256(uuid.encode("utf-8", "replace")).hexdigest()[:16] if isinstance(uuid, str) else None
-        model = name if isinstance(name, str) and _MODEL_NAME.fullmatch(name) else None
-        rows.append((*kept, model, digest))
-    columns = {**dict.fromkeys(_DEVICE_NUMBERS, "INTEGER"), "name": "TEXT", "uuid": "TEXT"}
-    _create(target, "TARGET_INFO_GPU", columns, rows)
+    """The tables of devices: their numbers, names of models, and uuids by their hashes, which keep MIG instances apart."""
+    for table, numbers in _DEVICE_TABLES.items():
+        if table not in source.tables:
+            continue
+        rows = []
+        for row in source.table_rows(table, [*numbers, "name", "uuid"]):
+            *values, name, uuid = row
+            kept = [n if isinstance(n, int) else None for n in values]
+            model = name if isinstance(name, str) and _MODEL_NAME.fullmatch(name) else None
+            rows.append((*kept, model, _hashed(uuid) if isinstance(uuid, str) else None))
+        columns = {**dict.fromkeys(numbers, "INTEGER"), "name": "TEXT", "uuid": "TEXT"}
+        _create(target, table, columns, rows)
+
+
+def _hashed(uuid: str) -> str:
+    digest = hashlib.sha256(uuid.encode("utf-8", "replace")).hexdigest()[:16]
+    return f"{MIG}{digest}" if uuid.startswith(MIG) else digest
 
 
 def _copy_metrics(source: Source, target: sqlite3.Connection) -> None:

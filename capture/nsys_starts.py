@@ -1,0 +1,59 @@
+"""How nsys fails by itself while it starts, so that it may be started again: each was seen on busy machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from .nsys_report import REPORT, STREAM
+
+LOGS: Final = ("stdout", "stderr")
+
+STARTUP_FAILURE: Final = "Connection reset by peer"
+"""All that nsys 2022.4 says, rarely and under heavy load, when its own agent did not come up: nothing has run then."""
+
+FOUND_FAILURE: Final = ("Agent::InstanceInfo ", "std::exception::what: No such file or directory")
+"""Likewise, when another nsys looks for the session before its agent is up: both may fail."""
+
+LAUNCHER_FAILURE: Final = "Agent launcher failed."
+"""All that it says when the process that starts the program did not come up; ``nsys launch`` then lives on with nothing to do."""
+
+AGENT_FAILURE: Final = "Connection to the Agent lost."
+"""All that nsys 2022.4 says, once or twice and with exit code 0, when its agent was lost before anything was recorded. Whether
+the program had been started by then it does not say either."""
+
+WAITER_FAILURE: Final = ("QuadDCommon::ProcessWaiter::", "] = sem_open")
+"""Parts of all that nsys 2022.4 says when it loses a race with itself: its agent opens a semaphore that its launcher may not have
+made yet. The launcher starts the program only when the agent tells it to, more than a second later, so nothing has run then."""
+
+STARTS: Final = 5
+"""How often nsys is started while it fails by itself. On a busy machine one start in eight lost that race (7 of 52)."""
+
+
+def failed_itself(folder: Path, exit_code: int, *, gated: bool) -> bool:
+    """Whether nsys failed while it started, said so with nothing else in its logs, and the program may be run again."""
+    said = _said(folder)
+    if said in (STARTUP_FAILURE, LAUNCHER_FAILURE) or _lost_race(said):
+        return exit_code != 0 and not _left_something(folder)
+    return gated and bool(said) and not said.replace(AGENT_FAILURE, "").strip() and not _left_something(folder)
+
+
+def launches_nothing(folder: Path) -> bool:
+    """Whether an ``nsys launch`` that may still live has failed so: the program was not started, and will not be."""
+    said = _said(folder)
+    return said in (STARTUP_FAILURE, LAUNCHER_FAILURE) or _lost_race(said)
+
+
+def _said(folder: Path) -> str:
+    return "".join(
+        (folder / f"nsys-profile.{name}.log").read_text(encoding="utf-8", errors="replace").strip() for name in LOGS
+    )
+
+
+def _lost_race(said: str) -> bool:
+    races = (WAITER_FAILURE, FOUND_FAILURE)
+    return said.startswith("/") and any(said.endswith(end) and part in said for part, end in races)
+
+
+def _left_something(folder: Path) -> bool:
+    return (folder / REPORT).exists() or (folder / STREAM).exists()

@@ -1,0 +1,94 @@
+"""What people type instead of what they mean: one sentence, exit 2, and in it the command line that they mean."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from aisp_trace.cli import main as cli
+from aisp_trace.cli.mistakes import program_in
+from aisp_trace.cli.programs import is_workload
+
+SAMPLES = Path(__file__).parent.parent / "traces" / "samples"
+ORDINARY = "import argparse\nargparse.ArgumentParser().parse_args()\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder: an ordinary program, a workload file, a trace, a run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(ORDINARY)
+    (tmp_path / "workload.py").write_text("from aisp_trace.workloads.runner import main\n")
+    shutil.copy(SAMPLES / "h200_graphs.sqlite.xz", "t.sqlite.xz")
+    (tmp_path / "run").symlink_to(SAMPLES / "h200_pipeline_sequential")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("capture --rounds 0 train.py", "--rounds was given with a command of your own"),
+        ("capture train", "`aisp-trace capture -- python train.py`"),
+        ("capture workload.py --roundz 3", "did you mean '--rounds'?"),
+        ("capture pipeline_sequential test", "`aisp-trace capture` takes 1 argument, and 'test' is more than that"),
+        ("capture pipeline_sequental", "did you mean 'pipeline_sequential'?"),
+        ("capture --rounds many workload.py", "'--rounds'"),
+        ("train.py --steps 3", "`aisp-trace capture -- python train.py --steps 3`"),
+        ("python train.py", "`aisp-trace capture -- python train.py`"),
+        ("t.sqlite.xz", "`aisp-trace analyze t.sqlite.xz`"),
+        ("run", "`aisp-trace analyze run`"),
+        ("version", "did you mean '--version'?"),
+        ("--json analyze t.sqlite.xz", "options follow the command, see `aisp-trace analyze --help`"),
+        ("analyze .", "holds traces; name one, such as t.sqlite.xz"),
+        ("analyze run:optimised", "it has baseline, optimized, cuda_graph"),
+        ("report run:baseline", "this command takes all of a run: run"),
+        ("report t.sqlite.xz -o", "see `aisp-trace report --help`"),
+        ("export t.sqlite.xz perfetto", "did you mean --to perfetto?"),
+        ("check t.sqlite.xz", "`aisp-trace analyze t.sqlite.xz`"),
+        ("accept t.sqlite.xz", "`aisp-trace capture` makes a run"),
+        ("bundle t.sqlite.xz", "`aisp-trace capture` makes a run"),
+        ("bundle verify", "`aisp-trace bundle verify FILE`"),
+        ("compare a b c", "takes 2 arguments, and 'c' is more than that"),
+        ("list all", "takes no arguments, and 'all' is more than that"),
+        ("analyze --depth 0 t.sqlite.xz", "the least is 1"),
+        ("analyze --gaps few t.sqlite.xz", "'--gaps'"),
+    ],
+)
+def test_the_answer_is_what_to_type(typed: str, meant: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(typed.split()) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("aisp-trace: ") and said.err.count("\n") == 1
+    assert meant in said.err
+    for odd in ("Input should be", "extra argument", ">=", "Traceback", "unexpected"):
+        assert odd not in said.err
+    assert {p.name for p in folder.iterdir()} == {"train.py", "workload.py", "t.sqlite.xz", "run"}, "nothing was made"
+
+
+def test_help_is_a_word_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["help", "analyze"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: aisp-trace analyze")
+    assert cli.main(["help"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: aisp-trace [OPTIONS] COMMAND")
+
+
+def test_one_variant_of_a_run_is_analysed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["analyze", "run:cuda_graph", "--json"]) == 0
+    assert capsys.readouterr().out.count('"variant":') == 1
+
+
+def test_what_is_a_workload_file(tmp_path: Path) -> None:
+    def file(name: str, text: str) -> Path:
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    assert not is_workload(file("a.py", ORDINARY))
+    assert is_workload(file("b.py", "import aisp_trace.workloads.runner"))
+    file("common.py", "from aisp_trace.workloads.runner import main")
+    assert is_workload(file("c.py", "from common import main\nmain()"))
+    assert is_workload(file("d.py", "parser.add_argument('--variant')"))
+    assert not is_workload(file("e.sh", "true")) and not is_workload(tmp_path / "gone.py")
+    assert program_in(["--rounds", "3", "python", "x.py"]) == ["python", "x.py"]
+    assert program_in(["pipeline_sequential", "python"], ["pipeline_sequential"]) == []
