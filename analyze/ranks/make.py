@@ -5,6 +5,7 @@ A rank is a device that worked in the window. The cost is that of a ledger, and 
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Final
 
 import numpy as np
@@ -22,16 +23,20 @@ from ..attribution.steady import Seeking
 from ..attribution.window_ops import Rows
 from ..intervals import Cover, Ints, cover, owned_from, union
 from .look import Look
-from .rank import TABLES, Rank, identities
+from .rank import TABLES, Rank, identities, rank_in_name
 
 MOST_STAGES: Final = 200
 """Stages of a rank that are kept by name, the costliest ones: a heat map of more is not read, and a partial stays small."""
 
+ON_HOST: Final = "ranks on CPUs"
+"""The group of collectives that threads run: the operating system may let one end late, so that ends tell no groups apart."""
+
 _COMM: Final = KINDS.index("comm")
 
 
-def ranks_of(trace: Trace, look: Look, clock: str) -> list[Rank]:
-    """The ranks in `trace`, whose clock is called `clock`; none where no device worked.
+def ranks_of(trace: Trace, look: Look, clock: str, path: str | None = None) -> list[Rank]:
+    """The ranks in `trace`, whose clock is called `clock`; none where no device worked. `path` is where
+    it lies, whose names may say which rank it is.
 
     Raises `UsageError` as `analyze` does.
     """
@@ -43,14 +48,14 @@ def ranks_of(trace: Trace, look: Look, clock: str) -> list[Rank]:
         seeking=Seeking(look.iterations, look.skip, as_window=True),
     )
     waits = awaited(trace, a.calls, a.launches, lanes_of(a.ops))
-    return ranks_in(a, ledger_tables(a, waits, interrupted_gaps(a), 0)["ledger"], clock)
+    return ranks_in(a, ledger_tables(a, waits, interrupted_gaps(a), 0)["ledger"], clock, path)
 
 
-def ranks_in(a: Attributed, ledger: pl.DataFrame, clock: str) -> list[Rank]:
+def ranks_in(a: Attributed, ledger: pl.DataFrame, clock: str, path: str | None = None) -> list[Rank]:
     """The ranks of an attributed trace, whose `ledger` is known."""
     trace = a.trace
     spans = [span for span in a.spans if (a.in_window.device == span.device).any()]
-    names = identities(trace, [span.device for span in spans], trace.meta.file)
+    names = identities(trace, [span.device for span in spans], path or trace.meta.file)
     steps = iteration_table(a.found, a.steady if a.is_steady else None, a.limits)
     steps = steps.select("iteration", "start_ns", "end_ns")
     whole = (
@@ -62,7 +67,8 @@ def ranks_in(a: Attributed, ledger: pl.DataFrame, clock: str) -> list[Rank]:
     made = []
     for part, (span, identity) in enumerate(zip(spans, names, strict=True)):
         own = _own_steps(a, steps, span.device).filter((whole >= low) & (whole < high))
-        collectives, exposed = _communication(a, rows_of[span.device])
+        nobody = ON_HOST if span.device in a.host_devices else ""
+        collectives, exposed = _communication(a, rows_of[span.device], nobody)
         number = pl.when(pl.col("iteration").is_in(own["iteration"].to_list())).then("iteration").otherwise(-1)
         if len(own) == 0:
             own, number = _one(span.start_ns, span.end_ns), pl.lit(0)
@@ -78,7 +84,7 @@ def ranks_in(a: Attributed, ledger: pl.DataFrame, clock: str) -> list[Rank]:
         made.append(
             Rank(
                 identity=identity,
-                trace=trace.meta.file,
+                trace=_shown(path) if path else trace.meta.file,
                 recorder=trace.meta.recorder,
                 clock=clock,
                 part=part,
@@ -91,6 +97,13 @@ def ranks_in(a: Attributed, ledger: pl.DataFrame, clock: str) -> list[Rank]:
             )
         )
     return made
+
+
+def _shown(path: str) -> str:
+    """A trace as a reader knows it: its name, after the folder that says its rank where the name does not."""
+    file = PurePath(path)
+    above = [part for part in file.parts[-4:-1] if rank_in_name(part) is not None]
+    return file.name if rank_in_name(file.name) is not None or not above else f"{above[-1]}/{file.name}"
 
 
 def _one(start: int, end: int) -> pl.DataFrame:
@@ -111,8 +124,9 @@ def _own_steps(a: Attributed, steps: pl.DataFrame, device: int) -> pl.DataFrame:
     return pl.DataFrame({"iteration": found.iteration_of[pids[0]](start), "start_ns": start, "end_ns": end})
 
 
-def _communication(a: Attributed, rows: Rows) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Tables ``collectives`` and ``exposed`` of the window's ops `rows`, which are those of one device."""
+def _communication(a: Attributed, rows: Rows, nobody: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Tables ``collectives`` and ``exposed`` of the window's ops `rows`, which are those of one device; `nobody`:
+    the group where nothing says it."""
     ops = a.in_window
     comm = rows[ops.kind[rows] == _COMM]
     table = ops.table[comm].select(
@@ -132,7 +146,7 @@ def _communication(a: Attributed, rows: Rows) -> tuple[pl.DataFrame, pl.DataFram
     group = pl.coalesce(
         pl.format("ranks {}", "ranks"),
         pl.format("group {} of {}", "process_group", pl.col("group_size").fill_null(0)),
-        pl.lit(""),
+        pl.lit(nobody),
     )
     what = pl.coalesce("collective", pl.col("name").str.extract(SPLIT.pattern, 0), "name")
     table = table.with_columns(group.alias("group"), what.alias("what"))

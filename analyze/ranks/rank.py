@@ -54,6 +54,9 @@ TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
     },
 }
 
+_FOLDERS: Final = 4
+"""A trace's name and the folders above it that may name its rank: a run folder of `capture --ranks` is two above."""
+
 _NUMBERED: Final = re.compile(r"(?<![a-z])rank[-_. ]?(\d{1,7})(?!\d)", re.IGNORECASE)
 """How files are called after ranks: ``rank3``, ``rank_003``, ``trace.rank-12.json``."""
 
@@ -125,9 +128,12 @@ def identities(trace: Trace, devices: list[int], file: str) -> list[Identity]:
 
 
 def rank_in_name(file: str) -> int | None:
-    """The rank that a file is called after; null where it is called after none, or several."""
-    found = {int(n) for n in _NUMBERED.findall(PurePath(file).name)}
-    return found.pop() if len(found) == 1 else None
+    """The rank that a file is called after, or the folder it lies in; null where it is called after none, or several."""
+    for part in reversed(PurePath(file).parts[-_FOLDERS:]):
+        found = {int(n) for n in _NUMBERED.findall(part)}
+        if found:
+            return found.pop() if len(found) == 1 else None
+    return None
 
 
 def _host(file: str) -> str | None:
