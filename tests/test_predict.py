@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from aisp_trace.analyze.sources import Source as Recorded
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.judging.predictions import Measured, outcomes
 from aisp_trace.expectations.model import Bound, ExpectationFile, Predicted, Source, TimeClaim
-from aisp_trace.tests.builders.samples import SAMPLES
+from aisp_trace.tests.builders.samples import ROOT, SAMPLES
 from aisp_trace.tests.oracle import build as rows
 from aisp_trace.traces.errors import InputError, UsageError
 from aisp_trace.traces.model import Trace
@@ -473,6 +475,34 @@ def test_what_came_otherwise_says_what_a_replay_cannot_know() -> None:
     assert any("waits for the allocator are shorter by 45" in one for one in found.unknown)
     elsewhere = replace(seen, hardware_key="h100")
     assert outcomes([ExpectationFile("h200", (claim,))], elsewhere) == ()
+
+
+def test_the_script_of_predictions_writes_them_before_and_holds_them_against_a_later_run(
+    before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = importlib.util.spec_from_file_location("predictions", ROOT / "scripts" / "predictions.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "predictions", script)
+    spec.loader.exec_module(script)
+    assert len(script.STEPS) >= 12 and len(set(script.STEPS)) == len(script.STEPS)
+    monkeypatch.setattr(
+        script, "STEPS", (script.Step("pipeline_sequential", "default", "baseline", "optimized", ("copies:overlap",)),)
+    )
+    for when in ("before", "after"):
+        ((command, run),) = script.captures(when, Path(when))
+        assert run == Path(when, "pipeline_sequential-default") and command.count("--variant") == (when == "after") + 1
+    early, late = tmp_path / "early", tmp_path / "late"
+    early.mkdir()
+    late.mkdir()
+    before.rename(early / "pipeline_sequential-default")
+    assert script.main(["write", str(early), "claims"]) == 0
+    shutil.copytree(AFTER, late / "pipeline_sequential-default")
+    capsys.readouterr()
+    assert script.main(["table", str(late), "claims"]) == 0
+    told = capsys.readouterr().out
+    assert "baseline to optimized: `copies:overlap` | estimate | 10.3" in told and "| -2.9 % |" in told
+    assert "1 estimate: median error 2.9 %, largest 2.9 %." in told
 
 
 # -- laws that hold on every recording -------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ import polars as pl
 from aisp_trace.analyze.accounts.peaks import PCIE
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.report.figures import MOST_COLUMNS, iterations_figure
-from aisp_trace.report.page import copies, gaps, iterations, launches, memory, streams
+from aisp_trace.report.page import copies, critical, gaps, iterations, launches, memory, streams
 from aisp_trace.report.page.blocks import Cell, Fold, Row, Section, Span, Table
 from aisp_trace.report.page.communication import communication_section
 from aisp_trace.report.page.counters import counters_section
+from aisp_trace.report.page.critical import critical_section
 from aisp_trace.report.page.page import render
 from aisp_trace.report.page.sides import Side
 from aisp_trace.report.page.templates import html_of
@@ -187,6 +188,20 @@ def test_streams_busy_at_once() -> None:
     assert streams.streams_section(sides()[:1]) is None  # one stream
 
 
+def test_the_critical_path_sums_to_the_window_and_names_its_stages() -> None:
+    found = sides()
+    made = tables(critical_section(found))["critical path"]
+    for side in found:
+        path = side.analysis.critical
+        mine = [row for row in made.rows if row.cells[0] == side.name]
+        pieces = mine[:-1]
+        times = [cell.value for row in mine for cell in [row.cells[4]] if isinstance(cell, Cell)]
+        assert times[-1] == path["ns"].sum() == sum(t for t in times[:-1] if t is not None)
+        assert [row.stage for row in pieces[: path.height]] == path["stage"].head(critical.ROWS).to_list()
+    bare = replace(found[0], analysis=replace(found[0].analysis, critical=found[0].analysis.critical.clear()))
+    assert critical_section([bare]) is None
+
+
 def test_memory_in_use_and_who_took_it() -> None:
     """
     events     +64 kB at 100      +128 kB at 200        -64 kB at 300
@@ -225,7 +240,19 @@ def test_what_was_not_recorded_has_no_section() -> None:
 
 def test_what_matters_comes_first() -> None:
     page = render(None, [side.analysis for side in sides()], {})
-    order = ["why", "left", "waterfall", "ledger", "stages", "kernels", "overlap", "bandwidth", "gaps", "iterations"]
+    order = [
+        "why",
+        "left",
+        "waterfall",
+        "ledger",
+        "critical",
+        "stages",
+        "kernels",
+        "overlap",
+        "bandwidth",
+        "gaps",
+        "iterations",
+    ]
     order += ["allocator", "streams", "trust", "reproduce", "environment"]
     assert [i for i in re.findall(r'<section id="([^"]*)"', page) if i in order] == order
 

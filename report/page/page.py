@@ -42,6 +42,7 @@ from .bundle import Bundle, hash_of, packed_plotly
 from .communication import communication_section
 from .copies import bandwidth_section, overlap_section
 from .counters import counters_section
+from .critical import critical_section
 from .gaps import gaps_section
 from .host_times import host_section, top_of_host
 from .iterations import iterations_section
@@ -282,6 +283,7 @@ def _analysed(
     return [
         waterfall_section(rungs, whole, steps),
         ledger_section(sides),
+        critical_section(sides),
         stages_section(sides),
         launches_section(sides),
         overlap_section(sides),
