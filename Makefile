@@ -2,6 +2,7 @@
 #
 #   make demo    a recorded run of an H200, then a pair of this machine's own: capture, check and report
 #   make test    formatting, lint, types and tests
+#   make docs    the pages of docs/ as a site, into build/docs; a link that leads nowhere fails it
 #   make bench   speed against a bare SQLite scan, into benchmarks/results.md (BENCH_ARGS='--sizes 100000')
 #
 # More tests, for those who change the project:
@@ -25,7 +26,7 @@ export PYTHON TORCH_INDEX DEMO_ARGS
 # Named after the folder: an environment copied along with its checkout would still import the old one.
 STAMP := .venv/.installed-$(shell printf %s '$(CURDIR)' | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test test-hostile test-typers nightly bench check format clean
+.PHONY: help demo test test-hostile test-typers nightly docs bench check format clean
 help:
 	@sed -n '3,$$ { /^#/!q; s/^# \{0,1\}//p }' Makefile
 
@@ -43,6 +44,9 @@ test-typers: $(STAMP)
 
 nightly: $(STAMP)
 	@scripts/test.sh --dist=worksteal -m nightly
+
+docs: $(STAMP)
+	@scripts/make-docs.sh
 
 bench: $(STAMP)
 	@.venv/bin/python -P benchmarks/run.py $(BENCH_ARGS)
