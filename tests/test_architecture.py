@@ -62,10 +62,10 @@ OFFERED = ("analyze", "capture.stages", "expectations.comparing.api", "report.fi
 
 ROOMS = {
     "traces": ("nsys", "kineto", "scrub"),
-    "analyze": ("naming", "attribution", "accounts", "headroom", "findings", "comparison"),
+    "analyze": ("naming", "attribution", "accounts", "headroom", "findings", "comparison", "ranks"),
     "expectations": ("metrics", "claims", "judging", "accepting", "comparing"),
     "kernels": ("tasks", "verify", "bench", "llm"),
-    "report": ("documents", "page", "terminal", "ci", "export", "results"),
+    "report": ("documents", "page", "terminal", "ranks", "ci", "export", "results"),
 }
 """The folders within a folder; each may use those before it and what lies beside them."""
 

@@ -19,10 +19,13 @@ import sys
 import tempfile
 import types
 import typing
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from aisp_trace.analyze.ranks.gather import partials_of
+from aisp_trace.analyze.ranks.look import Look
 from aisp_trace.analyze.result import CAUSES, IDLE, OPENED_BY
 from aisp_trace.capture.doctor import Diagnosis, Finding
 from aisp_trace.capture.plan import SCHEMA as PLAN
@@ -160,6 +163,7 @@ def _printed() -> Iterator[dict[str, Any]]:
             ("analyze", SAMPLES / "h100_pipeline_decode_gpu_metrics_trimmed.sqlite.xz", "--window", "decode/baseline"),
             ("analyze", decode, "--window", "8s:8.25s", "--range", "decode", "--depth", 2, "--stages", "decode"),
             ("compare", ladder),
+            ("ranks", SAMPLES / "h200x2_ddp.sqlite.xz", wrong, "--partial", Path(scratch, "ranks"), "--workers", 1),
             ("predict", f"{ladder}:baseline", "--change", "syncs", "--change", "allocator"),
             ("compare", SAMPLES / "h200_memory_standard"),
             ("compare", _drifting(ladder, Path(scratch, "drifting"))),
@@ -311,10 +315,19 @@ def documents() -> Snapshot:
         found[schema] = dict(_properties(expectations, expectations["$defs"]))
     wanted = json.loads((ROOT / "expectations" / "wanted_claims.json").read_text(encoding="utf-8"))
     side, lines = _said_by_a_program()
-    for documents in ([wanted], [side], list(_descriptions()), [_provenance()], [_session()]):
+    for documents in ([wanted], [side], list(_descriptions()), [_provenance()], [_session()], [_partial()]):
         found[documents[0]["schema"]] = _union(documents)
     found["answer.jsonl"] = _union(lines)
     return {schema: dict(sorted(found[schema].items())) for schema in sorted(found)}
+
+
+def _partial() -> dict[str, Any]:
+    """What the partial of a rank says of itself."""
+    file = SAMPLES / "h200x2_ddp.sqlite.xz"
+    (_, content), _ = partials_of(str(file), Look())
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        document: dict[str, Any] = json.loads(archive.read("partial.json"))
+        return document
 
 
 def _provenance() -> dict[str, Any]:
