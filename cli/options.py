@@ -19,6 +19,10 @@ Artifacts = Annotated[
 FORCE: Final = "replace a file of another kind too; never an input, never a folder"
 
 Force = Annotated[bool, typer.Option("--force", help=FORCE)]
+RunUntrusted = Annotated[
+    bool,
+    typer.Option("--run-untrusted", help="run what a model wrote, with your rights on this machine; no sandbox"),
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")]
 Expectations = Annotated[
     Path | None,

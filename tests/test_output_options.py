@@ -61,6 +61,7 @@ CONTAINERS: Final = {
 
 CHANGED: Final = {
     *(("accept", "expectations"), ("expectations migrate", "paths"), ("expectations new", "expectations")),
+    ("predict", "expectations"),
 }
 """Options that name what is read, shown and then changed: only what reads as such is ever replaced, so there is no --force."""
 
@@ -446,8 +447,9 @@ def test_a_container_is_a_folder_that_is_made_and_nothing_above_it(
 
 @pytest.mark.parametrize("variant", ["../../train.py", "/tmp/x", "..", "", "a/b"])
 def test_a_variant_never_leads_out_of_its_run(variant: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "work.py").write_text("from aisp_trace.workloads import interface\n", encoding="utf-8")
     before = contents(place)
-    assert main(["capture", "train.py", "--variant", variant, "--profile", "none", "--device", "cpu"]) == 2
+    assert main(["capture", "work.py", "--variant", variant, "--profile", "none", "--device", "cpu"]) == 2
     assert "and it names a folder; use letters" in capsys.readouterr().err
     assert contents(place) == before
 
