@@ -136,6 +136,15 @@ def test_wrong_words_are_one_sentence(
     assert said.count("\n") == 1 and "Traceback" not in said
 
 
+def test_a_report_is_left_where_its_export_lies_beside_it(tmp_path: Path) -> None:
+    for name in ("a/trace.nsys-rep", "a/trace.sqlite", "b/trace.nsys-rep", "b/manifest.json", ".c/trace.sqlite"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert gather.find([str(tmp_path)]).traces == (tmp_path / "a/trace.sqlite", tmp_path / "b/trace.nsys-rep")
+    both = [str(tmp_path / "a" / name) for name in ("trace.nsys-rep", "trace.sqlite")]
+    assert len(gather.find(both).traces) == 2, "what is named is read"
+
+
 def test_a_pattern_that_no_shell_expanded(folder: Path, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(answer(capsys, parts / "*.0.aisp-rank")["ranks"]) == 1
     shutil.copytree(parts, folder / "a" / "b")

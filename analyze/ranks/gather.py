@@ -29,6 +29,8 @@ from .rank import Rank
 TRACES: Final = (".sqlite", ".nsys-rep", ".json", ".json.gz", ".sqlite.xz", ".sqlite.gz", ".nsys-rep.gz", ".json.xz")
 """Endings of the traces in a folder; one that is named may have any."""
 
+REPORT: Final = ".nsys-rep"
+
 NO_METRICS: Final = "$^"
 """Matches no name: of GPU metrics a partial keeps nothing."""
 
@@ -64,6 +66,7 @@ def find(given: Sequence[str]) -> Found:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
             here = [p for p in inside if p.name.endswith((partials.SUFFIX, *TRACES)) and p.name not in NOT_TRACES]
+            here = [p for p in here if p.suffix != REPORT or p.with_suffix(".sqlite") not in here]  # exported already
             missing = f"{path} holds neither traces nor partials (*{partials.SUFFIX}); name another folder"
         elif path.is_file():
             here, missing = [path], ""

@@ -32,10 +32,10 @@ TIMES_RESIDUAL: Final = 3
 """And less late than so many clock residuals: nine differences in ten are within one."""
 
 FIXED: Final = 2 / 3
-"""Of the iterations with a late rank: one rank that was last in so many is the job's straggler."""
+"""Of all that last ranks were late: one rank that this much is of is the job's straggler."""
 
 ROTATES: Final = 1 / 3
-"""And where no rank was last in more than this, the straggler rotates."""
+"""And where no rank has more of it than this, the straggler rotates."""
 
 LEAST_FIXED: Final = 2
 """Iterations with a late rank below which nothing repeats."""
@@ -73,7 +73,7 @@ class Pattern:
     rank: int | None  # of ``fixed`` and ``once``
     late: int  # iterations with a late rank
     of: int
-    by_rank: tuple[tuple[int, int, int], ...]  # (rank, times last, ns late in these), most often first
+    by_rank: tuple[tuple[int, int, int], ...]  # (rank, times last, ns late in these), the latest in sum first
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +176,21 @@ def _steps(
 def _pattern(steps: Sequence[Step]) -> Pattern:
     late = [step for step in steps if step.rank is not None]
     times = Counter(step.rank for step in late)
-    by_rank = tuple(
-        (rank, n, sum(s.late_ns for s in late if s.rank == rank))
-        for rank, n in sorted(times.items(), key=lambda pair: (-pair[1], pair[0] or 0))
-        if rank is not None
-    )
+    found = [(rank, n, sum(s.late_ns for s in late if s.rank == rank)) for rank, n in times.items() if rank is not None]
+    by_rank = tuple(sorted(found, key=lambda row: (-row[2], row[0])))
     if not by_rank:
         return Pattern("none", None, 0, len(steps), ())
-    first, n, _ = by_rank[0]
-    kind = "once" if len(late) < LEAST_FIXED else "fixed" if n >= FIXED * len(late) else None
-    if kind is None:
-        kind = "rotating" if n <= ROTATES * len(late) else "several"
+    first, _, ns = by_rank[0]
+    share = ns / sum(s.late_ns for s in late)
+    kind = (
+        "once"
+        if len(late) < LEAST_FIXED
+        else "fixed"
+        if share >= FIXED
+        else "rotating"
+        if share <= ROTATES
+        else "several"
+    )
     return Pattern(kind, first if kind in ("once", "fixed") else None, len(late), len(steps), by_rank)
 
 

@@ -79,7 +79,7 @@ def headline(job: Job) -> list[str]:
             "once": f"rank {first} was late once",
             "fixed": f"it is rank {first}, last in {times} of these, by {duration(late / times)} on average",
             "rotating": f"it rotates over {len(pattern.by_rank)} ranks",
-            "several": f"most often rank {first}, in {times} of these; {len(pattern.by_rank)} ranks in all",
+            "several": f"above all rank {first}, in {times} of these; {len(pattern.by_rank)} ranks in all",
         }[pattern.kind]
         lines.append(f"{of}: {words}")
         why = reasons_in_words(job)
