@@ -50,6 +50,7 @@ READ: Final = {
     *(("expectations show", "expectations"), ("expectations validate", "paths")),
     *(("expectations diff", "old"), ("expectations diff", "new"), ("expectations new", "workload")),
     *(("kernels verify", "file"), ("kernels bench", "what"), ("kernels bench", "verification")),
+    ("kernels emit", "result"),
 }
 """Parameters that name something to read; nothing is written there, but what an unfinished run lacks (`resume_folder`)."""
 
