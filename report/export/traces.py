@@ -18,6 +18,7 @@ from ...traces.inputs import inputs_of_run, inputs_of_trace
 from ...traces.output import Kind, Output, check_all
 from ...traces.run import write_json
 from ...traces.scrub.nsys import scrub_sqlite
+from ...traces.scrub.personal import Policy
 from ...traces.unpack import decompressed
 from ..documents.text import json_text
 from .perfetto import PERFETTO, write_perfetto
@@ -62,11 +63,11 @@ def export(source: Source, job: Job, meter: Meter = lambda done, expected: None)
 
 def scrub_traces(source: Source, target: Path, *, force: bool) -> Iterator[Written]:
     """Copy each nsys export of `source` without its environment, one by one."""
-    traces = _traces(source)
+    traces, policy = _traces(source), Policy.of_this_machine()
     outputs = _files(source, target, SCRUBBED, force)
     for name, path in traces.items():
         with outputs[name].file() as building, decompressed(path) as plain:
-            scrub_sqlite(plain, building)
+            scrub_sqlite(plain, building, policy=policy)
             nbytes = building.stat().st_size
         yield Written(outputs[name], nbytes)
 
