@@ -43,6 +43,8 @@ class Job:
     target: Path
     force: bool
     asked: Asked
+    original: Source | None = None
+    """What the exported source is a scrubbed copy of: never to be overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def scrub_traces(source: Source, target: Path, *, force: bool) -> Iterator[Writt
 
 
 def _perfetto(source: Source, job: Job, meter: Meter) -> Iterator[Written]:
-    outputs = _files(source, job.target, PERFETTO, job.force)
+    outputs = _files(source, job.target, PERFETTO, job.force, job.original)
     for opened in source.open(job.asked):
         output = outputs[opened.variant]
         with output.file() as building:
@@ -85,7 +87,7 @@ def _perfetto(source: Source, job: Job, meter: Meter) -> Iterator[Written]:
 
 def _tables(source: Source, job: Job) -> Written:
     names = _file_names(source)
-    output = _output(source, job.target, TABLES_FOLDER, job.force)
+    output = _output(job.original or source, job.target, TABLES_FOLDER, job.force)
     output.check()
     written = 0
     with output.folder() as building:
@@ -101,7 +103,7 @@ def _tables(source: Source, job: Job) -> Written:
 
 
 def _json(source: Source, job: Job) -> Written:
-    output = _output(source, job.target, ANALYSIS, job.force)
+    output = _output(job.original or source, job.target, ANALYSIS, job.force)
     output.check()
     text = json_text(document([opened.analysis for opened in source.open(job.asked)])) + "\n"
     output.write_text(text)
@@ -116,10 +118,12 @@ def _traces(source: Source) -> dict[str | None, Path]:
     return {name: path for name, path in found.items() if path is not None}
 
 
-def _files(source: Source, target: Path, kind: Kind, force: bool) -> dict[str | None, Output]:
+def _files(
+    source: Source, target: Path, kind: Kind, force: bool, original: Source | None = None
+) -> dict[str | None, Output]:
     """One file for each trace, all of them checked: ``out.pftrace.gz`` -> ``out.baseline.pftrace.gz`` where there are several."""
     names = _file_names(source)
-    named = _output(source, target, kind, force)
+    named = _output(original or source, target, kind, force)
     named.check_place()
     streamed = named.is_stream
     if len(names) > 1 and streamed and not (target.exists() and target.samefile(os.devnull)):
@@ -131,7 +135,7 @@ def _files(source: Source, target: Path, kind: Kind, force: bool) -> dict[str | 
         ending = Path(inner).suffix + target.name[len(inner) :]
         stem = target.name.removesuffix(ending)
         places = {variant: target.with_name(f"{stem}.{name}{ending}") for variant, name in names.items()}
-    outputs = {variant: _output(source, place, kind, force) for variant, place in places.items()}
+    outputs = {variant: _output(original or source, place, kind, force) for variant, place in places.items()}
     check_all(list(outputs.values()))
     return outputs
 

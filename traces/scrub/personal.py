@@ -7,7 +7,8 @@ r"""What is personal in a text, and what is put in its place: one policy for eve
     alice, node17                        (user a), (host a)    words that a path, the environment or this machine names
 
 The same text is replaced by the same words wherever one `Policy` sees it. Letters count, since stages whose names differ in
-numbers alone are folded into one. What is recognised is all that is promised: a customer's name in a range is text like any other.
+numbers alone are folded into one. What is recognised is all that is promised: a customer's name in a range is text like any
+other.
 
 Needs the standard library alone: a GPU host scrubs what it records.
 """
@@ -169,6 +170,12 @@ class Policy:
     def replaced(self) -> tuple[Replaced, ...]:
         """What was replaced so far, in the order in which it was met."""
         return tuple(one for one in self._replaced.values() if one.times)
+
+    def without_secrets(self, text: str) -> str:
+        """`text` with its secrets alone hidden, for its owner's own screen, which a log may keep."""
+        text = _ASSIGNED.sub(lambda m: f"{m[1] or m[4]}{m[2] or ''}...", _KEYS.sub("...", text))
+        known = [word for word, kind in self._known.items() if kind == SECRET]
+        return re.sub("|".join(map(re.escape, known)) or r"(?!)", "...", text, flags=re.IGNORECASE)
 
     def learn(self, text: str) -> None:
         """Take users from the home folders in `text`; users, hosts and secrets from the variables it sets."""

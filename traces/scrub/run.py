@@ -104,23 +104,30 @@ def _recording(
     source = run.path / own.trace
     if told is not None and source.is_file():
         told(own.trace, source.stat().st_size)
-    trace = _trace(source, folder, policy)
+    trace = scrub_trace(source, folder, policy)
     kinds = None if own.kind_file is None else _stages(run.path / own.kind_file, folder / "stages.json", policy)
     inside = [None if file is None else file.relative_to(top).as_posix() for file in (trace, kinds)]
     return replace(clean, trace=inside[0] or "", kind_file=inside[1])
 
 
-def _trace(source: Path, folder: Path, policy: Policy) -> Path:
+def scrub_trace(source: Path, folder: Path, policy: Policy, stem: str = "trace", *, keep_names: bool = False) -> Path:
+    """Write a scrubbed copy of the trace `source` into `folder`, called `stem`, and answer it.
+
+    `keep_names`: with the names of an nsys export's processes and threads, by the policy. Raises `InputError` for a trace that
+    cannot be scrubbed.
+    """
     with decompressed(source) as plain:
         head = head_of(plain)
         if head.startswith(SQLITE_MAGIC):
-            scrub_sqlite(plain, folder / "trace.sqlite", keep_names=False, policy=policy)
-            return folder / "trace.sqlite"
+            target = folder / f"{stem}.sqlite"
+            scrub_sqlite(plain, target, keep_names=keep_names, policy=policy)
+            return target
         if looks_like_json(head):
-            scrub_kineto(plain, folder / "trace.json", policy)
-            return folder / "trace.json"
+            target = folder / f"{stem}.json"
+            scrub_kineto(plain, target, policy)
+            return target
     raise InputError(
-        f"{source} was to be scrubbed for a bundle, but it is neither an nsys .sqlite export nor a torch.profiler JSON; "
+        f"{source} was to be scrubbed, but it is neither an nsys .sqlite export nor a torch.profiler JSON; "
         "an .nsys-rep holds the environment and has to be exported first"
     )
 
