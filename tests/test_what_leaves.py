@@ -53,7 +53,7 @@ def recording(file: Path) -> Path:
         else:
             export.range(at, at + 15 * us, "x", text=name)
         export.call(at + us, at + 2 * us, f"call {name}", correlationId=10 + i)
-        export.kernel(at + 3 * us, at + 9 * us, f"kernel {name}", correlationId=10 + i)
+        export.kernel(at + 3 * us, at + 9 * us + 97 * i, f"kernel {name}", correlationId=10 + i)
         tid = gid(100, 200 + i)
         export.add("ThreadNames", nameId=export.string(f"thread {name}"), priority=0, globalTid=tid)
         export.add("OSRT_API", start=at, end=at + us, globalTid=tid, nameId=export.string(f"os {name}"))
