@@ -215,11 +215,11 @@ class Policy:
             text = _URL.sub(lambda m: self._stand_in(ADDRESS, m[0]), text)
         if "/" in text or "\\" in text:
             text = _PATHS.sub(self._path, _QUOTED_PATH.sub(self._path, text))
-        text = _KEYS.sub(lambda m: self._stand_in(SECRET, m[0]), text)
         text = _ASSIGNED.sub(self._assigned, text)
         text = _BEARER.sub(lambda m: f"{m[1]} {self._secret(m[2])}", text)
         if "@" in text:
             text = _MAIL.sub(lambda m: self._stand_in(ADDRESS, m[0]), text)
+        text = _KEYS.sub(lambda m: self._stand_in(SECRET, m[0]), text)
         if ":" in text:
             text = _MAC.sub(lambda m: self._stand_in(ADDRESS, m[0]), text)
             text = _IPV6.sub(self._ipv6, text)
