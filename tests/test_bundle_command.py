@@ -350,7 +350,7 @@ def test_no_environment_paths_users_hosts_or_logs(
     assert manifest["variants"][0]["recording"]["command"][2] == "--env-var=API_KEY=(removed)"
     assert manifest["notes"] == [
         "see log.txt",
-        "mailed to (address a)",
+        "mailed to (address b)",
         "ran on (host a) for (user a), not on blackbox70",
     ]
 
