@@ -294,6 +294,15 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "ops": pl.Int64,
         "skew_ns": pl.Int64,
     },
+    # Ranks of one host that were recorded together, as a job (`analyze.ranks`): one row, or none.
+    "job": {
+        "ranks": pl.Int64,
+        "exposed_comm_share": pl.Float64,
+        "straggler_share": pl.Float64,
+        "skew": pl.Float64,
+        "trust": pl.String,  # ok, partial or unavailable; reason: why no better
+        "reason": pl.String,
+    },
     # Operators of PyTorch, those that take most by themselves first.
     "operators": {
         "name": pl.String,
@@ -546,6 +555,7 @@ class Analysis:
     replays: pl.DataFrame
     oddities: pl.DataFrame
     skews: pl.DataFrame
+    job: pl.DataFrame
     operators: pl.DataFrame
     critical: pl.DataFrame
     headroom: pl.DataFrame

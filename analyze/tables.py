@@ -45,6 +45,7 @@ from .attribution.lanes import lanes_of
 from .headroom.helps import headroom_tables, modelled
 from .headroom.path import critical_path
 from .headroom.rates import rates_of
+from .ranks.of_trace import job_table
 from .result import SCHEMAS, joined
 from .side_by_side import side_by_side
 
@@ -125,6 +126,7 @@ TABLES: Final[Sequence[Table]] = (
         ),
     ),
     Table("stage_names", lambda a, made: stage_names(a.found, a.stages, a.shown, a.cut_at)),
+    Detail("job", lambda a, made: job_table(a, made("ledger"))),
     Detail(
         "gap_calls",
         lambda a, made: gap_calls(a.trace, a.calls, a.launches, a.spans, made("interrupted"), made("gaps")),

@@ -12,6 +12,8 @@ from ..kernels.bench import gpu
 from ..kernels.bench.result import Bench
 from ..kernels.task import Task
 from ..kernels.tasks import NAMES
+from ..kernels.untrusted import refuse_untrusted
+from ..kernels.verify.limits import MemoryLimits
 from ..kernels.verify.result import SCHEMA
 from ..report.terminal.console import aside, progress
 from ..report.terminal.kernel_bench import print_search, print_unsearched
@@ -33,7 +35,7 @@ class Words:
     verification: Path | None
 
 
-def benched(words: Words, compiled: bool, seconds: float) -> Bench:
+def benched(words: Words, compiled: bool, seconds: float, run_untrusted: bool = False) -> Bench:
     """Time what the words name; raises `UsageError` or `InputError` for what cannot be."""
     from ..kernels.bench.parent import Options, Wanted, bench
     from ..kernels.verify.parent import parse_shape
@@ -47,11 +49,14 @@ def benched(words: Words, compiled: bool, seconds: float) -> Bench:
         raise UsageError(f"{file} is neither a .cu nor a .py file; only these can be kernels")
     if file is not None and not file.is_file():
         raise InputError(f"{file} is no file; name a kernel, a .cu or a .py file, or a task")
+    if file is not None:
+        refuse_untrusted(file, run_untrusted)
     task = task_called(words.task or words.what)
     dtype, shapes = dtype_of(task, words.dtype), [parse_shape(task, text) for text in words.shapes]
     document = None if words.verification is None else read_document(words.verification, SCHEMA, VERDICT)
     gpu.need_gpu("time kernels")
-    return bench(Wanted(task, dtype, shapes, file, document), Options(compiled, seconds), progress)
+    limits = MemoryLimits() if run_untrusted else None
+    return bench(Wanted(task, dtype, shapes, file, document), Options(compiled, seconds, limits=limits), progress)
 
 
 def dtype_of(task: Task, dtype: str | None) -> str:

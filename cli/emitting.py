@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,16 @@ def asked(task_name: str, arch: str, words: Iterable[str]) -> Asked:
     except ValueError as exc:
         raise UsageError(f"--arch {exc}") from None
     return Asked(task, settings(task, words), arch, capability)
+
+
+def only_for_a_model(generator: str, words: Mapping[str, object], output: Path | None) -> None:
+    """Raise `UsageError` for a generator that does not exist, words that a template has no use for, or no place to write."""
+    if generator != "template":
+        raise UsageError(f"no generator is called {generator!r}; generators are template and llm")
+    if given := [name for name, value in words.items() if value]:
+        raise UsageError(f"{given[0]} is for --generator llm; a template needs none")
+    if output is None:
+        raise UsageError("name the file to write with -o")
 
 
 def task_called(name: str) -> Task:

@@ -32,7 +32,7 @@ PIPE_CLOSED: Final = 141
 """128 + SIGPIPE, as shells report it."""
 
 COMMANDS: Final = (
-    *("list", "capture", "analyze", "compare", "predict", "check", "accept", "expectations"),
+    *("list", "capture", "analyze", "ranks", "compare", "predict", "check", "accept", "expectations"),
     *("report", "bundle", "export", "kernels", "doctor"),
 )
 """In the order of the help. Each is a module of ``commands/`` with an ``app``."""

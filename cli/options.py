@@ -22,6 +22,10 @@ Force = Annotated[bool, typer.Option("--force", help=FORCE)]
 ShowPersonal = Annotated[
     bool, typer.Option("--show-personal", help="only show what would be replaced as personal; write nothing")
 ]
+RunUntrusted = Annotated[
+    bool,
+    typer.Option("--run-untrusted", help="run what a model wrote, with your rights on this machine; no sandbox"),
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")]
 Expectations = Annotated[
     Path | None,

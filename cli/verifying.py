@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..kernels import build
 from ..kernels.artifacts import store_verification
+from ..kernels.untrusted import compiling
 from ..kernels.verify.evidence import Asked
 from ..kernels.verify.result import Verification
 from ..report.terminal.console import progress, warn
@@ -36,7 +37,8 @@ def _log(source: Path, found: Verification) -> str:
     if source.suffix != ".cu" or "arch" not in found.made_with:
         return ""
     try:
-        return build.log(source, build.capability_of(found.made_with["arch"]))
+        with compiling(source) as (file, compiler):
+            return build.log(file, build.capability_of(found.made_with["arch"]), compiler=compiler)
     except build.CompileError as exc:
         return exc.said
     except build.KernelError as exc:

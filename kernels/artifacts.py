@@ -10,6 +10,7 @@
             trace.sqlite          the recording it rests on, scrubbed
             compiler.log          registers, spills and shared memory of each kernel
             provenance.json       versions, and the digest of each file beside it
+        llm-001/                  what a model was asked and answered, beginning with this source (llm/session.py)
 
 A verification with its provenance is a `Stamp`, which the guard asks (guard.py). The digests find damage and careless edits. They
 are no signature: whoever can write the folder can write a stamp that holds.
@@ -46,6 +47,8 @@ FOLDER: Final = Path("artifacts")
 VERIFICATION: Final = "verification.json"
 PROVENANCE: Final = "provenance.json"
 EMITTED: Final = "emitted"
+SESSION: Final = "llm-"
+"""Begins the name of a folder with a conversation (llm/session.py), which no bundle takes."""
 
 DIGITS: Final = 20
 """Hexadecimal digits of SHA-256 that name a folder."""
@@ -54,6 +57,7 @@ MOST_BUNDLED: Final = 64 << 20
 """Bytes of artefacts in one bundle. A verification has about 50 kB without its recording, which takes some MB."""
 
 _FILES: Final = (VERIFICATION, "timings.json", "compiler.log", "trace.sqlite")
+_PRIVATE: Final = (".", SESSION)
 _FACTS: Final = ("torch", "driver", "gpu", "cuda", "nsys", "python")
 _PARAMETER: Final = re.compile(r"(?m)^//   (\w+) = (\S+)$")
 _SIZE: Final = re.compile(r"(\w+)=([1-9]\d{0,17})")
@@ -88,6 +92,13 @@ def digest_of(content: bytes) -> str:
 def folder_of(root: Path, task: str, sha256: str) -> Path:
     """Where the artefacts of the source with this digest lie."""
     return root / "kernels" / task / sha256[:DIGITS]
+
+
+def hide(root: Path) -> None:
+    """Make the folder of all kernels, which hides itself from git."""
+    if not (root / "kernels").is_dir():
+        (root / "kernels").mkdir(parents=True)
+        (root / "kernels" / ".gitignore").write_text("*\n", encoding="utf-8")
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
@@ -136,9 +147,7 @@ def _store(
     top = folder_of(root, task, sha256)
     make_container(root, "--artifacts")
     try:
-        if not (root / "kernels").is_dir():
-            (root / "kernels").mkdir(parents=True)
-            (root / "kernels" / ".gitignore").write_text("*\n", encoding="utf-8")
+        hide(root)
         top.mkdir(parents=True, exist_ok=True)
         (top / f"source{source.suffix}").write_bytes(content)
         if parameters := parameters_of(content):
@@ -270,4 +279,6 @@ def _kept(folder: Path) -> Iterator[Path]:
     names = ("source.cu", "source.py", "parameters.json", "*/*.json", "*/compiler.log", "*/trace.sqlite")
     with suppress(OSError):
         for name in names:
-            yield from (file for file in folder.glob(name) if file.is_file() and not file.parent.name.startswith("."))
+            yield from (
+                file for file in folder.glob(name) if file.is_file() and not file.parent.name.startswith(_PRIVATE)
+            )

@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,10 @@ FLAGS: Final = ("-O3", "-std=c++17", "-shared", "-Xcompiler", "-fPIC", "-Werror"
 
 TIMEOUT_S: Final = 300
 """Far above what a source of this folder takes (seconds); an nvcc that hangs is reported instead of waited for."""
+
+
+Compiler = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+"""Runs a compiler's command as `completed` does."""
 
 
 class KernelError(Exception):
@@ -94,7 +98,13 @@ def version(nvcc: Path) -> str:
     return found[1] if found else "of an unknown version"
 
 
-def build(source: Path, capability: tuple[int, int], nvcc: Path | None = None, cache: Path | None = None) -> Path:
+def build(
+    source: Path,
+    capability: tuple[int, int],
+    nvcc: Path | None = None,
+    cache: Path | None = None,
+    compiler: Compiler | None = None,
+) -> Path:
     """The library's path. `nvcc` and `cache` default to `find_nvcc` and the user's cache folder; errors as of `load`."""
     nvcc = nvcc or find_nvcc()
     arch = f"{capability[0]}{capability[1]}"
@@ -110,7 +120,7 @@ def build(source: Path, capability: tuple[int, int], nvcc: Path | None = None, c
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=folder) as partial:
             made = Path(partial) / library.name
-            _run([*command, "-o", str(made), str(source)])
+            (compiler or completed)([*command, "-o", str(made), str(source)])
             made.replace(library)
     except OSError as exc:
         raise KernelError(
@@ -119,23 +129,23 @@ def build(source: Path, capability: tuple[int, int], nvcc: Path | None = None, c
     return library
 
 
-def log(source: Path, capability: tuple[int, int], nvcc: Path | None = None) -> str:
+def log(source: Path, capability: tuple[int, int], nvcc: Path | None = None, compiler: Compiler | None = None) -> str:
     """What nvcc says of each kernel: registers, spills, shared memory; without a folder's name. Compiles; errors as of `load`."""
     nvcc = nvcc or find_nvcc()
     options = ["-O3", "-std=c++17", "-Xptxas", "-v", "-cubin", f"-arch={arch_of(capability)}"]
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
-        done = _completed([str(nvcc), *options, "-o", str(Path(folder) / "source.cubin"), str(source)])
+        done = (compiler or completed)([str(nvcc), *options, "-o", str(Path(folder) / "source.cubin"), str(source)])
     said = (done.stdout + done.stderr).replace(str(source), source.name)
     return f"nvcc {version(nvcc)} {' '.join(options)} {source.name}\n{said}"
 
 
-def ptx(source: Path, capability: tuple[int, int], nvcc: Path | None = None) -> str:
+def ptx(source: Path, capability: tuple[int, int], nvcc: Path | None = None, compiler: Compiler | None = None) -> str:
     """`source` in the assembler of a virtual architecture, which names its kernels; errors as of `load`."""
     arch = f"{capability[0]}{capability[1]}"
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
         made = Path(folder) / "source.ptx"
         options = ["-std=c++17", "-ptx", "-gencode", f"arch=compute_{arch},code=compute_{arch}", "-o", str(made)]
-        _run([str(nvcc or find_nvcc()), *options, str(source)])
+        (compiler or completed)([str(nvcc or find_nvcc()), *options, str(source)])
         return made.read_text(encoding="utf-8", errors="replace")
 
 
@@ -170,11 +180,11 @@ def _usual_places() -> list[Path]:
 
 
 def _run(command: Sequence[str]) -> str:
-    """What `command` printed; raises as `_completed`."""
-    return _completed(command).stdout
+    """What `command` printed; raises as `completed`."""
+    return completed(command).stdout
 
 
-def _completed(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def completed(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """`command` when it has ended well; raises `KernelError` with its message if it fails."""
     try:
         done = subprocess.run(

@@ -2,7 +2,7 @@
 
 Text in, text out: the same task, settings, architecture and version give the same bytes. The templates lie in ``templates/``:
 ``file.cu.j2`` is the whole file, ``NAME.cu.j2`` the kernels of a task, ``device.cu.j2`` and ``launch.cu.j2`` what several share,
-``check.cu.j2`` the program.
+``check.cu.j2`` the program; ``generated.cu.j2`` is the whole file around kernels that a model wrote.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import jinja2
 
@@ -28,17 +30,59 @@ CHECKED_BYTES: Final = 1 << 22
 C_TYPES: Final = {"element": "T", "float32": "float", "int32": "int", "int8": "signed char"}
 TYPE_CODES: Final = {"element": "kElement", "float32": "kFloat32", "int32": "kInt32", "int8": "kInt8"}
 
+DIVIDER: Final = "// ---- Launching ----"
+"""Stands between kernels and launcher in what a model writes."""
+
 MARK: Final = "// Made by `aisp-trace kernels emit"
 _SUM: Final = re.compile(r"(?m)^// Sum: ([0-9a-f]*)\n")
 _MAKEFILE: Final = "# For the files of this folder that `aisp-trace kernels emit` made.\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a model may write of a file: kernels, and the launcher with what it uses. `model` is who wrote it."""
+
+    device: str
+    host: str
+    model: str = ""
+    headers: Sequence[str] = ()
+    """Included before everything else, since kernels and launcher stand in a namespace."""
+
+    @property
+    def text(self) -> str:
+        """As a model is shown it and answers it."""
+        return f"{self.device}\n\n{DIVIDER}\n\n{self.host}\n"
+
+
 def source(task: Task, settings: Settings, arch: str, version: str) -> str:
     """The file for `settings`, a value for each parameter; `arch` (``sm_90``) and `version` stand in its header."""
+    return _source(f"{task.name}.cu.j2", task, settings, arch, version, how="")
+
+
+def generated(task: Task, settings: Settings, arch: str, version: str, part: Part) -> str:
+    """The same file with kernels and launcher of a model; `settings` are those of the template that it began with."""
+    return _source("generated.cu.j2", task, settings, arch, version, how=" --generator llm", part=part)
+
+
+def part_of(task: Task, settings: Settings) -> Part:
+    """What the template writes where a model may write."""
+    text = _source("part.cu.j2", task, settings, "sm_90", "", how="")
+    device, host, start = (found.strip("\n") for found in re.findall(r"(?s)@@\w+\n(.*?)\n@@", text))
+    return Part(device, f"{host}\n\n{signature(task)} {{\n{start}\n}}".strip("\n"))
+
+
+def signature(task: Task) -> str:
+    """How the launcher that a model writes is declared."""
+    tensors = [f"const {_c_type(o)}* {o.name}" for o in task.inputs] + [f"{_c_type(o)}* {o.name}" for o in task.outputs]
+    sizes = [f"long long {name}" for name in task.sizes]
+    return f"template <typename T> int launch_task({', '.join([*tensors, *sizes, 'cudaStream_t stream'])})"
+
+
+def _source(template: str, task: Task, settings: Settings, arch: str, version: str, **more: Any) -> str:
     facts = {"task": task.name, "parameters": dict(settings), "dtypes": list(DTYPES), "interface": INTERFACE}
     text = (
         _environment()
-        .get_template(f"{task.name}.cu.j2")
+        .get_template(template)
         .render(
             task=task,
             settings=settings,
@@ -50,10 +94,16 @@ def source(task: Task, settings: Settings, arch: str, version: str) -> str:
             tolerances=[task.tolerances[dtype] for dtype in DTYPES],
             ctype=_c_type,
             typecode=_type_code,
+            **more,
         )
     )
     text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text))
     return _SUM.sub(lambda _: f"// Sum: {_sum(text)}\n", text, count=1)
+
+
+def constant(parameter: str) -> str:
+    """What a parameter's value is called in the source: ``kVectorBytes``."""
+    return "k" + "".join(word.capitalize() for word in parameter.split("_"))
 
 
 def makefile(arch: str) -> str:

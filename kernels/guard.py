@@ -34,6 +34,7 @@ from . import build
 from .artifacts import FOLDER, Stamp, digest_of, stamps
 from .task import Shape, Task
 from .tasks import find
+from .untrusted import compiling
 from .verify.result import VERIFIED
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class Cuda:
 
         from .verify.candidates import CandidateError, load
 
-        library = build.build(source, build.capability_of(arch))
+        with compiling(source) as (file, compiler):
+            library = build.build(file, build.capability_of(arch), compiler=compiler)
         try:
             launch = load(str(library), task, dtype, ())
         except (CandidateError, OSError) as exc:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .build import CompileError, NoCompilerError
@@ -41,6 +43,17 @@ def compile_device(source: str, arch: str) -> Compiled:
     nvrtc.nvrtcGetCUBIN(program, cubin)
     nvrtc.nvrtcDestroyProgram(program)
     return Compiled(bytes(cubin), f"{major}.{minor}")
+
+
+def main() -> None:
+    """Compile the file and for the architecture that the command line names; print NVRTC's release, and nothing without one."""
+    file, arch = sys.argv[1:]
+    try:
+        print(compile_device(Path(file).read_text(encoding="utf-8"), arch).release)
+    except NoCompilerError:
+        sys.exit(0)
+    except CompileError as exc:
+        sys.exit(exc.said)
 
 
 def _checked(answer: tuple[Any, ...]) -> Any:

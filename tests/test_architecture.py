@@ -6,7 +6,8 @@ kernels       LIGHT of traces, capture; of workloads what looks at a process: ru
 workloads     kernels, capture.stages, traces.run, traces.errors, traces.faults, traces.calibration, traces.heap
 analyze       traces
 expectations  traces, analyze
-report        traces, workloads.catalog, kernels.task, kernels.verify.result, kernels.bench.result, analyze, expectations
+report        traces, workloads.catalog, kernels.task, kernels.verify.result, kernels.bench.result, kernels.llm.result, analyze,
+              expectations
 cli           all
 """
 
@@ -49,6 +50,7 @@ ARROWS = {
     "expectations": ("traces", "analyze"),
     "report": (
         *("traces", "workloads.catalog", "kernels.task", "kernels.verify.result", "kernels.bench.result"),
+        "kernels.llm.result",
         *("analyze", "expectations"),
     ),
     "cli": ("traces", "kernels", "workloads", "capture", "analyze", "expectations", "report"),
@@ -60,10 +62,10 @@ OFFERED = ("analyze", "capture.stages", "expectations.comparing.api", "report.fi
 
 ROOMS = {
     "traces": ("nsys", "kineto", "scrub"),
-    "analyze": ("naming", "attribution", "accounts", "headroom", "findings", "comparison"),
+    "analyze": ("naming", "attribution", "accounts", "headroom", "findings", "comparison", "ranks"),
     "expectations": ("metrics", "claims", "judging", "accepting", "comparing"),
-    "kernels": ("tasks", "verify", "bench"),
-    "report": ("documents", "page", "terminal", "ci", "export", "results"),
+    "kernels": ("tasks", "verify", "bench", "llm"),
+    "report": ("documents", "page", "terminal", "ranks", "ci", "export", "results"),
 }
 """The folders within a folder; each may use those before it and what lies beside them."""
 

@@ -137,12 +137,12 @@ def test_loosened_and_deleted_claims_are_named_and_yours_decide(tmp_path: Path, 
     yours.mkdir(parents=True)
     file = Path(shutil.copy(EXPECTATIONS / "expectations_h200.json", yours))
     edit(file, lambda d: next(c for c in d["claims"] if c["type"] == "time")["ratio"].update(min=16, max=20))
-    for words in (
+    for git in (
         ["init", "-q"],
         ["add", "-A"],
         ["-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "bounds"],
     ):
-        subprocess.run(["git", *words], cwd=repository, check=True)
+        subprocess.run(["git", *git], cwd=repository, check=True)
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     easy = Path(shutil.copy(file, theirs))

@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).parent.parent
 SAMPLES: Final = ROOT / "traces" / "samples"
 RUN: Final = SAMPLES / "h200_pipeline_sequential"
 
-OPEN: Final = {"by_kind", "overlap", "trust", "variant_needs", "changes", "kernels"}
+OPEN: Final = {"by_kind", "overlap", "trust", "variant_needs", "changes", "kernels", "by_category_ns"}
 """Objects whose own keys are kinds, pairs, metrics or variants: words of the data, not of the document."""
 
 
@@ -56,10 +56,14 @@ def test_keys_are_found_where_they_are() -> None:
         ("predict", f"{RUN}:baseline", "--change", "syncs", "--change", "allocator"),
         ("check", RUN, "--expectations", ROOT / "expectations"),
         ("expectations", "validate"),
+        ("ranks", SAMPLES / "h200x2_ddp.sqlite.xz"),
     ],
     ids=lambda words: str(words[0]),
 )
-def test_what_is_printed_is_documented(words: tuple[object, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_printed_is_documented(
+    words: tuple[object, ...], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main([*map(str, words), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     schema = document["schema"].removeprefix("aisp-trace/")

@@ -180,7 +180,7 @@ def test_verify_says_where_it_kept_its_verdict(
         return verification(asked.file, dtype="bfloat16", status="refused")
 
     monkeypatch.setattr(parent, "verify", fake)
-    monkeypatch.setattr(build, "log", lambda source, capability: f"{source.name} for {capability}")
+    monkeypatch.setattr(build, "log", lambda source, capability, compiler: f"{source.name} for {capability}")
     words = [
         "kernels",
         "verify",
@@ -208,7 +208,7 @@ def test_a_verdict_that_cannot_be_kept_stands_all_the_same(
         return found
 
     monkeypatch.setattr(parent, "verify", overwrites)
-    monkeypatch.setattr(build, "log", lambda source, capability: "")
+    monkeypatch.setattr(build, "log", lambda source, capability, compiler: "")
     assert main(["kernels", "verify", "test.cu", "--task", "rmsnorm"]) == 1
     printed = capsys.readouterr()
     assert "refused" in printed.out and "artefacts" not in printed.out

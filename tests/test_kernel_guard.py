@@ -347,7 +347,7 @@ def test_the_real_loader_launches_a_library(monkeypatch: pytest.MonkeyPatch, tmp
     announce = emulated.emulated_announce
     announce.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     announce(1 << 12, 1 << 47)  # every address may be used
-    monkeypatch.setattr(build, "build", lambda source, capability: library)
+    monkeypatch.setattr(build, "build", lambda source, capability, compiler: library)
     monkeypatch.setattr(torch.cuda, "device", lambda device: torch.no_grad())
     monkeypatch.setattr(guard.Cuda, "arch", lambda self, tensor: "sm_90")
     monkeypatch.setattr(guard, "_compiler", lambda: "nvcc 13.0")

@@ -35,6 +35,7 @@ READ: Final = {
         ("compare", "base"),
         ("compare", "opt"),
         ("predict", "recording"),
+        ("ranks", "sources"),
         ("check", "source"),
         ("check", "expectations"),
     ),
@@ -52,11 +53,15 @@ READ: Final = {
 }
 """Parameters that name something to read; nothing is written there, but what an unfinished run lacks (`resume_folder`)."""
 
-CONTAINERS: Final = {("capture", "output"), ("kernels emit", "artifacts"), ("kernels verify", "artifacts")}
+CONTAINERS: Final = {
+    *(("capture", "output"), ("kernels emit", "artifacts"), ("kernels verify", "artifacts")),
+    *(("analyze", "partial"), ("ranks", "folder")),
+}
 """Options that name a folder in which something new is made under a name of its own."""
 
 CHANGED: Final = {
     *(("accept", "expectations"), ("expectations migrate", "paths"), ("expectations new", "expectations")),
+    ("predict", "expectations"),
 }
 """Options that name what is read, shown and then changed: only what reads as such is ever replaced, so there is no --force."""
 
@@ -94,6 +99,9 @@ SOURCES: Final = {("kernels emit", "output"), ("kernels search", "output")}
 """Options that name a source to write, with a Makefile beside it, from no input: tests/test_kernel_emit.py tries the first, and
 tests/test_kernel_search.py the second, which is written by the same function."""
 
+PAGES: Final = {("ranks", "output")}
+"""Options whose output is one of `CASES` kinds, from inputs that these have not: tests/test_ranks_command.py tries it."""
+
 PATHS: Final = ("FILE", "DIR", "OUT", "FOLDER", "PATH", "RUN", "TRACE", "OPT", ".py")
 """What the metavar of a parameter that is no `Path` holds if it names a file all the same."""
 
@@ -112,7 +120,7 @@ def parameters() -> Iterator[tuple[tuple[str, str], Any]]:
 
 def test_every_option_with_a_path_is_known_as_read_or_as_written() -> None:
     found = {parameter for parameter, _ in parameters()}
-    written = {case.option for case in CASES} | CONTAINERS | CHANGED | SOURCES
+    written = {case.option for case in CASES} | CONTAINERS | CHANGED | SOURCES | PAGES
     assert found - READ - written == set(), "a new option with a path: list it above"
     assert (READ | written) - found == set(), "an option that is gone"
     assert not READ & written
@@ -131,6 +139,7 @@ def _function(command: str) -> Any:
 WRITERS: Final = {
     "report/export/traces.py": "a stream over the path that `Output.file` gave",
     "report/proof.py": "the parts of a bundle, in a temporary folder of its own",
+    "analyze/ranks/partials.py": "a partial, in memory and then where `output.replacing` puts it",
     "analyze/kept.py": "analyses used longest ago, in a folder that holds nothing else",
     "report/export/tables.py": "tables, in the folder that `Output.folder` gave",
 }
@@ -438,8 +447,9 @@ def test_a_container_is_a_folder_that_is_made_and_nothing_above_it(
 
 @pytest.mark.parametrize("variant", ["../../train.py", "/tmp/x", "..", "", "a/b"])
 def test_a_variant_never_leads_out_of_its_run(variant: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "work.py").write_text("from aisp_trace.workloads import interface\n", encoding="utf-8")
     before = contents(place)
-    assert main(["capture", "train.py", "--variant", variant, "--profile", "none", "--device", "cpu"]) == 2
+    assert main(["capture", "work.py", "--variant", variant, "--profile", "none", "--device", "cpu"]) == 2
     assert "and it names a folder; use letters" in capsys.readouterr().err
     assert contents(place) == before
 

@@ -182,7 +182,7 @@ def crowded() -> Trace:
             "kind": ["compute"] * rows, "device": i % 12, "context": 1, "stream": i % 300, "pid": 7,
             "start_ns": i * 100, "end_ns": i * 100 + 60, "correlation": i, "name": evil, "nbytes": None,
             "src_kind": None, "dst_kind": None, "src_device": None, "dst_device": None, "graph_id": None,
-            "graph_node": None, "grid": None,
+            "graph_node": None, "grid": None, "block": None,
         }
     )  # fmt: skip
     ranges = pl.DataFrame(

@@ -160,7 +160,7 @@ def test_task_and_enabled_kernels_stand_in_every_command(
     monkeypatch.setenv(guard.VARIABLE, "all")
     assert main(["capture", "multiple_unoptimized", *base]) == 0
     assert "multiple_unoptimized --enable-kernel bias_gelu --variant" in capsys.readouterr().out
-    Path("mine.py").write_text("", encoding="utf-8")
+    Path("mine.py").write_text("from aisp_trace.workloads import interface\n", encoding="utf-8")
     assert main(["capture", "mine.py", "--enable-kernel", "rotary", "--enable-kernel", "saxpy", *base]) == 0
     assert "mine.py --enable-kernel rotary --enable-kernel saxpy --variant" in capsys.readouterr().out
 
@@ -172,7 +172,7 @@ def test_task_and_enabled_kernels_stand_in_every_command(
         (["generated_kernel", "--task", "rmsnrom"], "has no task 'rmsnrom'; did you mean 'rmsnorm'?"),
         (["memory_standard", "--task", "rmsnorm"], "--task was given with memory_standard, which has no tasks"),
         (["--task", "rmsnorm"], "--task was given without a workload that has tasks"),
-        (["x.py", "--task", "rmsnorm"], "--task was given without a workload that has tasks"),
+        (["--task", "rmsnorm", "x.py"], "--task was given without a workload that has tasks"),
         (["--task", "rmsnorm", "--", "true"], "--task was given with a command of your own"),
         (["--enable-kernel", "saxpy", "--", "true"], "--enable-kernel was given with a command of your own"),
         (["multiple_unoptimized", "--enable-kernel", "gelu"], "no kernel task is called 'gelu'"),

@@ -87,6 +87,9 @@ EXPORT_MARK: Final = Kind("the list of an export's tables", 16 << 20, "name anot
 CACHE_KEY: Final = Kind("the key of a trace's cache", 16 << 20, "delete the cache")
 """Facts about one trace, as texts: a few kB. A longer one counts as none, and the trace is read again."""
 
+PARTIAL: Final = Kind("a rank's partial", 1 << 20, "make it again with `aisp-trace analyze --partial`")
+"""What a partial says of itself: a kB, and the name of its trace."""
+
 CHILD: Final = Kind("the answer of a child process", 1 << 20, "see `aisp-trace doctor`")
 """A line of a few versions and names."""
 

@@ -125,6 +125,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "group_size": pl.Int32,  # ranks of the group
         "ranks": TEXT,  # "0, 1, 2"; null where not recorded or shortened
         "nbytes": pl.Int64,  # of the larger of input and output
+        "seq": pl.Int64,  # its number within the group, which is the same on every rank; null where not recorded
     },
     # CUDA synchronisations as the recorder saw them (waits of the host, and stream waits).
     "syncs": {

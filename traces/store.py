@@ -27,7 +27,7 @@ from .documents import CACHE_KEY, read
 from .errors import InputError
 from .model import TABLES, Meta, Trace, make_partial_trace
 
-FORMAT: Final = 8
+FORMAT: Final = 9
 """Raised whenever the model, a reader, or this layout changes what a cached trace would hold."""
 
 SAMPLE_BYTES: Final = 1 << 16

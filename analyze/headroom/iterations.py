@@ -83,7 +83,9 @@ def model(a: Attributed, most: int = MOST) -> Model:
     Raises `InputError` for a trace without calls, and for a long one without iterations.
     """
     if len(a.calls) == 0:
-        raise InputError("no API calls of a GPU were recorded, and nothing else says what waited for what; record on a machine with one")
+        raise InputError(
+            "no API calls of a GPU were recorded, and nothing else says what waited for what; record on a machine with one"
+        )
     a = stretch(a, most)
     steady = a.steady
     marks = list(_marks(a)) if steady is not None and steady.found_by != "kernels" else []

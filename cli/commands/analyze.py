@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ...report.terminal.console import print_json, say
+from ...analyze.ranks.look import Look
+from ...analyze.words import size
+from ...report.terminal.console import print_json, say, warn
 from ...report.terminal.live import watched
 from ...traces.errors import UsageError
 from ..app import examples, new_app
@@ -31,6 +33,7 @@ app = new_app()
         "analyze train.sqlite --no-fold --json  # each step by its name",
         "analyze train.sqlite --timeline  # one steady iteration, drawn",
         "analyze aisp-runs/RUN --depth 2 --json",
+        "analyze --partial /shared/job rank3.nsys-rep  # for ranks",
     )
 )
 def run(
@@ -55,11 +58,15 @@ def run(
     every: Annotated[
         bool, typer.Option("--all", help=f"list every stage; by default the {MOST_STAGES} costliest, others folded")
     ] = False,
+    partial: Annotated[
+        Path | None,
+        typer.Option("--partial", metavar="DIR", help="write each rank's partial there, for `ranks`, and nothing else"),
+    ] = None,
     timeline: Annotated[
         bool, typer.Option("--timeline", help="draw one steady iteration (or the --window) in place of the tables")
     ] = False,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Account for every nanosecond of a run or trace.
 
     For each trace and each of its stages: where the device's time went (busy by kind, idle by cause), what was launched, which
@@ -68,7 +75,12 @@ def run(
 
     A bare trace, or one of `capture -- CMD`, is accounted for over its steady iterations where they are found: start-up and
     warm-up are set aside, and `--window all` counts them.
+
+    With --partial nothing is shown: of every rank of a job in the traces one small file is written, on the machine where the
+    trace lies. `aisp-trace ranks` merges them anywhere.
     """
+    if partial is not None:
+        return _write_partials(sources or [], partial, Look(domain, iterations, skip, stages, depth))
     from ...analyze.sources import Asked, Quick, find_recorded
 
     most = None if every else MOST_STAGES
@@ -79,7 +91,7 @@ def run(
         if as_json:
             raise UsageError("--timeline draws characters and --json prints a document; give one of them")
         _draw(given, asked, cache)
-        return
+        return 0
     with watched("reading and analysing") as tell:
         quick = Quick(cache, tell)
         analyses = [analysis for source in given for analysis in find_recorded(source).analyses(asked, quick)]
@@ -87,11 +99,27 @@ def run(
         from ...analyze.document import document
 
         print_json(document(analyses))
-        return
+        return 0
     from ...report.terminal.analysis import print_analysis
 
     for analysis in analyses:
         print_analysis(analysis)
+    return 0
+
+
+def _write_partials(sources: list[Path], folder: Path, look: Look) -> int:
+    """Write the partials of the traces that `sources` name; leaves 2 where one failed."""
+    from ...analyze.ranks.engine import in_process
+    from ...analyze.ranks.gather import find, make
+
+    if not sources:
+        raise UsageError("--partial needs the traces of a job's ranks; name them, or the folder that holds them")
+    files, failed = make(find([str(one) for one in sources]).traces, folder, look, in_process)
+    for file in files:
+        say(f"{file} ({size(file.stat().st_size)})")
+    for one in failed:
+        warn(one.why)
+    return 2 if failed else 0
 
 
 def _draw(given: Iterable[Path | None], asked: Asked, cache: bool) -> None:

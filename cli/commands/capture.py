@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -33,6 +34,9 @@ PAIR_OPTIONS: Final = ("optimized", "rung", "name", "timing")
 
 WINDOW_OPTIONS: Final = ("delay", "duration", "start_on", "kill")
 """Options that say which part of a program is recorded."""
+
+JOB_OPTIONS: Final = ("profile", "device", "recorder", "timeout", "nsys_arg", *WINDOW_OPTIONS)
+"""Options that a job passes on to the recording of each rank."""
 
 COMMAND_OPTIONS: Final = (
     "iterations",
@@ -137,6 +141,10 @@ def run(
             metavar="RANGE|SIGUSR1|cudaProfilerApi",
         ),
     ] = None,
+    ranks: Annotated[
+        int | None,
+        typer.Option("--ranks", help="Of torchrun: a recorder for each of its N processes here.", metavar="N"),
+    ] = None,
     kill: Annotated[bool, typer.Option("--kill", help="End the program when its recording ends.")] = False,
     resume_folder: Annotated[
         Path | None, typer.Option("--resume", help="Finish the unfinished run in this folder.", metavar="FOLDER")
@@ -188,6 +196,8 @@ def run(
         _refuse_others(ctx, ("resume_folder", "timeout"), "--resume takes everything else from the unfinished run")
         return every.show_runs([resume(resume_folder, timeout_s=timeout if _given(ctx, "timeout") else None)])
     foreign = tuple(ctx.args)
+    if ranks is not None:
+        return _capture_job(ctx, ranks, foreign, output, timeout)
     options = Options(
         profile,
         iterations,
@@ -296,6 +306,36 @@ def _refuse_others(ctx: typer.Context, allowed: Sequence[str], why: str, option:
             raise UsageError(f"{what} was given together with {option}, but {why}; leave it out")
     if ctx.args:
         raise UsageError(f"a command was given together with {option}, but {why}; leave it out")
+
+
+def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], output: Path, timeout: float) -> int:
+    """Record each rank of a launcher into a folder of the job, with what was given for all of them."""
+    from ...capture.job import capture_job
+
+    if not foreign:
+        raise UsageError(
+            "--ranks was given without a launcher; write `capture --ranks 8 -- torchrun --nproc-per-node 8 ...`"
+        )
+    options: list[str] = []
+    for parameter in ctx.command.params:
+        name = str(parameter.name)
+        if not _given(ctx, name) or name in ("ranks", "output", "workload"):
+            continue
+        if name not in JOB_OPTIONS:
+            raise UsageError(
+                f"--{name.replace('_', '-')} was given with --ranks, which records each rank once; leave it out"
+            )
+        value = ctx.params[name]
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            options += [f"{parameter.opts[0]}={one}"] if one is not True else [parameter.opts[0]]
+    folder = output if _given(ctx, "output") else output / f"job-{time.strftime('%Y%m%d-%H%M%S')}"
+    job = capture_job(ranks, foreign, folder, options, timeout)
+    for rank, path in job.runs.items():
+        console.say(f"rank {rank}: {path}")
+    if len(job.runs) < ranks:
+        console.warn(f"{len(job.runs)} of {ranks} ranks were recorded; what the others said stands above")
+    console.say(f"next: aisp-trace ranks {folder}")
+    return 0 if job.exit_code == 0 and len(job.runs) == ranks else 2
 
 
 def _given(ctx: typer.Context, name: str) -> bool:

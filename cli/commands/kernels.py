@@ -10,7 +10,7 @@ import typer
 from ...kernels.artifacts import FOLDER
 from ...report.terminal.console import print_json, progress, say, say_lines
 from ..app import examples, new_app
-from ..options import Artifacts, Force, Json
+from ..options import Artifacts, Force, Json, RunUntrusted
 
 app = new_app("Generate CUDA kernels that check themselves, verify kernels of any origin, and time them.")
 
@@ -22,7 +22,14 @@ def task_names(incomplete: str) -> list[str]:
     return [name for name in NAMES if name.startswith(incomplete)]
 
 
-@app.command(epilog=examples("kernels emit rmsnorm -o test.cu", "kernels emit softmax -o test.cu --set threads=512"))
+@app.command(
+    epilog=examples(
+        "kernels emit rmsnorm -o test.cu",
+        "kernels emit softmax -o test.cu --set threads=512",
+        "kernels emit saxpy --generator llm --dry-run",
+        "kernels emit saxpy --generator llm --result r.json -o test.cu",
+    )
+)
 def emit(
     task: Annotated[
         str,
@@ -31,7 +38,7 @@ def emit(
         ),
     ],
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "-o",
             "--output",
@@ -39,7 +46,7 @@ def emit(
             help="the source to write, NAME.cu; - is standard output",
             show_default=False,
         ),
-    ],
+    ] = None,
     arch: Annotated[str, typer.Option("--arch", metavar="sm_NN", help="the GPU's architecture")] = "sm_90",
     values: Annotated[
         list[str] | None,
@@ -48,9 +55,44 @@ def emit(
         ),
     ] = None,
     compiling: Annotated[bool, typer.Option("--compile/--no-compile", help="try the compiler on it")] = True,
+    generator: Annotated[
+        str, typer.Option("--generator", metavar="template|llm", help="who writes it: the template, or a model")
+    ] = "template",
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", metavar="NAME", help="with llm: element type; default: the task's first")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shape", metavar="NAME=N,...", help="with llm: a shape that counts; repeats; default: the task's first"
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", metavar="N", min=1, help="with llm: most rounds of a session (6)")
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", metavar="SECONDS", min=1, help="with llm: most time of this command (1200)"),
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option("--tokens", metavar="N", min=1, help="with llm: most tokens of a session (200000)")
+    ] = None,
+    result: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--result",
+            metavar="FILE",
+            help="with llm: what `kernels verify --json` printed elsewhere; repeats",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="with llm: print the first prompt, and ask nobody")
+    ] = False,
+    run_untrusted: RunUntrusted = False,
     artifacts: Artifacts = FOLDER,
     force: Force = False,
-) -> None:
+) -> int:
     """Write a kernel as one CUDA file, with a Makefile beside it.
 
     `nvcc FILE` makes a program that compares the kernel with double precision; as a shared library the same file has a C
@@ -59,10 +101,37 @@ def emit(
 
     It is compiled by nvcc; where there is none, NVRTC (the extra `kernels`) compiles the device part. What nvcc says of its
     registers is kept with the source below --artifacts.
-    """
-    from ..emitting import asked, emit_files
 
-    emit_files(asked(task, arch, values or ()), output, force, compiling, artifacts)
+    With --generator llm a model writes the kernels, asked at OPENAI_BASE_URL with OPENAI_API_KEY for OPENAI_MODEL. It hears
+    what the compiler, the verifier and the trace said. With --run-untrusted its kernels run here, on a GPU, and the fastest
+    verified one is written; else the first that compiles, to be verified elsewhere. Leaves 3 where nothing is verified yet.
+    """
+    from ..emitting import asked, emit_files, only_for_a_model
+
+    what = asked(task, arch, values or ())
+    if generator == "llm":
+        from ...kernels.llm.loop import Bounds
+        from ..generating import Wanted, generate
+
+        usual = Bounds()
+        bounds = Bounds(rounds or usual.rounds, budget or usual.seconds, tokens or usual.tokens)
+        return generate(
+            what,
+            Wanted(
+                output, dtype, shape or (), bounds, result or (), run_untrusted, compiling, dry_run, force, artifacts
+            ),
+        )
+    words: dict[str, object] = {
+        "--dtype": dtype,
+        "--shape": shape,
+        "--rounds": rounds,
+        "--budget": budget,
+        "--tokens": tokens,
+    }
+    words |= {"--result": result, "--dry-run": dry_run, "--run-untrusted": run_untrusted}
+    only_for_a_model(generator, words, output)
+    emit_files(what, output or Path("-"), force, compiling, artifacts)
+    return 0
 
 
 @app.command(name="list", epilog=examples("kernels list"))
@@ -104,6 +173,7 @@ def verify(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=1, help="the most that its process may take")
     ] = 900.0,
+    run_untrusted: RunUntrusted = False,
     artifacts: Artifacts = FOLDER,
     as_json: Json = False,
 ) -> int:
@@ -118,7 +188,18 @@ def verify(
     from ...report.terminal.kernel_verification import print_verification
     from ..verifying import verify_and_keep
 
-    asked = Asked(file, task, dtype or "", shape or (), device, calls, allow_library, sanitizer, timeout)
+    asked = Asked(
+        file,
+        task,
+        dtype or "",
+        shape or (),
+        device,
+        calls,
+        allow_library,
+        sanitizer,
+        timeout,
+        run_untrusted=run_untrusted,
+    )
     found, kept = verify_and_keep(asked, artifacts)
     if as_json:
         print_json(found.document())
@@ -176,6 +257,7 @@ def bench(
     seconds: Annotated[
         float, typer.Option("--seconds", metavar="N", min=0, help="length of the loop for energy; 0: none")
     ] = 2.0,
+    run_untrusted: RunUntrusted = False,
     as_json: Json = False,
 ) -> int:
     """Time a kernel beside PyTorch, eager and compiled.
@@ -188,7 +270,7 @@ def bench(
     from ...report.terminal.kernel_bench import print_bench
     from ..benching import Words, benched
 
-    found = benched(Words(what, task, dtype, shape or (), verification), compile_baseline, seconds)
+    found = benched(Words(what, task, dtype, shape or (), verification), compile_baseline, seconds, run_untrusted)
     if as_json:
         print_json(found.document())
     else:

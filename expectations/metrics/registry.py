@@ -88,6 +88,18 @@ METRICS: Final[Mapping[str, Metric]] = {
         "fraction", "part of the collectives' time spent waiting for the last rank",
         False, False, (), "optional", ("comm", "time"), "Collectives", read_shares.comm_wait_share,
     ),
+    "job.exposed_comm_share": Metric(
+        "fraction", "part of all ranks' iteration time in which communication ran with nothing to hide it",
+        False, False, (), "never", ("ledger", "time"), "Ranks", read_shares.of_job("exposed_comm_share"),
+    ),
+    "job.straggler_share": Metric(
+        "fraction", "how late the last ranks of the iterations were, of the job's iteration time",
+        False, False, (), "never", ("ledger", "time"), "Ranks", read_shares.of_job("straggler_share"),
+    ),
+    "job.skew": Metric(
+        "fraction", "first to last arrival at an iteration's worst collective, of its length; the median iteration",
+        False, False, (), "never", ("ledger", "time"), "Ranks", read_shares.of_job("skew"),
+    ),
     "copies.count": Metric(
         "count", "copies of a direction per iteration",
         True, True, (*COPY_KINDS, "copy"), "optional", ("bytes",), "Bandwidth", read_counts.ops("ops"),

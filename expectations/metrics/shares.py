@@ -11,7 +11,7 @@ import polars as pl
 from ...analyze.accounts.launches import DEVICE_CAUSES
 from ...analyze.result import IDLE, Analysis
 from ...traces.model import COPY_KINDS
-from .reading import Reader, Reading, add_up, at_or_whole, has_stage, in_stage, nothing, total, under
+from .reading import Reader, Reading, add_up, at_or_whole, has_stage, in_stage, nothing, total, unavailable, under
 
 
 def overlap(column: str) -> Reader:
@@ -115,6 +115,19 @@ def comm_wait_share(analysis: Analysis, of: str | None, stage: str | None) -> Re
         why = f"{alone} collectives have no other rank in the trace, or none that can be told"
         return Reading(None, None, analysis.iterations.height, unavailable=why)
     return total(analysis, waited / time_ns)
+
+
+def of_job(column: str) -> Reader:
+    """A figure of the job of ranks that were recorded together (``analyze.ranks.of_trace``)."""
+
+    def read(analysis: Analysis, of: str | None, stage: str | None) -> Reading:
+        for row in analysis.job.iter_rows(named=True):
+            if row["trust"] != "ok" or row[column] is None:
+                return unavailable(analysis, row["reason"] or "nothing says who waited for whom")
+            return total(analysis, row[column])
+        return nothing(analysis, "no ranks that communicate")
+
+    return read
 
 
 def small_kernel_share(analysis: Analysis, of: str | None, stage: str | None) -> Reading:

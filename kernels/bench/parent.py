@@ -26,7 +26,9 @@ from ...traces.version import version
 from .. import emit, space
 from ..build import CompileError, KernelError, arch_of, build
 from ..task import Settings, Shape, Task
+from ..untrusted import compiling
 from ..verify.judge import Facts, Judged, Rules, judge
+from ..verify.limits import MemoryLimits
 from ..verify.parent import digest_of, made_with, recorder_for
 from ..verify.plan import shape_text
 from ..verify.recording import read_recording
@@ -81,6 +83,8 @@ class Options:
     energy_shapes: int | None = None
     deadline: float | None = None
     device: str = "cuda"
+    limits: MemoryLimits | None = None
+    """Of the memory of a kernel that a model wrote."""
 
 
 @dataclass(slots=True)
@@ -218,7 +222,8 @@ def _loadable(file: Path, device: str) -> Path:
     if file.suffix != ".cu":
         return file.resolve()
     try:
-        return build(file, _capability())
+        with compiling(file) as (source, compiler):
+            return build(source, _capability(), compiler=compiler)
     except CompileError as exc:
         raise InputError(f"{file} does not compile: {exc.first}") from exc
     except KernelError as exc:
@@ -243,9 +248,10 @@ def _run(
 ) -> None:
     """Time all `cases` of one implementation and fill them in."""
     ran: list[Ran] = []
+    steps, limits = _steps(how, cases, seen, options), options.limits if how == KERNEL else None
     with watch(options.device, os.environ) as watched:
         try:
-            for one in run_steps(folder, options.device, _steps(how, cases, seen, options), recorder=recorder):
+            for one in run_steps(folder, options.device, steps, recorder=recorder, limits=limits):
                 ran.append(one)
         except WorkloadError as exc:
             for case in (case for case in cases if not case.events):

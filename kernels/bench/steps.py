@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ...capture.nsys import NsysRecorder
 from ...traces.errors import WorkloadError
+from ..verify.limits import MemoryLimits
 from ..verify.process import LOAD_S, Process, Visit
 from ..verify.talk import Talk
 
@@ -92,6 +93,7 @@ def run_steps(
     *,
     recorder: NsysRecorder | None = None,
     most: int | None = None,
+    limits: MemoryLimits | None = None,
 ) -> Iterator[Ran]:
     """Ask all `steps`, in as many processes as that takes, each for at most `most`; gives each process when it has ended.
 
@@ -102,6 +104,7 @@ def run_steps(
         place = folder / f"process{number}"
         place.mkdir(parents=True)
         process = _Timing(place, device, PROCESS_S)
+        process.limits = limits
         asking = _Asking(device, recorder is not None, steps, most)
         if recorder is None:
             process.run_alone(asking)

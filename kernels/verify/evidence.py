@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .limits import MemoryLimits
 from .plan import CALLS, Call
 from .result import Reason
 
@@ -27,6 +28,12 @@ class Asked:
     keep: Path | None = None
     call_s: float = 60.0
     """For one call with all that is looked at around it. Under compute-sanitizer ten times as long."""
+    within_s: float | None = None
+    """For all processes together; what did not begin by then does not begin. Null: each may take `timeout_s`."""
+    run_untrusted: bool = False
+    """Whether a source that a model wrote may run; without it, asking for one is an error."""
+    limits: MemoryLimits = field(default_factory=MemoryLimits)
+    """Of such a source's memory."""
 
 
 @dataclass(frozen=True, slots=True)

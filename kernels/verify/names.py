@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from ..build import ptx
+from ..build import Compiler, ptx
 
 _LIBRARIES: Final = (
     ("PyTorch", r"\bat::(native|cuda|functorch)\b|\bat_cuda_detail\b|\bc10::|\bat::|pytorch_flash|fmha_cutlass"),
@@ -38,9 +38,9 @@ def library_of(name: str) -> str | None:
     return next((library for library, pattern in _COMPILED if pattern.search(name)), None)
 
 
-def kernels_of(source: Path, capability: tuple[int, int]) -> frozenset[str]:
+def kernels_of(source: Path, capability: tuple[int, int], compiler: Compiler | None = None) -> frozenset[str]:
     """The mangled names (`plain`) of all kernels in `source`. Raises `KernelError` if it does not compile."""
-    return frozenset(map(plain, _ENTRY.findall(ptx(source, capability))))
+    return frozenset(map(plain, _ENTRY.findall(ptx(source, capability, compiler=compiler))))
 
 
 def plain(mangled: str) -> str:

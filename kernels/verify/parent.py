@@ -14,6 +14,7 @@ import platform
 import random
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from ..build import KernelError, NoCompilerError, arch_of, build, find_nvcc
 from ..build import version as compiler_version
 from ..task import Task
 from ..tasks import NAMES, find
+from ..untrusted import COMPILE_S, compiling, refuse_untrusted
 from . import verdict
 from .evidence import Asked, Candidate, Heard, Sanitized
 from .names import kernels_of
@@ -44,6 +46,13 @@ def verify(asked: Asked, say: Say = lambda text: None) -> Verification:
 
     Raises `UsageError` or `InputError` for what cannot be asked.
     """
+    began = time.monotonic()
+
+    def left_s() -> float:
+        return min(
+            asked.timeout_s, asked.timeout_s if asked.within_s is None else began + asked.within_s - time.monotonic()
+        )
+
     task, dtype = _task(asked)
     shapes = [parse_shape(task, text) for text in asked.shapes]
     device = _device(asked)
@@ -59,14 +68,15 @@ def verify(asked: Asked, say: Say = lambda text: None) -> Verification:
     recorder, unrecorded = recorder_for(device, nsys)
     with tempfile.TemporaryDirectory(prefix="aisp-trace-verify-") as temporary:
         folder = Path(temporary)
-        child = Child(folder, task, dtype, device, candidate, asked.timeout_s, asked.call_s)
+        limits = asked.limits if asked.run_untrusted else None
+        child = Child(folder, task, dtype, device, candidate, max(left_s(), 1.0), asked.call_s, limits)
         say(f"{len(plan.calls)} calls of {asked.file.name}" + (", recorded" if recorder else ""))
         heard, recording, problem = child.run(plan, recorder, chance)
         if digest_of(asked.file) != digest:
             heard.objections.append(Reason("environment", "its file is another one than when the verification began"))
         say("comparing outputs with float64")
         compared = verdict.compare_all(heard.spoken, task, dtype, device)
-        sanitized = _sanitize(asked, child, task, dtype, device, heard, say)
+        sanitized = _sanitize(asked, child, task, dtype, device, heard, left_s, say)
         found = verdict.reach(common, plan, heard, compared, recording, unrecorded or problem, candidate, sanitized)
         if asked.keep is not None and (folder / "trace.sqlite").is_file():
             shutil.copy(folder / "trace.sqlite", asked.keep)
@@ -97,6 +107,7 @@ def _task(asked: Asked) -> tuple[Task, str]:
         raise InputError(f"{asked.file} is no file; name a candidate, a .cu or a .py file")
     if asked.file.suffix not in (".cu", ".py"):
         raise UsageError(f"{asked.file} is neither a .cu nor a .py file; only these can be candidates")
+    refuse_untrusted(asked.file, asked.run_untrusted)
     return task, dtype
 
 
@@ -134,8 +145,9 @@ def _candidate(asked: Asked, device: str, digest: str, say: Say) -> Candidate:
         raise UsageError(str(exc)) from exc
     say(f"compiling {asked.file.name}")
     capability = torch.cuda.get_device_capability()
-    library = build(asked.file, capability, nvcc)
-    own = kernels_of(asked.file, capability)
+    with compiling(asked.file, asked.within_s or COMPILE_S) as (source, compiler):
+        library = build(source, capability, nvcc, compiler=compiler)
+        own = kernels_of(source, capability, compiler)
     return Candidate(asked.file, library, digest, own, f"nvcc {compiler_version(nvcc)}")
 
 
@@ -168,7 +180,14 @@ def made_with(device: str, nsys: Nsys | None) -> dict[str, Any]:
 
 
 def _sanitize(
-    asked: Asked, child: Child, task: Task, dtype: str, device: str, heard: Heard, say: Say
+    asked: Asked,
+    child: Child,
+    task: Task,
+    dtype: str,
+    device: str,
+    heard: Heard,
+    left_s: Callable[[], float],
+    say: Say,
 ) -> Sequence[Sanitized]:
     if device != "cuda" or not asked.sanitizer or heard.failure is not None:
         return ()
@@ -177,6 +196,10 @@ def _sanitize(
         return ()
     found = []
     for tool in TOOLS:
+        child.timeout_s = left_s()
+        if child.timeout_s < 1:
+            found.append(Sanitized(tool, None, "no time was left"))
+            continue
         say(f"compute-sanitizer {tool}")
         plan = small_plan(task, dtype, random.SystemRandom())
         found.append(run_tool(program, tool, child, plan))

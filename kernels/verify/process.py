@@ -11,7 +11,7 @@ import tempfile
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -21,9 +21,11 @@ from ...capture.processes import last_line, run_process
 from ...traces.errors import RecorderError
 from ..task import Task
 from .evidence import Candidate, Heard, Spoken
+from .limits import MemoryLimits
 from .plan import Call, Plan
 from .result import Reason
 from .talk import Door, Talk, TalkError
+from .watch import watching
 
 LOAD_S: Final = 300.0
 """For importing a candidate, which may compile."""
@@ -51,8 +53,10 @@ class Process:
 
     module = "aisp_trace.kernels.verify.child"
 
+    limits: MemoryLimits | None = None
+
     def __init__(self, folder: Path, device: str, timeout_s: float) -> None:
-        self.folder, self._device, self._timeout_s = folder, device, timeout_s
+        self.folder, self._device, self.timeout_s = folder, device, timeout_s
         for name in ("home", "work", "kept"):
             (folder / name).mkdir(exist_ok=True)
 
@@ -60,9 +64,9 @@ class Process:
         """(the recording, what is to be said of it) of one process that `visit` talks with."""
         recorder = replace(recorder, inherited=self.environment())
         problem, exit_code, trace = "", 0, None
-        with visit:
+        with visit, self._watching(visit):
             try:
-                done = recorder.record(self.command(visit.door), self.folder, gated=False, timeout_s=self._timeout_s)
+                done = recorder.record(self.command(visit.door), self.folder, gated=False, timeout_s=self.timeout_s)
                 exit_code, trace, problem = done.exit_code, self.folder / done.trace, "; ".join(done.notes)
             except RecorderError as exc:
                 problem = str(exc)
@@ -71,17 +75,17 @@ class Process:
 
     def run_alone(self, visit: Visit, prefix: Sequence[str] = (), more: Mapping[str, str] | None = None) -> int:
         """The exit code of one process that is started by the words of `prefix` and that `visit` talks with."""
-        with visit:
+        with visit, self._watching(visit):
             done = run_process(
                 [*prefix, *self.command(visit.door)],
                 stdout=self.folder / "child.stdout.log",
                 stderr=self.folder / "child.stderr.log",
-                timeout_s=self._timeout_s,
+                timeout_s=self.timeout_s,
                 environment={**self.environment(), **(more or {})},
                 cwd=self.folder / "work",
             )
         if done.timed_out and visit.heard.failure is None:
-            visit.heard.failure = Reason("hung", f"its process did not end within {self._timeout_s:g} s")
+            visit.heard.failure = Reason("hung", f"its process did not end within {self.timeout_s:g} s")
         if not prefix:
             self._explain(visit.heard, done.exit_code, self.folder / "child.stderr.log")
         return done.exit_code
@@ -106,6 +110,10 @@ class Process:
             }  # a thread that computes is then nobody else's
         return found
 
+    def _watching(self, visit: Visit) -> AbstractContextManager[None]:
+        """Holds the process to its limits, if it has any."""
+        return watching(visit.heard, self.limits, device_used if self._device == "cuda" else None)
+
     def _explain(self, heard: Heard, exit_code: int, log: Path) -> None:
         """Say more of a process that ended early."""
         if heard.failure is None or heard.failure.code != "ended":
@@ -121,13 +129,30 @@ class Process:
             heard.failure = Reason("ended", text + (f" ({words})" if words else ""))
 
 
+def device_used() -> int:
+    """Bytes in use on this process's GPU, by whomever."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return int(total - free)
+
+
 class Child(Process):
     """The candidate's process, and which of its outputs are kept."""
 
     def __init__(
-        self, folder: Path, task: Task, dtype: str, device: str, candidate: Candidate, timeout_s: float, call_s: float
+        self,
+        folder: Path,
+        task: Task,
+        dtype: str,
+        device: str,
+        candidate: Candidate,
+        timeout_s: float,
+        call_s: float,
+        limits: MemoryLimits | None = None,
     ) -> None:
         super().__init__(folder, device, timeout_s)
+        self.limits = limits
         self._task, self._dtype, self._candidate, self.call_s = task, dtype, candidate, call_s
         self._kept_bytes = 0
 

@@ -20,6 +20,7 @@ REASONS: Final = {
     "crashed": "its process died",
     "ended": "its process ended early",
     "hung": "a call did not end",
+    "memory": "it took more memory than it may",
     "talked": "it spoke in the harness's place",
     "raised": "a call failed",
     "forged_ranges": "the recording has ranges that the harness did not write",

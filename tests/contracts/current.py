@@ -19,10 +19,13 @@ import sys
 import tempfile
 import types
 import typing
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from aisp_trace.analyze.ranks.gather import partials_of
+from aisp_trace.analyze.ranks.look import Look
 from aisp_trace.analyze.result import CAUSES, IDLE, OPENED_BY
 from aisp_trace.capture.doctor import Diagnosis, Finding
 from aisp_trace.capture.plan import SCHEMA as PLAN
@@ -35,6 +38,8 @@ from aisp_trace.expectations.metrics.registry import METRICS
 from aisp_trace.expectations.model import SOURCE_KINDS, Source
 from aisp_trace.kernels import artifacts
 from aisp_trace.kernels.bench.result import Bench, Limit, Measurement
+from aisp_trace.kernels.llm.result import Attempt
+from aisp_trace.kernels.llm.session import Session
 from aisp_trace.kernels.verify.result import Check, KernelRow, Reason, Timing, Verification, WorstCase
 from aisp_trace.tests.builders.commands import Action, actions
 from aisp_trace.tests.builders.nsys_export import NsysExport
@@ -60,7 +65,7 @@ OPEN: Final = frozenset(
         "tables",
         "folders",
     }
-    | {"columns", "capture", "anomalies", "parameters", "kernels", "files"}
+    | {"columns", "capture", "anomalies", "parameters", "kernels", "files", "settings", "times_ns", "shares"}
 )
 """Objects whose own keys are words of the data (kinds, metrics, variants, packages, tables), not of the document."""
 
@@ -158,6 +163,7 @@ def _printed() -> Iterator[dict[str, Any]]:
             ("analyze", SAMPLES / "h100_pipeline_decode_gpu_metrics_trimmed.sqlite.xz", "--window", "decode/baseline"),
             ("analyze", decode, "--window", "8s:8.25s", "--range", "decode", "--depth", 2, "--stages", "decode"),
             ("compare", ladder),
+            ("ranks", SAMPLES / "h200x2_ddp.sqlite.xz", wrong, "--partial", Path(scratch, "ranks"), "--workers", 1),
             ("predict", f"{ladder}:baseline", "--change", "syncs", "--change", "allocator"),
             ("compare", SAMPLES / "h200_memory_standard"),
             ("compare", _drifting(ladder, Path(scratch, "drifting"))),
@@ -309,10 +315,19 @@ def documents() -> Snapshot:
         found[schema] = dict(_properties(expectations, expectations["$defs"]))
     wanted = json.loads((ROOT / "expectations" / "wanted_claims.json").read_text(encoding="utf-8"))
     side, lines = _said_by_a_program()
-    for documents in ([wanted], [side], list(_descriptions()), [_provenance()]):
+    for documents in ([wanted], [side], list(_descriptions()), [_provenance()], [_session()], [_partial()]):
         found[documents[0]["schema"]] = _union(documents)
     found["answer.jsonl"] = _union(lines)
     return {schema: dict(sorted(found[schema].items())) for schema in sorted(found)}
+
+
+def _partial() -> dict[str, Any]:
+    """What the partial of a rank says of itself."""
+    file = SAMPLES / "h200x2_ddp.sqlite.xz"
+    (_, content), _ = partials_of(str(file), Look())
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        document: dict[str, Any] = json.loads(archive.read("partial.json"))
+        return document
 
 
 def _provenance() -> dict[str, Any]:
@@ -322,6 +337,17 @@ def _provenance() -> dict[str, Any]:
         source.write_text("", encoding="utf-8")
         kept = artifacts.store_emitted(Path(scratch), "rmsnorm", source, "sm_90", "nvcc 13.0", "")
         document: dict[str, Any] = json.loads((kept / artifacts.PROVENANCE).read_text(encoding="utf-8"))
+        return document
+
+
+def _session() -> dict[str, Any]:
+    """Where a conversation with a model stands."""
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Session(Path(scratch), "rmsnorm", "float32", "sm_90", ["rows=1,columns=1"], {"threads": 256}, "model")
+        told, times, shares = ["words"], {"rows=1,columns=1": 1.0, "b": None}, {"rows=1,columns=1": 1.0, "b": None}
+        made.attempts.append(Attempt(1, "verified", exchanges=["a"], told=told, times_ns=times, shares=shares))
+        made.save()
+        document: dict[str, Any] = json.loads((made.folder / "session.json").read_text(encoding="utf-8"))
         return document
 
 

@@ -39,7 +39,7 @@ _LONGEST: Final = 4096
 """Characters of a list of ranks; torch shortens it at 30 ranks."""
 
 
-Collective = tuple[int | None, int, str, str | None, int | None, str | None, int | None]
+Collective = tuple[int | None, int, str, str | None, int | None, str | None, int | None, int | None]
 """A row of table ``comms`` but for its device, in the order of the table."""
 
 
@@ -62,6 +62,7 @@ def collective_of(event: Event) -> Collective | None:
         size if size is not None and size > 0 else None,
         _ranks(args.ranks),
         below(max(elements) * width, MOST_BYTES) if elements and width else None,
+        integer(args.group_sequence),
     )
 
 

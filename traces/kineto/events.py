@@ -21,6 +21,7 @@ _SPELLED: Final = {
     "elements_in": "In msg nelems",
     "elements_out": "Out msg nelems",
     "sequence": "Sequence number",
+    "group_sequence": "Seq",
     "forward_thread": "Fwd thread id",
     "device_type": "Device Type",
     "device_id": "Device Id",
@@ -59,6 +60,7 @@ class Arguments(msgspec.Struct, rename=_SPELLED, gc=False):
     dtype: Any = None
     elements_in: Any = None
     elements_out: Any = None
+    group_sequence: Any = None
     device_type: Any = None
     device_id: Any = None
     size: Any = None

@@ -1,0 +1,185 @@
+"""From what a command was given to the partials of a job: found, made where they are missing, read.
+
+A trace that fails is told and does not stop the rest. Each partial is written as soon as it is made, so that what was interrupted
+goes on where it ended: a partial whose key is that of its trace and options is not made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from ...traces.errors import AispTraceError, InputError
+from ...traces.open import open_trace
+from ...traces.output import make_container
+from ..sources import UNREAD
+from . import partials
+from .engine import DIED, run_all
+from .look import Look
+from .make import ranks_of
+from .rank import Rank
+
+TRACES: Final = (".sqlite", ".nsys-rep", ".json", ".json.gz", ".sqlite.xz", ".sqlite.gz", ".nsys-rep.gz", ".json.xz")
+"""Endings of the traces in a folder; one that is named may have any."""
+
+NO_METRICS: Final = "$^"
+"""Matches no name: of GPU metrics a partial keeps nothing."""
+
+NOT_TRACES: Final = frozenset({"manifest.json", "stages.json", "timings.json"})
+"""What a run folder holds beside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was given: `traces` to look at, and `partials` that are there, each once and in order of their names."""
+
+    traces: tuple[Path, ...]
+    partials: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A trace or partial that is not part of the job, and why."""
+
+    file: str
+    why: str
+
+
+def find(given: Sequence[str]) -> Found:
+    """The traces and partials that `given` names: files, folders (with all below them), and patterns that no shell expanded.
+
+    Raises `InputError` for what does not exist, and for a folder or pattern without any.
+    """
+    traces: dict[Path, None] = {}
+    ready: dict[Path, None] = {}
+    for word in given:
+        path = Path(word)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
+            here = [p for p in inside if p.name.endswith((partials.SUFFIX, *TRACES)) and p.name not in NOT_TRACES]
+            missing = f"{path} holds neither traces nor partials (*{partials.SUFFIX}); name another folder"
+        elif path.is_file():
+            here, missing = [path], ""
+        else:
+            here = _matching(path)
+            missing = (
+                f"{word} does not exist, and matches no file; give traces, partials, a folder of them, or a pattern"
+            )
+        if not here:
+            raise InputError(missing)
+        for file in here:
+            (ready if file.name.endswith(partials.SUFFIX) else traces)[file] = None
+    return Found(tuple(traces), tuple(ready))
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """The files that a pattern names which no shell has expanded."""
+    try:
+        found = Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor)))
+        return sorted(p for p in found if p.is_file())
+    except (ValueError, IndexError):  # no pattern, such as an empty word
+        return []
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") or part.endswith(".aisp-cache") for part in path.parts)
+
+
+def make(
+    traces: Sequence[Path],
+    folder: Path,
+    look: Look,
+    pool: Callable[[], AbstractContextManager[Executor]],
+    tell: Callable[[int, int], None] = lambda done, of: None,
+) -> tuple[list[Path], list[Failed]]:
+    """The partials of `traces` in `folder`, made through the executor that `pool()` opens unless they are there, and what failed.
+
+    Raises `InputError` where `folder` cannot be written, and `UsageError` as the executor does.
+    """
+    make_container(folder, "--partial")
+    known = _known(folder)
+    files: list[Path] = []
+    failed: list[Failed] = []
+    task = partial(partials_of, look=look)
+    waiting = []
+    for trace in traces:  # what is there needs no executor
+        key = _digest_of(trace, look)
+        if key is not None and key in known:
+            files += [folder / name for name in known[key]]
+        else:
+            waiting.append(str(trace.absolute()))
+    if not waiting:
+        return files, failed
+    with pool() as executor:
+        for done, (trace_name, made) in enumerate(run_all(executor, task, waiting), 1):
+            tell(done, len(waiting))
+            if isinstance(made, BaseException):
+                failed.append(Failed(trace_name, _why(made)))
+                continue
+            for name, content in made:
+                partials.put(content, folder / name)
+                files.append(folder / name)
+    return sorted(files), sorted(failed, key=lambda one: one.file)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, AispTraceError):
+        return str(error)
+    if type(error).__name__ in ("BrokenProcessPool", "KilledWorker"):
+        return DIED
+    return f"{type(error).__name__}: {str(error)[:200]}"
+
+
+def partials_of(trace: str, look: Look) -> list[tuple[str, bytes]]:
+    """The task of a worker: the partials of one trace, as their names and contents. Raises as `open_trace` and `ranks_of` do."""
+    path = Path(trace)
+    opened = open_trace(path, left_out=UNREAD, metrics=NO_METRICS)
+    key = partials.key_of(path, look)
+    ranks = ranks_of(opened, look, partials.clock_of(path), str(path))
+    if not ranks:
+        raise InputError(f"{path.name} holds no device operation in its window; a rank without any is no part of a job")
+    return [(partials.place(path, rank, Path()).name, partials.content(rank, key)) for rank in ranks]
+
+
+def _digest_of(trace: Path, look: Look) -> str | None:
+    try:
+        return _digest(partials.key_of(trace, look))
+    except OSError:
+        return None  # the worker will say why
+
+
+def _digest(key: Any) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+def _known(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The names of the partials in `folder` by the digest of their key, where all parts of a trace are there and sound."""
+    parts: dict[str, dict[int, str]] = {}
+    many: dict[str, int] = {}
+    for file in sorted(folder.glob(f"*{partials.SUFFIX}")):
+        try:
+            head = partials.head_of(file)
+            digest = _digest(head["key"])
+            parts.setdefault(digest, {})[int(head["part"])] = file.name
+            many[digest] = int(head["parts"])
+        except (InputError, KeyError, TypeError, ValueError):
+            continue  # made again
+    return {digest: tuple(of[i] for i in sorted(of)) for digest, of in parts.items() if len(of) == many[digest]}
+
+
+def read(files: Iterable[Path]) -> tuple[list[Rank], list[Failed]]:
+    """The ranks in partials, and what cannot be read."""
+    ranks, failed = [], []
+    for file in files:
+        try:
+            ranks.append(partials.read(file))
+        except InputError as exc:
+            failed.append(Failed(str(file), str(exc)))
+    return ranks, failed

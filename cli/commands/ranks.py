@@ -1,0 +1,127 @@
+"""``aisp-trace ranks``: a job of many ranks, its stragglers and what they cost."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...analyze.ranks.look import Look
+from ...report.terminal.console import aside, print_json, say, warn
+from ...report.terminal.live import live_line
+from ...traces.errors import UsageError
+from ..app import examples, new_app
+from ..options import Depth, Domain, Force, Iterations, Json, Skip, Stages, refuse_mixture
+
+if TYPE_CHECKING:  # imported when a page is written
+    from ...analyze.ranks.gather import Failed
+    from ...traces.output import Output
+
+app = new_app()
+
+
+@app.command(
+    epilog=examples(
+        "ranks traces/  # every rank's trace in a folder",
+        "ranks /shared/job  # partials of `analyze --partial`",
+        "ranks 'out/rank*.nsys-rep' -o job.html",
+        "ranks traces/ --scheduler tcp://head:8786",
+    )
+)
+def run(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="DIR|GLOB|TRACE", help="traces, partials, folders of them, or patterns"),
+    ],
+    folder: Annotated[
+        Path, typer.Option("--partial", metavar="DIR", help="where the partials of traces are kept")
+    ] = Path("aisp-ranks"),
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", min=1, help="traces read at once; default: one a CPU")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", metavar="ADDRESS", help="read them on the Dask cluster of this scheduler"),
+    ] = None,
+    iterations: Iterations = None,
+    skip: Skip = None,
+    domain: Domain = None,
+    stages: Stages = None,
+    depth: Depth = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="write the page of the job there; - is standard output"),
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> int:
+    """Explain a job of many ranks: who was late, by how much, and why.
+
+    Each trace becomes a partial, a small file, which `analyze --partial` writes as well where the trace lies. The partials
+    are put on one clock by the ends of their collectives and matched. For each iteration: which rank came last, by how much,
+    in which stage and by what. For the job: exposed communication, split into waiting and transfer, and where the time of
+    the ranks differs.
+
+    A trace that fails is told, and the others are merged; then 2 is left. Run again, it goes on where it ended.
+    """
+    from ...analyze.ranks.engine import executor
+    from ...analyze.ranks.gather import find, make, read
+    from ...analyze.ranks.job import job_of
+
+    if workers is not None and scheduler is not None:
+        raise UsageError(
+            "--workers is for processes of this machine; a Dask cluster has its own, so leave one of both out"
+        )
+    found = find(sources)
+    target = _target(output, found.traces + found.partials, force=force, as_json=as_json)
+    files: list[Path] = []
+    failed: list[Failed] = []
+    if found.traces:
+        look = Look(domain, iterations, skip, stages, depth)
+        with live_line(f"{len(found.traces):,} traces") as show:
+
+            def tell(done: int, of: int) -> None:
+                if show is not None:
+                    show(f"{done:,} of {of:,} traces read")
+
+            files, failed = make(found.traces, folder, look, partial(executor, workers, scheduler), tell)
+    ranks, unread = read(dict.fromkeys([*found.partials, *files]))
+    failed += unread
+    for one in failed:
+        warn(one.why)
+    if not ranks:
+        return 2
+    job = job_of(ranks)
+    if as_json:
+        from ...report.documents.ranks import document
+
+        print_json(document(job, failed))
+    elif target is None or not target.to_stdout:
+        from ...report.terminal.ranks import print_job
+
+        print_job(job, failed)
+    if target is not None:
+        from ...report.ranks.page import render
+        from ...traces.version import version
+
+        page = render(job, failed, version=version())
+        target.write_text(page)
+        if not as_json:
+            with aside(target):
+                say(f"report: {output} ({len(page.encode()) / 1e6:.1f} MB)")
+    return 2 if failed else 0
+
+
+def _target(output: Path | None, inputs: tuple[Path, ...], *, force: bool, as_json: bool) -> Output | None:
+    """The page to be written, which is none of the inputs; null without one."""
+    if output is None:
+        return None
+    from ...report.page.page import PAGE
+    from ...traces.output import Inputs, Output
+
+    target = Output(output, PAGE, Inputs(inputs), force)
+    refuse_mixture(as_json, target)
+    target.check()
+    return target

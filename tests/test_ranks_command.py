@@ -1,0 +1,193 @@
+"""`aisp-trace ranks` and `analyze --partial` as they are used: files in, sentences out, and what goes wrong between."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aisp_trace.analyze.ranks import gather
+from aisp_trace.analyze.ranks.engine import DIED, run_all
+from aisp_trace.analyze.ranks.look import Look
+from aisp_trace.cli.main import main
+from aisp_trace.tests.ranks_tasks import dies_of_b, length
+
+SAMPLES = Path(__file__).parents[1] / "traces" / "samples"
+DDP = SAMPLES / "h200x2_ddp.sqlite.xz"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The partials of the sample's two ranks."""
+    into = tmp_path_factory.mktemp("parts")
+    assert main(["analyze", "--partial", str(into), str(DDP)]) == 0
+    return into
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> Any:
+    assert main(["ranks", *map(str, words), "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_sample_is_explained(folder: Path, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rank 1 of the real job sleeps 2 ms in step number 2, outside of all stages; 1.1 ms of it leave the device idle."""
+    capsys.readouterr()
+    found = answer(capsys, parts)
+    (late,) = [step for step in found["iterations"] if step["last_rank"] is not None]
+    assert (late["iteration"], late["last_rank"]) == (2, 1)
+    assert late["late_ns"] == 17906773938 - 17905183750, "its first collective beside rank 0's, as recorded"
+    assert (late["causes"][0]["stage"], late["causes"][0]["category"]) == ("iteration", "host code")
+    assert found["straggler"]["pattern"] == "once"
+    assert found["trust"] == {"level": "ok", "reasons": []}
+    assert main(["ranks", str(parts)]) == 0
+    told = capsys.readouterr().out
+    assert "rank 1 was late once" in " ".join(told.split())
+    assert "host code in iteration (1.121 ms more)" in " ".join(told.split())
+
+
+def test_traces_become_partials_that_are_used_again(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(DDP, folder)
+    first = answer(capsys, folder / DDP.name, "--workers", 1)
+    assert sorted(p.suffix for p in (folder / "aisp-ranks").iterdir()) == [".aisp-rank"] * 2
+    monkeypatch.setattr(gather, "run_all", lambda *_: pytest.fail("the trace was read again"))
+    assert answer(capsys, folder / DDP.name) == first
+    assert answer(capsys, folder / "aisp-ranks") == first
+
+
+def test_other_options_and_lost_parts_are_made_again(folder: Path) -> None:
+    shutil.copy(DDP, folder)
+    traces, into, looks = [folder / DDP.name], folder / "parts", (Look(), Look(skip=3))
+
+    def times_made(look: Look) -> int:
+        calls = 0
+
+        def pool() -> ThreadPoolExecutor:
+            nonlocal calls
+            calls += 1
+            return ThreadPoolExecutor(1)
+
+        files, failed = gather.make(traces, into, look, pool)
+        assert (len(files), failed) == (2, [])
+        return calls
+
+    assert [times_made(look) for look in (looks[0], looks[0], looks[1], looks[1])] == [1, 0, 1, 0]
+    next(into.glob("*.1.aisp-rank")).unlink()
+    assert times_made(looks[1]) == 1
+    next(into.glob("*.0.aisp-rank")).write_bytes(b"half")
+    assert times_made(looks[1]) == 1
+
+
+def test_a_trace_that_fails_does_not_stop_the_rest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    traces = folder / "traces"
+    traces.mkdir()
+    shutil.copy(DDP, traces)
+    (traces / "broken.rank7.sqlite").write_bytes(b"SQLite format 3\0" + bytes(50))
+    (traces / "notes.txt").write_text("no trace")
+    found = answer(capsys, traces, "--workers", 1, code=2)
+    assert len(found["ranks"]) == 2
+    ((failed),) = found["failed"]
+    assert failed["file"].endswith("broken.rank7.sqlite")
+    assert main(["ranks", str(traces)]) == 2
+    told = capsys.readouterr()
+    assert "broken.rank7.sqlite" in told.err and "Traceback" not in told.err
+    assert "2 ranks, 4 iterations" in told.out
+
+
+def test_damaged_partials_are_told_and_the_rest_is_merged(
+    folder: Path, parts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(parts, folder / "job")
+    next((folder / "job").glob("*.1.aisp-rank")).write_bytes(b"PK\x03\x04")
+    found = answer(capsys, folder / "job", code=2)
+    assert [rank["rank"] for rank in found["ranks"]] == [0]
+    assert "make it again" in found["failed"][0]["why"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nothing*.sqlite"], "matches no file"),
+        (["."], "neither traces nor partials"),
+        ([str(DDP), "--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "leave one of both out"),
+        ([str(DDP), "-o", "-", "--json"], "both go to standard output"),
+        ([str(DDP), "-o", str(DDP)], "is read by this command"),
+        ([str(DDP), "--partial", str(DDP)], "is a file where a folder"),
+        ([], "missing argument"),
+    ],
+)
+def test_wrong_words_are_one_sentence(
+    folder: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ranks", *words]) == 2
+    said = capsys.readouterr().err
+    assert told in said.lower() or told in said
+    assert said.count("\n") == 1 and "Traceback" not in said
+
+
+def test_a_pattern_that_no_shell_expanded(folder: Path, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(answer(capsys, parts / "*.0.aisp-rank")["ranks"]) == 1
+    shutil.copytree(parts, folder / "a" / "b")
+    assert len(answer(capsys, "a/**/*.aisp-rank")["ranks"]) == 2
+
+
+def test_the_page_is_written_beside_the_text(folder: Path, parts: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    capfd.readouterr()
+    assert main(["ranks", str(parts), "-o", "job.html"]) == 0
+    assert "report: job.html" in capfd.readouterr().out
+    assert "Job of 2 ranks" in (folder / "job.html").read_text(encoding="utf-8")
+    assert main(["ranks", str(parts), "-o", "-"]) == 0
+    assert capfd.readouterr().out.startswith("<!DOCTYPE html>")
+
+
+def test_the_page_replaces_a_page_and_nothing_else_unasked(
+    folder: Path, parts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert main(["ranks", str(parts), "-o", "job.html"]) == 0
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    part = next(parts.iterdir())
+    before = part.read_bytes()
+    for words, told in (
+        (["notes.txt"], "--force"),
+        ([str(part), "--force"], "is read by this command"),
+        (["no/x.html"], "no folder"),
+    ):
+        capsys.readouterr()
+        assert main(["ranks", str(parts), "-o", *words]) == 2
+        assert told in capsys.readouterr().err
+    assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert part.read_bytes() == before
+    assert main(["ranks", str(parts), "-o", "notes.txt", "--force"]) == 0
+
+
+def test_partial_needs_traces(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", "--partial", "x"]) == 2
+    assert "needs the traces" in capsys.readouterr().err
+    assert not (folder / "x").exists()
+
+
+def test_a_process_that_dies_loses_its_own_trace_alone() -> None:
+    from aisp_trace.analyze.ranks.engine import executor
+
+    with executor(workers=2) as pool:
+        done = dict(run_all(pool, dies_of_b, ["a", "b", "cc"]))
+    assert (done["a"], done["cc"]) == (1, 2)
+    assert isinstance(done["b"], BaseException)
+    assert gather._why(done["b"]) == DIED
+
+
+def test_any_executor_serves() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(run_all(pool, length, ["a", "bb"])) == [("a", 1), ("bb", 2)]
