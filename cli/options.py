@@ -19,6 +19,9 @@ Artifacts = Annotated[
 FORCE: Final = "replace a file of another kind too; never an input, never a folder"
 
 Force = Annotated[bool, typer.Option("--force", help=FORCE)]
+ShowPersonal = Annotated[
+    bool, typer.Option("--show-personal", help="only show what would be replaced as personal; write nothing")
+]
 RunUntrusted = Annotated[
     bool,
     typer.Option("--run-untrusted", help="run what a model wrote, with your rights on this machine; no sandbox"),

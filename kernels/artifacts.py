@@ -139,6 +139,7 @@ def _store(
     trace: Path | None = None,
 ) -> Path:
     from ..traces.scrub.nsys import scrub_sqlite
+    from ..traces.scrub.personal import Policy
     from ..traces.scrub.run import clean_document
 
     content = source.read_bytes()
@@ -159,7 +160,7 @@ def _store(
                 (building / file).write_text(clean if isinstance(clean, str) else _json(clean), encoding="utf-8")
             if trace is not None:
                 with suppress(InputError):  # a candidate that was refused may have damaged its recording
-                    scrub_sqlite(trace, building / "trace.sqlite", keep_names=False)
+                    scrub_sqlite(trace, building / "trace.sqlite", keep_names=False, policy=Policy.of_this_machine())
             commit, tree = sources_of(Path(__file__).resolve().parents[1], root=True)
             provenance = {
                 "schema": SCHEMA,

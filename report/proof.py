@@ -15,13 +15,16 @@ import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import metadata
+from itertools import chain
 from math import isclose
 from pathlib import Path
 from typing import Any, Final
 
+from ..analyze.result import Analysis
 from ..analyze.sources import Asked, Source
+from ..expectations.claims.diff import Difference, differences
 from ..expectations.claims.load import PATTERN
 from ..expectations.judging.judged import Judged, analyses_of_run, judge_run
 from ..expectations.judging.verdict import Verdict
@@ -62,15 +65,33 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """The same evidence by bounds from outside the bundle, which are those of `whose` (a folder or a commit).
+
+    `differences` lead from those bounds to the bundle's, file by file in order of hardware keys.
+    """
+
+    whose: str
+    judged: Judged
+    differences: tuple[Difference, ...]
+
+    @property
+    def asks_less(self) -> bool:
+        """Whether the bundle's own bounds accept something that these refuse."""
+        return any(one.asks_less for one in self.differences)
+
+
+@dataclass(frozen=True, slots=True)
 class Verified:
     """A bundle whose content is what its index says and whose verdict is what its evidence gives.
 
-    `notes` say what could not be compared.
+    `notes` say what could not be compared. `compared` is what other bounds make of it; null where none were given.
     """
 
     bundle: Bundle
     judged: Judged
     notes: tuple[str, ...]
+    compared: Compared | None = None
 
 
 def make(
@@ -96,7 +117,7 @@ def make(
         _copy_expectations(original.expectations.folder, folder / EXPECTATIONS)
         _copy_calibration(scrubbed, folder / CALIBRATIONS)
         add_kernels(folder / KERNELS)
-        judged, page = _derive(folder)
+        judged, page, _ = _derive(folder)
         _same_verdicts(original.verdicts, judged.verdicts, run)
         write_json(folder / VERDICT, _document(judged))
         (folder / REPORT).write_text(page(), encoding="utf-8")
@@ -107,8 +128,10 @@ def make(
     return Made(bundle, judged, nbytes)
 
 
-def verify(file: Path) -> Verified:
+def verify(file: Path, expectations: Path | None = None, whose: str | None = None) -> Verified:
     """Derive the verdict anew from the traces, timings and expectations in bundle `file`, and compare.
+
+    With the folder `expectations`, of `whose`, the evidence is judged by those bounds as well, and the two are compared.
 
     Raises `InputError` if the bundle is damaged, or holds anything that does not follow from its evidence: a verdict, or
     (where it was made by this very version) a page.
@@ -120,7 +143,7 @@ def verify(file: Path) -> Verified:
         folder = Path(name)
         bundle = unpack(file, folder)
         _refuse_strays(bundle, folder, file)
-        judged, page = _derive(folder)
+        judged, page, analyses = _derive(folder)
         same_code = dict(bundle.index.made_with) == made_with()
         _compare(_stored(folder / VERDICT, file), _document(judged), same_code, file)
         notes = []
@@ -130,7 +153,22 @@ def verify(file: Path) -> Verified:
             raise InputError(f"{file}: its {REPORT} is not the page that its evidence gives; believe none of it")
         else:
             notes.append(f"{REPORT} was not compared, since other versions made it ({_difference(bundle)})")
-    return Verified(bundle, judged, tuple(notes))
+        compared = None
+        if expectations is not None:
+            compared = _compared(folder, judged, analyses, expectations, whose or str(expectations))
+    return Verified(bundle, judged, tuple(notes), compared)
+
+
+def _compared(
+    folder: Path, judged: Judged, analyses: Mapping[str, Analysis], expectations: Path, whose: str
+) -> Compared:
+    """The evidence in `folder` by other bounds, and how these differ from the ones in the bundle."""
+    other = judge_run(load_run(folder / RUN), analyses, expectations, (folder / CALIBRATIONS,))
+    theirs = {file.hardware_key: file.claims for file in other.expectations.files}
+    own = {file.hardware_key: file.claims for file in judged.expectations.files}
+    keys = sorted({*theirs, *own})
+    found = chain.from_iterable(differences(theirs.get(key, ()), own.get(key, ())) for key in keys)
+    return Compared(whose, other, tuple(found))
 
 
 @lru_cache(maxsize=1)
@@ -146,14 +184,16 @@ def made_with() -> Mapping[str, str]:
     return {**versions, "aisp-trace": version(), "code": digest.hexdigest()[:16], "python": platform.python_version()}
 
 
-def _derive(folder: Path) -> tuple[Judged, Callable[[], str]]:
-    """The verdicts on the run in `folder`, and what makes the page about it, from nothing outside `folder`."""
+def _derive(folder: Path) -> tuple[Judged, Callable[[], str], Mapping[str, Analysis]]:
+    """The verdicts on the run in `folder`, what makes the page about it, and the analyses, from nothing outside `folder`."""
     run = load_run(folder / RUN)
     calibrations = (folder / CALIBRATIONS,)
     opened = list(Source(run, run.path).open(Asked(gaps=MOST_GAPS, both_names=True), calibrations=calibrations))
-    judged = judge_run(run, {str(o.variant): o.analysis for o in opened}, folder / EXPECTATIONS, calibrations)
+    analyses = {str(o.variant): o.analysis for o in opened}
+    judged = judge_run(run, analyses, folder / EXPECTATIONS, calibrations)
     traces = {o.side: o.trace for o in opened}
-    return judged, lambda: render(run, [o.analysis for o in opened], traces, judged.verdicts, version=version())
+    page = partial(render, run, list(analyses.values()), traces, judged.verdicts, version=version())
+    return judged, page, analyses
 
 
 def _document(judged: Judged) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -124,6 +125,52 @@ def test_a_missed_verdict_that_is_honest_leaves_1(tmp_path: Path, call: Call) ->
     code, out = call("verify", target)
     assert code == 1
     assert "1 missed" in out
+
+
+# --- whose bounds -----------------------------------------------------------------------------------------------------
+
+
+def test_loosened_and_deleted_claims_are_named_and_yours_decide(tmp_path: Path, call: Call) -> None:
+    """A bundle of easy bounds is not missed by its own, and missed by those that were committed."""
+    repository = tmp_path / "repository"
+    yours = repository / "expectations"
+    yours.mkdir(parents=True)
+    file = Path(shutil.copy(EXPECTATIONS / "expectations_h200.json", yours))
+    edit(file, lambda d: next(c for c in d["claims"] if c["type"] == "time")["ratio"].update(min=16, max=20))
+    for git in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "bounds"],
+    ):
+        subprocess.run(["git", *git], cwd=repository, check=True)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    easy = Path(shutil.copy(file, theirs))
+    gone = next(c["id"] for c in json.loads(easy.read_text())["claims"] if c["type"] == "mechanism")
+
+    def loosen(document: Any) -> None:
+        next(c for c in document["claims"] if c["type"] == "time")["ratio"].update(min=8)
+        document["claims"] = [c for c in document["claims"] if c["id"] != gone]
+
+    edit(easy, loosen)
+    bundle = tmp_path / "x.tar.gz"
+    assert call(RUN, "--expectations", theirs, "-o", bundle)[0] == 0
+    code, out = call("verify", bundle)
+    assert code == 3 and "1 missed" not in out, "a bound that is not what its source says decides nothing"
+    assert "the bundle's own" in out and "--commit REV compares them with yours" in " ".join(out.split())
+    code, out = call("verify", bundle, "--expectations", yours)
+    words = " ".join(out.split())
+    assert code == 1
+    assert "speedup: loosened in the bundle" in words and f"{gone}, " in words and "left out in the bundle" in words
+    assert "By the bounds in the bundle:" in words and "1 missed" in words.rpartition("By those of")[2]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(repository)
+        code, out = call("verify", bundle, "--commit", "HEAD", "--json")
+        found = json.loads(out)
+        assert (code, found["compared"]["whose"], found["compared"]["asks_less"]) == (1, "commit HEAD", True)
+        assert {"looser", "removed"} <= {d["direction"] for d in found["compared"]["differences"]}
+        code, out = call("verify", bundle, "--commit", "--output=x")
+        assert (code, "git answers: no such commit" in " ".join(out.split())) == (2, True)
 
 
 # --- forgeries whose checksums are right ------------------------------------------------------------------------------
@@ -303,8 +350,8 @@ def test_no_environment_paths_users_hosts_or_logs(
     assert manifest["variants"][0]["recording"]["command"][2] == "--env-var=API_KEY=(removed)"
     assert manifest["notes"] == [
         "see log.txt",
-        "mailed to (removed)",
-        "ran on (removed) for (removed), not on blackbox70",
+        "mailed to (address b)",
+        "ran on (host a) for (user a), not on blackbox70",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,9 @@ import typer
 from ...report.terminal.console import aside, print_json, warn
 from ...report.terminal.live import watched
 from ...traces.errors import UsageError
+from ...traces.run import Run
 from ..app import examples, new_app
-from ..options import Expectations, Force, Json, refuse_mixture, run_of
+from ..options import Expectations, Force, Json, ShowPersonal, refuse_mixture, run_of
 
 app = new_app()
 
@@ -36,26 +38,54 @@ def run(
         ),
     ] = None,
     expectations: Expectations = None,
+    commit: Annotated[
+        str | None,
+        typer.Option("--commit", metavar="REV", help="verify: judge by the expectations of this git commit as well"),
+    ] = None,
+    show_personal: ShowPersonal = False,
     force: Force = False,
     as_json: Json = False,
 ) -> int:
     """Put a run's proof into one archive, or verify one.
 
     A bundle holds the manifest with all timings, the scrubbed traces, the artefacts of generated kernels that ran, the
-    expectations, the verdict, the report, and the SHA-256 of each. No paths, users, hosts or environment; never an .nsys-rep.
+    expectations, the verdict, the report, and the SHA-256 of each. No environment, and no folders, users, hosts,
+    addresses or secrets that are recognised (--show-personal lists what is replaced); never an .nsys-rep.
 
-    `bundle verify FILE` checks it and derives the verdict anew from the traces, timings and expectations inside. It exits
-    with 2 if the bundle is damaged, or its verdict does not follow; else as `check` does: 0 all met, 1 something missed, 3
-    something could not be judged.
+    `bundle verify FILE` checks it and derives the verdict anew from the traces, timings and expectations inside. Those bounds are
+    whatever its maker put there: with --expectations DIR or --commit REV the same evidence is judged by yours, and every claim
+    that was edited, loosened or left out is named. It exits with 2 if the bundle is damaged, or its verdict does not follow;
+    else as `check` does, by your bounds where you gave some: 0 all met, 1 something missed, 3 something could not be judged.
     """
     given = words or []
     if given[:1] == ["verify"]:
-        if len(given) != 2 or output is not None or expectations is not None or force:
-            raise UsageError("verifying takes one bundle and no option but --json: `aisp-trace bundle verify FILE`")
-        return _verify(Path(given[1]), as_json)
+        if len(given) != 2 or output is not None or force or show_personal:
+            raise UsageError(
+                "verifying takes one bundle, and no option but --expectations, --commit and --json: "
+                "`aisp-trace bundle verify FILE`"
+            )
+        if commit is not None and expectations is not None:
+            raise UsageError("--expectations and --commit both say whose bounds to compare with; give one of them")
+        return _verify(Path(given[1]), expectations, commit, as_json)
+    if commit is not None:
+        raise UsageError("--commit is for verifying: `aisp-trace bundle verify FILE --commit REV`")
     if len(given) > 1:
         raise UsageError(f"one run can be bundled, but {len(given)} words were given; to verify: bundle verify FILE")
+    if show_personal:
+        return _show_personal(run_of(Path(given[0]) if given else None))
     return _make(Path(given[0]) if given else None, output, expectations, force, as_json)
+
+
+def _show_personal(found: Run) -> int:
+    from ...analyze.sources import Source
+    from ...report.scrubbed import scrubbed
+    from ...report.terminal.personal import print_personal
+    from ...traces.scrub.personal import Policy
+
+    policy = Policy.of_this_machine()
+    with scrubbed(Source(found, found.path), policy):
+        print_personal(policy)
+    return 0
 
 
 def _make(source: Path | None, output: Path | None, expectations: Path | None, force: bool, as_json: bool) -> int:
@@ -87,17 +117,24 @@ def _make(source: Path | None, output: Path | None, expectations: Path | None, f
     return 0
 
 
-def _verify(file: Path, as_json: bool) -> int:
+def _verify(file: Path, expectations: Path | None, commit: str | None, as_json: bool) -> int:
+    from ...expectations.claims.committed import committed_folder
     from ...expectations.judging.verdict import exit_code
     from ...report.documents.bundles import document
     from ...report.proof import verify
     from ...report.terminal.bundles import print_verified
 
-    with watched(f"verifying {file.name}"):
-        found = verify(file)
+    with ExitStack() as stack:
+        yours, theirs = expectations, None if expectations is None else str(expectations)
+        if commit is not None:
+            yours, theirs = stack.enter_context(committed_folder(commit, Path.cwd())), f"commit {commit}"
+        with watched(f"verifying {file.name}"):
+            found = verify(file, yours, theirs)
     code = exit_code(found.judged.verdicts)
+    if found.compared is not None:
+        code = exit_code(found.compared.judged.verdicts)
     if as_json:
-        print_json(document("verified", found.bundle, found.judged, found.notes, code))
+        print_json(document("verified", found.bundle, found.judged, found.notes, code, found.compared))
     else:
         print_verified(file, found)
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -12,7 +13,7 @@ from ...report.terminal.live import meter
 from ...traces.errors import UsageError
 from ...traces.faults import nearest
 from ..app import examples, new_app
-from ..options import Attribution, Below, Depth, Domain, Force, NoFold, OneSource, Stages, Window
+from ..options import Attribution, Below, Depth, Domain, Force, NoFold, OneSource, ShowPersonal, Stages, Window
 
 if TYPE_CHECKING:
     from ...analyze.sources import Source
@@ -39,8 +40,12 @@ def run(
     source: OneSource = None,
     to: Annotated[str | None, typer.Option("--to", metavar="|".join(ENDINGS), help="the format")] = None,
     scrub: Annotated[
-        bool, typer.Option("--scrub", help="copy an nsys .sqlite without environment, paths, users and hosts")
+        bool,
+        typer.Option(
+            "--scrub", help="without environment, paths, users, hosts, addresses, secrets; alone: an nsys .sqlite"
+        ),
     ] = False,
+    show_personal: ShowPersonal = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -66,13 +71,17 @@ def run(
     of the analysis; in csv, text that a spreadsheet would run as a formula gets an apostrophe in front. json: what
     `analyze --json` prints. Of a run each variant is exported; its name goes into the file's name, or is a folder in OUT.
 
-    --scrub copies an nsys export so that it can be given away: numbers, and the names that an analysis shows.
+    --scrub alone copies an nsys export so that it can be given away: numbers, and the names that an analysis shows, in which
+    folders, users, hosts, addresses and what looks like a secret are replaced. With --to, the export is made from such a copy.
+    --show-personal lists what that replaces.
     """
     from ...analyze.sources import Asked, find_recorded
     from ...analyze.words import size
     from ...report.export.traces import Job, export, scrub_traces
+    from ...report.scrubbed import scrubbed
+    from ...traces.scrub.personal import Policy
 
-    form = _format(to, scrub)
+    form = _format(to, scrub or show_personal)
     if form is None:
         other = {"--stages": stages, "--depth": depth, "--range": below}
         rule = attribution if attribution != "process" else None
@@ -88,11 +97,17 @@ def run(
     found = find_recorded(source)
     chosen = found if variant is None else _only(found, variant)
     stem = _stem(chosen.path) + (f".{variant}" if variant else "")
+    if show_personal:
+        _show(chosen)
+        return
     target = output or Path(stem + (SCRUBBED if form is None else ENDINGS[form]))
     asked = Asked(window, attribution, domain, GAPS, stages, depth, below, fold=not no_fold)
-    with meter("events") as tell:
+    with meter("events") as tell, ExitStack() as stack:
         if form is None:
             written = scrub_traces(chosen, target, force=force)
+        elif scrub:
+            copy = stack.enter_context(scrubbed(chosen, Policy.of_this_machine()))
+            written = export(copy, Job(form, target, force, asked, chosen), tell)
         else:
             written = export(chosen, Job(form, target, force, asked), tell)
         for one in written:
@@ -100,12 +115,20 @@ def run(
                 say(f"{one.output.path}  ({size(one.nbytes)}{', ' + one.what if one.what else ''})")
 
 
+def _show(chosen: Source) -> None:
+    from ...report.scrubbed import scrubbed
+    from ...report.terminal.personal import print_personal
+    from ...traces.scrub.personal import Policy
+
+    policy = Policy.of_this_machine()
+    with scrubbed(chosen, policy):
+        print_personal(policy)
+
+
 def _format(to: str | None, scrub: bool) -> str | None:
     """The format asked for, or null for a scrubbed copy."""
     names = ", ".join(ENDINGS)
-    if scrub:
-        if to is not None:
-            raise UsageError(f"--scrub copies the trace as it is and --to {to} converts it; give one of them")
+    if to is None and scrub:
         return None
     if to is None:
         raise UsageError(f"nothing says what to export to; give --to with one of {names}, or --scrub")

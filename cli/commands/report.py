@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,9 @@ import typer
 
 from ...report.terminal.console import aside, say
 from ...report.terminal.live import watched
+from ...traces.errors import UsageError
 from ..app import examples, new_app
-from ..options import Expectations, Force, NoFold, OneSource
+from ..options import Expectations, Force, NoFold, OneSource, ShowPersonal
 
 if TYPE_CHECKING:  # imported when a page is written
     from ...traces.output import Output
@@ -38,6 +40,10 @@ def run(
     expectations: Expectations = None,
     no_fold: NoFold = False,
     force: Force = False,
+    scrub: Annotated[
+        bool, typer.Option("--scrub", help="for others: without paths, users, hosts, addresses and secrets")
+    ] = False,
+    show_personal: ShowPersonal = False,
     open_it: Annotated[bool, typer.Option("--open", help="show it in the browser when it is written")] = False,
 ) -> None:
     """Write one offline HTML page about a run, or about two recordings held against each other.
@@ -46,7 +52,14 @@ def run(
     kernels, copies, gaps, iterations and memory in tables that sort and search. One file, which needs no network and can be sent
     to anyone. A bare trace gives a page without verdict. Two traces, or two variants as RUN:VARIANT, give the page of their
     comparison: why the second is faster, stage by stage.
+
+    --scrub makes the page from a copy in which folders, users, hosts, addresses and what looks like a secret are replaced, in
+    command lines as in names of ranges and threads; --show-personal lists them.
     """
+    if source is not None and opt is not None and (scrub or show_personal):
+        raise UsageError(
+            "--scrub and --show-personal take one run or trace, and two were given; scrub each with `export --scrub`"
+        )
     if source is not None and opt is not None:
         _report_comparison(str(source), str(opt), output, no_fold=no_fold, force=force, open_it=open_it)
         return
@@ -54,8 +67,11 @@ def run(
     from ...expectations.claims.load import expectation_files
     from ...expectations.judging.judged import judge_run
     from ...report.page.page import MOST_GAPS, PAGE, render
+    from ...report.scrubbed import scrubbed
+    from ...report.terminal.personal import print_personal
     from ...traces.inputs import inputs_of_run, inputs_of_trace
     from ...traces.output import Output
+    from ...traces.scrub.personal import Policy
     from ...traces.version import version
 
     found = find_source(source)
@@ -63,16 +79,23 @@ def run(
     inputs = inputs_of_trace(found.path) if found.run is None else inputs_of_run(found.run, *files)
     target = Output(output, PAGE, inputs, force)
     target.check()
-    bare = found.run is None
-    asked = Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=not bare, steady=bare, work=not bare)
-    with watched(f"reading and analysing {found.path.name}") as tell:
-        opened = list(found.open(asked, Quick(cache=True, tell=tell)))
-    analyses = {str(o.variant): o.analysis for o in opened}
-    traces = {o.side: o.trace for o in opened}
-    judged = None if found.run is None else judge_run(found.run, analyses, expectations)
-    verdicts, notes = (None, ()) if judged is None else (judged.verdicts, judged.notes)
-    with watched("writing the page"):
-        page = render(found.run, [o.analysis for o in opened], traces, verdicts, version=version(), notes=notes)
+    with ExitStack() as stack:
+        if scrub or show_personal:
+            policy = Policy.of_this_machine()
+            found = stack.enter_context(scrubbed(found, policy))
+            if show_personal:
+                print_personal(policy)
+                return
+        bare = found.run is None
+        asked = Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=not bare, steady=bare, work=not bare)
+        with watched(f"reading and analysing {found.path.name}") as tell:
+            opened = list(found.open(asked, Quick(cache=not scrub, tell=tell)))
+        analyses = {str(o.variant): o.analysis for o in opened}
+        traces = {o.side: o.trace for o in opened}
+        judged = None if found.run is None else judge_run(found.run, analyses, expectations)
+        verdicts, notes = (None, ()) if judged is None else (judged.verdicts, judged.notes)
+        with watched("writing the page"):
+            page = render(found.run, [o.analysis for o in opened], traces, verdicts, version=version(), notes=notes)
     _write(target, output, page, open_it)
 
 

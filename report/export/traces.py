@@ -18,6 +18,7 @@ from ...traces.inputs import inputs_of_run, inputs_of_trace
 from ...traces.output import Kind, Output, check_all
 from ...traces.run import write_json
 from ...traces.scrub.nsys import scrub_sqlite
+from ...traces.scrub.personal import Policy
 from ...traces.unpack import decompressed
 from ..documents.text import json_text
 from .perfetto import PERFETTO, write_perfetto
@@ -42,6 +43,8 @@ class Job:
     target: Path
     force: bool
     asked: Asked
+    original: Source | None = None
+    """What the exported source is a scrubbed copy of: never to be overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +65,17 @@ def export(source: Source, job: Job, meter: Meter = lambda done, expected: None)
 
 def scrub_traces(source: Source, target: Path, *, force: bool) -> Iterator[Written]:
     """Copy each nsys export of `source` without its environment, one by one."""
-    traces = _traces(source)
+    traces, policy = _traces(source), Policy.of_this_machine()
     outputs = _files(source, target, SCRUBBED, force)
     for name, path in traces.items():
         with outputs[name].file() as building, decompressed(path) as plain:
-            scrub_sqlite(plain, building)
+            scrub_sqlite(plain, building, policy=policy)
             nbytes = building.stat().st_size
         yield Written(outputs[name], nbytes)
 
 
 def _perfetto(source: Source, job: Job, meter: Meter) -> Iterator[Written]:
-    outputs = _files(source, job.target, PERFETTO, job.force)
+    outputs = _files(source, job.target, PERFETTO, job.force, job.original)
     for opened in source.open(job.asked):
         output = outputs[opened.variant]
         with output.file() as building:
@@ -84,7 +87,7 @@ def _perfetto(source: Source, job: Job, meter: Meter) -> Iterator[Written]:
 
 def _tables(source: Source, job: Job) -> Written:
     names = _file_names(source)
-    output = _output(source, job.target, TABLES_FOLDER, job.force)
+    output = _output(job.original or source, job.target, TABLES_FOLDER, job.force)
     output.check()
     written = 0
     with output.folder() as building:
@@ -100,7 +103,7 @@ def _tables(source: Source, job: Job) -> Written:
 
 
 def _json(source: Source, job: Job) -> Written:
-    output = _output(source, job.target, ANALYSIS, job.force)
+    output = _output(job.original or source, job.target, ANALYSIS, job.force)
     output.check()
     text = json_text(document([opened.analysis for opened in source.open(job.asked)])) + "\n"
     output.write_text(text)
@@ -115,10 +118,12 @@ def _traces(source: Source) -> dict[str | None, Path]:
     return {name: path for name, path in found.items() if path is not None}
 
 
-def _files(source: Source, target: Path, kind: Kind, force: bool) -> dict[str | None, Output]:
+def _files(
+    source: Source, target: Path, kind: Kind, force: bool, original: Source | None = None
+) -> dict[str | None, Output]:
     """One file for each trace, all of them checked: ``out.pftrace.gz`` -> ``out.baseline.pftrace.gz`` where there are several."""
     names = _file_names(source)
-    named = _output(source, target, kind, force)
+    named = _output(original or source, target, kind, force)
     named.check_place()
     streamed = named.is_stream
     if len(names) > 1 and streamed and not (target.exists() and target.samefile(os.devnull)):
@@ -130,7 +135,7 @@ def _files(source: Source, target: Path, kind: Kind, force: bool) -> dict[str | 
         ending = Path(inner).suffix + target.name[len(inner) :]
         stem = target.name.removesuffix(ending)
         places = {variant: target.with_name(f"{stem}.{name}{ending}") for variant, name in names.items()}
-    outputs = {variant: _output(source, place, kind, force) for variant, place in places.items()}
+    outputs = {variant: _output(original or source, place, kind, force) for variant, place in places.items()}
     check_all(list(outputs.values()))
     return outputs
 

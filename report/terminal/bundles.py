@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from ...analyze.words import size
+from ...expectations.claims.diff import LOOSER, OTHER, REMOVED
 from ...expectations.judging.judged import Judged
 from ...expectations.judging.verdict import counts
-from ..proof import Made, Verified
+from ..proof import Compared, Made, Verified
 from .console import say, say_wrapped
 from .verdicts import print_verdicts, sentences
 
@@ -43,6 +45,7 @@ def print_verified(file: Path, found: Verified) -> None:
     say(f"identity  sha256 {found.bundle.identity}")
     say(f"run       {found.bundle.index.run_id} on {found.judged.evidence.hardware_key}")
     say("verdict   derived anew from its traces, timings and expectations: the same as stored")
+    say_wrapped(f"bounds    {_bounds(found)}")
     if found.judged.verdicts:
         say()
         print_verdicts(found.judged.verdicts, found.judged.evidence.workload)
@@ -51,7 +54,38 @@ def print_verified(file: Path, found: Verified) -> None:
         say_wrapped(line)
     for note in (*found.judged.notes, *found.notes):
         say_wrapped(f"note: {note}.")
+    if found.compared is not None:
+        _print_compared(found.compared)
+        say(f"By the bounds in the bundle: {_summary(found.judged)}.")
+        say(f"By those of {found.compared.whose}: {_summary(found.compared.judged)}.")
+        return
     say(f"{_summary(found.judged)}.")
+
+
+def _bounds(found: Verified) -> str:
+    """Whose bounds the verdict rests on, and what they say of themselves."""
+    claims = [claim for file in found.judged.expectations.files for claim in file.claims]
+    claims = [claim for claim in claims if claim.workload == found.judged.evidence.workload]
+    sources = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(claim.source.kind for claim in claims).items()))
+    own = f"the bundle's own: {len(claims)} claims about this workload ({sources or 'none'}), put there by whoever made it"
+    if found.compared is None:
+        return f"{own}; --expectations DIR or --commit REV compares them with yours"
+    if not found.compared.differences:
+        return f"{own}; the same as those of {found.compared.whose}"
+    less = "; they ask for less" if found.compared.asks_less else ""
+    return f"{own}; other ones than those of {found.compared.whose}{less}"
+
+
+def _print_compared(compared: Compared) -> None:
+    """Each claim that the bundle has otherwise, loosened ones and those left out first."""
+    for one in sorted(compared.differences, key=lambda d: not d.asks_less):
+        what = {LOOSER: "loosened", REMOVED: "left out", OTHER: "replaced by another claim"}.get(
+            one.direction, one.direction
+        )
+        values = f"{one.old or 'nothing'} -> {one.new or 'nothing'}"
+        say_wrapped(f"{one.claim}, {one.part}: {what} in the bundle ({values})")
+    if compared.differences:
+        say()
 
 
 def _summary(judged: Judged) -> str:

@@ -17,6 +17,7 @@ from msgspec import UNSET
 from ..kineto.columns import label
 from ..kineto.document import Document
 from ..kineto.events import CALL, SPELLING, Event, arguments, category_of
+from .personal import Policy
 
 _CATEGORIES: Final = (
     *("kernel", "gpu_memcpy", "gpu_memset"),
@@ -48,24 +49,45 @@ _NUMBERS: Final = (
 )
 
 
-def scrub_kineto(src: Path, dst: Path) -> None:
+_HOST: Final = re.compile(r'"(?:host_?name|nodename)"\s{0,4}:\s{0,4}"([^"\\]{1,255})"')
+_CHUNK: Final = 1 << 20
+_LONGEST: Final = 600
+"""Characters that are looked at twice, since a name may lie across two chunks."""
+
+
+def scrub_kineto(src: Path, dst: Path, policy: Policy | None = None) -> None:
     """Write to `dst`, as plain JSON, what analysis needs of the uncompressed trace `src`.
 
-    Names of processes and threads are left out. Raises `InputError` if `src` is no torch.profiler trace.
+    `policy` (by default a new one, of this machine) replaces what is personal in the names that stay. Names of processes and
+    threads are left out. Raises `InputError` if `src` is no torch.profiler trace.
     """
     document = Document(src, src)
+    policy = Policy.of_this_machine() if policy is None else policy
+    _learn(src, policy)
     with dst.open("w", encoding="utf-8") as out:
         out.write('{"traceEvents":[')
         comma = ""
         for batch in document.batches():
             for event in filter(_read, batch):
-                out.write(comma + json.dumps(_event(event), allow_nan=False, separators=(",", ":")))
+                out.write(comma + json.dumps(_event(event, policy), allow_nan=False, separators=(",", ":")))
                 comma = ","
         rest = document.rest
         devices = rest.get("deviceProperties")
         known = [_device(d) for d in devices if isinstance(d, dict)] if isinstance(devices, list) else []
         kept = {**{k: rest[k] for k in _NUMBERS if _number(rest.get(k))}, "deviceProperties": known}
         out.write("]," + json.dumps(kept, allow_nan=False, separators=(",", ":"))[1:])
+
+
+def _learn(src: Path, policy: Policy) -> None:
+    """Users and the host from anywhere in the file, before the first name is written: torch puts the host's name last."""
+    rest = ""
+    with src.open(encoding="utf-8", errors="replace") as content:
+        while chunk := content.read(_CHUNK):
+            text = rest + chunk
+            policy.learn(text)
+            for found in _HOST.finditer(text):
+                policy.learn_variable("hostname", found[1])
+            rest = chunk[-_LONGEST:]
 
 
 def _read(event: Event) -> bool:
@@ -75,15 +97,15 @@ def _read(event: Event) -> bool:
     )
 
 
-def _event(event: Event) -> dict[str, Any]:
+def _event(event: Event, policy: Policy) -> dict[str, Any]:
     args = {
         SPELLING[field]: value for field in SPELLING if (value := getattr(arguments(event), field)) not in (None, UNSET)
     }
     kept = {k: v for k, v in args.items() if k in _ARGUMENTS and _numbers(v)}
-    kept |= {k: v for k in _MARKS if isinstance(v := args.get(k), str)}
+    kept |= {k: policy.name(v) for k in _MARKS if isinstance(v := args.get(k), str)}
     kept |= {k: v for k, p in _WORDS.items() if isinstance(v := args.get(k), str) and re.fullmatch(p, v)}
     times = {k: v for k in ("pid", "tid", "ts", "dur") if _number(v := getattr(event, k))}
-    return {"ph": "X", "cat": event.cat, "name": label(event.name), **times, "args": kept}
+    return {"ph": "X", "cat": event.cat, "name": policy.name(label(event.name)), **times, "args": kept}
 
 
 def _device(properties: dict[str, Any]) -> dict[str, Any]:

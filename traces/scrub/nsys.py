@@ -3,7 +3,8 @@
 nsys exports hold the environment of every process, command lines, folders, host and user names, and what the programs
 printed. Removing those one by one would miss the next one, so a new database is written instead, and only what is
 listed here goes into it: numbers of known tables, the names that analysis shows (ranges, kernels, API and OS calls,
-threads, processes, metrics, devices), and settings with harmless values. Free text is never copied as it is.
+threads, processes, metrics, devices), and settings with harmless values. Free text is never copied as it is, and the names
+that are go through the policy of `personal` where the copy is to be given away.
 
 Needs the standard library alone: a GPU host scrubs what it records without the analysis installed.
 """
@@ -14,7 +15,7 @@ import errno
 import hashlib
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from ..errors import InputError
 from ..nsys.schema import CAPTURE_SETTINGS, EVENT_TABLES, EXPORT_SETTINGS, EXPORT_TABLES, MIG, is_nsys, settings
 from ..nsys.source import Source
 from ..output import replacing
+from .personal import Policy
 
 _NUMBER_TABLES: Final = (
     *EVENT_TABLES,
@@ -86,11 +88,12 @@ _DISK: Final = {
 _MODEL_NAME: Final = re.compile(r"[A-Za-z0-9 .()+-]{1,80}")
 
 
-def scrub_sqlite(src: Path, dst: Path, *, keep_names: bool = True) -> None:
+def scrub_sqlite(src: Path, dst: Path, *, keep_names: bool = True, policy: Policy | None = None) -> None:
     """Write to `dst` what analysis needs of nsys export `src`, and nothing of its environment.
 
     The result reads as the same trace, apart from diagnostics' free text and hashed device ids. `keep_names` false
-    also leaves out the names of processes and threads. `dst` appears only when complete; the file there is replaced.
+    also leaves out the names of processes and threads. `policy` replaces what is personal in the names that stay; null: nothing,
+    for a copy that its owner keeps. `dst` appears only when complete; the file there is replaced.
     Raises `InputError` if `src` is no nsys export, and `OSError` if `dst` cannot be written.
     """
     with Source(src) as source:
@@ -100,7 +103,7 @@ def scrub_sqlite(src: Path, dst: Path, *, keep_names: bool = True) -> None:
             try:
                 target.execute("PRAGMA journal_mode=OFF")
                 target.execute("BEGIN")
-                _copy(source, target, keep_names)
+                _copy(source, target, keep_names, policy)
                 target.execute("COMMIT")
                 target.execute("VACUUM")
             except sqlite3.OperationalError as exc:
@@ -109,7 +112,10 @@ def scrub_sqlite(src: Path, dst: Path, *, keep_names: bool = True) -> None:
                 raise OSError(number, str(exc)) from exc
 
 
-def _copy(source: Source, target: sqlite3.Connection, keep_names: bool) -> None:
+def _copy(source: Source, target: sqlite3.Connection, keep_names: bool, policy: Policy | None) -> None:
+    if policy is not None:
+        _learn(source, policy)
+    named: Callable[[str], str] = str if policy is None else policy.name
     used: set[int] = set()
     owners: set[int] = set()
     for table in _NUMBER_TABLES:
@@ -120,15 +126,28 @@ def _copy(source: Source, target: sqlite3.Connection, keep_names: bool) -> None:
                 owners |= {
                     g for (g,) in source.rows(f'SELECT DISTINCT "{column}" FROM "{table}"') if isinstance(g, int)
                 }
-    _copy_range_texts(source, target)
+    _copy_range_texts(source, target, named)
     if keep_names:
-        used |= _copy_owners(source, target, owners)
+        used |= _copy_owners(source, target, owners, named)
     _copy_devices(source, target)
-    _copy_metrics(source, target)
+    _copy_metrics(source, target, named)
     _copy_diagnostics(source, target)
     _copy_enums(source, target)
     _copy_settings(source, target)
-    _create(target, "StringIds", {"id": "INTEGER", "value": "TEXT"}, sorted(source.strings(used).items()))
+    texts = [(number, named(value)) for number, value in sorted(source.strings(used).items())]
+    _create(target, "StringIds", {"id": "INTEGER", "value": "TEXT"}, texts)
+
+
+def _learn(source: Source, policy: Policy) -> None:
+    """What the environment, the system and all texts say of users, hosts and secrets; none of it is copied."""
+    for table in ("TARGET_INFO_SYSTEM_ENV", "META_DATA_CAPTURE", *EXPORT_TABLES):
+        for name, value in source.table_rows(table, ["name", "value"]):
+            if isinstance(name, str) and isinstance(value, str):
+                policy.learn_variable(name, value)
+                policy.learn(value)
+    for text in source.texts("StringIds", "id", "value").values():
+        if "=" in text or "/" in text or "\\" in text:
+            policy.learn(text)
 
 
 def _create(
@@ -163,22 +182,22 @@ def _copy_numbers(source: Source, target: sqlite3.Connection, table: str) -> set
     return used
 
 
-def _copy_range_texts(source: Source, target: sqlite3.Connection) -> None:
+def _copy_range_texts(source: Source, target: sqlite3.Connection, named: Callable[[str], str]) -> None:
     """Names of ranges, domains and categories that stand in the row itself. Rows were copied in the same order."""
     texts = source.texts("NVTX_EVENTS", "rowid", "text")
     if texts:
         order = [r for (r,) in source.rows("SELECT rowid FROM NVTX_EVENTS ORDER BY rowid")]
         position = {r: i + 1 for i, r in enumerate(order)}
         target.executemany(
-            "UPDATE NVTX_EVENTS SET text = ? WHERE rowid = ?", [(t, position[r]) for r, t in texts.items()]
+            "UPDATE NVTX_EVENTS SET text = ? WHERE rowid = ?", [(named(t), position[r]) for r, t in texts.items()]
         )
 
 
-def _copy_owners(source: Source, target: sqlite3.Connection, owners: set[int]) -> set[int]:
+def _copy_owners(source: Source, target: sqlite3.Connection, owners: set[int], named: Callable[[str], str]) -> set[int]:
     """Names of the processes and threads that own rows; the StringIds used."""
     processes = {g >> 24 for g in owners}
     rows = [
-        (gid, pid if isinstance(pid, int) else None, last_part(name))
+        (gid, pid if isinstance(pid, int) else None, named(last_part(name)))
         for gid, pid, name in source.table_rows("PROCESSES", ["globalPid", "pid", "name"])
         if isinstance(gid, int) and gid >> 24 in processes and isinstance(name, str)
     ]
@@ -234,11 +253,11 @@ def _hashed(uuid: str) -> str:
     return f"{MIG}{digest}" if uuid.startswith(MIG) else digest
 
 
-def _copy_metrics(source: Source, target: sqlite3.Connection) -> None:
+def _copy_metrics(source: Source, target: sqlite3.Connection, named: Callable[[str], str]) -> None:
     if "TARGET_INFO_GPU_METRICS" not in source.tables:
         return
     found = source.table_rows("TARGET_INFO_GPU_METRICS", ["typeId", "metricId", "metricName"])
-    rows = [(t, m, n) for t, m, n in found if isinstance(t, int) and isinstance(m, int) and isinstance(n, str)]
+    rows = [(t, m, named(n)) for t, m, n in found if isinstance(t, int) and isinstance(m, int) and isinstance(n, str)]
     columns = {"typeId": "INTEGER", "metricId": "INTEGER", "metricName": "TEXT"}
     _create(target, "TARGET_INFO_GPU_METRICS", columns, rows)
 

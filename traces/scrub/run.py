@@ -1,6 +1,6 @@
 """A copy of a run folder to give away: its manifest and traces, without paths, users, hosts, environment or logs.
 
-    run/manifest.json               commands without folders and values of variables; paths in texts by their last part
+    run/manifest.json               commands without folders and values of variables; texts by the policy of `personal`
     run/<variant>/trace.sqlite      scrubbed (`scrub`), also of the names of processes and threads
     run/<variant>/trace.json        scrubbed (`scrub.kineto`), not compressed
     run/<variant>/stages.json       its ranges
@@ -12,13 +12,11 @@ here knows which of its arguments are secrets.
 
 from __future__ import annotations
 
-import getpass
 import json
 import re
-import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +29,7 @@ from ..stages_file import STAGES_SCHEMA, read_stages
 from ..unpack import decompressed, head_of
 from .kineto import scrub_kineto
 from .nsys import scrub_sqlite
+from .personal import Policy
 
 FOREIGN: Final = ("command", "pair")
 """Manifest sources whose commands are the user's own."""
@@ -38,24 +37,34 @@ FOREIGN: Final = ("command", "pair")
 REMOVED: Final = "(removed)"
 
 _COMMANDS: Final = ("command", "command_line")
+_VERSIONS: Final = ("packages", "recorder_version", "driver", "cuda")
 _FOLDERS: Final = re.compile(r"[^\s=,'\"]*[/\\]")
-_ABSOLUTE: Final = re.compile(r"(?<![\w/.])(?:~|\.{0,2})/[^\s,;:'\")\]]+")
-_ADDRESS: Final = re.compile(r"[\w.+-]+@(?!aisp\b)[\w.-]+")
+_SECRET_OPTION: Final = re.compile(
+    r"--?[\w-]*(?:token|secret|passw(?:or)?d|passwd|pwd|passphrase|key|credentials?)", re.IGNORECASE
+)
+"""An option whose value is the next word of a command line."""
 _VARIABLE: Final = re.compile(r"((?:--env-var=|-e=?)?[A-Za-z_]\w*=)(.*)", re.DOTALL)
 
 
-def scrub_run(run: Run, folder: Path, told: Callable[[str, int], None] | None = None) -> Run:
+def scrub_run(
+    run: Run, folder: Path, told: Callable[[str, int], None] | None = None, policy: Policy | None = None
+) -> Run:
     """Write the run to give away into `folder`, which must not exist, and answer it.
+
+    One `policy`, by default a new one of this machine, replaces what is personal in all of its files.
 
     `told` is called with the name and length of each trace before it is scrubbed. Raises `InputError` for a trace
     that is missing or cannot be scrubbed, and `OSError` where `folder` has no room.
     """
     folder.mkdir(parents=True)
-    known = _known_names()
+    policy = Policy.of_this_machine() if policy is None else policy
     foreign = run.manifest.source in FOREIGN
-    clean = from_json(Manifest, _clean(to_json(run.manifest), foreign, known), str(run.path))
+    document = to_json(run.manifest)
+    for text in _texts(document):  # all of them before the first is cleaned
+        policy.learn(text)
+    clean = from_json(Manifest, _clean(document, foreign, policy), str(run.path))
     variants = [
-        _variant(run, own, cleaned, folder / file_name(own.name), told)
+        _variant(run, own, cleaned, folder / file_name(own.name), told, policy)
         for own, cleaned in zip(run.manifest.variants, clean.variants, strict=True)
     ]
     # A commit is public where its repository is; names of files somebody is working on are not.
@@ -66,15 +75,17 @@ def scrub_run(run: Run, folder: Path, told: Callable[[str, int], None] | None = 
 
 
 def clean_document(value: Any) -> Any:
-    """`value`, of plain JSON types, without folders, addresses and this machine's user and host in its texts."""
-    return _clean(value, False, _known_names())
+    """`value`, of plain JSON types, with its texts as the policy of `personal` leaves them."""
+    return _clean(value, False, Policy.of_this_machine())
 
 
-def _variant(run: Run, own: Variant, clean: Variant, folder: Path, told: Callable[[str, int], None] | None) -> Variant:
+def _variant(
+    run: Run, own: Variant, clean: Variant, folder: Path, told: Callable[[str, int], None] | None, policy: Policy
+) -> Variant:
     if run.manifest.source in FOREIGN:
         clean = replace(clean, description="a command of the user's own")
     made = [
-        _recording(run, one, cleaned, folder / again_folder(number), folder.parent, told)
+        _recording(run, one, cleaned, folder / again_folder(number), folder.parent, told, policy)
         for number, (one, cleaned) in enumerate(zip(own.recordings, clean.recordings, strict=True))
     ]
     return replace(clean, recording=made[0], again=made[1:]) if made else clean
@@ -87,35 +98,43 @@ def _recording(
     folder: Path,
     top: Path,
     told: Callable[[str, int], None] | None,
+    policy: Policy,
 ) -> Recording:
     folder.mkdir()
     source = run.path / own.trace
     if told is not None and source.is_file():
         told(own.trace, source.stat().st_size)
-    trace = _trace(source, folder)
-    kinds = None if own.kind_file is None else _stages(run.path / own.kind_file, folder / "stages.json")
+    trace = scrub_trace(source, folder, policy)
+    kinds = None if own.kind_file is None else _stages(run.path / own.kind_file, folder / "stages.json", policy)
     inside = [None if file is None else file.relative_to(top).as_posix() for file in (trace, kinds)]
     return replace(clean, trace=inside[0] or "", kind_file=inside[1])
 
 
-def _trace(source: Path, folder: Path) -> Path:
+def scrub_trace(source: Path, folder: Path, policy: Policy, stem: str = "trace", *, keep_names: bool = False) -> Path:
+    """Write a scrubbed copy of the trace `source` into `folder`, called `stem`, and answer it.
+
+    `keep_names`: with the names of an nsys export's processes and threads, by the policy. Raises `InputError` for a trace that
+    cannot be scrubbed.
+    """
     with decompressed(source) as plain:
         head = head_of(plain)
         if head.startswith(SQLITE_MAGIC):
-            scrub_sqlite(plain, folder / "trace.sqlite", keep_names=False)
-            return folder / "trace.sqlite"
+            target = folder / f"{stem}.sqlite"
+            scrub_sqlite(plain, target, keep_names=keep_names, policy=policy)
+            return target
         if looks_like_json(head):
-            scrub_kineto(plain, folder / "trace.json")
-            return folder / "trace.json"
+            target = folder / f"{stem}.json"
+            scrub_kineto(plain, target, policy)
+            return target
     raise InputError(
-        f"{source} was to be scrubbed for a bundle, but it is neither an nsys .sqlite export nor a torch.profiler JSON; "
+        f"{source} was to be scrubbed, but it is neither an nsys .sqlite export nor a torch.profiler JSON; "
         "an .nsys-rep holds the environment and has to be exported first"
     )
 
 
-def _stages(source: Path, target: Path) -> Path:
+def _stages(source: Path, target: Path, policy: Policy) -> Path:
     ranges = [
-        {"name": name, "kind": fact.kind, "nbytes": fact.nbytes, "tid": tid, "index": index}
+        {"name": policy.name(name), "kind": fact.kind, "nbytes": fact.nbytes, "tid": tid, "index": index}
         for (tid, name), facts in read_stages(source).ranges.items()
         for index, fact in enumerate(facts)
     ]
@@ -123,43 +142,43 @@ def _stages(source: Path, target: Path) -> Path:
     return target
 
 
-def _clean(value: Any, foreign: bool, known: re.Pattern[str] | None) -> Any:
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        yield from _texts(inner)
+
+
+def _clean(value: Any, foreign: bool, policy: Policy, versions: bool = False) -> Any:
     """`value`, of plain JSON types, with every text cleaned, and lists under the keys of commands as command lines."""
     if isinstance(value, str):
-        return _text(value, known)
+        return policy.text(value, versions=versions)
     if isinstance(value, dict):
         return {
-            k: _command(v, foreign, known) if k in _COMMANDS else _clean(v, foreign, known) for k, v in value.items()
+            k: _command(v, foreign, policy)
+            if k in _COMMANDS
+            else _clean(v, foreign, policy, versions or k in _VERSIONS)
+            for k, v in value.items()
         }
     if isinstance(value, list | tuple):
-        return [_clean(v, foreign, known) for v in value]
+        return [_clean(v, foreign, policy, versions) for v in value]
     return value
 
 
-def _text(text: str, known: re.Pattern[str] | None) -> str:
-    text = _ABSOLUTE.sub(lambda found: found[0].rstrip("/").rpartition("/")[2] or REMOVED, text)
-    text = _ADDRESS.sub(REMOVED, text)
-    return text if known is None else known.sub(REMOVED, text)
-
-
-def _command(words: Any, foreign: bool, known: re.Pattern[str] | None) -> list[str]:
+def _command(words: Any, foreign: bool, policy: Policy) -> list[str]:
     if foreign:
         first, *others = [str(w) for w in words] or [""]
-        return [_FOLDERS.sub("", first), *([f"({len(others)} words removed)"] if others else [])]
-    return [_word(str(w), known) for w in words]
+        kept = policy.text(_FOLDERS.sub("", first))
+        return [kept, *([f"({len(others)} words removed)"] if others else [])]
+    cleaned: list[str] = []
+    for before, word in pairwise(["", *map(str, words)]):
+        is_value = _SECRET_OPTION.fullmatch(before) is not None and not word.startswith("-")
+        cleaned.append(REMOVED if is_value else _word(word, policy))
+    return cleaned
 
 
-def _word(word: str, known: re.Pattern[str] | None) -> str:
+def _word(word: str, policy: Policy) -> str:
     """One word of a command of ours: options stay, folders go, and so do values of environment variables."""
     if variable := _VARIABLE.fullmatch(word):
         return f"{variable[1]}{REMOVED}"
-    return _text(_FOLDERS.sub("", word), known)
-
-
-def _known_names() -> re.Pattern[str] | None:
-    """This machine's user and host, wherever they stand as words; nobody's if they are too short or too common."""
-    found = {socket.gethostname(), socket.gethostname().partition(".")[0]}
-    with suppress(OSError, KeyError, ImportError, RuntimeError):  # containers may run as a user without a name
-        found |= {getpass.getuser(), Path.home().name}
-    names = sorted((n for n in found if len(n) > 3 and n not in ("root", "localhost")), key=len, reverse=True)
-    return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, names))})(?![\w-])") if names else None
+    return policy.text(word if "://" in word else _FOLDERS.sub("", word))
