@@ -141,6 +141,7 @@ WRITERS: Final = {
     "report/export/traces.py": "a stream over the path that `Output.file` gave",
     "report/proof.py": "the parts of a bundle, in a temporary folder of its own",
     "analyze/ranks/partials.py": "a partial, in memory and then where `output.replacing` puts it",
+    "expectations/claims/committed.py": "what git has, in a temporary folder of its own",
     "analyze/kept.py": "analyses used longest ago, in a folder that holds nothing else",
     "report/export/tables.py": "tables, in the folder that `Output.folder` gave",
 }
