@@ -10,12 +10,14 @@ import polars as pl
 
 from aisp_trace.analyze.accounts.peaks import PCIE
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.result import SCHEMAS
 from aisp_trace.report.figures import MOST_COLUMNS, iterations_figure
 from aisp_trace.report.page import copies, critical, gaps, iterations, launches, memory, streams
 from aisp_trace.report.page.blocks import Cell, Fold, Row, Section, Span, Table
 from aisp_trace.report.page.communication import communication_section
 from aisp_trace.report.page.counters import counters_section
 from aisp_trace.report.page.critical import critical_section
+from aisp_trace.report.page.ledger import ledger_section
 from aisp_trace.report.page.page import render
 from aisp_trace.report.page.sides import Side
 from aisp_trace.report.page.templates import html_of
@@ -271,3 +273,16 @@ def test_no_section_is_made_of_empty_tables() -> None:
         memory.memory_section,
     ):
         assert section(side) is None
+
+
+def test_cells_of_one_size_stand_in_the_order_of_their_names() -> None:
+    """A bundle's page is made again by `verify`, in another process, and must be the same to the byte."""
+    ledger = pl.DataFrame(
+        [(0, stage, None, "idle", cause, 5) for stage in ("b", "a", "c") for cause in ("sync", "queued", "tail")],
+        schema=SCHEMAS["ledger"],
+        orient="row",
+    )
+    side = replace(sides()[0], analysis=replace(sides()[0].analysis, ledger=ledger))
+    rows = tables(ledger_section([side]))["every cell of the ledger"].rows
+    told = [tuple(row.cells[1:4]) for row in rows]
+    assert told == sorted(told) and len(told) == 9

@@ -39,7 +39,7 @@ def legend_of(sides: Sequence[Side]) -> Legend:
     """The kinds of work and causes of idle time that the sides have."""
     cells = [side.analysis.ledger.filter(pl.col("ns") > 0).select("category", "cause").unique() for side in sides]
     names = {cause or category for found in cells for category, cause in found.iter_rows()}
-    return Legend([(name, MEANINGS.get(name, "")) for name in sorted(names, key=rank)])
+    return Legend([(name, MEANINGS.get(name, "")) for name in sorted(names, key=lambda name: (rank(name), name))])
 
 
 def _conservation(side: Side) -> list[Span]:
@@ -65,7 +65,10 @@ def _table(sides: Sequence[Side]) -> Table:
     keys = ["device", "stage", "category", "cause"]
     frames = [side.analysis.ledger.with_columns(STAGE).group_by(keys).agg(pl.col("ns").sum()) for side in sides]
     values = [{row[:4]: row[4] for row in frame.select(*keys, "ns").iter_rows()} for frame in frames]
-    rows = sorted({key for side in values for key in side}, key=lambda k: -max(v.get(k, 0) for v in values))
+    every = {key for side in values for key in side}
+    rows = sorted(
+        every, key=lambda k: (-max(v.get(k, 0) for v in values), *("" if part is None else str(part) for part in k))
+    )
     heads = ["device", "stage", "category", "cause", *(f"{side.name} ns" for side in sides)]
     pair = len(sides) > 1
     if pair:
