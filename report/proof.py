@@ -192,7 +192,16 @@ def _derive(folder: Path) -> tuple[Judged, Callable[[], str], Mapping[str, Analy
     analyses = {str(o.variant): o.analysis for o in opened}
     judged = judge_run(run, analyses, folder / EXPECTATIONS, calibrations)
     traces = {o.side: o.trace for o in opened}
-    page = partial(render, run, list(analyses.values()), traces, judged.verdicts, version=version())
+    page = partial(
+        render,
+        run,
+        list(analyses.values()),
+        traces,
+        judged.verdicts,
+        version=version(),
+        notes=judged.notes,
+        predictions=judged.predictions,
+    )
     return judged, page, analyses
 
 

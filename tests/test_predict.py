@@ -31,7 +31,7 @@ from aisp_trace.analyze.headroom.replay import replay
 from aisp_trace.analyze.operands import operand
 from aisp_trace.analyze.sources import Source as Recorded
 from aisp_trace.cli.main import main
-from aisp_trace.expectations.judging.predictions import Measured, outcomes
+from aisp_trace.expectations.judging.predictions import Measured, outcome, predictions_of
 from aisp_trace.expectations.model import Bound, ExpectationFile, Predicted, Source, TimeClaim
 from aisp_trace.tests.builders.samples import ROOT, SAMPLES
 from aisp_trace.tests.oracle import build as rows
@@ -400,6 +400,15 @@ def test_a_prediction_is_a_claim_that_the_later_run_is_held_against(
     assert "prediction: copies:overlap was to make optimized 10.3" in said and "as predicted (-" in said
 
 
+def test_a_page_tells_the_predictions_that_its_run_was_judged_by_and_no_others(before: Path) -> None:
+    """A bundle's page is made again elsewhere, where other claims lie in the folder."""
+    assert main(["predict", f"{before}:baseline", "--change", "copies:overlap", "--write"]) == 0
+    assert main(["report", AFTER, "-o", "mine.html"]) == 0
+    assert main(["report", AFTER, "--expectations", str(ROOT / "expectations"), "-o", "theirs.html"]) == 0
+    mine, theirs = (Path(name).read_text(encoding="utf-8") for name in ("mine.html", "theirs.html"))
+    assert "Predicted from before: copies:overlap makes optimized" in mine and "Predicted from" not in theirs
+
+
 def test_a_prediction_replaces_only_its_own_earlier_one(before: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["predict", f"{before}:baseline", "--write", "--change"]
     assert main([*words, "syncs"]) == 0 and main([*words, "copies:pinned"]) == 0
@@ -458,23 +467,13 @@ def test_what_came_otherwise_says_what_a_replay_cannot_know() -> None:
         source=Source("model", None, "t"),
         predicted=made,
     )
-    seen = Measured(
-        "memory_standard",
-        "default",
-        "h200",
-        "baseline",
-        "keep_cache",
-        1.98,
-        13.56e6,
-        sides["baseline"],
-        sides["keep_cache"],
-    )
-    (found,) = outcomes([ExpectationFile("h200", (claim,))], seen)
+    files = [ExpectationFile("h200", (claim,))]
+    (mine,) = predictions_of(files, "h200", "memory_standard", "default")
+    found = outcome(mine, Measured(1.98, 13.56e6, sides["baseline"], sides["keep_cache"]))
     assert found.said == "more" and found.error > 0.09
     assert any(one.startswith("the same kernels took 10.0 % less time") for one in found.unknown)
     assert any("waits for the allocator are shorter by 45" in one for one in found.unknown)
-    elsewhere = replace(seen, hardware_key="h100")
-    assert outcomes([ExpectationFile("h200", (claim,))], elsewhere) == ()
+    assert predictions_of(files, "h100", "memory_standard", "default") == []
 
 
 def test_the_script_of_predictions_writes_them_before_and_holds_them_against_a_later_run(

@@ -93,9 +93,11 @@ def run(
         analyses = {str(o.variant): o.analysis for o in opened}
         traces = {o.side: o.trace for o in opened}
         judged = None if found.run is None else judge_run(found.run, analyses, expectations)
-        verdicts, notes = (None, ()) if judged is None else (judged.verdicts, judged.notes)
+        verdicts = None if judged is None else judged.verdicts
+        notes, predictions = ((), ()) if judged is None else (judged.notes, judged.predictions)
+        told = [o.analysis for o in opened]
         with watched("writing the page"):
-            page = render(found.run, [o.analysis for o in opened], traces, verdicts, version=version(), notes=notes)
+            page = render(found.run, told, traces, verdicts, version=version(), notes=notes, predictions=predictions)
     _write(target, output, page, open_it)
 
 

@@ -38,7 +38,8 @@ from ...traces.run import Run
 from ..claims.load import load_expectations
 from ..judging.between import Member, Untraced, different_work, untraced, work_doubt
 from ..judging.evidence import Evidence, gather
-from ..judging.predictions import Measured, Outcome, outcomes
+from ..judging.predictions import Measured, Outcome, outcome, predictions_of
+from ..model import ExpectationFile
 from .notes import host_notes, notes_of
 from .sides import Side
 
@@ -127,9 +128,26 @@ def compare(words: Sequence[str], choices: Choices) -> Compared:
         found = _compared(words, choices)
     except _HostOnly:
         return _compared(words, replace(choices, host=True))
-    if _alike(found.sides):
+    if not _alike(found.sides):
+        found = _compared(words, replace(choices, asked=replace(choices.asked, steady=False)))
+    if not any(side.run for side in found.sides):
         return found
-    return _compared(words, replace(choices, asked=replace(choices.asked, steady=False)))
+    files = load_expectations(None, Path.cwd()).files
+    return replace(found, comparisons=tuple(replace(c, predictions=_came_of(c, files)) for c in found.comparisons))
+
+
+def _came_of(c: Comparison, files: Sequence[ExpectationFile]) -> tuple[Outcome, ...]:
+    """What came of the predictions in `files`, of two variants whose iterations were timed."""
+    base, opt = c.base.run, c.opt.run
+    if c.untraced is None or c.untraced.timed != "iteration" or base is None or opt is None:
+        return ()
+    m, variant_ns = opt.manifest, opt.untraced_ns(c.opt.name)
+    if variant_ns is None or (m.workload, m.size) != (base.manifest.workload, base.manifest.size):
+        return ()
+    seen = Measured(c.untraced.ratio.value, variant_ns, c.base.analysis, c.opt.analysis)
+    claims = predictions_of(files, m.hardware.key, m.workload, m.size)
+    names = (c.base.name, c.opt.name)
+    return tuple(outcome(claim, seen) for claim in claims if (claim.baseline, claim.variant) == names)
 
 
 class _HostOnly(Exception):
@@ -170,10 +188,16 @@ def _compared(words: Sequence[str], choices: Choices) -> Compared:
     return assembled("pair", [("pair", 0, 1)], sides, choices)
 
 
-def compare_analysed(analyses: Mapping[str, Analysis], traces: Mapping[str, Trace], run: Run | None) -> Compared | None:
+def compare_analysed(
+    analyses: Mapping[str, Analysis],
+    traces: Mapping[str, Trace],
+    run: Run | None,
+    predictions: Sequence[Outcome] = (),
+) -> Compared | None:
     """The comparisons that `compare` makes of one `run`'s variants, of which `analyses` and `traces` are at hand, in order.
 
-    Without its trace a side has no kernels to list. Null where fewer than two are given, or one has no device operations.
+    `predictions` are what came of those of the run; each is told where its two variants are compared. Without its trace a side
+    has no kernels to list. Null where fewer than two are given, or one has no device operations.
     """
     if len(analyses) < 2 or any(one.windows.is_empty() for one in analyses.values()):
         return None
@@ -183,7 +207,12 @@ def compare_analysed(analyses: Mapping[str, Analysis], traces: Mapping[str, Trac
         trace = traces.get(name)
         counted = {} if trace is None else kernel_totals(trace, analysis.windows)
         sides.append(Side(name, None, "", analysis, counted, amounts(analysis, exact=exact), run, None))
-    return assembled(*_own_pairs(list(analyses), run), sides, Choices(exact=exact))
+    found = assembled(*_own_pairs(list(analyses), run), sides, Choices(exact=exact))
+    told = (
+        replace(c, predictions=tuple(p for p in predictions if (p.baseline, p.variant) == (c.base.name, c.opt.name)))
+        for c in found.comparisons
+    )
+    return replace(found, comparisons=tuple(told))
 
 
 def _own_pairs(names: Sequence[str], run: Run | None) -> tuple[str, list[tuple[str, int, int]]]:
@@ -327,24 +356,9 @@ def assembled(mode: str, pairs: Sequence[tuple[str, int, int]], sides: Sequence[
                 untraced=timed,
                 objections=(*objections, *_disbelieved(sides[i]), *_disbelieved(sides[j])),
                 notes=notes_of(fall, sides[i], sides[j], timed, _doubt(sides[i], sides[j])),
-                predictions=_predicted(sides[i], sides[j], timed),
             )
         )
     return Compared(mode, tuple(sides), tuple(made))
-
-
-def _predicted(base: Side, opt: Side, timed: Untraced | None) -> tuple[Outcome, ...]:
-    """What came of the predictions in the current project's claims, of two variants whose iterations were timed."""
-    if timed is None or timed.timed != "iteration" or base.run is None or opt.run is None:
-        return ()
-    manifest, variant_ns = opt.run.manifest, opt.run.untraced_ns(opt.name)
-    if variant_ns is None or (manifest.workload, manifest.size) != (base.run.manifest.workload, base.run.manifest.size):
-        return ()
-    names, key = (base.name, opt.name), manifest.hardware.key
-    seen = Measured(
-        manifest.workload, manifest.size, key, *names, timed.ratio.value, variant_ns, base.analysis, opt.analysis
-    )
-    return outcomes(load_expectations(None, Path.cwd()).files, seen)
 
 
 def _by_host(role: str, base: Side, opt: Side) -> HostComparison:

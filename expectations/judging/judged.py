@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, permutations
 from pathlib import Path
 from statistics import mean, median
 
@@ -19,13 +18,13 @@ from ...traces.calibration import Calibration
 from ...traces.run import OPTIMIZED, Run
 from ..claims.load import load_expectations
 from ..deciding import ratio_sample
-from ..model import Expectations
+from ..model import ExpectationFile, Expectations
 from .energy import drawn, energy_spans, gain_in_cycles, untold
 from .evidence import Evidence, RoundTimes, gather
 from .judge import judge
 from .kept import contradictions
 from .physics import physics_notes
-from .predictions import Measured, Outcome, outcomes
+from .predictions import Measured, Outcome, outcome, predictions_of
 from .validity import beforehand, byte_checks
 from .verdict import Verdict, headline
 
@@ -84,29 +83,21 @@ def judge_run(
         tuple(contradictions(run)),
     )
     verdicts = beforehand(judge(expectations.files, evidence), evidence.run_id, run.manifest.digest)
-    predictions = tuple(chain.from_iterable(outcomes(expectations.files, pair) for pair in measured_pairs(evidence)))
-    return Judged(expectations, evidence, verdicts, _notes(evidence), predictions)
+    return Judged(expectations, evidence, verdicts, _notes(evidence), tuple(_outcomes(expectations.files, evidence)))
 
 
-def measured_pairs(evidence: Evidence) -> Iterator[Measured]:
-    """Every two variants of a run whose iterations its rounds timed, in both orders."""
+def _outcomes(files: Sequence[ExpectationFile], evidence: Evidence) -> Iterator[Outcome]:
+    """What came of the predictions of variants whose iterations the rounds timed."""
     if evidence.timed != "iteration":
         return
-    for base, variant in permutations(evidence.variants, 2):
-        both = [r for r in evidence.rounds if base in r.times_ns and variant in r.times_ns]
+    for claim in predictions_of(files, evidence.hardware_key, evidence.workload, evidence.size):
+        pair = (claim.baseline, claim.variant)
+        both = [r for r in evidence.rounds if all(name in r.times_ns for name in pair)]
         if both:
-            times = [[r.times_ns[name] for r in both] for name in (base, variant)]
-            yield Measured(
-                evidence.workload,
-                evidence.size,
-                evidence.hardware_key,
-                base,
-                variant,
-                median(ratio_sample(*times).mean),
-                median(mean(one) for one in times[1]),
-                evidence.variants[base].analysis,
-                evidence.variants[variant].analysis,
-            )
+            base, variant = ([r.times_ns[name] for r in both] for name in pair)
+            recorded = (evidence.variants[name].analysis for name in pair)
+            ratio = median(ratio_sample(base, variant).mean)
+            yield outcome(claim, Measured(ratio, median(mean(one) for one in variant), *recorded))
 
 
 def headline_of(judged: Judged) -> str:

@@ -65,36 +65,25 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Two variants of one run or of two: how many times as fast the variant is, its untraced time in ns, and both recordings."""
+    """A baseline and a variant: how many times as fast the variant is, its untraced time in ns, and both recordings."""
 
-    workload: str
-    size: str | None
-    hardware_key: str
-    baseline: str
-    variant: str
     ratio: float
     variant_ns: float
     base: Analysis | None
     opt: Analysis | None
 
 
-def outcomes(files: Sequence[ExpectationFile], seen: Measured) -> tuple[Outcome, ...]:
-    """What came of every prediction of `files` on this pair."""
-    claims = [c for f in files if f.hardware_key in (ANY, seen.hardware_key) for c in f.claims]
-    mine = [c for c in claims if isinstance(c, TimeClaim) and c.predicted is not None and _is_about(c, seen)]
-    return tuple(_outcome(claim, seen) for claim in mine)
+def predictions_of(
+    files: Sequence[ExpectationFile], hardware_key: str, workload: str, size: str | None
+) -> list[TimeClaim]:
+    """The claims of `files` that a prediction wrote for this machine and work."""
+    claims = [c for f in files if f.hardware_key in (ANY, hardware_key) for c in f.claims]
+    mine = [c for c in claims if isinstance(c, TimeClaim) and c.predicted is not None]
+    return [c for c in mine if (c.workload, c.size) == (workload, size)]
 
 
-def _is_about(claim: TimeClaim, seen: Measured) -> bool:
-    return (claim.workload, claim.size, claim.baseline, claim.variant) == (
-        seen.workload,
-        seen.size,
-        seen.baseline,
-        seen.variant,
-    )
-
-
-def _outcome(claim: TimeClaim, seen: Measured) -> Outcome:
+def outcome(claim: TimeClaim, seen: Measured) -> Outcome:
+    """What came of the prediction that wrote `claim`, on its two variants."""
     made = claim.predicted
     assert made is not None
     predicted = made.base_ms / made.estimate_ms
@@ -139,10 +128,10 @@ def _unknown(seen: Measured) -> Iterator[str]:
         return
     fall = waterfall(layout([account(seen.base, "baseline"), account(seen.opt, "variant")]), 0, 1)
     why = split(fall, amounts(seen.base), amounts(seen.opt))
+    several = len({one.device for one in why.rates}) > 1
     for rate in why.rates:
         if rate.kind != "compute":
             continue
-        several = len({one.device for one in why.rates}) > 1
         where = f" of device {rate.device}" if several else ""
         if rate.base_common and abs(rate.opt_common / rate.base_common - 1) > WORTH:
             change = rate.opt_common / rate.base_common - 1

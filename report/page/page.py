@@ -29,6 +29,7 @@ from ...expectations.comparing.compare import Compared, Comparison, HostComparis
 from ...expectations.judging.between import Member, different_work, untraced
 from ...expectations.judging.energy import Drawn, drawn, gain_in_cycles
 from ...expectations.judging.evidence import Evidence, gather
+from ...expectations.judging.predictions import Outcome
 from ...expectations.judging.verdict import Verdict
 from ...expectations.judging.verdict import headline as parts_judged
 from ...traces.model import Trace
@@ -91,15 +92,17 @@ def render(
     *,
     version: str = "",
     notes: Sequence[str] = (),
+    predictions: Sequence[Outcome] = (),
 ) -> str:
     """The page of a run, or of a bare trace (`run` null).
 
     `analyses` come in the order of the variants, baseline first; `traces` hold the recording of each by its
     variant (for a bare trace, by the file its `Meta` names) and may lack some: those get no timeline. `verdicts` null
-    means that nothing was to be judged, an empty sequence that no expectation applied; `notes` are what the judge noted.
+    means that nothing was to be judged, an empty sequence that no expectation applied; `notes` are what the judge noted, and
+    `predictions` what came of those.
     """
     sides = sides_of(analyses)
-    compared = compare_analysed({side.name: side.analysis for side in sides}, _by_name(sides, traces), run)
+    compared = compare_analysed({side.name: side.analysis for side in sides}, _by_name(sides, traces), run, predictions)
     return _rendered(run, sides, traces, verdicts, version, compared, notes)
 
 
