@@ -368,6 +368,14 @@ class Manifest:
     looks: Sequence[int] = field(default=(), metadata=ADDED)
     resumed_utc: Sequence[str] = field(default=(), metadata=ADDED)
 
+    def untraced_times_ns(self, variant: str) -> list[Sequence[int]]:
+        """The iterations in ns of each untraced process that timed any of the variant."""
+        of_rounds = [v.iterations_ns for one in self.rounds for v in one.result.variants if v.name == variant]
+        timed = self.commands if self.timed == "iterations" else ()
+        return [
+            times for times in (*of_rounds, *(c.answer.iterations_ns for c in timed if c.variant == variant)) if times
+        ]
+
     @property
     def alternatives(self) -> dict[str, str]:
         """The variants that are no rungs of the ladder, each with the variant that it is one change to.
@@ -459,10 +467,7 @@ class Run:
 
     def untraced_means_ns(self, variant: str) -> list[float]:
         """The mean of an iteration in each untraced process that timed any, in ns."""
-        of_rounds = [v.iterations_ns for one in self.manifest.rounds for v in one.result.variants if v.name == variant]
-        timed = self.manifest.commands if self.manifest.timed == "iterations" else ()
-        of_commands = [one.answer.iterations_ns for one in timed if one.variant == variant]
-        return [statistics.mean(times) for times in (*of_rounds, *of_commands) if times]
+        return [statistics.mean(times) for times in self.manifest.untraced_times_ns(variant)]
 
     def trace_path(self, variant: Variant) -> Path | None:
         """Where the variant's trace lies, or null if it was not recorded."""

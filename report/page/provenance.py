@@ -88,9 +88,7 @@ def _slowdown(manifest: Manifest, name: str) -> Cell:
     """Median traced iteration over median untraced iteration; tracing that slows much distorts shares of time."""
     recording = next((v.recording for v in manifest.variants if v.name == name), None)
     traced = _iterations(recording, name)
-    untraced = [ns for r in manifest.rounds for v in r.result.variants if v.name == name for ns in v.iterations_ns]
-    if manifest.timed == "iterations":
-        untraced += [ns for c in manifest.commands if c.variant == name for ns in c.answer.iterations_ns]
+    untraced = [ns for times in manifest.untraced_times_ns(name) for ns in times]
     if not traced or not untraced:
         return Cell(text.ABSENT)
     ratio = median(traced) / median(untraced)
