@@ -21,6 +21,7 @@ import polars as pl
 
 from ...traces.errors import InputError
 from ..attribution.attribute import Attributed
+from ..attribution.stages import Thread
 from ..intervals import Ints
 from .graph import Graph, Nodes, build
 from .part import MOST, stretch
@@ -28,6 +29,9 @@ from .part import MOST, stretch
 FoundBy = Literal["range", "kernels", "window"]
 
 Pairs = Sequence[tuple[int, int]]
+
+Mark = tuple[int, Thread]
+"""An instant in ns, and whose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +92,7 @@ def model(a: Attributed, most: int = MOST) -> Model:
         )
     a = stretch(a, most)
     steady = a.steady
-    marks = list(_marks(a)) if steady is not None and steady.found_by != "kernels" else []
-    graph = build(a, marks)
+    graph, marks = marked(a)
     if not (graph.begun >= 0).any():
         return Model(a, graph, (), NONE, "window", why="no work of a GPU was recorded")
     if marks:
@@ -105,11 +108,17 @@ def model(a: Attributed, most: int = MOST) -> Model:
     return _whole(a, graph)
 
 
+def marked(a: Attributed) -> tuple[Graph, list[Mark]]:
+    """The graph of all of `a`, with marks where the iterations that ranges name start and end."""
+    marks = list(_marks(a)) if a.steady is not None and a.steady.found_by != "kernels" else []
+    return build(a, marks), marks
+
+
 def _pairs(values: Sequence[int]) -> Pairs:
     return list(zip(values[::2], values[1::2], strict=True))
 
 
-def _marks(a: Attributed) -> Iterator[tuple[int, tuple[int, int]]]:
+def _marks(a: Attributed) -> Iterator[Mark]:
     """Start and end of each steady iteration, on the thread whose range it is."""
     assert a.steady is not None
     found = a.found

@@ -19,8 +19,8 @@ from ..attribution.attribute import Attributed
 from ..attribution.stages import Thread
 from ..intervals import Ints
 from ..result import CAUSES, SCHEMAS
-from .graph import BEGUN, COLLECTIVE, DEPENDENCY, DONE, EARLY, FIRST, LAUNCH, NOWHERE, QUEUE, RUN, Graph, build
-from .iterations import Model
+from .graph import BEGUN, COLLECTIVE, DEPENDENCY, DONE, EARLY, FIRST, LAUNCH, NOWHERE, QUEUE, RUN, Graph
+from .iterations import Model, marked
 from .replay import critical
 
 HOST, WAIT = "host", "wait"
@@ -52,18 +52,18 @@ def critical_path(a: Attributed, m: Model | str) -> pl.DataFrame:
     )
 
 
-def critical_pieces(a: Attributed, m: Model | str) -> pl.DataFrame:
+def critical_pieces(a: Attributed) -> pl.DataFrame:
     """The same as intervals in order of time: device, stage, category, cause, start_ns, end_ns. They fill the window."""
-    return _named(a, _pieces(a, m)).sort("start_ns")
+    return _named(a, _pieces(a)).sort("start_ns")
 
 
-def _pieces(a: Attributed, m: Model | str) -> pl.DataFrame:
+def _pieces(a: Attributed, m: Model | str = "") -> pl.DataFrame:
     empty = pl.DataFrame(schema=dict.fromkeys(_COLUMNS, pl.Int64))
     gpus = [span for span in a.spans if span.device not in a.host_devices]
     if not gpus or len(a.calls) == 0 or len(a.calls) + len(a.ops) > MOST:
         return empty
     start, end = min(span.start_ns for span in gpus), max(span.end_ns for span in gpus)
-    graph = build(a) if isinstance(m, str) or m.a is not a else m.graph
+    graph = m.graph if not isinstance(m, str) and m.a is a else marked(a)[0]
     inside = np.flatnonzero((graph.kind == DONE) & (graph.time > start) & (graph.time <= end))
     if len(inside) == 0:
         return empty

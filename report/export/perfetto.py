@@ -28,7 +28,6 @@ from ...analyze.attribution.launches import Calls, Launches, find_launches
 from ...analyze.attribution.selection import chosen_stages
 from ...analyze.attribution.stages import AMBIGUOUS_STAGE, NO_STAGE, ORPHAN_STAGE, find_stages
 from ...analyze.document import selection_document
-from ...analyze.headroom.helps import modelled
 from ...analyze.headroom.path import critical_pieces
 from ...analyze.intervals import Ints
 from ...analyze.result import AMBIGUOUS, NONE, ORPHAN, Analysis, Choices
@@ -164,7 +163,7 @@ def _write_critical(packets: Packets, trace: Trace, analysis: Analysis) -> None:
     if analysis.critical.is_empty():
         return
     a = attributed_as(analysis, trace)
-    pieces = critical_pieces(a, modelled(a)).with_columns(pl.coalesce("cause", "category").alias("name"))
+    pieces = critical_pieces(a).with_columns(pl.coalesce("cause", "category").alias("name"))
     table = pieces.select(
         "start_ns",
         "end_ns",
