@@ -10,6 +10,7 @@ from typing import Final
 
 import polars as pl
 
+from ..headroom.helps import now_of
 from ..result import CAUSES, IDLE, Analysis
 from ..words import duration, percent, shorten
 
@@ -178,8 +179,7 @@ class Rule:
         rows = known.filter(pl.col("change").str.starts_with(self.change)) if self.change else known.clear()
         if rows.is_empty():
             return None, None, None
-        one, on = rows.row(0, named=True), analysis.replayed.row(0, named=True)
-        now = on["base_ns"] if on["untraced_ns"] is None else on["untraced_ns"]
+        one, now = rows.row(0, named=True), now_of(analysis.replayed.row(0, named=True))
         return one["change"], now / one["estimate_ns"], one["grade"]
 
 

@@ -16,7 +16,7 @@ else stays: kernels take as long as they did, and nothing else runs out.
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -211,8 +211,7 @@ def _launched_by(s: Situation, items: Mask) -> Mask:
     graph = s.graph
     rows = np.flatnonzero(graph.what == LAUNCH)
     found = np.zeros(len(s.a.ops), bool)
-    launches = items[graph.of[graph.source[rows]]]
-    found[graph.of[graph.target[rows[launches]]]] = True
+    found[graph.of_target[rows[items[graph.of[graph.source[rows]]]]]] = True
     return found
 
 
@@ -225,7 +224,7 @@ def _closing(s: Situation) -> Mask:
     """Of each iteration and device the last item that waits for that device."""
     graph = s.graph
     edges = np.flatnonzero(graph.what == RETURN)
-    item, op = graph.of[graph.target[edges]], graph.of[graph.source[edges]]
+    item, op = graph.of_target[edges], graph.of[graph.source[edges]]
     iteration = _iterations(s)[item]
     key = iteration * (1 << 32) + s.a.ops["device"].to_numpy()[op]
     rows = np.flatnonzero(iteration >= 0)
@@ -236,9 +235,9 @@ def _closing(s: Situation) -> Mask:
     return closing
 
 
-def _may_return(s: Situation, kinds: Sequence[int]) -> Mask:
+def _may_return(s: Situation, kinds: Sequence[int], closing: Mask) -> Mask:
     """Items of the iterations of these classes that need not wait: all but those that close an iteration."""
-    return _calls(s, kinds) & (_iterations(s) >= 0) & ~_closing(s)
+    return _calls(s, kinds) & (_iterations(s) >= 0) & ~closing
 
 
 # -- the changes -------------------------------------------------------------------------------------------------------
@@ -252,7 +251,7 @@ def _host(s: Situation, stage: str) -> Changed:
 
 def _syncs(s: Situation, _: str) -> Changed:
     graph = s.graph
-    free = _of_items(graph, _may_return(s, (SYNC,)))
+    free = _of_items(graph, _may_return(s, (SYNC,), _closing(s)))
     return Changed(
         without(graph, free & (graph.what == RETURN)), "the host waits for the device once per iteration, at its end"
     )
@@ -305,12 +304,9 @@ def _graph(s: Situation, stage: str) -> Changed:
     within = mine & (graph.what == QUEUE) & _from_ops(graph, ops)
     weight = np.where(within, np.minimum(weight, NODE_NS), weight)
     free = without(graph.reweighted(weight), host & (graph.what == RETURN))
-    share = s.static
-    doubt = (
-        ""
-        if share is None or share == 1
-        else f"{share:.0%} of the iterations launch the same kernels; a graph needs all to"
-    )
+    doubt = ""
+    if s.static is not None and s.static < 1:
+        doubt = f"{s.static:.0%} of the iterations launch the same kernels; a graph needs all to"
     return Changed(free, f"{stage or ALL} becomes one CUDA graph: the same operations, {NODE_NS} ns apart", doubt)
 
 
@@ -325,7 +321,7 @@ def _fuse(s: Situation, words: str) -> Changed:
     inside = instance >= 0
     ops = _launched_by(s, inside) & _kinds(s, "compute")
     rows = np.flatnonzero((graph.what == LAUNCH) & _of_ops(graph, ops))
-    item, op = graph.of[graph.source[rows]], graph.of[graph.target[rows]]
+    item, op = graph.of[graph.source[rows]], graph.of_target[rows]
     order = np.lexsort((graph.time[graph.target[rows]], instance[item]))
     item, op = item[order], op[order]
     _, at = np.unique(instance[item], return_index=True)
@@ -340,28 +336,22 @@ def _fuse(s: Situation, words: str) -> Changed:
     weight = np.where((graph.what == EARLY) & _of_ops(graph, ops), 0, weight)
     host = _of_items(graph, others) & graph.leads(GAP, OWN)
     device = _of_ops(graph, ops & ~first) & graph.leads(LAUNCH, QUEUE)
-    told = f"kernels of {stage} become one that moves {words.rpartition(':')[2]} at {s.rates.memory:,.0f} GB/s"
+    told = f"kernels of {stage} become one that moves {size} at {s.rates.memory:,.0f} GB/s"
     return Changed(graph.reweighted(np.where(host | device, 0, weight)), told, "kernels change")
 
 
-_UNITS: Final = {
-    "": 1,
-    "B": 1,
-    **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMG", 1)},
-    **{f"{prefix}B": 1000**power for power, prefix in enumerate("KMG", 1)},
-}
-
-
 def _bytes_of(text: str) -> float | None:
-    """The bytes that ``64MiB`` or ``2e9`` says; null for anything else."""
-    found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([KMG]?i?B|)", text)
-    if found is None or found[2] not in _UNITS:
-        return None
+    """The bytes that ``64MiB`` or ``2e9`` says; null for anything else, and for none."""
+    from pydantic import ByteSize, TypeAdapter, ValidationError  # for this change alone
+
     try:
-        value = float(found[1]) * _UNITS[found[2]]
+        value = float(text)
     except ValueError:
-        return None
-    return value if value > 0 else None
+        try:
+            value = TypeAdapter(ByteSize).validate_python(text)
+        except ValidationError:
+            return None
+    return value if 0 < value < math.inf else None
 
 
 def _from_ops(graph: Graph, ops: Mask) -> Mask:
@@ -375,15 +365,14 @@ def _launching(graph: Graph, ops: Mask) -> Mask:
     """Items that launched one of `ops` (rows of the table)."""
     rows = np.flatnonzero(graph.what == LAUNCH)
     found = np.zeros(len(graph.call), bool)
-    found[graph.of[graph.source[rows[ops[graph.of[graph.target[rows]]]]]]] = True
+    found[graph.of[graph.source[rows[ops[graph.of_target[rows]]]]]] = True
     return found
 
 
 def _first_launches(s: Situation, inside: Mask) -> Mask:
     """Of each run of items that lie inside, on one thread, the first that launched something."""
     graph = s.graph
-    launching = np.zeros(len(graph.call), bool)
-    launching[graph.of[graph.source[graph.what == LAUNCH]]] = True
+    launching = _launching(graph, np.ones(len(s.a.ops), bool))
     first = np.zeros(len(graph.call), bool)
     order = np.lexsort((graph.time[graph.called], graph.thread))
     runs = np.cumsum(~inside[order] | np.r_[True, graph.thread[order][1:] != graph.thread[order][:-1]])
@@ -405,8 +394,7 @@ def _pinned(s: Situation, _: str) -> Changed:
             )
         length[here] = np.rint(nbytes[here] / s.rates.link.get(one, 1.0)).astype(np.int64)
     mine = _of_ops(graph, ops)
-    row = graph.of[graph.target]
-    at_link = np.where(mine & (graph.what == RUN), length[np.where(mine, row, 0)], graph.weight)
+    at_link = np.where(mine & (graph.what == RUN), length[np.where(mine, graph.of_target, 0)], graph.weight)
     weight = np.where(mine & (graph.what == LAUNCH), np.minimum(at_link, USUAL_NS[LAUNCH]), at_link)
     staging = _of_items(graph, _launching(graph, ops)) & (graph.what == OWN)  # pinned memory needs no copy on the host
     weight = np.where(staging, np.minimum(weight, CALL_NS), weight)
@@ -439,13 +427,13 @@ def _overlap(s: Situation, _: str) -> Changed:
         return Changed(graph, told, pinned.doubt)
     closing = _closing(s)
     copying = _calls(s, (COPY,))
-    free = _of_items(graph, _may_return(s, (COPY, SYNC)))
+    free = _of_items(graph, _may_return(s, (COPY, SYNC), closing))
     weight = np.where(_of_items(graph, copying) & (graph.what == OWN), np.minimum(graph.weight, CALL_NS), graph.weight)
     weight = np.where(free & (graph.what == OWN), np.minimum(weight, CALL_NS), weight)
     kind = np.where(_kinds(s, "h2d"), 0, np.where(_kinds(s, "d2h"), 2, 1))
     queue = graph.what == QUEUE
-    to, back = graph.of[graph.target], graph.of[np.maximum(graph.source, 0)]
-    before, after = kind[np.where(queue, back, 0)], kind[np.where(queue, to, 0)]
+    back = graph.of[np.maximum(graph.source, 0)]
+    before, after = kind[np.where(queue, back, 0)], kind[np.where(queue, graph.of_target, 0)]
     serial = queue & (before != after) & ~((after == 1) & (before == 0)) & ~((after == 2) & (before == 1))
     graph = without(graph.reweighted(weight), (free & (graph.what == RETURN)) | serial)
     target, source = _in_flight(s, kind)

@@ -121,7 +121,7 @@ def _lone_collectives(m: Model) -> int:
     low, high = graph.time[m.bounds.start].min(), graph.time[m.bounds.ends].max()
     inside = (ops["end_ns"] > low) & (ops["start_ns"] < high) & (ops["kind"] == "comm")
     alone = inside.to_numpy().copy()
-    alone[graph.of[graph.target[graph.what == COLLECTIVE]]] = False
+    alone[graph.of_target[graph.what == COLLECTIVE]] = False
     return int(alone.sum())
 
 

@@ -518,13 +518,9 @@ def _after_the_last_rank(graph: Graph, weight: Ints) -> Ints:
     shared = np.zeros(len(graph.time), bool)
     shared[graph.target[graph.what == COLLECTIVE]] = True
     rows = np.flatnonzero(shared[graph.target])
-    return _with(weight, rows, weight[graph.first[:-1][graph.target[rows]]])
-
-
-def _with(values: Ints, rows: Ints, new: Ints) -> Ints:
-    changed = values.copy()
-    changed[rows] = new
-    return changed
+    alike = weight.copy()
+    alike[rows] = weight[graph.first[:-1][graph.target[rows]]]
+    return alike
 
 
 def class_medians(a: Attributed, graph: Graph, kinds: Sequence[int]) -> Ints:

@@ -62,6 +62,11 @@ class Outcome:
     stages: tuple[StageOutcome, ...]
     unknown: tuple[str, ...]
 
+    @property
+    def gained(self) -> str:
+        """``as predicted``, ``more than predicted`` or ``less than predicted``."""
+        return self.said if self.said == AS_PREDICTED else f"{self.said} than predicted"
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:

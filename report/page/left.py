@@ -11,7 +11,7 @@ from ...analyze.findings.find import NOTHING, find
 from ...analyze.findings.finding import Finding
 from ...analyze.findings.first_lines import steady_sentences
 from ...analyze.findings.missing import missing_sentences
-from ...analyze.headroom.helps import WORTH
+from ...analyze.headroom.helps import MEANING, now_of, paying
 from ...analyze.result import IDLE, Analysis
 from . import cells, text
 from .blocks import Block, Cell, Fold, Para, Row, Section, Span, Sub, Table, section
@@ -22,11 +22,6 @@ NOTE: Final = (
     "Ranked by what a change saves: what a replay of it says, else all of the time that the finding rests on. No instant counts "
     "twice, except that slow iterations, contention and low clocks see the same time from another side. The name shows it in the "
     "timeline."
-)
-
-MEANING: Final = (
-    "Gain: how many times as fast; at most: with a host that takes no time, too; with all above: made after those before it. "
-    "Kernels run as they did. An estimate is usually within 3 %, an indicative one within 20 %."
 )
 
 
@@ -58,14 +53,15 @@ def headroom_section(analysis: Analysis) -> list[Block]:
     title = Sub("What a change would gain")
     if on["why"]:
         return [title, Para(f"Nothing is predicted: {on['why']}.", "note")]
-    now = on["base_ns"] if on["untraced_ns"] is None else on["untraced_ns"]
+    now = now_of(on)
     of = "the window" if on["found_by"] == "window" else "an iteration"
     basis = "traced" if on["untraced_ns"] is None else "untraced"
     fit = f"with every latency at its median the replay is {text.share(on['structure_error'])} off"
-    pays = analysis.headroom.filter(pl.col("estimate_ns") < (1 - WORTH) * now)
+    pays = paying(analysis.headroom, now)
     if pays.is_empty():
         return [title, Para(f"No known change would save 1 % or more ({fit}).", "note")]
-    said = f"What each change would make of {of} of {text.duration(now)} {basis}, by a replay of the recording ({fit}). {MEANING}"
+    meaning = f"{MEANING[0].upper()}{MEANING[1:]}"
+    said = f"What each change would make of {of} of {text.duration(now)} {basis}, by a replay of the recording ({fit}). {meaning}"
     heads = ["change", of, "gain", "at most", "with all above", "grade"]
     rows = [_change(row, now) for row in pays.iter_rows(named=True)]
     return [title, Para(said, "note"), Table("what changes would gain", heads, rows, numbers=range(1, 5))]

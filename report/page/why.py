@@ -10,7 +10,7 @@ from ...analyze.comparison.reasons import FAMILY_WORDS, WORK_WORDS, remarks, sen
 from ...analyze.findings.beside import what_overlap_costs
 from ...analyze.result import IDLE
 from ...expectations.comparing.compare import Comparison
-from ...expectations.judging.predictions import AS_PREDICTED, Outcome
+from ...expectations.judging.predictions import Outcome
 from ..palette import custom_property
 from ..why_rows import WhyRow, why_table
 from . import cells, text
@@ -55,11 +55,10 @@ def _sentence_of(found: Comparison) -> str:
 
 def _came_of(one: Outcome) -> str:
     """What came of a prediction that was written down before the change."""
-    gained = one.said if one.said == AS_PREDICTED else f"{one.said} than predicted"
     predicted, measured = text.significant(one.predicted), text.significant(one.measured)
     return (
         f"Predicted from {one.run}: {', then '.join(one.changes)} makes {one.variant} {predicted} × as fast as {one.baseline} "
-        f"({one.grade}). It is {measured} ×: {gained} ({100 * one.error:+.1f} %)."
+        f"({one.grade}). It is {measured} ×: {one.gained} ({100 * one.error:+.1f} %)."
     )
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import polars as pl
-
 from ...analyze.headroom.estimate import Base, Prediction
-from ...analyze.headroom.helps import WORTH
+from ...analyze.headroom.helps import MEANING, now_of, paying
 from ...analyze.headroom.predicted import Predicted
 from ...analyze.result import Analysis
 from ...analyze.words import ms, percent
-from ...expectations.judging.predictions import AS_PREDICTED, LESS, MORE, Outcome
+from ...expectations.judging.predictions import Outcome
 from .console import Column, heading, print_table, say, say_wrapped
 
 LEFT: Final = "left"
@@ -24,11 +22,6 @@ COLUMNS: Final = (
     Column("at most"),
     Column("with all above"),
     Column("grade", LEFT),
-)
-
-MEANING: Final = (
-    "gain: how many times as fast; at most: with a host that takes no time, too; with all above: made after those before it. "
-    "Kernels run as they did. An estimate is usually within 3 %, an indicative one within 20 %."
 )
 
 SHOWN: Final = 4
@@ -69,8 +62,8 @@ def _print_headroom(analysis: Analysis, on: Mapping[str, Any]) -> None:
     if on["why"]:
         say_wrapped(f"What would help: no prediction, since {on['why']}")
         return
-    now = on["base_ns"] if on["untraced_ns"] is None else on["untraced_ns"]
-    pays = analysis.headroom.filter(pl.col("estimate_ns") < (1 - WORTH) * now)
+    now = now_of(on)
+    pays = paying(analysis.headroom, now)
     fit = _fit(on["structure_error"], on["host_factor"], on["untraced_ns"])
     if pays.is_empty():
         say_wrapped(f"What would help: no known change would save 1 % or more ({fit})")
@@ -92,22 +85,15 @@ def print_outcome(one: Outcome) -> None:
         f"{one.run}); it is {one.measured:.2f}x: {_gained(one)}"
     )
     if one.stages:
-        rows = [
-            (s.stage, f"{s.predicted_ms:,.3f}", f"{s.measured_ms:,.3f}", _SAID.get(s.said, s.said)) for s in one.stages
-        ]
+        rows = [(s.stage, f"{s.predicted_ms:,.3f}", f"{s.measured_ms:,.3f}", s.said) for s in one.stages]
         titles = (Column("ms"), Column("measured"), Column("the change saved", LEFT))
         print_table([Column("critical path by stage, predicted", LEFT, shrink=True), *titles], rows)
     for sentence in one.unknown:
         say_wrapped(f"not in the prediction: {sentence}")
 
 
-_SAID: Final = {MORE: "more", LESS: "less", AS_PREDICTED: "as predicted"}
-
-
 def _gained(one: Outcome) -> str:
-    if one.said == AS_PREDICTED:
-        return f"as predicted ({100 * one.error:+.1f} %)"
-    return f"{one.said} than predicted ({100 * one.error:+.1f} %)"
+    return f"{one.gained} ({100 * one.error:+.1f} %)"
 
 
 def _length(on: Mapping[str, Any]) -> str:
