@@ -269,7 +269,7 @@ def _comm(s: Situation, _: str) -> Changed:
     moving = graph.leads(RUN, COLLECTIVE) & _of_ops(graph, _kinds(s, "comm"))
     return Changed(
         graph.reweighted(np.where(moving, 0, graph.weight)),
-        "collectives end as their last rank begins; no rank comes earlier for it than its own work lets it",
+        "collectives end when their last rank begins; ranks still wait for the slowest",
     )
 
 
@@ -306,7 +306,7 @@ def _graph(s: Situation, stage: str) -> Changed:
     free = without(graph.reweighted(weight), host & (graph.what == RETURN))
     doubt = ""
     if s.static is not None and s.static < 1:
-        doubt = f"{s.static:.0%} of the iterations launch the same kernels; a graph needs all to"
+        doubt = f"only {s.static:.0%} of the iterations launch the same kernels, and a graph replays one sequence"
     return Changed(free, f"{stage or ALL} becomes one CUDA graph: the same operations, {NODE_NS} ns apart", doubt)
 
 
@@ -316,7 +316,7 @@ def _fuse(s: Situation, words: str) -> Changed:
     if not stage or nbytes is None:
         raise UsageError(f"fuse:{words} needs the bytes that one pass reads and writes; write fuse:STAGE:64MiB")
     if s.rates.memory is None:
-        raise Unknown("nothing says how fast the device's memory is")
+        raise Unknown("the bandwidth of the device's memory is not known")
     graph, instance = s.graph, _instances(s, stage)
     inside = instance >= 0
     ops = _launched_by(s, inside) & _kinds(s, "compute")
@@ -390,7 +390,7 @@ def _pinned(s: Situation, _: str) -> Changed:
         here = ops & _kinds(s, one)
         if here.any() and one not in s.rates.link:
             raise Unknown(
-                f"nothing says how fast {one} copies of pinned memory are here; capture --calibrate measures it"
+                f"the rate of pinned {one} copies is not known on this hardware; `aisp-trace capture --calibrate` measures it"
             )
         length[here] = np.rint(nbytes[here] / s.rates.link.get(one, 1.0)).astype(np.int64)
     mine = _of_ops(graph, ops)

@@ -64,7 +64,7 @@ class Base:
         if self.lone_collectives:
             return f"{self.lone_collectives:,} collectives wait for ranks that are not in this trace; record all ranks together"
         if self.factor is None:
-            return "no scale of the host's time gives the untraced time: recording changed more than the host"
+            return "no scaling of host time reproduces the untraced time: recording slowed more than the host"
         return None
 
     @property

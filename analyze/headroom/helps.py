@@ -24,8 +24,8 @@ WORTH: Final = 0.01
 
 
 MEANING: Final = (
-    "gain: how many times as fast; at most: with a host that takes no time, too; with all above: made after those before it. "
-    "Kernels run as they did. An estimate is usually within 3 %, an indicative one within 20 %."
+    "gain: how many times as fast; at most: the same with a host that takes no time; with all above: on top of the changes "
+    "listed above it. Kernels run as they did. An estimate is usually within 3 %, an indicative one within 20 %."
 )
 """What the columns of a face mean."""
 

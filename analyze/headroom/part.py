@@ -38,8 +38,8 @@ def stretch(a: Attributed, most: int) -> Attributed:
     steady = a.steady
     if steady is None:
         raise InputError(
-            f"{rows:,} calls and operations without iterations are more than the {most:,} that are replayed; --iterations "
-            "REGEX names them"
+            f"the trace has {rows:,} calls and operations and no iterations, and at most {most:,} are replayed; name its "
+            "iterations with --iterations REGEX"
         )
     length = steady.steady[-1].end_ns - steady.steady[0].start_ns
     recorded = max(a.recorded[1] - a.recorded[0], 1)
