@@ -82,7 +82,7 @@ def _session(what: Asked, wanted: Wanted, subject: Subject, endpoint: Endpoint) 
     if not wanted.results:
         template = emit.source(task, settings, what.arch, version()).encode()
         session = Session(Path(), task.name, subject.dtype, what.arch, texts, dict(settings), endpoint.model)
-        begin(wanted.artifacts, session, template, settings)
+        begin(wanted.artifacts, session, template)
         first = Attempt(0, WAITING)
         session.attempts.append(first)
         session.keep(first, template)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ...capture.host import now_utc
 from ...traces.errors import AispTraceError
 from ...traces.version import version
 from .. import emit
@@ -31,7 +32,7 @@ from .result import (
     Attempt,
     Generated,
 )
-from .session import Session, now
+from .session import Session
 
 TRIES: Final = 4
 """Exchanges of one round that may fail one after the other before the endpoint is given up."""
@@ -225,7 +226,7 @@ class Loop:
         record: dict[str, Any] = {
             "round": attempt.number,
             "model": session.model,
-            "created_utc": now(),
+            "created_utc": now_utc(),
             "messages": prompt,
             "most_tokens": most,
             "outcome": "sent",

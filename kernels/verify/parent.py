@@ -16,11 +16,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ...capture.host import visible_gpus
+from ...capture.host import now_utc, visible_gpus
 from ...capture.nsight import Nsys, find_nsys
 from ...capture.nsys import NsysRecorder
 from ...traces.errors import InputError, UsageError
@@ -169,7 +168,7 @@ def made_with(device: str, nsys: Nsys | None) -> dict[str, Any]:
         "aisp-trace": version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created_utc": now_utc(),
     }
     if device == "cuda":
         arch = arch_of(torch.cuda.get_device_capability())
