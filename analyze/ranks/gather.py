@@ -145,7 +145,7 @@ def partials_of(trace: str, look: Look) -> list[tuple[str, bytes]]:
     path = Path(trace)
     opened = open_trace(path, left_out=UNREAD, metrics=NO_METRICS)
     key = partials.key_of(path, look)
-    ranks = ranks_of(opened, look, partials.clock_of(path), str(path))
+    ranks = ranks_of(opened, look, partials.clock_of(key), str(path))
     if not ranks:
         raise InputError(f"{path.name} holds no device operation in its window; a rank without any is no part of a job")
     return [(partials.place(path, rank, Path()).name, partials.content(rank, key)) for rank in ranks]
