@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from ..traces.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
 
@@ -106,6 +108,12 @@ class Task(ABC):
     because: str
     constraints: tuple[Constraint, ...] = ()
     scalars: Mapping[str, float] = field(default_factory=dict)
+
+    def dtype_of(self, asked: str | None) -> str:
+        """The element type that is asked for, by default the first; raises `UsageError` for one that the task has not."""
+        if asked is not None and asked not in self.dtypes:
+            raise UsageError(f"{self.name} has no dtype {asked!r}; it has {', '.join(self.dtypes)}")
+        return asked or self.dtypes[0]
 
     @property
     def tolerances(self) -> Mapping[str, Tolerance]:

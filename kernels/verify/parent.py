@@ -99,9 +99,7 @@ def _task(asked: Asked) -> tuple[Task, str]:
     if asked.task not in NAMES:
         raise UsageError(f"no task is called {asked.task!r}; tasks are {', '.join(NAMES)}")
     task = find(asked.task)
-    dtype = asked.dtype or task.dtypes[0]
-    if dtype not in task.dtypes:
-        raise UsageError(f"{task.name} has no dtype {dtype!r}; it has {', '.join(task.dtypes)}")
+    dtype = task.dtype_of(asked.dtype or None)
     if not asked.file.is_file():
         raise InputError(f"{asked.file} is no file; name a candidate, a .cu or a .py file")
     if asked.file.suffix not in (".cu", ".py"):
