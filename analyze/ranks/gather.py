@@ -1,7 +1,7 @@
 """From what a command was given to the partials of a job: found, made where they are missing, read.
 
-A trace that fails is told and does not stop the rest. Each partial is written as soon as it is made, so that what was interrupted
-goes on where it ended: a partial whose key is that of its trace and options is not made again.
+A trace that fails is reported and does not stop the rest. Each partial is written as soon as it is made, so that an interrupted
+run resumes: a partial whose key is that of its trace and options is not made again.
 """
 
 from __future__ import annotations
