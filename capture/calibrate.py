@@ -19,7 +19,7 @@ from ..traces.hardware_key import calibration_name
 from ..traces.output import Kind, Output, check_container, make_container
 from ..traces.run import write_json
 from . import host
-from .folder import now_utc, portable
+from .folder import portable
 from .processes import last_line, run_process
 from .progress import seconds
 from .rounds import untraced_environment
@@ -55,7 +55,7 @@ def measure(timeout_s: float, say: Callable[[str], None]) -> Calibration:
     return Calibration(
         schema=SCHEMA,
         hardware_key=hardware.key,
-        created_utc=now_utc(),
+        created_utc=host.now_utc(),
         command=shown,
         hardware=hardware,
         packages=host.package_versions(),

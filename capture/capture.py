@@ -21,7 +21,7 @@ from ..traces.run import HARNESS, SCHEMA, Hardware, Manifest, ProcessResult, Rec
 from . import host, pair_rounds
 from .answer import ANSWER
 from .compare import differences
-from .folder import PartialRun, begin, load_result, now_utc, portable, reopen
+from .folder import PartialRun, begin, load_result, portable, reopen
 from .nsys import Recorded
 from .plan import Plan, check_plan, per_round, recorder_for, recordings, workload_command
 from .processes import how_ended
@@ -238,7 +238,7 @@ def _manifest(
     return Manifest(
         schema=SCHEMA,
         run_id=run.run_id,
-        created_utc=now_utc(),
+        created_utc=host.now_utc(),
         workload=plan.workload,
         source=plan.source,
         command_line=portable(plan.command_line, run.path),

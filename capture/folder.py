@@ -21,6 +21,7 @@ from ..traces.documents import RESULT, STEP, read
 from ..traces.errors import InputError, WorkloadError
 from ..traces.output import make_container, reason
 from ..traces.run import MANIFEST, PARTIAL, Manifest, ProcessResult, from_json, to_json, write_json
+from .host import now_utc
 from .plan import PLAN, Plan, load_plan
 
 STEPS: Final = "steps"
@@ -197,8 +198,3 @@ def portable(command: Sequence[str], folder: Path) -> tuple[str, ...]:
 def _is_program(part: str) -> bool:
     path = Path(part)
     return path.is_absolute() and path.is_file() and os.access(path, os.X_OK)
-
-
-def now_utc() -> str:
-    """The current time as ``2026-11-22T17:01:02Z``."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

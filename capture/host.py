@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,11 @@ CLEAN: Final = "clean"
 """The tree of sources whose tracked files are those of the commit."""
 CHANGED: Final = 10
 """How many changed files of a tree are named."""
+
+
+def now_utc() -> str:
+    """The current time as ``2026-11-22T17:01:02Z``."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def hardware(device: str) -> Hardware:

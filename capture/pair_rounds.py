@@ -17,7 +17,8 @@ from typing import Any, Final
 from ..traces.errors import UsageError, WorkloadError
 from ..traces.run import CommandAnswer, CommandRound, Manifest
 from .answer import ANSWER, ANSWER_VARIABLE, read_answer
-from .folder import PartialRun, now_utc, portable
+from .folder import PartialRun, portable
+from .host import now_utc
 from .nsys import Recorded
 from .plan import Plan, answer_file, order, round_words, workload_command
 from .power import watch

@@ -11,8 +11,8 @@ from ..expectations.deciding import decide, ratio_sample
 from ..traces.errors import WorkloadError
 from ..traces.run import Round
 from .answer import ANSWER_VARIABLE
-from .folder import PartialRun, load_result, now_utc, portable
-from .host import sources_of
+from .folder import PartialRun, load_result, portable
+from .host import now_utc, sources_of
 from .plan import Plan, per_round, processes, round_file, round_words, workload_command
 from .power import watch
 from .processes import Finished, how_ended, last_line, run_process

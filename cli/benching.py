@@ -10,7 +10,6 @@ from ..kernels import space
 from ..kernels.artifacts import FOLDER
 from ..kernels.bench import gpu
 from ..kernels.bench.result import Bench
-from ..kernels.task import Task
 from ..kernels.tasks import NAMES
 from ..kernels.untrusted import refuse_untrusted
 from ..kernels.verify.limits import MemoryLimits
@@ -52,18 +51,11 @@ def benched(words: Words, compiled: bool, seconds: float, run_untrusted: bool = 
     if file is not None:
         refuse_untrusted(file, run_untrusted)
     task = task_called(words.task or words.what)
-    dtype, shapes = dtype_of(task, words.dtype), [parse_shape(task, text) for text in words.shapes]
+    dtype, shapes = task.dtype_of(words.dtype), [parse_shape(task, text) for text in words.shapes]
     document = None if words.verification is None else read_document(words.verification, SCHEMA, VERDICT)
     gpu.need_gpu("time kernels")
     limits = MemoryLimits() if run_untrusted else None
     return bench(Wanted(task, dtype, shapes, file, document), Options(compiled, seconds, limits=limits), progress)
-
-
-def dtype_of(task: Task, dtype: str | None) -> str:
-    """The element type; raises `UsageError` for one that `task` has not."""
-    if dtype is not None and dtype not in task.dtypes:
-        raise UsageError(f"{task.name} has no dtype {dtype!r}; it has {', '.join(task.dtypes)}")
-    return dtype or task.dtypes[0]
 
 
 def searched(
@@ -81,7 +73,7 @@ def searched(
     from ..kernels.verify.parent import parse_shape
 
     task = task_called(name)
-    kind, sizes = dtype_of(task, dtype), [parse_shape(task, text) for text in shapes]
+    kind, sizes = task.dtype_of(dtype), [parse_shape(task, text) for text in shapes]
     what = asked(name, arch or "sm_90", ())
     outputs = [] if output is None else outputs_of(output, force)
     check_all(outputs)  # before minutes of work

@@ -26,7 +26,6 @@ from ..traces.documents import KERNEL, read
 from ..traces.errors import UsageError
 from ..traces.output import Output, check_all, check_container
 from ..traces.version import version
-from .benching import dtype_of
 from .emitting import Asked, outputs_of
 from .verifying import verify_and_keep
 
@@ -54,7 +53,7 @@ def generate(what: Asked, wanted: Wanted) -> int:
     """Do what is asked for; the exit code. Raises `UsageError` or `InputError`."""
     from ..kernels.verify.parent import parse_shape
 
-    task, dtype = what.task, dtype_of(what.task, wanted.dtype)
+    task, dtype = what.task, what.task.dtype_of(wanted.dtype)
     shapes = [parse_shape(task, text) for text in wanted.shapes] or [dict(task.shapes[0])]
     subject = Subject(task, dtype, what.arch, shapes, what.settings)
     if wanted.dry_run:
@@ -82,7 +81,7 @@ def _session(what: Asked, wanted: Wanted, subject: Subject, endpoint: Endpoint) 
     if not wanted.results:
         template = emit.source(task, settings, what.arch, version()).encode()
         session = Session(Path(), task.name, subject.dtype, what.arch, texts, dict(settings), endpoint.model)
-        begin(wanted.artifacts, session, template, settings)
+        begin(wanted.artifacts, session, template)
         first = Attempt(0, WAITING)
         session.attempts.append(first)
         session.keep(first, template)

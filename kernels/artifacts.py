@@ -28,11 +28,10 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ..capture.host import sources_of
+from ..capture.host import now_utc, sources_of
 from ..traces.documents import KERNEL, read, read_bytes
 from ..traces.errors import InputError
 from ..traces.output import make_container, reason
@@ -94,13 +93,6 @@ def folder_of(root: Path, task: str, sha256: str) -> Path:
     return root / "kernels" / task / sha256[:DIGITS]
 
 
-def hide(root: Path) -> None:
-    """Make the folder of all kernels, which hides itself from git."""
-    if not (root / "kernels").is_dir():
-        (root / "kernels").mkdir(parents=True)
-        (root / "kernels" / ".gitignore").write_text("*\n", encoding="utf-8")
-
-
 # -- writing -----------------------------------------------------------------------------------------------------------
 
 
@@ -143,15 +135,10 @@ def _store(
     from ..traces.scrub.run import clean_document
 
     content = source.read_bytes()
-    sha256 = digest_of(content)
-    top = folder_of(root, task, sha256)
+    top = folder_of(root, task, digest_of(content))
     make_container(root, "--artifacts")
     try:
-        hide(root)
-        top.mkdir(parents=True, exist_ok=True)
-        (top / f"source{source.suffix}").write_bytes(content)
-        if parameters := parameters_of(content):
-            (top / "parameters.json").write_text(_json(parameters), encoding="utf-8")
+        keep_source(root, top, content, source.suffix)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=top) as temporary:
             building = Path(temporary) / name
             building.mkdir()
@@ -164,12 +151,12 @@ def _store(
             commit, tree = sources_of(Path(__file__).resolve().parents[1], root=True)
             provenance = {
                 "schema": SCHEMA,
-                "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "created_utc": now_utc(),
                 "aisp-trace": version(),
                 "commit": commit,
                 "tree": tree,
                 "task": task,
-                "source_sha256": sha256,
+                "source_sha256": digest_of(content),
                 **clean_document(dict(facts)),
                 "files": {one.name: digest_of(one.read_bytes()) for one in sorted(building.iterdir())},
             }
@@ -178,6 +165,20 @@ def _store(
     except OSError as exc:
         raise InputError(f"artefacts cannot be kept in {top}: {reason(exc)}; name a folder with --artifacts") from exc
     return top / name
+
+
+def keep_source(root: Path, top: Path, content: bytes, suffix: str) -> None:
+    """Write a source and its parameters to `top`, its folder below `root`; the folder of all kernels hides itself from git.
+
+    Raises `OSError`.
+    """
+    if not (root / "kernels").is_dir():
+        (root / "kernels").mkdir(parents=True)
+        (root / "kernels" / ".gitignore").write_text("*\n", encoding="utf-8")
+    top.mkdir(parents=True, exist_ok=True)
+    (top / f"source{suffix}").write_bytes(content)
+    if parameters := parameters_of(content):
+        (top / "parameters.json").write_text(_json(parameters), encoding="utf-8")
 
 
 def _settle(building: Path, place: Path) -> None:

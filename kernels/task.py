@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from ..traces.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
 
@@ -78,29 +80,11 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far a right result may be from the float64 reference (`deviation`); `reason` says where the numbers come from."""
+    """How far a right result may be from the float64 reference (`verify.errors`); `reason` says where the numbers come from."""
 
     norm: float
     worst: float
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Deviation:
-    """How far a result is from the reference, over the elements at which both are finite.
-
-    `norm` is ||found - reference|| / ||reference||; `worst` the largest |found - reference| / max(|reference|, rms(reference)). A
-    root mean square below the smallest normal number of the type counts as that: the steps below it are no smaller.
-    `unlike` counts elements where one is NaN or infinite and the other one is not the same; they are in neither.
-    """
-
-    norm: float
-    worst: float
-    unlike: int
-
-    def within(self, tolerance: Tolerance) -> bool:
-        """Whether a right result may look like this; NaN never does."""
-        return self.unlike == 0 and self.norm <= tolerance.norm and self.worst <= tolerance.worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +108,12 @@ class Task(ABC):
     because: str
     constraints: tuple[Constraint, ...] = ()
     scalars: Mapping[str, float] = field(default_factory=dict)
+
+    def dtype_of(self, asked: str | None) -> str:
+        """The element type that is asked for, by default the first; raises `UsageError` for one that the task has not."""
+        if asked is not None and asked not in self.dtypes:
+            raise UsageError(f"{self.name} has no dtype {asked!r}; it has {', '.join(self.dtypes)}")
+        return asked or self.dtypes[0]
 
     @property
     def tolerances(self) -> Mapping[str, Tolerance]:
@@ -191,24 +181,6 @@ class Task(ABC):
             return _wide(dims, generator, device, kept, largest)
         made = torch.randn(dims, generator=generator, device=device).to(kept)
         return _with_specials(made, generator, device) if kind == "special" else made
-
-
-def deviation(found: torch.Tensor, reference: torch.Tensor) -> Deviation:
-    """Compare `found` with `reference` (float64). What the reference holds beyond the range of `found`'s type is infinite."""
-    import torch
-
-    expected = reference.to(found.dtype)
-    finite = expected.isfinite() & found.isfinite()
-    same = finite | (expected == found) | (expected.isnan() & found.isnan())
-    unlike = int((~same).sum())
-    wanted, got = reference[finite], found[finite].double()
-    if wanted.numel() == 0:
-        return Deviation(0.0, 0.0, unlike)
-    smallest = torch.finfo(found.dtype).smallest_normal
-    rms = max(float(wanted.square().mean().sqrt()), smallest)
-    wrong = (got - wanted).abs()
-    norm = float(wrong.square().mean().sqrt()) / rms
-    return Deviation(norm, float((wrong / wanted.abs().clamp(min=rms)).max()), unlike)
 
 
 def vector_bytes() -> Parameter:

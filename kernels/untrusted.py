@@ -24,7 +24,7 @@ from typing import Final
 
 from ..capture.processes import run_process
 from ..traces.errors import UsageError
-from .build import CompileError, Compiler, KernelError, completed
+from .build import CompileError, Compiler, KernelError, NoCompilerError, completed
 from .nvrtc import PACKAGES
 
 MARK: Final = b"--generator llm`"
@@ -210,7 +210,7 @@ def compiling(source: Path, timeout_s: float = COMPILE_S) -> Iterator[tuple[Path
 def device_compiled(content: bytes, arch: str, timeout_s: float = COMPILE_S) -> str:
     """NVRTC's release, when it has compiled the device part in a process of its own.
 
-    Raises `CompileError` with stripped messages, `KernelError` if there is no NVRTC.
+    Raises `CompileError` with stripped messages, `NoCompilerError` if there is no NVRTC.
     """
     paths = os.pathsep.join(str(Path(one).resolve()) for one in sys.path if one)
     boot = f"import sys; sys.path[:0] = {paths.split(os.pathsep)!r}; from aisp_trace.kernels.nvrtc import main; main()"
@@ -218,7 +218,7 @@ def device_compiled(content: bytes, arch: str, timeout_s: float = COMPILE_S) -> 
         box([sys.executable, "-I", "-c", boot, str(box.path), arch])
         release = _text(box.folder / OUTPUT).strip()
     if not release:
-        raise KernelError(f"NVRTC needs the packages {PACKAGES}")
+        raise NoCompilerError(f"NVRTC needs the packages {PACKAGES}")
     return release
 
 

@@ -20,7 +20,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from aisp_trace.capture.folder import now_utc
+from aisp_trace.capture.host import now_utc
 from aisp_trace.capture.stages import RECORDER_VARIABLE
 from aisp_trace.expectations.judging.admissible import examine
 from aisp_trace.expectations.judging.evidence import Answer, Evidence, VariantEvidence, gather

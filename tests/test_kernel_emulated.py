@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from aisp_trace.kernels import emit, space
-from aisp_trace.kernels.task import DTYPES, ITEM_BYTES, Shape, Task, deviation
+from aisp_trace.kernels.task import DTYPES, ITEM_BYTES, Shape, Task
 from aisp_trace.kernels.tasks import NAMES, find
+from aisp_trace.tests.oracle.deviation import deviation
 from aisp_trace.tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:

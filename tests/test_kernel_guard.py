@@ -21,7 +21,7 @@ import pytest
 from aisp_trace.kernels import build, guard
 from aisp_trace.kernels.artifacts import PROVENANCE, VERIFICATION, digest_of, folder_of
 from aisp_trace.kernels.guard import REASONS, Decision, KernelRefused, NotUsed, kernel, unready
-from aisp_trace.kernels.task import Task, deviation
+from aisp_trace.kernels.task import Task
 from aisp_trace.kernels.tasks import find
 from aisp_trace.tests.builders.kernel_artifacts import keep
 from aisp_trace.tests.patience import PATIENCE_S
@@ -32,6 +32,7 @@ else:
     torch = pytest.importorskip("torch")
 
 from aisp_trace.kernels.switches import cuda_graphs, torch_compile
+from aisp_trace.tests.oracle.deviation import deviation
 
 MARK = 42.0
 

@@ -237,7 +237,7 @@ class Scripted:
 def new_session(root: Path) -> Session:
     session = Session(Path(), "saxpy", "float32", "sm_90", [SHAPE], SETTINGS, "local")
     template = emit.source(TASK, SETTINGS, "sm_90", "0").encode()
-    begin(root, session, template, SETTINGS)
+    begin(root, session, template)
     session.attempts.append(Attempt(0, "waiting"))
     session.keep(session.attempts[0], template)
     session.save()

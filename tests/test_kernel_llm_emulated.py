@@ -160,7 +160,7 @@ def test_a_session_improves_a_slow_template_and_survives_what_it_is_given(
 ) -> None:
     template = emit.source(TASK, SLOW, "sm_90", "0").encode()
     session = Session(Path(), TASK.name, "float32", "sm_90", ["count=134217728"], SLOW, "local")
-    begin(tmp_path / "artifacts", session, template, SLOW)
+    begin(tmp_path / "artifacts", session, template)
     session.attempts.append(Attempt(0, "waiting"))
     session.keep(session.attempts[0], template)
     subject = Subject(TASK, "float32", "sm_90", [{"count": 1 << 27}], SLOW)

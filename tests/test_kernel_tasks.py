@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aisp_trace.kernels import space
-from aisp_trace.kernels.task import DTYPES, KINDS, ROUNDOFF, Operand, Shape, Task, deviation
+from aisp_trace.kernels.task import DTYPES, KINDS, ROUNDOFF, Operand, Shape, Task
 from aisp_trace.kernels.tasks import NAMES, find
+from aisp_trace.tests.oracle.deviation import deviation
 
 if TYPE_CHECKING:
     import torch

@@ -171,6 +171,14 @@ def test_each_damage_is_repaired_and_named(what: str, tmp_path: Path) -> None:
     assert named == {what: 1, **({} if what == "mended_commas" else {"events_mended": 1})}
 
 
+def test_a_comma_before_the_end_of_an_event_is_named_once(tmp_path: Path) -> None:
+    _, told = read(tmp_path / "t.json", text_of(kernels(Random(5))).replace("}}, {", ",}}, {", 1).encode())
+    assert list(repairs(told.odd)) == [
+        "1 event was not valid JSON and had to be repaired",
+        "commas are missing or too many; every event was read all the same",
+    ]
+
+
 def test_damage_beside_the_events_is_repaired_and_named(tmp_path: Path) -> None:
     content = text_of(kernels(Random(5))).replace('"t"}', '"C:\\Users\\me\\trace.json", "rate": inf}')
     found, told = read(tmp_path / "t.json", content.encode())

@@ -19,10 +19,10 @@ def repairs(anomalies: Mapping[str, int]) -> Iterator[str]:
     if mended := anomalies.get("events_mended"):
         which = "event was" if mended == 1 else "events were"
         how = [f"{words} ({count:,})" for key, words in _MENDED.items() if (count := anomalies.get(key))]
-        yield f"{mended:,} {which} not valid JSON and had to be repaired: {', '.join(how)}"
+        yield f"{mended:,} {which} not valid JSON and had to be repaired{': ' if how else ''}{', '.join(how)}"
     if anomalies.get("members_mended"):
         yield "what stands beside the events was not valid JSON and had to be repaired"
     if anomalies.get("mended_commas"):
-        yield "commas between events are missing or too many; every event was read all the same"
+        yield "commas are missing or too many; every event was read all the same"
     if anomalies.get("lists_not_closed"):
         yield "the list of events is not closed: events may be missing at its end"

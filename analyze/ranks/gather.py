@@ -1,7 +1,7 @@
 """From what a command was given to the partials of a job: found, made where they are missing, read.
 
-A trace that fails is told and does not stop the rest. Each partial is written as soon as it is made, so that what was interrupted
-goes on where it ended: a partial whose key is that of its trace and options is not made again.
+A trace that fails is reported and does not stop the rest. Each partial is written as soon as it is made, so that an interrupted
+run resumes: a partial whose key is that of its trace and options is not made again.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def partials_of(trace: str, look: Look) -> list[tuple[str, bytes]]:
     path = Path(trace)
     opened = open_trace(path, left_out=UNREAD, metrics=NO_METRICS)
     key = partials.key_of(path, look)
-    ranks = ranks_of(opened, look, partials.clock_of(path), str(path))
+    ranks = ranks_of(opened, look, partials.clock_of(key), str(path))
     if not ranks:
         raise InputError(f"{path.name} holds no device operation in its window; a rank without any is no part of a job")
     return [(partials.place(path, rank, Path()).name, partials.content(rank, key)) for rank in ranks]

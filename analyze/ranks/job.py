@@ -103,13 +103,14 @@ def job_of(given: Sequence[Rank]) -> Job:
     length, start = _lengths(ranks, late, clocks)
     steps = _steps(who, found, clocks, late, length, start)
     table = _rank_table(who, found, clocks, late, steps)
+    cells = _cells(who)
     return Job(
         roster=who,
         steps=steps,
         pattern=_pattern(steps),
         ranks=table,
-        ledger=_ledger(who, late),
-        stages=_stages(who, late),
+        ledger=_ledger(cells, len(ranks)),
+        stages=_stages(cells),
         found=tuple(found),
         clocks=clocks,
         late=late,
@@ -255,7 +256,7 @@ RANK_SCHEMA: Final = {
 }
 
 
-def _cells(who: Roster, late: Lateness) -> pl.DataFrame:
+def _cells(who: Roster) -> pl.DataFrame:
     """All ledgers: rank (number), stage, category, cause, ns an iteration of that rank."""
     frames = [
         rank.table("ledger")
@@ -268,10 +269,9 @@ def _cells(who: Roster, late: Lateness) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def _ledger(who: Roster, late: Lateness) -> pl.DataFrame:
-    """The job's ledger, ns an iteration: mean, spread and extremes over ranks (0 where one has no such cell), and the worst."""
-    n = len(who.ranks)
-    cells = _cells(who, late)
+def _ledger(cells: pl.DataFrame, n: int) -> pl.DataFrame:
+    """The job's ledger, ns an iteration: mean, spread and extremes over its `n` ranks (0 where one has no such cell), and the
+    worst."""
     worst = pl.col("rank").sort_by("ns", "rank", descending=[True, False]).first()
     table = cells.group_by("stage", "category", "cause").agg(
         (pl.col("ns").sum() / n).alias("mean_ns"),
@@ -288,10 +288,10 @@ def _ledger(who: Roster, late: Lateness) -> pl.DataFrame:
     )
 
 
-def _stages(who: Roster, late: Lateness) -> pl.DataFrame:
+def _stages(cells: pl.DataFrame) -> pl.DataFrame:
     """Rank by stage, ns an iteration without communication: what differs here is a rank's own doing."""
-    cells = _cells(who, late).filter(pl.col("category") != "comm")
-    return cells.group_by("rank", "stage").agg(pl.col("ns").sum()).sort("stage", "rank")
+    own = cells.filter(pl.col("category") != "comm")
+    return own.group_by("rank", "stage").agg(pl.col("ns").sum()).sort("stage", "rank")
 
 
 def by_category(job: Job) -> dict[str, float]:

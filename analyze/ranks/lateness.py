@@ -55,7 +55,8 @@ def lateness(ranks: Sequence[Rank], found: Sequence[Communicator], clocks: Clock
     numbers = np.unique(
         np.concatenate([r.table("iterations")["iteration"].to_numpy() + s for r, s in zip(ranks, shift, strict=True)])
     )
-    last = _last_starts(ranks, found, clocks)
+    starts = [_starts(ranks, one, clocks) for one in found]
+    last = _last_starts(ranks, found, starts)
     shape = (len(ranks), len(numbers))
     waiting, transfer, unsplit = (np.zeros(shape, np.int64) for _ in range(3))
     present = np.zeros(shape, bool)
@@ -81,7 +82,7 @@ def lateness(ranks: Sequence[Rank], found: Sequence[Communicator], clocks: Clock
         present[r, np.searchsorted(numbers, rank.table("iterations")["iteration"].to_numpy() + shift[r])] = True
         waited_before.append(_waited_before(column, np.bincount(of, before, len(own)).astype(np.int64)))
         columns.append(column)
-    late, where, skew = _late(ranks, found, clocks, columns, waited_before, shape)
+    late, where, skew = _late(found, starts, columns, waited_before, shape)
     return Lateness(numbers, shift, late, waiting, transfer, unsplit, skew, where, present)
 
 
@@ -112,18 +113,21 @@ def _shifts(ranks: Sequence[Rank], found: Sequence[Communicator]) -> tuple[int, 
     return tuple(known.get(r, 0) for r in range(len(ranks)))
 
 
-def _starts(ranks: Sequence[Rank], one: Communicator, clocks: Clocks, member: int) -> Ints:
-    """When a member began each collective, on the job's clock; `_NEVER` where it is absent."""
-    rows = one.rows[member]
-    start = ranks[one.members[member]].table("collectives")["start_ns"].to_numpy()
-    return np.where(rows == ABSENT, _NEVER, clocks.of(one.members[member], start[np.maximum(rows, 0)]))
+def _starts(ranks: Sequence[Rank], one: Communicator, clocks: Clocks) -> npt.NDArray[np.int64]:
+    """[member, k]: when each member began each collective, on the job's clock; `_NEVER` where it is absent."""
+    began = []
+    for member, rows in zip(one.members, one.rows, strict=True):
+        start = ranks[member].table("collectives")["start_ns"].to_numpy()
+        began.append(np.where(rows == ABSENT, _NEVER, clocks.of(member, start[np.maximum(rows, 0)])))
+    return np.array(began)
 
 
-def _last_starts(ranks: Sequence[Rank], found: Sequence[Communicator], clocks: Clocks) -> list[Ints]:
+def _last_starts(
+    ranks: Sequence[Rank], found: Sequence[Communicator], starts: Sequence[npt.NDArray[np.int64]]
+) -> list[Ints]:
     """Of each rank's collectives, when the last member began it; `_NEVER` where it was matched to no other rank."""
     last = [np.full(rank.table("collectives").height, _NEVER) for rank in ranks]
-    for one in found:
-        start = np.array([_starts(ranks, one, clocks, m) for m in range(len(one.members))])
+    for one, start in zip(found, starts, strict=True):
         latest = np.where((start != _NEVER).sum(axis=0) > 1, start.max(axis=0), _NEVER)
         for m, member in enumerate(one.members):
             here = one.rows[m] != ABSENT
@@ -140,9 +144,8 @@ def _waited_before(column: Ints, waited: Ints) -> Ints:
 
 
 def _late(
-    ranks: Sequence[Rank],
     found: Sequence[Communicator],
-    clocks: Clocks,
+    starts: Sequence[npt.NDArray[np.int64]],
     columns: Sequence[Ints],
     waited_before: Sequence[Ints],
     shape: tuple[int, int],
@@ -150,9 +153,8 @@ def _late(
     late = np.zeros(shape, np.int64)
     where = np.full((*shape, 2), -1, np.int64)
     skew = np.zeros(shape[1], np.int64)
-    for c, one in enumerate(found):
+    for c, (one, start) in enumerate(zip(found, starts, strict=True)):
         here = one.rows != ABSENT
-        start = np.array([_starts(ranks, one, clocks, m) for m in range(len(one.members))])
         waited = np.array(
             [waited_before[m][np.maximum(rows, 0)] for m, rows in zip(one.members, one.rows, strict=True)]
         )

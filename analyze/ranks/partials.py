@@ -39,10 +39,10 @@ def key_of(trace: Path, look: Look) -> dict[str, Any]:
     return {"trace": cache_key(trace), "look": asdict(look)}
 
 
-def clock_of(trace: Path) -> str:
-    """The name of a trace's clock: the same for the same content, wherever it lies."""
-    key = cache_key(trace)
-    return hashlib.sha256(json.dumps([key["size"], key["sample"]]).encode()).hexdigest()[:12]
+def clock_of(key: dict[str, Any]) -> str:
+    """The name of the clock of a trace with this `key_of`: the same for the same content, wherever it lies."""
+    trace = key["trace"]
+    return hashlib.sha256(json.dumps([trace["size"], trace["sample"]]).encode()).hexdigest()[:12]
 
 
 def place(trace: Path, rank: Rank, folder: Path) -> Path:

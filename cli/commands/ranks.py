@@ -64,7 +64,7 @@ def run(
     in which stage and by what. For the job: exposed communication, split into waiting and transfer, and where the time of
     the ranks differs.
 
-    A trace that fails is told, and the others are merged; then 2 is left. Run again, it goes on where it ended.
+    A trace that cannot be read is reported and left out; the exit code is then 2. A second run reads only what is missing.
     """
     from ...analyze.ranks.engine import executor
     from ...analyze.ranks.gather import find, make, read

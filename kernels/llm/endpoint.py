@@ -88,7 +88,7 @@ class Endpoint:
 
     def ask(self, messages: Sequence[Message], most_tokens: int, timeout_s: float) -> Reply:
         """One exchange, over after `timeout_s` at the latest. Nothing that the other side does is raised."""
-        counted = _tokens("".join(message["content"] for message in messages))
+        counted = prompt_tokens(messages)
         received = bytearray()
         found = _bounded(self, messages, most_tokens, timeout_s, received)
         body = _plain(bytes(received))
@@ -129,6 +129,11 @@ def _plain(received: bytes) -> str:
         return received.decode(errors="replace")
 
 
+def prompt_tokens(messages: Sequence[Message]) -> int:
+    """What a prompt amounts to where nobody counted it."""
+    return _tokens("".join(message["content"] for message in messages))
+
+
 def _tokens(text: str) -> int:
     return math.ceil(len(text.encode(errors="replace")) / BYTES_PER_TOKEN)
 
@@ -152,24 +157,25 @@ def _bounded(
         return asyncio.run(within())
     except (TimeoutError, openai.APITimeoutError):
         return Reply(LATE, why=f"the reply was not there after {timeout_s:.0f} s")
-    except openai.APIStatusError as exc:
-        if received[MOST_BYTES:]:
+    except Exception as exc:  # among them the client's own surprises at what it was sent
+        if len(received) > MOST_BYTES:
             return Reply(LONG, why=f"the reply is longer than {MOST_BYTES:,} bytes")
+        return _failed(exc, received)
+
+
+def _failed(exc: Exception, received: bytearray) -> Reply:
+    """How an exchange ended that raised `exc`."""
+    import openai
+
+    if isinstance(exc, openai.APIStatusError):
         after = exc.response.headers.get("retry-after", "")
         wait = float(after) if after.replace(".", "", 1).isdecimal() else None
         said = " ".join(received.decode(errors="replace").split())[:300]
         return Reply(STATUS, why=f"status {exc.status_code}: {said}", status=exc.status_code, retry_after_s=wait)
-    except openai.OpenAIError as exc:
-        if received[MOST_BYTES:]:
-            return Reply(LONG, why=f"the reply is longer than {MOST_BYTES:,} bytes")
+    if isinstance(exc, openai.OpenAIError):
         cause = exc.__cause__ or exc
         return Reply(DROPPED, why=f"the connection failed: {type(cause).__name__}: {str(cause)[:200]}")
-    except _TooLong:
-        return Reply(LONG, why=f"the reply is longer than {MOST_BYTES:,} bytes")
-    except Exception as exc:  # the client's own surprises at what it was sent
-        if received[MOST_BYTES:]:
-            return Reply(LONG, why=f"the reply is longer than {MOST_BYTES:,} bytes")
-        return Reply(DROPPED, why=f"the reply could not be read: {type(exc).__name__}: {str(exc)[:200]}")
+    return Reply(DROPPED, why=f"the reply could not be read: {type(exc).__name__}: {str(exc)[:200]}")
 
 
 async def _exchange(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from .. import build
-from ..nvrtc import PACKAGES
 from ..untrusted import compiling, device_compiled
 from ..verify.result import REASONS
 from .result import CANNOT_TELL, NOT_COMPILED, REFUSED, VERIFIED, Attempt
@@ -80,8 +79,10 @@ def compiled(file: Path, arch: str, left_s: float) -> str:
             build.build(source, build.capability_of(arch), nvcc, compiler=compiler)
     except build.CompileError as exc:
         return exc.said
+    except build.NoCompilerError:
+        return ""
     except build.KernelError as exc:
-        return "" if PACKAGES in str(exc) else str(exc)
+        return str(exc)
     return ""
 
 

@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ...capture.host import now_utc
 from ...traces.errors import AispTraceError
 from ...traces.version import version
 from .. import emit
 from ..emit import Part
-from .endpoint import GOOD, Endpoint, Reply
+from .endpoint import GOOD, Endpoint, Reply, prompt_tokens
 from .judging import Judge, judged
 from .prompt import Subject, messages
 from .reply import NoSource, NotAllowed, part_in, source_in
@@ -31,7 +32,7 @@ from .result import (
     Attempt,
     Generated,
 )
-from .session import Session, now
+from .session import Session
 
 TRIES: Final = 4
 """Exchanges of one round that may fail one after the other before the endpoint is given up."""
@@ -213,8 +214,7 @@ class Loop:
     def _exchange(self, attempt: Attempt, prompt: list[dict[str, str]]) -> Reply:
         """One exchange, written down before and after."""
         session, bounds = self._session, self._bounds
-        asked = sum(len(one["content"].encode()) for one in prompt) // 3
-        most = min(bounds.tokens - session.tokens - asked, REPLY_TOKENS)
+        most = min(bounds.tokens - session.tokens - prompt_tokens(prompt), REPLY_TOKENS)
         if most < LEAST_TOKENS:
             raise _Ended(f"of {bounds.tokens:,} tokens {session.tokens:,} are spent, and too few are left for a round")
         timeout_s = min(REPLY_S, self._left())
@@ -225,7 +225,7 @@ class Loop:
         record: dict[str, Any] = {
             "round": attempt.number,
             "model": session.model,
-            "created_utc": now(),
+            "created_utc": now_utc(),
             "messages": prompt,
             "most_tokens": most,
             "outcome": "sent",

@@ -16,14 +16,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from ...capture.host import now_utc
 from ...traces.documents import KERNEL, read, read_bytes, read_text
 from ...traces.errors import InputError
-from ...traces.output import make_container, reason
-from ..artifacts import SESSION, digest_of, folder_of, hide
+from ...traces.output import make_container, reason, replacing
+from ..artifacts import SESSION, digest_of, folder_of, keep_source
 from ..task import Settings
 from .result import OUTCOMES, WAITING, Attempt
 
@@ -101,19 +101,16 @@ class Session:
         _write(self.folder / FILE, _json(found))
 
 
-def begin(root: Path, session: Session, template: bytes, parameters: Mapping[str, Any]) -> Session:
+def begin(root: Path, session: Session, template: bytes) -> Session:
     """A new folder for `session`, which begins with the source `template`. Raises `InputError` where none can be made."""
     make_container(root, "--artifacts")
     top = folder_of(root, session.task, digest_of(template))
     try:
-        hide(root)
-        top.mkdir(parents=True, exist_ok=True)
-        (top / "source.cu").write_bytes(template)
-        (top / "parameters.json").write_bytes(_json(parameters))
+        keep_source(root, top, template, ".cu")
         session.folder = _new(top)
     except OSError as exc:
         raise InputError(f"the session cannot be kept in {top}: {reason(exc)}; name a folder with --artifacts") from exc
-    session.created_utc = now()
+    session.created_utc = now_utc()
     return session
 
 
@@ -159,10 +156,6 @@ def result_digest(document: Any, task: str) -> str:
     return sha256
 
 
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _new(top: Path) -> Path:
     for number in range(1, MOST + 1):
         folder = top / f"{SESSION}{number:03}"
@@ -175,10 +168,9 @@ def _new(top: Path) -> Path:
 
 
 def _write(file: Path, content: bytes) -> None:
-    partial = file.with_name(f".{file.name}.partial")
     try:
-        partial.write_bytes(content)
-        partial.replace(file)
+        with replacing(file) as building:
+            building.write_bytes(content)
     except OSError as exc:
         raise InputError(f"{file} cannot be written: {reason(exc)}") from exc
 

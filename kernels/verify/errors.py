@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One output. `norm` is ||out - ref|| / ||ref||, `worst` the largest |out - ref| / max(|ref|, rms(ref)), as of
-    `task.deviation`; null: not finite.
+    """One output. `norm` is ||out - ref|| / ||ref||, `worst` the largest |out - ref| / max(|ref|, rms(ref)); null: not
+    finite. A root mean square below the smallest normal number of the type counts as that: the steps below it are no smaller.
 
     `share` is the larger of both over what is allowed. `at`, `found` and `expected` are of the worst element; of `of` elements
     `compared` were.

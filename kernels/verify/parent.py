@@ -16,11 +16,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ...capture.host import visible_gpus
+from ...capture.host import now_utc, visible_gpus
 from ...capture.nsight import Nsys, find_nsys
 from ...capture.nsys import NsysRecorder
 from ...traces.errors import InputError, UsageError
@@ -100,9 +99,7 @@ def _task(asked: Asked) -> tuple[Task, str]:
     if asked.task not in NAMES:
         raise UsageError(f"no task is called {asked.task!r}; tasks are {', '.join(NAMES)}")
     task = find(asked.task)
-    dtype = asked.dtype or task.dtypes[0]
-    if dtype not in task.dtypes:
-        raise UsageError(f"{task.name} has no dtype {dtype!r}; it has {', '.join(task.dtypes)}")
+    dtype = task.dtype_of(asked.dtype or None)
     if not asked.file.is_file():
         raise InputError(f"{asked.file} is no file; name a candidate, a .cu or a .py file")
     if asked.file.suffix not in (".cu", ".py"):
@@ -169,7 +166,7 @@ def made_with(device: str, nsys: Nsys | None) -> dict[str, Any]:
         "aisp-trace": version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created_utc": now_utc(),
     }
     if device == "cuda":
         arch = arch_of(torch.cuda.get_device_capability())
