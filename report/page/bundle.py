@@ -8,12 +8,13 @@ holds nothing that HTML would read.
 from __future__ import annotations
 
 import base64
-import hashlib
 import zlib
 from dataclasses import dataclass
 from functools import cache
 
 from plotly.offline import get_plotlyjs
+
+from .frame import hash_of
 
 RAW = -zlib.MAX_WBITS
 """Deflate without a header, which browsers call ``deflate-raw``."""
@@ -34,8 +35,3 @@ def packed_plotly() -> Bundle:
     packer = zlib.compressobj(9, zlib.DEFLATED, RAW, 9)
     packed = packer.compress(script.encode()) + packer.flush()
     return Bundle(base64.b85encode(packed).decode().replace("<", "."), hash_of(script))
-
-
-def hash_of(script: str) -> str:
-    """What a content security policy names a script by, behind ``sha256-``."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
