@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ...analyze.comparison.mechanisms import FAMILIES, HIDDEN, LESS_WORK, REPLACED, Part
+from ...analyze.comparison.mechanisms import FAMILIES, FAMILY_OF, HIDDEN, LESS_WORK, REPLACED, Part
 from ...analyze.comparison.reasons import FAMILY_WORDS, WORK_WORDS, remarks, sentence
 from ...analyze.findings.beside import what_overlap_costs
 from ...analyze.result import IDLE
@@ -17,8 +17,6 @@ from . import cells, text
 from .blocks import Cell, Fold, Items, Para, Row, Section, Table, section, strong
 from .sides import Side, caution
 from .waterfall import exact_difference, stage_name
-
-_FAMILY_OF = {cause: family for family, causes in FAMILIES.items() for cause in causes}
 
 
 def why_section(whole: Comparison | None, steps: Sequence[Comparison] = ()) -> Section | None:
@@ -145,7 +143,7 @@ def made_of_section(side: Side) -> Section | None:
     """
     parts: Counter[tuple[str, str | None]] = Counter()
     for category, cause, ns in side.analysis.ledger.select("category", "cause", "ns").iter_rows():
-        parts[category, _FAMILY_OF[cause or "unknown"] if category == IDLE else None] += ns
+        parts[category, FAMILY_OF[cause or "unknown"] if category == IDLE else None] += ns
     whole = sum(parts.values())
     if not whole:
         return None
