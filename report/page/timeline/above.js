@@ -102,10 +102,10 @@ Object.assign(Timeline.prototype, {
     const context = canvas.getContext("2d");
     const image = context.createImageData(canvas.width, canvas.height);
     const pixels = new Uint32Array(image.data.buffer);
-    const { plain, second, pattern } = this.theme.paints[number];
+    const { plain, second, striped } = this.theme.paints[number];
     for (let i = 0; i < pixels.length; i++) {
       const [x, y] = [i % canvas.width, Math.floor(i / canvas.width)];
-      pixels[i] = pattern && pattern[y * CELL + x] ? second : plain;
+      pixels[i] = striped && isStripe(x, y) ? second : plain;
     }
     context.putImageData(image, 0, 0);
   },
