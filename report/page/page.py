@@ -37,6 +37,7 @@ from ...traces.run import Allocator, Run
 from ..palette import on_dark
 from . import timeline
 from .allocator import allocator_section
+from .base85 import decoder
 from .blocks import Section, without
 from .bundle import packed_plotly
 from .communication import communication_section
@@ -167,7 +168,7 @@ def _rendered(
     shown = [*above, *below]
     figures = {chart.anchor: dict(chart.figure) for part in shown for chart in part.charts}
     bundle = packed_plotly() if figures else None
-    scripts = [*(_file(name) for name in ("tables.js", "charts.js")), *([lanes.script] if lanes else [])]
+    scripts = [_file("tables.js"), decoder() + _file("charts.js"), *([lanes.script] if lanes else [])]
     return framed(
         "page.html",
         version=version,

@@ -21,6 +21,7 @@ from typing import Final
 
 from ....analyze.result import Analysis
 from ....traces.model import Trace
+from ..base85 import decoder
 from ..markup import Html, element, embedded_json
 from .side import MOST_CALLS, MOST_OPS, side_payload, vocabulary
 
@@ -80,7 +81,7 @@ def section(shown: Sequence[Shown], most_ops: int = MOST_OPS, most_calls: int = 
     if not stores:
         return None
     words = element("script", embedded_json(vocabulary()), type="application/json", id="timeline-words")
-    script = "\n".join(_file(f"{name}.js") for name in SCRIPTS)
+    script = "\n".join([decoder(), *(_file(f"{name}.js") for name in SCRIPTS)])
     markup = Html(_file("shell.html").strip())
     return Section(markup, Html("\n".join([words, *stores])), _file("timeline.css"), wrapped(script))
 
