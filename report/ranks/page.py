@@ -24,7 +24,7 @@ from ...analyze.words import duration, ms, percent
 from ..page.blocks import Block, Para, Row, Section, Table
 from ..page.frame import framed
 from ..page.markup import embedded_json
-from ..terminal.ranks import headline, step_row
+from ..rank_rows import headline, late_steps, latest_ranks, step_row
 from .maps import Map, late_map, stage_map
 
 HERE: Final = Path(__file__).parent
@@ -96,7 +96,7 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], nu
 
 
 def _late(job: Job) -> list[Block]:
-    late = sorted((s for s in job.steps if s.rank is not None), key=lambda s: (-s.late_ns, s.iteration))
+    late = late_steps(job)
     if not late:
         return [Para("No rank was late in any iteration.")]
     heads = ("iteration", "last rank", "late ms", "others waited ms", "because of", "in stage", "ms more")
@@ -110,7 +110,6 @@ def _stages(data: Map) -> list[Block]:
 
 
 def _ranks(job: Job) -> list[Block]:
-    worst = job.ranks.sort("late_ns", "waiting_ns", "rank", descending=[True, False, False])
     rows = [
         (
             r["rank"],
@@ -122,7 +121,7 @@ def _ranks(job: Job) -> list[Block]:
             r["source"],
             None if r["clock_offset_ns"] is None else ms(r["clock_offset_ns"]),
         )
-        for r in worst.head(MOST_RANKS).iter_rows(named=True)
+        for r in latest_ranks(job).head(MOST_RANKS).iter_rows(named=True)
     ]
     heads = (
         "rank",
