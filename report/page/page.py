@@ -74,8 +74,8 @@ def is_page(head: bytes) -> bool:
 
 
 ZERO: Final = (
-    "Instants, such as +12.5ms, count from the first device operation of their trace, as the terminal tells them and `--window "
-    "+START:+END` takes them; so does the axis of the timeline."
+    "Times such as +12.5ms count from the first device operation of their trace, as on the terminal, in `--window +START:+END` "
+    "and on the axis of the timeline."
 )
 """Said once, for the whole page."""
 

@@ -117,8 +117,8 @@ def _by_stage(whole: Comparison) -> list[Para | Table]:
     heads = ["stage", "difference", *found.titles, "only in"]
     unit = "ns per iteration" if fall.layout.per == "iteration" else "ns"
     note = (
-        f"In {unit}, opt minus base: each row sums to its stage's difference, each column to what it is of the whole. Work is "
-        "charged at the rate it had in the whole window, so what one stage does less another may do more."
+        f"In {unit}, opt minus base: each row sums to its stage's difference, each column to its mechanism's total. Work "
+        "is charged at its rate over the whole window, so one stage may do less of it and another more."
     )
     rows = [_stage_row(whole, row) for row in found.rows]
     caption = "difference of each stage by mechanism"

@@ -90,7 +90,7 @@ Object.assign(Timeline.prototype, {
     };
     list.append(element("li", "Work", { class: "tl-head" }));
     this.words.kinds.forEach(([kind, text]) => add([kind], kind, text));
-    list.append(element("li", "Idle time, hatched, by what one would do about it; calls plain in the colour of what they cause", { class: "tl-head" }));
+    list.append(element("li", "Idle time, hatched, by remedy; calls, plain, in the colour of the idle time they cause", { class: "tl-head" }));
     for (const family of this.words.families) {
       const causes = this.words.causes.filter(([, one]) => one === family);
       const text = causes.map(([cause]) => cause.replaceAll("_", " ")).join(", ");
