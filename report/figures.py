@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from ..analyze.attribution.stages import ITERATION, WINDOW
+from ..analyze.comparison.mechanisms import FAMILY_OF
 from ..analyze.comparison.reasons import FAMILY_WORDS
 from ..analyze.comparison.waterfall import Term, Waterfall, over_devices
 from ..analyze.document import thinned
@@ -22,7 +23,7 @@ from ..traces.errors import UsageError
 from .page import text
 from .page.markup import clip, escape
 from .page.sides import stage_label
-from .palette import INK, KINDS, MEANINGS, QUIET, colour, family_of, is_idle, rank
+from .palette import INK, KINDS, MEANINGS, QUIET, colour, is_idle, rank
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -187,7 +188,7 @@ def _parts(cells: Mapping[tuple[str, str], int], stages: Sequence[str]) -> Parts
     parts: Parts = {}
     for (stage, what), ns in sorted(cells.items(), key=lambda item: rank(item[0][1])):
         if stage in stages:
-            of = parts.setdefault(f"{IDLE}: {FAMILY_WORDS[family_of(what)]}" if is_idle(what) else what, {})
+            of = parts.setdefault(f"{IDLE}: {FAMILY_WORDS[FAMILY_OF[what]]}" if is_idle(what) else what, {})
             of[what] = of.get(what, 0) + ns
     return parts
 

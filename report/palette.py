@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from ..analyze.comparison.mechanisms import FAMILIES
+from ..analyze.comparison.mechanisms import FAMILY_OF
 from ..analyze.result import IDLE
 
 LEAST_APART: Final = 12.0
@@ -67,7 +67,6 @@ QUIET: Final = Colour("#8a939b", "#a2adb8")
 """Axes, and sides that are held against another."""
 
 _SAME: Final = {"h2h": "d2d"}
-_FAMILY: Final = {cause: family for family, causes in FAMILIES.items() for cause in causes}
 
 MEANINGS: Final = {
     "compute": "kernels; on a CPU, stages that compute",
@@ -107,25 +106,20 @@ MEANINGS: Final = {
 
 def is_idle(name: str) -> bool:
     """Whether `name` is a cause of idle time, and so hatched."""
-    return name in _FAMILY
-
-
-def family_of(cause: str) -> str:
-    """The family of an idle cause."""
-    return _FAMILY[cause]
+    return name in FAMILY_OF
 
 
 def colour(name: str) -> Colour:
     """The colour of a kind of work, or of the family of an idle cause; that of idle time for any other word."""
-    if name in _FAMILY:
-        return CAUSES[_FAMILY[name]]
+    if name in FAMILY_OF:
+        return CAUSES[FAMILY_OF[name]]
     return KINDS.get(_SAME.get(name, name), KINDS[IDLE])
 
 
 def custom_property(name: str) -> str:
     """The style sheet's name for `colour`: ``kind-h2d``, ``cause-host``."""
-    if name in _FAMILY:
-        return f"cause-{_FAMILY[name]}"
+    if name in FAMILY_OF:
+        return f"cause-{FAMILY_OF[name]}"
     kind = _SAME.get(name, name)
     return f"kind-{kind if kind in KINDS else IDLE}"
 
@@ -152,5 +146,5 @@ def on_dark() -> dict[str, str]:
 
 def rank(name: str) -> int:
     """Order in legends and stacks: kinds of work in the order of `KINDS`, then idle causes by family, then others."""
-    order = [*KINDS, "h2h", *_FAMILY]
+    order = [*KINDS, "h2h", *FAMILY_OF]
     return order.index(name) if name in order else len(order)

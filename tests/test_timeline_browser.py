@@ -22,6 +22,7 @@ from aisp_trace.benchmarks.generate import generate
 from aisp_trace.report.page.page import render
 from aisp_trace.report.page.timeline import Shown, section
 from aisp_trace.report.page.timeline.side import MOST_CALLS, MOST_OPS
+from aisp_trace.report.palette import css
 from aisp_trace.tests.builders import pair
 from aisp_trace.tests.builders.browser import CHROMIUM, Browser, Page, processor_seconds, running
 from aisp_trace.tests.builders.samples import SAMPLES, unpack
@@ -91,7 +92,7 @@ def _write(folder: Path, *shown: Shown, most_ops: int = MOST_OPS, most_calls: in
     head = f'<!DOCTYPE html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
     body = f"<p style='height: 1500px'></p>{made.markup}{made.data}<script>{made.script}</script><p style='height: 1500px'></p>"
     place = folder / "page.html"
-    place.write_text(f"{head}<title>t</title><style>{made.style}</style>{body}", encoding="utf-8")
+    place.write_text(f"{head}<title>t</title><style>:root {{ {css()[0]} }}{made.style}</style>{body}", encoding="utf-8")
     return place
 
 

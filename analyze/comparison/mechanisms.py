@@ -64,8 +64,9 @@ FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Causes of idle time by what one would do about them; each cause is in one family."""
 
-_FAMILY: Final = {cause: family for family, causes in FAMILIES.items() for cause in causes}
-assert set(_FAMILY) == set(CAUSES)
+FAMILY_OF: Final = {cause: family for family, causes in FAMILIES.items() for cause in causes}
+"""The family of each cause."""
+assert set(FAMILY_OF) == set(CAUSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def split(fall: Waterfall, base: Amounts, opt: Amounts) -> Split:
         rates.append(rate)
     for term in fall.terms:
         idle = term.category == IDLE
-        family = _FAMILY[term.cause or ""] if idle else None
+        family = FAMILY_OF[term.cause or ""] if idle else None
         found[term.stage, term.device, IDLE if idle else HIDDEN, family] += term.difference
     whole: Counter[tuple[int | None, str, str | None]] = Counter()
     stages: dict[str, list[Part]] = {}

@@ -6,20 +6,6 @@
   const config = { responsive: true, displaylogo: false, displayModeBar: false, scrollZoom: false };
   let unpacked;
 
-  // Five digits of base 85 are four bytes; the last ones of a text whose bytes are no multiple of four are fewer.
-  const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;.=>?@^_`{|}~";
-  const bytesOf = (text) => {
-    const value = new Uint8Array(128);
-    [...digits].forEach((digit, at) => (value[digit.charCodeAt(0)] = at));
-    const whole = new DataView(new ArrayBuffer(Math.ceil(text.length / 5) * 4));
-    for (let at = 0; at < text.length; at += 5) {
-      let number = 0;
-      for (let i = at; i < at + 5; i += 1) number = number * 85 + (i < text.length ? value[text.charCodeAt(i)] : 84);
-      whole.setUint32((at / 5) * 4, number);
-    }
-    return new Uint8Array(whole.buffer, 0, Math.floor((text.length * 4) / 5));
-  };
-
   const unpack = async () => {
     const stream = new Blob([bytesOf(document.getElementById("plotly").textContent)]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
     const script = document.createElement("script");

@@ -33,8 +33,8 @@ def gaps_section(sides: Sequence[Side]) -> Section | None:
     if all(side.analysis.gaps.is_empty() for side in sides):
         return None
     intro = (
-        "The longest idle intervals of each device; the length shows a gap in the timeline. Cause and stage are those of its "
-        "largest piece; ",
+        "The longest idle intervals of each device; click a length to see the gap in the timeline. Cause and stage are those of "
+        "its largest piece; ",
         strong("opened by"),
         " is what the host was blocked in when the device ran dry, and the calls are what the thread that the device waited for "
         "did in it. Without any call it was in the program's own code. Where the recorder took CPU samples of that thread, the "

@@ -25,10 +25,7 @@ def iterations_section(sides: Sequence[Side]) -> Section | None:
     heads += ["exposed copies", "collectives", "exposed collectives"]
     rows = [row for side in sides for row in _rows(side)]
     slow = sum(row.look == "slow" for row in rows)
-    words = (
-        "Each traced iteration from its first to its last instant on the host. The recorder slows them; a run's untraced times "
-        "stand under Rounds. "
-    )
+    words = "Each traced iteration, from start to end on the host. Tracing slows them; a run's untraced times are under Rounds. "
     told = (
         f"{text.count(slow, 'iteration')} took {SLOW} times the median or longer: marked, and linked to the timeline."
     )

@@ -1,9 +1,6 @@
 """HTML that cannot be broken by what a trace says.
 
-    element("td", name, class_="path")      # `name` is escaped
-    element("p", element("b", "x"), " y")   # Html passes through, str never does
-
-`Html` is the only type that is not escaped, and only this module and the page's own files make it. Names in a trace
+`Html` is the only type that templates do not escape, and only this module and the page's own files make it. Names in a trace
 may hold markup, control characters, bidirectional overrides, lone surrogates, or a megabyte of text.
 """
 
@@ -11,13 +8,10 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable
 from typing import Any, Final
 
 LONGEST_NAME: Final = 160
 """Characters of a recorded name that are shown; a demangled kernel name is rarely longer than what tells it apart."""
-
-_VOID: Final = frozenset({"meta", "br", "wbr"})
 
 
 class Html(str):
@@ -27,41 +21,6 @@ class Html(str):
 
     def __html__(self) -> Html:
         return self
-
-
-Child = str | int | None
-"""What an element may hold; a `str` is escaped unless it is `Html`, null is left out."""
-
-
-def element(name: str, *children: Child | Iterable[Child], **attributes: str | int | bool | None) -> Html:
-    """``<name attributes>children</name>``.
-
-    A trailing underscore in an attribute is dropped (``class_``), others become hyphens (``aria_label``); null and
-    False leave the attribute out, True writes it bare.
-    """
-    parts = []
-    for key, value in attributes.items():
-        if value is None or value is False:
-            continue
-        word = key.rstrip("_").replace("_", "-")
-        parts.append(f" {word}" if value is True else f' {word}="{escape(str(value))}"')
-    head = f"<{name}{''.join(parts)}>"
-    return Html(head) if name in _VOID else Html(f"{head}{join(children)}</{name}>")
-
-
-def join(children: Iterable[Child | Iterable[Child]]) -> Html:
-    """`children` one after the other, escaped where they are plain text; nested iterables are flattened."""
-    out: list[str] = []
-    for child in children:
-        if child is None:
-            continue
-        if isinstance(child, Html):
-            out.append(str(child))
-        elif isinstance(child, (str, int)):
-            out.append(escape(str(child)))
-        else:
-            out.append(str(join(child)))
-    return Html("".join(out))
 
 
 def escape(text: str) -> Html:

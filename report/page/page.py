@@ -35,15 +35,17 @@ from ...expectations.judging.verdict import headline as parts_judged
 from ...traces.model import Trace
 from ...traces.output import Kind
 from ...traces.run import Allocator, Run
-from ..palette import css, on_dark
+from ..palette import on_dark
 from . import timeline
 from .allocator import allocator_section
+from .base85 import decoder
 from .blocks import Section, without
-from .bundle import Bundle, hash_of, packed_plotly
+from .bundle import packed_plotly
 from .communication import communication_section
 from .copies import bandwidth_section, overlap_section
 from .counters import counters_section
 from .critical import critical_section
+from .frame import framed
 from .gaps import gaps_section
 from .host_times import host_section, top_of_host
 from .iterations import iterations_section
@@ -57,7 +59,7 @@ from .sides import Side, several_devices, sides_of
 from .speed import Speedup, round_medians, speed_section, speedups
 from .stages import stages_section
 from .streams import streams_section
-from .templates import fill, html_of
+from .templates import html_of
 from .top import Ratio, Top, cautions_of, ratio_of, top_of_one, top_of_pair
 from .trust import trust_section
 from .verdicts import claims_section, lines_of, summary
@@ -73,8 +75,8 @@ def is_page(head: bytes) -> bool:
 
 
 ZERO: Final = (
-    "Instants, such as +12.5ms, count from the first device operation of their trace, as the terminal tells them and `--window "
-    "+START:+END` takes them; so does the axis of the timeline."
+    "Times such as +12.5ms count from the first device operation of their trace, as on the terminal, in `--window +START:+END` "
+    "and on the axis of the timeline."
 )
 """Said once, for the whole page."""
 
@@ -169,29 +171,28 @@ def _rendered(
     shown = [*above, *below]
     figures = {chart.anchor: dict(chart.figure) for part in shown for chart in part.charts}
     bundle = packed_plotly() if figures else None
-    scripts = [*(_file(name) for name in ("tables.js", "charts.js")), *([lanes.script] if lanes else [])]
-    light, dark = css()
-    return fill(
+    scripts = [_file("tables.js"), decoder() + _file("charts.js"), *([lanes.script] if lanes else [])]
+    return framed(
         "page.html",
-        policy=_policy(scripts, bundle),
         version=version,
         title=_title(run, sides),
+        contents=_contents(above, lanes is not None, below),
+        style=lanes.style if lanes else "",
+        scripts=scripts,
+        unpacked=[bundle.script_hash] if bundle else [],
+        images="data: blob:",  # plotly exports its figures as images
         facts=_facts(run, sides),
-        style=Html(_file("page.css") + (lanes.style if lanes else "")),
-        colours=(Html(light), Html(dark)),
         top=top,
         claims=summary(lines),
         judged=_judged(verdicts, top),
         notes=notes,
         zero=ZERO if any(side.analysis.first_op_ns is not None for side in sides) else "",
-        contents=_contents(above, lanes is not None, below),
         above=[html_of(part) for part in above],
         timeline=lanes.markup if lanes else Html(""),
         timeline_data=lanes.data if lanes else Html(""),
         below=[html_of(part) for part in below],
         figures=embedded_json({"figures": figures, "dark": on_dark()}),
         bundle=Html(bundle.text) if bundle else None,
-        scripts=[Html(script) for script in scripts],
     )
 
 
@@ -303,14 +304,6 @@ def _analysed(
 
 def _file(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
-
-
-def _policy(scripts: Sequence[str], bundle: Bundle | None) -> Html:
-    """Nothing may be fetched; only these very scripts may run. plotly styles its figures and exports them as images."""
-    hashes = [*map(hash_of, scripts), *([bundle.script_hash] if bundle else [])]
-    allowed = " ".join(f"'sha256-{h}'" for h in hashes)
-    rules = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
-    return Html(f"{rules}; base-uri 'none'; form-action 'none'")
 
 
 def _title(run: Run | None, sides: Sequence[Side]) -> str:

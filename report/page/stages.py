@@ -24,7 +24,7 @@ def stages_section(sides: Sequence[Side]) -> Section | None:
     return section(
         "stages",
         "Stage by stage",
-        Para("A stage's name shows it in the timeline, and every table on this page then lists that stage alone."),
+        Para("Click a stage to see it in the timeline; every table on this page then lists only that stage."),
         Para(f"{words}{explained[0].upper()}{explained[1:]}.", "note"),
         names if folded_names else None,
         caution(sides, "projection"),

@@ -26,7 +26,7 @@ def streams_section(sides: Sequence[Side]) -> Section | None:
         "Streams busy at once",
         Para("A stream is busy while any of its operations runs. Shares are of the whole window."),
         caution(sides, "overlap"),
-        Table("time with so many streams busy", ["variant", "device", *LEVELS, "on average"], levels, range(2, 7)),
+        Table("time by number of busy streams", ["variant", "device", *LEVELS, "on average"], levels, range(2, 7)),
         Fold("Every stream", [Table("streams of each device", heads, rows, numbers=range(5, 8))]),
     )
 

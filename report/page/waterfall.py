@@ -53,11 +53,11 @@ def _intro(found: Waterfall) -> list[str | Span]:
     plan = found.layout
     notes = ""
     if plan.per == "iteration":
-        notes += "The sides have other numbers of iterations, so everything here is per iteration. "
+        notes += "The sides have different numbers of iterations, so everything here is per iteration. "
     elif plan.work == "unknown":
         notes += "No whole iterations are marked on all sides, so whole windows are compared. "
     if len(found.windows) > 1 or not plan.by_device:
-        notes += "The times of several devices are added up: device time, not elapsed time. "
+        notes += "Times are summed over devices: device time, not elapsed time. "
     return [
         f"From {found.base} to {found.opt} the traced window became {_time(plan, abs(found.difference))} "
         f"{'longer' if found.difference > 0 else 'shorter'}: the ledgers' cells, stage by stage, one subtracted from the other. ",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ...analyze.comparison.mechanisms import FAMILIES, HIDDEN, LESS_WORK, REPLACED, Part
+from ...analyze.comparison.mechanisms import FAMILIES, FAMILY_OF, HIDDEN, LESS_WORK, REPLACED, Part
 from ...analyze.comparison.reasons import FAMILY_WORDS, WORK_WORDS, remarks, sentence
 from ...analyze.findings.beside import what_overlap_costs
 from ...analyze.result import IDLE
@@ -17,8 +17,6 @@ from . import cells, text
 from .blocks import Cell, Fold, Items, Para, Row, Section, Table, section, strong
 from .sides import Side, caution
 from .waterfall import exact_difference, stage_name
-
-_FAMILY_OF = {cause: family for family, causes in FAMILIES.items() for cause in causes}
 
 
 def why_section(whole: Comparison | None, steps: Sequence[Comparison] = ()) -> Section | None:
@@ -118,8 +116,8 @@ def _by_stage(whole: Comparison) -> list[Para | Table]:
     heads = ["stage", "difference", *found.titles, "only in"]
     unit = "ns per iteration" if fall.layout.per == "iteration" else "ns"
     note = (
-        f"In {unit}, opt minus base: each row sums to its stage's difference, each column to what it is of the whole. Work is "
-        "charged at the rate it had in the whole window, so what one stage does less another may do more."
+        f"In {unit}, opt minus base: each row sums to its stage's difference, each column to its mechanism's total. Work "
+        "is charged at its rate over the whole window, so one stage may do less of it and another more."
     )
     rows = [_stage_row(whole, row) for row in found.rows]
     caption = "difference of each stage by mechanism"
@@ -144,7 +142,7 @@ def made_of_section(side: Side) -> Section | None:
     """
     parts: Counter[tuple[str, str | None]] = Counter()
     for category, cause, ns in side.analysis.ledger.select("category", "cause", "ns").iter_rows():
-        parts[category, _FAMILY_OF[cause or "unknown"] if category == IDLE else None] += ns
+        parts[category, FAMILY_OF[cause or "unknown"] if category == IDLE else None] += ns
     whole = sum(parts.values())
     if not whole:
         return None

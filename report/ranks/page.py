@@ -22,11 +22,9 @@ from ...analyze.ranks.gather import Failed
 from ...analyze.ranks.job import Job, by_category, listed
 from ...analyze.words import duration, ms, percent
 from ..page.blocks import Block, Para, Row, Section, Table
-from ..page.bundle import hash_of
-from ..page.markup import Html, embedded_json
-from ..page.templates import environment
-from ..palette import css
-from ..terminal.ranks import headline, step_row
+from ..page.frame import framed
+from ..page.markup import embedded_json
+from ..rank_rows import headline, late_steps, latest_ranks, step_row
 from .maps import Map, late_map, stage_map
 
 HERE: Final = Path(__file__).parent
@@ -72,26 +70,25 @@ def render(job: Job, failed: Sequence[Failed], *, version: str = "") -> str:
         _Part(Section("communicators", "Collectives", _communicators(job))),
         _Part(Section("missing", "What is missing", _missing(job, failed))),
     ]
-    script = (HERE / "maps.js").read_text(encoding="utf-8")
+    parts = [part for part in parts if part.section.blocks]
     level, reasons = job.trust
-    light, dark = css()
-    template = environment().from_string((HERE / "page.html").read_text(encoding="utf-8"))
-    return template.render(
-        policy=Html(
-            f"default-src 'none'; script-src 'sha256-{hash_of(script)}'; style-src 'unsafe-inline'; base-uri 'none'; "
-            "form-action 'none'"
-        ),
+    return framed(
+        "ranks.html",
         version=version,
         title=f"Job of {len(job.roster.ranks):,} ranks",
-        style=Html((HERE.parent / "page" / "page.css").read_text(encoding="utf-8")),
-        colours=(Html(light), Html(dark)),
+        contents=[(part.section.anchor, part.section.title) for part in parts],
+        style=_file("maps.css"),
+        scripts=[_file("maps.js")],
         lines=[line[:1].upper() + line[1:] for line in headline(job)],
         level=level,
         reasons=reasons,
-        parts=[part for part in parts if part.section.blocks],
+        parts=parts,
         maps=embedded_json({one.id: one.data for one in (late, differ)}),
-        script=Html(script),
     )
+
+
+def _file(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
 
 
 def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[int] = ()) -> Table:
@@ -99,7 +96,7 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], nu
 
 
 def _late(job: Job) -> list[Block]:
-    late = sorted((s for s in job.steps if s.rank is not None), key=lambda s: (-s.late_ns, s.iteration))
+    late = late_steps(job)
     if not late:
         return [Para("No rank was late in any iteration.")]
     heads = ("iteration", "last rank", "late ms", "others waited ms", "because of", "in stage", "ms more")
@@ -113,7 +110,6 @@ def _stages(data: Map) -> list[Block]:
 
 
 def _ranks(job: Job) -> list[Block]:
-    worst = job.ranks.sort("late_ns", "waiting_ns", "rank", descending=[True, False, False])
     rows = [
         (
             r["rank"],
@@ -125,7 +121,7 @@ def _ranks(job: Job) -> list[Block]:
             r["source"],
             None if r["clock_offset_ns"] is None else ms(r["clock_offset_ns"]),
         )
-        for r in worst.head(MOST_RANKS).iter_rows(named=True)
+        for r in latest_ranks(job).head(MOST_RANKS).iter_rows(named=True)
     ]
     heads = (
         "rank",

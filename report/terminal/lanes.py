@@ -15,7 +15,6 @@ import polars as pl
 
 from ...analyze.analyze import analyze
 from ...analyze.attribution.calls import CLASSES, classes_of
-from ...analyze.attribution.selection import Selection
 from ...analyze.attribution.stages import MEASURED
 from ...analyze.attribution.window import STEADY
 from ...analyze.intervals import Cover, Ints, cover
@@ -23,6 +22,7 @@ from ...analyze.result import Analysis
 from ...analyze.steady import Instance
 from ...analyze.words import duration
 from ...traces.model import KINDS, Trace
+from ..again import choices_of
 from .cells import busy, edges, eighths, fullest
 
 STREAMS: Final = 8
@@ -95,6 +95,12 @@ class _View:
         table = table.sort("start_ns")
         return cover(table["start_ns"].to_numpy(), table["end_ns"].to_numpy()).clip(self.start, self.end)
 
+    def busiest(self, table: pl.DataFrame, *by: str) -> pl.DataFrame:
+        """The groups of `table` by the columns `by`, those with the longest sum of intervals in the view first."""
+        length = pl.col("end_ns").clip(upper_bound=self.end) - pl.col("start_ns").clip(lower_bound=self.start)
+        groups = table.group_by(by).agg(length.sum().alias("ns"))
+        return groups.sort("ns", *by, descending=[True, *(False for _ in by)])
+
 
 def timeline(trace: Trace, analysis: Analysis, columns: int) -> Timeline | None:
     """The typical iteration of `analysis`, or its window where it has none or was told which; null where nothing was recorded."""
@@ -143,13 +149,13 @@ def _typical(some: tuple[Instance, ...] | list[Instance], noun: str) -> tuple[in
 def _within(trace: Trace, analysis: Analysis, start: int, end: int) -> Analysis:
     """The gaps of ``[start, end)``, all of them, by the choices that `analysis` was made with."""
     choices = analysis.choices
-    known = (trace.ranges["domain"].cast(pl.String) == choices.domain).any()
+    domain, selection, _ = choices_of(trace, choices)
     return analyze(
         trace,
         window=(start, end),
         attribution=choices.attribution,
-        domain=choices.domain if known else None,
-        selection=Selection(choices.stages, choices.depth, choices.below),
+        domain=domain,
+        selection=selection,
         fold=choices.fold,
         largest_gaps=trace.ops.height + 1,
         details=False,
@@ -160,9 +166,7 @@ def _within(trace: Trace, analysis: Analysis, start: int, end: int) -> Analysis:
 def _devices(trace: Trace, inside: Analysis, view: _View, notes: list[str]) -> Iterator[Group]:
     names = {device: (kind, name or "") for device, kind, name in trace.devices.select("device", "type", "name").rows()}
     ops = view.of(trace.ops.select("device", "stream", "pid", "kind", "start_ns", "end_ns"))
-    length = (pl.col("end_ns").clip(upper_bound=view.end) - pl.col("start_ns").clip(lower_bound=view.start)).sum()
-    order = ops.group_by("device", "pid", "stream").agg(length.alias("ns"))
-    order = order.sort("ns", "device", "pid", "stream", descending=[True, False, False, False])
+    order = view.busiest(ops, "device", "pid", "stream")
     devices = order["device"].unique(maintain_order=True).to_list()
     idle = [device for device in inside.windows["device"].to_list() if device not in devices]
     for device in sorted([*devices, *idle][:DEVICES]):
@@ -194,14 +198,8 @@ def _threads(trace: Trace, analysis: Analysis, view: _View, notes: list[str]) ->
     ranges = _stages(trace, analysis, view)
     calls = view.of(trace.api.select("pid", "tid", "name", "start_ns", "end_ns"))
     calls = calls.with_columns(pl.Series("class", classes_of(calls["name"]), pl.Int64)) if calls.height else calls
-    length = (pl.col("end_ns").clip(upper_bound=view.end) - pl.col("start_ns").clip(lower_bound=view.start)).sum()
     both = [t.select("pid", "tid", "start_ns", "end_ns") for t in (ranges, calls)]
-    order = (
-        pl.concat(both)
-        .group_by("pid", "tid")
-        .agg(length.alias("ns"))
-        .sort("ns", "pid", "tid", descending=[True, False, False])
-    )
+    order = view.busiest(pl.concat(both), "pid", "tid")
     names = _names(trace, order.head(THREADS).select("pid", "tid").rows())
     for pid, tid, _ in order.head(THREADS).iter_rows():
         mine = (pl.col("pid") == pid) & (pl.col("tid") == tid)

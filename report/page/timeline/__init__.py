@@ -21,7 +21,9 @@ from typing import Final
 
 from ....analyze.result import Analysis
 from ....traces.model import Trace
-from ..markup import Html, element, embedded_json
+from ..base85 import decoder
+from ..markup import Html, embedded_json
+from ..templates import fill
 from .side import MOST_CALLS, MOST_OPS, side_payload, vocabulary
 
 HERE: Final = Path(__file__).parent
@@ -69,20 +71,16 @@ def section(shown: Sequence[Shown], most_ops: int = MOST_OPS, most_calls: int = 
     """The timeline of all that is `shown`; null where there is nothing to draw. Beyond `most_ops` operations or `most_calls`
     calls of all traces together, the page holds some of them and sums of the rest."""
     many = max(len(shown), 1)
-    payloads = [
+    found = [
         side_payload(one.name, one.key, one.trace, one.analysis, most_ops // many, most_calls // many) for one in shown
     ]
-    stores = [
-        element("script", Html(payload), type="application/octet-stream", data_timeline=str(i))
-        for i, payload in enumerate(payloads)
-        if payload is not None
-    ]
-    if not stores:
+    payloads = [Html(payload) for payload in found if payload is not None]
+    if not payloads:
         return None
-    words = element("script", embedded_json(vocabulary()), type="application/json", id="timeline-words")
-    script = "\n".join(_file(f"{name}.js") for name in SCRIPTS)
+    data = fill("timeline.html", words=embedded_json(vocabulary()), payloads=payloads)
+    script = "\n".join([decoder(), *(_file(f"{name}.js") for name in SCRIPTS)])
     markup = Html(_file("shell.html").strip())
-    return Section(markup, Html("\n".join([words, *stores])), _file("timeline.css"), wrapped(script))
+    return Section(markup, data, _file("timeline.css"), wrapped(script))
 
 
 def wrapped(script: str) -> str:

@@ -90,7 +90,7 @@ Object.assign(Timeline.prototype, {
     };
     list.append(element("li", "Work", { class: "tl-head" }));
     this.words.kinds.forEach(([kind, text]) => add([kind], kind, text));
-    list.append(element("li", "Idle time, hatched, by what one would do about it; calls plain in the colour of what they cause", { class: "tl-head" }));
+    list.append(element("li", "Idle time, hatched, by remedy; calls, plain, in the colour of the idle time they cause", { class: "tl-head" }));
     for (const family of this.words.families) {
       const causes = this.words.causes.filter(([, one]) => one === family);
       const text = causes.map(([cause]) => cause.replaceAll("_", " ")).join(", ");
@@ -102,10 +102,10 @@ Object.assign(Timeline.prototype, {
     const context = canvas.getContext("2d");
     const image = context.createImageData(canvas.width, canvas.height);
     const pixels = new Uint32Array(image.data.buffer);
-    const { plain, second, pattern } = this.theme.paints[number];
+    const { plain, second, striped } = this.theme.paints[number];
     for (let i = 0; i < pixels.length; i++) {
       const [x, y] = [i % canvas.width, Math.floor(i / canvas.width)];
-      pixels[i] = pattern && pattern[y * CELL + x] ? second : plain;
+      pixels[i] = striped && isStripe(x, y) ? second : plain;
     }
     context.putImageData(image, 0, 0);
   },

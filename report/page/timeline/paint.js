@@ -1,37 +1,28 @@
-// Paints: a colour and a pattern for each kind of work and each family of idle time, read from the page's style sheet. Work is
-// plain and idle time hatched, unless that says otherwise; calls are plain in the colour of the idle time that they cause.
+// Paints: a colour for each kind of work and each family of idle time, read from the page's style sheet. Work is plain and idle time
+// striped; calls are plain in the colour of the idle time that they cause.
 
 const PAINTS = [];
 const paintNumber = new Map();
-const paint = (name, style, mixed = 1, patterned = false) => {
+const paint = (name, style, mixed = 1, striped = false) => {
   const number = PAINTS.length + 1; // 0 is the ground
-  PAINTS.push({ name, style, mixed, patterned });
+  PAINTS.push({ name, style, mixed, striped });
   paintNumber.set(name, number);
   return number;
 };
 let DIM = 0;
 
-const PATTERNS = {
-  none: () => false,
-  up: (x, y) => (x + y) % 5 === 0,
-  down: (x, y) => (x - y + 800) % 8 < 2,
-  horizontal: (x, y) => y % 5 === 0,
-  vertical: (x, y) => x % 5 === 0,
-  cross: (x, y) => (x + y) % 8 === 0 || (x - y + 800) % 8 === 0,
-  dots: (x, y) => x % 4 < 2 && y % 4 < 2,
-};
-const CELL = 40; // a common multiple of the patterns' periods
+const isStripe = (x, y) => (x + y) % 5 === 0;
 
 const definePaints = (words) => {
-  words.kinds.forEach(([kind]) => paint(kind, `kind-${kind}`, 1, true));
+  words.kinds.forEach(([kind]) => paint(kind, `kind-${kind}`));
   words.families.forEach((family) => paint(`idle ${family}`, `cause-${family}`, 1, true));
   words.families.forEach((family) => paint(`call ${family}`, `cause-${family}`));
   words.stages.forEach((kind) => paint(`stage ${kind}`, `kind-${kind}`, 0.55));
-  [0.34, 0.46, 0.58].forEach((mixed, i) => paint(`stage ${i}`, "stage", mixed));
-  [0.22, 0.36].forEach((mixed, i) => paint(`iteration ${i}`, "stage", mixed));
-  paint("iteration slow", "slow", 0.75);
-  paint("iteration warm-up", "stage", 0.1);
-  DIM = paint("filtered out", "stage", 0.22);
+  [0.34, 0.46, 0.58].forEach((mixed, i) => paint(`stage ${i}`, "kind-stage", mixed));
+  [0.22, 0.36].forEach((mixed, i) => paint(`iteration ${i}`, "kind-stage", mixed));
+  paint("iteration slow", "bad", 0.75);
+  paint("iteration warm-up", "kind-stage", 0.1);
+  DIM = paint("filtered out", "kind-stage", 0.22);
 };
 
 const probe = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -57,14 +48,8 @@ const readTheme = (place) => {
   theme.track = packed(rgb(value("--tl-track"), "#f5f7f9"));
   theme.outside = packed(mix(ink, ground, 0.1));
   theme.paints = [null];
-  theme.css = [""];
   for (const one of PAINTS) {
-    const colour = mix(rgb(value(`--tl-${one.style}`), "#888888"), ground, one.mixed);
-    const pattern = (one.patterned && PATTERNS[value(`--tl-pattern-${one.style}`)]) || PATTERNS.none;
-    const drawn = pattern === PATTERNS.none ? null : new Uint8Array(CELL * CELL);
-    for (let i = 0; drawn && i < drawn.length; i++) {
-      drawn[i] = pattern(i % CELL, Math.floor(i / CELL)) ? 1 : 0;
-    }
+    const colour = mix(rgb(value(`--${one.style}`), "#888888"), ground, one.mixed);
     const text = light(colour) > 0.55 ? "#101418" : "#ffffff";
     theme.paints.push({
       plain: packed(colour),
@@ -72,10 +57,9 @@ const readTheme = (place) => {
       sparse: packed(mix(colour, ground, 0.42)),
       second: packed(mix(colour, ground, 0.5)),
       edge: packed(mix(colour, light(colour) > 0.5 ? [0, 0, 0] : ground, 0.7)),
-      pattern: drawn,
+      striped: one.striped,
       text,
     });
-    theme.css.push(`rgb(${colour.join(",")})`);
   }
   return theme;
 };
@@ -124,7 +108,7 @@ const drawLane = (pixels, width, left, top, height, foot, ratio, lane, from, ste
     const sums = summed !== null && summed[x] === 1;
     const edge = touched[x] === 1 && startsWide(lane, from + x * step, step);
     for (let p = 0; p < k; p++) {
-      const { plain, hatched, sparse, second, edge: dark, pattern } = theme.paints[lane.paints[p]];
+      const { plain, hatched, sparse, second, edge: dark, striped } = theme.paints[lane.paints[p]];
       for (let y = level[p]; y < level[p + 1]; y++) {
         const row = top + height - 1 - y;
         const px = left + x;
@@ -133,7 +117,7 @@ const drawLane = (pixels, width, left, top, height, foot, ratio, lane, from, ste
           colour = Math.floor((px + row) / ratio) % 4 < 2 ? sparse : plain;
         } else if (several && Math.floor((px - row + 65536) / ratio) % 4 === 0) {
           colour = hatched;
-        } else if (pattern && pattern[(Math.floor(row / ratio) % CELL) * CELL + (Math.floor(px / ratio) % CELL)]) {
+        } else if (striped && isStripe(Math.floor(px / ratio), Math.floor(row / ratio))) {
           colour = second;
         }
         pixels[row * width + px] = colour;

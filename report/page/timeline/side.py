@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ....analyze.comparison.mechanisms import FAMILIES
+from ....analyze.comparison.mechanisms import FAMILIES, FAMILY_OF
 from ....analyze.intervals import Ints
 from ....analyze.result import CAUSES, Analysis
 from ....analyze.steady import limit
@@ -25,8 +25,6 @@ MOST_OPS: Final = 3_000_000
 
 MOST_CALLS: Final = 300_000
 """Host calls that a page holds one by one: about 4 bytes each. Beyond it they are summed in the same way."""
-
-FAMILY: Final = {cause: family for family, causes in FAMILIES.items() for cause in causes}
 
 CALL_FAMILIES: Final = {
     "allocator": "allocator",
@@ -87,7 +85,7 @@ def vocabulary() -> dict[str, Any]:
         "kinds": [[kind, MEANINGS.get(kind, "")] for kind in KINDS],
         "memory": list(MEMORY_KINDS),
         "stages": list(STAGE_KINDS),
-        "causes": [[cause, FAMILY[cause], MEANINGS.get(cause, "")] for cause in CAUSES],
+        "causes": [[cause, FAMILY_OF[cause], MEANINGS.get(cause, "")] for cause in CAUSES],
         "families": list(FAMILIES),
         "calls": [[word, CALL_FAMILIES[word]] for word in CALL_CLASSES],
     }

@@ -1,0 +1,77 @@
+"""What every face says of a job of ranks: its headline, and the order of its late iterations and of its ranks."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from ..analyze.ranks.job import Job, Step
+from ..analyze.words import duration, ms, percent
+
+
+def late_steps(job: Job) -> list[Step]:
+    """The iterations with a late rank, the latest first."""
+    return sorted((s for s in job.steps if s.rank is not None), key=lambda s: (-s.late_ns, s.iteration))
+
+
+def latest_ranks(job: Job) -> pl.DataFrame:
+    """`Job.ranks`, those first that were latest, then those that waited least: these keep the others waiting."""
+    return job.ranks.sort("late_ns", "waiting_ns", "rank", descending=[True, False, False])
+
+
+def step_row(step: Step) -> tuple[object, ...]:
+    """An iteration with a late rank: what it did more than the others, by its largest cause."""
+    cause = step.causes[0] if step.causes else None
+    why = "-" if cause is None else cause.category + (" (iteration before)" if cause.before else "")
+    stage = None if cause is None else cause.stage
+    more = "-" if cause is None else ms(cause.ns)
+    return step.iteration, step.rank, ms(step.late_ns), ms(step.lost_ns), why, stage, more
+
+
+def headline(job: Job) -> list[str]:
+    """The job in two or three sentences: its size, its straggler and why, its communication."""
+    who, pattern = job.roster, job.pattern
+    lengths = sorted(step.ns for step in job.steps)
+    world = f" of {who.world_size}" if who.world_size else ""
+    middle = duration(lengths[len(lengths) // 2]) if lengths else "-"
+    lines = [f"{len(who.ranks)}{world} ranks, {len(job.steps)} iterations, {middle} each (median)"]
+    if job.trust[0] == "unavailable":
+        return lines
+    share = percent(job.metrics["straggler_share"])
+    if pattern.kind == "none":
+        lines.append("no rank is late: in every iteration all came to their collectives within 2 % of its length")
+    else:
+        first, times, late = pattern.by_rank[0]
+        verb = "has" if pattern.late == 1 else "have"
+        of = f"{pattern.late} of {pattern.of} iterations {verb} a late rank, which costs {share} of the job's time"
+        words = {
+            "once": f"rank {first} was late once",
+            "fixed": f"it is rank {first}, last in {times} of these, by {duration(late / times)} on average",
+            "rotating": f"it rotates over {len(pattern.by_rank)} ranks",
+            "several": f"above all rank {first}, in {times} of these; {len(pattern.by_rank)} ranks in all",
+        }[pattern.kind]
+        lines.append(f"{of}: {words}")
+        why = _reasons(job)
+        if why:
+            lines.append(f"because of {why}")
+    total, waiting, transfer, unsplit = (
+        int(job.ranks[name].sum()) for name in ("iteration_ns", "waiting_ns", "transfer_ns", "unsplit_ns")
+    )
+    if total:
+        one = len({rank.clock for rank in who.ranks}) == 1
+        clocks = "" if one else f"; clocks are aligned to within {duration(job.clocks.residual_ns)}"
+        rest = f", {percent(unsplit / total)} matched to no other rank" if unsplit else ""
+        lines.append(
+            f"exposed communication takes {percent((waiting + transfer + unsplit) / total)} of the ranks' time: "
+            f"{percent(waiting / total)} waiting for the last rank, {percent(transfer / total)} transfer{rest}{clocks}"
+        )
+    return lines
+
+
+def _reasons(job: Job, most: int = 3) -> str:
+    """What late ranks did more than the others, summed over iterations: the stages and categories that weigh most."""
+    summed: dict[tuple[str, str], int] = {}
+    for step in job.steps:
+        for cause in step.causes[:1]:
+            summed[cause.category, cause.stage] = summed.get((cause.category, cause.stage), 0) + cause.ns
+    ranked = sorted(summed.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+    return ", ".join(f"{category} in {stage} ({ms(ns)} ms more)" for (category, stage), ns in ranked)
