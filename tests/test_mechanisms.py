@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.comparison.amounts import Amount, amounts
 from aisp_trace.analyze.comparison.mechanisms import FAMILIES, Split, split
-from aisp_trace.analyze.comparison.reasons import cancels, reasons, remarks
+from aisp_trace.analyze.comparison.reasons import reasons, remarks
 from aisp_trace.analyze.comparison.sides import account
 from aisp_trace.analyze.comparison.waterfall import Waterfall, by_stage, layout, waterfall
 from aisp_trace.analyze.naming.paths import at_or_above
@@ -208,7 +208,7 @@ def test_other_numbers_of_iterations_are_split_per_iteration() -> None:
     fall, found = compared(steps(3, 7), steps(2, 4), window="measured")
     assert (fall.layout.denominator, fall.difference) == (6, 0)
     assert parts_of(found) == {("faster", "compute"): -3 * 6, ("idle", "host"): 3 * 6}
-    assert cancels(fall)
+    assert fall.cancels
     assert "which is what remains of terms that move 6 ns in both directions" in remarks(fall)[0]
 
 

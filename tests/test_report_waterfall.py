@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.cli.main import main
 from aisp_trace.expectations.comparing.compare import compare_analysed
 from aisp_trace.report.figures import MOST_TERMS, waterfall_figure
 from aisp_trace.report.page.page import render
@@ -15,6 +17,7 @@ from aisp_trace.report.page.sides import Side
 from aisp_trace.report.page.templates import html_of
 from aisp_trace.report.page.waterfall import waterfall_section
 from aisp_trace.tests.builders import pair
+from aisp_trace.tests.builders.samples import SAMPLES
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -109,3 +112,14 @@ def test_the_page_has_it_between_speed_and_ledger() -> None:
     places = [page.index(f'<section id="{name}"') for name in ("waterfall", "ledger", "trust")]
     assert places == sorted(places)
     assert 'href="#waterfall"' in page
+
+
+def test_no_share_is_shown_where_terms_cancel(tmp_path: Path) -> None:
+    """245 ms of terms leave 2 ms of difference: the page says that shares are left out, and leaves them out."""
+    run = SAMPLES / "h200_pipeline_sequential"
+    assert main(["report", f"{run}:optimized", f"{run}:cuda_graph", "-o", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "shares of it would mean nothing and are left out" in page
+    for anchor in ("why", "waterfall"):
+        section = page[page.index(f'<section id="{anchor}"') :].split("</section>")[0]
+        assert not re.findall(r">[−\d.,]+ %<", section)

@@ -13,10 +13,6 @@ from .matching import UNPLACED
 from .mechanisms import FASTER, HIDDEN, LESS_WORK, REPLACED, Part, Rate, Split
 from .waterfall import Waterfall, by_stage, over_devices
 
-CANCELLED: Final = 0.1
-"""A difference below this fraction of what the terms move in either direction is what is left of terms that cancel. A share of
-it could pass 1,000 %, and would tell how well they cancel, not where the time went."""
-
 SMALL: Final = 0.001
 """Reasons below this fraction of all that move are summed in one line."""
 
@@ -93,7 +89,7 @@ def remarks(fall: Waterfall) -> list[str]:
     found = []
     if not any(t.difference for t in fall.terms):
         found.append("nothing differs, to the nanosecond: this is one recording compared with itself")
-    elif cancels(fall):
+    elif fall.cancels:
         moved = fall.layout.ns(sum(abs(t.difference) for t in over_devices(fall.terms)))
         left = fall.layout.ns(abs(fall.difference))
         found.append(
@@ -108,12 +104,6 @@ def remarks(fall: Waterfall) -> list[str]:
             "say what each side spent, not what changed. The reasons above hold under any names"
         )
     return found
-
-
-def cancels(fall: Waterfall) -> bool:
-    """Whether the terms cancel so far that a share of the difference tells nothing."""
-    moved = sum(abs(t.difference) for t in over_devices(fall.terms))
-    return abs(fall.difference) < CANCELLED * moved
 
 
 def _reasons(fall: Waterfall, split: Split) -> Iterator[Reason]:

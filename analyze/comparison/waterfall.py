@@ -21,6 +21,8 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
 
 from .matching import UNPLACED, labels
 from .sides import Account, Key
@@ -101,7 +103,12 @@ class DeviceWindow:
     difference: int
 
 
-@dataclass(frozen=True, slots=True)
+CANCELLED: Final = 0.1
+"""A difference below this fraction of what the terms move in either direction is what is left of terms that cancel. A share of
+it could pass 1,000 %, and would tell how well they cancel, not where the time went."""
+
+
+@dataclass(frozen=True)  # no slots: `cancels` is kept once it was asked for
 class Waterfall:
     """All terms, largest first; they sum to `difference`, the optimized windows minus the baseline's.
 
@@ -129,6 +136,17 @@ class Waterfall:
         """Baseline over optimized time for equal work; null where the optimized window is empty."""
         base, opt = self.weights
         return self.base_ns * base / (self.opt_ns * opt) if self.opt_ns else None
+
+    @cached_property
+    def cancels(self) -> bool:
+        """Whether the terms cancel so far that a share of the difference tells nothing."""
+        moved = sum(abs(t.difference) for t in over_devices(self.terms))
+        return abs(self.difference) < CANCELLED * moved
+
+    def share(self, difference: int) -> float | None:
+        """`difference` as a part of the whole, to a tenth of a per cent; one that goes the other way has a negative share. Null
+        where there is no difference, or the terms cancel."""
+        return None if self.cancels or not self.difference else round(difference / self.difference, 3) or 0.0
 
 
 def layout(accounts: Sequence[Account]) -> Layout:

@@ -73,7 +73,7 @@ def _ladder(steps: Sequence[Waterfall], whole: Waterfall) -> Table:
         ratio = Cell("" if found.ratio is None else f"{text.significant(found.ratio)} ×", found.ratio)
         name = "in all" if found is whole else f"{found.base} → {found.opt}"
         gain = Cell(_time(whole.layout, found.difference), found.difference)
-        rows.append(Row([name, gain, _share(whole, found.difference), ratio]))
+        rows.append(Row([name, gain, share_cell(whole, found.difference), ratio]))
     return Table("gain of each step", ["step", "difference", "share", "traced ratio"], rows, numbers=(1, 2, 3))
 
 
@@ -97,7 +97,7 @@ def _table(found: Waterfall, terms: Sequence[Term], caption: str, causes: bool) 
 
 def _figures(found: Waterfall, base_ns: int, opt_ns: int, difference: int) -> list[Cell]:
     exact = Cell(exact_difference(found.layout, difference), difference)
-    return [Cell(f"{base_ns:,}", base_ns), Cell(f"{opt_ns:,}", opt_ns), exact, _share(found, difference)]
+    return [Cell(f"{base_ns:,}", base_ns), Cell(f"{opt_ns:,}", opt_ns), exact, share_cell(found, difference)]
 
 
 def _changes(fall: Waterfall, changes: Sequence[Change], caption: str) -> Table:
@@ -128,12 +128,10 @@ def stage_name(key: str) -> str:
     return _WORDS.get(key) or clipped(key, 80) or "(unnamed)"
 
 
-def _share(found: Waterfall, difference: int) -> Cell:
-    """Of the whole difference; a term that goes the other way has a negative share."""
-    if not found.difference:
-        return Cell(text.ABSENT)
-    share = round(100 * difference / found.difference, 1)
-    return Cell(f"{share or 0:.1f} %".replace("-", "−"), share)  # `or`: no negative zero
+def share_cell(found: Waterfall, difference: int) -> Cell:
+    """Of the whole difference; absent where that has no meaning."""
+    share = found.share(difference)
+    return Cell(text.ABSENT if share is None else f"{100 * share:.1f} %".replace("-", "−"), share)
 
 
 def _time(plan: Layout, value: int) -> str:

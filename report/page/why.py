@@ -16,7 +16,7 @@ from ..why_rows import WhyRow, why_table
 from . import cells, text
 from .blocks import Cell, Fold, Items, Para, Row, Section, Table, section, strong
 from .sides import Side, caution
-from .waterfall import exact_difference, stage_name
+from .waterfall import exact_difference, share_cell, stage_name
 
 
 def why_section(whole: Comparison | None, steps: Sequence[Comparison] = ()) -> Section | None:
@@ -103,11 +103,9 @@ def _said(part: Part) -> str:
 def _amounts(found: Comparison, difference: int, bar: tuple[float, str] | None) -> list[Cell]:
     fall = found.waterfall
     time = f"{'+' if difference > 0 else ''}{text.duration(fall.layout.ns(difference))}".replace("-", "−")
-    share = round(100 * difference / fall.difference, 1) or 0.0 if fall.difference else None
-    words = text.ABSENT if share is None else f"{share:.1f} %".replace("-", "−")
     length, fill = bar if bar else (None, "")
     exact = Cell(exact_difference(fall.layout, difference), difference)
-    return [Cell(time, difference, length, fill), exact, Cell(words, share)]
+    return [Cell(time, difference, length, fill), exact, share_cell(fall, difference)]
 
 
 def _by_stage(whole: Comparison) -> list[Para | Table]:

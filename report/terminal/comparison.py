@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from ...analyze.comparison.changes import Change, launch_count, rest
-from ...analyze.comparison.reasons import cancels, reasons, remarks, signed
+from ...analyze.comparison.reasons import reasons, remarks, signed
 from ...analyze.comparison.waterfall import Term, Waterfall, by_stage, over_devices
 from ...analyze.findings.beside import what_overlap_costs
 from ...analyze.naming.kernels import short_names
@@ -331,9 +331,8 @@ def _row(fall: Waterfall, name: str, term: Term, *what: str) -> tuple[object, ..
 
 
 def _share(fall: Waterfall, difference: int) -> str | None:
-    """Of the whole difference, where that is more than what is left of terms that cancel; a term that goes the other way has a
-    negative share, never a negative zero."""
-    return None if cancels(fall) or not fall.difference else percent(round(difference / fall.difference, 3) or 0.0)
+    share = fall.share(difference)
+    return None if share is None else percent(share)
 
 
 def _total(fall: Waterfall, *what: str) -> tuple[object, ...]:
