@@ -9,7 +9,6 @@ Each takes some of the options that ``nsys profile`` takes together; what its he
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -69,11 +68,6 @@ def session_commands(
         (program, "start", f"--session={session}", *output, *start),
         (program, "stop", f"--session={session}"),
     )
-
-
-def new_session() -> str:
-    """A name that no other session has."""
-    return f"aisp-{uuid.uuid4().hex[:12]}"
 
 
 class _Session:
@@ -150,8 +144,8 @@ class _Session:
 
 def run_window(
     nsys: Nsys,
-    commands: tuple[Sequence[str], Sequence[str], Sequence[str]],
-    session: str,
+    options: Sequence[str],
+    target: Sequence[str],
     folder: Path,
     window: Window,
     *,
@@ -160,45 +154,37 @@ def run_window(
     who: str,
     timeout_s: float,
 ) -> tuple[Running, str]:
-    """Run the program and record the `window` of it; answers with the program, which may go on, and what ended the recording.
+    """Run `target` and record the `window` of it; answers with the program, which may go on, and what ended the recording.
 
-    Raises as `windowed.drive` does, and ends the program then.
+    `options` are those of ``nsys profile``, `environment` is all that the program starts with. Raises as `session_commands` and
+    `windowed.drive` do, and ends the program then.
     """
+    session = f"aisp-{uuid.uuid4().hex[:12]}"
+    launch, start, stop = session_commands(nsys, options, target, folder, window, session)
+
+    def once() -> tuple[Running, str]:
+        try:
+            running = Running(
+                launch,
+                stdout=folder / "nsys-profile.stdout.log",
+                stderr=folder / "nsys-profile.stderr.log",
+                environment={**environment, "NSYS_NVTX_PROFILER_REGISTER_ONLY": "0"},
+                shown=to_terminal(own),
+            )
+        except OSError as exc:
+            raise RecorderError(f"{nsys.path} cannot be started: {exc}; see `aisp-trace doctor`") from exc
+        try:
+            controls = _Session(nsys, start, stop, session, folder, running)
+            with signalled() as asked:
+                return running, drive(window, running, controls, asked, who=who, timeout_s=timeout_s)
+        except BaseException:
+            running.close()
+            raise
+
     for _ in range(STARTS - 1):
         try:
-            return _run_once(nsys, commands, session, folder, window, environment, own, who, timeout_s)
+            return once()
         except (RecorderError, WorkloadError):
             if not launches_nothing(folder):
                 raise
-    return _run_once(nsys, commands, session, folder, window, environment, own, who, timeout_s)
-
-
-def _run_once(
-    nsys: Nsys,
-    commands: tuple[Sequence[str], Sequence[str], Sequence[str]],
-    session: str,
-    folder: Path,
-    window: Window,
-    environment: Mapping[str, str],
-    own: OwnLines,
-    who: str,
-    timeout_s: float,
-) -> tuple[Running, str]:
-    launch, start, stop = commands
-    try:
-        running = Running(
-            launch,
-            stdout=folder / "nsys-profile.stdout.log",
-            stderr=folder / "nsys-profile.stderr.log",
-            environment={**os.environ, **environment, "NSYS_NVTX_PROFILER_REGISTER_ONLY": "0"},
-            shown=to_terminal(own),
-        )
-    except OSError as exc:
-        raise RecorderError(f"{nsys.path} cannot be started: {exc}; see `aisp-trace doctor`") from exc
-    try:
-        controls = _Session(nsys, start, stop, session, folder, running)
-        with signalled() as asked:
-            return running, drive(window, running, controls, asked, who=who, timeout_s=timeout_s)
-    except BaseException:
-        running.close()
-        raise
+    return once()
