@@ -20,7 +20,7 @@ from .nsight import Nsys, parse_options
 from .nsys_report import EXPORT_TIMEOUT_S, REPORT, STREAM
 from .nsys_starts import STARTS, launches_nothing
 from .passing import OwnLines
-from .processes import Finished, ask, last_line, run_process, to_terminal
+from .processes import Finished, ask, last_line, last_words, run_process, to_terminal
 from .running import Running, pause
 from .window import CUDA_PROFILER, Window, signalled
 from .windowed import drive
@@ -100,9 +100,7 @@ class _Session:
             pause()
         while (done := self._step(self._start, "nsys-start")).exit_code != 0:
             if time.monotonic() > deadline or self._running.exit_code is not None or launches_nothing(self._folder):
-                said = last_line(self._folder / "nsys-start.stderr.log") or last_line(
-                    self._folder / "nsys-start.stdout.log"
-                )
+                said = last_words(self._folder, "nsys-start")
                 raise RecorderError(
                     f"nsys could not begin to record (exit code {done.exit_code}: {said}); see the logs in {self._folder}"
                 )
