@@ -217,24 +217,19 @@ def run(
     if baseline is not None:
         _refuse_in_pair(ctx, workload, foreign)
         plans = [pair_plan(baseline, rung or (), optimized, name, timing, options)]
-    elif extra := [one for one in PAIR_OPTIONS if _given(ctx, one)]:
-        raise UsageError(
-            f"--{extra[0]} was given without --baseline; a pair of commands needs --baseline and --optimized"
-        )
-    elif not foreign and (extra := [one for one in WINDOW_OPTIONS if _given(ctx, one)]):
-        raise UsageError(
-            f"--{extra[0].replace('_', '-')} was given without a program, of which it records a part; name one, or leave it out"
-        )
+    elif extra := _first_given(ctx, PAIR_OPTIONS):
+        raise UsageError(f"{extra} was given without --baseline; a pair of commands needs --baseline and --optimized")
+    elif not foreign and (extra := _first_given(ctx, WINDOW_OPTIONS)):
+        raise UsageError(f"{extra} was given without a program, of which it records a part; name one, or leave it out")
     elif foreign:
         if workload is not None:
             raise UsageError(f"both the workload {workload!r} and a command were given; give one of them")
-        for name in COMMAND_OPTIONS:
-            if _given(ctx, name):
-                raise UsageError(
-                    f"--{name.replace('_', '-')} was given with a command of your own, which runs once and as it is; leave it out"
-                )
-        asked = any(_given(ctx, one) for one in WINDOW_OPTIONS)
-        plans = [command_plan(foreign, options, Window(delay, duration, start_on, kill) if asked else None)]
+        if extra := _first_given(ctx, COMMAND_OPTIONS):
+            raise UsageError(
+                f"{extra} was given with a command of your own, which runs once and as it is; leave it out"
+            )
+        window = Window(delay, duration, start_on, kill) if _first_given(ctx, WINDOW_OPTIONS) else None
+        plans = [command_plan(foreign, options, window)]
     elif task is not None and (workload is None or workload.endswith(".py")):
         raise UsageError("--task was given without a workload that has tasks; name generated_kernel, or leave it out")
     elif workload is None:
@@ -292,20 +287,16 @@ def _refuse_in_pair(ctx: typer.Context, workload: str | None, foreign: Sequence[
     if workload is not None or foreign:
         what = "a command after --" if workload is None else f"the workload {workload!r}"
         raise UsageError(f"both --baseline and {what} were given; give one of them")
-    for name in COMMAND_OPTIONS:
-        if name not in ("rounds", "recordings", "decide", "budget") and _given(ctx, name):
-            raise UsageError(
-                f"--{name.replace('_', '-')} was given with --baseline, whose commands are run as they are; leave it out"
-            )
+    timed = ("rounds", "recordings", "decide", "budget")
+    if extra := _first_given(ctx, [name for name in COMMAND_OPTIONS if name not in timed]):
+        raise UsageError(f"{extra} was given with --baseline, whose commands are run as they are; leave it out")
 
 
 def _refuse_others(ctx: typer.Context, allowed: Sequence[str], why: str, option: str = "--resume") -> None:
-    for name in ctx.params:
-        if name not in allowed and _given(ctx, name):
-            what = "a workload" if name == "workload" else f"--{name.replace('_', '-')}"
-            raise UsageError(f"{what} was given together with {option}, but {why}; leave it out")
-    if ctx.args:
-        raise UsageError(f"a command was given together with {option}, but {why}; leave it out")
+    extra = _first_given(ctx, [name for name in ctx.params if name not in allowed])
+    if extra or ctx.args:
+        what = "a workload" if extra == "workload" else extra or "a command"
+        raise UsageError(f"{what} was given together with {option}, but {why}; leave it out")
 
 
 def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], output: Path, timeout: float) -> int:
@@ -322,9 +313,7 @@ def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], outpu
         if not _given(ctx, name) or name in ("ranks", "output", "workload"):
             continue
         if name not in JOB_OPTIONS:
-            raise UsageError(
-                f"--{name.replace('_', '-')} was given with --ranks, which records each rank once; leave it out"
-            )
+            raise UsageError(f"{parameter.opts[0]} was given with --ranks, which records each rank once; leave it out")
         value = ctx.params[name]
         for one in value if isinstance(value, (list, tuple)) else [value]:
             options += [f"{parameter.opts[0]}={one}"] if one is not True else [parameter.opts[0]]
@@ -336,6 +325,12 @@ def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], outpu
         console.warn(f"{len(job.runs)} of {ranks} ranks were recorded; what the others said stands above")
     console.say(f"next: aisp-trace ranks {folder}")
     return 0 if job.exit_code == 0 and len(job.runs) == ranks else 2
+
+
+def _first_given(ctx: typer.Context, names: Sequence[str]) -> str | None:
+    """The first of the parameters `names` that was given, as it is typed; null if none was."""
+    typed = {parameter.name: parameter.opts[0] for parameter in ctx.command.params}
+    return next((typed[name] for name in names if _given(ctx, name)), None)
 
 
 def _given(ctx: typer.Context, name: str) -> bool:
