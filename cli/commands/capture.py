@@ -15,6 +15,7 @@ from ...capture.capture import resume
 from ...capture.plan import DEFAULT_ROUNDS, DEFAULT_TIMEOUT_S
 from ...capture.window import Window
 from ...report.terminal import console
+from ...report.terminal.look import AUTO, LOOK
 from ...traces.content import file_name
 from ...traces.errors import UsageError
 from ...traces.output import check_container
@@ -22,7 +23,7 @@ from ...traces.places import folder_for_new
 from ...traces.run import RUNS_DIR
 from ...workloads import catalog
 from .. import every
-from ..app import WithForeignCommand, examples, new_app
+from ..app import COMMON, WithForeignCommand, examples, new_app
 from ..emitting import task_called
 from ..goals import deciding
 from ..mistakes import as_command, program_in
@@ -307,10 +308,11 @@ def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], outpu
         raise UsageError(
             "--ranks was given without a launcher; write `capture --ranks 8 -- torchrun --nproc-per-node 8 ...`"
         )
-    options: list[str] = []
+    options = ["--quiet"] if LOOK.quiet else []
+    options += [] if LOOK.colour == AUTO else [f"--color={LOOK.colour}"]
     for parameter in ctx.command.params:
         name = str(parameter.name)
-        if not _given(ctx, name) or name in ("ranks", "output", "workload"):
+        if not _given(ctx, name) or name in (*COMMON, "ranks", "output", "workload"):
             continue
         if name not in JOB_OPTIONS:
             raise UsageError(f"{parameter.opts[0]} was given with --ranks, which records each rank once; leave it out")
