@@ -86,7 +86,7 @@ class _Session:
         self._missed = 0
 
     def check(self) -> None:
-        """Whether nsys has failed by itself."""
+        """Raises `RecorderError` if nsys has failed by itself."""
         if launches_nothing(self._folder):
             said = last_line(self._folder / "nsys-profile.stderr.log")
             raise RecorderError(f"nsys could not start the program ({said}); see the logs in {self._folder}")

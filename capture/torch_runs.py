@@ -213,8 +213,8 @@ def collect(target: Sequence[str], done: Finished, folder: Path, *, needed: bool
     notes = [] if recorded_ranges(folder) else [f"{ONLY_PHASES}; {NAME_STAGES}"]
     if capped:
         notes.append(
-            f"torch.profiler recorded the first {MOST_S:g} s of the program, since it keeps all in memory; choose others with "
-            "--delay and --duration"
+            f"torch.profiler recorded the first {MOST_S:g} s of the program, because it keeps every event in memory; record "
+            "another part with --delay and --duration"
         )
     if others:
         named = ", ".join(pids)

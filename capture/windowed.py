@@ -65,7 +65,7 @@ def drive(
         at = running.begun + window.delay_s
         while not (asked.is_set() if window.start_on else time.monotonic() >= at):
             must_run()
-            watch("it was not to begin")
+            watch(f"no {SIGNAL} came" if window.start_on else "its beginning was not due")
         asked.clear()
     must_run()
     controls.begin()

@@ -129,24 +129,27 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, run nothing.")] = False,
     delay: Annotated[
-        float, typer.Option("--delay", help="Of a program: record from S seconds after its start.", metavar="S")
+        float, typer.Option("--delay", help="With a program: start recording S seconds after its launch.", metavar="S")
     ] = 0.0,
     duration: Annotated[
-        float | None, typer.Option("--duration", help="Of a program: record S seconds; it goes on.", metavar="S")
+        float | None,
+        typer.Option("--duration", help="With a program: record for S seconds; it keeps running.", metavar="S"),
     ] = None,
     start_on: Annotated[
         str | None,
         typer.Option(
             "--start-on",
-            help="Of a program: record this NVTX range, from a signal, or what it says by cudaProfilerStart and -Stop.",
+            help="With a program: record this NVTX range, from SIGUSR1 on, or between cudaProfilerStart and cudaProfilerStop.",
             metavar="RANGE|SIGUSR1|cudaProfilerApi",
         ),
     ] = None,
     ranks: Annotated[
         int | None,
-        typer.Option("--ranks", help="Of torchrun: a recorder for each of its N processes here.", metavar="N"),
+        typer.Option(
+            "--ranks", help="With torchrun: record each of the N processes that it starts on this host.", metavar="N"
+        ),
     ] = None,
-    kill: Annotated[bool, typer.Option("--kill", help="End the program when its recording ends.")] = False,
+    kill: Annotated[bool, typer.Option("--kill", help="With a program: end it when its recording ends.")] = False,
     resume_folder: Annotated[
         Path | None, typer.Option("--resume", help="Finish the unfinished run in this folder.", metavar="FOLDER")
     ] = None,
@@ -185,7 +188,7 @@ def run(
     alternating order, then each variant is recorded. `capture --baseline 'CMD' --optimized 'CMD'` does the same with two
     programs of your own, run without a shell. `capture PROGRAM ...` records one once, as it is: a script of yours, or any
     command line; its output passes through. Options of `capture` stand before the program. --delay, --duration and
-    --start-on record a part of it, such as ten seconds of a server under load; SIGUSR1 sent to `capture` ends that, too.
+    --start-on record a part of it, such as ten seconds of a server under load; SIGUSR1 sent to `capture` also ends the recording.
     `capture --calibrate` measures how fast copies can be on this machine, which `analyze` then compares with.
     """
     if calibrate:
