@@ -9,9 +9,10 @@ lacked. No process started here outlives it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +64,17 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
     first = plan.looks[0] if plan.looks else plan.rounds
     shown = progress(plan.workload, first * per_round(plan) + (len(recordings(plan)) if recorder is not None else 0))
     try:
-        state = _sources(plan)
-        hardware = host.hardware(plan.device)
-        pair = plan.source == "pair"
-        rounds = [] if pair else run_rounds(run, state, shown)
-        commands = pair_rounds.run_commands(run, state, shown) if pair else []
-        variants = _record_all(run, recorder, state, shown, going_on)
-        manifest = _manifest(run, state, _clocks_after(hardware), rounds, variants)
-        if pair:
-            manifest = pair_rounds.with_commands(manifest, commands, plan)
-        path = run.finish(manifest)
+        with _ended_on_failure(going_on):
+            state = _sources(plan)
+            hardware = host.hardware(plan.device)
+            pair = plan.source == "pair"
+            rounds = [] if pair else run_rounds(run, state, shown)
+            commands = pair_rounds.run_commands(run, state, shown) if pair else []
+            variants = _record_all(run, recorder, state, shown, going_on)
+            manifest = _manifest(run, state, _clocks_after(hardware), rounds, variants)
+            if pair:
+                manifest = pair_rounds.with_commands(manifest, commands, plan)
+            path = run.finish(manifest)
     except (RecorderError, WorkloadError) as exc:
         if plan.source == "command":  # nothing to go on from: it runs once, from its beginning
             if isinstance(exc, WorkloadError):
@@ -80,8 +82,6 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
             raise
         raise type(exc)(f"{exc}; then go on with `aisp-trace capture --resume {run.path}`") from exc
     except OSError as exc:
-        for program in going_on:
-            program.close()
         if not is_disk_error(exc):
             raise
         raise InputError(
@@ -89,8 +89,6 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
             f"`aisp-trace capture --resume {run.path}`"
         ) from exc
     except KeyboardInterrupt:
-        for program in going_on:
-            program.close()
         if plan.source == "command":
             run.discard()
             shown.say("interrupted, and nothing is kept of it")
@@ -103,6 +101,17 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
     for program in going_on:
         _see_to_its_end(program, path, shown)
     return path
+
+
+@contextlib.contextmanager
+def _ended_on_failure(programs: Sequence[Running]) -> Iterator[None]:
+    """Programs of which a part was recorded end with a capture that fails, whatever it fails by."""
+    try:
+        yield
+    except BaseException:
+        for program in programs:
+            program.close()
+        raise
 
 
 def _see_to_its_end(program: Running, run: Path, shown: Progress) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -57,24 +57,26 @@ class Counts:
 
 def count_rows(export: Path) -> Counts:
     """Count the rows of `export`. Tables that are absent count as empty; raises `RecorderError` if it is no database."""
-    try:
-        with closing(sqlite3.connect(f"{export.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
-            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            own, phases, every = _ranges(db, tables)
-            launches, without = _launches(db, tables)
-            return Counts(own, every, launches, without, phases)
-    except sqlite3.Error as exc:
-        raise RecorderError(f"the export {export} cannot be read ({exc}); record again") from exc
+    with _opened(export) as (db, tables):
+        own, phases, every = _ranges(db, tables)
+        launches, without = _launches(db, tables)
+        return Counts(own, every, launches, without, phases)
 
 
 def recorded_processes(export: Path) -> frozenset[int]:
     """The processes that opened a range or made a CUDA call, by their system's number; raises as `count_rows` does."""
+    with _opened(export) as (db, tables):
+        rows = " UNION ".join(f"SELECT globalTid FROM {table}" for table in WITH_PROCESSES if table in tables)
+        found = db.execute(f"SELECT DISTINCT globalTid >> 24 & 0xFFFFFF FROM ({rows})") if rows else ()
+        return frozenset(pid for (pid,) in found)
+
+
+@contextmanager
+def _opened(export: Path) -> Iterator[tuple[sqlite3.Connection, set[str]]]:
+    """The export, read only, and the names of its tables."""
     try:
         with closing(sqlite3.connect(f"{export.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
-            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            rows = " UNION ".join(f"SELECT globalTid FROM {table}" for table in WITH_PROCESSES if table in tables)
-            found = db.execute(f"SELECT DISTINCT globalTid >> 24 & 0xFFFFFF FROM ({rows})") if rows else ()
-            return frozenset(pid for (pid,) in found)
+            yield db, {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error as exc:
         raise RecorderError(f"the export {export} cannot be read ({exc}); record again") from exc
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from ..traces.errors import RecorderError, UsageError
+from .processes import how_ended
 
 LAUNCHED_BY: Final = "PYTHON_EXEC"
 """The variable by which torchrun finds the Python of its workers (``torch.distributed.run``)."""
@@ -79,7 +80,7 @@ def capture_job(ranks: int, command: Sequence[str], folder: Path, options: Seque
     found = {int(m[1]): path for path in runs if (m := _RANK.search(path.name))}
     if not found:
         raise RecorderError(
-            f"{shlex.join(command)[:80]} left with {done.returncode} and no rank was recorded; it may not be torchrun, "
+            f"{shlex.join(command)[:80]} {how_ended(done.returncode)} and no rank was recorded; it may not be torchrun, "
             "or failed early. Other launchers: put `aisp-trace capture --output DIR --` before the python of each rank"
         )
     return Job(done.returncode, found)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,14 @@ from .answer import ANSWER, ANSWER_VARIABLE
 from .export_check import Counts, recorded_processes
 from .nsight import Nsys
 from .nsys_report import REPORT, STREAM, TRACE, export, make_report, no_ranges
-from .nsys_session import new_session, run_window, session_commands
+from .nsys_session import run_window, session_commands
 from .nsys_starts import STARTS, failed_itself
 from .passing import OwnLines
 from .processes import Finished, how_ended, last_line, run_process, to_terminal
 from .running import Running
 from .stages import DOMAIN, MEASURED, RECORDER_VARIABLE
 from .window import Window
+from .windowed import after_recording
 
 PROFILES: Final = ("none", "minimal", "deep")
 
@@ -94,11 +94,15 @@ class NsysRecorder:
         """The version of nsys."""
         return self.nsys.version
 
+    @property
+    def _inherited(self) -> Mapping[str, str]:
+        return os.environ if self.inherited is None else self.inherited
+
     def environment(self, folder: Path, gated: bool) -> dict[str, str]:
         """Variables the recorded program gets."""
         if not gated:  # a program that times its iterations does so here, too
-            inherited = (os.environ if self.inherited is None else self.inherited).get("PYTHONPATH")
-            return {ANSWER_VARIABLE: str(folder / ANSWER), **program.environment("nsys", inherited)}
+            path = self._inherited.get("PYTHONPATH")
+            return {ANSWER_VARIABLE: str(folder / ANSWER), **program.environment("nsys", path)}
         # Without the second, nsys compares `-p` with registered strings only, and matches none of ours by name.
         return {RECORDER_VARIABLE: "nsys", "NSYS_NVTX_PROFILER_REGISTER_ONLY": "0"}
 
@@ -157,21 +161,15 @@ class NsysRecorder:
         return Recorded(done.exit_code, done.wall_ns, TRACE, None, notes, empty)
 
     def _record_window(self, window: Window, target: Sequence[str], folder: Path, timeout_s: float) -> Recorded:
-        session = new_session()
-        commands = session_commands(self.nsys, [*self._options(False), *self.extra], target, folder, window, session)
-        began = time.perf_counter_ns()
         running, why = run_window(
-            *(self.nsys, commands, session, folder, window),
-            environment=self.environment(folder, False),
+            *(self.nsys, [*self._options(False), *self.extra], target, folder, window),
+            environment={**self._inherited, **self.environment(folder, False)},
             own=OWN_LINES,
             who=shown_command(target),
             timeout_s=timeout_s,
         )
         try:
-            if window.kill:
-                running.close()
-            code = 0 if window.kill else running.exit_code or 0
-            done = Finished(code, time.perf_counter_ns() - began, False, running.forked)
+            done = after_recording(window, running)
             make_report(self.nsys, folder, done, gated=False)
             counts = export(self.nsys, folder)
             notes = _judge(counts, gated=False, device=self.device, nsys=self.nsys)
@@ -179,21 +177,19 @@ class NsysRecorder:
             running.close()
             raise
         notes = (f"recorded {window.describe()}, until {why}", *notes)
-        return Recorded(code, done.wall_ns, TRACE, None, notes, counts.launches == 0 and counts.ranges == 0, running)
+        return Recorded(
+            done.exit_code, done.wall_ns, TRACE, None, notes, counts.launches == 0 and counts.ranges == 0, running
+        )
 
-    def _profile(
-        self, target: Sequence[str], folder: Path, gated: bool, timeout_s: float, shown: bool = False
-    ) -> Finished:
+    def _profile(self, target: Sequence[str], folder: Path, gated: bool, timeout_s: float, shown: bool) -> Finished:
         out, err = folder / "nsys-profile.stdout.log", folder / "nsys-profile.stderr.log"
-        inherited = os.environ if self.inherited is None else self.inherited
-        environment = {**inherited, **self.environment(folder, gated)}
         try:
             done = run_process(
                 self.command(target, folder, gated),
                 stdout=out,
                 stderr=err,
                 timeout_s=timeout_s,
-                environment=environment,
+                environment={**self._inherited, **self.environment(folder, gated)},
                 shown=to_terminal(OWN_LINES) if shown else None,
             )
         except OSError as exc:

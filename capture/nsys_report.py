@@ -18,7 +18,7 @@ from ..traces.errors import RecorderError
 from .export_check import Counts, count_rows
 from .nsight import Nsys
 from .permissions import refused_counters
-from .processes import Finished, how_ended, last_line, run_process
+from .processes import Finished, how_ended, last_words, run_process
 from .stages import DOMAIN
 
 TRACE: Final = "trace.sqlite"
@@ -33,7 +33,7 @@ def make_report(nsys: Nsys, folder: Path, done: Finished, *, gated: bool) -> Non
     """See that `folder` has a report of what `nsys` recorded; `done` says how it ended. Raises `RecorderError` if it has none."""
     if (folder / REPORT).is_file():
         return
-    said = last_line(folder / "nsys-profile.stderr.log") or last_line(folder / "nsys-profile.stdout.log")
+    said = last_words(folder, "nsys-profile")
     if not (folder / STREAM).is_file():
         if gated:  # the range that opens the recording was never seen
             raise RecorderError(no_ranges(nsys))
@@ -48,7 +48,7 @@ def make_report(nsys: Nsys, folder: Path, done: Finished, *, gated: bool) -> Non
     command = [str(importer.path), "-i", str(folder / STREAM), "-o", str(folder / REPORT)]
     imported = _step(command, folder, "nsys-import", {**os.environ, **importer.environment()})
     if not (folder / REPORT).is_file():
-        said = last_line(folder / "nsys-import.stderr.log") or last_line(folder / "nsys-import.stdout.log")
+        said = last_words(folder, "nsys-import")
         raise RecorderError(
             f"{importer.path} could not make a report of {folder / STREAM} (exit code {imported.exit_code}: {said})"
             f"; see the logs in {folder}"
@@ -76,7 +76,7 @@ def _export_report(nsys: Nsys, report: Path, sqlite: Path, logs: Path) -> None:
     command = [str(nsys.path), "export", "--type=sqlite", "--force-overwrite=true", "-o", str(sqlite), str(report)]
     done = _step(command, logs, "nsys-export", os.environ)
     if not sqlite.is_file():
-        said = last_line(logs / "nsys-export.stderr.log") or last_line(logs / "nsys-export.stdout.log")
+        said = last_words(logs, "nsys-export")
         raise RecorderError(
             f"{nsys.path} {nsys.version} could not export {report} (exit code {done.exit_code}: {said}); a report made "
             f"by a newer nsys needs that one: name it in AISP_NSYS"

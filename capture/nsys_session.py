@@ -9,7 +9,6 @@ Each takes some of the options that ``nsys profile`` takes together; what its he
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from .nsight import Nsys, parse_options
 from .nsys_report import EXPORT_TIMEOUT_S, REPORT, STREAM
 from .nsys_starts import STARTS, launches_nothing
 from .passing import OwnLines
-from .processes import Finished, ask, last_line, run_process, to_terminal
+from .processes import Finished, ask, last_line, last_words, run_process, to_terminal
 from .running import Running, pause
 from .window import CUDA_PROFILER, Window, signalled
 from .windowed import drive
@@ -71,11 +70,6 @@ def session_commands(
     )
 
 
-def new_session() -> str:
-    """A name that no other session has."""
-    return f"aisp-{uuid.uuid4().hex[:12]}"
-
-
 class _Session:
     """`windowed.Controls` of nsys."""
 
@@ -92,7 +86,7 @@ class _Session:
         self._missed = 0
 
     def check(self) -> None:
-        """Whether nsys has failed by itself."""
+        """Raises `RecorderError` if nsys has failed by itself."""
         if launches_nothing(self._folder):
             said = last_line(self._folder / "nsys-profile.stderr.log")
             raise RecorderError(f"nsys could not start the program ({said}); see the logs in {self._folder}")
@@ -106,9 +100,7 @@ class _Session:
             pause()
         while (done := self._step(self._start, "nsys-start")).exit_code != 0:
             if time.monotonic() > deadline or self._running.exit_code is not None or launches_nothing(self._folder):
-                said = last_line(self._folder / "nsys-start.stderr.log") or last_line(
-                    self._folder / "nsys-start.stdout.log"
-                )
+                said = last_words(self._folder, "nsys-start")
                 raise RecorderError(
                     f"nsys could not begin to record (exit code {done.exit_code}: {said}); see the logs in {self._folder}"
                 )
@@ -150,8 +142,8 @@ class _Session:
 
 def run_window(
     nsys: Nsys,
-    commands: tuple[Sequence[str], Sequence[str], Sequence[str]],
-    session: str,
+    options: Sequence[str],
+    target: Sequence[str],
     folder: Path,
     window: Window,
     *,
@@ -160,45 +152,37 @@ def run_window(
     who: str,
     timeout_s: float,
 ) -> tuple[Running, str]:
-    """Run the program and record the `window` of it; answers with the program, which may go on, and what ended the recording.
+    """Run `target` and record the `window` of it; answers with the program, which may go on, and what ended the recording.
 
-    Raises as `windowed.drive` does, and ends the program then.
+    `options` are those of ``nsys profile``, `environment` is all that the program starts with. Raises as `session_commands` and
+    `windowed.drive` do, and ends the program then.
     """
+    session = f"aisp-{uuid.uuid4().hex[:12]}"
+    launch, start, stop = session_commands(nsys, options, target, folder, window, session)
+
+    def once() -> tuple[Running, str]:
+        try:
+            running = Running(
+                launch,
+                stdout=folder / "nsys-profile.stdout.log",
+                stderr=folder / "nsys-profile.stderr.log",
+                environment={**environment, "NSYS_NVTX_PROFILER_REGISTER_ONLY": "0"},
+                shown=to_terminal(own),
+            )
+        except OSError as exc:
+            raise RecorderError(f"{nsys.path} cannot be started: {exc}; see `aisp-trace doctor`") from exc
+        try:
+            controls = _Session(nsys, start, stop, session, folder, running)
+            with signalled() as asked:
+                return running, drive(window, running, controls, asked, who=who, timeout_s=timeout_s)
+        except BaseException:
+            running.close()
+            raise
+
     for _ in range(STARTS - 1):
         try:
-            return _run_once(nsys, commands, session, folder, window, environment, own, who, timeout_s)
+            return once()
         except (RecorderError, WorkloadError):
             if not launches_nothing(folder):
                 raise
-    return _run_once(nsys, commands, session, folder, window, environment, own, who, timeout_s)
-
-
-def _run_once(
-    nsys: Nsys,
-    commands: tuple[Sequence[str], Sequence[str], Sequence[str]],
-    session: str,
-    folder: Path,
-    window: Window,
-    environment: Mapping[str, str],
-    own: OwnLines,
-    who: str,
-    timeout_s: float,
-) -> tuple[Running, str]:
-    launch, start, stop = commands
-    try:
-        running = Running(
-            launch,
-            stdout=folder / "nsys-profile.stdout.log",
-            stderr=folder / "nsys-profile.stderr.log",
-            environment={**os.environ, **environment, "NSYS_NVTX_PROFILER_REGISTER_ONLY": "0"},
-            shown=to_terminal(own),
-        )
-    except OSError as exc:
-        raise RecorderError(f"{nsys.path} cannot be started: {exc}; see `aisp-trace doctor`") from exc
-    try:
-        controls = _Session(nsys, start, stop, session, folder, running)
-        with signalled() as asked:
-            return running, drive(window, running, controls, asked, who=who, timeout_s=timeout_s)
-    except BaseException:
-        running.close()
-        raise
+    return once()

@@ -33,15 +33,14 @@ STARTS: Final = 5
 def failed_itself(folder: Path, exit_code: int, *, gated: bool) -> bool:
     """Whether nsys failed while it started, said so with nothing else in its logs, and the program may be run again."""
     said = _said(folder)
-    if said in (STARTUP_FAILURE, LAUNCHER_FAILURE) or _lost_race(said):
+    if _never_began(said):
         return exit_code != 0 and not _left_something(folder)
     return gated and bool(said) and not said.replace(AGENT_FAILURE, "").strip() and not _left_something(folder)
 
 
 def launches_nothing(folder: Path) -> bool:
     """Whether an ``nsys launch`` that may still live has failed so: the program was not started, and will not be."""
-    said = _said(folder)
-    return said in (STARTUP_FAILURE, LAUNCHER_FAILURE) or _lost_race(said)
+    return _never_began(_said(folder))
 
 
 def _said(folder: Path) -> str:
@@ -50,9 +49,11 @@ def _said(folder: Path) -> str:
     )
 
 
-def _lost_race(said: str) -> bool:
+def _never_began(said: str) -> bool:
+    """Whether all that nsys `said` is how it fails before the program has started."""
     races = (WAITER_FAILURE, FOUND_FAILURE)
-    return said.startswith("/") and any(said.endswith(end) and part in said for part, end in races)
+    lost = said.startswith("/") and any(said.endswith(end) and part in said for part, end in races)
+    return lost or said in (STARTUP_FAILURE, LAUNCHER_FAILURE)
 
 
 def _left_something(folder: Path) -> bool:

@@ -214,3 +214,8 @@ def last_line(log: Path) -> str:
         return ""
     lines = [line.strip() for line in data.decode("utf-8", "replace").replace("\r", "\n").splitlines()]
     return next((line[:300] for line in reversed(lines) if line), "")
+
+
+def last_words(folder: Path, step: str) -> str:
+    """The last line of the logs of `step` in `folder`: of its stderr, else of its stdout."""
+    return last_line(folder / f"{step}.stderr.log") or last_line(folder / f"{step}.stdout.log")

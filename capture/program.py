@@ -32,7 +32,7 @@ def environment(recorder: str, inherited: str | None) -> dict[str, str]:
 
 
 def install() -> None:
-    """Be called when torch has been imported, if the environment says that this is recorded."""
+    """Have recording begin once torch has been imported, if the environment asks for a recording."""
     if os.environ.get(PROGRAM_VARIABLE):
         sys.meta_path.insert(0, _AfterTorch())
 

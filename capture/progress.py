@@ -38,11 +38,15 @@ class Progress:
         self._end_step()
         now = self._clock()
         self._step_begun = now
-        text = f"[{self._workload}] {label}"
+        text = label
         if self._done:
             left = self._worked / self._done * (self._total - self._done)
             text += f"  ({seconds(now - self._begun)} elapsed, about {seconds(left)} left)"
-        self.say(text)
+        self.show_step(text)
+
+    def show_step(self, text: str) -> None:
+        """Show the step that begins: on a line of its own, unless a subclass has a place for it."""
+        self.say(f"[{self._workload}] {text}")
 
     def skip(self, label: str) -> None:
         """A step need not be done again."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import time
 import uuid
@@ -83,8 +82,3 @@ class Running:
 def pause() -> None:
     """Between two looks at a program and a clock."""
     time.sleep(TICK_S)
-
-
-def variables(own: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with `own`."""
-    return {**os.environ, **own}

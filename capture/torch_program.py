@@ -17,6 +17,7 @@ Workers that are forked do not record: torch.profiler does not survive a fork.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -46,16 +47,6 @@ def record(phases: ModuleType) -> None:
     process.watch()
 
 
-class _Nothing:
-    """The range of a process that does not record now."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *exc: object) -> None:
-        return None
-
-
 class _Process:
     """The recording of one process; at most one, and none in what it forks."""
 
@@ -80,11 +71,13 @@ class _Process:
         """The range of a `stage()` of the program's own."""
         if self._start_on == name and not self._over and os.getpid() == self._pid:
             return _Opening(self, name, kind, nbytes)
-        return _Nothing() if self._recording is None else self._recording.range(name, kind, nbytes)
+        return contextlib.nullcontext() if self._recording is None else self._recording.range(name, kind, nbytes)
 
     def phase(self, name: str) -> Any:
         """The range of a phase."""
-        return _Nothing() if self._recording is None else self._recording.record_function(name, PHASE_PREFIX)
+        return (
+            contextlib.nullcontext() if self._recording is None else self._recording.record_function(name, PHASE_PREFIX)
+        )
 
     def begin(self) -> None:
         """Start the profiler; raises what torch raises."""
@@ -151,7 +144,7 @@ class _Opening:
     def __enter__(self) -> None:
         self._process.begin()
         recording = self._process._recording
-        self._range = _Nothing() if recording is None else recording.range(*self._asked)
+        self._range = contextlib.nullcontext() if recording is None else recording.range(*self._asked)
         self._range.__enter__()
 
     def __exit__(self, *exc: Any) -> None:

@@ -26,7 +26,7 @@ from .stages import OUTPUT_VARIABLE, RECORDER_VARIABLE
 from .torch_program import BEGIN, END, START_ON_VARIABLE
 from .torch_recorder import STAGES, TRACE, recorded_ranges
 from .window import Window, signalled
-from .windowed import drive
+from .windowed import after_recording, drive
 
 MOST_S: Final = 60.0
 """How long a program is recorded unless a window says otherwise: torch.profiler keeps all events in the program's memory, some
@@ -91,7 +91,6 @@ class TorchRecorder:
         return collect(target, done, folder, needed=shown, capped=(folder / END).exists())
 
     def _record_window(self, window: Window, target: Sequence[str], folder: Path, timeout_s: float) -> Recorded:
-        began = time.perf_counter_ns()
         running = Running(
             target,
             stdout=folder / "traced.stdout.log",
@@ -105,11 +104,7 @@ class TorchRecorder:
             with signalled() as asked:
                 controls = _Files(folder, running, by_range=window.range_name is not None)
                 why = drive(shown, running, controls, asked, who=shown_command(target), timeout_s=timeout_s)
-            if window.kill:
-                running.close()
-            code = 0 if window.kill else running.exit_code or 0
-            done = Finished(code, time.perf_counter_ns() - began, False, running.forked)
-            made = collect(target, done, folder, needed=True)
+            made = collect(target, after_recording(window, running), folder, needed=True)
         except BaseException:
             running.close()
             raise
@@ -218,8 +213,8 @@ def collect(target: Sequence[str], done: Finished, folder: Path, *, needed: bool
     notes = [] if recorded_ranges(folder) else [f"{ONLY_PHASES}; {NAME_STAGES}"]
     if capped:
         notes.append(
-            f"torch.profiler recorded the first {MOST_S:g} s of the program, since it keeps all in memory; choose others with "
-            "--delay and --duration"
+            f"torch.profiler recorded the first {MOST_S:g} s of the program, because it keeps every event in memory; record "
+            "another part with --delay and --duration"
         )
     if others:
         named = ", ".join(pids)

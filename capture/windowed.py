@@ -10,7 +10,7 @@ import time
 from typing import Protocol
 
 from ..traces.errors import RecorderError, WorkloadError
-from .processes import how_ended
+from .processes import Finished, how_ended
 from .running import Running, pause
 from .window import SIGNAL, Window
 
@@ -65,7 +65,7 @@ def drive(
         at = running.begun + window.delay_s
         while not (asked.is_set() if window.start_on else time.monotonic() >= at):
             must_run()
-            watch("it was not to begin")
+            watch(f"no {SIGNAL} came" if window.start_on else "its beginning was not due")
         asked.clear()
     must_run()
     controls.begin()
@@ -82,3 +82,11 @@ def drive(
             return "the program ended" if gone else f"{window.duration_s:g} s were over" if over else f"{SIGNAL} came"
         watch("it did not end")
     return "the range ended"
+
+
+def after_recording(window: Window, running: Running) -> Finished:
+    """How the program stands when its recording is over, as of one that ended well while it goes on; `kill` ends it first."""
+    if window.kill:
+        running.close()
+    code = 0 if window.kill else running.exit_code or 0
+    return Finished(code, round((time.monotonic() - running.begun) * 1e9), False, running.forked)

@@ -15,7 +15,7 @@ from ..capture.progress import seconds
 from ..report.terminal import console
 from ..report.terminal.look import LOOK
 from ..traces.errors import RecorderError, WorkloadError
-from ..traces.run import load_run
+from ..traces.run import Run, load_run
 from ..workloads.catalog import Entry, devices_here
 from .watching import progress_of
 
@@ -96,32 +96,34 @@ def show_runs(runs: Sequence[Path]) -> int:
 
     Returns the exit code: 0, or 2 where a program of the user's failed, whatever was recorded of it.
     """
-    _show(runs)
-    return WorkloadError.exit_code if any(map(_program_failed, runs)) else 0
+    loaded = _show(runs)
+    return WorkloadError.exit_code if any(map(_program_failed, loaded)) else 0
 
 
-def _program_failed(run: Path) -> bool:
-    manifest = load_run(run).manifest
+def _program_failed(run: Run) -> bool:
+    manifest = run.manifest
     return manifest.source == "command" and any(v.recording and v.recording.exit_code for v in manifest.variants)
 
 
-def _show(runs: Sequence[Path]) -> None:
+def _show(paths: Sequence[Path]) -> list[Run]:
+    runs = [load_run(path) for path in paths]
     if len(runs) > 1:
         from ..report.terminal.captured import summary
 
-        console.say_lines(summary([load_run(path) for path in runs]))
+        console.say_lines(summary(runs))
         console.say()
-    for path in runs:
+    for run in runs:
         try:
-            shown = path.relative_to(Path.cwd())
+            shown = run.path.relative_to(Path.cwd())
         except ValueError:
-            shown = path
+            shown = run.path
         console.say(f"run: {shown}")
         if len(runs) == 1 and not LOOK.quiet:
-            recorded = any(v.recording is not None for v in load_run(path).manifest.variants)
+            recorded = any(v.recording is not None for v in run.manifest.variants)
             console.say(f"next: aisp-trace {'analyze' if recorded else 'check'} {shown}")
     if len(runs) > 1 and not LOOK.quiet:
         console.say("next: aisp-trace check RUN, for the verdict on each")
+    return runs
 
 
 def _steps(plan: Plan) -> int:

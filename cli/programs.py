@@ -61,11 +61,12 @@ def runnable(words: Sequence[str]) -> list[str]:
 def is_workload(file: Path) -> bool:
     """Whether `file` speaks the workloads' protocol: it, or what it imports from beside it, imports the protocol or reads the
     option --variant that a workload is started with. One that Python cannot parse does not."""
-    names = _imports(file)
-    beside = [file.with_name(f"{name.partition('.')[0]}.py") for name in names]
-    found = names.union(*(_imports(one) for one in beside if one.is_file()))
+    tree = _tree(file)
+    names = _imports(tree)
+    beside = {file.with_name(f"{name.partition('.')[0]}.py") for name in names}
+    found = names.union(*(_imports(_tree(one)) for one in beside if one.is_file()))
     protocol = any(name == one or name.startswith(f"{one}.") for name in found for one in PROTOCOL)
-    return protocol or "--variant" in _words(file)
+    return protocol or "--variant" in _words(tree)
 
 
 def _tree(file: Path) -> ast.Module:
@@ -75,9 +76,9 @@ def _tree(file: Path) -> ast.Module:
         return ast.Module([], [])
 
 
-def _imports(file: Path) -> set[str]:
+def _imports(tree: ast.Module) -> set[str]:
     """Absolute names of the modules and what is imported from them."""
-    nodes = list(ast.walk(_tree(file)))
+    nodes = list(ast.walk(tree))
     found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
@@ -85,8 +86,8 @@ def _imports(file: Path) -> set[str]:
     return found
 
 
-def _words(file: Path) -> set[str]:
-    return {n.value for n in ast.walk(_tree(file)) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+def _words(tree: ast.Module) -> set[str]:
+    return {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
 
 
 def python(environ: Mapping[str, str] = os.environ) -> str:

@@ -30,17 +30,7 @@ class Steps(Progress):
     def __init__(self, workload: str, total: int, show: Callable[[str], None]) -> None:
         super().__init__(workload, total)
         self._show = show
-        self._in_step = False
 
-    def step(self, label: str) -> None:
+    def show_step(self, text: str) -> None:
         """As `Progress`."""
-        self._in_step = True
-        super().step(label)
-        self._in_step = False
-
-    def say(self, text: str) -> None:
-        """As `Progress`."""
-        if self._in_step:
-            self._show(text.removeprefix(f"[{self._workload}] "))
-        else:
-            super().say(text)
+        self._show(text)

@@ -89,6 +89,15 @@ def test_a_launcher_that_starts_no_rank_is_one_sentence(
     assert list((tmp_path / "job").iterdir()) == []
 
 
+def test_every_rank_gets_what_was_given_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["-q", "capture", "--ranks", "2", "--color", "never", "--profile", "minimal", "--delay", "2", "--kill"]
+    assert main([*words, "--", "sh", "-c", 'cat "$PYTHON_EXEC"']) == 2
+    assert " --quiet --color=never --profile=minimal --delay=2.0 --kill -- " in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

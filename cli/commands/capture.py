@@ -15,6 +15,7 @@ from ...capture.capture import resume
 from ...capture.plan import DEFAULT_ROUNDS, DEFAULT_TIMEOUT_S
 from ...capture.window import Window
 from ...report.terminal import console
+from ...report.terminal.look import AUTO, LOOK
 from ...traces.content import file_name
 from ...traces.errors import UsageError
 from ...traces.output import check_container
@@ -22,7 +23,7 @@ from ...traces.places import folder_for_new
 from ...traces.run import RUNS_DIR
 from ...workloads import catalog
 from .. import every
-from ..app import WithForeignCommand, examples, new_app
+from ..app import COMMON, WithForeignCommand, examples, new_app
 from ..emitting import task_called
 from ..goals import deciding
 from ..mistakes import as_command, program_in
@@ -128,24 +129,27 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, run nothing.")] = False,
     delay: Annotated[
-        float, typer.Option("--delay", help="Of a program: record from S seconds after its start.", metavar="S")
+        float, typer.Option("--delay", help="With a program: start recording S seconds after its launch.", metavar="S")
     ] = 0.0,
     duration: Annotated[
-        float | None, typer.Option("--duration", help="Of a program: record S seconds; it goes on.", metavar="S")
+        float | None,
+        typer.Option("--duration", help="With a program: record for S seconds; it keeps running.", metavar="S"),
     ] = None,
     start_on: Annotated[
         str | None,
         typer.Option(
             "--start-on",
-            help="Of a program: record this NVTX range, from a signal, or what it says by cudaProfilerStart and -Stop.",
+            help="With a program: record this NVTX range, from SIGUSR1 on, or between cudaProfilerStart and cudaProfilerStop.",
             metavar="RANGE|SIGUSR1|cudaProfilerApi",
         ),
     ] = None,
     ranks: Annotated[
         int | None,
-        typer.Option("--ranks", help="Of torchrun: a recorder for each of its N processes here.", metavar="N"),
+        typer.Option(
+            "--ranks", help="With torchrun: record each of the N processes that it starts on this host.", metavar="N"
+        ),
     ] = None,
-    kill: Annotated[bool, typer.Option("--kill", help="End the program when its recording ends.")] = False,
+    kill: Annotated[bool, typer.Option("--kill", help="With a program: end it when its recording ends.")] = False,
     resume_folder: Annotated[
         Path | None, typer.Option("--resume", help="Finish the unfinished run in this folder.", metavar="FOLDER")
     ] = None,
@@ -184,7 +188,7 @@ def run(
     alternating order, then each variant is recorded. `capture --baseline 'CMD' --optimized 'CMD'` does the same with two
     programs of your own, run without a shell. `capture PROGRAM ...` records one once, as it is: a script of yours, or any
     command line; its output passes through. Options of `capture` stand before the program. --delay, --duration and
-    --start-on record a part of it, such as ten seconds of a server under load; SIGUSR1 sent to `capture` ends that, too.
+    --start-on record a part of it, such as ten seconds of a server under load; SIGUSR1 sent to `capture` also ends the recording.
     `capture --calibrate` measures how fast copies can be on this machine, which `analyze` then compares with.
     """
     if calibrate:
@@ -217,24 +221,19 @@ def run(
     if baseline is not None:
         _refuse_in_pair(ctx, workload, foreign)
         plans = [pair_plan(baseline, rung or (), optimized, name, timing, options)]
-    elif extra := [one for one in PAIR_OPTIONS if _given(ctx, one)]:
-        raise UsageError(
-            f"--{extra[0]} was given without --baseline; a pair of commands needs --baseline and --optimized"
-        )
-    elif not foreign and (extra := [one for one in WINDOW_OPTIONS if _given(ctx, one)]):
-        raise UsageError(
-            f"--{extra[0].replace('_', '-')} was given without a program, of which it records a part; name one, or leave it out"
-        )
+    elif extra := _first_given(ctx, PAIR_OPTIONS):
+        raise UsageError(f"{extra} was given without --baseline; a pair of commands needs --baseline and --optimized")
+    elif not foreign and (extra := _first_given(ctx, WINDOW_OPTIONS)):
+        raise UsageError(f"{extra} was given without a program, of which it records a part; name one, or leave it out")
     elif foreign:
         if workload is not None:
             raise UsageError(f"both the workload {workload!r} and a command were given; give one of them")
-        for name in COMMAND_OPTIONS:
-            if _given(ctx, name):
-                raise UsageError(
-                    f"--{name.replace('_', '-')} was given with a command of your own, which runs once and as it is; leave it out"
-                )
-        asked = any(_given(ctx, one) for one in WINDOW_OPTIONS)
-        plans = [command_plan(foreign, options, Window(delay, duration, start_on, kill) if asked else None)]
+        if extra := _first_given(ctx, COMMAND_OPTIONS):
+            raise UsageError(
+                f"{extra} was given with a command of your own, which runs once and as it is; leave it out"
+            )
+        window = Window(delay, duration, start_on, kill) if _first_given(ctx, WINDOW_OPTIONS) else None
+        plans = [command_plan(foreign, options, window)]
     elif task is not None and (workload is None or workload.endswith(".py")):
         raise UsageError("--task was given without a workload that has tasks; name generated_kernel, or leave it out")
     elif workload is None:
@@ -292,20 +291,16 @@ def _refuse_in_pair(ctx: typer.Context, workload: str | None, foreign: Sequence[
     if workload is not None or foreign:
         what = "a command after --" if workload is None else f"the workload {workload!r}"
         raise UsageError(f"both --baseline and {what} were given; give one of them")
-    for name in COMMAND_OPTIONS:
-        if name not in ("rounds", "recordings", "decide", "budget") and _given(ctx, name):
-            raise UsageError(
-                f"--{name.replace('_', '-')} was given with --baseline, whose commands are run as they are; leave it out"
-            )
+    timed = ("rounds", "recordings", "decide", "budget")
+    if extra := _first_given(ctx, [name for name in COMMAND_OPTIONS if name not in timed]):
+        raise UsageError(f"{extra} was given with --baseline, whose commands are run as they are; leave it out")
 
 
 def _refuse_others(ctx: typer.Context, allowed: Sequence[str], why: str, option: str = "--resume") -> None:
-    for name in ctx.params:
-        if name not in allowed and _given(ctx, name):
-            what = "a workload" if name == "workload" else f"--{name.replace('_', '-')}"
-            raise UsageError(f"{what} was given together with {option}, but {why}; leave it out")
-    if ctx.args:
-        raise UsageError(f"a command was given together with {option}, but {why}; leave it out")
+    extra = _first_given(ctx, [name for name in ctx.params if name not in allowed])
+    if extra or ctx.args:
+        what = "a workload" if extra == "workload" else extra or "a command"
+        raise UsageError(f"{what} was given together with {option}, but {why}; leave it out")
 
 
 def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], output: Path, timeout: float) -> int:
@@ -316,15 +311,14 @@ def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], outpu
         raise UsageError(
             "--ranks was given without a launcher; write `capture --ranks 8 -- torchrun --nproc-per-node 8 ...`"
         )
-    options: list[str] = []
+    options = ["--quiet"] if LOOK.quiet else []
+    options += [] if LOOK.colour == AUTO else [f"--color={LOOK.colour}"]
     for parameter in ctx.command.params:
         name = str(parameter.name)
-        if not _given(ctx, name) or name in ("ranks", "output", "workload"):
+        if not _given(ctx, name) or name in (*COMMON, "ranks", "output", "workload"):
             continue
         if name not in JOB_OPTIONS:
-            raise UsageError(
-                f"--{name.replace('_', '-')} was given with --ranks, which records each rank once; leave it out"
-            )
+            raise UsageError(f"{parameter.opts[0]} was given with --ranks, which records each rank once; leave it out")
         value = ctx.params[name]
         for one in value if isinstance(value, (list, tuple)) else [value]:
             options += [f"{parameter.opts[0]}={one}"] if one is not True else [parameter.opts[0]]
@@ -336,6 +330,12 @@ def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], outpu
         console.warn(f"{len(job.runs)} of {ranks} ranks were recorded; what the others said stands above")
     console.say(f"next: aisp-trace ranks {folder}")
     return 0 if job.exit_code == 0 and len(job.runs) == ranks else 2
+
+
+def _first_given(ctx: typer.Context, names: Sequence[str]) -> str | None:
+    """The first of the parameters `names` that was given, as it is typed; null if none was."""
+    typed = {parameter.name: parameter.opts[0] for parameter in ctx.command.params}
+    return next((typed[name] for name in names if _given(ctx, name)), None)
 
 
 def _given(ctx: typer.Context, name: str) -> bool:

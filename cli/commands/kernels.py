@@ -104,7 +104,7 @@ def emit(
 
     With --generator llm a model writes the kernels, asked at OPENAI_BASE_URL with OPENAI_API_KEY for OPENAI_MODEL. It hears
     what the compiler, the verifier and the trace said. With --run-untrusted its kernels run here, on a GPU, and the fastest
-    verified one is written; else the first that compiles, to be verified elsewhere. Leaves 3 where nothing is verified yet.
+    verified one is written; else the first that compiles, to be verified elsewhere. Exits with 3 where nothing is verified yet.
     """
     from ..emitting import asked, emit_files, only_for_a_model
 

@@ -39,7 +39,7 @@ def run(
         Path, typer.Option("--partial", metavar="DIR", help="where the partials of traces are kept")
     ] = Path("aisp-ranks"),
     workers: Annotated[
-        int | None, typer.Option("--workers", metavar="N", min=1, help="traces read at once; default: one a CPU")
+        int | None, typer.Option("--workers", metavar="N", min=1, help="traces read at once; default: one for each CPU")
     ] = None,
     scheduler: Annotated[
         str | None,
@@ -52,7 +52,7 @@ def run(
     depth: Depth = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="write the page of the job there; - is standard output"),
+        typer.Option("--output", "-o", metavar="FILE", help="write an HTML page about the job; - is standard output"),
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -64,7 +64,8 @@ def run(
     in which stage and by what. For the job: exposed communication, split into waiting and transfer, and where the time of
     the ranks differs.
 
-    A trace that cannot be read is reported and left out; the exit code is then 2. A second run reads only what is missing.
+    A trace that fails is reported, the others are merged, and the exit code is 2. A second run reads only traces that have no
+    partial yet.
     """
     from ...analyze.ranks.engine import executor
     from ...analyze.ranks.gather import find, make, read
