@@ -53,7 +53,7 @@ def _node_ns(graph: torch.cuda.CUDAGraph) -> int | None:
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
         file = Path(folder) / "trace.json"
         try:
-            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            with torch.profiler.profile() as profile:
                 for _ in range(WARM_UP + REPLAYS):
                     graph.replay()
                     torch.cuda.synchronize()
