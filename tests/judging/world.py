@@ -29,7 +29,7 @@ from aisp_trace.traces.run import (
     load_run,
 )
 
-NAMED, OBJECTION = "met", "inconclusive"
+NAMED, OBJECTION, INVALID = "met", "inconclusive", "invalid"
 
 FACTS: Final = {
     "python": "3.12.3",
