@@ -23,9 +23,10 @@ from . import host, pair_rounds
 from .answer import ANSWER
 from .compare import differences
 from .folder import PartialRun, begin, load_result, portable, reopen
+from .leftovers import after_grace, told
 from .nsys import Recorded
 from .plan import Plan, check_plan, per_round, recorder_for, recordings, workload_command
-from .processes import how_ended
+from .processes import GRACE_S, how_ended, interruptible
 from .progress import Progress
 from .recorders import Recorder
 from .rounds import check_exit, run_rounds, source_folder, sources_now
@@ -64,7 +65,10 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
     first = plan.looks[0] if plan.looks else plan.rounds
     shown = progress(plan.workload, first * per_round(plan) + (len(recordings(plan)) if recorder is not None else 0))
     try:
-        with _ended_on_failure(going_on):
+        with interruptible(), _ended_on_failure(going_on):
+            beside = [told(left)] if (left := after_grace(2 * GRACE_S)) else []
+            for line in beside:
+                shown.say(line)
             state = _sources(plan)
             hardware = host.hardware(plan.device)
             pair = plan.source == "pair"
@@ -74,6 +78,7 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
             manifest = _manifest(run, state, _clocks_after(hardware), rounds, variants)
             if pair:
                 manifest = pair_rounds.with_commands(manifest, commands, plan)
+            manifest = dataclasses.replace(manifest, notes=(*manifest.notes, *beside))
             path = run.finish(manifest)
     except (RecorderError, WorkloadError) as exc:
         if plan.source == "command":  # nothing to go on from: it runs once, from its beginning

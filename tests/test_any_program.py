@@ -17,11 +17,12 @@ import pytest
 import typer
 
 from aisp_trace.capture.forks import Forks
+from aisp_trace.capture.leftovers import marked
 from aisp_trace.capture.nsight import find_nsys
 from aisp_trace.capture.nsys import OWN_LINES, lost_workers
 from aisp_trace.capture.nsys_starts import STARTS
 from aisp_trace.capture.passing import Bounded, Passed
-from aisp_trace.capture.processes import how_ended, marked
+from aisp_trace.capture.processes import how_ended
 from aisp_trace.cli.commands.capture import app
 from aisp_trace.cli.main import main
 from aisp_trace.cli.programs import python, split

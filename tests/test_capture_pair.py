@@ -18,9 +18,9 @@ import pytest
 from aisp_trace.capture import stages
 from aisp_trace.capture.answer import ANSWER_VARIABLE, read_answer, state_work
 from aisp_trace.capture.capture import resume
+from aisp_trace.capture.leftovers import marked
 from aisp_trace.capture.pair import pair_name, pair_variants
 from aisp_trace.capture.pair_rounds import settle
-from aisp_trace.capture.processes import marked
 from aisp_trace.capture.recorders import Recorder
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.judging.evidence import gather

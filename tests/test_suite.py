@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from aisp_trace.capture.processes import MARKER, marked
+from aisp_trace.capture.leftovers import MARKER, marked
 from aisp_trace.tests.patience import PATIENCE_S, wait_until
 
 TESTS = Path(__file__).parent
