@@ -132,7 +132,7 @@ _READING: Final = (
     "  share of the iteration.",
     "- **rate** is all bytes of a direction over the sum of its copies' durations, and as a share of the calibrated link;",
     "  through pageable memory it is *effective*, and says nothing of the link.",
-    "- **idle** is the device's; *idle, host* is what of it the host is to blame for (docs/definitions.md).",
+    "- **idle** is the device's; *idle, host* is what of it the host is to blame for (docs/definitions/ledger.md).",
     "- **busiest kind** takes so much of an iteration: no arrangement of the same operations is faster than it alone.",
     "- **claims** are held against bounds that were written down (docs/verdicts.md). A bound is *unrecorded* for the run it",
     "  was measured in; the first table has the counts of the run that decided most, for or against.",
