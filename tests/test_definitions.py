@@ -36,7 +36,7 @@ def test_a_figure_stands_alone(name: str) -> None:
 
 
 def test_every_page_shows_its_figure_with_words_for_it() -> None:
-    shown = {}
+    shown: dict[str, tuple[str, str]] = {}
     for page in sorted(FOLDER.glob("*.md")):
         shown |= {file: (page.stem, words) for words, file in PICTURE.findall(page.read_text(encoding="utf-8"))}
     assert set(shown) == {f"{name}.svg" for name in FIGURES} == {file.name for file in FOLDER.glob("*.svg")}
