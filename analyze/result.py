@@ -51,7 +51,7 @@ CAUSES: Final = (
     "tail",
     "unknown",
 )
-"""Why a device was idle (``docs/definitions.md``)."""
+"""Why a device was idle (``docs/definitions/ledger.md``)."""
 
 OPENED_BY: Final = ("sync", "copy_api", "host", "queued", "unknown")
 """What the launching thread was blocked in when the device ran dry."""

@@ -263,7 +263,7 @@ def test_claims_of_the_overview_are_those_of_the_run_that_could_be_judged(tmp_pa
     new = replace(new, manifest=replace(new.manifest, created_utc="2025-01-01T00:00:00Z", profile="deep"))
     text = page([old, new])
     assert rows(text, 0)["pipeline"][-1] == "1 missed"
-    assert "- claims: 1 unrecorded; 1 bound came from this very run, and another has to judge them." in text
+    assert "- claims: 1 unrecorded; 1 bound measured in this run, to judge later ones." in text
     assert "- another run: `run-2`, profile `deep`, 8 rounds" in text
 
 
