@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any
 
-OUTSIDE: Final = re.compile(r"(?<!!)\[([^\]\n]+)\]\(\.\./([^)\s]+)\)")
-"""``[words](../path)``; the pages lie in one folder, so two dots lead out of it."""
+LINK = r"(?<!!)\[([^\]\n]+)\]\({up}([^)\s]+)\)"
+"""``[words](../path)``, with as many dots as lead out of docs/ from the page's folder."""
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """mkdocs calls this with the text of each page."""
-    return OUTSIDE.sub(_named, markdown)
+    up = re.escape("../" * (1 + page.file.src_uri.count("/")))
+    return re.sub(LINK.format(up=up), _named, markdown)
 
 
 def _named(link: re.Match[str]) -> str:
