@@ -15,6 +15,7 @@ import polars as pl
 
 from ..traces.content import one_line
 from ..traces.model import KIND_TYPE, MEMORY_TYPE, Meta
+from ..traces.shown import Shown
 from .steady import Steady
 
 NONE: Final = "(none)"
@@ -512,7 +513,7 @@ def joined(parts: Iterable[Mapping[str, pl.DataFrame]], *names: str) -> dict[str
 
 
 @dataclass(frozen=True, slots=True)
-class Analysis:
+class Analysis(Shown):
     """All numbers of one trace. `variant` is null for a bare trace; `more` are tables that have no field yet.
 
     `steady` are the iterations that were found, whatever the window; null where there are none. `first_op_ns` is the start of

@@ -58,6 +58,16 @@ def for_extra(words: str, command: Any, path: str) -> str:
     return f"`{path}` {takes}, and {words!r} is more than that; see `{path} --help`"
 
 
+def for_option(option: str, context: Any) -> str:
+    """The end of the sentence on an `option` that the command of `context` lacks and others have; empty if none has it."""
+    program = context.find_root()
+    if program is context:
+        return ""
+    commands = {name: program.command.get_command(program, name) for name in program.command.list_commands(program)}
+    owners = [name for name, command in commands.items() if any(option in p.opts for p in command.params)]
+    return f"; {', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it" if owners else ""
+
+
 _EXTRA: Final = re.compile(r"[Gg]ot unexpected extra arguments?(?:\(s\))? \((.*)\)$")
 
 

@@ -50,7 +50,7 @@ VERDICT: Final = "verdict.json"
 REPORT: Final = "report.html"
 README: Final = "README.txt"
 
-PACKAGES: Final = ("numpy", "pandas", "plotly", "polars", "pyarrow")
+PACKAGES: Final = ("numpy", "plotly", "polars", "pyarrow")
 """Packages that take part in the verdict or the page."""
 
 Told = Callable[[str, int], None]

@@ -53,7 +53,7 @@ def test_links_in_code_are_none_and_others_are_found() -> None:
 def test_the_site_has_every_page_once() -> None:
     yaml = pytest.importorskip("yaml", reason="no YAML library is installed")
     site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    assert sorted(pages_of(site["nav"])) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+    assert sorted(pages_of(site["nav"])) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
 
 
 def pages_of(entry: Any) -> Iterator[str]:
@@ -71,6 +71,7 @@ def pages_of(entry: Any) -> Iterator[str]:
         ("start.md", "[the rules](../CONTRIBUTING.md)", "the rules (`CONTRIBUTING.md`)"),
         ("start.md", "![p](../x.png)", "![p](../x.png)"),
         ("definitions/work.md", "[a](../verdicts.md#reference)", "[a](../verdicts.md#reference)"),
+        ("commands/list.md", "[a](../b.md) [c](../../d.py)", "[a](../b.md) c (`d.py`)"),
         ("definitions/work.md", "[examples/](../../examples/README.md)", "`examples/README.md`"),
     ],
 )
@@ -92,15 +93,30 @@ def script(name: str) -> Any:
 
 
 def test_the_reference_is_what_help_prints() -> None:
-    told = "refresh it: python -P scripts/commands.py --write"
-    assert (DOCS / "commands.md").read_text(encoding="utf-8") == script("commands").page(), told
+    assert script("commands").outdated() == [], "refresh it: python -P scripts/commands.py --write"
+
+
+def test_a_page_of_a_command_that_is_gone_is_found_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = script("commands")
+    shutil.copytree(DOCS, tmp_path / "docs")
+    monkeypatch.setattr(commands, "DOCS", tmp_path / "docs")
+    (tmp_path / "docs" / "commands" / "gone.md").write_text("# aisp-trace gone\n", encoding="utf-8")
+    (tmp_path / "docs" / "commands" / "list.md").write_text("# aisp-trace list\n", encoding="utf-8")
+    assert commands.outdated() == ["commands/gone.md", "commands/list.md"]
+    monkeypatch.setattr(sys, "argv", ["commands.py", "--check"])
+    assert commands.main() == 1
+    assert capsys.readouterr().err.count("--write") == 2
+    monkeypatch.setattr(sys, "argv", ["commands.py", "--write"])
+    assert commands.main() == 0 and commands.outdated() == []
 
 
 @pytest.mark.parametrize("action", list(actions()), ids=str)
 def test_every_option_and_argument_is_in_the_reference(action: Action) -> None:
     """Found apart from the script: by walking what typer knows of each command."""
-    text = (DOCS / "commands.md").read_text(encoding="utf-8")
-    (section,) = re.findall(rf"^##+ aisp-trace {action}\n(.*?)(?=^##+ |\Z)", text, re.MULTILINE | re.DOTALL)
+    text = (DOCS / "commands" / f"{action.words[0]}.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^##? aisp-trace {action}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     words = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", section))
     parameters = [p for p in action.parser.params if not getattr(p, "hidden", False)]
     options = {word for p in parameters for word in [*p.opts, *p.secondary_opts] if word.startswith("-")}

@@ -32,6 +32,7 @@ def found(value: Any) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the closest of `known`, or nothing."""
-    close = difflib.get_close_matches(word, sorted(known), n=1)
+    """``; did you mean 'x'?`` for the closest of `known`, or nothing; ``-V`` is close to ``-v``."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1) or [name for name in names if name.lower() == word.lower()]
     return f"; did you mean {close[0]!r}?" if close else ""

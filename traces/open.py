@@ -85,7 +85,7 @@ def _samples(plain: PlainFile, stretches: Sequence[Stretch]) -> pl.DataFrame:
 
 
 def open_trace(
-    path: Path,
+    path: str | Path,
     *,
     kind_file: Path | None = None,
     cache: bool = False,
@@ -107,6 +107,7 @@ def open_trace(
     Raises `InputError` for anything that is no readable trace, `EmptyTraceError` if nothing happened in it, and
     `RecorderError` if an .nsys-rep cannot be exported here.
     """
+    path = Path(path)
     if plain is None:
         with PlainFile(path, export) as alone:
             return open_trace(

@@ -563,7 +563,7 @@ def newest_run(root: Path) -> Run:
     """The complete run under `root` that was created last; raises `InputError` if there is none."""
     if found := runs_below(root):
         return found[-1]
-    raise InputError(f"no complete run lies under {root}; make one with `aisp-trace capture` or name a trace")
+    raise InputError(f"no complete run lies under {root}; make one with `aisp-trace capture`, or name what to read")
 
 
 def runs_below(root: Path) -> list[Run]:

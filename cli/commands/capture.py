@@ -23,7 +23,7 @@ from ...traces.places import folder_for_new
 from ...traces.run import RUNS_DIR
 from ...workloads import catalog
 from .. import every
-from ..app import COMMON, WithForeignCommand, examples, new_app
+from ..app import COMMON, WithForeignCommand, examples, new_app, one_of
 from ..emitting import task_called
 from ..goals import deciding
 from ..mistakes import as_command, program_in
@@ -82,7 +82,7 @@ def run(
         ),
     ] = None,
     profile: Annotated[
-        str, typer.Option("--profile", metavar="none|minimal|deep", help="What to record; none: timings only.")
+        str, typer.Option("--profile", **one_of("none", "minimal", "deep"), help="What to record; none: timings only.")
     ] = "minimal",
     iterations: Annotated[
         int | None, typer.Option("--iterations", help="Timed iterations per process.", metavar="N")
@@ -103,7 +103,9 @@ def run(
     variant: Annotated[
         list[str] | None, typer.Option("--variant", metavar="NAME", help="Only this variant; may be repeated.")
     ] = None,
-    size: Annotated[str, typer.Option("--size", metavar="tiny|default|large", help="How much work.")] = "default",
+    size: Annotated[
+        str, typer.Option("--size", **one_of("tiny", "default", "large"), help="How much work.")
+    ] = "default",
     task: Annotated[
         str | None,
         typer.Option("--task", metavar="NAME", help="Of generated_kernel: which, from `aisp-trace kernels list`."),
@@ -112,8 +114,10 @@ def run(
         list[str] | None,
         typer.Option("--enable-kernel", metavar="NAME", help="Let a verified generated kernel run; may be repeated."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="What it runs on.")] = "auto",
-    recorder: Annotated[str, typer.Option("--recorder", metavar="auto|nsys|torch", help="What records it.")] = "auto",
+    device: Annotated[str, typer.Option("--device", **one_of("auto", "cpu", "cuda"), help="What it runs on.")] = "auto",
+    recorder: Annotated[
+        str, typer.Option("--recorder", **one_of("auto", "nsys", "torch"), help="What records it.")
+    ] = "auto",
     output: Annotated[
         Path,
         typer.Option(
@@ -177,7 +181,7 @@ def run(
         str,
         typer.Option(
             "--timing",
-            metavar="auto|iterations|processes",
+            **one_of("auto", "iterations", "processes"),
             help="What times a pair; auto: iterations if all have them.",
         ),
     ] = "auto",

@@ -35,6 +35,7 @@ from ...traces.content import one_line
 from ...traces.errors import EmptyTraceError, InputError, UsageError
 from ...traces.model import Trace
 from ...traces.run import Run
+from ...traces.shown import Shown
 from ..claims.load import load_expectations
 from ..judging.between import Member, Untraced, different_work, untraced, work_doubt
 from ..judging.evidence import Evidence, gather
@@ -64,6 +65,11 @@ class Comparison:
     `objections` are reasons why the two must not be compared at all, `notes` what a reader should know.
     """
 
+    def __repr__(self) -> str:
+        ratio = self.waterfall.ratio
+        traced = "" if ratio is None else f", {ratio:.2f}x traced"
+        return f"<Comparison: {one_line(f'{self.base.name} -> {self.opt.name}'[:80])}{traced}>"
+
     role: str
     base: Side
     opt: Side
@@ -81,6 +87,9 @@ class Comparison:
 class HostComparison:
     """Two sides held against each other by host time alone, since one or both have no device operations; see `Comparison`."""
 
+    def __repr__(self) -> str:
+        return f"<HostComparison: {one_line(f'{self.base.name} -> {self.opt.name}'[:80])}>"
+
     role: str
     base: Side
     opt: Side
@@ -91,7 +100,7 @@ class HostComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(Shown):
     """Everything one call compares; positions of `sides` in the order in which they were given. Where some side has no device
     operations, all pairs are in `host`, and there are no `comparisons`."""
 

@@ -15,7 +15,9 @@ from ...analyze.result import Analysis
 from ...analyze.sources import Asked, Source
 from ...analyze.words import joules
 from ...traces.calibration import Calibration
+from ...traces.content import one_line
 from ...traces.run import OPTIMIZED, Run
+from ...traces.shown import Shown
 from ..claims.load import load_expectations
 from ..deciding import ratio_sample
 from ..model import ExpectationFile, Expectations
@@ -26,12 +28,16 @@ from .kept import contradictions
 from .physics import physics_notes
 from .predictions import Measured, Outcome, outcome, predictions_of
 from .validity import beforehand, byte_checks
-from .verdict import Verdict, headline
+from .verdict import Verdict, counts, headline
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Shown):
     """The verdicts on a run, what they were judged by and on, and what a reader should know beside them."""
+
+    def __repr__(self) -> str:
+        counted = ", ".join(f"{n} {status}" for status, n in counts(self.verdicts).items() if n)
+        return f"<Judged {one_line(self.evidence.run_id[:80])}: {counted or 'no claims'}>"
 
     expectations: Expectations
     evidence: Evidence
