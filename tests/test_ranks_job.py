@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from aisp_trace.analyze.ranks.clocks import fit
-from aisp_trace.analyze.ranks.job import Job, job_of, listed
+from aisp_trace.analyze.ranks.job import Job, job_of
 from aisp_trace.analyze.ranks.lateness import others_median
 from aisp_trace.analyze.ranks.look import Look
 from aisp_trace.analyze.ranks.make import ranks_of
 from aisp_trace.analyze.ranks.rank import Rank
+from aisp_trace.analyze.ranks.roster import listed
 from aisp_trace.benchmarks.ranks import Delay, Plan, Simulated, templates
 
 JITTER_NS = 80_000

@@ -22,7 +22,7 @@ from .causes import Cause, Ledgers, category
 from .lateness import Lateness, lateness
 from .matching import Communicator, communicators
 from .rank import Rank
-from .roster import Roster, roster
+from .roster import Roster, listed, roster
 
 MATERIAL: Final = 0.02
 """Of an iteration: a rank that is less late than this is not called late. Two undisturbed ranks of a real job on two H200s
@@ -328,22 +328,6 @@ def _trust(who: Roster, found: Sequence[Communicator], clocks: Clocks, late: Lat
     if who.notes:
         reasons += who.notes
     return ("partial" if reasons else "ok"), tuple(reasons)
-
-
-def listed(numbers: Sequence[int], most: int = 12) -> str:
-    """``0, 3 to 7, 9``; more than `most` pieces are counted."""
-    pieces: list[str] = []
-    run: list[int] = []
-    for n in [*sorted(numbers), None]:
-        if n is not None and run and n == run[-1] + 1:
-            run.append(n)
-            continue
-        if run:
-            pieces += (
-                [str(run[0])] if len(run) == 1 else [f"{run[0]} to {run[-1]}"] if len(run) > 2 else list(map(str, run))
-            )
-        run = [] if n is None else [n]
-    return ", ".join(pieces[:most]) + (f" and {len(pieces) - most} more" if len(pieces) > most else "")
 
 
 def _metrics(
