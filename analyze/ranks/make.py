@@ -23,13 +23,10 @@ from ..attribution.steady import Seeking
 from ..attribution.window_ops import Rows
 from ..intervals import Cover, Ints, cover, owned_from, union
 from .look import Look
-from .rank import TABLES, Rank, identities, rank_in_name
+from .rank import ON_HOST, TABLES, Rank, identities, rank_in_name
 
 MOST_STAGES: Final = 200
 """Stages of a rank that are kept by name, the costliest ones: a heat map of more is not read, and a partial stays small."""
-
-ON_HOST: Final = "ranks on CPUs"
-"""The group of collectives that threads run: the operating system may let one end late, so that ends tell no groups apart."""
 
 _COMM: Final = KINDS.index("comm")
 

@@ -54,6 +54,9 @@ TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
     },
 }
 
+ON_HOST: Final = "ranks on CPUs"
+"""The group of collectives that threads run: the operating system may let one end late, so that ends tell no groups apart."""
+
 _FOLDERS: Final = 4
 """A trace's name and the folders above it that may name its rank: a run folder of `capture --ranks` is two above."""
 
