@@ -295,13 +295,15 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "ops": pl.Int64,
         "skew_ns": pl.Int64,
     },
-    # Ranks of one host that were recorded together, as a job (`analyze.ranks`): one row, or none.
+    # The job of ranks (`analyze.ranks`) that this trace holds or is one rank of: one row, or none.
     "job": {
         "ranks": pl.Int64,
+        "iterations": pl.Int64,
+        "missing": pl.String,  # numbers of ranks that nobody recorded; empty: none is missing
         "exposed_comm_share": pl.Float64,
         "straggler_share": pl.Float64,
         "skew": pl.Float64,
-        "trust": pl.String,  # ok, partial or unavailable; reason: why no better
+        "trust": pl.String,  # ok, partial, unavailable, or alone (one rank by itself); reason: why no better
         "reason": pl.String,
     },
     # Operators of PyTorch, those that take most by themselves first.

@@ -19,6 +19,7 @@ from typing import Any, Final
 from ...traces.errors import AispTraceError, InputError
 from ...traces.open import open_trace
 from ...traces.output import make_container
+from ...traces.run import MANIFEST, load_manifest
 from ..sources import UNREAD
 from . import partials
 from .engine import DIED, run_all
@@ -145,10 +146,19 @@ def partials_of(trace: str, look: Look) -> list[tuple[str, bytes]]:
     path = Path(trace)
     opened = open_trace(path, left_out=UNREAD, metrics=NO_METRICS)
     key = partials.key_of(path, look)
-    ranks = ranks_of(opened, look, partials.clock_of(key), str(path))
+    ranks = ranks_of(opened, look, partials.clock_of(key), str(path), _of_run(path))
     if not ranks:
         raise InputError(f"{path.name} holds no device operation in its window; a rank without any is no part of a job")
     return [(partials.place(path, rank, Path()).name, partials.content(rank, key)) for rank in ranks]
+
+
+def _of_run(trace: Path) -> tuple[int, int] | None:
+    """Which rank of how many the run that `trace` lies in recorded; null where it lies in none that says so."""
+    try:
+        manifest = load_manifest(trace.absolute().parents[1] / MANIFEST)
+    except (InputError, IndexError):
+        return None
+    return None if manifest.rank is None or manifest.ranks is None else (manifest.rank, manifest.ranks)
 
 
 def _digest_of(trace: Path, look: Look) -> str | None:

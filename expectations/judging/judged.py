@@ -6,11 +6,12 @@ run -> traces -> analyses -> evidence, and folder -> expectations;  both -> verd
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median
 
 from ...analyze.calibrated import calibration_for
+from ...analyze.ranks.of_trace import alone_row
 from ...analyze.result import Analysis
 from ...analyze.sources import Asked, Source
 from ...analyze.words import joules
@@ -76,11 +77,20 @@ def evidence_of(run: Run) -> Evidence:
 
 
 def judge_run(
-    run: Run, analyses: Mapping[str, Analysis], asked: Path | None = None, calibrations: Sequence[Path] | None = None
+    run: Run,
+    analyses: Mapping[str, Analysis],
+    asked: Path | None = None,
+    calibrations: Sequence[Path] | None = None,
+    *,
+    of_job: bool = False,
 ) -> Judged:
     """Judge `run` by the expectations in folder `asked`, or those that apply in the current folder; the machine's peaks are
-    looked for in the folders `calibrations`, or those that apply."""
+    looked for in the folders `calibrations`, or those that apply. `of_job`: where the run is of one rank of a job, its
+    analyses know that job; else they know it is alone."""
     expectations = load_expectations(asked, Path.cwd())
+    if run.manifest.rank is not None and run.manifest.ranks is not None and not of_job:
+        alone = alone_row(run.manifest.rank, run.manifest.ranks)
+        analyses = {name: replace(analysis, job=alone) for name, analysis in analyses.items()}
     evidence = gather(
         run,
         analyses,

@@ -19,7 +19,8 @@ from typing import Any, Final
 import polars as pl
 
 from ...analyze.ranks.gather import Failed
-from ...analyze.ranks.job import Job, by_category, listed
+from ...analyze.ranks.job import Job, by_category
+from ...analyze.ranks.roster import listed
 from ...analyze.words import duration, ms, percent
 from ..page.blocks import Block, Para, Row, Section, Table
 from ..page.frame import framed
