@@ -207,7 +207,9 @@ def trust_table(
         text = f"{facts.copies_cut} of {facts.copies} copies are cut by the window: how many bytes they moved in it is unknown"
         say("partial", ("bandwidth", "bytes"), text)
     if facts.ops and not facts.host_devices and trace.memory.is_empty():
-        say("partial", ("allocator",), "memory events were not recorded, only the time inside allocator calls is known")
+        host = any(name.startswith("[memory]") for name in trace.meta.unread)
+        text = "memory events are those of the host, which are not read" if host else "memory events were not recorded"
+        say("partial", ("allocator",), f"{text}, only the time inside allocator calls is known")
     losses = [
         t for t in trace.diagnostics.filter(pl.col("severity") != "info")["text"].to_list() if t and _LOSS.search(t)
     ]

@@ -276,8 +276,9 @@ def _split(text: str, by: str) -> list[str]:
 
 def _taken_apart(part: str) -> tuple[str, list[str]]:
     """A name and its template arguments: ``f<int, g<4>>`` -> (``f``, [``int``, ``g<4>``])."""
-    opening = part.find("<")
-    paren = part.find("(")
+    begun = len("operator()") if part.startswith("operator()") else 0
+    opening = part.find("<", begun)
+    paren = part.find("(", begun)
     if opening < 0 or (0 <= paren < opening):
         return part[: paren if paren >= 0 else len(part)].strip(), []
     inside = depths(part)

@@ -29,7 +29,7 @@ from .document import Document
 from .events import CALL, Event, arguments, category_of
 from .facts import read_devices, read_names
 from .graphs import MARKS, marked_nodes
-from .memory import Memory
+from .memory import HOST_MEMORY, Memory
 from .operators import operator_ranges
 from .ops import CATEGORIES, Ops
 from .processes import main_process
@@ -92,13 +92,15 @@ def read_kineto(path: Path, kind_file: Path | None = None, named: Path | None = 
         unread={
             **{k: v for k, v in sorted(held.counts.items()) if k not in _READ and not CALL.fullmatch(k)},
             **dict(sorted(held.phases.items())),
+            **({HOST_MEMORY: held.memory.of_host} if held.memory.of_host else {}),
         },
     )
     return make_trace(meta, **tables)
 
 
-_ASYNCHRONOUS: Final = ("b", "e", "S", "F")
-"""Phases of events that belong to no thread, the nestable ones and the older ones of the Chrome format. They are not read."""
+_ARROWS: Final = frozenset("stf")
+"""Phases of the arrows between events (Trace Event Format): correlation ids say the same. Any other phase that is none of the
+branches below is not read, and named: asynchronous events, counters, samples, objects."""
 
 
 class _Held:
@@ -128,8 +130,8 @@ class _Held:
                 instants.append(event)
             elif phase == "M":
                 self.named.append(event)
-            elif phase in _ASYNCHRONOUS:
-                self.phases[f"phase {phase}"] += 1
+            elif phase not in _ARROWS:
+                self.phases[f"phase {label(phase)}"] += 1
         self.memory.add(instants)
         for category, some in groups.items():
             self.counts[category] += len(some)
