@@ -244,16 +244,16 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
     (
         "tolerances",
         "raised in some rounds",
-        results(lambda v: replace(v, output=replace(v.output, tolerance=1.0)), lambda i: i > 3),
+        results(lambda v: replace(v, output=replace(v.output, tolerance=0.5)), lambda i: i > 3),
         OBJECTION,
-        "the tolerance of optimized is 1e-05 in round 0 and 1.0 in round 4",
+        "the tolerance of optimized is 1e-05 in round 0 and 0.5 in round 4",
     ),
     (
         "tolerances",
         "raised in the recording",
-        results(lambda v: replace(v, output=replace(v.output, tolerance=1.0)), lambda i: i == -1),
+        results(lambda v: replace(v, output=replace(v.output, tolerance=0.5)), lambda i: i == -1),
         OBJECTION,
-        "the tolerance of optimized is 1e-05 in round 0 and 1.0 in the recording of optimized",
+        "the tolerance of optimized is 1e-05 in round 0 and 0.5 in the recording of optimized",
     ),
     (
         "tolerances",

@@ -13,12 +13,15 @@ from typing import Any, Final
 from aisp_trace.expectations.model import Provenance
 from aisp_trace.tests.judging.build import HIDDEN, MS, PROCESS_S, jittered, lasted, started
 from aisp_trace.tests.judging.world import (
+    BOOTED_S,
     COMMIT,
     FACTS,
     INVALID,
     NAMED,
     OBJECTION,
+    SECOND,
     World,
+    everywhere,
     last,
     of_facts,
     of_manifest,
@@ -28,15 +31,12 @@ from aisp_trace.tests.judging.world import (
     recording,
     results,
     rounds_of,
+    spanned,
     traced,
 )
 from aisp_trace.traces.run import CommandRound, GpuState, Proof, Round, VariantResult, repetitions, write_json
 
 Change = Callable[[World], World]
-
-SECOND: Final = 10**9
-BOOTED_S: Final = 5000
-"""How long the machine had been up when the run was begun."""
 
 
 def then(*changes: Change) -> Change:
@@ -51,23 +51,19 @@ def then(*changes: Change) -> Change:
 
 
 def watched(world: World) -> World:
-    """`world` with spans on the host's clock that go with the dates, and what its GPU drew in each."""
+    """`spanned`, with what its GPU drew in each span."""
 
     def change(made: Round) -> Round:
-        at = (BOOTED_S + made.index * (PROCESS_S + 1) + 5) * SECOND
-        timed, states = [], {}
+        states = {}
         for v in made.result.variants:
-            span = (at, at + round(1.05 * sum(v.iterations_ns)))
-            at = span[1] + SECOND
             energy = random.Random(f"{made.index} {v.name}").randrange(50_000, 60_000)
-            power = round(energy * 1e6 / (span[1] - span[0]), 3)
+            power = round(energy * 1e6 / (v.timed_ns[1] - v.timed_ns[0]), 3)
             states[v.name] = (GpuState(0, 3, (1965, 1975, 1980), (3201, 3201, 3201), power, 55, (), energy),)
-            timed.append(replace(v, timed_ns=span))
-        return replace(made, gpu_state=states, result=replace(made.result, variants=timed))
+        return replace(made, gpu_state=states)
 
     row = {"index": "0", "clocks_sm": "345 MHz", "clocks_max_sm": "1980 MHz"}
     hardware = replace(world.manifest.hardware, clocks={"before": [row], "after": [row]})
-    return of_manifest(hardware=hardware)(rounds_of(world, change, lambda _: True))
+    return of_manifest(hardware=hardware)(rounds_of(spanned(world), change, lambda _: True))
 
 
 def repeating(world: World) -> World:
@@ -364,6 +360,25 @@ def coarse(world: World) -> World:
     return replace(of_manifest(variants=variants)(rounds_of(world, change, lambda _: True)), analyses={})
 
 
+def unsourced(world: World) -> World:
+    """Processes that do not say what they ran from, as in runs that are older than plans."""
+    variants = [
+        replace(v, recording=replace(v.recording, commit=None, tree=None))
+        for v in world.manifest.variants
+        if v.recording
+    ]
+    world = rounds_of(world, lambda made: replace(made, commit=None, tree=None), lambda _: True)
+    return of_manifest(variants=variants)(world)
+
+
+def edited_copy(world: World) -> World:
+    """The run that the bound was measured in, with another time of one process."""
+    known = world.manifest
+    then_ = Provenance(COMMIT[:12], "580.65", "2.11.0", recorded_utc=known.created_utc, evidence=(known.digest,))
+    changed = last(wall_ns=known.rounds[-1].wall_ns + 1)(of_manifest(run_id="pipeline-20260101T000000Z")(world))
+    return replace(changed, claim=lambda claim: replace(claim, provenance=then_))
+
+
 def measured_later(world: World) -> World:
     then_ = Provenance(COMMIT[:12], "580.65", "2.11.0", recorded_utc="2026-02-01T00:00:00Z")
     return replace(world, claim=lambda claim: replace(claim, provenance=then_))
@@ -410,6 +425,27 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
         then(watched, results(lambda v: replace(v, timed_ns=()), lambda i: i == 6)),
         INVALID,
         "the span of the timed iterations is left out in optimized in round 6",
+    ),
+    (
+        "left out",
+        "all spans",
+        then(proven(lambda proof: proof), everywhere(lambda v: replace(v, timed_ns=()))),
+        OBJECTION,
+        "no process says when its iterations were timed, which harness 2 always writes down",
+    ),
+    (
+        "left out",
+        "the plan, and the capture that made it",
+        of_manifest(looks=(), command_line=()),
+        OBJECTION,
+        "the run does not say after how many rounds it was to be judged, which is always written down",
+    ),
+    (
+        "left out",
+        "a pair's plan",
+        then(pair("python b.py"), of_manifest(looks=(), command_line=["aisp-trace", "(7 words removed)"])),
+        OBJECTION,
+        "the run does not say after how many rounds it was to be judged, which is always written down",
     ),
     (
         "left out",
@@ -515,6 +551,32 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
         traced(tables={"devices": [(i, "NVIDIA H200", "gpu", 1, 1, 0) for i in range(2)]}),
         INVALID,
         "the run has 1 GPUs, and 2 worked in the trace of optimized",
+    ),
+    (
+        "answers",
+        "another timer",
+        everywhere(lambda v: replace(v, timer="perf_counter")),
+        INVALID,
+        "the run's timer is cuda_event, and round 0 says perf_counter",
+    ),
+    (
+        "tolerances",
+        "of anything, in all processes",
+        everywhere(lambda v: replace(v, output=replace(v.output, error=0.9, tolerance=1.0))),
+        INVALID,
+        "optimized is held to a tolerance of 1, by which zeros, or anything, are right",
+    ),
+    (
+        "times",
+        "a pause that the manifest explains",
+        then(
+            lambda world: rounds_of(
+                world, lambda made: replace(made, started_utc=started(made.index + 60)), lambda i: i > 7
+            ),
+            of_manifest(resumed_utc=("2026-01-01T00:20:00Z",), created_utc="2026-01-01T02:00:00Z"),
+        ),
+        NAMED,
+        "the capture was interrupted after round 7 and gone on with 1,801 s later, with round 8",
     ),
     (
         "machine",
@@ -965,6 +1027,13 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
     ),
     (
         "circumstances",
+        "the bound's own run, edited",
+        edited_copy,
+        INVALID,
+        "the run was complete in the very second in which the bound's was, and is an edited copy of it",
+    ),
+    (
+        "circumstances",
         "a bound of after the run",
         measured_later,
         NAMED,
@@ -1003,6 +1072,7 @@ HONEST: Final[list[tuple[str, Change]]] = [
     (
         "paused, before plans were written down",
         then(
+            unsourced,
             lambda world: rounds_of(
                 world, lambda made: replace(made, started_utc=started(made.index + 60)), lambda i: i > 7
             ),

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
+from ....analyze.words import duration
 from ....traces.run import Round, VariantResult, repetitions
-from .asked import INVALID, OBJECTION, Asked, Finding, Process
+from .asked import INVALID, NAMED, OBJECTION, Asked, Finding, Process
 
 OCCASION_GAP: Final = timedelta(days=1)
 """Rounds further apart are of several occasions: a driver, a clock or a neighbour may have changed between them."""
@@ -132,6 +133,9 @@ def times_in_order(asked: Asked) -> Iterator[Finding]:
     if len(known) < len(starts):
         where = next(p.where for p, at in starts if at is None)
         yield Finding(INVALID, f"{where} was started at no time that can be read")
+    resumed = next(_gone_on_with(asked, known), None)
+    if resumed is not None:
+        yield Finding(NAMED, resumed)
     for grade, found in ((asked.contradicts, _out_of_order(asked, known)), (OBJECTION, _apart_in_time(asked, known))):
         if (text := next(found, None)) is not None:
             yield Finding(grade, text)
@@ -169,21 +173,40 @@ def _out_of_order(asked: Asked, known: Sequence[tuple[Process, datetime]]) -> It
 
 def _apart_in_time(asked: Asked, known: Sequence[tuple[Process, datetime]]) -> Iterator[str]:
     """Processes that are further apart than those of one undisturbed run."""
-    per_round = max(sum(p.index == 0 for p, _ in known), 1)
-    longest_pause = max(PAUSE_SHARE * per_round * min((p.wall_ns for p, _ in known), default=0) / 1e9, PAUSE_S)
-    resumed = [_utc(text) for text in asked.manifest.resumed_utc]
-    for (before, one), (after, two) in pairwise(known):
+    for before, one, after, two, pause in _pauses(known):
         if two - one > OCCASION_GAP:
             gap = (two - one) / timedelta(days=1)
             yield f"rounds were made on different occasions: {before.where} and {after.where} were started {gap:.3g} days apart"
-        pause = (two - one).total_seconds() - before.wall_ns / 1e9
         ended = one + timedelta(seconds=before.wall_ns / 1e9)
-        explained = any(at is not None and one <= at <= two + SECOND for at in resumed)
-        if asked.manifest.looks and pause > longest_pause and not explained:
+        if asked.manifest.looks and not _explained(asked, one, two):
             yield (
                 f"{pause:.3g} s passed between the end of {before.where} at {ended:%FT%TZ} and the start of {after.where}, in "
                 "which nothing is said to have happened: a round is missing, or the run was interrupted"
             )
+
+
+def _gone_on_with(asked: Asked, known: Sequence[tuple[Process, datetime]]) -> Iterator[str]:
+    """Pauses that a resumed capture explains: the reader knows whether there was one, the manifest only says so."""
+    for before, one, after, two, pause in _pauses(known):
+        if _explained(asked, one, two):
+            later = duration(1e9 * pause)
+            yield f"the capture was interrupted after {before.where} and gone on with {later} later, with {after.where}"
+
+
+def _pauses(
+    known: Sequence[tuple[Process, datetime]],
+) -> Iterator[tuple[Process, datetime, Process, datetime, float]]:
+    """Two processes with their starts, and the seconds between them, where a round has room in between."""
+    per_round = max(sum(p.index == 0 for p, _ in known), 1)
+    longest = max(PAUSE_SHARE * per_round * min((p.wall_ns for p, _ in known), default=0) / 1e9, PAUSE_S)
+    for (before, one), (after, two) in pairwise(known):
+        pause = (two - one).total_seconds() - before.wall_ns / 1e9
+        if pause > longest:
+            yield before, one, after, two, pause
+
+
+def _explained(asked: Asked, one: datetime, two: datetime) -> bool:
+    return any(at is not None and one <= at <= two + SECOND for at in map(_utc, asked.manifest.resumed_utc))
 
 
 def _begun(run_id: str) -> datetime | None:

@@ -8,11 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import PurePosixPath
+from typing import Final
 
 from ...deciding import DECIDING, MIN_ROUNDS
 from ..commands import PAIR
 from ..evidence import COMMAND
 from .asked import INVALID, OBJECTION, Asked, Finding, results_of, unequal
+
+TIMERS: Final = {"cuda": "cuda_event", "cpu": "perf_counter"}
+"""What the harness takes times with on each device."""
 
 
 def commands(asked: Asked) -> Iterator[Finding]:
@@ -72,6 +76,8 @@ def answered(asked: Asked) -> Iterator[Finding]:
             "size": (manifest.size, result.size),
             "seed": (manifest.seed, result.seed),
         }
+        for timer in [v.timer for v in result.variants if v.timer != TIMERS.get(result.device, v.timer)]:
+            said["timer"] = (TIMERS[result.device], timer)
         counts = {len(v.iterations_ns) for v in result.variants}
         if manifest.iterations is not None and counts != {manifest.iterations}:
             said["number of iterations"] = (manifest.iterations, min(counts, default=0))

@@ -30,7 +30,7 @@ AT_WORK_SHARE: Final = (0.5, 0.8)
 """An untraced iteration takes at least this share of what a GPU works in a recorded one: less than the first is impossible, less
 than the second is not believed. In eleven variants on an H200 the median was 1.02 to 1.78 times that."""
 
-FASTER_RECORDED: Final = 2.0
+FASTER_RECORDED: Final = 1.5
 """On a GPU an iteration is not so much faster when it is recorded. On a CPU others may have wanted it during the rounds."""
 
 

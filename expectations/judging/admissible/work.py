@@ -42,6 +42,16 @@ def tolerances(asked: Asked) -> Iterator[Finding]:
         ]
         for found in unequal(f"the tolerance of {variant.name}", said):
             yield replace(found, variants=(variant.name,))
+        bounds = [
+            bound
+            for _, result in results_of(asked.manifest)
+            for v in result.variants
+            if v.name == variant.name
+            for bound in (v.output.tolerance, *v.output.tolerances)
+        ]
+        if loose := [bound for bound in bounds if not 0 <= bound < 1]:
+            text = f"{variant.name} is held to a tolerance of {loose[0]:.3g}, by which zeros, or anything, are right"
+            yield Finding(INVALID, text, (variant.name,))
 
 
 def proofs(asked: Asked) -> Iterator[Finding]:
