@@ -40,6 +40,9 @@ MOST_BYTES: Final = 256 << 20
 FORMAT: Final = 2
 """Raised whenever this layout changes."""
 
+MOST_TABLE_BYTES: Final = 1 << 30
+"""Of the tables of one analysis; those of a million kernels take some 20 MB."""
+
 CODE: Final = ("analyze", "traces")
 """The folders whose code decides what an analysis says."""
 
@@ -52,6 +55,8 @@ def load(trace: Path, asked: Mapping[str, Any], applies: Applies) -> Analysis | 
     try:
         file = _file(trace, asked)
         with zipfile.ZipFile(file) as kept:
+            if sum(one.file_size for one in kept.infolist()) > MOST_TABLE_BYTES:
+                return None
             said = parse(kept.read("key.json"), CACHE_KEY, str(file))
             if said["asked"] != _words(asked) or said["calibration"] != applies(said["hardware_keys"]):
                 return None

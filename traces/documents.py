@@ -20,6 +20,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from .budget import DOCUMENT, charge
 from .errors import InputError
 
 DEEPEST: Final = 100
@@ -121,6 +122,7 @@ def read_bytes(file: Path, kind: Kind) -> bytes:
     except MemoryError as exc:
         refuse(str(file), kind, "this machine has too little memory for it", exc)
     _check_length(len(data), kind, str(file))
+    charge(file, len(data), DOCUMENT)
     return data
 
 

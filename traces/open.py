@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from .budget import SQLITE, charge
 from .documents import looks_like_json
 from .errors import EmptyTraceError, InputError, RecorderError
 from .host_ops import with_host_ops
@@ -69,6 +70,7 @@ class PlainFile:
                 folder = self._held.enter_context(tempfile.TemporaryDirectory(prefix="aisp-trace-"))
                 exported = Path(folder) / "export.sqlite"
                 self._export(plain, exported)
+                charge(self.path, exported.stat().st_size, SQLITE)
                 plain = exported
             self._plain = plain
         return self._plain

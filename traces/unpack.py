@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from .budget import SQLITE, charge
+from .budget import TORCH as TORCH_COST
 from .documents import TORCH, looks_like_json
 from .errors import InputError
 from .output import reason
@@ -31,12 +33,15 @@ _PART: Final = 1 << 20
 @contextmanager
 def decompressed(path: Path) -> Iterator[Path]:
     """`path` itself, or its decompressed copy in a temporary folder that is gone afterwards; raises as `unpack` does."""
-    if not packed(head_of(path)):
+    head = head_of(path)
+    if not packed(head):
+        charge(path, path.stat().st_size, TORCH_COST if looks_like_json(head) else SQLITE)
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
         plain = Path(folder) / "unpacked"
         unpack(path, plain)
+        charge(path, plain.stat().st_size, TORCH_COST if looks_like_json(head_of(plain)) else SQLITE)
         yield plain
 
 

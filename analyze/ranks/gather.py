@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from ...traces.budget import watched
 from ...traces.errors import AispTraceError, InputError
 from ...traces.open import open_trace
 from ...traces.output import make_container
@@ -144,9 +145,10 @@ def _why(error: BaseException) -> str:
 def partials_of(trace: str, look: Look) -> list[tuple[str, bytes]]:
     """The task of a worker: the partials of one trace, as their names and contents. Raises as `open_trace` and `ranks_of` do."""
     path = Path(trace)
-    opened = open_trace(path, left_out=UNREAD, metrics=NO_METRICS)
-    key = partials.key_of(path, look)
-    ranks = ranks_of(opened, look, partials.clock_of(key), str(path), _of_run(path))
+    with watched():
+        opened = open_trace(path, left_out=UNREAD, metrics=NO_METRICS)
+        key = partials.key_of(path, look)
+        ranks = ranks_of(opened, look, partials.clock_of(key), str(path), _of_run(path))
     if not ranks:
         raise InputError(f"{path.name} holds no device operation in its window; a rank without any is no part of a job")
     return [(partials.place(path, rank, Path()).name, partials.content(rank, key)) for rank in ranks]

@@ -19,6 +19,8 @@ from typing import Any, Final
 
 import polars as pl
 
+from ...traces.budget import PARTIAL as PARTIAL_COST
+from ...traces.budget import charge
 from ...traces.documents import PARTIAL, parse
 from ...traces.errors import InputError
 from ...traces.output import reason, replacing
@@ -29,6 +31,10 @@ from .rank import TABLES, Identity, Rank
 SCHEMA: Final = "aisp-trace/partial/1"
 SUFFIX: Final = ".aisp-rank"
 _HEAD: Final = "partial.json"
+
+_FEW_ROWS: Final = 1_000_000
+_ROWS_PER_BYTE: Final = 8
+"""Rows that a table may have whatever its Parquet's size, and more for each byte of that: equal rows take next to none."""
 
 _MOST_BYTES: Final = 1 << 30
 """Of a table that is read: a partial of ten million kernels has a hundredth of that, so more is damage or malice."""
@@ -93,6 +99,7 @@ def head_of(file: Path) -> dict[str, Any]:
 def read(file: Path) -> Rank:
     """The partial in `file`; raises `InputError` for anything that is none, damaged, or of another version."""
     try:
+        charge(file, file.stat().st_size, PARTIAL_COST)
         with zipfile.ZipFile(file) as archive:
             head = _head(archive, file)
             tables = {name: _table(archive, name, file) for name in TABLES}
@@ -136,7 +143,13 @@ def _table(archive: zipfile.ZipFile, name: str, file: Path) -> pl.DataFrame:
     member = f"{name}.parquet"
     if archive.getinfo(member).file_size > _MOST_BYTES:
         raise InputError(f"{file} was to be read as a partial, but its table {name} is too large; make it again")
-    table = pl.read_parquet(io.BytesIO(archive.read(member)))
+    content = archive.read(member)
+    rows = pl.scan_parquet(io.BytesIO(content)).select(pl.len()).collect().item()  # of its metadata
+    if rows > _FEW_ROWS + _ROWS_PER_BYTE * len(content):
+        raise InputError(
+            f"{file} was to be read as a partial, but its table {name} unfolds to {rows:,} rows; make it again"
+        )
+    table = pl.read_parquet(io.BytesIO(content))
     return table.select(*TABLES[name]).cast(pl.Schema(TABLES[name]))
 
 

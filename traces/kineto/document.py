@@ -17,6 +17,7 @@ import codecs
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn
 
@@ -44,7 +45,9 @@ _EVENT: Final = 16 << 10
 _LONGEST_EVENT: Final = 256 << 20
 """Bytes in which the end of a single event is looked for, at first and at last."""
 
-_LONGEST_HEAD: Final = 1 << 30
+_LONGEST_HEAD: Final = 64 << 20
+"""Bytes of the members before the list of events, and of those behind it: parsed, they take up to 20 times as much. torch's have
+some 10 kB; the call stacks of other tools some megabytes."""
 
 _LIST: Final = re.compile(rb'"traceEvents"\s*:\s*\[')
 _BETWEEN: Final = re.compile(rb"[\s,]*")
@@ -98,8 +101,10 @@ class Document:
             head = self._head(text)
             self._bare = not head
             yield from self._list(text)
-            text.fill(_LONGEST_HEAD)
+            text.fill(_LONGEST_HEAD + 1)
             tail = text.data[text.at :]
+            if len(tail) > _LONGEST_HEAD:
+                self._too_much_beside()
         if self._bare:
             if tail[1:].strip():
                 self._incomplete("it goes on after its list of events")
@@ -129,7 +134,9 @@ class Document:
                 return text.data[: found.end()]
             if reach > min(len(text.data), _LONGEST_HEAD):
                 break
-            reach = max(2 * reach, _PART)
+            reach = min(max(2 * reach, _PART), _LONGEST_HEAD + 1)
+        if len(text.data) > _LONGEST_HEAD:
+            self._too_much_beside()
         try:
             whole_document(text.data)
         except ValueError as exc:
@@ -189,6 +196,13 @@ class Document:
         if found.repaired:
             self.odd.update(("events_mended", *found.repaired))
         return [event_of(found.value)] if isinstance(found.value, dict) else []
+
+    def _too_much_beside(self) -> NoReturn:
+        refuse(
+            str(self._named),
+            replace(TORCH, remedy="leave out its other members"),
+            f"it has more than {_LONGEST_HEAD:,} bytes beside its list of events",
+        )
 
     def _incomplete(self, why: str) -> NoReturn:
         raise InputError(
