@@ -9,6 +9,7 @@
 #
 #   make test-hostile   the tests without numba, on the plainest processor's kernels, beside a busy loop
 #   make test-typers    the command line under the oldest typer allowed, 0.27.2 and the newest; needs a package index
+#   make fuzz           hostile inputs and kills; the seed is printed (FUZZ_ARGS='--seed 1 --inputs 20000 --commands 1000 --kills 200')
 #   make nightly        what takes long (thousands of random traces) or times something, and needs a quiet machine
 #
 # All create .venv with pinned versions (constraints.txt) the first time, and again when those change. Variables
@@ -26,7 +27,7 @@ export PYTHON TORCH_INDEX DEMO_ARGS
 # Named after the folder: an environment copied along with its checkout would still import the old one.
 STAMP := .venv/.installed-$(shell printf %s '$(CURDIR)' | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test test-hostile test-typers nightly docs bench check format clean
+.PHONY: help demo test test-hostile test-typers fuzz nightly docs bench check format clean
 help:
 	@sed -n '3,$$ { /^#/!q; s/^# \{0,1\}//p }' Makefile
 
@@ -41,6 +42,9 @@ test-hostile: $(STAMP)
 
 test-typers: $(STAMP)
 	@.venv/bin/python -P scripts/check_typers.py
+
+fuzz: $(STAMP)
+	@.venv/bin/python -P -m aisp_trace.tests.fuzz $(FUZZ_ARGS)
 
 nightly: $(STAMP)
 	@scripts/test.sh --dist=worksteal -m nightly

@@ -49,6 +49,7 @@ _DISK: Final = (
     errno.EACCES,
     errno.EPERM,
     errno.ENAMETOOLONG,
+    errno.ELOOP,
     errno.ENOTEMPTY,
 )
 

@@ -239,7 +239,9 @@ def contention(device: Device) -> Seen | None:
         where.select("stage", pl.col("beside_ns").alias("ns")),
         f"{unknown['kernels'][0]:,} kernels of several streams run at once{f' ({names})' if names else ''}; none of them was "
         "seen alone, so the trace cannot say how much each is slowed",
-        int(unknown["beside_ns"][0]) // 2,
+        min(
+            int(unknown["beside_ns"][0]) // 2, total(device.busy("compute"))
+        ),  # of all streams: more than the device's own
     )
 
 

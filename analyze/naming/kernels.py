@@ -145,7 +145,7 @@ def short_name(kernel: str) -> str:
     name, arguments = _taken_apart(parts[-1])
     if name in _ELEMENTWISE:
         how = _ELEMENTWISE[name]
-        width = f"<{arguments[0]}>" if how == "vectorized" and arguments and arguments[0].isdigit() else ""
+        width = f"<{arguments[0]}>" if how == "vectorized" and arguments and arguments[0].isdecimal() else ""
         return _joined("elementwise", f"{how}{width}", _operation(arguments))
     if name == "reduce_kernel":
         return _joined("reduce", _operation(arguments))
@@ -176,7 +176,7 @@ def _joined(*words: str) -> str:
 def _figures(arguments: Sequence[str]) -> Iterator[str]:
     """The leading numbers of template arguments, and their first numeric type."""
     for argument in arguments:
-        if not argument.isdigit():
+        if not argument.isdecimal():
             break
         yield argument
     yield from [_TYPES[a] for a in arguments if a in _TYPES][:1]

@@ -116,4 +116,4 @@ def listed(numbers: Sequence[int], most: int = 12) -> str:
 
 def _natural(name: str) -> tuple[tuple[int, str], ...]:
     """``node10`` after ``node9``."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d{1,18})", name))
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,18})", name))

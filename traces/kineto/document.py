@@ -49,6 +49,9 @@ _LONGEST_HEAD: Final = 64 << 20
 """Bytes of the members before the list of events, and of those behind it: parsed, they take up to 20 times as much. torch's have
 some 10 kB; the call stacks of other tools some megabytes."""
 
+_MOST_STRANGERS: Final = 10_000
+"""Values in the list of events that are none, each read by itself: 20 us of time a piece. A profiler writes none at all."""
+
 _LIST: Final = re.compile(rb'"traceEvents"\s*:\s*\[')
 _BETWEEN: Final = re.compile(rb"[\s,]*")
 _BACK: Final = 64
@@ -68,6 +71,7 @@ class Document:
     def __init__(self, file: Path, named: Path) -> None:
         """The uncompressed `file`, which errors call `named`."""
         self._file, self._named, self._bare, self._width = file, named, False, _WIDEST
+        self._strangers = 0
         self.odd: Counter[str] = Counter()
         self.rest: dict[str, Any] = {}
 
@@ -195,7 +199,12 @@ class Document:
             return []
         if found.repaired:
             self.odd.update(("events_mended", *found.repaired))
-        return [event_of(found.value)] if isinstance(found.value, dict) else []
+        if isinstance(found.value, dict):
+            return [event_of(found.value)]
+        self._strangers += 1
+        if self._strangers > _MOST_STRANGERS:
+            refuse(str(self._named), TORCH, f"more than {_MOST_STRANGERS:,} entries of its list are no events")
+        return []
 
     def _too_much_beside(self) -> NoReturn:
         refuse(
