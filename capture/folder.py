@@ -87,7 +87,7 @@ class PartialRun:
             return None
 
     def resumed(self) -> tuple[str, ...]:
-        """When the run was gone on with, in order; what damages the file is told by an `InputError`."""
+        """When the run was gone on with, in order; a damaged file raises `InputError`."""
         file = self.path / STEPS / RESUMED
         found = read(file, STEP) if file.is_file() else []
         if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
@@ -136,7 +136,7 @@ def _made(folder: Path) -> bool:
 
 
 def _ignore(folder: Path) -> None:
-    """Keep git from seeing what lies in `folder`: runs are no sources, and would look like changes to them."""
+    """Keep git from seeing what lies in `folder`: runs are not sources, and would look like changes to them."""
     with suppress(FileExistsError), (folder / IGNORE).open("x", encoding="utf-8") as file:
         file.write("*\n")
 

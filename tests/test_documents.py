@@ -47,8 +47,8 @@ HOSTILE = {
     "2**63": (b"[9223372036854775808]", "its integer 9223372036854775808 does not fit 64 bits"),
     "2**70": (b"[-1180591620717411303424]", "does not fit 64 bits"),
     "1e999": (b"[1e999]", "its number 1e999 is not finite"),
-    "NaN": (b"[NaN]", "NaN is no JSON number"),
-    "-Infinity": (b'{"a": -Infinity}', "-Infinity is no JSON number"),
+    "NaN": (b"[NaN]", "NaN is not a JSON number"),
+    "-Infinity": (b'{"a": -Infinity}', "-Infinity is not a JSON number"),
     "twice": (b'{"a": {"b": 1, "b": 2}}', "key 'b' appears twice"),
     "half a character": (b'["\\ud800"]', "half a character"),
     "half a key": (b'{"\\uDFFF": 1}', "half a character"),
@@ -153,8 +153,8 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
 
     os.mkfifo(tmp_path / "pipe")
     for path, words in (
-        ("pipe", "no regular file"),
-        (".", "no regular file"),
+        ("pipe", "not a regular file"),
+        (".", "not a regular file"),
         ("absent", "cannot be read: No such file"),
     ):
         with pytest.raises(InputError, match=words):

@@ -120,7 +120,7 @@ def test_damaged_partials_are_told_and_the_rest_is_merged(
     [
         (["nothing*.sqlite"], "matches no file"),
         (["."], "neither traces nor partials"),
-        ([str(DDP), "--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "leave one of both out"),
+        ([str(DDP), "--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "leave one of them out"),
         ([str(DDP), "-o", "-", "--json"], "both go to standard output"),
         ([str(DDP), "-o", str(DDP)], "is read by this command"),
         ([str(DDP), "--partial", str(DDP)], "is a file where a folder"),

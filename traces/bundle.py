@@ -134,7 +134,7 @@ def unpack(file: Path, folder: Path) -> Bundle:
         index = from_json(Index, parse(text, BUNDLE_INDEX, where), where)
         _check(index, len(text), str(file))
         if root != _root(index.run_id):
-            raise InputError(f"{file} is no bundle as aisp-trace writes them: its folder is not that of its run")
+            raise InputError(f"{file} is not a bundle as aisp-trace writes them: its folder is not that of its run")
         _check_room(index, file, folder)
         for member in index.members:
             _take(stream, f"{root}/{member.path}", member, folder / member.path, file)
@@ -171,7 +171,7 @@ def _read_index(stream: gzip.GzipFile, file: Path) -> tuple[str, bytes]:
             f"{file} was to be read as a bundle, but it does not begin with an {INDEX}; name a file made by `aisp-trace bundle`"
         )
     if block != _header(info.name, info.size):
-        raise InputError(f"{file} is no bundle as aisp-trace writes them: the header of its {INDEX} was changed")
+        raise InputError(f"{file} is not a bundle as aisp-trace writes them: the header of its {INDEX} was changed")
     text = stream.read(info.size)
     if len(text) != info.size or any(stream.read(-info.size % _BLOCK)):
         raise InputError(f"{file} was to be read as a bundle, but its {INDEX} is cut short")
@@ -237,11 +237,11 @@ def _check(index: Index, index_bytes: int, where: str) -> None:
             f"{where} is a bundle of schema {index.schema!r}, not {SCHEMA!r}; use the version that made it"
         )
     if not RUN_ID.fullmatch(index.run_id):
-        raise InputError(f"{where}: {index.run_id[:80]!r} is no run's id; ask for the bundle again")
+        raise InputError(f"{where}: {index.run_id[:80]!r} is not a run's id; ask for the bundle again")
     paths = [m.path for m in index.members]
     for member in index.members:
         if not _PATH.fullmatch(member.path) or len(member.path) > 90 or member.path == INDEX:
-            raise InputError(f"{where}: {member.path[:90]!r} is no name of a bundle's member")
+            raise InputError(f"{where}: {member.path[:90]!r} is not a name of a bundle's member")
         if not 0 <= member.nbytes <= MOST_OF_ONE:
             raise InputError(f"{where}: {member.path} has {member.nbytes:,} bytes; a member may have {MOST_OF_ONE:,}")
     folders = {str(parent) for p in paths for parent in Path(p).parents}
@@ -255,7 +255,7 @@ def _check_room(index: Index, file: Path, folder: Path) -> None:
     total = sum(m.nbytes for m in index.members)
     if total > MOST_UNFOLDING * file.stat().st_size + (64 << 20):
         raise InputError(
-            f"{file} says it unfolds to {total:,} bytes, which no recording compresses to; it was not unpacked"
+            f"{file} says it unfolds to {total:,} bytes, an impossible ratio for a recording; it was not unpacked"
         )
     free = shutil.disk_usage(folder).free
     if total > free:

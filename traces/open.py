@@ -1,6 +1,6 @@
 """Open a trace of any kind: an nsys SQLite export, a torch.profiler JSON, an .nsys-rep, compressed or not.
 
-What a file is, is told by its first bytes, never by its name.
+A file's first bytes decide what it is, never its name.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def open_trace(
     the trace: an nsys reader saves the time to read them. `plain` is the file behind `path` where more of it is to be read
     later; `export` is then its own.
 
-    Raises `InputError` for anything that is no readable trace, `EmptyTraceError` if nothing happened in it, and
+    Raises `InputError` for anything that is not a readable trace, `EmptyTraceError` if nothing happened in it, and
     `RecorderError` if an .nsys-rep cannot be exported here.
     """
     if plain is None:

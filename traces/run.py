@@ -378,7 +378,7 @@ class Manifest:
 
     @property
     def alternatives(self) -> dict[str, str]:
-        """The variants that are no rungs of the ladder, each with the variant that it is one change to.
+        """The variants that are not rungs of the ladder, each with the variant that it is one change to.
 
         What follows "optimized" is an alternative even where the manifest does not say to what; then it is one to that.
         """
@@ -488,7 +488,7 @@ def load_run(path: Path) -> Run:
     if not path.exists():
         raise InputError(f"{path} does not exist; give a run folder made by `aisp-trace capture`")
     if not file.is_file():
-        raise InputError(f"{folder} is no run folder (it has no {MANIFEST}); name one made by `aisp-trace capture`")
+        raise InputError(f"{folder} is not a run folder (it has no {MANIFEST}); name one made by `aisp-trace capture`")
     return Run(path=folder, manifest=load_manifest(file))
 
 
@@ -510,7 +510,7 @@ def read_document(file: Path, schema: str, kind: Kind) -> dict[str, Any]:
 
 
 def _name_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """What names files or begins lines and is no name: nothing later looks again."""
+    """What names files or begins lines and is not a name: nothing later looks again."""
     named = [("run_id", manifest.run_id, RUN_ID), ("hardware.key", manifest.hardware.key, KEY)]
     named += [(f"variants[{i}].name", variant.name, NAME) for i, variant in enumerate(manifest.variants)]
     for path, name, rule in named:
@@ -534,7 +534,7 @@ def _name_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
                 if file is not None and not _inside(file):
                     yield (
                         f"variants[{i}].{place}.{key}",
-                        f"is {file[:80]!r}, which is no file inside of the run's folder; correct the manifest",
+                        f"is {file[:80]!r}, which is not a file inside of the run's folder; correct the manifest",
                     )
 
 

@@ -31,7 +31,7 @@ from .window import STEADY, Span, Window, WindowSpec, extent, resolve, spans_of
 from .window_ops import WindowOps, window_ops
 
 SEEKING: Final = Seeking()
-"""Iterations are looked for by the rules, and are no window unless asked for."""
+"""Iterations are looked for by the rules, and are not a window unless asked for."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Attributed:
 
     @property
     def cut_at(self) -> tuple[int, int] | None:
-        """Where ranges are cut: at the ends of a window that is no range, or is one of which only the iterations count."""
+        """Where ranges are cut: at the ends of a window that is not a range, or is one of which only the iterations count."""
         return self.limits if self.window.trimmed else self.window.instants
 
     def host_states(self) -> HostStates:

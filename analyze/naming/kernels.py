@@ -213,7 +213,7 @@ def _function_of(argument: str) -> str:
 
 
 def _outermost(argument: str) -> tuple[str, list[str]]:
-    """The first part of a qualified name that is no namespace, and its template arguments."""
+    """The first part of a qualified name that is not a namespace, and its template arguments."""
     for part in _split(argument, "::"):
         name, inner = _taken_apart(part)
         if name and name not in _NAMESPACES and "lambda" not in name:

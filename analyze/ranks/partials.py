@@ -121,7 +121,7 @@ def read(file: Path) -> Rank:
 
 def _head(archive: zipfile.ZipFile, file: Path) -> dict[str, Any]:
     if archive.getinfo(_HEAD).file_size > PARTIAL.most_bytes:
-        raise InputError(f"{file} was to be read as a partial, but what it says of itself is too long; make it again")
+        raise InputError(f"{file} was to be read as a partial, but its description is too long; make it again")
     head = parse(archive.read(_HEAD), PARTIAL, str(file))
     if not isinstance(head, dict) or head.get("schema") != SCHEMA:
         found = head.get("schema") if isinstance(head, dict) else None

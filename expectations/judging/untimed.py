@@ -3,7 +3,7 @@
     prepare | reset | CLOCK: iteration | outputs | reset | CLOCK: iteration | outputs | ...
 
 Reset and outputs run for every iteration. What a variant spends there beyond the baseline is a price that its speedup leaves
-out. So it is charged to the iteration, and the speedup told again:
+out. So it is charged to the iteration, and the speedup is computed again:
 
     baseline     | reset |============= iteration =============| out |
     optimized    | reset ......... |= iteration =| out .. |          charged: = and dots
@@ -45,7 +45,7 @@ SURELY: Final = 0.9
 rounds, which start-up alone does once in 256 runs."""
 
 FLOOR_NS: Final = 100_000
-"""Less is no work that was moved: handing over outputs, a range, and waiting for an idle device take some ten microseconds."""
+"""Less is not work that was moved: handing over outputs, a range, and waiting for an idle device take some ten microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def outside_iterations(evidence: Evidence) -> Iterator[tuple[str, str]]:
             yield (
                 name,
                 f"a process of {name} takes {duration(excess * counts[name])} longer than one of {base} outside of its "
-                f"{counts[name]} iterations, which none of them is charged for: with it, an iteration of "
+                f"{counts[name]} iterations, which is in none of their times: with it, an iteration of "
                 f"{duration(row.iteration_ns)} is {row.ratio(excess):.3g} times as fast, not {row.ratio(0.0):.3g}; time more "
                 "iterations in a process, or take --timing processes",
             )

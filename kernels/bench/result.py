@@ -163,7 +163,7 @@ class Searched:
 
     @property
     def exit_code(self) -> int:
-        """0 with a verified best; 1 if all that were verified are refused; 3 if it cannot be told."""
+        """0 with a verified best; 1 if all that were verified are refused; 3 if it is unknown."""
         if self.best is not None:
             return 0
         return 1 if self.verified and all(one.status == "refused" for one in self.verified) else 3

@@ -192,7 +192,7 @@ class Document:
 
     def _incomplete(self, why: str) -> NoReturn:
         raise InputError(
-            f"{self._named} was to be read as {TORCH.what}, but it is no complete JSON ({why}); record it again"
+            f"{self._named} was to be read as {TORCH.what}, but it is not complete JSON ({why}); record it again"
         )
 
 

@@ -4,8 +4,8 @@
     instantiate     node 2.3 is made, a clone of 1.7    rows: 2.3, and 2.3 with originalGraphNodeId 1.7
     replay          node 2.3 runs                       a kernel with graphNodeId 2.3
 
-A clone is as old as its original. The upper half of an id is its graph: a node of an executable graph that is no clone was made
-by the driver, and nobody captured it.
+A clone is as old as its original. The upper half of an id is its graph: a node of an executable graph that is not a clone was
+made by the driver, and nobody captured it.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Source:
     counts cells that held something else than a number where one belongs, and `reads` maps each table that was read
     whole to (rows expected, rows read).
 
-    Raises `InputError` when the file is missing, is no SQLite database, or is shorter than its header says.
+    Raises `InputError` when the file is missing, is not a SQLite database, or is shorter than its header says.
     Every method raises `InputError` if the database turns out to be corrupt.
 
     A long class because a hostile file is opened, asked and counted in one place, where every error of SQLite is caught.
@@ -73,7 +73,7 @@ class Source:
         """Integer `key` -> text `column` of the rows that hold a text there (``rowid`` is a valid key)."""
         if not self.has(table, column) or (key != "rowid" and not self.has(table, key)):
             return {}
-        # A blob that is no UTF-8 is none of these texts, and must not spoil the others: only texts are decoded.
+        # A blob that is not UTF-8 is none of these texts, and must not spoil the others: only texts are decoded.
         cells = ", ".join(
             f"CASE WHEN typeof({quoted(c)}) = '{kind}' THEN {quoted(c)} END"
             for c, kind in ((key, "integer"), (column, "text"))
@@ -208,7 +208,9 @@ def check_header(path: Path) -> None:
     except OSError as exc:
         raise InputError(f"{path} was to be read as a trace, but {exc.strerror or exc}; check the path") from exc
     if head[:16] != SQLITE_MAGIC:
-        raise InputError(f"{path} was to be read as an nsys export, but it is no SQLite file; give an .sqlite export")
+        raise InputError(
+            f"{path} was to be read as an nsys export, but it is not a SQLite file; give an .sqlite export"
+        )
     page = int.from_bytes(head[16:18], "big")
     page = 65_536 if page == 1 else page
     pages = int.from_bytes(head[28:32], "big")

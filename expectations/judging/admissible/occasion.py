@@ -123,13 +123,13 @@ def times_in_order(asked: Asked) -> Iterator[Finding]:
     known = [(p, at) for p, at in starts if at is not None]
     if len(known) < len(starts):
         where = next(p.where for p, at in starts if at is None)
-        yield Finding(OBJECTION, f"{where} was started at no time that can be read")
+        yield Finding(OBJECTION, f"{where} has a start time that cannot be read")
     text = next(_apart_in_time(asked, known), None)
     if text is not None:
         yield Finding(OBJECTION, text)
     created = _utc(asked.manifest.created_utc)
     if created is None:
-        yield Finding(OBJECTION, "the run was complete at no time that can be read")
+        yield Finding(OBJECTION, "the time at which the run was complete cannot be read")
     for process, at in known:
         if created is not None and at > created:
             text = f"{process.where} was started at {at:%FT%TZ}, after the run was complete at {created:%FT%TZ}"
@@ -167,8 +167,8 @@ def _apart_in_time(asked: Asked, known: Sequence[tuple[Process, datetime]]) -> I
         explained = any(at is not None and one <= at <= two + SECOND for at in resumed)
         if asked.manifest.looks and pause > longest_pause and not explained:
             yield (
-                f"{pause:.3g} s passed between the end of {before.where} at {ended:%FT%TZ} and the start of {after.where}, in "
-                "which nothing is said to have happened: a round is missing, or the run was interrupted"
+                f"{pause:.3g} s passed between the end of {before.where} at {ended:%FT%TZ} and the start of {after.where}, which "
+                "the manifest does not explain: a round is missing, or the run was interrupted"
             )
 
 

@@ -126,7 +126,7 @@ def _of_state(state: GpuState, span: tuple[int, bool], most_mhz: int | None) -> 
 
 
 def _greatest_mhz(asked: Asked) -> dict[int, int]:
-    """The greatest SM clock of each GPU by its number, as the driver told it before the run."""
+    """The greatest SM clock of each GPU by its number, as the driver reported it before the run."""
     rows = asked.manifest.hardware.clocks.get("before")
     found = {}
     for row in rows if isinstance(rows, Sequence) and not isinstance(rows, str) else ():
