@@ -24,7 +24,7 @@ AMBIGUOUS: Final = "(ambiguous)"
 ORPHAN: Final = "(orphan)"
 """Stage of an op whose launching call was not recorded."""
 OUTSIDE: Final = "(outside)"
-"""Stage of an op that runs inside the window but belongs to a stage outside of the window's range."""
+"""Stage of an op that runs inside the window but belongs to a stage outside the window's range."""
 
 IDLE: Final = "idle"
 """The category of time in which the device had nothing to do; only idle cells have a cause."""

@@ -118,7 +118,7 @@ def begin(plan: Plan, output: Path) -> PartialRun:
 
 
 def rank_here(environ: Mapping[str, str]) -> int | None:
-    """This process's number in a job of several, whoever started it; null outside of one."""
+    """This process's number in a job of several, whoever started it; null outside one."""
     for rank, size in RANKS:
         number, of = environ.get(rank, ""), environ.get(size, "")
         if number.isdecimal() and of.isdecimal() and int(of) > 1:

@@ -138,7 +138,7 @@ def verify(file: Path, expectations: Path | None = None, whose: str | None = Non
     """
     if not file.is_file():
         found = "it is a folder" if file.is_dir() else "there is no such file"
-        raise InputError(f"{file} was to be verified, but {found}; name a file made by `aisp-trace bundle`")
+        raise InputError(f"{file} cannot be verified: {found}; name a file made by `aisp-trace bundle`")
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as name:
         folder = Path(name)
         bundle = unpack(file, folder)

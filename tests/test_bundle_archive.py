@@ -137,7 +137,7 @@ def test_a_damaged_file_is_refused(folder: Path, tmp_path: Path, where: int) -> 
 def test_what_is_no_bundle(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "x.tar.gz"
     file.write_bytes(content)
-    refused(file, tmp_path, "was to be read as a bundle, but")
+    refused(file, tmp_path, "cannot be read as a bundle: ")
 
 
 def test_a_cut_bundle(folder: Path, tmp_path: Path) -> None:

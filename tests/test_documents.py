@@ -69,7 +69,7 @@ def test_what_is_refused_and_how(name: str, tmp_path: Path) -> None:
         read(tmp_path / "x.json", EXPECTATIONS)
     said = str(caught.value)
     assert words in said
-    assert said.startswith(f"{tmp_path / 'x.json'} was to be read as expectations, but ")
+    assert said.startswith(f"{tmp_path / 'x.json'} cannot be read as expectations: ")
     assert said.endswith("; correct the file") and "\n" not in said and len(said) < 400
 
 
@@ -129,7 +129,7 @@ def test_any_text_is_read_or_refused_in_one_sentence(text: str) -> None:
     try:
         parse(text, EXPECTATIONS, "it")
     except InputError as refusal:
-        assert str(refusal).startswith("it was to be read as ") and "\n" not in one_line(str(refusal))
+        assert str(refusal).startswith("it cannot be read as ") and "\n" not in one_line(str(refusal))
 
 
 def test_no_more_than_the_limit_is_read(tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def test_any_bytes_are_refused_in_one_sentence(tmp_path: Path) -> None:
             try:
                 read(tmp_path / "t.json", content)
             except InputError as refusal:
-                assert "\n" not in str(refusal) and "was to be read as a torch.profiler trace" in str(refusal)
+                assert "\n" not in str(refusal) and "cannot be read as a torch.profiler trace" in str(refusal)
 
 
 MOST_MIB = 110

@@ -40,7 +40,7 @@ def answer(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) ->
 
 
 def test_the_sample_is_explained(folder: Path, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Rank 1 of the real job sleeps 2 ms in step number 2, outside of all stages; 1.1 ms of it leave the device idle."""
+    """Rank 1 of the real job sleeps 2 ms in step number 2, outside all stages; 1.1 ms of it leave the device idle."""
     capsys.readouterr()
     found = answer(capsys, parts)
     (late,) = [step for step in found["iterations"] if step["last_rank"] is not None]

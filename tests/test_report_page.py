@@ -71,7 +71,7 @@ def _page(tmp_path: Path, verdicts: list[Verdict] | None = None) -> str:
 
 
 class _Shape(HTMLParser):
-    """Tags that are open where they should be closed, ids, link targets, and text outside of scripts and styles."""
+    """Tags that are open where they should be closed, ids, link targets, and text outside scripts and styles."""
 
     void = frozenset({"meta", "br", "input"})
 

@@ -152,7 +152,7 @@ def _reading(file: Path) -> Iterator[gzip.GzipFile]:
     except (OSError, EOFError, zlib.error) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
         raise InputError(
-            f"{file} was to be read as a bundle, but it is damaged or none ({reason}); copy it again"
+            f"{file} cannot be read as a bundle: it is damaged or not a bundle ({reason}); copy it again"
         ) from exc
 
 
@@ -163,18 +163,18 @@ def _read_index(stream: gzip.GzipFile, file: Path) -> tuple[str, bytes]:
         info = tarfile.TarInfo.frombuf(block, "ascii", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError) as exc:
         raise InputError(
-            f"{file} was to be read as a bundle, but it does not begin with an index ({exc}); copy it again"
+            f"{file} cannot be read as a bundle: it does not begin with an index ({exc}); copy it again"
         ) from exc
     root, _, name = info.name.partition("/")
     if name != INDEX or not 0 < info.size <= MOST_INDEX_BYTES or not _PATH.fullmatch(root):
         raise InputError(
-            f"{file} was to be read as a bundle, but it does not begin with an {INDEX}; name a file made by `aisp-trace bundle`"
+            f"{file} cannot be read as a bundle: it does not begin with an {INDEX}; name a file made by `aisp-trace bundle`"
         )
     if block != _header(info.name, info.size):
         raise InputError(f"{file} is not a bundle as aisp-trace writes them: the header of its {INDEX} was changed")
     text = stream.read(info.size)
     if len(text) != info.size or any(stream.read(-info.size % _BLOCK)):
-        raise InputError(f"{file} was to be read as a bundle, but its {INDEX} is cut short")
+        raise InputError(f"{file} cannot be read as a bundle: its {INDEX} is cut short")
     return root, text
 
 
@@ -203,7 +203,7 @@ def _unpacking(target: Path, file: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise InputError(
-            f"{file} was to be unpacked in {target.parent}, which cannot be written ({reason(exc)}); set TMPDIR to "
+            f"{file} cannot be unpacked in {target.parent}, which cannot be written ({reason(exc)}); set TMPDIR to "
             "another disk"
         ) from exc
 

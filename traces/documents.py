@@ -182,7 +182,7 @@ class _RefusedError(Exception):
 
 def refuse(where: str, kind: Kind, found: str, cause: BaseException | None = None) -> NoReturn:
     """Raise the `InputError` of a document `where` of which `found` is true."""
-    raise InputError(f"{where} was to be read as {kind.what}, but {found}; {kind.remedy}") from cause
+    raise InputError(f"{where} cannot be read as {kind.what}: {found}; {kind.remedy}") from cause
 
 
 def _check_length(length: int, kind: Kind, where: str) -> None:
@@ -205,7 +205,7 @@ _FOLDS: Final = 4
 
 
 def _check_depth(data: bytes) -> None:
-    """Raise if brackets outside of strings nest deeper than `DEEPEST`, or what is no JSON at all seems to.
+    """Raise if brackets outside strings nest deeper than `DEEPEST`, or what is no JSON at all seems to.
 
     The parser recurses, so this comes before it. All but the last step is work on whole chunks:
 
@@ -213,7 +213,7 @@ def _check_depth(data: bytes) -> None:
         without escapes     {"a[": [{"b": 1}]}
         only quotes, brackets   {"["[{""}]}
         without empty strings   {"["[{}]}          an even number of quotes went, so each other one keeps its meaning
-        outside of strings      {[{}]}
+        outside strings      {[{}]}
     """
     depth, inside, held = 0, False, b""
     for first in range(0, len(data), _CHUNK):

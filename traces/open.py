@@ -148,11 +148,11 @@ def _open(plain: PlainFile, kind_file: Path | None, left_out: Collection[tuple[s
 
         trace = read_kineto(file, kind_file or side_file(path), path)
     elif (unread := unread_kind(file)) is not None:
-        raise InputError(f"{path} was to be read as a trace, but it is {unread[0]}; {unread[1]}")
+        raise InputError(f"{path} cannot be read as a trace: it is {unread[0]}; {unread[1]}")
     else:
         found = "it is empty" if not head else "it is neither an nsys export nor a torch.profiler file"
         raise InputError(
-            f"{path} was to be read as a trace, but {found}; "
+            f"{path} cannot be read as a trace: {found}; "
             "give an nsys .sqlite export, an .nsys-rep, or a torch.profiler .json"
         )
     trace = replace(trace, meta=replace(trace.meta, file=path.name))
@@ -237,9 +237,9 @@ def _ordered(version: str) -> list[int]:
 
 def _require_file(path: Path) -> None:
     if path.is_dir():
-        raise InputError(f"{path} was to be read as a trace, but it is a folder without a run; name a trace file")
+        raise InputError(f"{path} cannot be read as a trace: it is a folder without a run; name a trace file")
     if not path.is_file():
-        raise InputError(f"{path} was to be read as a trace, but there is no such file; check the path")
+        raise InputError(f"{path} cannot be read as a trace: there is no such file; check the path")
 
 
 def side_file(path: Path) -> Path | None:

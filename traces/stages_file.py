@@ -66,7 +66,7 @@ def read_stages(path: Path) -> StageFacts:
     """The side file `path`; raises `InputError` if it is missing or not one."""
     data = read(path, STAGES)
     if not isinstance(data, dict) or data.get("schema") != STAGES_SCHEMA or not isinstance(data.get("ranges"), list):
-        raise InputError(f"{path} was to be read as the stages of a trace, but is not {STAGES_SCHEMA!r}; record again")
+        raise InputError(f"{path} cannot be read as the stages of a trace: it is not {STAGES_SCHEMA!r}; record again")
     ordered: dict[tuple[int, str], list[tuple[int, StageFact]]] = {}
     for entry in data["ranges"]:
         try:

@@ -239,7 +239,7 @@ class Witness:
         self._earlier.append(seen)
 
     def once_more(self, iteration: Callable[[Callable[[Callable[[], None]], None]], object]) -> None:
-        """Poison, one more iteration on the same inputs, and what it does outside of `Variant.iteration` watched.
+        """Poison, one more iteration on the same inputs, and what it does outside `Variant.iteration` watched.
 
         `iteration` runs one; it gets what is to call `Variant.reset`.
         """

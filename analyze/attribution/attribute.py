@@ -38,7 +38,7 @@ SEEKING: Final = Seeking()
 class Attributed:
     """What the tables of an analysis are computed from.
 
-    `found` are all ranges of the domain: they settle the window, what lies outside of it (`inside`: which of them belong to a
+    `found` are all ranges of the domain: they settle the window, what lies outside it (`inside`: which of them belong to a
     window that is a range), and the iterations. `stages` are those that were selected; `shown` (positions) are the ones to
     list, `limits` start and end of the time to list, `recorded` those of all events. `across`: whether the cross-thread rule
     holds; `folded`: how many paths were folded as less costly; `steady`: the iterations that were found, and `is_steady`

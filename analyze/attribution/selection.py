@@ -60,7 +60,7 @@ class Selected(Stages):
     """Stages that are some of a trace's ranges. `whole` are all of them, `source` each stage's position there.
 
     `unfolded` are the selected ranges before folding, `target` each one's position here. With `inside` (which of `whole`
-    belong to the window) an instant that `whole` puts outside of the window stays outside.
+    belong to the window) an instant that `whole` puts outside the window stays outside.
     """
 
     whole: Stages

@@ -20,7 +20,7 @@ from ..naming.paths import split
 from ..result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE
 
 OWN: Final = "(own)"
-"""What the window's range holds outside of all stages in it; ``iteration`` ranges group stages and are none."""
+"""What the window's range holds outside all stages in it; ``iteration`` ranges group stages and are none."""
 
 UNPLACED: Final = frozenset({OWN, NONE, AMBIGUOUS, ORPHAN, OUTSIDE})
 """Keys that are not stages: both sides have them, whether or not anything is in them."""

@@ -256,7 +256,7 @@ def _function(text: str) -> str:
 
 
 def _opening(piece: str) -> int:
-    """Where the parameters of a function begin in `piece`: its first parenthesis outside of brackets; -1 for none."""
+    """Where the parameters of a function begin in `piece`: its first parenthesis outside brackets; -1 for none."""
     for place, (character, depth) in enumerate(zip(piece, depths(piece), strict=True)):
         if character == "(" and depth == 0:
             return place if piece[:place].rpartition("::")[2] != "operator" else -1
@@ -264,7 +264,7 @@ def _opening(piece: str) -> int:
 
 
 def _split(text: str, by: str) -> list[str]:
-    """`text` at each `by` that lies outside of all brackets."""
+    """`text` at each `by` that lies outside all brackets."""
     out, begun = list[str](), 0
     for place, depth in enumerate(depths(text)):
         if depth == 0 and place >= begun and text.startswith(by, place):

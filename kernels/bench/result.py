@@ -72,7 +72,7 @@ class Measurement:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the output that was looked at is outside of the tolerance."""
+        """Whether the output that was looked at is outside the tolerance."""
         return self.tolerance_share is not None and not self.tolerance_share <= 1
 
 

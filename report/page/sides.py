@@ -88,7 +88,7 @@ STAGE: Final = pl.col("stage").str.replace("^iteration/", "")
 
 _WORDS: Final = {
     ITERATION: "between stages, in an iteration",
-    WINDOW: "outside of iterations",
+    WINDOW: "outside iterations",
     NONE: f"{NONE} · no stage was open",
     AMBIGUOUS: f"{AMBIGUOUS} · several threads had a stage open",
     ORPHAN: f"{ORPHAN} · the launching call was not recorded",

@@ -785,10 +785,10 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
     ("trace files", "the same one packed anew", copied_recording, OBJECTION, "are one trace"),
     (
         "untimed work",
-        "of a command, outside of its iterations",
+        "of a command, outside its iterations",
         pair("python b.py", wall=1.1, timed_ms=(20, 10)),
         OBJECTION,
-        "longer than one of baseline outside of its 10 iterations, which is in none of their times: with it, an iteration of "
+        "longer than one of baseline outside its 10 iterations, which is in none of their times: with it, an iteration of "
         "10.0 ms is 0.",
     ),
     (

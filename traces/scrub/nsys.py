@@ -98,9 +98,7 @@ def scrub_sqlite(src: Path, dst: Path, *, keep_names: bool = True, policy: Polic
     """
     with Source(src) as source:
         if not is_nsys(source):
-            raise InputError(
-                f"{src} was to be scrubbed, but it is not an nsys export; give the .sqlite that nsys wrote"
-            )
+            raise InputError(f"{src} cannot be scrubbed: it is not an nsys export; give the .sqlite that nsys wrote")
         with replacing(dst) as building, closing(sqlite3.connect(building, isolation_level=None)) as target:
             try:
                 target.execute("PRAGMA journal_mode=OFF")
