@@ -25,7 +25,7 @@ AMBIGUOUS: Final = "(ambiguous)"
 ORPHAN: Final = "(orphan)"
 """Stage of an op whose launching call was not recorded."""
 OUTSIDE: Final = "(outside)"
-"""Stage of an op that runs inside the window but belongs to a stage outside of the window's range."""
+"""Stage of an op that runs inside the window but belongs to a stage outside the window's range."""
 
 IDLE: Final = "idle"
 """The category of time in which the device had nothing to do; only idle cells have a cause."""
@@ -173,7 +173,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     # What they were predicted from: one row.
     "replayed": {
-        "found_by": pl.String,  # an iteration is a range, told from kernels, or the whole window; null: nothing is replayed
+        "found_by": pl.String,  # an iteration is a range, found by kernels, or the whole window; null: nothing is replayed
         "iterations": pl.Int64,
         "base_ns": pl.Int64,  # an iteration as recorded, on average
         "untraced_ns": pl.Int64,  # the same in the run's untraced rounds; null without any
@@ -519,7 +519,7 @@ class Analysis(Shown):
     """All numbers of one trace. `variant` is null for a bare trace; `more` are tables that have no field yet.
 
     `steady` are the iterations that were found, whatever the window; null where there are none. `first_op_ns` is the start of
-    the trace's first op, from which gaps are told. `other_names` is the same with names as recorded where these are folded, and
+    the trace's first op, from which gaps are counted. `other_names` is the same with recorded names where these are folded, and
     the other way round; null where that makes no difference, or nobody asked.
     """
 

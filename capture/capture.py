@@ -41,7 +41,7 @@ def capture(plan: Plan, output: Path, progress: Callable[[str, int], Progress] =
     message ends with how to resume.
     """
     check_plan(plan)
-    recorder = recorder_for(plan)  # before anything is written: a missing recorder is no unfinished run
+    recorder = recorder_for(plan)  # before anything is written: a missing recorder is not an unfinished run
     return _carry_out(begin(plan, output), recorder, progress)
 
 
@@ -50,7 +50,7 @@ def resume(
 ) -> Path:
     """Finish the unfinished run in `folder`; returns the complete run's folder. Raises as `capture` does.
 
-    `timeout_s` replaces the plan's: it is no part of what is measured, and a process that ran out of it would do so again.
+    `timeout_s` replaces the plan's: it is not part of what is measured, and a process that ran out of it would do so again.
     """
     run = reopen(folder)
     if timeout_s is not None:

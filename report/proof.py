@@ -143,7 +143,7 @@ def verify(
     """
     if not file.is_file():
         found = "it is a folder" if file.is_dir() else "there is no such file"
-        raise InputError(f"{file} was to be verified, but {found}; name a file made by `aisp-trace bundle`")
+        raise InputError(f"{file} cannot be verified: {found}; name a file made by `aisp-trace bundle`")
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as name:
         folder = Path(name)
         bundle = unpack(file, folder, signers)
@@ -155,7 +155,7 @@ def verify(
         if (folder / REPORT).read_bytes() == page().encode():
             pass
         elif same_code:
-            raise InputError(f"{file}: its {REPORT} is not the page that its evidence gives; believe none of it")
+            raise InputError(f"{file}: its {REPORT} does not follow from its evidence; believe none of it")
         else:
             notes.append(f"{REPORT} was not compared, since other versions made it ({_difference(bundle)})")
         compared = None
@@ -264,7 +264,7 @@ def _refuse_strays(bundle: Bundle, folder: Path, file: Path) -> None:
     members = {m.path for m in bundle.index.members}
     for needed in (VERDICT, REPORT, f"{RUN}/manifest.json"):
         if needed not in members:
-            raise InputError(f"{file} is no proof of a run: it has no {needed}")
+            raise InputError(f"{file} is not a proof of a run: it has no {needed}")
     for variant in load_run(folder / RUN).manifest.variants:
         for name in [name for made in variant.recordings for name in (made.trace, made.kind_file)]:
             if name is not None and f"{RUN}/{name}" not in members:

@@ -345,7 +345,7 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
         INVALID,
         "after the run was complete",
     ),
-    ("times", "no time", last(started_utc="tomorrow"), INVALID, "at no time that can be read"),
+    ("times", "no time", last(started_utc="tomorrow"), INVALID, "cannot be read"),
     ("wall time", "shorter than its iterations", last(wall_ns=MS), INVALID, "of iterations and lasted 1 ms"),
     ("exit codes", "a recording that failed", recording(exit_code=139), OBJECTION, "ended with exit code 139"),
     (
@@ -379,7 +379,7 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
         "more FLOPs than the data sheet has",
         faster_than_light,
         "invalid",
-        "optimized is faster than its hardware: its second fastest iteration takes 9.98 ms, and its work at least 13.9 ms "
+        "optimized is faster than the hardware allows: its second fastest iteration takes 9.98 ms, and its work at least 13.9 ms "
         "(55 TFLOP at 3,958 TFLOP/s, datasheet H200)",
     ),
     (
@@ -387,7 +387,7 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
         "in reset, more than half of the iteration",
         untimed(reset_ms=6),
         OBJECTION,
-        "optimized takes 6.00 ms longer than baseline in reset(), which no iteration is charged for: with it, an iteration of "
+        "optimized takes 6.00 ms longer than baseline in reset(), which is in no iteration's time: with it, an iteration of "
         "10.0 ms is 1.25 times as fast, not 2",
     ),
     ("untimed work", "in outputs", untimed(outputs_ms=6), OBJECTION, "longer than baseline in outputs(), which no"),
@@ -573,7 +573,7 @@ def test_a_manifest_may_hold_anything_where_it_is_free_to(good: World) -> None:
 
 def test_a_pair_keeps_its_doubt_beside_an_objection(good: World) -> None:
     reason = judged(pair("echo fast")(good), 1.5)[0].reason
-    assert reason.count("nobody verified") == 1
+    assert reason.count("it is unverified") == 1
 
 
 def test_the_digest_is_of_what_was_measured(good: World) -> None:

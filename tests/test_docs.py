@@ -84,7 +84,7 @@ def test_a_link_out_of_the_site_becomes_a_path(page: str, text: str, shown: str)
 
 
 def script(name: str) -> Any:
-    """The module of a script, which is no part of the package."""
+    """The module of a script, which is not part of the package."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

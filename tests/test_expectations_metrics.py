@@ -276,7 +276,7 @@ def test_whole_device_overlap_and_exposure_have_one_value_an_iteration() -> None
 
 
 def test_the_ledger_gives_one_value_an_iteration() -> None:
-    #                 iteration 0 has no stall, 1 has 30 of 100; 5 ns lie outside of iterations
+    #                 iteration 0 has no stall, 1 has 30 of 100; 5 ns lie outside iterations
     ledger = [
         ("a", 0, "compute", None, 100),
         ("a", 1, "compute", None, 70),

@@ -59,7 +59,7 @@ def faults(files: list[str], setuptools: Mapping[str, Any]) -> list[str]:
     data: Mapping[str, list[str]] = setuptools["package-data"]
     found = [f"package {name} is not declared" for name in sorted(packages - declared)]
     found += [f"package {name} is declared and does not exist" for name in sorted(declared - packages)]
-    found += [f"package-data names {name}, which is no package" for name in sorted(set(data) - packages)]
+    found += [f"package-data names {name}, which is not a package" for name in sorted(set(data) - packages)]
     matched: set[tuple[str, str]] = set()
     for file in shipped:
         path = PurePosixPath(file)

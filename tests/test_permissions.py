@@ -22,10 +22,10 @@ from aisp_trace.tests.patience import PATIENCE_S
         (2, None, False, ""),
         (4, None, True, ""),  # root, or CAP_PERFMON
         (3, errno.EACCES, False, "sysctl -w kernel.perf_event_paranoid=2 as root"),
-        (4, errno.EACCES, True, "on the host, for a container shares its kernel's setting: sysctl -w"),
+        (4, errno.EACCES, True, "on the host, because a container shares its kernel's setting: sysctl -w"),
         (2, errno.EPERM, True, "the container's seccomp profile refuses it: docker run --cap-add=PERFMON"),
-        (2, errno.ENOENT, False, "the machine offers no counters"),
-        (None, errno.ENOSYS, False, "the machine offers no counters"),
+        (2, errno.ENOENT, False, "this machine offers no counters"),
+        (None, errno.ENOSYS, False, "this machine offers no counters"),
     ],
 )
 def test_processor_samples(paranoid: int | None, refused: int | None, in_container: bool, remedy: str) -> None:

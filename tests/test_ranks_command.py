@@ -40,7 +40,7 @@ def answer(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) ->
 
 
 def test_the_sample_is_explained(folder: Path, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Rank 1 of the real job sleeps 2 ms in step number 2, outside of all stages; 1.1 ms of it leave the device idle."""
+    """Rank 1 of the real job sleeps 2 ms in step number 2, outside all stages; 1.1 ms of it leave the device idle."""
     capsys.readouterr()
     found = answer(capsys, parts)
     (late,) = [step for step in found["iterations"] if step["last_rank"] is not None]
@@ -120,7 +120,7 @@ def test_damaged_partials_are_told_and_the_rest_is_merged(
     [
         (["nothing*.sqlite"], "matches no file"),
         (["."], "neither traces nor partials"),
-        ([str(DDP), "--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "leave one of both out"),
+        ([str(DDP), "--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "leave one of them out"),
         ([str(DDP), "-o", "-", "--json"], "both go to standard output"),
         ([str(DDP), "-o", str(DDP)], "is read by this command"),
         ([str(DDP), "--partial", str(DDP)], "is a file where a folder"),

@@ -332,7 +332,7 @@ def test_the_script_writes_the_page_and_says_what_it_cannot_read(tmp_path: Path,
     output.write_text("before")
     done = run(SAMPLE, tmp_path, "--output", output)
     assert done.returncode == 2
-    assert "is no run folder" in done.stderr
+    assert "is not a run folder" in done.stderr
     assert "Traceback" not in done.stderr
     assert output.read_text() == "before", "nothing is overwritten by half a page"
     assert "was given twice" in run(SAMPLE, SAMPLE).stderr

@@ -152,7 +152,7 @@ def unpack(file: Path, folder: Path, signers: Sequence[str] = ()) -> Bundle:
         index = from_json(Index, parse(text, BUNDLE_INDEX, where), where)
         _check(index, len(text), str(file))
         if root != _root(index.run_id):
-            raise InputError(f"{file} is no bundle as aisp-trace writes them: its folder is not that of its run")
+            raise InputError(f"{file} is not a bundle as aisp-trace writes them: its folder is not that of its run")
         _check_room(index, file, folder)
         identity = hashlib.sha256(text).hexdigest()
         checked = _check_signature(stream, root, index, identity, signers, file)
@@ -200,7 +200,7 @@ def _reading(file: Path) -> Iterator[gzip.GzipFile]:
     except (OSError, EOFError, zlib.error) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
         raise InputError(
-            f"{file} was to be read as a bundle, but it is damaged or none ({reason}); copy it again"
+            f"{file} cannot be read as a bundle: it is damaged or not a bundle ({reason}); copy it again"
         ) from exc
 
 
@@ -211,18 +211,18 @@ def _read_index(stream: gzip.GzipFile, file: Path) -> tuple[str, bytes]:
         info = tarfile.TarInfo.frombuf(block, "ascii", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError) as exc:
         raise InputError(
-            f"{file} was to be read as a bundle, but it does not begin with an index ({exc}); copy it again"
+            f"{file} cannot be read as a bundle: it does not begin with an index ({exc}); copy it again"
         ) from exc
     root, _, name = info.name.partition("/")
     if name != INDEX or not 0 < info.size <= MOST_INDEX_BYTES or not _PATH.fullmatch(root):
         raise InputError(
-            f"{file} was to be read as a bundle, but it does not begin with an {INDEX}; name a file made by `aisp-trace bundle`"
+            f"{file} cannot be read as a bundle: it does not begin with an {INDEX}; name a file made by `aisp-trace bundle`"
         )
     if block != _header(info.name, info.size):
-        raise InputError(f"{file} is no bundle as aisp-trace writes them: the header of its {INDEX} was changed")
+        raise InputError(f"{file} is not a bundle as aisp-trace writes them: the header of its {INDEX} was changed")
     text = stream.read(info.size)
     if len(text) != info.size or any(stream.read(-info.size % _BLOCK)):
-        raise InputError(f"{file} was to be read as a bundle, but its {INDEX} is cut short")
+        raise InputError(f"{file} cannot be read as a bundle: its {INDEX} is cut short")
     return root, text
 
 
@@ -251,7 +251,7 @@ def _unpacking(target: Path, file: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise InputError(
-            f"{file} was to be unpacked in {target.parent}, which cannot be written ({reason(exc)}); set TMPDIR to "
+            f"{file} cannot be unpacked in {target.parent}, which cannot be written ({reason(exc)}); set TMPDIR to "
             "another disk"
         ) from exc
 
@@ -286,13 +286,13 @@ def _check(index: Index, index_bytes: int, where: str) -> None:
             f"{where} is a bundle of schema {index.schema!r}, not {SCHEMA!r}; use the version that made it"
         )
     if not RUN_ID.fullmatch(index.run_id):
-        raise InputError(f"{where}: {index.run_id[:80]!r} is no run's id; ask for the bundle again")
+        raise InputError(f"{where}: {index.run_id[:80]!r} is not a run's id; ask for the bundle again")
     if index.signed_by is not None and not is_public(index.signed_by):
-        raise InputError(f"{where}: its index names a signer that is no public key; ask for the bundle again")
+        raise InputError(f"{where}: its index names a signer that is not a public key; ask for the bundle again")
     paths = [m.path for m in index.members]
     for member in index.members:
         if not _PATH.fullmatch(member.path) or len(member.path) > 90 or member.path in (INDEX, SIGNATURE):
-            raise InputError(f"{where}: {member.path[:90]!r} is no name of a bundle's member")
+            raise InputError(f"{where}: {member.path[:90]!r} is not a name of a bundle's member")
         if not 0 <= member.nbytes <= MOST_OF_ONE:
             raise InputError(f"{where}: {member.path} has {member.nbytes:,} bytes; a member may have {MOST_OF_ONE:,}")
     folders = {str(parent) for p in paths for parent in Path(p).parents}
@@ -306,7 +306,7 @@ def _check_room(index: Index, file: Path, folder: Path) -> None:
     total = sum(m.nbytes for m in index.members)
     if total > MOST_UNFOLDING * file.stat().st_size + (64 << 20):
         raise InputError(
-            f"{file} says it unfolds to {total:,} bytes, which no recording compresses to; it was not unpacked"
+            f"{file} says it unfolds to {total:,} bytes, an impossible ratio for a recording; it was not unpacked"
         )
     free = shutil.disk_usage(folder).free
     if total > free:

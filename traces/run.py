@@ -381,7 +381,7 @@ class Manifest:
 
     @property
     def alternatives(self) -> dict[str, str]:
-        """The variants that are no rungs of the ladder, each with the variant that it is one change to.
+        """The variants that are not rungs of the ladder, each with the variant that it is one change to.
 
         What follows "optimized" is an alternative even where the manifest does not say to what; then it is one to that.
         """
@@ -493,10 +493,10 @@ def load_run(path: Path) -> Run:
     if not file.is_file():
         if ranks := ranks_below(folder):
             raise InputError(
-                f"{folder} is no run folder but holds those of {len(ranks)} ranks of a job; `aisp-trace ranks {folder}` merges "
-                f"them, `aisp-trace check {folder}` judges them, or name one, such as {ranks[0].path}"
+                f"{folder} is not a run folder but holds those of {len(ranks)} ranks of a job; `aisp-trace ranks {folder}` "
+                f"merges them, `aisp-trace check {folder}` judges them, or name one, such as {ranks[0].path}"
             )
-        raise InputError(f"{folder} is no run folder (it has no {MANIFEST}); name one made by `aisp-trace capture`")
+        raise InputError(f"{folder} is not a run folder (it has no {MANIFEST}); name one made by `aisp-trace capture`")
     return Run(path=folder, manifest=load_manifest(file))
 
 
@@ -518,7 +518,7 @@ def read_document(file: Path, schema: str, kind: Kind) -> dict[str, Any]:
 
 
 def _name_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """What names files or begins lines and is no name: nothing later looks again."""
+    """What names files or begins lines and is not a name: nothing later looks again."""
     named = [("run_id", manifest.run_id, RUN_ID), ("hardware.key", manifest.hardware.key, KEY)]
     named += [(f"variants[{i}].name", variant.name, NAME) for i, variant in enumerate(manifest.variants)]
     for path, name, rule in named:
@@ -542,7 +542,7 @@ def _name_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
                 if file is not None and not _inside(file):
                     yield (
                         f"variants[{i}].{place}.{key}",
-                        f"is {file[:80]!r}, which is no file inside of the run's folder; correct the manifest",
+                        f"is {file[:80]!r}, which is not a file inside of the run's folder; correct the manifest",
                     )
 
 

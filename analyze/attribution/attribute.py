@@ -31,14 +31,14 @@ from .window import STEADY, Span, Window, WindowSpec, extent, resolve, spans_of
 from .window_ops import WindowOps, window_ops
 
 SEEKING: Final = Seeking()
-"""Iterations are looked for by the rules, and are no window unless asked for."""
+"""Iterations are looked for by the rules, and are not a window unless asked for."""
 
 
 @dataclass(frozen=True)
 class Attributed:
     """What the tables of an analysis are computed from.
 
-    `found` are all ranges of the domain: they settle the window, what lies outside of it (`inside`: which of them belong to a
+    `found` are all ranges of the domain: they settle the window, what lies outside it (`inside`: which of them belong to a
     window that is a range), and the iterations. `stages` are those that were selected; `shown` (positions) are the ones to
     list, `limits` start and end of the time to list, `recorded` those of all events. `across`: whether the cross-thread rule
     holds; `folded`: how many paths were folded as less costly; `steady`: the iterations that were found, and `is_steady`
@@ -70,7 +70,7 @@ class Attributed:
 
     @property
     def cut_at(self) -> tuple[int, int] | None:
-        """Where ranges are cut: at the ends of a window that is no range, or is one of which only the iterations count."""
+        """Where ranges are cut: at the ends of a window that is not a range, or is one of which only the iterations count."""
         return self.limits if self.window.trimmed else self.window.instants
 
     def host_states(self) -> HostStates:

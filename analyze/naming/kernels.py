@@ -213,7 +213,7 @@ def _function_of(argument: str) -> str:
 
 
 def _outermost(argument: str) -> tuple[str, list[str]]:
-    """The first part of a qualified name that is no namespace, and its template arguments."""
+    """The first part of a qualified name that is not a namespace, and its template arguments."""
     for part in _split(argument, "::"):
         name, inner = _taken_apart(part)
         if name and name not in _NAMESPACES and "lambda" not in name:
@@ -256,7 +256,7 @@ def _function(text: str) -> str:
 
 
 def _opening(piece: str) -> int:
-    """Where the parameters of a function begin in `piece`: its first parenthesis outside of brackets; -1 for none."""
+    """Where the parameters of a function begin in `piece`: its first parenthesis outside brackets; -1 for none."""
     for place, (character, depth) in enumerate(zip(piece, depths(piece), strict=True)):
         if character == "(" and depth == 0:
             return place if piece[:place].rpartition("::")[2] != "operator" else -1
@@ -264,7 +264,7 @@ def _opening(piece: str) -> int:
 
 
 def _split(text: str, by: str) -> list[str]:
-    """`text` at each `by` that lies outside of all brackets."""
+    """`text` at each `by` that lies outside all brackets."""
     out, begun = list[str](), 0
     for place, depth in enumerate(depths(text)):
         if depth == 0 and place >= begun and text.startswith(by, place):

@@ -150,7 +150,9 @@ def partials_of(trace: str, look: Look) -> list[tuple[str, bytes]]:
         key = partials.key_of(path, look)
         ranks = ranks_of(opened, look, partials.clock_of(key), str(path), _of_run(path))
     if not ranks:
-        raise InputError(f"{path.name} holds no device operation in its window; a rank without any is no part of a job")
+        raise InputError(
+            f"{path.name} holds no device operation in its window; a rank without any is not part of a job"
+        )
     return [(partials.place(path, rank, Path()).name, partials.content(rank, key)) for rank in ranks]
 
 

@@ -151,12 +151,12 @@ def read(file: Path) -> Rank:
 
 def _head(archive: zipfile.ZipFile, file: Path) -> dict[str, Any]:
     if archive.getinfo(_HEAD).file_size > PARTIAL.most_bytes:
-        raise InputError(f"{file} was to be read as a partial, but what it says of itself is too long; make it again")
+        raise InputError(f"{file} cannot be read as a partial: its description is too long; make it again")
     head = parse(archive.read(_HEAD), PARTIAL, str(file))
     if not isinstance(head, dict) or head.get("schema") != SCHEMA:
         found = head.get("schema") if isinstance(head, dict) else None
         raise InputError(
-            f"{file} was to be read as a partial of {SCHEMA}, but its schema is {str(found)[:60]!r}; make it again with "
+            f"{file} cannot be read as a partial of {SCHEMA}: its schema is {str(found)[:60]!r}; make it again with "
             "`aisp-trace analyze --partial`"
         )
     return head
@@ -165,12 +165,12 @@ def _head(archive: zipfile.ZipFile, file: Path) -> dict[str, Any]:
 def _table(archive: zipfile.ZipFile, name: str, file: Path) -> pl.DataFrame:
     member = f"{name}.parquet"
     if archive.getinfo(member).file_size > _MOST_BYTES:
-        raise InputError(f"{file} was to be read as a partial, but its table {name} is too large; make it again")
+        raise InputError(f"{file} cannot be read as a partial: its table {name} is too large; make it again")
     content = archive.read(member)
     rows = pl.scan_parquet(io.BytesIO(content)).select(pl.len()).collect().item()  # of its metadata
     if rows > _FEW_ROWS + _ROWS_PER_BYTE * len(content):
         raise InputError(
-            f"{file} was to be read as a partial, but its table {name} unfolds to {rows:,} rows; make it again"
+            f"{file} cannot be read as a partial: its table {name} unfolds to {rows:,} rows; make it again"
         )
     table = pl.read_parquet(io.BytesIO(content))
     return table.select(*TABLES[name]).cast(pl.Schema(TABLES[name]))
@@ -178,4 +178,6 @@ def _table(archive: zipfile.ZipFile, name: str, file: Path) -> pl.DataFrame:
 
 def _unreadable(file: Path, exc: Exception) -> InputError:
     why = reason(exc) if isinstance(exc, OSError) else str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-    return InputError(f"{file} was to be read as a partial, but it is none or damaged ({why[:120]}); make it again")
+    return InputError(
+        f"{file} cannot be read as a partial: it is damaged or not a partial ({why[:120]}); make it again"
+    )

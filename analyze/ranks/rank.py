@@ -32,7 +32,7 @@ TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     # Communication operations of the window in order of start, by their rank's clock.
     "collectives": {
-        "iteration": pl.Int32,  # -1: launched outside of all
+        "iteration": pl.Int32,  # -1: launched outside all
         "stage": pl.String,
         "name": pl.String,
         "what": pl.String,  # all_reduce, all_gather ...; a kernel's name where nothing says

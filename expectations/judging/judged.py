@@ -173,7 +173,7 @@ def _clocked(evidence: Evidence) -> Iterator[str]:
         return
     first, last = found.first, found.last
     if cycles := gain_in_cycles(evidence, first, last):
-        yield f"in SM cycles, which leave out what the clocks differ by, {last} is {cycles:.3g}x as fast as {first}"
+        yield f"in SM cycles, which exclude the difference of the clocks, {last} is {cycles:.3g}x as fast as {first}"
     rows = [row for row in drawn(evidence) if row.variant in (first, last) and row.joules_per_item is not None]
     if rows:
         each = ", ".join(f"{row.variant} {joules(row.joules_per_item)}" for row in rows)

@@ -143,12 +143,12 @@ METRICS: Final[Mapping[str, Metric]] = {
         False, False, _COUNTED, "required", ("ledger",), "ledger.md", read_shares.stage_busy_share,
     ),
     "idle.share": Metric(
-        "fraction", "part of the window in which the device idled for a cause; host: any the host is to blame for",
+        "fraction", "part of the window in which the device idled for a cause; host: any cause on the host's side",
         False, False, (*CAUSES, "host", "all"), "optional", ("ledger", "causes", "time"), "ledger.md",
         read_shares.idle_share,
     ),
     "critical.share": Metric(
-        "fraction", "part of the critical path that is of a kind, the host's, a wait, or has a cause",
+        "fraction", "part of the critical path by kind, host, wait or cause",
         False, False, (*KINDS, "copy", "host", "wait", *CAUSES, "all"), "optional",
         ("ledger", "causes", "time"), "critical_path.md", read_shares.critical_share,
     ),

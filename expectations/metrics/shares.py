@@ -124,7 +124,7 @@ def comm_wait_share(analysis: Analysis, of: str | None, stage: str | None) -> Re
         return nothing(analysis, f"no collectives{in_stage(stage)}")
     alone = add_up(rows, "ops") - add_up(rows, "paired")
     if alone:
-        why = f"{alone} collectives have no other rank in the trace, or none that can be told"
+        why = f"{alone} collectives have no other rank in the trace, or none that can be identified"
         return Reading(None, None, analysis.iterations.height, unavailable=why)
     return total(analysis, waited / time_ns)
 

@@ -54,7 +54,7 @@ class _Part:
 
 
 def render(job: Job, failed: Sequence[Failed], *, version: str = "") -> str:
-    """The page of `job`; `failed` are traces that are no part of it."""
+    """The page of `job`; `failed` are traces that are not part of it."""
     late = _Figure(
         "map-late", "How late each rank was: ranks from left to right, iterations from top to bottom", late_map(job)
     )

@@ -24,7 +24,7 @@ def named(page: Path) -> str:
 
 
 def prose(text: str) -> str:
-    """A page without its fenced and indented blocks and without code in a line, where brackets are no links."""
+    """A page without its fenced and indented blocks and without code in a line, where brackets are not links."""
     text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"^ {4,}(?![-*|]).*$", "", text, flags=re.MULTILINE)
     return re.sub(r"`[^`\n]*`", "x", text)

@@ -689,7 +689,7 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
         "a workload as a command, whose outputs nobody compares",
         of_manifest(source="command"),
         INVALID,
-        "the run is said to be of commands that answer nothing, and its processes answer as a workload's do",
+        "the manifest calls this a run of commands, but its processes answer like a workload's",
     ),
     (
         "asked for",
@@ -1004,10 +1004,10 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
     ),
     (
         "times",
-        "complete at no time",
+        "was complete cannot be read",
         of_manifest(created_utc="tomorrow"),
         INVALID,
-        "the run was complete at no time that can be read",
+        "the time at which the run was complete cannot be read",
     ),
     (
         "times",
@@ -1019,10 +1019,10 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
     ("trace files", "the same one packed anew", copied_recording, INVALID, "are one trace"),
     (
         "untimed work",
-        "of a command, outside of its iterations",
+        "of a command, outside its iterations",
         pair("python b.py", wall=1.1, timed_ms=(20, 10)),
         OBJECTION,
-        "longer than one of baseline outside of its 10 iterations, which none of them is charged for: with it, an iteration of "
+        "longer than one of baseline outside its 10 iterations, which is in none of their times: with it, an iteration of "
         "10.0 ms is 0.",
     ),
     (

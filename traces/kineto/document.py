@@ -215,13 +215,13 @@ class Document:
 
     def _incomplete(self, why: str) -> NoReturn:
         raise InputError(
-            f"{self._named} was to be read as {TORCH.what}, but it is no complete JSON ({why}); record it again"
+            f"{self._named} cannot be read as {TORCH.what}: it is not complete JSON ({why}); record it again"
         )
 
 
 def _no_list(named: Path) -> InputError:
     return InputError(
-        f"{named} was to be read as a torch.profiler trace, but this JSON has no list `traceEvents`; "
+        f"{named} cannot be read as a torch.profiler trace: this JSON has no list `traceEvents`; "
         "give the file that `export_chrome_trace` wrote"
     )
 
@@ -323,7 +323,7 @@ class _Shown:
             raise _no_list(named)
         if self._jax and not self._categories:
             raise InputError(
-                f"{named} was to be read as a torch.profiler trace, but it is one of JAX or TensorFlow, which are not read "
+                f"{named} cannot be read as a torch.profiler trace: it is one of JAX or TensorFlow, which are not read "
                 "here; record the program with `nsys profile --trace=cuda,nvtx` instead"
             )
 

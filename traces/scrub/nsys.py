@@ -94,11 +94,11 @@ def scrub_sqlite(src: Path, dst: Path, *, keep_names: bool = True, policy: Polic
     The result reads as the same trace, apart from diagnostics' free text and hashed device ids. `keep_names` false
     also leaves out the names of processes and threads. `policy` replaces what is personal in the names that stay; null: nothing,
     for a copy that its owner keeps. `dst` appears only when complete; the file there is replaced.
-    Raises `InputError` if `src` is no nsys export, and `OSError` if `dst` cannot be written.
+    Raises `InputError` if `src` is not an nsys export, and `OSError` if `dst` cannot be written.
     """
     with Source(src) as source:
         if not is_nsys(source):
-            raise InputError(f"{src} was to be scrubbed, but it is no nsys export; give the .sqlite that nsys wrote")
+            raise InputError(f"{src} cannot be scrubbed: it is not an nsys export; give the .sqlite that nsys wrote")
         with replacing(dst) as building, closing(sqlite3.connect(building, isolation_level=None)) as target:
             try:
                 target.execute("PRAGMA journal_mode=OFF")

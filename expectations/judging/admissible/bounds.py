@@ -69,7 +69,7 @@ def edited(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _readings(text: str) -> tuple[list[tuple[float, float, float]], bool] | None:
-    """((value, low, high) of each occasion, whether all are told); null for text that `accept` did not write."""
+    """((value, low, high) of each occasion, whether all are listed); null for text that `accept` did not write."""
     if not text.startswith("accepted: "):
         return None
     parts = text.removeprefix("accepted: ").split("; ")

@@ -132,7 +132,7 @@ def times_in_order(asked: Asked) -> Iterator[Finding]:
     known = [(p, at) for p, at in starts if at is not None]
     if len(known) < len(starts):
         where = next(p.where for p, at in starts if at is None)
-        yield Finding(INVALID, f"{where} was started at no time that can be read")
+        yield Finding(INVALID, f"{where} has a start time that cannot be read")
     resumed = next(_gone_on_with(asked, known), None)
     if resumed is not None:
         yield Finding(NAMED, resumed)
@@ -141,7 +141,7 @@ def times_in_order(asked: Asked) -> Iterator[Finding]:
             yield Finding(grade, text)
     created = _utc(asked.manifest.created_utc)
     if created is None:
-        yield Finding(INVALID, "the run was complete at no time that can be read")
+        yield Finding(INVALID, "the time at which the run was complete cannot be read")
     for process, at in known:
         if created is not None and at > created:
             text = f"{process.where} was started at {at:%FT%TZ}, after the run was complete at {created:%FT%TZ}"
@@ -180,8 +180,8 @@ def _apart_in_time(asked: Asked, known: Sequence[tuple[Process, datetime]]) -> I
         ended = one + timedelta(seconds=before.wall_ns / 1e9)
         if asked.manifest.looks and not _explained(asked, one, two):
             yield (
-                f"{pause:.3g} s passed between the end of {before.where} at {ended:%FT%TZ} and the start of {after.where}, in "
-                "which nothing is said to have happened: a round is missing, or the run was interrupted"
+                f"{pause:.3g} s passed between the end of {before.where} at {ended:%FT%TZ} and the start of {after.where}, which "
+                "the manifest does not explain: a round is missing, or the run was interrupted"
             )
 
 

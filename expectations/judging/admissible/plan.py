@@ -103,7 +103,7 @@ def _otherwise(asked: Asked) -> Iterator[str]:
     foreign = manifest.source in (COMMAND, PAIR)
     answered = any(r.result is not None for v in manifest.variants for r in v.recordings)
     if foreign and (manifest.rounds or answered):
-        yield "the run is said to be of commands that answer nothing, and its processes answer as a workload's do"
+        yield "the manifest calls this a run of commands, but its processes answer like a workload's"
     if manifest.source == PAIR:
         yield from _timing(asked)
     if foreign:
@@ -143,7 +143,7 @@ def _other_versions(asked: Asked) -> Iterator[str]:
 
 
 def _timing(asked: Asked) -> Iterator[str]:
-    """A pair is timed by its iterations where every process has some, unless its capture was told otherwise."""
+    """A pair is timed by its iterations where every process has some, unless its capture was asked otherwise."""
     manifest = asked.manifest
     counts = [len(one.answer.iterations_ns) for one in manifest.commands]
     if manifest.timed == "processes" and counts and min(counts) > 0:

@@ -210,7 +210,7 @@ def _of_sensors(state: GpuState, span: tuple[int, bool], limits: Mapping[str, in
 
 
 def _limits(asked: Asked) -> dict[int, dict[str, int]]:
-    """The greatest SM clock (MHz) and power (W) of each GPU by its number, as the driver told them before the run."""
+    """The greatest SM clock (MHz) and power (W) of each GPU by its number, as the driver reported them before the run."""
     rows = asked.manifest.hardware.clocks.get("before")
     found: dict[int, dict[str, int]] = {}
     for row in rows if isinstance(rows, Sequence) and not isinstance(rows, str) else ():

@@ -117,7 +117,7 @@ def slowdown(asked: Asked) -> Iterator[Finding]:
         for made in variant.recordings if asked.evidence.timed == "iteration" and untraced else ():
             factor = median(made.traced_ns) / median(untraced) if made.traced_ns else 1.0
             if not 1 / RECORDED_FACTOR <= factor <= RECORDED_FACTOR:
-                text = f"an iteration of {name} takes {factor:.3g} times as long when recorded: that was no recording of it"
+                text = f"an iteration of {name} takes {factor:.3g} times as long when recorded: that was not a recording of it"
                 yield Finding(INVALID, text, (name,))
                 break
 
