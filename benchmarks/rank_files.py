@@ -36,9 +36,9 @@ DOMAIN, CREATED, PUSHED = 1, 75, 59
 """The domain's number, and the NVTX events of its making and of a pushed range."""
 
 
-def write_job(folder: Path, ranks: int, kernels: int, *, torch: bool = False) -> dict[str, Any]:
+def write_job(folder: Path, ranks: int, kernels: int, *, torch: bool = False, apart_ns: int = 10**9) -> dict[str, Any]:
     """Write ``train.rank<n>.sqlite`` of each rank (with `torch` ``.json.gz``) into `folder`, of at least `kernels` kernels;
-    what was planted."""
+    what was planted. Clocks are up to `apart_ns` off."""
     real = templates()
     per_iteration = sum(real[0][0].ops["kind"].is_in(["compute", "comm"]))
     iterations = -(-kernels // per_iteration)
@@ -49,7 +49,7 @@ def write_job(folder: Path, ranks: int, kernels: int, *, torch: bool = False) ->
         ranks,
         iterations,
         {(slow, i): [Delay("h2d", LATE_NS)] for i in steps},
-        offset_ns={r: int(rng.integers(-(10**9), 10**9)) for r in range(ranks)},
+        offset_ns={r: int(rng.integers(-apart_ns, apart_ns + 1)) for r in range(ranks)},
         rename={"h2d": "data"},
         groups=[range(ranks)] if torch else None,
     )
@@ -202,8 +202,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--ranks", type=int, default=64)
     parser.add_argument("--kernels", type=int, default=200_000, help="of each rank, at least")
     parser.add_argument("--torch", action="store_true", help="write traces of torch.profiler")
+    parser.add_argument("--one-clock", action="store_true", help="of all ranks; default: up to a second apart")
     asked = parser.parse_args(argv)
-    print(json.dumps(write_job(asked.out, asked.ranks, asked.kernels, torch=asked.torch))[:200])
+    apart_ns = 0 if asked.one_clock else 10**9
+    print(json.dumps(write_job(asked.out, asked.ranks, asked.kernels, torch=asked.torch, apart_ns=apart_ns))[:200])
     return 0
 
 

@@ -17,6 +17,7 @@ from aisp_trace.analyze.ranks.make import ranks_of
 from aisp_trace.analyze.ranks.rank import Rank
 from aisp_trace.analyze.ranks.roster import listed
 from aisp_trace.benchmarks.rank_files import write_job
+from aisp_trace.benchmarks.rank_peers import counted
 from aisp_trace.benchmarks.ranks import Delay, Plan, Simulated, templates
 from aisp_trace.traces.open import open_trace
 
@@ -171,6 +172,9 @@ def test_a_slow_stage_is_found_in_traces_of_torch(tmp_path: Path) -> None:
         cause = step.causes[0]
         assert (step.rank, cause.stage, cause.category) == (truth["rank"], "ProfilerStep#/data", "data")
         assert cause.ns == pytest.approx(truth["ns"], rel=0.02)
+    rows = [counted(file) for file in files]  # a sweep over the rows of the files, which knows nothing of ours
+    share = sum(row["exposed_us"] for row in rows) / sum(row["iterations_us"] for row in rows)
+    assert job.metrics["exposed_comm_share"] == pytest.approx(share, rel=1e-3)
 
 
 def test_clocks_may_be_hours_apart() -> None:
