@@ -1,6 +1,7 @@
-"""Write the ranks of a simulated job as files, one nsys SQLite export a rank, each different.
+"""Write the ranks of a simulated job as files, one nsys SQLite export or torch.profiler trace a rank, each different.
 
     python -P -m aisp_trace.benchmarks.rank_files OUT --ranks 64 --kernels 200000
+    python -P -m aisp_trace.benchmarks.rank_files OUT --ranks 8 --kernels 1000 --torch
 
 The exports have the schema of nsys 2025.3. What they hold is in ``ranks.py``: real iterations of two ranks of an H200,
 repeated, on clocks up to a second apart. One rank's `data` stage is slow in the first eighth of the iterations;
@@ -10,6 +11,7 @@ repeated, on clocks up to a second apart. One rank's `data` stage is slow in the
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,8 +36,9 @@ DOMAIN, CREATED, PUSHED = 1, 75, 59
 """The domain's number, and the NVTX events of its making and of a pushed range."""
 
 
-def write_job(folder: Path, ranks: int, kernels: int) -> dict[str, Any]:
-    """Write ``train.rank<n>.sqlite`` of each rank, with at least `kernels` kernels, into `folder`; what was planted."""
+def write_job(folder: Path, ranks: int, kernels: int, *, torch: bool = False, apart_ns: int = 10**9) -> dict[str, Any]:
+    """Write ``train.rank<n>.sqlite`` of each rank (with `torch` ``.json.gz``) into `folder`, of at least `kernels` kernels;
+    what was planted. Clocks are up to `apart_ns` off."""
     real = templates()
     per_iteration = sum(real[0][0].ops["kind"].is_in(["compute", "comm"]))
     iterations = -(-kernels // per_iteration)
@@ -46,13 +49,17 @@ def write_job(folder: Path, ranks: int, kernels: int) -> dict[str, Any]:
         ranks,
         iterations,
         {(slow, i): [Delay("h2d", LATE_NS)] for i in steps},
-        offset_ns={r: int(rng.integers(-(10**9), 10**9)) for r in range(ranks)},
+        offset_ns={r: int(rng.integers(-apart_ns, apart_ns + 1)) for r in range(ranks)},
         rename={"h2d": "data"},
+        groups=[range(ranks)] if torch else None,
     )
     job = Simulated(plan, real)
     folder.mkdir(parents=True, exist_ok=True)
     for rank in range(ranks):
-        write_export(folder / f"train.rank{rank}.sqlite", job.trace(rank))
+        if torch:
+            write_torch(folder / f"train.rank{rank}.json.gz", job.trace(rank))
+        else:
+            write_export(folder / f"train.rank{rank}.sqlite", job.trace(rank))
     truth = {"rank": slow, "iterations": list(steps), "stage": "data", "ns": LATE_NS}
     folder.with_name(f"{folder.name}.truth.json").write_text(json.dumps(truth), encoding="utf-8")
     return truth
@@ -84,6 +91,62 @@ def write_export(path: Path, trace: Trace) -> None:
                 ranges.height, ranges["start_ns"], ranges["end_ns"], PUSHED, UNSET, UNSET, thread, text, DOMAIN, nbytes
             ),
         )
+
+
+def write_torch(path: Path, trace: Trace) -> None:
+    """Write `trace` (one process, one device) to `path` as torch.profiler would: times in us, iterations as ``ProfilerStep#``."""
+    pid = int(trace.ops["pid"][0])
+    events: list[dict[str, Any]] = []
+    said = {row["start_ns"]: row for row in trace.comms.iter_rows(named=True)}
+    for row in trace.ops.sort("start_ns").iter_rows(named=True):
+        args = {"device": 0, "context": 1, "stream": row["stream"], "correlation": row["correlation"]}
+        args["External id"] = row["correlation"]
+        if row["kind"] in COPIES or row["kind"] == "memset":
+            args["bytes"] = row["nbytes"] or 0
+        if (comm := said.get(row["start_ns"])) and row["kind"] == "comm":
+            members = comm["ranks"].split(", ")
+            args |= {"Collective name": "allreduce", "Group size": comm["group_size"], "Seq": comm["seq"]}
+            args |= {"Process Group Name": comm["process_group"], "Process Group Ranks": f"[{', '.join(members)}]"}
+        category, name = _TORCH.get(str(row["kind"]), ("gpu_memcpy", "Memcpy"))
+        events.append(_event(category, name or _old_name(row["name"]), 0, row["stream"], row, args))
+    for row in trace.api.sort("start_ns").iter_rows(named=True):
+        correlation = {"correlation": row["correlation"], "External id": row["correlation"]}
+        events.append(_event("cuda_runtime", row["name"], pid, row["tid"], row, correlation))
+    ranges = trace.ranges.sort("start_ns", -pl.col("end_ns"))
+    for row in ranges.iter_rows(named=True):
+        step = sum(1 for e in events if e["name"].startswith("ProfilerStep#")) if row["name"] == "iteration" else 0
+        name = f"ProfilerStep#{step}" if row["name"] == "iteration" else str(row["name"])
+        events.append(_event("user_annotation", name, pid, row["tid"], row, {}))
+    world = {key: int(trace.meta.capture[key]) for key in ("rank", "world_size")}
+    whole = {
+        "schemaVersion": 1,
+        "deviceProperties": [{"id": 0, "name": "NVIDIA H200", "totalGlobalMem": 150109880320, "numSms": 132}],
+        "distributedInfo": {"backend": "nccl", **world},
+        "traceEvents": events,
+    }
+    with gzip.open(path, "wt", encoding="utf-8", compresslevel=1) as file:
+        json.dump(whole, file)
+
+
+_TORCH: Final = {
+    "compute": ("kernel", ""),
+    "comm": ("kernel", ""),
+    "memset": ("gpu_memset", "Memset (Device)"),
+    "h2d": ("gpu_memcpy", "Memcpy HtoD (Pinned -> Device)"),
+    "d2h": ("gpu_memcpy", "Memcpy DtoH (Device -> Pinned)"),
+    "d2d": ("gpu_memcpy", "Memcpy DtoD (Device -> Device)"),
+}
+
+
+def _old_name(kernel: Any) -> str:
+    """A collective's kernel by the name it had before NCCL 2.19, the only one that every tool knows."""
+    return str(kernel).replace("ncclDevKernel_", "ncclKernel_")
+
+
+def _event(category: str, name: str, pid: int, tid: int, row: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
+    start, end = row["start_ns"], row["end_ns"]
+    times = {"ts": start / 1e3, "dur": (end - start) / 1e3}
+    return {"ph": "X", "cat": category, "name": name, "pid": pid, "tid": tid, **times, "args": args}
 
 
 _OPS: Final = {
@@ -138,8 +201,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="the folder to write into")
     parser.add_argument("--ranks", type=int, default=64)
     parser.add_argument("--kernels", type=int, default=200_000, help="of each rank, at least")
+    parser.add_argument("--torch", action="store_true", help="write traces of torch.profiler")
+    parser.add_argument("--one-clock", action="store_true", help="of all ranks; default: up to a second apart")
     asked = parser.parse_args(argv)
-    print(json.dumps(write_job(asked.out, asked.ranks, asked.kernels))[:200])
+    apart_ns = 0 if asked.one_clock else 10**9
+    print(json.dumps(write_job(asked.out, asked.ranks, asked.kernels, torch=asked.torch, apart_ns=apart_ns))[:200])
     return 0
 
 

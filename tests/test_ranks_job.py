@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from aisp_trace.analyze.ranks.look import Look
 from aisp_trace.analyze.ranks.make import ranks_of
 from aisp_trace.analyze.ranks.rank import Rank
 from aisp_trace.analyze.ranks.roster import listed
+from aisp_trace.benchmarks.rank_files import write_job
+from aisp_trace.benchmarks.rank_peers import counted
 from aisp_trace.benchmarks.ranks import Delay, Plan, Simulated, templates
+from aisp_trace.traces.open import open_trace
 
 JITTER_NS = 80_000
 """How far undisturbed ranks of the sample arrive apart."""
@@ -153,6 +157,24 @@ def test_groups_in_step_are_kept_apart_where_torch_names_them() -> None:
     assert (job.late.waiting[[0, 2], 2] > 500_000).all()
     assert (job.late.waiting[3:, 2] < JITTER_NS).all(), "the other group waits for nobody"
     assert job.steps[2].rank == 1
+
+
+def test_a_slow_stage_is_found_in_traces_of_torch(tmp_path: Path) -> None:
+    """Iterations called ``ProfilerStep#``: the host's time in them is theirs, as it is of ranges called `iteration`."""
+    truth = write_job(tmp_path / "job", 3, 700, torch=True)
+    files = sorted((tmp_path / "job").iterdir())
+    job = job_of([one for file in files for one in ranks_of(open_trace(file), Look(), file.name)])
+    assert job.trust == ("ok", ())
+    assert job.roster.world_size == 3
+    late = {s.iteration: s for s in job.steps if s.rank is not None}
+    assert list(late) == truth["iterations"]
+    for step in late.values():
+        cause = step.causes[0]
+        assert (step.rank, cause.stage, cause.category) == (truth["rank"], "ProfilerStep#/data", "data")
+        assert cause.ns == pytest.approx(truth["ns"], rel=0.02)
+    rows = [counted(file) for file in files]  # a sweep over the rows of the files, which knows nothing of ours
+    share = sum(row["exposed_us"] for row in rows) / sum(row["iterations_us"] for row in rows)
+    assert job.metrics["exposed_comm_share"] == pytest.approx(share, rel=1e-3)
 
 
 def test_clocks_may_be_hours_apart() -> None:

@@ -101,16 +101,6 @@ class Selected(Stages):
         return Steps(at, np.where(excluded, code.dtype.type(OUTSIDE_STAGE), code))
 
     @cached_property
-    def iteration_of(self) -> dict[int, Steps]:
-        """As of all ranges: iterations are counted whether or not they are stages."""
-        return self.whole.iteration_of
-
-    @cached_property
-    def iterations_by_thread(self) -> dict[Thread, Steps]:
-        """As of all ranges, too."""
-        return self.whole.iterations_by_thread
-
-    @cached_property
     def position_of_range(self) -> dict[int, int]:
         """The stage of each selected range by its `range_id`; that of a folded range is its ancestor."""
         return dict(zip(self.unfolded.range_id.tolist(), self.target.tolist(), strict=True))
