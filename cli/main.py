@@ -33,7 +33,7 @@ PIPE_CLOSED: Final = 141
 
 COMMANDS: Final = (
     *("list", "capture", "analyze", "ranks", "compare", "predict", "check", "accept", "expectations"),
-    *("report", "bundle", "export", "kernels", "doctor"),
+    *("report", "bundle", "export", "kernels", "mcp", "doctor"),
 )
 """In the order of the help. Each is a module of ``commands/`` with an ``app``."""
 
