@@ -39,7 +39,7 @@ LONGEST_SHOWN: Final = 300
 
 COMMANDS: Final = (
     *("list", "capture", "analyze", "ranks", "compare", "predict", "check", "accept", "expectations"),
-    *("report", "bundle", "export", "kernels", "doctor"),
+    *("report", "bundle", "export", "kernels", "mcp", "doctor"),
 )
 """In the order of the help. Each is a module of ``commands/`` with an ``app``."""
 

@@ -42,6 +42,7 @@ GUIDES: Final[Mapping[str, tuple[str, ...]]] = {
     "bundle": ("personal",),
     "export": ("export",),
     "kernels": ("kernels",),
+    "mcp": ("mcp",),
     "doctor": ("troubleshooting", "recorders"),
 }
 """Command -> pages that show it at work, the first that one should read first."""
