@@ -62,7 +62,8 @@ def main(asked: list[str]) -> int:
         return 0
     tries = [t for word in given.words or WORDS for t in sides(word, given.python) if given.side in (None, t[0])]
     with tempfile.TemporaryDirectory(prefix="aisp-trace-versions-") as folder, ThreadPoolExecutor(AT_ONCE) as pool:
-        found = list(pool.map(lambda one: tried(*one[1], Path(folder) / str(one[0])), enumerate(tries)))
+        folders = [Path(folder) / str(number) for number in range(len(tries))]
+        found = list(pool.map(lambda one, place: tried(one[0], one[1], one[2], one[3], place), tries, folders))
     return 0 if all(found) else 1
 
 

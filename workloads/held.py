@@ -108,7 +108,7 @@ class Held:
 
 
 class _Tensor(Same):
-    """A tensor with its memory, and how that is read."""
+    """A tensor with its memory, and how that is read, by methods of its own as well, which hide those of its class."""
 
     __slots__ = ("how",)
 
@@ -117,7 +117,8 @@ class _Tensor(Same):
     def __init__(self, it: torch.Tensor) -> None:
         super().__init__(it)
         layout = (tuple(it.stride()), it.storage_offset(), it.data_ptr()) if _memory(it)[1] else (it._version,)
-        self.how = (type(it), tuple(it.shape), it.dtype, it.device, it.requires_grad, layout)
+        own = tuple((name, Same(value)) for name, value in sorted(vars(it).items()) if hasattr(type(it), name))
+        self.how = (type(it), tuple(it.shape), it.dtype, it.device, it.requires_grad, layout, own)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Tensor) and self.it is other.it and self.how == other.how

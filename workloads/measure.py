@@ -30,6 +30,7 @@ from ..traces.run import Allocator, VariantResult, repetitions
 from .interface import Problem, Program, Variant
 from .proof import AWAIT, ELAPSED_MS, RECORD, Witness
 from .running import CLOCK, PROCESS_NS, SYNCHRONIZE
+from .surroundings import SWEPT
 
 L2_MULTIPLE: Final = 2
 """The flush writes this many times the L2 cache's size, so that no line of an earlier iteration stays."""
@@ -112,7 +113,7 @@ def _timed(problem: Problem, witness: Witness, measurement: _Measurement, counte
                 times.append(measurement.once())
             end = CLOCK()
             if number in witness.compared:
-                witness.examine(number, measurement.gap_ns)
+                witness.examine(number, measurement.gap_ns, measurement.swept_ns)
                 if number == witness.compared[-1]:
                     witness.once_more(measurement.once)
                 if number < iterations - 1:
@@ -143,7 +144,7 @@ def _recorded(
             start = CLOCK()
             times = [measurement.once() for _ in range(iterations)]
             end = CLOCK()
-    witness.examine(iterations - 1, measurement.gap_ns)
+    witness.examine(iterations - 1, measurement.gap_ns, measurement.swept_ns)
     witness.once_more(measurement.once)
     return _Ran(times, (start, end), measurement.reset_ns)
 
@@ -160,8 +161,8 @@ def _plainly(reset: Callable[[], None]) -> None:
 class _Measurement:
     """How one iteration of one variant is run and timed.
 
-    `gap_ns` is what went by between the end of the latest iteration on the host's clock and the harness's next step; `ran`: any
-    iteration was.
+    `gap_ns` is what went by between the end of the latest iteration on the host's clock and the harness's next step;
+    `swept_ns` is what collections of garbage had taken before it and after it; `ran`: any iteration was.
     """
 
     def __init__(self, variant: Variant, device: torch.device, flush_l2: bool) -> None:
@@ -176,6 +177,7 @@ class _Measurement:
                 self._flush = torch.empty(L2_MULTIPLE * cache, dtype=torch.uint8, device=device)
         self.timer = "cuda_event" if self.cuda else "perf_counter"
         self.gap_ns = self._reset_ns = self._reset_count = 0
+        self.swept_ns = (0, 0)
         self.ran = False
 
     def once(self, calling: Callable[[Callable[[], None]], None] = _plainly) -> int:
@@ -223,6 +225,7 @@ class _Measurement:
             self.once()
 
     def _once_on_cuda(self) -> int:
+        swept = SWEPT.ns
         RECORD(self._start)
         with iteration():
             self._variant.iteration()
@@ -231,14 +234,17 @@ class _Measurement:
         AWAIT(self._end)
         end = CLOCK()
         self.gap_ns = CLOCK() - end
+        self.swept_ns = (swept, SWEPT.ns)
         return int(ELAPSED_MS(self._start, self._end) * 1e6)
 
     def _once_on_cpu(self) -> int:
+        swept = SWEPT.ns
         with iteration():
             start = CLOCK()
             self._variant.iteration()
             end = CLOCK()
         self.gap_ns = CLOCK() - end
+        self.swept_ns = (swept, SWEPT.ns)
         return end - start
 
 

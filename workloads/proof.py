@@ -38,7 +38,7 @@ from ..traces.run import Output, Proof, Work
 from .held import Held, memory_bytes
 from .interface import Problem, Tolerance, Variant
 from .running import CLOCK, PROCESS_NS, SLEEP, SYNCHRONIZE, THREAD_NS, at_work, descendants, idle_after_ns, running
-from .surroundings import Surroundings, genuine
+from .surroundings import SWEPT, Surroundings, genuine, unswept
 from .verify import compare, poison, worse
 
 MORE: Final = 0.5
@@ -69,6 +69,9 @@ asked for, so what they cost at least is what they cost: an interrupted host add
 
 WIDE: Final = 0.1
 """A tolerance from which on its problem says why so much of an answer may be wrong."""
+
+PLAINLY: Final = torch.Tensor.detach
+"""The same values, in a tensor that has no attributes of its own."""
 
 ELAPSED_MS: Final = torch.cuda.Event.elapsed_time
 RECORD: Final = torch.cuda.Event.record
@@ -133,6 +136,8 @@ class Witness:
         self._gaps_ns: list[int] = []
         self._ahead_ns: list[int] = []
         self._outputs_ns: list[int] = []
+        self._swept_ns = SWEPT.ns
+        self._swept: list[int] = []
         self._objections: dict[str, None] = {}  # a set that keeps the order
         for one in self._tolerances():
             if not 0 <= one.bound < 1:
@@ -165,20 +170,28 @@ class Witness:
         if not self._inputs:
             self.say("has inputs that never change: its problem names none, and gives no reason to reuse them")
         known = {tensor.untyped_storage().data_ptr() for tensor in self._inputs}
-        for source, buffer in variant.buffers():
-            if not (_plain(source) and _plain(buffer)) or source.untyped_storage().data_ptr() not in known:
+        for named in variant.buffers():
+            if not all(map(_plain, named)):
+                self.say("names a buffer of something that is not an input of the problem")
+                continue
+            source, buffer = map(PLAINLY, named)
+            if source.untyped_storage().data_ptr() not in known:
                 self.say("names a buffer of something that is not an input of the problem")
             elif source.shape != buffer.shape or source.dtype != buffer.dtype:
                 self.say("names a buffer that differs from its input in shape or type: placing may not convert")
             elif source.data_ptr() != buffer.data_ptr() and self._held.owns(buffer):
                 self.say("names a buffer that is the problem's own: one input would be given the values of another")
             elif source.data_ptr() != buffer.data_ptr():
-                self._buffers.append((source.detach(), buffer.detach()))
+                self._buffers.append((source, buffer))
 
     def renew(self) -> None:
         """Fresh values for the problem's inputs and the variant's buffers of them. No code of the variant runs."""
-        if not self._inputs:
-            return
+        if self._inputs:
+            with unswept():
+                self._renew()
+        self._swept_ns = SWEPT.ns
+
+    def _renew(self) -> None:
         others = running(self._processes)
         before = self._peek(self._inputs, self._input_places)
         if self._given and not _equal(before, self._given):
@@ -197,7 +210,7 @@ class Witness:
     def poison(self) -> None:
         """Overwrite what the latest iteration left: outputs, and what carries data from stage to stage."""
         poison(self._plain_outputs())
-        poison(self._variant.scratch())
+        poison(map(PLAINLY, self._variant.scratch()))
 
     # -- after the clock -----------------------------------------------------------------------------------------------
 
@@ -205,13 +218,22 @@ class Witness:
         """Outputs of an iteration that is not compared, to be recognised should they come again."""
         self._earlier.append(self._peek(self._plain_outputs(), self._places))
 
-    def examine(self, number: int, gap_ns: int) -> None:
-        """Timed iteration `number` has just ended: is all of it done, and right? `gap_ns` went by since the clock stopped."""
+    def examine(self, number: int, gap_ns: int, swept_ns: tuple[int, int]) -> None:
+        """Timed iteration `number` has just ended: is all of it done, and right? `gap_ns` went by since the clock stopped.
+
+        `swept_ns` is what collections of garbage had taken when the clock was started and when it was stopped.
+        """
+        with unswept():
+            ahead = 0 if self._recorded else swept_ns[0] - self._swept_ns  # other iterations were recorded in between
+            self._swept.append(ahead + SWEPT.ns - swept_ns[1])
+            self._gaps_ns.append(gap_ns)
+            self._examine(number, gap_ns)
+
+    def _examine(self, number: int, gap_ns: int) -> None:
         where = f"in timed iteration {number}"
         then = running(self._processes)
         self._hooked(where)
         self._left_ns.append(idle_after_ns())
-        self._gaps_ns.append(gap_ns)
         self._rearranged(where)
         others, start, mine = running(self._processes), CLOCK(), THREAD_NS()
         given = list(self._variant.outputs())
@@ -285,6 +307,10 @@ class Witness:
             self.say(
                 f"computes for {ahead / 1e6:.2f} ms in other threads while inputs are drawn, before the clock starts"
             )
+        if min(self._swept) > max(LEFT_NS, AHEAD_SHARE * statistics.median(times)):
+            self.say(
+                f"computes for {min(self._swept) / 1e6:.2f} ms and more while garbage is collected, which is not timed"
+            )
         if min(self._gaps_ns) > LEFT_NS:
             self.say(f"ran on for {min(self._gaps_ns) / 1e6:.1f} ms and more when the clock had stopped")
         least = min(self._outputs_ns)
@@ -333,10 +359,11 @@ class Witness:
         return self._only_plain(list(self._variant.outputs()))
 
     def _only_plain(self, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        """`outputs` without the methods that a tensor may have of its own; none of them where one is of another class."""
         odd = sorted({type(one).__name__ for one in outputs if not _plain(one)})
         if odd:
             self.say(f"gives outputs that are not plain tensors on a CPU or a GPU ({', '.join(odd)})")
-        return [] if odd else outputs
+        return [] if odd else list(map(PLAINLY, outputs))
 
     def _compare(self, outputs: Sequence[torch.Tensor], keep: bool = False) -> Output:
         """Outputs against the reference, of which some elements are kept if asked to, to be held against later ones."""

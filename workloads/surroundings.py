@@ -1,6 +1,7 @@
 """What a whole process shares, seen before a variant exists and looked at again: nothing of it may be a variant's.
 
-    hooks       what runs by itself: signal handlers, timers, profilers, modes of torch, hooks of all modules
+    hooks       what runs by itself: signal handlers, timers, profilers, audit hooks, modes of torch, hooks of all modules;
+                and what code of the problem finds by its name
     functions   what the harness and the problem call: a replaced one answers as a variant likes
     settings    what the next variant would find: threads, precision, the collector; right again after `close`
 
@@ -11,11 +12,14 @@ module is imported; so each must be genuine: C code, or the very code that its m
 from __future__ import annotations
 
 import builtins
+import contextlib
 import gc
 import importlib.util
+import io
 import itertools
 import math
 import os
+import pathlib
 import random
 import signal
 import statistics
@@ -24,7 +28,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Final
 
@@ -42,15 +46,54 @@ _C_CODE: Final = (
     types.ClassMethodDescriptorType,
     types.GetSetDescriptorType,
 )
-_OURS: Final = ("proof", "measure", "verify", "inputs", "held", "surroundings", "interface")
 _WHOLE: Final = (
-    *(builtins, gc, itertools, math, os, random, signal, statistics, sys, threading, time),
+    *(builtins, contextlib, gc, io, itertools, math, os, pathlib, random, signal, statistics, sys, threading, time),
     *(torch, torch.autograd, torch.cuda, torch.linalg, torch.nn.functional, torch.nn.init, torch.random),
 )
-_CLASSES: Final = (torch.Tensor, torch.Generator, torch.cuda.Event, torch.nn.Module, random.Random, threading.Thread)
+_CLASSES: Final = (
+    *(torch.Tensor, torch.Generator, torch.cuda.Event, torch.nn.Module),
+    *(pathlib.Path, random.Random, threading.Thread),
+)
 _ITIMERS: Final = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 _INACTIVE_KEYS: Final = ("Meta", "Functionalize", "PythonDispatcher")
 """Dispatch keys under which compilers register kernels of torch's own operators; none of them computes."""
+
+
+@contextmanager
+def unswept() -> Iterator[None]:
+    """No garbage is collected inside: what a variant left would compute in its finalizers."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+class Swept:
+    """Processor time that collections of garbage have taken, finalizers included."""
+
+    def __init__(self) -> None:
+        self.ns = 0
+        gc.callbacks.append(self._told)
+
+    def _told(self, phase: str, _: object) -> None:
+        self.ns += _THREAD_NS() if phase == "stop" else -_THREAD_NS()
+
+
+_THREAD_NS: Final = time.thread_time_ns
+SWEPT: Final = Swept()
+_AUDITS: Final[list[str]] = []
+
+
+def _told(event: str, _: object) -> None:
+    if event == "sys.addaudithook":
+        _AUDITS.append(event)
+
+
+sys.addaudithook(_told)
+"""Audit hooks cannot be listed, but each one that is added is announced to those that are there."""
 
 
 class Surroundings:
@@ -58,13 +101,16 @@ class Surroundings:
 
     def __init__(self, problem: object) -> None:
         self._problem = problem
-        self._hooks = dict(_hooks())
+        self._hooks = self._seen_hooks()
         self._functions = dict(_functions(problem))
         self._settings = dict(_settings())
 
     def changed_hooks(self) -> list[str]:
         """What would run by itself, and did not before."""
-        return _changed(self._hooks, dict(_hooks()))
+        return _changed(self._hooks, self._seen_hooks())
+
+    def _seen_hooks(self) -> dict[str, Any]:
+        return {**dict(_hooks()), **dict(_read_by_name(self._problem))}
 
     def changed_functions(self) -> list[str]:
         """Functions that are others now, or have other code. New names are not a change: modules are imported late.
@@ -105,6 +151,7 @@ def _hooks() -> Iterator[tuple[str, Any]]:
     if monitoring := getattr(sys, "monitoring", None):
         yield "sys.monitoring", tuple(monitoring.get_tool(tool) for tool in range(6))
     yield "gc.callbacks", tuple(map(Same, gc.callbacks))
+    yield "the audit hooks", len(_AUDITS)
     yield "a TorchFunctionMode", tuple(map(Same, _get_current_function_mode_stack()))
     yield "a TorchDispatchMode", tuple(map(Same, _get_current_dispatch_mode_stack()))
     for module in map(sys.modules.__getitem__, ("torch.nn.modules.module", "torch.optim.optimizer")):
@@ -118,12 +165,25 @@ def _hooks() -> Iterator[tuple[str, Any]]:
     )
 
 
+def _read_by_name(problem: object) -> Iterator[tuple[str, Any]]:
+    """What the problem's own code finds by its name: attributes of its classes that are code, and constants of their files.
+
+    A new property of a class hides an attribute of the problem itself.
+    """
+    for kind in type(problem).__mro__[:-1]:
+        names = [name for name, value in vars(kind).items() if callable(value) or hasattr(type(value), "__get__")]
+        yield f"the class {kind.__name__}", frozenset(names)
+        for name, value in vars(sys.modules.get(kind.__module__, problem)).items():
+            if name.isupper() and isinstance(value, PLAIN):
+                yield f"{kind.__module__}.{name}", repr(value)
+
+
 # -- what is called ----------------------------------------------------------------------------------------------------
 
 
 def _functions(problem: object) -> Iterator[tuple[str, Any]]:
-    home = __name__.rpartition(".")[0]
-    own = [sys.modules[name] for name in (f"{home}.{one}" for one in _OURS) if name in sys.modules]
+    home = __name__.partition(".")[0]
+    own = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] == home]
     kinds = [kind for kind in type(problem).__mro__ if kind is not object]
     theirs = [sys.modules[name] for name in dict.fromkeys(kind.__module__ for kind in kinds) if name in sys.modules]
     for module in dict.fromkeys((*_WHOLE, *own, *theirs)):
