@@ -1,6 +1,6 @@
 """What a job of ranks costs, measured: partials, their size, and the merge, at several numbers of ranks.
 
-    python -P -m benchmarks.scale --ranks 16 64 256 1024 --iterations 12
+    python -P -m aisp_trace.benchmarks.scale --ranks 16 64 256 1024 --iterations 12
 
 Ranks are those of `benchmarks.ranks`: real iterations of two ranks of an H200, multiplied. Times are processor seconds of one
 thread, so that what else runs on the machine counts little; memory is the most that the process held.
