@@ -15,6 +15,7 @@ import polars as pl
 from .accounts.bound import bounds
 from .attribution.window import STEADY
 from .findings.find import find
+from .findings.finding import Finding
 from .result import Analysis, Choices
 from .steady import Instance, Steady
 
@@ -51,7 +52,7 @@ def trace_document(analysis: Analysis) -> Json:
         },
         "selection": selection_document(analysis.choices),
         "steady": None if analysis.steady is None else _steady(analysis.steady, analysis.choices),
-        "findings": [asdict(one) for one in find(analysis)],
+        "findings": [_finding(one) for one in find(analysis)],
         "devices": [_device(rows, row) for row in analysis.devices.iter_rows(named=True)],
         "stages": [_stage(rows, row) for row in analysis.stages.iter_rows(named=True)],
         "ledger": [_ledger(analysis, row) for row in analysis.windows.iter_rows(named=True)],
@@ -266,3 +267,8 @@ def _ledger(analysis: Analysis, row: Mapping[str, Any]) -> Json:
         "window": {"start_ns": row["start_ns"], "end_ns": row["end_ns"]},
         "cells": cells.to_dicts(),
     }
+
+
+def _finding(one: Finding) -> Json:
+    """Without what is timed, which `replayed` says once for all."""
+    return {key: value for key, value in asdict(one).items() if key != "timed"}

@@ -163,6 +163,26 @@ def test_a_clone_whose_first_node_is_not_known_stays_with_the_replay(tmp_path: P
         assert dict(found.trust.select("metric", "level").iter_rows())["projection"] == "partial"
 
 
+def test_a_capture_before_the_gate_is_known_by_its_time_alone(tmp_path: Path) -> None:
+    """As nsys gates a recording (`-c nvtx`): time 0 is its start, nodes are kept from before, calls and ranges are not."""
+    export = NsysExport()
+    for i in range(2):
+        export.node(-400_000 * US + i, CAPTURED + i).node(-399_000 * US, EXECUTED + i)
+        export.node(-399_000 * US, EXECUTED + i, CAPTURED + i)
+        export.kernel((110 + 20 * i) * US, (120 + 20 * i) * US, graphNodeId=EXECUTED + i)
+    export.range(90 * US, 200 * US, "replay").call(100 * US, 105 * US, "cudaGraphLaunch")
+    trace = read_nsys(export.write(tmp_path / "t.sqlite"))
+    assert trace.graph_nodes.height == 4 and trace.meta.anomalies == {}
+    found = analyze(trace)
+    level, reason = found.trust.filter(metric="projection").select("level", "reason").row(0)
+    assert compute(found) == {"replay": 20 * US} and level == "partial"
+    assert reason.startswith("2 operations of CUDA graphs") and "start recording before the capture" in reason
+    export.range(-400_100 * US, -399_900 * US, "attn").call(-400_100 * US, -400_099 * US, "cudaStreamBeginCapture")
+    seen = analyze(read_nsys(export.write(tmp_path / "whole.sqlite")))
+    assert compute(seen) == {"attn": 20 * US}
+    assert dict(seen.trust.select("metric", "level").iter_rows())["projection"] == "ok"
+
+
 def test_processes_number_their_nodes_alike(tmp_path: Path) -> None:
     export = captured()
     export.range(0, 9 * US, "other", pid=7, tid=7).node(5 * US, CAPTURED, pid=7, tid=7).node(

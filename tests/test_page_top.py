@@ -22,7 +22,9 @@ from aisp_trace.report.page.page import render
 from aisp_trace.report.page.sides import Side
 from aisp_trace.report.page.why import made_of_section
 from aisp_trace.tests.builders import pair
+from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.builders.samples import SAMPLES, unpack
+from aisp_trace.tests.test_cases import seconds_away
 from aisp_trace.traces.model import Trace
 
 
@@ -57,6 +59,12 @@ def _speedup(**changes: object) -> Verdict:
 def _header(page: str) -> str:
     header = page.split('<header id="verdict">', 1)[1].split("</header>", 1)[0]
     return unescape(" ".join(re.sub("<[^>]*>", " ", header).split()))
+
+
+def text_of(page: str) -> str:
+    """All that a page says, without its markup and scripts."""
+    body = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return unescape(" ".join(re.sub("<[^>]*>", " ", body).split()))
 
 
 def _page(tmp_path: Path, *verdicts: Verdict, rounds: int = 8) -> str:
@@ -176,3 +184,51 @@ def test_what_a_change_would_gain_is_the_table_of_the_analysis() -> None:
     assert shown == pays.select("change", "estimate_ns").rows() and len(shown) >= 1
     nothing = replace(found, headroom=found.headroom.clear(), replayed=found.replayed.clear())
     assert headroom_section(nothing) == []
+
+
+def test_a_doubt_comes_before_how_the_two_were_compared_and_its_reason_once(tmp_path: Path) -> None:
+    """A kernel 500 s before all others, on one side alone."""
+    base, opt = seconds_away(0), seconds_away(first_ns=0)
+    files = [one.write(tmp_path / f"{name}.sqlite") for name, one in (("base", base), ("opt", opt))]
+    target = tmp_path / "page.html"
+    assert main(["report", *map(str, files), "-o", str(target)]) == 0
+    said = text_of(target.read_text())
+    assert "Before you rely on it: DOUBT in base.sqlite: 1 of 21 operations of device 0 (gemm) lies 500 s" in said
+    above = said[: said.index("Why it became faster")]
+    assert "whole windows are compared" in above
+    assert above.count("1 of 21 operations of device 0") == 1
+
+
+def test_launches_without_rows_are_no_idle_device(tmp_path: Path) -> None:
+    """Neither "did anything", nor "no calls that launch"."""
+    export = seconds_away(first_ns=0)
+    export.rows.pop("CUPTI_ACTIVITY_KIND_KERNEL")
+    for name, made, headline in (
+        ("lost", export, "Only host times are known: no device operation was recorded"),
+        (
+            "empty",
+            NsysExport().call(0, 5, "cudaLaunchKernel").kernel(9, 9),
+            "Only host times are known: no device operation was of any length in this window",
+        ),
+    ):
+        target = tmp_path / f"{name}.html"
+        assert main(["report", str(made.write(tmp_path / f"{name}.sqlite")), "-o", str(target)]) == 0
+        said = text_of(target.read_text())
+        assert headline in said and "did anything" not in said and "no calls that launch any" not in said
+
+
+def test_a_graph_recorded_whole_is_no_copy(tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    given = SAMPLES / "h100_pipeline_decode.sqlite.xz"
+    assert main(["report", str(given), "-o", str(target)]) == 0
+    said = text_of(target.read_text())
+    assert "graph launches 8.356 ms" in said and "graph copies" not in said
+    assert "Replayed without the host's time there, the window is" in said, "no iterations were found"
+
+
+def test_several_devices_have_several_windows(tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    assert main(["report", str(SAMPLES / "h200x2_ddp.sqlite.xz"), "-o", str(target)]) == 0
+    said = text_of(target.read_text())
+    assert "Of the windows of 2 devices, kernels" in said and "the windows of 2 devices 42.30 ms" in said
+    assert "an iteration of 5.272 ms traced, the mean," in said, "the headline's is the median"

@@ -180,8 +180,8 @@ def trust_table(
         say("unavailable", ("bytes",), text)
     if facts.stages and facts.uncaptured > TOLERATED * facts.ops:
         text = (
-            f"{facts.uncaptured} operations of CUDA graphs count for the stage that replays them, because the trace "
-            f"does not say when they were captured; {_CAPTURED.get(trace.meta.recorder, _CAPTURED['nsys'])}"
+            f"{facts.uncaptured} operations of CUDA graphs count for the stage that replays them, because the trace does not "
+            f"say in which one they were captured; {_CAPTURED.get(trace.meta.recorder, _CAPTURED['nsys'])}"
         )
         say("partial", ("projection",), text)
     for reason in _unsplit(facts.comm_ops, collectives):

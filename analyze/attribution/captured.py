@@ -10,6 +10,8 @@ work counts (the window, the iteration, idle time before it) is settled by the l
 
 A stage that also encloses the replay says less than the one that replays it, and does not count: capturing under `train` and
 replaying under `train/replay` leaves the work with `train/replay`.
+
+A gated recording keeps nodes from before its gate, but neither calls nor ranges: where these were captured is not known.
 """
 
 from __future__ import annotations
@@ -55,6 +57,10 @@ def find_captured(trace: Trace, stages: Stages, replaying: Ints, *, across: bool
         .fill_null(len(nodes))
         .to_numpy()
     )
+    recorded = trace.api["start_ns"].min()
+    unseen = np.r_[
+        nodes["time_ns"].to_numpy() < recorded if isinstance(recorded, int) else np.zeros(len(nodes), bool), True
+    ]
     captured = np.full(len(nodes) + 1, NO_STAGE, np.int64)
     for (pid, tid), mine in nodes.group_by("pid", "tid"):
         at = mine["row"].to_numpy()
@@ -64,7 +70,7 @@ def find_captured(trace: Trace, stages: Stages, replaying: Ints, *, across: bool
     of_op[known[_encloses(stages, of_op[known], replaying[rows[known]])]] = NO_STAGE
     stage, unknown = np.full(len(ops), NO_STAGE, np.int64), np.zeros(len(ops), bool)
     stage[rows] = of_op
-    unknown[rows] = which == len(nodes)
+    unknown[rows] = unseen[which] & (captured[which] < 0)
     return Captured(stage, unknown)
 
 

@@ -26,6 +26,7 @@ _IN_A_SENTENCE: Final = 3
 
 WORK_WORDS: Final = {
     "compute": "kernels",
+    "graph": "graph launches",
     "comm": "collectives",
     "memset": "memsets",
     "migration": "page migrations",

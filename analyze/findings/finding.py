@@ -41,6 +41,7 @@ class Finding:
 
     Other work may hide under what goes, and other waits come in its place. Where the remedy is a change that a replay knows
     (`headroom`), `change` is that one and `gain` by how many times an iteration is as fast with it, of this `grade`; else null.
+    `timed` is what is so much faster: the window, where no iterations were found.
     """
 
     rule: str
@@ -55,6 +56,7 @@ class Finding:
     change: str | None = None
     gain: float | None = None
     grade: str | None = None
+    timed: str = "an iteration"
 
     @property
     def saving_ns(self) -> int:
@@ -81,8 +83,8 @@ class Finding:
             return ""
         made = next(words for name, words in MADE.items() if self.change.startswith(name))
         if self.gain < LEAST_GAIN:
-            return f" Replayed {made}, an iteration is no faster: something else takes as long."
-        return f" Replayed {made}, an iteration is {self.gain:.2f}x as fast ({self.grade})."
+            return f" Replayed {made}, {self.timed} is no faster: something else takes as long."
+        return f" Replayed {made}, {self.timed} is {self.gain:,.2f}x as fast ({self.grade})."
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,7 @@ class Rule:
             change=change,
             gain=gain,
             grade=grade,
+            timed="the window" if "window" in device.analysis.replayed["found_by"] else "an iteration",
         )
 
     def _replayed(self, analysis: Analysis) -> tuple[str | None, float | None, str | None]:

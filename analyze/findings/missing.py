@@ -46,8 +46,9 @@ def missing_sentences(analysis: Analysis) -> Iterator[str]:
         yield f"DOUBT: {text}."
     rows = analysis.launch_rows.filter(pl.col("missing") > 0)
     if analysis.devices.is_empty():
-        if analysis.choices.window is not None and analysis.first_op_ns is not None:
-            yield "No device operations lie in this window: only host times are known."
+        if analysis.first_op_ns is not None:
+            where = "lies in this window" if analysis.choices.window is not None else "of the recording takes any time"
+            yield f"No device operation {where}: only host times are known."
             return
         yield from _no_operations(analysis, rows, recorder)
         return

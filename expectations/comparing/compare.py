@@ -282,9 +282,14 @@ def _host_side(trace: Trace, analysis: Analysis, root: str, window: str | None, 
     Raises `EmptyTraceError` where it has neither device operations nor stages.
     """
     if analysis.stages.is_empty():
+        where = _where(analysis.meta.file, window)
+        if analysis.windows.is_empty():
+            why = f"no device operation was recorded in {where}, and"
+        else:
+            why = f"the other recording has no device operations to compare with those of {where}, and"
         raise EmptyTraceError(
-            f"no device did anything in {_where(analysis.meta.file, window)}, and it has no stages, so there is no time to "
-            "compare; mark stages with NVTX ranges (aisp_trace.stage), or record the device with `-t cuda,nvtx`"
+            f"{why} it has no stages, so there is no time to compare; mark stages with NVTX ranges (aisp_trace.stage), or "
+            "record the device with `-t cuda,nvtx`"
         )
     asked = choices.asked
 

@@ -161,10 +161,11 @@ def _doubts(base: Side, opt: Side) -> list[str]:
         doubts = side.analysis.trust.filter(
             pl.col("metric").is_in(["ledger", "causes", "time", "comm"]) & (pl.col("level") != "ok")
         )
-        by_reason: dict[str, list[str]] = {}
-        for metric, _, reason in doubts.iter_rows():
-            by_reason.setdefault(reason, []).append(metric)
+        by_reason: dict[tuple[str, str], list[str]] = {}
+        for metric, level, reason in doubts.iter_rows():
+            by_reason.setdefault((level, reason), []).append(metric)
+        said = {"unavailable": "cannot be told", "partial": "only partly trusted"}
         found += [
-            f"{word}: {', '.join(metrics)} only partly trusted ({reason})" for reason, metrics in by_reason.items()
+            f"{word}: {', '.join(metrics)} {said[level]} ({reason})" for (level, reason), metrics in by_reason.items()
         ]
     return found

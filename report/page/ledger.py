@@ -17,7 +17,7 @@ def ledger_section(sides: Sequence[Side]) -> Section:
     """The section: whether the cells sum to the windows, the chart, what its colours mean, and the exact cells."""
     title = "Where every nanosecond went"
     if all(side.analysis.ledger.is_empty() for side in sides):
-        words = Para("No device did anything in the window, so there is no time to account for.")
+        words = Para("The window has no device operations, so there is no time to account for.")
         return section("ledger", title, words, caution(sides, "ledger"))
     intro: list[Words] = [
         "Each instant of the window counts once: as the work of highest priority that ran, or as idle with its cause (hatched). ",

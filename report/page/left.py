@@ -55,7 +55,8 @@ def headroom_section(analysis: Analysis) -> list[Block]:
         return [title, Para(f"Nothing is predicted: {on['why']}.", "note")]
     now = now_of(on)
     of = "the window" if on["found_by"] == "window" else "an iteration"
-    basis = "traced" if on["untraced_ns"] is None else "untraced"
+    mean = "" if on["found_by"] == "window" else ", the mean"
+    basis = f"traced{mean}" if on["untraced_ns"] is None else "untraced"
     fit = f"with every latency at its median the replay is {text.share(on['structure_error'])} off"
     pays = paying(analysis.headroom, now)
     if pays.is_empty():

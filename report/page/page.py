@@ -240,7 +240,7 @@ def _top(
         rows = [] if evidence is None else drawn(evidence)
         energies = [row for row in rows if row.variant in pair and row.joules_per_item is not None]
     ends = [rungs[0], rungs[-1]] if len(rungs) > 1 else list(rungs)
-    return top_of_pair(ratio, ends, cautions, energies)
+    return top_of_pair(ratio, ends, cautions, energies, () if whole is None else whole.notes)
 
 
 def _timed_rungs(evidence: Evidence) -> list[str]:
@@ -325,7 +325,12 @@ def _facts(run: Run | None, sides: Sequence[Side]) -> str:
         m = run.manifest
         by = f"recorded by {m.recorder}" if m.recorder else "timed without a recorder"
         return f"{m.run_id} · {m.created_utc} · profile {m.profile} · {by}"
-    by = ", ".join(dict.fromkeys(f"{s.analysis.meta.recorder} {s.analysis.meta.recorder_version}" for s in sides))
+    recorders = [(s.analysis.meta.recorder, s.analysis.meta.recorder_version) for s in sides]
+    named = (
+        f"{name}.profiler" if name == "torch" else f"{name} {version}".removesuffix(" unknown")
+        for name, version in recorders
+    )
+    by = ", ".join(dict.fromkeys(named))
     what = "one trace" if len(sides) == 1 else f"{len(sides)} recordings compared"
     return f"{what}, recorded by {by}" if sides else ""
 

@@ -6,6 +6,7 @@ of the headline and that of the tile are one value.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -71,8 +72,15 @@ class Ratio:
         return f"{text.significant(self.value)} ×"
 
 
-def top_of_pair(ratio: Ratio | None, ends: Sequence[Side], cautions: Sequence[str], drawn: Sequence[Drawn] = ()) -> Top:
-    """Of a run or comparison, whose first and last sides are `ends` (none where nothing was recorded)."""
+def top_of_pair(
+    ratio: Ratio | None,
+    ends: Sequence[Side],
+    cautions: Sequence[str],
+    drawn: Sequence[Drawn] = (),
+    notes: Sequence[str] = (),
+) -> Top:
+    """Of a run or comparison, whose first and last sides are `ends` (none where nothing was recorded). What is in doubt comes
+    before `notes`, which say how the two were compared."""
     tiles: list[Tile] = []
     headline, working = "Nothing was timed on both sides, so there is no speedup", ""
     status: Sequence[Span] = ()
@@ -88,8 +96,38 @@ def top_of_pair(ratio: Ratio | None, ends: Sequence[Side], cautions: Sequence[st
         tiles.append(
             Tile(f"energy, one of the {drawn[0].unit}", energies, "untraced, with what lies between iterations")
         )
-    doubts = [one.rstrip(".") for side in ends for one in missing_sentences(side.analysis)]
-    return Top(headline, working, status, [*dict.fromkeys([*against, *cautions, *doubts, *_distrusted(ends)])], tiles)
+    doubts = [_of_side(side, one.rstrip(".")) for side in ends for one in missing_sentences(side.analysis)]
+    grave = [*against, *cautions, *doubts, *_distrusted(ends), *notes]
+    return Top(headline, working, status, _said_once(grave), tiles)
+
+
+def _said_once(cautions: Sequence[str]) -> list[str]:
+    """`cautions` with the reasons that none as grave before them gave: several figures of both sides may rest on one."""
+    kept: list[str] = []
+    for one in dict.fromkeys(cautions):
+        found = _BEFORE_REASONS.match(one)
+        head = found[0] if found else ""
+        closing = ")" if head.endswith("(") else ""
+        as_grave = [before for before in kept if _UNTOLD in before or _UNTOLD not in one]
+        reasons = one.removeprefix(head).removesuffix(closing).split("; ") if head else [one]
+        new = [reason for reason in reasons if not any(reason in before for before in as_grave)]
+        if new:
+            kept.append(f"{head}{'; '.join(new)}{closing}")
+    return kept
+
+
+_UNTOLD: Final = "cannot be told"
+_BEFORE_REASONS: Final = re.compile(
+    rf"^(?:\w+ of .*? (?:{_UNTOLD}|is only partly trusted): |\w+: [\w, ]+ (?:{_UNTOLD}|only partly trusted) \()",
+    re.DOTALL,
+)
+"""What `_distrusted` and the notes of a comparison (`expectations.comparing.notes`) put before their reasons."""
+
+
+def _of_side(side: Side, doubt: str) -> str:
+    """``DOUBT: ...`` of one of two recordings, as ``DOUBT in opt: ...``."""
+    word, colon, rest = doubt.partition(": ")
+    return f"{word} in {side.name}: {rest}" if colon and word.isupper() else f"{side.name}: {doubt}"
 
 
 def top_of_one(side: Side) -> Top:
@@ -99,7 +137,9 @@ def top_of_one(side: Side) -> Top:
     cautions = [*(one.rstrip(".") for one in missing_sentences(a)), *_distrusted([side])]
     if a.windows.is_empty():
         host = "" if steady is None else f"An iteration takes {text.duration(steady.median_ns)} on the host; "
-        return Top(f"{host or 'Only host times are known: '}no device did anything", "", (), cautions, [])
+        none = "recorded" if a.first_op_ns is None else "of any length in this window"
+        said = f"{host or 'Only host times are known: '}no device operation was {none}"
+        return Top(said, "", (), _said_once(cautions), [])
     busy = _busy(side)
     which = "devices" if a.windows.height > 1 else "device"
     of = "it" if steady is None or _covered(side) > MOSTLY else f"the window of {_window(side)}"
@@ -117,7 +157,7 @@ def top_of_one(side: Side) -> Top:
             f"median of {text.count(len(steady.steady), 'iteration')}, p90 {text.duration(steady.p90_ns)}, {slowest}"
         )
         tiles.insert(0, Tile("iteration", [("", text.duration(steady.median_ns))], working))
-    return Top(said, f"{working}; one recording, traced, with nothing to compare with", (), cautions, tiles)
+    return Top(said, f"{working}; one recording, traced, with nothing to compare with", (), _said_once(cautions), tiles)
 
 
 MOSTLY: Final = 0.9
@@ -185,13 +225,13 @@ def _of_windows(pair: tuple[str, str], fall: Waterfall) -> Ratio | None:
 
 
 def cautions_of(compared: Comparison | None) -> list[str]:
-    """What a reader must know of a comparison, the gravest first."""
+    """What speaks against a comparison, the gravest first."""
     if compared is None:
         return []
     found = [f"Not comparable: {one}" for one in compared.objections]
     if compared.untraced is not None and turned(compared.waterfall.ratio, compared.untraced.ratio):
         found.append("traced and untraced times disagree on which is faster: tracing slows the two sides unequally")
-    return [*found, *compared.notes]
+    return found
 
 
 def _distrusted(sides: Sequence[Side]) -> list[str]:

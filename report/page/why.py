@@ -32,6 +32,7 @@ def why_section(whole: Comparison | None, steps: Sequence[Comparison] = ()) -> S
         title if fall.difference else "What differs",
         [Para((strong("Not comparable: "), f"{one}."), "caution") for one in whole.objections],
         Para(_sentence_of(whole), "why"),
+        _how_many(whole),
         [Para(one, "caution") for one in told],
         _mechanisms(whole) if whole.why.parts else None,
         Items([_sentence_of(step) for step in steps]) if steps else None,
@@ -49,6 +50,15 @@ def why_section(whole: Comparison | None, steps: Sequence[Comparison] = ()) -> S
 def _sentence_of(found: Comparison) -> str:
     """The sentence of the terminal and of ``--json``, with the page's arrow."""
     return f"{sentence(found.waterfall, found.why)}.".replace("->", "→")
+
+
+def _how_many(found: Comparison) -> Para | None:
+    """Of how many iterations the sentence is, where the headline is of one."""
+    base, opt = (side.analysis.iterations.height for side in (found.base, found.opt))
+    if found.waterfall.layout.per == "iteration" or not base == opt > 1:
+        return None
+    headline = "" if found.untraced is None else "; the times above are of one, untraced"
+    return Para(f"Of all {base:,} traced iterations together{headline}.", "note")
 
 
 def _came_of(one: Outcome) -> str:
@@ -156,11 +166,13 @@ def made_of_section(side: Side) -> Section | None:
         )
         for (category, family), ns in ranked
     ]
-    total = Row(["the window", cells.time(whole), Cell(f"{whole:,}", whole), cells.share(1.0)])
+    devices = side.analysis.windows.height
+    of = "the window" if devices == 1 else f"the windows of {devices} devices"
+    total = Row([of, cells.time(whole), Cell(f"{whole:,}", whole), cells.share(1.0)])
     return section(
         "why",
         "What the window is made of",
-        Para(f"{_sentence(ranked, whole)}.", "why"),
+        Para(f"{_sentence(ranked, whole, of)}.", "why"),
         [Para(f"Overlap: {cost}.", "note") for cost in what_overlap_costs(side.analysis)],
         caution([side], "ledger", "causes"),
         Table(
@@ -181,12 +193,12 @@ def _fill(category: str, family: str | None) -> str:
     return custom_property(FAMILIES[family][0] if family else category)
 
 
-def _sentence(ranked: Sequence[tuple[tuple[str, str | None], int]], whole: int) -> str:
-    """``Kernels take 49.3 % of the window, ...; the device idles 31.0 %, most of it for host code``."""
+def _sentence(ranked: Sequence[tuple[tuple[str, str | None], int]], whole: int, of: str) -> str:
+    """``Of the window, kernels 49.3 %, ...; idle 31.0 %, most of it (20.0 %): host code``; the window is called `of`."""
     work = [(_what(*key), ns) for key, ns in ranked if key[0] != IDLE]
     idle = [(FAMILY_WORDS[key[1] or "unknown"], ns) for key, ns in ranked if key[0] == IDLE]
     said = [f"{what} {text.share(ns / whole)}" for what, ns in work[:3]]
-    busy = f"of the window, {', '.join(said)}" if said else "the device did nothing in the window"
+    busy = f"of {of}, {', '.join(said)}" if said else f"the device did nothing in {of}"
     if not idle:
         return f"{busy[0].upper()}{busy[1:]}; the device never idled"
     most, ns = idle[0]

@@ -24,7 +24,10 @@ _GRAPH: Final = 1 << 32
 
 def read_graph_nodes(raw: pl.DataFrame, hosts: Hosts, odd: Counter[str]) -> pl.DataFrame:
     """The table `graph_nodes` from the rows of CUDA_GRAPH_NODE_EVENTS; those without a time, thread or node are left out."""
-    for column in ("start", "globalTid", "graphNodeId"):
+    raw = known(
+        raw, "start", "graph_nodes_incomplete", odd
+    )  # before 0 where a recording is gated: nodes are kept from before
+    for column in ("globalTid", "graphNodeId"):
         raw = known(raw, column, "graph_nodes_incomplete", odd, least=0)
     rows = raw.select(
         hosts.pid("globalTid"),
