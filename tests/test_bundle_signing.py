@@ -174,7 +174,7 @@ def test_whoever_makes_the_index_anew_has_made_another_bundle(
         unpack(signed(folder, other), out(tmp_path), [key.public, load_key(write_key(tmp_path / "k3"), str).public])
     index["signed_by"] = "root"
     text = (json.dumps(index, indent=1) + "\n").encode()
-    with pytest.raises(InputError, match="names a signer that is no public key"):
+    with pytest.raises(InputError, match="names a signer that is not a public key"):
         unpack(rewritten(file, replaced(INDEX, text)), out(tmp_path))
 
 
