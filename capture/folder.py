@@ -146,7 +146,7 @@ def reopen(folder: Path) -> PartialRun:
     none, or cannot be written."""
     folder = folder.resolve()
     if not folder.name.startswith(PARTIAL):
-        what = "a complete run" if (folder / MANIFEST).is_file() else "no unfinished run"
+        what = "a complete run" if (folder / MANIFEST).is_file() else "not an unfinished run"
         raise InputError(f"{folder} is {what}; --resume takes a folder called {PARTIAL}<run>")
     run = PartialRun(folder, load_plan(folder))
     try:

@@ -106,7 +106,7 @@ def test_pinned_copies_are_measured_against_copies_the_other_way() -> None:
 
 
 def test_the_gap_between_a_graphs_kernels_is_the_median_within_replays() -> None:
-    """Two replays of three kernels, 1 us each, 0.4, 0.5, 0.5 and 0.7 us apart; the pause between the replays is no gap."""
+    """Two replays of three kernels, 1 us each, 0.4, 0.5, 0.5 and 0.7 us apart; the pause between the replays is not a gap."""
     starts = [0.0, 1.4, 2.9, 100.0, 101.5, 103.2]
     kernels: list[dict[str, Any]] = [{"ph": "X", "cat": "kernel", "ts": at, "dur": 1.0} for at in starts]
     other: list[dict[str, Any]] = [{"ph": "X", "cat": "cuda_runtime", "ts": 0.5, "dur": 3.0}, {"ph": "M", "name": "x"}]

@@ -69,8 +69,8 @@ def test_a_dry_run_of_the_torch_recorder_shows_its_variables(capsys: pytest.Capt
         (["--profile", "none", "--", "true"], "profile none times workloads and cannot record a command"),
         (["--resume", "x", "--seed", "3"], "--seed was given together with --resume"),
         (["--resume", "x", "pipeline_sequential"], "workload was given together with --resume"),
-        (["--resume", "x"], "no unfinished run"),
-        (["--resume", "x", "--timeout", "9"], "no unfinished run"),
+        (["--resume", "x"], "not an unfinished run"),
+        (["--resume", "x", "--timeout", "9"], "not an unfinished run"),
     ],
 )
 def test_refusals_are_one_sentence_and_leave_nothing(

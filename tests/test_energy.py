@@ -329,10 +329,10 @@ def test_the_results_have_columns_where_somebody_read_the_gpu(tmp_path: Path) ->
     text = text_of(made(tmp_path, gpu(1500, 20_480_000), gpu(2000, 10_240_000, 2.0)))
     assert "| variant | iteration | energy, one of the samples | SM clock | gain |" in text
     assert "| `optimized` | 10.00 ms | 1.000 J | 2,000 MHz |" in text
-    assert "- **energy** and **SM clock** are of untraced rounds, from the first timed iteration to the last." in text
+    assert "- **energy** and **SM clock** cover the untraced rounds from the first timed iteration to the last." in text
     plain = text_of(made(tmp_path / "x", None, None))
     assert "energy" not in plain and "SM clock" not in plain
     newer = text_of(repeated(made(tmp_path / "y", gpu(1500, 1, 0.05), gpu(2000, 1, 0.1)), (51_200, 51_200)))
     assert "| `optimized` | 10.00 ms | 1.000 J | 2,000 MHz |" in newer
-    assert "- **energy** is of untraced rounds: of iterations back to back on one draw of inputs" in newer
-    assert "Runs older than that" not in newer and "seems to take more" not in newer
+    assert "- **energy** comes from untraced rounds: iterations back to back on one draw of inputs" in newer
+    assert "For older runs" not in newer and "seems to take more" not in newer

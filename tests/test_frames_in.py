@@ -77,7 +77,7 @@ def test_a_recordings_own_tables_give_its_own_figures(convert: Any) -> None:
         ({}, "a trace needs operations or ranges"),
         ({"api": OPS}, "a trace needs operations or ranges"),
         ({"op": OPS}, "no table is called 'op'; tables are ops, api"),
-        ({"ops": OPS}, "ops is no frame of pandas or polars, but dict"),
+        ({"ops": OPS}, "ops is not a frame of pandas or polars, but dict"),
         ({"ops": pd.DataFrame({"kind": ["compute"], "start_ns": [1]})}, "ops lacks the column 'end_ns'; it needs kind, start_ns"),
         ({"ops": pd.DataFrame({**OPS, "kind": ["compute", "copy", "h2d"]})}, "ops.kind holds"),
         ({"ops": pd.DataFrame({**OPS, "start_ns": [0.5, 2, 9]})}, "ops.start_ns holds numbers that are not whole"),

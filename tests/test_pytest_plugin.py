@@ -182,7 +182,7 @@ def test_a_test_without_a_claim_in_the_folder_is_undecided(pytester: pytest.Pyte
         ("int, int, at_least=1, rounds=0", "rounds is 0; at least one is needed*"),
         ("int, 'x', at_least=1", "speedup takes two functions without arguments, or two command lines as text*"),
         ("'no-such-program', 'x', at_least=1", "*the program 'no-such-program' was not found*"),
-        ("int, int, expectations='nowhere'", "*nowhere is no folder*"),
+        ("int, int, expectations='nowhere'", "*nowhere is not a folder*"),
         ("int, int, at_least=1, undecided='pass'", "*undecided is 'pass'; say fail or skip"),
     ],
 )

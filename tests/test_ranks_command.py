@@ -173,7 +173,7 @@ def test_the_page_replaces_a_page_and_nothing_else_unasked(
     for words, told in (
         (["notes.txt"], "--force"),
         ([str(part), "--force"], "is read by this command"),
-        (["no/x.html"], "no folder"),
+        (["no/x.html"], "not a folder"),
     ):
         capsys.readouterr()
         assert main(["ranks", str(parts), "-o", *words]) == 2

@@ -139,7 +139,7 @@ def test_a_file_is_replaced_only_by_a_complete_one(tmp_path: Path) -> None:
         db.execute("CREATE TABLE people (name TEXT)")
     target = tmp_path / "target.sqlite"
     target.write_text("precious")
-    with pytest.raises(InputError, match="no nsys export"):
+    with pytest.raises(InputError, match="not an nsys export"):
         scrub_sqlite(other, target)
     assert target.read_text() == "precious"
     whole = NsysExport().kernel(1, 2).write(tmp_path / "whole.sqlite")

@@ -52,7 +52,7 @@ def trace_of_tables(name: str = "trace", **tables: Any) -> Trace:
     ``start_ns`` and ``end_ns`` (null: still open). Other columns of a trace are taken where they are given, columns of your own
     are left out.
 
-    Raises `UsageError` where there is neither ops nor ranges or a table is no frame, and `InputError` for a column that is
+    Raises `UsageError` where there is neither ops nor ranges or a table is not a frame, and `InputError` for a column that is
     missing or holds what it cannot, and for a row that ends before it starts; `EmptyTraceError` where there is no row.
     """
     unknown = sorted(set(tables) - set(SCHEMAS))
@@ -77,7 +77,7 @@ def _polars(table: str, given: Any) -> pl.DataFrame:
     elif type(given).__module__.partition(".")[0] == "pandas":
         frame = pl.from_pandas(given)
     else:
-        raise UsageError(f"{table} is no frame of pandas or polars, but {type(given).__name__}; make it one")
+        raise UsageError(f"{table} is not a frame of pandas or polars, but {type(given).__name__}; make it one")
     return frame.with_columns(pl.col(pl.Float32, pl.Float64).fill_nan(None))
 
 

@@ -71,7 +71,7 @@ def load_key(file: Path, passphrase: Callable[[], str]) -> Key:
             private = load(data, passphrase().encode())
     except (ValueError, TypeError, _unsupported()) as exc:
         raise InputError(
-            f"{file} is no private key that can be read, or its passphrase is another; name one made by "
+            f"{file} is not a private key that can be read, or its passphrase is another; name one made by "
             "`ssh-keygen -t ed25519`"
         ) from exc
     if not isinstance(private, ed25519.Ed25519PrivateKey):
@@ -151,7 +151,7 @@ def _read(file: Path) -> bytes:
     except OSError as exc:
         raise InputError(f"the key {file} cannot be read: {reason(exc)}") from exc
     if len(data) > MOST_KEY_BYTES:
-        raise InputError(f"{file} is longer than {MOST_KEY_BYTES:,} bytes, so it is no key")
+        raise InputError(f"{file} is longer than {MOST_KEY_BYTES:,} bytes, so it is not a key")
     return data
 
 

@@ -34,15 +34,16 @@ def run(
         list[str] | None, typer.Option("--claim", metavar="ID", help="change or add only this claim; may be repeated")
     ] = None,
     allow_loosen: Annotated[bool, typer.Option("--allow-loosen", help="accept bounds that ask for less")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation, as in a script")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation; for scripts")] = False,
 ) -> int:
     """Write what runs measured as bounds.
 
-    It shows the difference and asks first; no other command takes bounds from a run. Several runs of one workload, made on
-    several occasions, give bounds that hold the spread between them. Refused: bounds that would become looser, runs of a changed
-    or unknown tree, missed or undecided expectations, evidence that carries no bound, files of another machine, and files of an
-    installed package. Bounds that were not measured stay as they are. Exits with 0 if the bounds were written or need no change,
-    1 if an expectation was missed, 3 if the evidence carries no bound, 2 otherwise.
+    It shows the difference and asks first; no other command takes bounds from a run. Several runs of one workload,
+    made on several occasions, give bounds that cover the spread between them. Refused: bounds that would become
+    looser, runs of a changed or unknown tree, missed or undecided expectations, evidence that carries no bound, files
+    of another machine, and files of an installed package. Bounds that were not measured stay as they are. Exits with
+    0 if the bounds were written or need no change, 1 if an expectation was missed, 3 if the evidence carries no
+    bound, 2 otherwise.
     """
     from ..accepting import accept
 

@@ -57,17 +57,18 @@ def run(
     force: Force = False,
     as_json: Json = False,
 ) -> int:
-    """Put a run's proof into one archive, or verify one.
+    """Pack a run's proof into one archive, or verify one.
 
     A bundle holds the manifest with all timings, the scrubbed traces, the artefacts of generated kernels that ran, the
     expectations, the verdict, the report, and the SHA-256 of each. No environment, and no folders, users, hosts,
     addresses or secrets that are recognised (--show-personal lists what is replaced); never an .nsys-rep.
 
-    `bundle verify FILE` checks it and derives the verdict anew from the traces, timings and expectations inside. Those bounds are
-    whatever its maker put there: with --expectations DIR or --commit REV the same evidence is judged by yours, and every claim
-    that was edited, loosened or left out is named. It says who signed, if anybody did. It exits with 2 if the bundle is damaged,
-    its signature is wrong or none of --signer's, or its verdict does not follow; else as `check` does, by your bounds where you
-    gave some: 0 all met, 1 something missed, 3 something could not be judged.
+    `bundle verify FILE` checks it and computes the verdict again from the traces, timings and expectations inside.
+    Those bounds are whatever its maker put there: with --expectations DIR or --commit REV the same evidence is judged
+    by yours, and every claim that was edited, loosened or left out is named. It says who signed, if anybody did. It
+    exits with 2 if the bundle is damaged, its signature is wrong or none of --signer's, or its verdict does not
+    follow; else as `check` does, by your bounds where you gave some: 0 all met, 1 something missed, 3 something could
+    not be judged.
     """
     given = words or []
     if given[:1] == ["verify"]:

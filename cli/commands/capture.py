@@ -190,11 +190,12 @@ def run(
     """Run a workload and record it into a run folder.
 
     Without WORKLOAD, every workload this machine can run. Each is timed in untraced rounds, all variants in
-    alternating order, then each variant is recorded. `capture --baseline 'CMD' --optimized 'CMD'` does the same with two
-    programs of your own, run without a shell. `capture PROGRAM ...` records one once, as it is: a script of yours, or any
-    command line; its output passes through. Options of `capture` stand before the program. --delay, --duration and
-    --start-on record a part of it, such as ten seconds of a server under load; SIGUSR1 sent to `capture` also ends the recording.
-    `capture --calibrate` measures how fast copies can be on this machine, which `analyze` then compares with.
+    alternating order, then each variant is recorded. `capture --baseline 'CMD' --optimized 'CMD'` does the same with
+    two programs of your own, run without a shell. `capture PROGRAM ...` records one program once, unedited: a script,
+    or any command line; its output passes through. Options of `capture` go before the program. --delay, --duration
+    and --start-on record a part of it, such as ten seconds of a server under load; SIGUSR1 sent to `capture` also
+    ends the recording. `capture --calibrate` measures how fast copies can be on this machine, which `analyze` then
+    compares with.
     """
     if calibrate:
         _refuse_others(ctx, ("calibrate", "force", "output", "timeout"), "it records no run", "--calibrate")

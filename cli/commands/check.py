@@ -46,12 +46,12 @@ def run(
 ) -> int:
     """Judge a run against the expectations written down for it.
 
-    RUN may be the folder of a job (`capture --ranks`): then a claim holds if it holds on every rank, and figures of the job
-    (`job.straggler_share`) are of all ranks together. A missing rank leaves these undecided.
+    RUN may be the folder of a job (`capture --ranks`): then a claim holds if it holds on every rank, and figures of
+    the job (`job.straggler_share`) cover all ranks together. A missing rank leaves these undecided.
 
     Every claim gets a verdict with its working: value, interval, bound, margin, sample count, and where the bound comes
-    from. Unless --junit, --markdown or --update-expectations ask for it, nothing is written, except that the Markdown is
-    appended to $GITHUB_STEP_SUMMARY where that is set. Exits with 0 if all judged claims hold, 1 if one is
+    from. Nothing is written without --junit, --markdown or --update-expectations, except that the Markdown is
+    appended to $GITHUB_STEP_SUMMARY if that is set. Exits with 0 if all judged claims hold, 1 if one is
     missed, 3 if one, or all, could not be judged.
     """
     from ...expectations.claims.load import expectation_files

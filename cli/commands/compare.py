@@ -60,10 +60,10 @@ def run(
 ) -> int:
     """Show why the second side is faster, and where the saved time went, stage by stage.
 
-    Reasons and terms each sum exactly to the difference. One run: each variant against the one before it, and the last
-    against the first. Two runs: each variant against its namesake. Two variants or traces: one against the other. One
-    trace with --window A --against B: two of its ranges. Exits with 3 where the two sides did different work, or their ledgers
-    is unknown.
+    Reasons and terms each sum exactly to the difference. One run: each variant against the one before it, and the
+    last against the first. Two runs: each variant against the one of the same name. Two variants or traces: one
+    against the other. One trace with --window A --against B: two of its ranges. Exits with 3 where the two sides did
+    different work, or have no ledger.
     """
     from ...analyze.sources import Asked, Quick
     from ...expectations.comparing.compare import Choices, compare

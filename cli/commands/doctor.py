@@ -18,7 +18,7 @@ app = new_app()
 def run(as_json: Json = False) -> int:
     """Say what is missing on this machine, and the remedy.
 
-    Tries rather than guesses: one range is really recorded. Exit code 0 if a recorder works, 3 if none does.
+    It makes a real test recording instead of guessing. Exit code 0 if a recorder works, 3 if none does.
     """
     diagnosis = diagnose()
     if as_json:

@@ -83,8 +83,8 @@ def new(
 ) -> None:
     """Write a claim to fill in for each variant of a workload.
 
-    Variants, size and machine are those of its newest run in ./aisp-runs; without one, those that the workload has, and this
-    machine. The claims say in words what is to be filled in. A claim that is there already is never overwritten.
+    Variants, size and machine are those of its newest run in ./aisp-runs; without one, those that the workload has,
+    and this machine. The claims say in words what to fill in. An existing claim is never overwritten.
     """
     from ..starting import start
 
@@ -126,7 +126,8 @@ def migrate(
 ) -> None:
     """Rewrite files of schema 1 as schema 2, with the same meaning.
 
-    Their times keep the median of harness 1. Runs of harness 2 leave them `unrecorded` until `accept` has measured anew.
+    Their times keep the median of harness 1. Runs of harness 2 leave them `unrecorded` until `accept` has measured
+    again.
     """
     from ...expectations.claims.migrate import migrated
     from ...report.terminal.expectations import migration_text

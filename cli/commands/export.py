@@ -66,14 +66,15 @@ def run(
 ) -> None:
     """Write a trace for Perfetto, as tables, as JSON, or scrubbed.
 
-    perfetto: one file for https://ui.perfetto.dev and the trace processor (with .gz at its end, compressed): stages, CUDA
-    calls, streams, launches, counters, idle gaps with their cause. parquet, csv: a folder with every table of the trace and
-    of the analysis; in csv, text that a spreadsheet would run as a formula gets an apostrophe in front. json: what
-    `analyze --json` prints. Of a run each variant is exported; its name goes into the file's name, or is a folder in OUT.
+    perfetto: one file for https://ui.perfetto.dev and the trace processor (with .gz at its end, compressed): stages,
+    CUDA calls, streams, launches, counters, idle gaps with their cause. parquet, csv: a folder with every table of
+    the trace and of the analysis; in csv, text that a spreadsheet would run as a formula gets an apostrophe in front.
+    json: what `analyze --json` prints. For a run, each variant is exported; its name becomes part of the file's name,
+    or a folder in OUT.
 
-    --scrub alone copies an nsys export so that it can be given away: numbers, and the names that an analysis shows, in which
-    folders, users, hosts, addresses and what looks like a secret are replaced. With --to, the export is made from such a copy.
-    --show-personal lists what that replaces.
+    --scrub alone copies an nsys export so that it can be given away: numbers, and the names that an analysis shows,
+    in which folders, users, hosts, addresses and what looks like a secret are replaced. With --to, the export is made
+    from such a copy. --show-personal lists what that replaces.
     """
     from ...analyze.sources import Asked, find_recorded
     from ...analyze.words import size

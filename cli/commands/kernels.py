@@ -93,16 +93,17 @@ def emit(
 ) -> int:
     """Write a kernel as one CUDA file, with a Makefile beside it.
 
-    `nvcc FILE` makes a program that compares the kernel with double precision; as a shared library the same file has a C
-    interface, which its head explains. The same command writes the same bytes. A file that was edited since, and a Makefile
-    of yours, are replaced with --force alone.
+    `nvcc FILE` makes a program that compares the kernel with double precision; as a shared library the same file has
+    a C interface, explained at its top. The same command writes the same bytes. An edited file, or a Makefile of
+    yours, is only replaced with --force.
 
-    It is compiled by nvcc; where there is none, NVRTC (the extra `kernels`) compiles the device part. What nvcc says of its
-    registers is kept with the source below --artifacts.
+    nvcc compiles it; without nvcc, NVRTC (the extra `kernels`) compiles the device part. The register counts that
+    nvcc prints are kept with the source below --artifacts.
 
-    With --generator llm a model writes the kernels, asked at OPENAI_BASE_URL with OPENAI_API_KEY for OPENAI_MODEL. It hears
-    what the compiler, the verifier and the trace said. With --run-untrusted its kernels run here, on a GPU, and the fastest
-    verified one is written; else the first that compiles, to be verified elsewhere. Exits with 3 where nothing is verified yet.
+    With --generator llm a model writes the kernels, asked at OPENAI_BASE_URL with OPENAI_API_KEY for OPENAI_MODEL. It
+    gets the answers of the compiler, the verifier and the trace. With --run-untrusted its kernels run here, on a GPU,
+    and the fastest verified one is written; else the first that compiles, to be verified elsewhere. Exits with 3
+    where nothing is verified yet.
     """
     from ..emitting import asked, emit_files, only_for_a_model
 
@@ -177,10 +178,10 @@ def verify(
 ) -> int:
     """Verify a kernel: does it compute what its task says, and how long does it take?
 
-    The candidate runs in a process of its own, with fresh inputs for each call, and is recorded. Its outputs are compared
-    with float64 where it cannot see it, and the recording decides about its time. Exits with 0 if it is verified, 1 if it is
-    refused, 3 if nothing could be recorded. A verdict that a GPU gave is kept with source and recording below --artifacts, and
-    the guard asks there. docs/kernels.md says what is checked and what is not.
+    The candidate runs in a process of its own, with fresh inputs for each call, and is recorded. Its outputs are
+    compared with float64 where it cannot see them, and the recording decides its time. Exits with 0 if it is
+    verified, 1 if it is refused, 3 if nothing could be recorded. A GPU's verdict is kept with source and recording
+    below --artifacts, where the guard looks it up. docs/kernels.md says what is checked and what is not.
     """
     from ...kernels.verify.evidence import Asked
     from ...report.terminal.kernel_verification import print_verification
@@ -260,10 +261,10 @@ def bench(
 ) -> int:
     """Time a kernel beside PyTorch, eager and compiled.
 
-    Each has a process of its own. Calls are timed by events, with a flushed L2 cache and at new addresses, and by a recording
-    of the same calls; energy is of a loop of calls, by the GPU's own counter. Shares are of the time in which a copy moves
-    the required bytes. Nothing here looks for cheating: a kernel that was not verified is marked. Exits with 3 if the kernel
-    could not be timed, or is wrong.
+    Each runs in a process of its own. Calls are timed by events, with a flushed L2 cache and at new addresses, and by
+    a recording of the same calls; energy is that of a loop of calls, by the GPU's own counter. Shares compare with
+    the time in which a copy moves the required bytes. Nothing here looks for cheating: a kernel that was not verified
+    is marked. Exits with 3 if the kernel could not be timed, or is wrong.
     """
     from ...report.terminal.kernel_bench import print_bench
     from ..benching import Words, benched

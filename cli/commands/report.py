@@ -46,15 +46,15 @@ def run(
     show_personal: ShowPersonal = False,
     open_it: Annotated[bool, typer.Option("--open", help="show it in the browser when it is written")] = False,
 ) -> None:
-    """Write one offline HTML page about a run, or about two recordings held against each other.
+    """Write one offline HTML page about a run, or about the comparison of two recordings.
 
-    The verdict and what speaks against it, why, and what is left to gain; the timelines; below them where every nanosecond went,
-    kernels, copies, gaps, iterations and memory in tables that sort and search. One file, which needs no network and can be sent
-    to anyone. A bare trace gives a page without verdict. Two traces, or two variants as RUN:VARIANT, give the page of their
-    comparison: why the second is faster, stage by stage.
+    The verdict and what speaks against it, why, and what is left to gain; the timelines; then where every nanosecond
+    went, kernels, copies, gaps, iterations and memory in tables with sorting and search. One file, which needs no
+    network and can be sent to anyone. A bare trace gives a page without verdict. Two traces, or two variants as
+    RUN:VARIANT, give the page of their comparison: why the second is faster, stage by stage.
 
-    --scrub makes the page from a copy in which folders, users, hosts, addresses and what looks like a secret are replaced, in
-    command lines as in names of ranges and threads; --show-personal lists them.
+    --scrub makes the page from a copy in which folders, users, hosts, addresses and what looks like a secret are
+    replaced, in command lines as in names of ranges and threads; --show-personal lists them.
     """
     if source is not None and opt is not None and (scrub or show_personal):
         raise UsageError(

@@ -72,7 +72,7 @@ def of_document(answer: Answer) -> Iterator[str]:
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _sums(trace: dict[str, Any]) -> Iterator[str]:

@@ -71,7 +71,7 @@ def of_export(file: Path) -> tuple[int, int, int] | None:
 
 
 def of_profile(file: Path) -> tuple[int, int, int] | None:
-    """The same of a torch.profiler trace; null where it is no plain JSON of complete events, whose times are whole ns."""
+    """The same of a torch.profiler trace; null where it is not plain JSON of complete events, whose times are whole ns."""
     data = file.read_bytes()
     try:
         whole = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data, parse_float=Decimal)

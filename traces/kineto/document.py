@@ -203,7 +203,7 @@ class Document:
             return [event_of(found.value)]
         self._strangers += 1
         if self._strangers > _MOST_STRANGERS:
-            refuse(str(self._named), TORCH, f"more than {_MOST_STRANGERS:,} entries of its list are no events")
+            refuse(str(self._named), TORCH, f"more than {_MOST_STRANGERS:,} entries of its list are not events")
         return []
 
     def _too_much_beside(self) -> NoReturn:

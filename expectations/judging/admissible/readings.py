@@ -49,7 +49,7 @@ WHOLE_SHARE: Final = 0.1
 def repeated(asked: Asked) -> Iterator[Finding]:
     """One finding a variant, one for times that are another variant's, and one for whole processes.
 
-    A user's command may write its own times down, and round them: equal ones are no copy there.
+    A user's command may write its own times down, and round them: equal ones are not a copy there.
     """
     known = [one for variant in asked.manifest.variants for one in _timed(asked, variant.name)]
     for variant in asked.manifest.variants:
