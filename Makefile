@@ -10,7 +10,7 @@
 #   make test-hostile   the tests without numba, on the plainest processor's kernels, beside a busy loop
 #   make test-versions  a slice of the tests under the oldest, a middle and the newest version of each dependency; needs an index
 #   make audit          known vulnerabilities of the pinned versions, by pip-audit; needs a network
-#   make lock           requirements.lock anew from pyproject.toml and constraints.txt, by uv; needs an index
+#   make lock           requirements.lock and docs/requirements.lock anew, by uv; needs an index
 #   make nightly        what takes long (thousands of random traces) or times something, and needs a quiet machine
 #
 # All create .venv with pinned versions (requirements.lock) the first time, and again when those change. Variables

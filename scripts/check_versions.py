@@ -7,7 +7,7 @@ For each word (by default all three) makes two environments from the package ind
     analysis   every dependency of pyproject.toml in that version, without torch: readers, ledger, judging, export, ranks
     capture    typer and nvidia-ml-py in that version, torch and nvtx linked from this environment: the command line and a capture
 
-``oldest`` is the lower bound in pyproject.toml, ``middle`` the median of the releases from there on, ``newest`` what the index has.
+``oldest`` is the lower bound in pyproject.toml, ``middle`` the median of the releases from there on, ``newest`` the last.
 `ODD` is tried with ``newest``. PYTHON is that of the analysis side (default: this one; linked packages fit only this one).
 Leaves 0 if all passed, 1 if one failed. Where the package index cannot be reached nothing is tried, which is said, and it
 leaves 0.
@@ -62,7 +62,11 @@ def main(asked: list[str]) -> int:
         return 0
     tries = [t for word in given.words or WORDS for t in sides(word, given.python) if given.side in (None, t[0])]
     with tempfile.TemporaryDirectory(prefix="aisp-trace-versions-") as folder, ThreadPoolExecutor(AT_ONCE) as pool:
-        found = list(pool.map(lambda one: tried(*one[1], Path(folder) / str(one[0])), enumerate(tries)))
+        waiting = [
+            pool.submit(tried, side, name, requirements, base, Path(folder) / str(number))
+            for number, (side, name, requirements, base) in enumerate(tries)
+        ]
+        found = [one.result() for one in waiting]
     return 0 if all(found) else 1
 
 
