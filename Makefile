@@ -11,6 +11,7 @@
 #   make test-versions  a slice of the tests under the oldest, a middle and the newest version of each dependency; needs an index
 #   make audit          known vulnerabilities of the pinned versions, by pip-audit; needs a network
 #   make lock           requirements.lock and docs/requirements.lock anew, by uv; needs an index
+#   make fuzz           hostile inputs and kills; the seed is printed (FUZZ_ARGS='--seed 1 --inputs 20000 --commands 1000 --kills 200')
 #   make nightly        what takes long (thousands of random traces) or times something, and needs a quiet machine
 #
 # All create .venv with pinned versions (requirements.lock) the first time, and again when those change. Variables
@@ -28,7 +29,7 @@ export PYTHON TORCH_INDEX DEMO_ARGS
 # Named after the folder: an environment copied along with its checkout would still import the old one.
 STAMP := .venv/.installed-$(shell printf %s '$(CURDIR)' | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test test-hostile test-versions audit lock nightly docs bench check format clean
+.PHONY: help demo test test-hostile test-versions audit lock fuzz nightly docs bench check format clean
 help:
 	@sed -n '3,$$ { /^#/!q; s/^# \{0,1\}//p }' Makefile
 
@@ -49,6 +50,9 @@ audit: $(STAMP)
 
 lock: $(STAMP)
 	@scripts/lock.sh
+
+fuzz: $(STAMP)
+	@.venv/bin/python -P -m aisp_trace.tests.fuzz $(FUZZ_ARGS)
 
 nightly: $(STAMP)
 	@scripts/test.sh --dist=worksteal -m nightly

@@ -1,7 +1,7 @@
 """Analyses kept from an earlier look, so that a second look at a trace costs what a small one does.
 
     <cache home>/aisp-trace/analyses/<hash of the trace's path>-<hash of the key>.zip
-        key.json         what the analysis was made of, and its facts that are no tables
+        key.json         what the analysis was made of, and its facts that are not tables
         ledger.arrow ... one member a table
 
 An analysis is used only if its key is exactly that of now: the trace's content as `traces.store` identifies it, the options, the

@@ -66,6 +66,8 @@ def measure(timeout_s: float, say: Callable[[str], None]) -> Calibration:
         facts=measured.facts,
         devices=measured.devices,
         links=measured.links,
+        duplex=measured.duplex,
+        costs=measured.costs,
     )
 
 

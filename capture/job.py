@@ -54,18 +54,8 @@ def capture_job(ranks: int, command: Sequence[str], folder: Path, options: Seque
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; name a new folder with --output, a job has one of its own")
     folder.mkdir(parents=True, exist_ok=True)
-    python = os.environ.get(LAUNCHED_BY) or _python_of(command[0])
     wrapper = folder / WRAPPER
-    own = [
-        sys.executable,
-        "-P",
-        "-m",
-        f"{(__package__ or '').partition('.')[0]}.cli",
-        "capture",
-        "--output",
-        str(folder.absolute()),
-    ]
-    line = shlex.join([*own, *options, "--", python])
+    line = python_of_ranks(command, folder, options)
     wrapper.write_text(f'#!/bin/sh\nunset {LAUNCHED_BY}\nexec {line} "$@"\n', encoding="utf-8")
     wrapper.chmod(0o755)
     launcher = Supervised((MARKER, new_marker()), 2 * GRACE_S)  # the captures of the ranks end their own programs first
@@ -93,6 +83,14 @@ def capture_job(ranks: int, command: Sequence[str], folder: Path, options: Seque
             "or failed early. Other launchers: put `aisp-trace capture --output DIR --` before the python of each rank"
         )
     return Job(exit_code, found)
+
+
+def python_of_ranks(command: Sequence[str], folder: Path, options: Sequence[str]) -> str:
+    """What each rank is started with in place of the Python that the launcher `command` gives it, as a line of a shell."""
+    python = os.environ.get(LAUNCHED_BY) or _python_of(command[0])
+    ours = f"{(__package__ or '').partition('.')[0]}.cli"
+    own = [sys.executable, "-P", "-m", ours, "capture", "--output", str(folder.absolute())]
+    return shlex.join([*own, *options, "--", python])
 
 
 def _python_of(program: str) -> str:

@@ -21,7 +21,8 @@ import typer
 from ..report.terminal import console
 from ..report.terminal.look import LOOK
 from ..traces.budget import watched
-from ..traces.errors import AispTraceError, UsageError
+from ..traces.errors import AispTraceError, InputError, UsageError
+from ..traces.output import is_disk_error, reason
 from ..traces.version import version
 from .app import SETTINGS, WORDS, Group, sentence, usage_error
 from .mistakes import PROGRAM, for_no_command
@@ -32,6 +33,9 @@ INTERRUPTED: Final = 130
 """128 + SIGINT, as shells report it."""
 PIPE_CLOSED: Final = 141
 """128 + SIGPIPE, as shells report it."""
+
+LONGEST_SHOWN: Final = 300
+"""Characters of a path that the system refused, which may be the reason."""
 
 COMMANDS: Final = (
     *("list", "capture", "analyze", "ranks", "compare", "predict", "check", "accept", "expectations"),
@@ -127,6 +131,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The one place that catches everything: Python would leave with 1, which here means "a claim was missed".
         if isinstance(error, BrokenPipeError) and _reader_left():
             return PIPE_CLOSED
+        if isinstance(error, OSError) and error.filename is not None and is_disk_error(error):
+            # Any look at a path may meet it, such as `is_file()` of a name that is too long.
+            name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+            shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
+            console.warn(f"{shown} cannot be used: {reason(error)}; name another path")
+            return InputError.exit_code
         _print_bug(error)
         return BUG
     return code

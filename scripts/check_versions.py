@@ -7,7 +7,7 @@ For each word (by default all three) makes two environments from the package ind
     analysis   every dependency of pyproject.toml in that version, without torch: readers, ledger, judging, export, ranks
     capture    typer and nvidia-ml-py in that version, torch and nvtx linked from this environment: the command line and a capture
 
-``oldest`` is the lower bound in pyproject.toml, ``middle`` the median of the releases from there on, ``newest`` the last.
+``oldest`` is the lower bound in pyproject.toml, ``middle`` the median of the releases from there on, ``newest`` the newest.
 `ODD` is tried with ``newest``. PYTHON is that of the analysis side (default: this one; linked packages fit only this one).
 Leaves 0 if all passed, 1 if one failed. Where the package index cannot be reached nothing is tried, which is said, and it
 leaves 0.

@@ -102,7 +102,7 @@ def test_a_program_is_told_from_a_workload(words: Sequence[str], ours: list[str]
         ("from aisp_trace.capture.stages import stage", False),
         ("'aisp_trace.workloads'", False),
         ("from aisp_trace.workloads_of_mine import x", False),
-        ("this is no Python", False),
+        ("this is not Python", False),
         ("\0", False),
     ],
 )

@@ -62,7 +62,7 @@ def faults(files: list[str], setuptools: Mapping[str, Any]) -> list[str]:
     data: Mapping[str, list[str]] = setuptools["package-data"]
     found = [f"package {name} is not declared" for name in sorted(packages - declared)]
     found += [f"package {name} is declared and does not exist" for name in sorted(declared - packages)]
-    found += [f"package-data names {name}, which is no package" for name in sorted(set(data) - packages)]
+    found += [f"package-data names {name}, which is not a package" for name in sorted(set(data) - packages)]
     matched: set[tuple[str, str]] = set()
     for file in shipped:
         path = PurePosixPath(file)
@@ -148,6 +148,7 @@ def test_a_wheel_holds_every_module_and_data_file_and_nothing_else(tmp_path: Pat
     assert sorted(n for n in names if ".dist-info/" not in n) == sorted(f"aisp_trace/{f}" for f in shipped)
     assert any(n.endswith("/licenses/LICENSE") for n in names)
     assert "aisp-trace = aisp_trace.cli.main:leave" in entry_points
+    assert "[pytest11]\naisp_trace = aisp_trace.cli.pytest_plugin" in entry_points
 
 
 def test_scripts_can_be_run() -> None:

@@ -49,6 +49,9 @@ _LONGEST_HEAD: Final = 64 << 20
 """Bytes of the members before the list of events, and of those behind it: parsed, they take up to 20 times as much. torch's have
 some 10 kB; the call stacks of other tools some megabytes."""
 
+_MOST_STRANGERS: Final = 10_000
+"""Values in the list of events that are none, each read by itself: 20 us of time a piece. A profiler writes none at all."""
+
 _LIST: Final = re.compile(rb'"traceEvents"\s*:\s*\[')
 _BETWEEN: Final = re.compile(rb"[\s,]*")
 _BACK: Final = 64
@@ -68,6 +71,7 @@ class Document:
     def __init__(self, file: Path, named: Path) -> None:
         """The uncompressed `file`, which errors call `named`."""
         self._file, self._named, self._bare, self._width = file, named, False, _WIDEST
+        self._strangers = 0
         self.odd: Counter[str] = Counter()
         self.rest: dict[str, Any] = {}
 
@@ -195,7 +199,12 @@ class Document:
             return []
         if found.repaired:
             self.odd.update(("events_mended", *found.repaired))
-        return [event_of(found.value)] if isinstance(found.value, dict) else []
+        if isinstance(found.value, dict):
+            return [event_of(found.value)]
+        self._strangers += 1
+        if self._strangers > _MOST_STRANGERS:
+            refuse(str(self._named), TORCH, f"more than {_MOST_STRANGERS:,} entries of its list are no events")
+        return []
 
     def _too_much_beside(self) -> NoReturn:
         refuse(
@@ -206,13 +215,13 @@ class Document:
 
     def _incomplete(self, why: str) -> NoReturn:
         raise InputError(
-            f"{self._named} was to be read as {TORCH.what}, but it is no complete JSON ({why}); record it again"
+            f"{self._named} cannot be read as {TORCH.what}: it is not complete JSON ({why}); record it again"
         )
 
 
 def _no_list(named: Path) -> InputError:
     return InputError(
-        f"{named} was to be read as a torch.profiler trace, but this JSON has no list `traceEvents`; "
+        f"{named} cannot be read as a torch.profiler trace: this JSON has no list `traceEvents`; "
         "give the file that `export_chrome_trace` wrote"
     )
 
@@ -314,7 +323,7 @@ class _Shown:
             raise _no_list(named)
         if self._jax and not self._categories:
             raise InputError(
-                f"{named} was to be read as a torch.profiler trace, but it is one of JAX or TensorFlow, which are not read "
+                f"{named} cannot be read as a torch.profiler trace: it is one of JAX or TensorFlow, which are not read "
                 "here; record the program with `nsys profile --trace=cuda,nvtx` instead"
             )
 
