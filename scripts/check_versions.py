@@ -77,7 +77,8 @@ def sides(word: str, python: str) -> Iterable[tuple[str, str, list[str], str]]:
     measuring = [Requirement(text) for text in project["optional-dependencies"]["gpu"]]
     pins = dict(pinned())
     tools = [f"{name}=={pins[name.lower()]}" for name in TOOLS]
-    yield "analysis", word, [*(chosen(one, word) for one in needed), *tools], python
+    frames = [Requirement(text) for text in project["optional-dependencies"]["pandas"]]
+    yield "analysis", word, [*(chosen(one, word) for one in (*needed, *frames)), *tools], python
     typers = [one for one in needed if one.name == "typer"]
     yield "capture", word, [chosen(one, word) for one in (*typers, *measuring)], sys.executable
     if word == "newest":
