@@ -10,7 +10,7 @@
 #   make test-hostile   the tests without numba, on the plainest processor's kernels, beside a busy loop
 #   make test-versions  a slice of the tests under the oldest, a middle and the newest version of each dependency; needs an index
 #   make audit          known vulnerabilities of the pinned versions, by pip-audit; needs a network
-#   make lock           requirements.lock anew from pyproject.toml and constraints.txt, by uv; needs an index
+#   make lock           requirements.lock and docs/requirements.lock anew, by uv; needs an index
 #   make fuzz           hostile inputs and kills; the seed is printed (FUZZ_ARGS='--seed 1 --inputs 20000 --commands 1000 --kills 200')
 #   make nightly        what takes long (thousands of random traces) or times something, and needs a quiet machine
 #

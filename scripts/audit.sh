@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Known vulnerabilities of the versions in requirements.lock and of torch, as pip-audit finds them. Needs a network, and
-# installs pip-audit into an environment of its own.
+# installs pip-audit into an environment of its own. A version that could not be looked up fails it too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,4 +9,4 @@ trap 'rm -rf "$folder"' EXIT
 .venv/bin/python -m venv "$folder/audit"
 "$folder/audit/bin/python" -m pip --disable-pip-version-check --quiet install pip-audit
 grep '==' constraints.txt >"$folder/pins.txt"
-"$folder/audit/bin/pip-audit" --disable-pip --no-deps --requirement "$folder/pins.txt" "$@"
+"$folder/audit/bin/pip-audit" --strict --disable-pip --no-deps --requirement "$folder/pins.txt" "$@"

@@ -62,8 +62,11 @@ def main(asked: list[str]) -> int:
         return 0
     tries = [t for word in given.words or WORDS for t in sides(word, given.python) if given.side in (None, t[0])]
     with tempfile.TemporaryDirectory(prefix="aisp-trace-versions-") as folder, ThreadPoolExecutor(AT_ONCE) as pool:
-        folders = [Path(folder) / str(number) for number in range(len(tries))]
-        found = list(pool.map(lambda one, place: tried(one[0], one[1], one[2], one[3], place), tries, folders))
+        waiting = [
+            pool.submit(tried, side, name, requirements, base, Path(folder) / str(number))
+            for number, (side, name, requirements, base) in enumerate(tries)
+        ]
+        found = [one.result() for one in waiting]
     return 0 if all(found) else 1
 
 
@@ -74,7 +77,8 @@ def sides(word: str, python: str) -> Iterable[tuple[str, str, list[str], str]]:
     measuring = [Requirement(text) for text in project["optional-dependencies"]["gpu"]]
     pins = dict(pinned())
     tools = [f"{name}=={pins[name.lower()]}" for name in TOOLS]
-    yield "analysis", word, [*(chosen(one, word) for one in needed), *tools], python
+    frames = [Requirement(text) for text in project["optional-dependencies"]["pandas"]]
+    yield "analysis", word, [*(chosen(one, word) for one in (*needed, *frames)), *tools], python
     typers = [one for one in needed if one.name == "typer"]
     yield "capture", word, [chosen(one, word) for one in (*typers, *measuring)], sys.executable
     if word == "newest":

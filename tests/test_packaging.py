@@ -177,17 +177,20 @@ def test_every_requirement_is_pinned() -> None:
     assert "nvtx==0.2.11" in lines
 
 
-def test_the_lock_has_every_pin_of_make_and_its_hashes() -> None:
-    """`make` installs requirements.lock with --require-hashes, then torch, whose builds have other hashes."""
+@pytest.mark.parametrize("target", ["make", "make docs"])
+def test_the_lock_has_every_pin_and_its_hashes(target: str) -> None:
+    """Both are installed with --require-hashes; `make` then installs torch, whose builds have other hashes."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    asked = {
-        Requirement(r).name for r in (*project["dependencies"], *extras["workloads"], *extras["dev"], *extras["docs"])
-    }
+    of_make = [*project["dependencies"], *extras["workloads"], *extras["dev"]]
+    file, asked, absent = {
+        "make": ("requirements.lock", of_make, {"torch"}),
+        "make docs": ("docs/requirements.lock", extras["docs"], set()),
+    }[target]
     pins = dict(pinned((ROOT / "constraints.txt").read_text(encoding="utf-8")))
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    text = (ROOT / file).read_text(encoding="utf-8")
     locked = dict(pinned(text))
-    assert {canonicalize_name(name) for name in asked} - set(locked) == {"torch"}
+    assert {canonicalize_name(Requirement(one).name) for one in asked} - set(locked) == absent
     assert {name: version for name, version in locked.items() if pins.get(name) != version} == {}
     for entry in re.split(r"\n(?=\S)", text.partition("\n")[2].strip()):
         hashes = re.findall(r"--hash=(\S+)", entry)
