@@ -131,11 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The one place that catches everything: Python would leave with 1, which here means "a claim was missed".
         if isinstance(error, BrokenPipeError) and _reader_left():
             return PIPE_CLOSED
-        if isinstance(error, OSError) and error.filename is not None and is_disk_error(error):
-            # Any look at a path may meet it, such as `is_file()` of a name that is too long.
-            name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
-            shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
-            console.warn(f"{shown} cannot be used: {reason(error)}; name another path")
+        if isinstance(error, OSError) and is_disk_error(error):
+            console.warn(_refused_by_system(error))
             return InputError.exit_code
         _print_bug(error)
         return BUG
@@ -195,6 +192,15 @@ def _absent_package(error: ModuleNotFoundError) -> str | None:
     package = (error.name or "").partition(".")[0]
     ours = (__package__ or "").partition(".")[0]
     return None if package in ("", ours) or package in sys.stdlib_module_names else package
+
+
+def _refused_by_system(error: OSError) -> str:
+    """What any look at a path may meet, such as `is_file()` of a name that is too long, and any read of a file on a bad disk."""
+    if error.filename is None:
+        return f"a file cannot be read or written: {reason(error)}; check the disk"
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
+    return f"{shown} cannot be used: {reason(error)}; name another path"
 
 
 def _print_bug(error: Exception) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,6 +43,13 @@ def test_a_find_that_is_not_fixed_fails(tmp_path: Path) -> None:
     done = fuzz("--finds", str(file))
     assert done.returncode == 1
     assert "load in s.sqlite" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no node")
+def test_the_decoder_of_the_page_is_a_plain_one() -> None:
+    script = Path(__file__).with_name("fuzz") / "page_decoder.js"
+    done = subprocess.run(["node", str(script), "1", "1500"], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "1500 inputs\n", done.stderr[-500:]
 
 
 def test_the_same_seed_gives_the_same_inputs(tmp_path: Path) -> None:

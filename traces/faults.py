@@ -17,12 +17,20 @@ from .errors import InputError
 MOST: Final = 20
 """Faults reported per document: beyond those, editing and trying again costs less than reading on."""
 
+LONGEST: Final = 400
+"""Characters of a path within a document, and of what is wrong there. Ours have up to 200."""
+
 
 def refusal(where: str, faults: Sequence[tuple[str, str]]) -> InputError:
     """The error that tells `faults`: pairs of the path of a value inside of the document `where`, and a sentence."""
-    lines = [": ".join(part for part in (where, path, sentence) if part) for path, sentence in faults[:MOST]]
+    lines = [": ".join(p for p in (where, _brief(path), _brief(sentence)) if p) for path, sentence in faults[:MOST]]
     more = len(faults) - MOST
     return InputError(*lines, *([f"{where}: and {more} more fault{'s' if more > 1 else ''}"] if more > 0 else []))
+
+
+def _brief(text: str) -> str:
+    """`text`, which may hold a key or a value of somebody else's, of a length that can be read."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def found(value: Any) -> str:

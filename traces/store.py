@@ -27,6 +27,7 @@ from .budget import KEPT, charge
 from .documents import CACHE_KEY, read
 from .errors import InputError
 from .model import TABLES, Meta, Trace, make_partial_trace
+from .output import reason
 
 FORMAT: Final = 9
 """Raised whenever the model, a reader, or this layout changes what a cached trace would hold."""
@@ -42,18 +43,23 @@ Key = dict[str, Any]
 def cache_key(
     path: Path, side_file: Path | None = None, left_out: Collection[tuple[str, str]] = (), metrics: str = ""
 ) -> Key:
-    """What identifies the content of `path` (and of its side file) without reading all of it."""
-    stat = path.stat()
-    side = None
-    if side_file is not None and side_file.is_file():
-        with side_file.open("rb") as stream:
-            side = hashlib.file_digest(stream, "sha256").hexdigest()
+    """What identifies the content of `path` (and of its side file) without reading all of it.
+
+    Raises `InputError` if one of them cannot be read.
+    """
+    try:
+        stat, sample, side = path.stat(), _sample(path), None
+        if side_file is not None and side_file.is_file():
+            with side_file.open("rb") as stream:
+                side = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as exc:
+        raise InputError(f"{path} was to be read as a trace, but {reason(exc)}; check the file") from exc
     return {
         "format": FORMAT,
         "polars": pl.__version__,
         "size": stat.st_size,
         "mtime_ns": stat.st_mtime_ns,
-        "sample": _sample(path, stat.st_size),
+        "sample": sample,
         "side_file": side,
         "left_out": sorted(".".join(pair) for pair in left_out),
         "metrics": metrics,
@@ -143,9 +149,9 @@ def _folders(path: Path) -> list[Path]:
     return [beside, cache_home() / (word + _SUFFIX)]
 
 
-def _sample(path: Path, size: int) -> str:
+def _sample(path: Path) -> str:
     """A hash of `SAMPLES` pieces spread evenly over the file, first and last included (all of a small file)."""
-    digest = hashlib.sha256()
+    digest, size = hashlib.sha256(), path.stat().st_size
     with path.open("rb") as file:
         if size <= SAMPLES * SAMPLE_BYTES:
             digest.update(file.read())

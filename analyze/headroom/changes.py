@@ -27,6 +27,7 @@ import polars as pl
 
 from ...traces.errors import UsageError
 from ...traces.faults import nearest
+from ...traces.sums import MOST_SPAN
 from ..attribution.attribute import Attributed
 from ..attribution.calls import ALLOCATOR, COPY, SYNC
 from ..attribution.stages import Stages
@@ -281,7 +282,9 @@ def _kernels(s: Situation, words: str) -> Changed:
     mine = (graph.what == RUN) & _of_ops(graph, ops)
     early = np.flatnonzero(graph.what == EARLY)  # as long as the kernel before runs
     mine[early] = ops[graph.of[graph.source[early]]]
-    weight = np.where(mine, np.rint(graph.weight / times).astype(np.int64), graph.weight)
+    if graph.weight[mine].sum() / times > MOST_SPAN:
+        raise UsageError(f"kernels:{words} makes kernels take longer than a recording can span; write a larger factor")
+    weight = np.where(mine, np.rint(np.where(mine, graph.weight, 0) / times).astype(np.int64), graph.weight)
     told = f"kernels of {stage or ALL} run {times:g} times as fast"
     return Changed(graph.reweighted(weight), told, "kernels change")
 
@@ -327,6 +330,8 @@ def _fuse(s: Situation, words: str) -> Changed:
     others[item] = True
     others[item[at]] = False
     roof = round(nbytes / s.rates.memory)
+    if roof > MOST_SPAN:
+        raise UsageError(f"fuse:{words} moves for longer than a recording can span; write the bytes of one pass")
     run = graph.what == RUN
     weight = np.where(run & _of_ops(graph, ops), 0, graph.weight)
     weight = np.where(run & _of_ops(graph, first), roof, weight)
@@ -389,7 +394,8 @@ def _pinned(s: Situation, _: str) -> Changed:
             raise Unknown(
                 f"the rate of pinned {one} copies is not known on this hardware; `aisp-trace capture --calibrate` measures it"
             )
-        length[here] = np.rint(nbytes[here] / s.rates.link.get(one, 1.0)).astype(np.int64)
+        usual = np.rint(nbytes[here] / s.rates.link.get(one, 1.0))
+        length[here] = np.minimum(usual, MOST_SPAN).astype(np.int64)  # a calibration may say anything
     mine = _of_ops(graph, ops)
     at_link = np.where(mine & (graph.what == RUN), length[np.where(mine, graph.of_target, 0)], graph.weight)
     weight = np.where(mine & (graph.what == LAUNCH), np.minimum(at_link, USUAL_NS[LAUNCH]), at_link)

@@ -8,5 +8,6 @@ rules       what must hold of every answer
 child       one case in a process of its own, within limits, its files watched
 campaign    many of them; what breaks a rule is written to ``found/``, which the tests repeat for good
 kills       commands killed, on full and read-only disks, two at once
-coverage    inputs that are chosen by the code they reach
+coverage    inputs that are chosen by the code they reach: the door for JSON, torch's events, SQLite's pages
+page_decoder.js     the decoder of the page's timelines against a plain one
 """

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from . import child, finds
-from .campaign import Tally, again, commands, inputs, workplace
+from .campaign import Tally, again, commands, inputs, within, workplace
 from .kills import kills
 from .seeds import Seeds
 
@@ -26,6 +26,7 @@ def main() -> int:
         "--kills", type=int, default=10, metavar="N", help="commands killed, starved or run twice at once (10)"
     )
     parser.add_argument("--first", type=int, default=0, metavar="N", help="the number of the first input (0)")
+    parser.add_argument("--minutes", type=float, default=1e6, metavar="N", help="end each of the three after so long")
     parser.add_argument(
         "--finds", nargs="*", type=Path, metavar="FILE", help="only repeat what was found: these files, else all"
     )
@@ -42,17 +43,25 @@ def main() -> int:
             print(f"seed {asked.seed}", flush=True)
             (place / "seeds").mkdir()
             seeds = Seeds(place / "seeds")
-            inputs(asked.seed, range(asked.first, asked.first + asked.inputs), seeds, place, tally, asked.keep)
+            numbers = within(range(asked.first, asked.first + asked.inputs), asked.minutes)
+            inputs(asked.seed, numbers, seeds, place, tally, asked.keep)
             if asked.commands:
                 real = Tally()
-                commands(f"command {asked.seed}", range(asked.commands), seeds, place, real, asked.keep)
+                commands(
+                    f"command {asked.seed}",
+                    within(range(asked.commands), asked.minutes),
+                    seeds,
+                    place,
+                    real,
+                    asked.keep,
+                )
                 tally.finds += real.finds
                 print(
                     f"through the command: {sum(real.cases.values())} inputs, exit codes",
                     dict(sorted(real.codes.items())),
                 )
             if asked.kills:
-                tally.finds += kills(asked.seed, asked.kills, seeds, place)
+                tally.finds += kills(asked.seed, within(range(asked.kills), asked.minutes), seeds, place)
     print(*tally.told(), sep="\n")
     print(f"{len(tally.finds)} finds")
     return 1 if tally.finds else 0

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -89,7 +89,16 @@ def workplace() -> Iterator[Path]:
         yield Path(folder)
 
 
-def inputs(seed: str, numbers: range, seeds: Seeds, place: Path, tally: Tally, keep: Path) -> None:
+def within(numbers: range, minutes: float) -> Iterator[int]:
+    """`numbers`, as far as so many minutes allow."""
+    end = time.monotonic() + 60 * minutes
+    for number in numbers:
+        if time.monotonic() > end:
+            return
+        yield number
+
+
+def inputs(seed: str, numbers: Iterable[int], seeds: Seeds, place: Path, tally: Tally, keep: Path) -> None:
     """Try `numbers` of `seed`, each in a fork. Finds are written to `keep`."""
     box = place / "box"
     began = time.monotonic()
@@ -105,7 +114,7 @@ def inputs(seed: str, numbers: range, seeds: Seeds, place: Path, tally: Tally, k
             say(f"{done} inputs, {len(tally.finds)} finds, {rate:.1f} a second")
 
 
-def commands(seed: str, numbers: range, seeds: Seeds, place: Path, tally: Tally, keep: Path) -> None:
+def commands(seed: str, numbers: Iterable[int], seeds: Seeds, place: Path, tally: Tally, keep: Path) -> None:
     """Try `numbers` of `seed` through the real command: a process for each look. Caches are damaged in the fork alone."""
     box = place / "box"
     for number in numbers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import lzma
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ FOLDER: Final = Path(__file__).with_name("found")
 def keep(case: Case, box: Path, found: list[str], file: Path) -> Path:
     """Write the `case` that lies in `box` to `file`, with what was `found`; returns `file`."""
     document = {
-        "found": [one[:600] for one in found[:5]],
+        "found": [re.sub(r'"/[^"]*/', '"', one)[:600] for one in found[:5]],  # no folder of the machine that found it
         "case": asdict(case),
         "files": {
             str(p.relative_to(box)): _packed(p)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,10 +140,10 @@ def _readable(file: Path) -> bool:
     return False
 
 
-def kills(seed: str, number: int, seeds: Seeds, place: Path) -> list[tuple[str, list[str]]]:
-    """Do it `number` times; returns (name, what was broken) of each that broke a rule, and prints what was done."""
+def kills(seed: str, numbers: Iterable[int], seeds: Seeds, place: Path) -> list[tuple[str, list[str]]]:
+    """Do it for each of `numbers`; returns (name, what was broken) of each that broke a rule, and prints what was done."""
     found, done = list[tuple[str, list[str]]](), Counter[str]()
-    for i in range(number):
+    for i in numbers:
         rng = Random(f"kill {seed}:{i}")
         job, way = JOBS[i % len(JOBS)], rng.choice(WAYS)
         if way == "full disk" and os.geteuid() != 0:
@@ -156,7 +156,7 @@ def kills(seed: str, number: int, seeds: Seeds, place: Path) -> list[tuple[str, 
         if broken:
             found.append((f"kill {seed}:{i} {job.name} {way}", broken))
             say(f"kill {seed}:{i} {job.name} {way}: {'; '.join(broken)[:700]}")
-    say(f"{number} kills: " + ", ".join(f"{n} {what}" for what, n in sorted(done.items())))
+    say(f"{done.total()} kills: " + ", ".join(f"{n} {what}" for what, n in sorted(done.items())))
     return found
 
 
