@@ -17,23 +17,35 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
+from .traces.shown import show_with
+
 if TYPE_CHECKING:  # for editors and type checkers; at run time nothing is imported before it is asked for
-    from .analyze.api import analyze_recording, open_recording
+    from .analyze.api import analyze_recording, open_recording, predict_recording
     from .capture.stages import iteration as iteration
     from .capture.stages import measured as measured
     from .capture.stages import stage as stage
     from .expectations.comparing.api import compare_recordings
+    from .expectations.judging.api import check_run
     from .report.figures import figure as figure
+    from .report.frames import frame as frame
+    from .traces.frames import trace_of_tables
 
     open = open_recording
     analyze = analyze_recording
     compare = compare_recordings
+    check = check_run
+    predict = predict_recording
+    from_tables = trace_of_tables
     __version__: str
 
 OFFERED: Final = {
     "open": ("analyze.api", "open_recording"),
     "analyze": ("analyze", None),
     "compare": ("expectations.comparing.api", "compare_recordings"),
+    "check": ("expectations.judging.api", "check_run"),
+    "predict": ("analyze.api", "predict_recording"),
+    "from_tables": ("traces.frames", "trace_of_tables"),
+    "frame": ("report.frames", "frame"),
     "figure": ("report.figures", "figure"),
     "stage": ("capture.stages", "stage"),
     "iteration": ("capture.stages", "iteration"),
@@ -53,6 +65,15 @@ def __getattr__(name: str) -> Any:
     value = found() if name == "__version__" else found
     globals()[name] = value
     return value
+
+
+def _html(result: Any) -> str:
+    """How results show themselves in a notebook; what draws them is imported when the first one does."""
+    found: str = importlib.import_module(".report.notebook", __name__).html(result)
+    return found
+
+
+show_with(_html)
 
 
 def __dir__() -> list[str]:

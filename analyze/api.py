@@ -1,11 +1,13 @@
-"""What ``import aisp_trace`` offers for reading: ``aisp_trace.open`` and ``aisp_trace.analyze``."""
+"""What ``import aisp_trace`` offers for reading: ``aisp_trace.open``, ``aisp_trace.analyze`` and ``aisp_trace.predict``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ..traces.model import Trace
-from .operands import operand, single
+from .attribution.steady import Seeking
+from .headroom.predicted import Predicted, predicted
+from .operands import newest, operand, single
 from .result import Analysis
 from .sources import Asked, Source
 
@@ -56,6 +58,22 @@ def analyze_recording(
     chosen = Source(None, Path(source.meta.file), trace=source) if isinstance(source, Trace) else _one(source)
     (opened,) = chosen.open(asked)
     return opened.analysis
+
+
+def predict_recording(
+    source: str | Path | None = None,
+    *changes: str,
+    domain: str | None = None,
+    iterations: str | None = None,
+    skip: int | None = None,
+) -> Predicted:
+    """How long an iteration would take after `changes`, as ``aisp-trace predict`` says it; without any, after all known ones.
+
+    `source` is a trace, ``RUN:VARIANT``, or a run; by default the newest run. Raises `UsageError` for a change that is not known,
+    and `InputError` where there is nothing to predict from.
+    """
+    given = newest() if source is None else operand(str(source))
+    return predicted(given, changes, domain, Seeking(iterations, skip))
 
 
 def _one(source: str | Path) -> Source:

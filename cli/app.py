@@ -15,7 +15,7 @@ from ..report.terminal.look import COLOURS, LOOK
 from ..traces.errors import UsageError
 from ..traces.faults import nearest
 from .help import WIDEST, Explained, ExplainedGroup
-from .mistakes import PROGRAM, extra_words, for_extra
+from .mistakes import PROGRAM, extra_words, for_extra, for_option
 from .programs import runnable, split
 
 WORDS: Final[ContextVar[tuple[str, ...]]] = ContextVar("WORDS", default=())
@@ -36,6 +36,15 @@ def _quiet(asked: bool) -> None:
     LOOK.quiet |= asked
 
 
+def one_of(*values: str) -> dict[str, Any]:
+    """What an option is declared with that takes one of `values`: they stand in its help, and the shell completes them."""
+    return {"metavar": "|".join(values), "autocompletion": lambda incomplete: _beginning(values, incomplete)}
+
+
+def _beginning(values: Iterable[str], incomplete: str) -> list[str]:
+    return [value for value in values if value.startswith(incomplete)]
+
+
 @cache
 def common_options() -> list[Any]:
     """The options that every command has, and the program before the command; what they say is kept in `LOOK`."""
@@ -48,7 +57,7 @@ def common_options() -> list[Any]:
             typer.Option(
                 "--quiet",
                 "-q",
-                help="No progress, no remarks: results and errors alone.",
+                help="Print results and errors only.",
                 callback=_quiet,
                 is_eager=True,
             ),
@@ -57,7 +66,7 @@ def common_options() -> list[Any]:
             str | None,
             typer.Option(
                 "--color",
-                metavar="|".join(COLOURS),
+                **one_of(*COLOURS),
                 help="Colour; auto: on a terminal.",
                 callback=_colour,
                 is_eager=True,
@@ -176,7 +185,7 @@ def sentence(error: Any) -> str:
     name = path.removeprefix(PROGRAM).strip()
     if type(error).__name__ == "NoSuchOption":
         known = [word for parameter in context.command.params for word in parameter.opts if word.startswith("-")]
-        hint = nearest(error.option_name, [*known, "--help"])
+        hint = for_option(error.option_name, context) or nearest(error.option_name, [*known, "--help"])
         what = f"no option{f' of {name}' if name else ''} is called {error.option_name!r}"
         if not name and (command := next((word for word in WORDS.get() if not word.startswith("-")), None)):
             hint = f"; options follow the command, see `{PROGRAM} {command} --help`"
@@ -197,8 +206,8 @@ def _path_of_words() -> str:
 
 _PLAINER: Final = (
     (re.compile(r"(\S+) is not in the range x>=(\S+)$"), r"\1 is too small; the least is \2"),
-    (re.compile(r"Input should be a valid integer.*$"), "it is no whole number"),
-    (re.compile(r"Input should be a valid number.*$"), "it is no number"),
+    (re.compile(r"Input should be a valid integer.*$"), "it is not a whole number"),
+    (re.compile(r"Input should be a valid number.*$"), "it is not a number"),
     (re.compile(r"Input should be greater than or equal to (\S+)$"), r"it is too small; the least is \1"),
 )
 """How typers with click's types and with pydantic's refuse a number, and how a person would."""

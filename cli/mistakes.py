@@ -38,7 +38,7 @@ def program_in(words: Sequence[str], known: Iterable[str] = ()) -> list[str]:
 
 
 def for_no_command(word: str, words: Sequence[str], commands: Sequence[str]) -> str:
-    """The end of the sentence on a `word` that is no command, the first of `words` after the program's options."""
+    """The end of the sentence on a `word` that is not a command, the first of `words` after the program's options."""
     if word.endswith(TRACE_ENDINGS) or Path(word, "manifest.json").is_file():
         return f"; to analyse it: `{PROGRAM} analyze {shlex.quote(word)}`"
     if hint := nearest(word, [*commands, "--version", "--help"]):
@@ -56,6 +56,16 @@ def for_extra(words: str, command: Any, path: str) -> str:
     most = sum(p.nargs for p in command.params if p.param_type_name == "argument")
     takes = f"takes {most or 'no'} argument{'' if most == 1 else 's'}"
     return f"`{path}` {takes}, and {words!r} is more than that; see `{path} --help`"
+
+
+def for_option(option: str, context: Any) -> str:
+    """The end of the sentence on an `option` that the command of `context` lacks and others have; empty if none has it."""
+    program = context.find_root()
+    if program is context:
+        return ""
+    commands = {name: program.command.get_command(program, name) for name in program.command.list_commands(program)}
+    owners = [name for name, command in commands.items() if any(option in p.opts for p in command.params)]
+    return f"; {', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it" if owners else ""
 
 
 _EXTRA: Final = re.compile(r"[Gg]ot unexpected extra arguments?(?:\(s\))? \((.*)\)$")

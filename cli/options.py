@@ -11,6 +11,7 @@ from ..traces.errors import UsageError
 from ..traces.output import Output
 from ..traces.run import MANIFEST, RUNS_DIR, Run, load_run, newest_run
 from ..workloads.catalog import CATALOG
+from .app import one_of
 
 Artifacts = Annotated[
     Path,
@@ -62,7 +63,7 @@ Attribution = Annotated[
     str,
     typer.Option(
         "--attribution",
-        metavar="process|thread",
+        **one_of("process", "thread"),
         help="with thread, a range sees only launches of its own thread, as in nsys",
     ),
 ]

@@ -57,7 +57,10 @@ ARROWS = {
 }
 
 
-OFFERED = ("analyze", "capture.stages", "expectations.comparing.api", "report.figures")
+OFFERED = (
+    *("traces.shown", "traces.frames", "analyze", "capture.stages"),
+    *("expectations.comparing.api", "expectations.judging.api", "report.figures", "report.frames", "report.notebook"),
+)
 """What the package itself offers, imported when it is asked for."""
 
 ROOMS = {

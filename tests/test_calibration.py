@@ -115,6 +115,12 @@ def test_the_gap_between_a_graphs_kernels_is_the_median_within_replays() -> None
     assert graph_costs.node_gap_ns(other, 3) is None
 
 
+def test_a_recording_without_kernels_leaves_the_gap_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The profiler of this torch records the replays of something that never reaches a device."""
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert graph_costs._node_ns(SimpleNamespace(replay=lambda: torch.ones(3).add_(1))) is None
+
+
 def test_rates_are_medians_with_their_spread() -> None:
     (link,) = (k for k in program.calibrate(FakeMachine(1)).links if (k.kind, k.memory) == ("h2d", "pinned"))
     for rate in link.rates:

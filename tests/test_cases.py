@@ -58,7 +58,7 @@ READ = ("05", "06", "07", "08", "09", "10", "13", "14", "15", "20", "29")
 
 @pytest.mark.parametrize("number", READ)
 def test_every_form_of_a_torch_trace_is_read(number: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Control characters, bare lists, lists that are not closed, bytes that are no text, numbers as text, begin and end events,
+    """Control characters, bare lists, lists that are not closed, bytes that are not text, numbers as text, begin and end events,
     byte order marks: six kernels of 60 us, and nothing in doubt."""
     seen = Seen(capsys, str(case(f"{number}_")))
     assert (seen.code, seen.kernels()) == (0, 6)
@@ -124,7 +124,7 @@ def test_a_negative_duration_is_dropped_and_named(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("number", ["18", "19"])
 def test_what_ends_early_is_refused(number: str, capsys: pytest.CaptureFixture[str]) -> None:
     seen = Seen(capsys, str(case(f"{number}_")))
-    assert seen.code == 2 and ("no complete JSON" in seen.error or "it is damaged" in seen.error)
+    assert seen.code == 2 and ("not complete JSON" in seen.error or "it is damaged" in seen.error)
 
 
 def test_other_profilers_are_named(capsys: pytest.CaptureFixture[str]) -> None:

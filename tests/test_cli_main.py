@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 import types
@@ -19,6 +21,7 @@ import typer
 from aisp_trace.cli import main as cli
 from aisp_trace.cli.app import Command, WithForeignCommand, new_app
 from aisp_trace.tests.builders.commands import Action, actions
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.version import version
 
@@ -122,6 +125,41 @@ def test_completion_offers_what_fits(typed: str, offered: str) -> None:
     assert offered in done.stdout.split(), done.stderr
 
 
+@pytest.mark.parametrize("action", list(actions()), ids=str)
+def test_completion_offers_the_values_that_help_shows(action: Action) -> None:
+    parser = action.parser
+    for parameter in parser.params:
+        if re.fullmatch(r"[a-z]+(\|[a-z]+)+", parameter.metavar or ""):
+            values = (parameter.metavar or "").split("|")
+            context = parser.make_context(str(action), [], resilient_parsing=True)
+            assert [item.value for item in parameter.shell_complete(context, "")] == values, parameter.name
+            assert values[-1] in [item.value for item in parameter.shell_complete(context, values[-1][:2])]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_completion_is_installed_as_the_docs_say(tmp_path: Path) -> None:
+    """A shell that reads what ``--install-completion`` wrote has the function that completes, and it completes."""
+    program = tmp_path / "bin" / "aisp-trace"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m aisp_trace.cli "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    script = """
+        aisp-trace --install-completion >/dev/null
+        source ~/.bashrc
+        COMP_WORDS=(aisp-trace capture --profile d) COMP_CWORD=3
+        $(complete -p aisp-trace | sed 's/.*-F \\([^ ]*\\).*/\\1/') aisp-trace
+        echo "${COMPREPLY[@]}"
+    """
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.stdout.split() == ["deep"], done.stderr
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_refuses_an_unknown_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--no-such-option"]) == 2
@@ -183,7 +221,7 @@ def test_superfluous_and_missing_arguments(install: Install, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (InputError("x.sqlite is no trace"), 2, "aisp-trace: x.sqlite is no trace\n"),
+        (InputError("x.sqlite is not a trace"), 2, "aisp-trace: x.sqlite is not a trace\n"),
         (InputError("\x1b]0;gone\x07 is\nno trace"), 2, "aisp-trace: \\x1b]0;gone\\x07 is\\nno trace\n"),
         (KeyboardInterrupt(), 130, "aisp-trace: interrupted\n"),
         (typer.Abort(), 130, "aisp-trace: interrupted\n"),

@@ -278,5 +278,5 @@ def test_marks_that_torch_put_into_a_trace_are_stages(tmp_path: Path) -> None:
     found = analyze(read_kineto(written(tmp_path, events)))
     assert compute(found) == {"attn": 60 * US, "mlp": 30 * US, "step": 30 * US}
     assert replays(found) == [("attn", "step", 6, 60 * US), ("mlp", "step", 3, 30 * US)]
-    assert found.windows["start_ns"].to_list() == [100 * US], "marks are outside of all that happened"
+    assert found.windows["start_ns"].to_list() == [100 * US], "marks are outside all that happened"
     assert [row["path"] for row in found.stages.to_dicts() if row["host_ns"] > 1] == ["step"]

@@ -18,7 +18,10 @@ from aisp_trace.traces.run import load_run
 SAMPLES = Path(__file__).resolve().parents[1] / "traces" / "samples"
 DECODE = str(SAMPLES / "h100_pipeline_decode.sqlite.xz")
 LADDER = str(SAMPLES / "h200_pipeline_sequential")
-NAMES = {"open", "analyze", "compare", "figure", "stage", "iteration", "measured", "__version__"}
+NAMES = {
+    *("open", "analyze", "compare", "check", "predict", "figure", "frame", "from_tables"),
+    *("stage", "iteration", "measured", "__version__"),
+}
 
 
 def test_every_name_is_offered_and_listed() -> None:

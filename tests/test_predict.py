@@ -501,8 +501,8 @@ def test_a_prediction_replaces_only_its_own_earlier_one(before: Path, capsys: py
         ([f"{AFTER}:baseline", "--change", "syncs"], "has measured optimized already"),
         ([f"{AFTER}:baseline", "--change", "syncs", "--variant", "none_such"], None),
         ([f"{AFTER}:baseline"], "--change"),
-        ([str(SAMPLES / "h200x2_handoff.sqlite.xz"), "--change", "syncs"], "is no run"),
-        ([str(SAMPLES / "h200_graphs.sqlite.xz"), "--change", "syncs"], "is no run"),
+        ([str(SAMPLES / "h200x2_handoff.sqlite.xz"), "--change", "syncs"], "is not a run"),
+        ([str(SAMPLES / "h200_graphs.sqlite.xz"), "--change", "syncs"], "is not a run"),
     ],
 )
 def test_what_is_no_prediction_is_not_written(

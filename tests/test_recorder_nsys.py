@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from aisp_trace.capture import capture as capturing
 from aisp_trace.capture import nsight, nsys, nsys_starts, processes
 from aisp_trace.capture.export_check import Counts, count_rows
+from aisp_trace.capture.leftovers import marked
 from aisp_trace.capture.nsight import Importer, Nsys, find_nsys
 from aisp_trace.capture.nsys import NsysRecorder, profile_options
 from aisp_trace.capture.nsys_starts import STARTS
@@ -97,7 +97,7 @@ def test_a_workload_without_ranges_is_an_error_that_names_the_packages(
 @needs_nsys
 def test_a_timeout_ends_nsys_its_agent_and_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marker = f"test-{os.getpid()}"
-    monkeypatch.setattr(processes, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=marker)))
+    monkeypatch.setattr(processes, "new_marker", lambda: marker)
     monkeypatch.setenv("FAKE_HANG", "baseline")
     monkeypatch.setenv("FAKE_PIDS", str(tmp_path / "pids"))
 
@@ -107,7 +107,7 @@ def test_a_timeout_ends_nsys_its_agent_and_the_program(tmp_path: Path, monkeypat
 
     timed_out_when_up(record, tmp_path / "pids")
     assert len((tmp_path / "pids").read_text(encoding="utf-8").split()) == 2
-    assert processes.marked(marker) == []
+    assert marked(marker) == []
 
 
 def make_plan(source: str, program: Sequence[str], variants: Sequence[str]) -> Plan:

@@ -1,4 +1,4 @@
-"""Measures how fast this machine copies, for `aisp-trace capture --calibrate`. It is no case study and not in the catalog.
+"""Measures how fast this machine copies, for `aisp-trace capture --calibrate`. It is not a case study and not in the catalog.
 
     python -P -m aisp_trace.workloads.calibration --result FILE
 

@@ -50,13 +50,16 @@ def _launch_ns(graph: torch.cuda.CUDAGraph) -> int:
 
 def _node_ns(graph: torch.cuda.CUDAGraph) -> int | None:
     """From torch.profiler's record of some replays; null if it records no kernels here, as where CUPTI is not allowed."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        for _ in range(WARM_UP + REPLAYS):
-            graph.replay()
-            torch.cuda.synchronize()
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
         file = Path(folder) / "trace.json"
-        profile.export_chrome_trace(str(file))
+        try:
+            with torch.profiler.profile() as profile:
+                for _ in range(WARM_UP + REPLAYS):
+                    graph.replay()
+                    torch.cuda.synchronize()
+            profile.export_chrome_trace(str(file))
+        except RuntimeError:  # a torch without Kineto, or another profiler has the device's counters
+            return None
         document = json.loads(file.read_text(encoding="utf-8"))
     return node_gap_ns(document["traceEvents"], NODES)
 

@@ -79,7 +79,7 @@ class Changed:
 
 
 class Unknown(Exception):
-    """What a change would do cannot be told from this trace; its text says why."""
+    """This trace cannot say what a change would do; the text says why."""
 
 
 def changed(said: str, situation: Situation) -> Changed:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...traces.content import one_line
 from ...traces.errors import InputError
 from ...traces.run import Run
+from ...traces.shown import Shown
 from ..attribution.attribute import attribute
 from ..attribution.steady import Seeking
 from ..calibrated import peaks_for
@@ -20,12 +22,17 @@ from .rates import rates_of
 
 
 @dataclass(frozen=True, slots=True)
-class Predicted:
+class Predicted(Shown):
     """What was found for one recording, of a `variant` of a `run` or a bare trace, and which changes were `asked` for.
 
     `each` are changes by themselves, `together` those asked for, one after the other; `after` says of those that pay, unasked,
     how long an iteration takes with all before them, too.
     """
+
+    def __repr__(self) -> str:
+        best = min(((one.estimate_ns, one.changes) for one in self.each if one.estimate_ns), default=None)
+        gain = "" if best is None else f", at best {self.base.now_ns / best[0]:.2f}x by {' then '.join(best[1])}"
+        return f"<Predicted {one_line(self.text[-80:])}: {len(self.each)} changes{one_line(gain[:80])}>"
 
     text: str
     run: Run | None

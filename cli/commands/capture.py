@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from ...traces.places import folder_for_new
 from ...traces.run import RUNS_DIR
 from ...workloads import catalog
 from .. import every
-from ..app import COMMON, WithForeignCommand, examples, new_app
+from ..app import COMMON, WithForeignCommand, examples, new_app, one_of
 from ..emitting import task_called
 from ..goals import deciding
 from ..mistakes import as_command, program_in
@@ -82,7 +83,7 @@ def run(
         ),
     ] = None,
     profile: Annotated[
-        str, typer.Option("--profile", metavar="none|minimal|deep", help="What to record; none: timings only.")
+        str, typer.Option("--profile", **one_of("none", "minimal", "deep"), help="What to record; none: timings only.")
     ] = "minimal",
     iterations: Annotated[
         int | None, typer.Option("--iterations", help="Timed iterations per process.", metavar="N")
@@ -103,7 +104,9 @@ def run(
     variant: Annotated[
         list[str] | None, typer.Option("--variant", metavar="NAME", help="Only this variant; may be repeated.")
     ] = None,
-    size: Annotated[str, typer.Option("--size", metavar="tiny|default|large", help="How much work.")] = "default",
+    size: Annotated[
+        str, typer.Option("--size", **one_of("tiny", "default", "large"), help="How much work.")
+    ] = "default",
     task: Annotated[
         str | None,
         typer.Option("--task", metavar="NAME", help="Of generated_kernel: which, from `aisp-trace kernels list`."),
@@ -112,8 +115,10 @@ def run(
         list[str] | None,
         typer.Option("--enable-kernel", metavar="NAME", help="Let a verified generated kernel run; may be repeated."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="What it runs on.")] = "auto",
-    recorder: Annotated[str, typer.Option("--recorder", metavar="auto|nsys|torch", help="What records it.")] = "auto",
+    device: Annotated[str, typer.Option("--device", **one_of("auto", "cpu", "cuda"), help="What it runs on.")] = "auto",
+    recorder: Annotated[
+        str, typer.Option("--recorder", **one_of("auto", "nsys", "torch"), help="What records it.")
+    ] = "auto",
     output: Annotated[
         Path,
         typer.Option(
@@ -177,7 +182,7 @@ def run(
         str,
         typer.Option(
             "--timing",
-            metavar="auto|iterations|processes",
+            **one_of("auto", "iterations", "processes"),
             help="What times a pair; auto: iterations if all have them.",
         ),
     ] = "auto",
@@ -305,7 +310,7 @@ def _refuse_others(ctx: typer.Context, allowed: Sequence[str], why: str, option:
 
 def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], output: Path, timeout: float) -> int:
     """Record each rank of a launcher into a folder of the job, with what was given for all of them."""
-    from ...capture.job import capture_job
+    from ...capture.job import LAUNCHED_BY, capture_job, python_of_ranks
 
     if not foreign:
         raise UsageError(
@@ -315,7 +320,7 @@ def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], outpu
     options += [] if LOOK.colour == AUTO else [f"--color={LOOK.colour}"]
     for parameter in ctx.command.params:
         name = str(parameter.name)
-        if not _given(ctx, name) or name in (*COMMON, "ranks", "output", "workload"):
+        if not _given(ctx, name) or name in (*COMMON, "ranks", "output", "workload", "dry_run"):
             continue
         if name not in JOB_OPTIONS:
             raise UsageError(f"{parameter.opts[0]} was given with --ranks, which records each rank once; leave it out")
@@ -323,6 +328,14 @@ def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], outpu
         for one in value if isinstance(value, (list, tuple)) else [value]:
             options += [f"{parameter.opts[0]}={one}"] if one is not True else [parameter.opts[0]]
     folder = output if _given(ctx, "output") else output / f"job-{time.strftime('%Y%m%d-%H%M%S')}"
+    if ctx.params["dry_run"]:
+        for line in (
+            f"# {LAUNCHED_BY} starts each rank as",
+            python_of_ranks(foreign, folder, options),
+            shlex.join(foreign),
+        ):
+            console.say(line)
+        return 0
     job = capture_job(ranks, foreign, folder, options, timeout)
     for rank, path in job.runs.items():
         console.say(f"rank {rank}: {path}")

@@ -12,7 +12,7 @@ from ...report.terminal.console import aside, say
 from ...report.terminal.live import meter
 from ...traces.errors import UsageError
 from ...traces.faults import nearest
-from ..app import examples, new_app
+from ..app import examples, new_app, one_of
 from ..options import Attribution, Below, Depth, Domain, Force, NoFold, OneSource, ShowPersonal, Stages, Window
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ app = new_app()
 )
 def run(
     source: OneSource = None,
-    to: Annotated[str | None, typer.Option("--to", metavar="|".join(ENDINGS), help="the format")] = None,
+    to: Annotated[str | None, typer.Option("--to", **one_of(*ENDINGS), help="the format")] = None,
     scrub: Annotated[
         bool,
         typer.Option(
@@ -131,7 +131,7 @@ def _format(to: str | None, scrub: bool) -> str | None:
     if to is None and scrub:
         return None
     if to is None:
-        raise UsageError(f"nothing says what to export to; give --to with one of {names}, or --scrub")
+        raise UsageError(f"no format was given; give --to with one of {names}, or --scrub")
     if to not in ENDINGS:
         raise UsageError(f"no format is called {to!r}{nearest(to, ENDINGS) or '; formats are ' + names}")
     return to

@@ -9,7 +9,7 @@ import typer
 
 from ...kernels.artifacts import FOLDER
 from ...report.terminal.console import print_json, progress, say, say_lines
-from ..app import examples, new_app
+from ..app import examples, new_app, one_of
 from ..options import Artifacts, Force, Json, RunUntrusted
 
 app = new_app("Generate CUDA kernels that check themselves, verify kernels of any origin, and time them.")
@@ -56,7 +56,7 @@ def emit(
     ] = None,
     compiling: Annotated[bool, typer.Option("--compile/--no-compile", help="try the compiler on it")] = True,
     generator: Annotated[
-        str, typer.Option("--generator", metavar="template|llm", help="who writes it: the template, or a model")
+        str, typer.Option("--generator", **one_of("template", "llm"), help="who writes it: the template, or a model")
     ] = "template",
     dtype: Annotated[
         str | None, typer.Option("--dtype", metavar="NAME", help="with llm: element type; default: the task's first")
@@ -86,9 +86,7 @@ def emit(
             show_default=False,
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="with llm: print the first prompt, and ask nobody")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="with llm: print the first prompt, call no model")] = False,
     run_untrusted: RunUntrusted = False,
     artifacts: Artifacts = FOLDER,
     force: Force = False,
@@ -161,7 +159,7 @@ def verify(
         typer.Option("--shape", metavar="NAME=N,...", help="a shape to time; repeats; default: the task's first"),
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", metavar="cuda|cpu", help="default: cuda if there is a GPU")
+        str | None, typer.Option("--device", **one_of("cuda", "cpu"), help="default: cuda if there is a GPU")
     ] = None,
     calls: Annotated[int, typer.Option("--calls", metavar="N", min=1, help="timed calls of each shape")] = 20,
     allow_library: Annotated[

@@ -35,6 +35,7 @@ from ...traces.content import one_line
 from ...traces.errors import EmptyTraceError, InputError, UsageError
 from ...traces.model import Trace
 from ...traces.run import Run
+from ...traces.shown import Shown
 from ..claims.load import load_expectations
 from ..judging.between import Member, Untraced, different_work, untraced, work_doubt
 from ..judging.evidence import Evidence, gather
@@ -64,6 +65,11 @@ class Comparison:
     `objections` are reasons why the two must not be compared at all, `notes` what a reader should know.
     """
 
+    def __repr__(self) -> str:
+        ratio = self.waterfall.ratio
+        traced = "" if ratio is None else f", {ratio:.2f}x traced"
+        return f"<Comparison: {one_line(f'{self.base.name} -> {self.opt.name}'[:80])}{traced}>"
+
     role: str
     base: Side
     opt: Side
@@ -81,6 +87,9 @@ class Comparison:
 class HostComparison:
     """Two sides held against each other by host time alone, since one or both have no device operations; see `Comparison`."""
 
+    def __repr__(self) -> str:
+        return f"<HostComparison: {one_line(f'{self.base.name} -> {self.opt.name}'[:80])}>"
+
     role: str
     base: Side
     opt: Side
@@ -91,7 +100,7 @@ class HostComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(Shown):
     """Everything one call compares; positions of `sides` in the order in which they were given. Where some side has no device
     operations, all pairs are in `host`, and there are no `comparisons`."""
 
@@ -196,7 +205,7 @@ def compare_analysed(
 ) -> Compared | None:
     """The comparisons that `compare` makes of one `run`'s variants, of which `analyses` and `traces` are at hand, in order.
 
-    `predictions` are what came of those of the run; each is told where its two variants are compared. Without its trace a side
+    `predictions` are the outcomes of the run's own; each is shown where its two variants are compared. Without its trace a side
     has no kernels to list. Null where fewer than two are given, or one has no device operations.
     """
     if len(analyses) < 2 or any(one.windows.is_empty() for one in analyses.values()):
@@ -309,8 +318,8 @@ def _host_side(trace: Trace, analysis: Analysis, root: str, window: str | None, 
 def _with_members(sides: Sequence[Side]) -> list[Side]:
     """`sides` with what their runs say beside the traces, gathered once a run.
 
-    A window of the user's own is no unit of the run's work, so its bytes are not held against what the variant promised; nor are
-    those of a recording without device operations, which has none.
+    A window of the user's own is not a unit of the run's work, so its bytes are not compared with what the variant promised; nor
+    are those of a recording without device operations, which has none.
     """
     evidence: dict[Path, Evidence] = {}
     for side in sides:
@@ -321,7 +330,7 @@ def _with_members(sides: Sequence[Side]) -> list[Side]:
 
 
 def root_path(trace: Trace, window: str | None, choices: Choices) -> str:
-    """The path that stages of `window` are told relative to; ``""`` for instants, `measured`, `steady` and whole traces."""
+    """The path that stages of `window` are relative to; ``""`` for instants, `measured`, `steady` and whole traces."""
     spec = None if window is None else parse_window(window)
     if not isinstance(spec, str) or spec in (MEASURED, STEADY):
         return ""
@@ -380,13 +389,13 @@ def _by_host(role: str, base: Side, opt: Side) -> HostComparison:
 
 
 def _doubt(base: Side, opt: Side) -> str:
-    """Why nobody knows that both did the same work; a window of the user's own is no unit of any run's work."""
+    """Why nobody knows that both did the same work; a window of the user's own is not a unit of any run's work."""
     chosen = base.window is not None or opt.window is not None
     return work_doubt(None, None) if chosen else work_doubt(base.member, opt.member)
 
 
 def _disbelieved(side: Side) -> list[str]:
-    """Why this recording is no evidence: its process failed, or its ledger cannot be told."""
+    """Why this recording is not evidence: its process failed, or it has no ledger."""
     rows = side.analysis.trust.rows()
     return _failed(side) + [
         f"the ledger of {side.name} cannot be trusted: {r}"

@@ -79,15 +79,16 @@ def _case(suite: ET.Element, v: Verdict, workload: str) -> None:
     if element == "skipped":
         ET.SubElement(case, element, message=escape(v.reason))
     elif element is not None:
-        ET.SubElement(case, element, message=escape(f"{v.status}: {v.reason}"), type=v.status).text = _working(v)
-    ET.SubElement(case, "system-out").text = f"{v.status}: {escape(v.reason)}\n{_working(v)}"
+        ET.SubElement(case, element, message=escape(f"{v.status}: {v.reason}"), type=v.status).text = working(v)
+    ET.SubElement(case, "system-out").text = f"{v.status}: {escape(v.reason)}\n{working(v)}"
 
 
 def _class(workload: str) -> str:
     return f"aisp-trace.{escape(workload)}"
 
 
-def _working(v: Verdict) -> str:
+def working(v: Verdict) -> str:
+    """Value, interval, bound, margin and where the bound comes from, in two lines."""
     c = cells(v)
     source = f"{v.source.kind}{f' in {v.source.run}' if v.source.run else ''}: {v.source.text}"
     lines = (

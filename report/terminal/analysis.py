@@ -49,6 +49,17 @@ def print_analysis(analysis: Analysis) -> None:
     say()
 
 
+def print_overview(analysis: Analysis) -> None:
+    """The first lines, what would help, where each device's time went, and what cannot be trusted."""
+    print_first_lines(analysis)
+    print_headroom(analysis)
+    for row in analysis.devices.head(DEVICES).iter_rows(named=True):
+        _print_ledger(analysis, row["device"], row["name"])
+    if (more := len(analysis.devices) - DEVICES) > 0:
+        say(f"and {more} more devices")
+    _print_trust(analysis)
+
+
 def print_first_lines(analysis: Analysis) -> None:
     """What was recorded, what is counted, and what is slow, in words."""
     meta = analysis.meta
@@ -64,6 +75,7 @@ def print_first_lines(analysis: Analysis) -> None:
 
 
 MESSAGES: Final = 5
+DEVICES: Final = 8
 DOMAINS: Final = 5
 CALLS: Final = 12
 REPLAYS: Final = 4
@@ -72,7 +84,7 @@ CRITICAL: Final = 6
 
 
 def _print_domains(analysis: Analysis) -> None:
-    """The NVTX domains whose ranges are no stages here."""
+    """The NVTX domains whose ranges are not stages here."""
     others = [row for row in analysis.domains.rows() if row[0] != analysis.choices.domain]
     if others:
         named = [f"{shorten(name, STAGE_WIDTH) or 'the default one'} ({count:,})" for name, count in others[:DOMAINS]]
@@ -156,6 +168,14 @@ def _print_calls(analysis: Analysis) -> None:
 
 
 def _print_device(analysis: Analysis, device: int, name: str) -> None:
+    start, length = _print_ledger(analysis, device, name)
+    _print_overlap(analysis, device)
+    _print_gaps(analysis, device, start, length)
+    print_device_details(analysis, device)
+
+
+def _print_ledger(analysis: Analysis, device: int, name: str) -> tuple[int, int]:
+    """Where the window of `device` went; returns its start and length in ns."""
     here = pl.col("device") == device
     window = analysis.windows.filter(here).row(0, named=True)
     length = window["end_ns"] - window["start_ns"]
@@ -182,9 +202,7 @@ def _print_device(analysis: Analysis, device: int, name: str) -> None:
     rows.append(("total", ms(length), percent(1.0), None, None, None))
     columns = [Column("where the time went", LEFT), Column("ms"), Column("share")]
     print_table([*columns, Column("ops"), Column("union ms"), Column("bytes")], rows)
-    _print_overlap(analysis, device)
-    _print_gaps(analysis, device, window["start_ns"], length)
-    print_device_details(analysis, device)
+    return window["start_ns"], length
 
 
 def _after(analysis: Analysis, start: int) -> str:
@@ -221,7 +239,7 @@ def _print_overlap(analysis: Analysis, device: int) -> None:
 
 
 def _print_gaps(analysis: Analysis, device: int, start: int, length: int) -> None:
-    """Only gaps that matter by themselves: above 5 % of the window. They are told from the first op, as `--window` takes them."""
+    """Only gaps that matter by themselves: above 5 % of the window. They count from the first op, as `--window` takes them."""
     origin = start if analysis.first_op_ns is None else analysis.first_op_ns
     large = analysis.gaps.filter((pl.col("device") == device) & (pl.col("ns") > length // 20))
     for gap in large.head(5).iter_rows(named=True):

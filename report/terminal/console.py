@@ -13,8 +13,9 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TextIO
 
 from ...analyze.naming.distinct import fitted
 from ...analyze.words import NOTHING, shorten
@@ -64,6 +65,37 @@ class Painted:
     style: str
 
 
+class Writer(Protocol):
+    """What takes the place of stdout, and is given what is printed before it is laid out in columns of characters."""
+
+    def line(self, text: str, bold: bool) -> None:
+        """One line, or an empty one between paragraphs."""
+
+    def sentence(self, text: str) -> None:
+        """A paragraph, to be wrapped wherever it is shown."""
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+        """Rows under columns; a line break within a cell is ours."""
+
+
+_WRITER: Final[ContextVar[Writer | None]] = ContextVar("_WRITER", default=None)
+
+
+@contextmanager
+def writing_to(writer: Writer) -> Iterator[None]:
+    """Inside, what would be printed on stdout goes to `writer`."""
+    token = _WRITER.set(writer)
+    try:
+        yield
+    finally:
+        _WRITER.reset(token)
+
+
+def laid_out() -> bool:
+    """Whether what is printed is laid out in columns of characters, and not by a `Writer`."""
+    return _WRITER.get() is None
+
+
 def say(line: str = "") -> None:
     """Print one line on stdout: a line break in it came from outside and is escaped like other control characters."""
     print_line(line)
@@ -77,6 +109,9 @@ def heading(line: str) -> None:
 def paint(parts: Sequence[str | Painted], stream: TextIO | None = None) -> None:
     """Print one line, by default on stdout, whose `Painted` parts have their style where colour is wanted."""
     texts = [part.text if isinstance(part, Painted) else part for part in parts]
+    if stream is None and (writer := _WRITER.get()) is not None:
+        writer.line(escape("".join(texts)), any(isinstance(part, Painted) and part.style == "bold" for part in parts))
+        return
     target = sys.stdout if stream is None else stream
     if not coloured(target):
         print_line("".join(texts), stream)
@@ -97,6 +132,9 @@ def say_lines(text: str) -> None:
 
 def print_line(line: str, stream: TextIO | None = None) -> None:
     """The one place that prints text, by default on stdout."""
+    if stream is None and (writer := _WRITER.get()) is not None:
+        writer.line(escape(line), False)
+        return
     print(printed(escape(line)), file=stream)
 
 
@@ -106,6 +144,9 @@ def say_wrapped(text: str, first: str = "", rest: str = "  ", *, style: str = ""
 
     Foreign names in it are escaped before their length is counted; a word that is longer than a line stays whole.
     """
+    if (writer := _WRITER.get()) is not None:
+        writer.sentence(escape(f"{first}{text}"))
+        return
     lines = textwrap.wrap(
         _UNIT.sub(_TIE, escape(text)),
         terminal_width() if width is None else width,
@@ -128,7 +169,7 @@ def warn(sentence: str) -> None:
 
 
 def remark(sentence: str) -> None:
-    """Print one line on stderr that is no error, unless --quiet was given."""
+    """Print one line on stderr that is not an error, unless --quiet was given."""
     if not LOOK.quiet:
         paint([Painted("aisp-trace:", "dim"), f" {sentence}"], sys.stderr)
 
@@ -148,6 +189,9 @@ def print_json(document: Any) -> None:
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
     """Print `table` on stdout; where colour is wanted its titles are bold, and `Painted` cells have their style."""
+    if (writer := _WRITER.get()) is not None:
+        writer.table(columns, [[_text(value) for value in row] for row in rows])
+        return
     for line in _rendered(columns, rows, None, coloured(sys.stdout)).split("\n"):
         print(printed(line))
 

@@ -45,7 +45,7 @@ def read_kineto(path: Path, kind_file: Path | None = None, named: Path | None = 
     """The trace in `path` (``.json`` or ``.json.gz``), called `named` in errors; `kind_file` is the recorder's side file.
 
     Events without a duration are dropped and counted in ``Trace.meta.anomalies``. Raises `InputError` if `path` is
-    missing or no Kineto trace, or if `kind_file` is given and is no side file.
+    missing or no Kineto trace, or if `kind_file` is given and is not a side file.
     """
     facts = None if kind_file is None else read_stages(kind_file)
     with decompressed(path) as plain:

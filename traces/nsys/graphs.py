@@ -6,7 +6,7 @@
 
 A clone is as old as its original. That one may be a clone, too: of a graph that was cloned before it was instantiated
 (cudaGraphClone), or made a child of another; the first of all was captured. The upper half of an id is its graph: a node of an
-executable graph that is no clone was made by the driver, and nobody captured it.
+executable graph that is not a clone was made by the driver, and nobody captured it.
 """
 
 from __future__ import annotations
