@@ -17,12 +17,13 @@ import pytest
 from aisp_trace.tests.fuzz import child, finds, rules, truth
 from aisp_trace.tests.fuzz.case import Answer, Case, Look, made
 from aisp_trace.tests.fuzz.seeds import export
+from aisp_trace.tests.patience import PATIENCE_S
 
 
 def fuzz(*words: str) -> subprocess.CompletedProcess[str]:
     """The fuzzer, in a process of its own: it forks, which a process with polars' threads cannot."""
     command = [sys.executable, "-P", "-m", "aisp_trace.tests.fuzz", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_what_was_found_stays_fixed() -> None:

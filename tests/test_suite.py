@@ -64,6 +64,8 @@ def test_a_race_with_the_clock_is_told_from_a_wait(source: str, found: int) -> N
 def test_no_test_races_a_clock() -> None:
     files = {p.relative_to(TESTS).as_posix(): p for p in TESTS.rglob("*.py")}
     del files["patience.py"]
+    for name in ("fuzz/campaign.py", "fuzz/child.py"):  # how long an answer takes is one of the campaign's own rules
+        del files[name]
     assert len(files) > 100
     assert {name: found for name, p in files.items() if (found := list(races(p.read_text(encoding="utf-8"))))} == {}
 

@@ -56,7 +56,7 @@ _DISK: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What an option writes; `name` completes "it is no ...".
+    """What an option writes; `name` is a noun without its article.
 
     `known` tells an earlier output by the first `HEAD_BYTES` of its content, unpacked where that is gzip; null: none is
     replaced without --force. `parts` makes this a kind of folder: it lists the files, relative to the folder, that an
@@ -66,6 +66,9 @@ class Kind:
     name: str
     known: Callable[[bytes], bool] | None = None
     parts: Callable[[Path], Collection[str] | None] | None = None
+
+    def __str__(self) -> str:
+        return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +224,7 @@ class Output:
             self._refuse_folder(self._place)
         elif not self.force:
             if not self._known(self._place):
-                what = f"is no {self.kind.name}" if self.kind.known else "is not replaced unasked"
+                what = f"is not {self.kind}" if self.kind.known else "is not replaced unasked"
                 raise UsageError(
                     f"{self.path} exists and {what}; choose another name with {self.option}, or replace it with --force"
                 )
@@ -290,7 +293,7 @@ class Output:
         parts = self.kind.parts(folder)
         if parts is None:
             raise UsageError(
-                f"{self.path} exists and is no {self.kind.name}, so it is not replaced, even with --force; choose another "
+                f"{self.path} exists and is not {self.kind}, so it is not replaced, even with --force; choose another "
                 f"{self.option}"
             )
         for entry in sorted(folder.rglob("*")):

@@ -164,7 +164,7 @@ def _doubts(base: Side, opt: Side) -> list[str]:
         by_reason: dict[tuple[str, str], list[str]] = {}
         for metric, level, reason in doubts.iter_rows():
             by_reason.setdefault((level, reason), []).append(metric)
-        said = {"unavailable": "cannot be told", "partial": "only partly trusted"}
+        said = {"unavailable": "cannot be given", "partial": "only partly trusted"}
         found += [
             f"{word}: {', '.join(metrics)} {said[level]} ({reason})" for (level, reason), metrics in by_reason.items()
         ]

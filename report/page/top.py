@@ -116,7 +116,7 @@ def _said_once(cautions: Sequence[str]) -> list[str]:
     return kept
 
 
-_UNTOLD: Final = "cannot be told"
+_UNTOLD: Final = "cannot be given"
 _BEFORE_REASONS: Final = re.compile(
     rf"^(?:\w+ of .*? (?:{_UNTOLD}|is only partly trusted): |\w+: [\w, ]+ (?:{_UNTOLD}|only partly trusted) \()",
     re.DOTALL,
@@ -242,7 +242,7 @@ def _distrusted(sides: Sequence[Side]) -> list[str]:
         for metric, level, reason in side.analysis.trust.select("metric", "level", "reason").iter_rows()
         if metric in _RESTED_ON and level != "ok"
     ]
-    said = {"unavailable": "cannot be given", "partial": "is only partly trusted"}
+    said = {"unavailable": _UNTOLD, "partial": "is only partly trusted"}
     return [
         f"{metric} of {name} {said[level]}: {reason}"
         for wanted in said

@@ -66,6 +66,8 @@ class Document:
 
     `rest` has the members beside the events. `odd` counts events by what was repaired in them (`damaged`), those that were lost,
     pairs of phases that lack a part, and lists that are not closed.
+
+    A long class because its methods are one pass over one file: each goes on where the one before it stopped.
     """
 
     def __init__(self, file: Path, named: Path) -> None:
