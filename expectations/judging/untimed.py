@@ -116,8 +116,8 @@ def moved_out(evidence: Evidence) -> Iterator[tuple[str, str]]:
             yield (
                 row.variant,
                 f"{row.variant} takes {duration(excess)} longer than {rows[0].variant} in {where}, which is in no "
-                f"iteration's time: with it, an iteration of {duration(row.iteration_ns)} is {row.ratio(excess):.3g} times as fast, "
-                f"not {row.ratio(0.0):.3g}",
+                f"iteration's time: with it, an iteration of {duration(row.iteration_ns)} is {row.ratio(excess):.3g} times as "
+                f"fast, not {row.ratio(0.0):.3g}",
             )
         dearer = row.prepare_ns - rows[0].prepare_ns
         if row.reuse is not None and _too_much(row, dearer):
