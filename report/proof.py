@@ -237,7 +237,7 @@ def _same_verdicts(before: Sequence[Verdict], after: Sequence[Verdict], run: Run
     was, is_now = ([(v.claim, v.quantity, v.status, v.value) for v in found] for found in (before, after))
     if was != is_now:
         raise InputError(
-            f"run {run.path} gets other verdicts once its traces are scrubbed; this is a fault of the scrubbing, so no "
+            f"run {run.path} gets other verdicts once its traces are scrubbed; this is a bug in scrubbing, so no "
             "bundle was written; please report it"
         )
 

@@ -390,13 +390,19 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
         "optimized takes 6.00 ms longer than baseline in reset(), which no iteration is charged for: with it, an iteration of "
         "10.0 ms is 1.25 times as fast, not 2",
     ),
-    ("untimed work", "in outputs", untimed(outputs_ms=6), OBJECTION, "longer than baseline in outputs(), which no"),
+    (
+        "untimed work",
+        "in outputs",
+        untimed(outputs_ms=6),
+        OBJECTION,
+        "longer than baseline in outputs(), which is in no",
+    ),
     (
         "untimed work",
         "some in each",
         untimed(reset_ms=4, outputs_ms=2.05),
         OBJECTION,
-        "takes 6.00 ms longer than baseline in reset() and outputs(), which no",
+        "takes 6.00 ms longer than baseline in reset() and outputs(), which is in no",
     ),
     (
         "untimed work",

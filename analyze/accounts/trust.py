@@ -194,14 +194,14 @@ def trust_table(
         )
     if facts.peer_copies:
         text = (
-            f"{facts.peer_copies} copies between devices are held against the work of the one they are recorded under; "
+            f"{facts.peer_copies} copies between devices are compared with the work of the device they are recorded under; "
             "what the other one computed meanwhile is not counted"
         )
         say("partial", ("overlap",), text)
     if facts.fed_ns > FED * facts.under_ns:
         text = (
-            f"{facts.fed_ns} of {facts.under_ns} ns of hidden copies and communication lie under kernels that end as these do; "
-            "a kernel that waits for a copy hides nothing of it"
+            f"{facts.fed_ns} of {facts.under_ns} ns of hidden copies and communication lie under kernels that end with them; "
+            "a kernel that waits for a copy hides none of it"
         )
         say("partial", ("overlap",), text)
     for level, reason in _alone(contention):

@@ -115,9 +115,9 @@ def moved_out(evidence: Evidence) -> Iterator[tuple[str, str]]:
             where = " and ".join(name for name, ns in row.beyond.items() if ns > 0)
             yield (
                 row.variant,
-                f"{row.variant} takes {duration(excess)} longer than {rows[0].variant} in {where}, which no iteration is charged "
-                f"for: with it, an iteration of {duration(row.iteration_ns)} is {row.ratio(excess):.3g} times as fast, not "
-                f"{row.ratio(0.0):.3g}",
+                f"{row.variant} takes {duration(excess)} longer than {rows[0].variant} in {where}, which is in no "
+                f"iteration's time: with it, an iteration of {duration(row.iteration_ns)} is {row.ratio(excess):.3g} times as "
+                f"fast, not {row.ratio(0.0):.3g}",
             )
         dearer = row.prepare_ns - rows[0].prepare_ns
         if row.reuse is not None and _too_much(row, dearer):

@@ -138,8 +138,8 @@ METRICS: Final[Mapping[str, Metric]] = {
     ),
     "stage.busy_share": Metric(
         "fraction",
-        "part of a device's time in a category, or at work, that belongs to a stage; idle time has no part in it, so that a "
-        "host which recording slows down does not change it",
+        "part of a device's time in a category, or at work, that belongs to a stage; without idle time, so a host "
+        "slowed down by recording does not change it",
         False, False, _COUNTED, "required", ("ledger",), "ledger.md", read_shares.stage_busy_share,
     ),
     "idle.share": Metric(

@@ -19,9 +19,9 @@ from .links import timeline_link
 from .sides import Side
 
 NOTE: Final = (
-    "Ranked by what a change would save: what a replay of it predicts, else all the time that the finding covers. Findings do "
-    "not overlap, except that slow iterations, contention and low clocks are about time that others cover, too. Click a name to "
-    "see the finding in the timeline."
+    "Ranked by what a change would save: what a replay predicts, else all the time that the finding covers. Findings do not "
+    "overlap, except slow iterations, contention and low clocks, whose time other findings cover, too. Click a name to see "
+    "the finding in the timeline."
 )
 
 

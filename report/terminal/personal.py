@@ -21,6 +21,6 @@ def print_personal(policy: Policy) -> None:
             shown = original if len(original) <= _WIDEST else f"{original[: _WIDEST - 3]}..."
         say(f"{one.kind:<8}{one.times:>6} x  {shown}  ->  {one.replacement}")
     say_wrapped(
-        f"{len(rows)} personal texts would be replaced; the environment and what programs printed "
-        "are left out altogether. Nothing was written."
+        f"{len(rows)} personal texts would be replaced; environments and program output "
+        "are left out entirely. Nothing was written."
     )

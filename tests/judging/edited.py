@@ -607,7 +607,7 @@ EDITED: Final[list[tuple[str, str, Change, str, str]]] = [
             of_manifest(resumed_utc=("2026-01-01T00:04:00Z",)),
         ),
         OBJECTION,
-        "baseline in round 8 was timed before baseline in round 7 had ended, by the host's own clock: they are",
+        "baseline in round 8 was timed before baseline in round 7 had ended, by the host's own clock: they come",
     ),
     (
         "device time",

@@ -101,7 +101,7 @@ def host_clock(asked: Asked) -> Iterator[Finding]:
         if after.timed_ns[0] < _end_ns(before):
             text = (
                 f"{after.name} in round {later.index} was timed before {before.name} in round {made.index} had ended, by the "
-                "host's own clock: they are of different starts of the machine, or one is a copy"
+                "host's own clock: they come from different starts of the machine, or one is a copy"
             )
             yield Finding(asked.contradicts, text)
             return
@@ -116,7 +116,7 @@ def host_clock(asked: Asked) -> Iterator[Finding]:
         if earliest > latest + DATE_SLACK_S or least > most + DATE_SLACK_S:
             text = (
                 f"{v.name} was not timed within round {made.index}, by the host's own clock against the date: the machine slept, "
-                "its date was set, or the times are of another run"
+                "its date was set, or the times come from another run"
             )
             yield Finding(OBJECTION, text)
             return
