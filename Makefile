@@ -8,10 +8,13 @@
 # More tests, for those who change the project:
 #
 #   make test-hostile   the tests without numba, on the plainest processor's kernels, beside a busy loop
-#   make test-typers    the command line under the oldest typer allowed, 0.27.2 and the newest; needs a package index
+#   make test-versions  a slice of the tests under the oldest, a middle and the newest version of each dependency; needs an index
+#   make audit          known vulnerabilities of the pinned versions, by pip-audit; needs a network
+#   make lock           requirements.lock anew from pyproject.toml and constraints.txt, by uv; needs an index
+#   make fuzz           hostile inputs and kills; the seed is printed (FUZZ_ARGS='--seed 1 --inputs 20000 --commands 1000 --kills 200')
 #   make nightly        what takes long (thousands of random traces) or times something, and needs a quiet machine
 #
-# All create .venv with pinned versions (constraints.txt) the first time, and again when those change. Variables
+# All create .venv with pinned versions (requirements.lock) the first time, and again when those change. Variables
 # (PYTHON and TORCH_INDEX count when .venv is made; `make clean` first to change them):
 #   PYTHON=python3.12   the Python to build .venv with (default: python3 if new enough, else python3.12 or 3.11)
 #   TORCH_INDEX=URL     one more package index to take torch from, such as PyTorch's own index of CPU builds, which are
@@ -26,7 +29,7 @@ export PYTHON TORCH_INDEX DEMO_ARGS
 # Named after the folder: an environment copied along with its checkout would still import the old one.
 STAMP := .venv/.installed-$(shell printf %s '$(CURDIR)' | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test test-hostile test-typers nightly docs bench check format clean
+.PHONY: help demo test test-hostile test-versions audit lock fuzz nightly docs bench check format clean
 help:
 	@sed -n '3,$$ { /^#/!q; s/^# \{0,1\}//p }' Makefile
 
@@ -39,8 +42,17 @@ test: $(STAMP)
 test-hostile: $(STAMP)
 	@scripts/test-hostile.sh
 
-test-typers: $(STAMP)
-	@.venv/bin/python -P scripts/check_typers.py
+test-versions: $(STAMP)
+	@.venv/bin/python -P scripts/check_versions.py
+
+audit: $(STAMP)
+	@scripts/audit.sh
+
+lock: $(STAMP)
+	@scripts/lock.sh
+
+fuzz: $(STAMP)
+	@.venv/bin/python -P -m aisp_trace.tests.fuzz $(FUZZ_ARGS)
 
 nightly: $(STAMP)
 	@scripts/test.sh --dist=worksteal -m nightly
@@ -61,5 +73,5 @@ clean:
 	rm -rf .venv .dev build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis report.html
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-$(STAMP): pyproject.toml constraints.txt scripts/make-venv.sh
+$(STAMP): pyproject.toml constraints.txt requirements.lock scripts/make-venv.sh
 	@scripts/make-venv.sh $@

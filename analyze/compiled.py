@@ -286,7 +286,7 @@ def _join(call_pid, call_correlation, op_pid, op_correlation, low, width, pids, 
 
 
 _MOST_THREADS = 4_096
-"""With more threads than this they are told apart by sorting."""
+"""With more threads than this they are numbered by sorting."""
 
 
 def threads(pid, tid):

@@ -149,7 +149,7 @@ def union(a: Cover, b: Cover) -> Cover:
 
 
 def minus(a: Cover, b: Cover) -> Cover:
-    """What of `a` lies outside of `b`. O(len(a) * log(len(b)) + members of the answer)."""
+    """What of `a` lies outside `b`. O(len(a) * log(len(b)) + members of the answer)."""
     if not len(a.start) or not len(b.start):
         return a
     first = np.searchsorted(b.end, a.start, side="right")  # the members of b that touch each of a

@@ -1,7 +1,7 @@
 """Analyses kept from an earlier look, so that a second look at a trace costs what a small one does.
 
     <cache home>/aisp-trace/analyses/<hash of the trace's path>-<hash of the key>.zip
-        key.json         what the analysis was made of, and its facts that are no tables
+        key.json         what the analysis was made of, and its facts that are not tables
         ledger.arrow ... one member a table
 
 An analysis is used only if its key is exactly that of now: the trace's content as `traces.store` identifies it, the options, the
@@ -40,6 +40,9 @@ MOST_BYTES: Final = 256 << 20
 FORMAT: Final = 2
 """Raised whenever this layout changes."""
 
+MOST_TABLE_BYTES: Final = 1 << 30
+"""Of the tables of one analysis; those of a million kernels take some 20 MB."""
+
 CODE: Final = ("analyze", "traces")
 """The folders whose code decides what an analysis says."""
 
@@ -52,6 +55,8 @@ def load(trace: Path, asked: Mapping[str, Any], applies: Applies) -> Analysis | 
     try:
         file = _file(trace, asked)
         with zipfile.ZipFile(file) as kept:
+            if sum(one.file_size for one in kept.infolist()) > MOST_TABLE_BYTES:
+                return None
             said = parse(kept.read("key.json"), CACHE_KEY, str(file))
             if said["asked"] != _words(asked) or said["calibration"] != applies(said["hardware_keys"]):
                 return None

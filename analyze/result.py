@@ -25,7 +25,7 @@ AMBIGUOUS: Final = "(ambiguous)"
 ORPHAN: Final = "(orphan)"
 """Stage of an op whose launching call was not recorded."""
 OUTSIDE: Final = "(outside)"
-"""Stage of an op that runs inside the window but belongs to a stage outside of the window's range."""
+"""Stage of an op that runs inside the window but belongs to a stage outside the window's range."""
 
 IDLE: Final = "idle"
 """The category of time in which the device had nothing to do; only idle cells have a cause."""
@@ -52,7 +52,7 @@ CAUSES: Final = (
     "tail",
     "unknown",
 )
-"""Why a device was idle (``docs/definitions.md``)."""
+"""Why a device was idle (``docs/definitions/ledger.md``)."""
 
 OPENED_BY: Final = ("sync", "copy_api", "host", "queued", "unknown")
 """What the launching thread was blocked in when the device ran dry."""
@@ -173,7 +173,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     # What they were predicted from: one row.
     "replayed": {
-        "found_by": pl.String,  # an iteration is a range, told from kernels, or the whole window; null: nothing is replayed
+        "found_by": pl.String,  # an iteration is a range, found by kernels, or the whole window; null: nothing is replayed
         "iterations": pl.Int64,
         "base_ns": pl.Int64,  # an iteration as recorded, on average
         "untraced_ns": pl.Int64,  # the same in the run's untraced rounds; null without any
@@ -295,13 +295,15 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "ops": pl.Int64,
         "skew_ns": pl.Int64,
     },
-    # Ranks of one host that were recorded together, as a job (`analyze.ranks`): one row, or none.
+    # The job of ranks (`analyze.ranks`) that this trace holds or is one rank of: one row, or none.
     "job": {
         "ranks": pl.Int64,
+        "iterations": pl.Int64,
+        "missing": pl.String,  # numbers of ranks that nobody recorded; empty: none is missing
         "exposed_comm_share": pl.Float64,
         "straggler_share": pl.Float64,
         "skew": pl.Float64,
-        "trust": pl.String,  # ok, partial or unavailable; reason: why no better
+        "trust": pl.String,  # ok, partial, unavailable, or alone (one rank by itself); reason: why no better
         "reason": pl.String,
     },
     # Operators of PyTorch, those that take most by themselves first.
@@ -517,7 +519,7 @@ class Analysis(Shown):
     """All numbers of one trace. `variant` is null for a bare trace; `more` are tables that have no field yet.
 
     `steady` are the iterations that were found, whatever the window; null where there are none. `first_op_ns` is the start of
-    the trace's first op, from which gaps are told. `other_names` is the same with names as recorded where these are folded, and
+    the trace's first op, from which gaps are counted. `other_names` is the same with recorded names where these are folded, and
     the other way round; null where that makes no difference, or nobody asked.
     """
 

@@ -73,7 +73,7 @@ class Quick:
     tell: Callable[[str], None] = lambda text: None
 
     def read(self, file: Path, kind_file: Path | None, plain: PlainFile | None = None) -> Trace:
-        """The trace in `file`, behind which is `plain`, without the `UNREAD` columns. Of a large one progress is told."""
+        """The trace in `file`, behind which is `plain`, without the `UNREAD` columns. Reading a large one reports progress."""
         large = file.is_file() and file.stat().st_size >= LARGE_BYTES
         if not large:
             return open_trace(file, kind_file=kind_file, left_out=UNREAD, metrics=READ_METRICS, plain=plain)
@@ -313,7 +313,7 @@ def find_source(path: Path | None) -> Source:
             raise InputError(f"{path} names variant {variant!r}, and this command takes all of a run: {head}")
         raise InputError(f"{path} does not exist; give a run folder or a trace file")
     if path is not None and path.is_dir() and (traces := _traces_in(path)):
-        raise InputError(f"{path} is no run folder but holds traces; name one, such as {traces[0]}")
+        raise InputError(f"{path} is not a run folder but holds traces; name one, such as {traces[0]}")
     if path is not None and not path.is_dir() and path.name != "manifest.json":
         return Source(None, path)
     from ..traces.run import RUNS_DIR, load_run, newest_run
@@ -326,7 +326,7 @@ _TRACE_FILES: Final = ("*.sqlite", "*.sqlite.xz", "*.nsys-rep", "*.json.gz")
 
 
 def _traces_in(folder: Path) -> list[Path]:
-    """The files in `folder` that are called as traces are, where it is no run; sorted."""
+    """The files in `folder` that are called as traces are, where it is not a run; sorted."""
     if (folder / "manifest.json").exists() or (folder.resolve().parent / "manifest.json").exists():
         return []
     return sorted(file for pattern in _TRACE_FILES for file in folder.glob(pattern))

@@ -42,7 +42,7 @@ def state_work(items: int, unit: str, output: str | None = None) -> None:
     at any time. Raises `UsageError` for no items, no unit, or an output longer than 1,000 characters.
     """
     if isinstance(items, bool) or not isinstance(items, int) or items <= 0:
-        raise UsageError(f"state_work was told {items!r} items; give a whole number above 0")
+        raise UsageError(f"state_work got {items!r} items; give a whole number above 0")
     if not unit or (output is not None and len(output) > 1000):
         raise UsageError("state_work needs a unit, and an output of at most 1,000 characters: give a digest of it")
     if path := os.environ.get(ANSWER_VARIABLE):

@@ -20,7 +20,8 @@ from ..traces.output import Kind, Output, check_container, make_container
 from ..traces.run import write_json
 from . import host
 from .folder import portable
-from .processes import last_line, run_process
+from .leftovers import after_grace, told
+from .processes import GRACE_S, last_line, run_process
 from .progress import seconds
 from .rounds import untraced_environment
 
@@ -40,6 +41,8 @@ def measure(timeout_s: float, say: Callable[[str], None]) -> Calibration:
             "--calibrate found no NVIDIA GPU, and without one no link joins two memories, so there is nothing to calibrate; "
             "see `aisp-trace doctor`"
         )
+    if left := after_grace(2 * GRACE_S):
+        say(told(left))
     count = len(hardware.gpus)
     say(f"measuring the copies of {count} GPU{'s' if count > 1 else ''}; it may take some minutes")
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as temporary:
@@ -63,6 +66,8 @@ def measure(timeout_s: float, say: Callable[[str], None]) -> Calibration:
         facts=measured.facts,
         devices=measured.devices,
         links=measured.links,
+        duplex=measured.duplex,
+        costs=measured.costs,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from ..traces.run import HARNESS, SCHEMA, Hardware, Manifest, ProcessResult, Rec
 from . import host, pair_rounds
 from .answer import ANSWER
 from .compare import differences
-from .folder import PartialRun, begin, load_result, portable, reopen
+from .folder import PartialRun, begin, load_result, portable, rank_here, reopen
+from .leftovers import after_grace, told
 from .nsys import Recorded
 from .plan import Plan, check_plan, per_round, recorder_for, recordings, workload_command
-from .processes import how_ended
+from .processes import GRACE_S, how_ended, interruptible
 from .progress import Progress
 from .recorders import Recorder
 from .rounds import check_exit, run_rounds, source_folder, sources_now
@@ -39,7 +41,7 @@ def capture(plan: Plan, output: Path, progress: Callable[[str, int], Progress] =
     message ends with how to resume.
     """
     check_plan(plan)
-    recorder = recorder_for(plan)  # before anything is written: a missing recorder is no unfinished run
+    recorder = recorder_for(plan)  # before anything is written: a missing recorder is not an unfinished run
     return _carry_out(begin(plan, output), recorder, progress)
 
 
@@ -48,7 +50,7 @@ def resume(
 ) -> Path:
     """Finish the unfinished run in `folder`; returns the complete run's folder. Raises as `capture` does.
 
-    `timeout_s` replaces the plan's: it is no part of what is measured, and a process that ran out of it would do so again.
+    `timeout_s` replaces the plan's: it is not part of what is measured, and a process that ran out of it would do so again.
     """
     run = reopen(folder)
     if timeout_s is not None:
@@ -64,7 +66,10 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
     first = plan.looks[0] if plan.looks else plan.rounds
     shown = progress(plan.workload, first * per_round(plan) + (len(recordings(plan)) if recorder is not None else 0))
     try:
-        with _ended_on_failure(going_on):
+        with interruptible(), _ended_on_failure(going_on):
+            beside = [told(left)] if (left := after_grace(2 * GRACE_S)) else []
+            for line in beside:
+                shown.say(line)
             state = _sources(plan)
             hardware = host.hardware(plan.device)
             pair = plan.source == "pair"
@@ -74,6 +79,7 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
             manifest = _manifest(run, state, _clocks_after(hardware), rounds, variants)
             if pair:
                 manifest = pair_rounds.with_commands(manifest, commands, plan)
+            manifest = dataclasses.replace(manifest, notes=(*manifest.notes, *beside))
             path = run.finish(manifest)
     except (RecorderError, WorkloadError) as exc:
         if plan.source == "command":  # nothing to go on from: it runs once, from its beginning
@@ -244,6 +250,7 @@ def _manifest(
     labelled += [(f"the traced process of {name}", r.result) for name, r in traced if r.result is not None]
     notes = [*plan.notes, *differences(labelled)]
     notes += dict.fromkeys(f"{name}: {note}" for name, recording in traced for note in recording.notes)
+    rank, ranks = (rank_here(os.environ) if plan.source == "command" else None) or (None, None)
     return Manifest(
         schema=SCHEMA,
         run_id=run.run_id,
@@ -266,6 +273,8 @@ def _manifest(
         looks=plan.looks,
         resumed_utc=run.resumed(),
         harness=1 if plan.foreign else HARNESS,
+        rank=rank,
+        ranks=ranks,
     )
 
 

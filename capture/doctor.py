@@ -14,6 +14,7 @@ from ..traces.documents import CHILD, parse
 from ..traces.errors import InputError, RecorderError
 from ..traces.hardware_key import hardware_key
 from . import host, permissions
+from .leftovers import leftovers, told
 from .nsight import INSTALL, Nsys, find_nsys
 from .nsys import NsysRecorder
 from .processes import ask
@@ -34,7 +35,7 @@ class Finding:
     """One thing looked at. `remedy` is empty where `status` is ok."""
 
     name: str
-    status: Literal["ok", "missing"]
+    status: Literal["ok", "missing", "busy"]
     found: str
     remedy: str = ""
 
@@ -75,6 +76,7 @@ def diagnose(record: Callable[[Nsys], str | None] | None = None) -> Diagnosis:
             Finding(one.what, "missing" if one.remedy else "ok", one.found, one.remedy)
             for one in permissions.look(bool(gpus))
         ),
+        _leftover_finding(),
         Finding("hardware key", "ok", key),
     ]
     return Diagnosis(findings, usable, key)
@@ -93,6 +95,14 @@ def record_probe(nsys: Nsys) -> str | None:
             f"the program recorded for the test ended with exit code {recorded.exit_code}; run {' '.join(PROBE)} to see"
         )
     return None
+
+
+def _leftover_finding() -> Finding:
+    found = leftovers()
+    if not found:
+        return Finding("earlier captures", "ok", "nothing that they started still runs")
+    sentence, _, remedy = told(found).rpartition("; ")
+    return Finding("earlier captures", "busy", sentence, remedy)
 
 
 def _recorder_finding(usable: str | None) -> Finding:

@@ -56,7 +56,7 @@ class Counts:
 
 
 def count_rows(export: Path) -> Counts:
-    """Count the rows of `export`. Tables that are absent count as empty; raises `RecorderError` if it is no database."""
+    """Count the rows of `export`. Tables that are absent count as empty; raises `RecorderError` if it is not a database."""
     with _opened(export) as (db, tables):
         own, phases, every = _ranges(db, tables)
         launches, without = _launches(db, tables)

@@ -87,7 +87,7 @@ class PartialRun:
             return None
 
     def resumed(self) -> tuple[str, ...]:
-        """When the run was gone on with, in order; what damages the file is told by an `InputError`."""
+        """When the run was gone on with, in order; a damaged file raises `InputError`."""
         file = self.path / STEPS / RESUMED
         found = read(file, STEP) if file.is_file() else []
         if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
@@ -101,8 +101,8 @@ def begin(plan: Plan, output: Path) -> PartialRun:
     Where `output` does not exist it is made, with a ``.gitignore`` that hides everything in it.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    rank = rank_here(os.environ) if plan.source == "command" else None
-    base = name = f"{file_name(plan.workload)}-{stamp}" + ("" if rank is None else f"-rank{rank}")
+    job = rank_here(os.environ) if plan.source == "command" else None
+    base = name = f"{file_name(plan.workload)}-{stamp}" + ("" if job is None else f"-rank{job[0]}")
     number = 2
     made = make_container(output, "--output")
     try:
@@ -117,12 +117,12 @@ def begin(plan: Plan, output: Path) -> PartialRun:
     return PartialRun(path, plan)
 
 
-def rank_here(environ: Mapping[str, str]) -> int | None:
-    """This process's number in a job of several, whoever started it; null outside of one."""
+def rank_here(environ: Mapping[str, str]) -> tuple[int, int] | None:
+    """This process's number in a job of several, and of how many, whoever started it; null outside one."""
     for rank, size in RANKS:
         number, of = environ.get(rank, ""), environ.get(size, "")
         if number.isdecimal() and of.isdecimal() and int(of) > 1:
-            return int(number)
+            return int(number), int(of)
     return None
 
 
@@ -136,7 +136,7 @@ def _made(folder: Path) -> bool:
 
 
 def _ignore(folder: Path) -> None:
-    """Keep git from seeing what lies in `folder`: runs are no sources, and would look like changes to them."""
+    """Keep git from seeing what lies in `folder`: runs are not sources, and would look like changes to them."""
     with suppress(FileExistsError), (folder / IGNORE).open("x", encoding="utf-8") as file:
         file.write("*\n")
 

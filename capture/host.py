@@ -101,8 +101,9 @@ def cuda_version() -> str | None:
 
 
 def clocks() -> list[dict[str, str]]:
-    """Per GPU: current and maximum SM clock, memory clock, and why the clock is held down; empty without an answer."""
-    base = ("index", "clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu", "power.draw")
+    """Per GPU: current and maximum SM clock, memory clock, power and its limit, and why the clock is held down; empty without an
+    answer."""
+    base = ("index", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit", "temperature.gpu", "power.draw")
     # The last column was renamed in driver 535; older drivers know only the second name.
     for reasons in ("clocks_event_reasons.active", "clocks_throttle_reasons.active"):
         fields = (*base, reasons)

@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Final
 
 from ..traces.errors import RecorderError, UsageError
-from .processes import how_ended
+from .leftovers import MARKER, new_marker
+from .processes import GRACE_S, ended, how_ended, interruptible
+from .supervised import Supervised
 
 LAUNCHED_BY: Final = "PYTHON_EXEC"
 """The variable by which torchrun finds the Python of its workers (``torch.distributed.run``)."""
@@ -52,24 +54,21 @@ def capture_job(ranks: int, command: Sequence[str], folder: Path, options: Seque
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; name a new folder with --output, a job has one of its own")
     folder.mkdir(parents=True, exist_ok=True)
-    python = os.environ.get(LAUNCHED_BY) or _python_of(command[0])
     wrapper = folder / WRAPPER
-    own = [
-        sys.executable,
-        "-P",
-        "-m",
-        f"{(__package__ or '').partition('.')[0]}.cli",
-        "capture",
-        "--output",
-        str(folder.absolute()),
-    ]
-    line = shlex.join([*own, *options, "--", python])
+    line = python_of_ranks(command, folder, options)
     wrapper.write_text(f'#!/bin/sh\nunset {LAUNCHED_BY}\nexec {line} "$@"\n', encoding="utf-8")
     wrapper.chmod(0o755)
+    launcher = Supervised((MARKER, new_marker()), 2 * GRACE_S)  # the captures of the ranks end their own programs first
     try:
-        done = subprocess.run(
-            command, env={**os.environ, LAUNCHED_BY: str(wrapper.absolute())}, timeout=timeout_s, check=False
-        )
+        with interruptible(), ended(launcher):
+            launcher.start(
+                command,
+                stdin=None,
+                stdout=None,
+                stderr=None,
+                environment={**os.environ, LAUNCHED_BY: str(wrapper.absolute())},
+            )
+            exit_code = launcher.wait(timeout_s)
     except OSError as exc:
         raise UsageError(f"{command[0]} cannot be started: {exc.strerror}; check its spelling") from exc
     except subprocess.TimeoutExpired as exc:
@@ -80,10 +79,18 @@ def capture_job(ranks: int, command: Sequence[str], folder: Path, options: Seque
     found = {int(m[1]): path for path in runs if (m := _RANK.search(path.name))}
     if not found:
         raise RecorderError(
-            f"{shlex.join(command)[:80]} {how_ended(done.returncode)} and no rank was recorded; it may not be torchrun, "
+            f"{shlex.join(command)[:80]} {how_ended(exit_code)} and no rank was recorded; it may not be torchrun, "
             "or failed early. Other launchers: put `aisp-trace capture --output DIR --` before the python of each rank"
         )
-    return Job(done.returncode, found)
+    return Job(exit_code, found)
+
+
+def python_of_ranks(command: Sequence[str], folder: Path, options: Sequence[str]) -> str:
+    """What each rank is started with in place of the Python that the launcher `command` gives it, as a line of a shell."""
+    python = os.environ.get(LAUNCHED_BY) or _python_of(command[0])
+    ours = f"{(__package__ or '').partition('.')[0]}.cli"
+    own = [sys.executable, "-P", "-m", ours, "capture", "--output", str(folder.absolute())]
+    return shlex.join([*own, *options, "--", python])
 
 
 def _python_of(program: str) -> str:

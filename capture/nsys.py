@@ -19,7 +19,7 @@ from .export_check import Counts, recorded_processes
 from .nsight import Nsys
 from .nsys_report import REPORT, STREAM, TRACE, export, make_report, no_ranges
 from .nsys_session import run_window, session_commands
-from .nsys_starts import STARTS, failed_itself
+from .nsys_starts import failed_itself, starts
 from .passing import OwnLines
 from .processes import Finished, how_ended, last_line, run_process, to_terminal
 from .running import Running
@@ -141,7 +141,7 @@ class NsysRecorder:
             (folder / leftover).unlink(missing_ok=True)
         if self.window is not None:
             return self._record_window(self.window, target, folder, timeout_s)
-        for _ in range(STARTS):
+        for _ in starts():
             done = self._profile(target, folder, gated, timeout_s, shown)
             if not failed_itself(folder, done.exit_code, gated=gated):
                 break

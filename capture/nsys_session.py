@@ -18,7 +18,7 @@ from typing import Final
 from ..traces.errors import RecorderError, UsageError, WorkloadError
 from .nsight import Nsys, parse_options
 from .nsys_report import EXPORT_TIMEOUT_S, REPORT, STREAM
-from .nsys_starts import STARTS, launches_nothing
+from .nsys_starts import STARTS, launches_nothing, starts
 from .passing import OwnLines
 from .processes import Finished, ask, last_line, last_words, run_process, to_terminal
 from .running import Running, pause
@@ -179,10 +179,10 @@ def run_window(
             running.close()
             raise
 
-    for _ in range(STARTS - 1):
+    for attempt in starts():
         try:
             return once()
         except (RecorderError, WorkloadError):
-            if not launches_nothing(folder):
+            if attempt == STARTS - 1 or not launches_nothing(folder):
                 raise
-    return once()
+    raise AssertionError("the last start returns or raises")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +29,28 @@ WAITER_FAILURE: Final = ("QuadDCommon::ProcessWaiter::", "] = sem_open")
 """Parts of all that nsys 2022.4 says when it loses a race with itself: its agent opens a semaphore that its launcher may not have
 made yet. The launcher starts the program only when the agent tells it to, more than a second later, so nothing has run then."""
 
-STARTS: Final = 5
-"""How often nsys is started while it fails by itself. On a busy machine one start in eight lost that race (7 of 52)."""
+ENDPOINT_FAILURE: Final = ("QuadDProtobufComm::Client::ClientProxy::", "Local Endpoint is not available.")
+"""Likewise, when nsys 2022.4 has no connection to its own agent yet, which is what starts the program."""
+
+_RACES: Final = (WAITER_FAILURE, FOUND_FAILURE, ENDPOINT_FAILURE)
+
+_OWN_EXCEPTION: Final = re.compile(
+    r"/\S+\(\d+\): Throw in function .*\bQuadD\w*::.*(?:\n(?:Dynamic exception type: |std::exception::what: |\[).*)*"
+)
+"""All of an exception of nsys's own, whichever it is: where it was thrown, then one line for each thing known of it."""
+
+STARTS: Final = 6
+"""How often nsys is started while it fails by itself. On a busy machine one start in eight lost its race (7 of 52)."""
+
+PAUSE_S: Final = 0.25
+"""Seconds to wait before nsys is started again, once more with each start: what makes it lose its race lasts for moments."""
+
+
+def starts() -> Iterator[int]:
+    """The starts that nsys gets, from 0, each after a longer pause than the one before."""
+    for start in range(STARTS):
+        time.sleep(PAUSE_S * start)
+        yield start
 
 
 def failed_itself(folder: Path, exit_code: int, *, gated: bool) -> bool:
@@ -35,7 +58,8 @@ def failed_itself(folder: Path, exit_code: int, *, gated: bool) -> bool:
     said = _said(folder)
     if _never_began(said):
         return exit_code != 0 and not _left_something(folder)
-    return gated and bool(said) and not said.replace(AGENT_FAILURE, "").strip() and not _left_something(folder)
+    own = _OWN_EXCEPTION.fullmatch(said) is not None or (said != "" and not said.replace(AGENT_FAILURE, "").strip())
+    return gated and own and not _left_something(folder)
 
 
 def launches_nothing(folder: Path) -> bool:
@@ -51,8 +75,7 @@ def _said(folder: Path) -> str:
 
 def _never_began(said: str) -> bool:
     """Whether all that nsys `said` is how it fails before the program has started."""
-    races = (WAITER_FAILURE, FOUND_FAILURE)
-    lost = said.startswith("/") and any(said.endswith(end) and part in said for part, end in races)
+    lost = said.startswith("/") and any(said.endswith(end) and part in said for part, end in _RACES)
     return lost or said in (STARTUP_FAILURE, LAUNCHER_FAILURE)
 
 

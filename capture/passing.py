@@ -23,7 +23,7 @@ KEPT_BYTES: Final = 4 * 1024 * 1024
 
 CHUNK: Final = 64 * 1024
 UNDECIDED: Final = 16 * 1024
-"""Bytes of a line after which it is no recorder's own, whatever it begins with; the longest are progress bars."""
+"""Bytes of a line after which it is not a recorder's own, whatever it begins with; the longest are progress bars."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,13 +54,13 @@ def cpu_samples(paranoid: int | None, refused: int | None, in_container: bool) -
         return Allowed(what, f"{level}, and a counter can be opened")
     found = f"{level}, and a counter is refused ({errno.errorcode.get(refused, refused)}); recordings do without"
     if paranoid is not None and paranoid > MOST_PARANOID:
-        where = "on the host, for a container shares its kernel's setting: " if in_container else ""
+        where = "on the host, because a container shares its kernel's setting: " if in_container else ""
         return Allowed(what, found, f"{where}sysctl -w kernel.perf_event_paranoid={MOST_PARANOID} as root")
     if refused in (errno.EPERM, errno.EACCES, errno.ENOSYS) and in_container:
         return Allowed(
             what, found, "the container's seccomp profile refuses it: docker run --cap-add=PERFMON --cap-add=SYS_ADMIN"
         )
-    return Allowed(what, found, "the machine offers no counters, as many virtual ones; nothing to do but to do without")
+    return Allowed(what, found, "this machine offers no counters, like many virtual ones; there is no remedy")
 
 
 def gpu_counters(restricted: bool | None, capabilities: int) -> Allowed:

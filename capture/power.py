@@ -181,7 +181,7 @@ def state(gpu: int, samples: Sequence[Sample], start_ns: int, end_ns: int) -> Gp
 
 
 def energy_at(samples: Sequence[Sample], at_ns: int) -> float | None:
-    """The GPU's energy counter at `at_ns`, linear between the samples beside it; null outside of all, or where it was reset."""
+    """The GPU's energy counter at `at_ns`, linear between the samples beside it; null outside all, or where it was reset."""
     known = [(s.at_ns, s.energy_mj) for s in samples if s.energy_mj is not None]
     for (before, low), (after, high) in pairwise(known):
         if before <= at_ns <= after:

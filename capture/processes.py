@@ -2,8 +2,8 @@
 
 A recorder does not keep its children together: nsys starts its agent and the traced program in sessions of their
 own, and the agent is re-parented to init. Killing one process group therefore leaves the other two running. So every
-process started here carries a marker in its environment, which all its descendants inherit, and ending it means
-ending every process that carries the marker.
+program started here runs below a process that keeps all of them together (``supervisor.py``), and carries a variable that says
+whose it is (``leftovers.py``).
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from types import FrameType
+from typing import IO, Final
 
 from .forks import Forks
+from .leftovers import MARKER, new_marker
 from .passing import OwnLines, Passed
+from .supervised import Supervised
 
-MARKER: Final = "AISP_TRACE_PROCESS"
 GRACE_S: Final = 3.0
 """How long processes may take to leave after SIGTERM before they are killed."""
+
+INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Ctrl-C, a cancelled job, a terminal or an ssh connection that has gone, and Ctrl-\\."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,59 +77,50 @@ def run_process(
 ) -> Finished:
     """Run `command` in a session of its own, its output in the two files, until it ends or `timeout_s` has passed.
 
-    With `shown` its output also passes through as it comes, the files hold the first and last of it, and its forked workers are
-    looked for.
+    The files hold the first and the last of its output (`passing.KEPT_BYTES`). With `shown` it also passes through as it comes,
+    and its forked workers are looked for.
 
-    On a timeout, Ctrl-C or SIGTERM, it and all its descendants are ended before this returns or raises. Descendants that
+    On a timeout, or one of `INTERRUPTS`, it and all its descendants are ended before this returns or raises. Descendants that
     outlive a process that ended by itself are ended too: an nsys that fails leaves its agent running.
     Raises `OSError` if the program cannot be started and `KeyboardInterrupt` when interrupted.
     """
-    marker = uuid.uuid4().hex
-    child_environment = {**(os.environ if environment is None else environment), MARKER: marker}
-    process = None
+    marker = new_marker()
     timed_out = False
-    started = time.perf_counter_ns()
     watched = Forks(f"{MARKER}={marker}")
+    program = Supervised((MARKER, marker), GRACE_S)
     with (
+        interruptible(),
         outputs(stdout, stderr, shown) as (out, err, begin),
-        termination_as_interrupt(),
         watched if shown is not None else contextlib.nullcontext(),
+        ended(program),
     ):
+        program.start(
+            command, stdout=out, stderr=err, environment=os.environ if environment is None else environment, cwd=cwd
+        )
+        begin()
         try:
-            process = subprocess.Popen(
-                list(command),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env=child_environment,
-                cwd=cwd,
-                start_new_session=True,
-            )
-            begin()
-            process.wait(timeout_s)
+            program.wait(timeout_s)
         except subprocess.TimeoutExpired:
             timed_out = True
-            end_all(process, marker)
-        except BaseException:  # an interrupt may come before Popen has returned: the marker finds the process
-            end_all(process, marker)
-            raise
-        wall_ns = time.perf_counter_ns() - started
-        if not timed_out:
-            end_all(process, marker)
-    assert process is not None
-    return Finished(process.returncode, wall_ns, timed_out, watched.pids)
+    return Finished(program.wait(), program.ended_ns - program.began_ns, timed_out, watched.pids)
 
 
 @contextlib.contextmanager
-def outputs(
-    stdout: Path, stderr: Path, shown: Shown | None
-) -> Iterator[tuple[IO[bytes] | int, IO[bytes] | int, Callable[[], object]]]:
+def ended(program: Supervised) -> Iterator[None]:
+    """`program` is ended when this is left, by whatever; no interrupt keeps it from that."""
+    try:
+        yield
+    finally:
+        with uninterrupted():
+            program.end()
+
+
+@contextlib.contextmanager
+def outputs(stdout: Path, stderr: Path, shown: Shown | None) -> Iterator[tuple[int, int, Callable[[], object]]]:
     """What a process is to write to, and what to do when it has been started."""
-    if shown is None:
-        with stdout.open("wb") as out, stderr.open("wb") as err:
-            yield out, err, lambda: None
-        return
-    streams = Passed(stdout, shown.stdout, shown.own), Passed(stderr, shown.stderr, shown.own)
+    one, two = (shown.stdout, shown.stderr) if shown is not None else (None, None)
+    own = shown.own if shown is not None else None
+    streams = Passed(stdout, one, own), Passed(stderr, two, own)
 
     def begin() -> None:
         for stream in streams:
@@ -139,55 +133,57 @@ def outputs(
             stream.finish(GRACE_S)
 
 
-def end_all(process: subprocess.Popen[Any] | None, marker: str) -> None:
-    """End `process` (null: not known), its group and all that carry `marker`: SIGTERM, after `GRACE_S` SIGKILL."""
-    if process is not None and process.poll() is not None and not marked(marker):
-        return
-    for number, patience_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
-        _signal_all(process, marker, number)
-        deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline:
-            if (process is None or process.poll() is not None) and not marked(marker):
-                return
-            time.sleep(0.02)
-
-
-def marked(marker: str) -> list[int]:
-    """Ids of the living processes whose environment holds the marker; empty where there is no /proc."""
-    wanted = f"{MARKER}={marker}".encode()
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        # A process may end while it is looked at, and other users' environments cannot be read.
-        with contextlib.suppress(OSError):
-            if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
-
-
-def _signal_all(process: subprocess.Popen[Any] | None, marker: str, number: signal.Signals) -> None:
-    if process is not None and process.poll() is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-    for pid in marked(marker):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+_ending = 0
+"""How many `uninterrupted` are open."""
 
 
 @contextlib.contextmanager
-def termination_as_interrupt() -> Iterator[None]:
-    """While inside, SIGTERM raises `KeyboardInterrupt`, so that a cancelled job leaves no process behind either."""
+def interruptible() -> Iterator[None]:
+    """While inside, each of `INTERRUPTS` raises `KeyboardInterrupt`, so that whatever ends this process leaves none behind.
+
+    One that is ignored, as SIGHUP is under nohup, stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {number: signal.getsignal(number) for number in INTERRUPTS}
+    taken = [number for number in INTERRUPTS if previous[number] is not signal.SIG_IGN]
+    for number in taken:
+        signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous if previous is not None else signal.SIG_DFL)
+        for number in taken:
+            before = previous[number]
+            signal.signal(number, before if before is not None else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """While inside, those of `INTERRUPTS` that are taken do nothing: a second Ctrl-C leaves no process behind either."""
+    global _ending
+    _ending += 1
+    try:
+        yield
+    finally:
+        _ending -= 1
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:
+        _leave_terminal()
+    if not _ending:
+        raise KeyboardInterrupt
+
+
+def _leave_terminal() -> None:
+    """Whatever is said from now on is said to nobody: writing to a terminal that has gone would raise."""
+    for stream in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            if os.isatty(stream):
+                nothing = os.open(os.devnull, os.O_RDWR)
+                os.dup2(nothing, stream)
+                os.close(nothing)
 
 
 def ask(command: Sequence[str], *, timeout_s: float = 20.0, environment: Mapping[str, str] | None = None) -> str | None:

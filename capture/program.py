@@ -102,7 +102,7 @@ def _package() -> None:
     root = Path(__file__).resolve().parents[1]
     spec = spec_from_file_location("aisp_trace", root / "__init__.py", submodule_search_locations=[str(root)])
     if spec is None or spec.loader is None:
-        raise ImportError(f"{root} is no package")
+        raise ImportError(f"{root} is not a package")
     module = module_from_spec(spec)
     sys.modules["aisp_trace"] = module
     spec.loader.exec_module(module)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from .forks import Forks
-from .processes import MARKER, Shown, end_all, outputs, termination_as_interrupt
+from .leftovers import MARKER, new_marker
+from .processes import GRACE_S, Shown, ended, interruptible, outputs
+from .supervised import Supervised
 
 TICK_S: Final = 0.02
 
@@ -25,23 +25,16 @@ class Running:
     def __init__(
         self, command: Sequence[str], *, stdout: Path, stderr: Path, environment: Mapping[str, str], shown: Shown
     ) -> None:
-        self.marker = uuid.uuid4().hex
-        self.process: subprocess.Popen[Any] | None = None
+        marker = new_marker()
+        self._program = Supervised((MARKER, marker), GRACE_S)
         self._stack = contextlib.ExitStack()
         try:
-            self._stack.enter_context(termination_as_interrupt())
-            self._forks = self._stack.enter_context(Forks(f"{MARKER}={self.marker}"))
+            self._stack.enter_context(interruptible())
+            self._forks = self._stack.enter_context(Forks(f"{MARKER}={marker}"))
             out, err, begin = self._stack.enter_context(outputs(stdout, stderr, shown))
-            self._stack.callback(self._end)
+            self._stack.enter_context(ended(self._program))
             self.begun = time.monotonic()
-            self.process = subprocess.Popen(
-                list(command),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env={**environment, MARKER: self.marker},
-                start_new_session=True,
-            )
+            self._program.start(command, stdout=out, stderr=err, environment=environment)
             begin()
         except BaseException:
             self._stack.close()
@@ -50,7 +43,7 @@ class Running:
     @property
     def exit_code(self) -> int | None:
         """How it ended; null while it runs."""
-        return None if self.process is None else self.process.poll()
+        return self._program.exit_code
 
     @property
     def started(self) -> bool:
@@ -64,19 +57,15 @@ class Running:
 
     def wait(self) -> int:
         """Wait until it ends; an interrupt ends it, and is answered with its exit code too."""
-        assert self.process is not None
         try:
-            return self.process.wait()
+            return self._program.wait()
         except KeyboardInterrupt:
-            self._end()
-            return self.process.wait()
+            self.close()
+            return self._program.wait()
 
     def close(self) -> None:
         """End it if it runs, with all that it started."""
         self._stack.close()
-
-    def _end(self) -> None:
-        end_all(self.process, self.marker)
 
 
 def pause() -> None:

@@ -1,6 +1,6 @@
 """The recorder torch: start a program that torch.profiler records from inside, and take what it leaves.
 
-A workload profiles itself (`stages.measured`). A program of the user's is recorded from its start, or from when it is told, in
+A workload profiles itself (`stages.measured`). A program of the user's is recorded from its start, or from when it is asked, in
 each of its processes that imports torch (``torch_program.py``); the trace of one of them becomes that of the recording.
 """
 
@@ -44,7 +44,7 @@ OTHERS: Final = "others"
 
 @dataclass(frozen=True, slots=True)
 class TorchRecorder:
-    """The embedded recorder, told what to do by the environment.
+    """The embedded recorder, controlled by the environment.
 
     `window` is the part of a program of the user's that is recorded; null: all of it, up to `MOST_S`.
     """
@@ -129,7 +129,7 @@ class TorchRecorder:
 
 
 class _Files:
-    """`windowed.Controls` of torch.profiler: what the processes of the program do is seen in the folder, and told there."""
+    """`windowed.Controls` of torch.profiler: processes report to the folder, and are controlled through it."""
 
     def __init__(self, folder: Path, running: Running, *, by_range: bool) -> None:
         self._folder = folder

@@ -41,7 +41,7 @@ def accept(
 def _confirm(path: Path) -> None:
     if not (sys.stdin is not None and sys.stdin.isatty()):
         raise UsageError(
-            "nobody can confirm here (no terminal), so nothing was written; review the change, then repeat with --yes"
+            "there is no terminal to confirm on, so nothing was written; review the change, then repeat with --yes"
         )
     warn(f"write this to {path}? [y/N]")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

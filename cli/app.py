@@ -57,7 +57,7 @@ def common_options() -> list[Any]:
             typer.Option(
                 "--quiet",
                 "-q",
-                help="No progress, no remarks: results and errors alone.",
+                help="Print results and errors only.",
                 callback=_quiet,
                 is_eager=True,
             ),
@@ -206,8 +206,8 @@ def _path_of_words() -> str:
 
 _PLAINER: Final = (
     (re.compile(r"(\S+) is not in the range x>=(\S+)$"), r"\1 is too small; the least is \2"),
-    (re.compile(r"Input should be a valid integer.*$"), "it is no whole number"),
-    (re.compile(r"Input should be a valid number.*$"), "it is no number"),
+    (re.compile(r"Input should be a valid integer.*$"), "it is not a whole number"),
+    (re.compile(r"Input should be a valid number.*$"), "it is not a number"),
     (re.compile(r"Input should be greater than or equal to (\S+)$"), r"it is too small; the least is \1"),
 )
 """How typers with click's types and with pydantic's refuse a number, and how a person would."""

@@ -47,7 +47,7 @@ def benched(words: Words, compiled: bool, seconds: float, run_untrusted: bool = 
     if file is not None and file.suffix not in (".cu", ".py"):
         raise UsageError(f"{file} is neither a .cu nor a .py file; only these can be kernels")
     if file is not None and not file.is_file():
-        raise InputError(f"{file} is no file; name a kernel, a .cu or a .py file, or a task")
+        raise InputError(f"{file} is not a file; name a kernel, a .cu or a .py file, or a task")
     if file is not None:
         refuse_untrusted(file, run_untrusted)
     task = task_called(words.task or words.what)

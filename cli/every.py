@@ -54,7 +54,7 @@ def capture_each(
 ) -> list[Path]:
     """The run folders of all plans, in order; how far it is goes to stderr.
 
-    One that fails does not keep the others from being made: each failure is told at once, and at the end
+    One that fails does not keep the others from being made: each failure is reported at once, and at the end
     `WorkloadError` is raised, after `summary` of the complete ones was printed. `KeyboardInterrupt` likewise says
     what is complete and what was not begun. A single plan's failure is raised as it is.
     """

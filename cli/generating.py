@@ -93,11 +93,11 @@ def _session(what: Asked, wanted: Wanted, subject: Subject, endpoint: Endpoint) 
     asked = (session.dtype, session.arch, session.shapes, session.settings)
     if asked != (subject.dtype, what.arch, texts, dict(settings)):
         raise UsageError(
-            "the result is of a session with other words; repeat --dtype, --shape, --arch and --set as they were"
+            "the result is from a session with other options; repeat --dtype, --shape, --arch and --set as they were"
         )
     for document, sha256 in zip(documents, digests, strict=True):
         if session.of(sha256) is None:
-            raise UsageError("the results are of several sessions; give those of one")
+            raise UsageError("the results come from several sessions; give those of one")
         heard(session, document, sha256)
     session.model = endpoint.model
     return session

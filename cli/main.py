@@ -13,13 +13,16 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
 from ..report.terminal import console
 from ..report.terminal.look import LOOK
-from ..traces.errors import AispTraceError, UsageError
+from ..traces.budget import watched
+from ..traces.errors import AispTraceError, InputError, UsageError
+from ..traces.output import is_disk_error, reason
 from ..traces.version import version
 from .app import SETTINGS, WORDS, Group, sentence, usage_error
 from .mistakes import PROGRAM, for_no_command
@@ -31,11 +34,17 @@ INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
 """128 + SIGPIPE, as shells report it."""
 
+LONGEST_SHOWN: Final = 300
+"""Characters of a path that the system refused, which may be the reason."""
+
 COMMANDS: Final = (
     *("list", "capture", "analyze", "ranks", "compare", "predict", "check", "accept", "expectations"),
     *("report", "bundle", "export", "kernels", "mcp", "doctor"),
 )
 """In the order of the help. Each is a module of ``commands/`` with an ``app``."""
+
+RUNNERS: Final = frozenset({"capture", "kernels", "doctor", "list"})
+"""Commands whose time and memory are those of the programs that they run."""
 
 COMPLETING: Final = "_AISP_TRACE_COMPLETE"
 """Set by the shell's completion, which typer answers."""
@@ -106,6 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in error.args:
             console.warn(line)
         return error.exit_code
+    except MemoryError:
+        console.warn("this machine has too little memory for what was asked; give fewer or smaller files")
+        return UsageError.exit_code
     except ModuleNotFoundError as error:
         if (package := _absent_package(error)) is None:
             _print_bug(error)
@@ -119,6 +131,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The one place that catches everything: Python would leave with 1, which here means "a claim was missed".
         if isinstance(error, BrokenPipeError) and _reader_left():
             return PIPE_CLOSED
+        if isinstance(error, OSError) and error.filename is not None and is_disk_error(error):
+            # Any look at a path may meet it, such as `is_file()` of a name that is too long.
+            name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+            shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
+            console.warn(f"{shown} cannot be used: {reason(error)}; name another path")
+            return InputError.exit_code
         _print_bug(error)
         return BUG
     return code
@@ -155,7 +173,7 @@ def run(args: list[str]) -> int:
     LOOK.reset()
     # Else not `parser.main`: it has its own opinion on interrupts and pipes, and exit codes that mean other things here.
     try:
-        with parser.make_context(PROGRAM, args) as context:
+        with _budget(args), parser.make_context(PROGRAM, args) as context:
             answer = parser.invoke(context)
     except typer.Exit as leaving:
         return leaving.exit_code
@@ -164,6 +182,12 @@ def run(args: list[str]) -> int:
     except usage_error() as error:
         raise UsageError(sentence(error)) from error
     return answer if isinstance(answer, int) else 0
+
+
+def _budget(args: Sequence[str]) -> AbstractContextManager[None]:
+    """Holds a command that reads what others may have made to its budget; those that run programs take what these take."""
+    command = next((word for word in args if not word.startswith("-")), "")
+    return nullcontext() if command in RUNNERS else watched()
 
 
 def _absent_package(error: ModuleNotFoundError) -> str | None:

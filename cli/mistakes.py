@@ -38,7 +38,7 @@ def program_in(words: Sequence[str], known: Iterable[str] = ()) -> list[str]:
 
 
 def for_no_command(word: str, words: Sequence[str], commands: Sequence[str]) -> str:
-    """The end of the sentence on a `word` that is no command, the first of `words` after the program's options."""
+    """The end of the sentence on a `word` that is not a command, the first of `words` after the program's options."""
     if word.endswith(TRACE_ENDINGS) or Path(word, "manifest.json").is_file():
         return f"; to analyse it: `{PROGRAM} analyze {shlex.quote(word)}`"
     if hint := nearest(word, [*commands, "--version", "--help"]):

@@ -113,7 +113,7 @@ def file_plan(file: Path, options: Options) -> Plan:
         raise UsageError(f"{file} does not exist; name a workload of `aisp-trace list` or an existing .py file")
     if file.stem in catalog.names():
         raise UsageError(
-            f"{file} is called as a workload of aisp-trace, whose expectations are not yours; rename the file"
+            f"{file} has the name of a workload of aisp-trace, whose expectations are not yours; rename the file"
         )
     variants = tuple((name, "") for name in options.variants) or FILE_VARIANTS
     words = [word for task in options.kernels for word in ("--enable-kernel", task)]

@@ -24,7 +24,7 @@ def write(found: Predicted, variant: str, asked: Path | None) -> None:
     from ..report.terminal.expectations import differences_table
 
     if found.run is None or found.variant is None:
-        raise UsageError(f"{found.text} is no run; a claim is about a workload and its rounds, so capture one first")
+        raise UsageError(f"{found.text} is not a run; a claim is about a workload and its rounds, so capture one first")
     if not found.asked:
         raise UsageError("--write needs to know what will be changed; name it with --change")
     made = found.together or found.each[0]

@@ -53,7 +53,7 @@ def command_of(word: str, *, alone: bool) -> list[str]:
 
 
 def runnable(words: Sequence[str]) -> list[str]:
-    """`words` as a command line that can be started: a script that is no program by itself gets its Python."""
+    """`words` as a command line that can be started: a script that is not a program by itself gets its Python."""
     needs = bool(words) and words[0].endswith(".py") and Path(words[0]).is_file() and shutil.which(words[0]) is None
     return [python(), *words] if needs else list(words)
 

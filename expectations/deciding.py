@@ -369,7 +369,7 @@ def _dependence(values: Sequence[float]) -> Concern | None:
     width = sqrt(4 * (n - 2) * (5 * n * n - 2 * n - 9) / (5 * n * (n + 1) * (n - 1) ** 2))
     if _NORMAL.cdf((ratio - 2) / width) > DEPENDENCE_P:
         return None
-    return Concern("dependence", "each round resembles the one before it, so they count for fewer than they are")
+    return Concern("dependence", "each round resembles the one before it, so they count as fewer independent rounds")
 
 
 def _not_planned(n: int, looks: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Documents that people write, read through models of pydantic; what is wrong is told in this project's words.
+"""Documents that people write, read through models of pydantic; faults are worded by this project.
 
 A model is a frozen dataclass. Its annotations say what each key holds, `Rule` what they cannot; values, faults and JSON Schema
 come from these. Values that code makes are not checked.

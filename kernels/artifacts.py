@@ -13,7 +13,7 @@
         llm-001/                  what a model was asked and answered, beginning with this source (llm/session.py)
 
 A verification with its provenance is a `Stamp`, which the guard asks (guard.py). The digests find damage and careless edits. They
-are no signature: whoever can write the folder can write a stamp that holds.
+are not a signature: whoever can write the folder can write a stamp that holds.
 
 No file names a user, a host or a path. Nothing here imports torch.
 """
@@ -230,7 +230,7 @@ def _read(folder: Path, task: str) -> Stamp:
         raise InputError(f"{file} is not what was written when the kernel was verified")
     made, candidate = document.get("made_with"), document.get("candidate")
     if not isinstance(made, dict) or not isinstance(candidate, dict) or document.get("task") != task:
-        raise InputError(f"{file} is no verification of {task}")
+        raise InputError(f"{file} is not a verification of {task}")
     texts = document.get("shapes")
     return Stamp(
         folder=folder,

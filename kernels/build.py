@@ -69,7 +69,7 @@ def capability_of(arch: str) -> tuple[int, int]:
     """The compute capability that nvcc calls so: (9, 0) of ``sm_90``. Raises `ValueError` for another word."""
     found = re.fullmatch(r"sm_(\d+)(\d)", arch)
     if found is None:
-        raise ValueError(f"{arch} is no architecture; write it like sm_90")
+        raise ValueError(f"{arch} is not an architecture; write it like sm_90")
     return int(found[1]), int(found[2])
 
 

@@ -7,7 +7,7 @@
     rmsnorm.decision                                # Decision(used, task, reason, code), of the latest call
 
     enabled? -> on a GPU? -> plain inputs? -> a stamp of this source? -> architecture, compiler, dtype? -> loads? -> shape?
-       no to any of them: `Task.eager` runs on the same inputs, and the reason is told once
+       no to any of them: `Task.eager` runs on the same inputs, and the reason is given once
 
 A kernel is enabled by ``AISP_KERNELS=rmsnorm,softmax`` or ``all``. A stamp (artifacts.py) counts for the source whose digest it
 has. A shape is in the verified range if each size lies between the least and the most at which outputs were compared, and if it
@@ -55,7 +55,7 @@ REASONS: Final = {
     "compiler": "it was verified with another compiler",
     "architecture": "it was verified on another architecture",
     "dtype": "it was verified for another element type",
-    "shape": "the shape lies outside of what was verified",
+    "shape": "the shape is outside what was verified",
     "load": "it could not be compiled or loaded",
     "launch": "it refused the launch",
 }
@@ -337,7 +337,7 @@ def _unfit(inputs: Mapping[str, torch.Tensor]) -> str:
     first = next(iter(inputs.values())).device
     for name, tensor in inputs.items():
         if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout != torch.strided:
-            return f"are no plain tensors ({name})"
+            return f"are not plain tensors ({name})"
         if not tensor.is_contiguous() or tensor.is_neg() or tensor.numel() == 0:
             return f"are not contiguous, or empty ({name})"
         if tensor.device != first:
@@ -364,7 +364,7 @@ def enable(tasks: Sequence[str], environ: Any = os.environ) -> None:
 
 
 def unready(task: str, dtype: str, *, enabled: bool | None = None, artifacts: Path = FOLDER) -> str:
-    """Why no call could use the task's kernel here, as far as it can be told without torch and a GPU; empty if one could."""
+    """Why no call could use the task's kernel here, as far as that is known without torch and a GPU; empty if one could."""
     if not (is_enabled(task) if enabled is None else enabled):
         return _not_enabled(task)
     try:

@@ -4,7 +4,7 @@
     sealed(content, name)   compiles in a folder of its own: clean environment, limits on time, memory and files
     own_messages(...)       messages about the source itself; of any other file not one word
 
-A compiler prints the lines it stumbles over, of whatever file it was told to read: ``#include "/etc/passwd"`` prints that
+A compiler prints the lines it stumbles over, of any file it reads: ``#include "/etc/passwd"`` prints that
 file's first line, and ``asm(".include ...")`` more of it. So headers are checked before anything is compiled, and a message
 is kept only if it is about the source. The line shown below it is taken from the source, not from the compiler. This is no
 sandbox.
@@ -54,10 +54,10 @@ MESSAGES: Final = 30
 """Shown of one compilation. The first few say it all."""
 
 LOGGED: Final = 1000
-"""The same of one that succeeded, where each kernel's registers are told."""
+"""The same of one that succeeded, which lists each kernel's registers."""
 
 OUTPUT: Final = "compiler.out"
-SILENT: Final = "error: the compiler failed, and said nothing of the source"
+SILENT: Final = "error: the compiler failed without a message about the source"
 
 MESSAGE: Final = 400
 """Characters of one."""

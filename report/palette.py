@@ -6,7 +6,7 @@ the causes with the same remedy (`mechanisms.FAMILIES`).
 The colours were searched for by a program: of all 24, any two are at least `LEAST_APART` apart in CIEDE2000 (Sharma, Wu and
 Dalal, 2005) for eyes without the green or the red cones (Machado, Oliveira and Fernandes, 2009, full severity), on light ground
 and on dark. Such eyes see little more than light and dark, yellow and blue; 24 colours nearly fill what is left,
-which is why some are no beauties. `tests/test_palette.py` computes it again.
+which is why some are not beautiful. `tests/test_palette.py` computes it again.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from ..expectations.claims.diff import Difference, differences
 from ..expectations.claims.load import PATTERN
 from ..expectations.judging.judged import Judged, analyses_of_run, judge_run
 from ..expectations.judging.verdict import Verdict
-from ..traces.bundle import INDEX, Bundle, pack, unpack
+from ..traces.bundle import INDEX, SIGNATURE, Bundle, pack, unpack
 from ..traces.documents import CALIBRATION, parse, read, read_bytes
 from ..traces.documents import VERDICT as VERDICT_KIND
 from ..traces.errors import InputError
@@ -37,6 +37,7 @@ from ..traces.output import Output
 from ..traces.places import calibration_folders
 from ..traces.run import Run, load_run, write_json
 from ..traces.scrub.run import clean_document, scrub_run
+from ..traces.signing import Key
 from ..traces.version import version
 from .documents.verdicts import document
 from .page.page import MOST_GAPS, render
@@ -100,10 +101,12 @@ def make(
     target: Output,
     told: Told | None = None,
     add_kernels: Callable[[Path], None] = lambda folder: None,
+    key: Key | None = None,
 ) -> Made:
     """Write the proof of `run`, judged by the expectations in folder `asked` or those that apply here, to `target`.
 
     `add_kernels` puts the artefacts of generated kernels into a folder, if the run has any; no verdict depends on them.
+    `key` signs the bundle.
 
     Raises `InputError` if a part cannot be read, scrubbed or written, or if scrubbing would change a verdict, and as
     `target.check` does, before anything is read.
@@ -123,25 +126,27 @@ def make(
         (folder / REPORT).write_text(page(), encoding="utf-8")
         (folder / README).write_text(_README.format(run=scrubbed.manifest.run_id, version=version()), encoding="utf-8")
         _refuse_paths(folder, run)
-        bundle = pack(folder, building, scrubbed.manifest.run_id, made_with(), told)
+        bundle = pack(folder, building, scrubbed.manifest.run_id, made_with(), told, key)
         nbytes = building.stat().st_size
     return Made(bundle, judged, nbytes)
 
 
-def verify(file: Path, expectations: Path | None = None, whose: str | None = None) -> Verified:
+def verify(
+    file: Path, expectations: Path | None = None, whose: str | None = None, signers: Sequence[str] = ()
+) -> Verified:
     """Derive the verdict anew from the traces, timings and expectations in bundle `file`, and compare.
 
     With the folder `expectations`, of `whose`, the evidence is judged by those bounds as well, and the two are compared.
 
-    Raises `InputError` if the bundle is damaged, or holds anything that does not follow from its evidence: a verdict, or
-    (where it was made by this very version) a page.
+    Raises `InputError` if the bundle is damaged, is not signed by one of `signers` (public keys, if any), or holds anything that
+    does not follow from its evidence: a verdict, or (where it was made by this very version) a page.
     """
     if not file.is_file():
         found = "it is a folder" if file.is_dir() else "there is no such file"
-        raise InputError(f"{file} was to be verified, but {found}; name a file made by `aisp-trace bundle`")
+        raise InputError(f"{file} cannot be verified: {found}; name a file made by `aisp-trace bundle`")
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as name:
         folder = Path(name)
-        bundle = unpack(file, folder)
+        bundle = unpack(file, folder, signers)
         _refuse_strays(bundle, folder, file)
         judged, page, analyses = _derive(folder)
         same_code = dict(bundle.index.made_with) == made_with()
@@ -150,7 +155,7 @@ def verify(file: Path, expectations: Path | None = None, whose: str | None = Non
         if (folder / REPORT).read_bytes() == page().encode():
             pass
         elif same_code:
-            raise InputError(f"{file}: its {REPORT} is not the page that its evidence gives; believe none of it")
+            raise InputError(f"{file}: its {REPORT} does not follow from its evidence; believe none of it")
         else:
             notes.append(f"{REPORT} was not compared, since other versions made it ({_difference(bundle)})")
         compared = None
@@ -259,7 +264,7 @@ def _refuse_strays(bundle: Bundle, folder: Path, file: Path) -> None:
     members = {m.path for m in bundle.index.members}
     for needed in (VERDICT, REPORT, f"{RUN}/manifest.json"):
         if needed not in members:
-            raise InputError(f"{file} is no proof of a run: it has no {needed}")
+            raise InputError(f"{file} is not a proof of a run: it has no {needed}")
     for variant in load_run(folder / RUN).manifest.variants:
         for name in [name for made in variant.recordings for name in (made.trace, made.kind_file)]:
             if name is not None and f"{RUN}/{name}" not in members:
@@ -320,6 +325,7 @@ _README: Final = f"""\
 The proof of run {{run}}, made by aisp-trace {{version}}.
 
 {INDEX}           every file here with its length and SHA-256
+{SIGNATURE}       the signature of that file, if somebody signed
 {RUN}/                 manifest with all untraced timings, and the scrubbed traces
 {EXPECTATIONS}/        the claims the run was judged by, byte for byte
 {CALIBRATIONS}/        what this machine's links can carry, where that was measured

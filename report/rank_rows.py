@@ -38,7 +38,7 @@ def headline(job: Job) -> list[str]:
         return lines
     share = percent(job.metrics["straggler_share"])
     if pattern.kind == "none":
-        lines.append("no rank is late: in every iteration all came to their collectives within 2 % of its length")
+        lines.append("no rank is late: in every iteration all arrived at their collectives within 2 % of its length")
     else:
         first, times, late = pattern.by_rank[0]
         verb = "has" if pattern.late == 1 else "have"

@@ -92,7 +92,7 @@ class StageTable:
 @dataclass(frozen=True, slots=True)
 class StageColumn:
     """A column behind the stage's name. `means` completes its title in a legend, ``""``: the title says enough; ``{}`` in it is
-    what stands for null. `text` is null for what does not exist or cannot be told. Times are in ms."""
+    what stands for null. `text` is null for what does not exist or is unknown. Times are in ms."""
 
     title: str
     counts: Literal["inclusive", "own", ""]
@@ -102,7 +102,7 @@ class StageColumn:
 
 
 def _ms(ns: int | None) -> str | None:
-    """Work that a stage did not do is told as none."""
+    """Work that a stage did not do reads as none."""
     return ms(ns) if ns else None
 
 

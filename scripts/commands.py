@@ -31,7 +31,7 @@ MADE_BY: Final = "`python -P scripts/commands.py --write` makes these pages."
 GUIDES: Final[Mapping[str, tuple[str, ...]]] = {
     "list": ("case_studies",),
     "capture": ("capture", "change", "recorders"),
-    "analyze": ("trace", "terminal", "definitions"),
+    "analyze": ("trace", "terminal", "definitions/index"),
     "ranks": ("scale",),
     "compare": ("change",),
     "predict": ("headroom",),

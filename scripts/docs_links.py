@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
-from typing import Any
+from typing import Any, Final
 
-LINK = r"(?<!!)\[([^\]\n]+)\]\({up}([^)\s]+)\)"
-"""``[words](../path)``, with as many dots as lead out of docs/ from the page's folder."""
+LINK: Final = re.compile(r"(?<!!)\[([^\]\n]+)\]\((\.\./[^)\s]+)\)")
+"""``[words](../path)``, which may lead out of docs/."""
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """mkdocs calls this with the text of each page."""
-    up = re.escape("../" * (1 + page.file.src_uri.count("/")))
-    return re.sub(LINK.format(up=up), _named, markdown)
+    folder = posixpath.join("docs", posixpath.dirname(page.file.src_uri))
 
+    def named(link: re.Match[str]) -> str:
+        words, path = link[1], posixpath.normpath(posixpath.join(folder, link[2]))
+        if path.startswith("docs/"):
+            return link[0]
+        return f"`{path}`" if words.strip("`") in path else f"{words} (`{path}`)"
 
-def _named(link: re.Match[str]) -> str:
-    words, path = link.groups()
-    return f"`{path}`" if words.strip("`") in path else f"{words} (`{path}`)"
+    return LINK.sub(named, markdown)

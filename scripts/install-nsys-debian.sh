@@ -110,7 +110,7 @@ link="$(dirname "$(dirname "$(readlink -f "$nsys")")")/$(basename "$host_folder"
 if [ "$(readlink -f "$link")" = "$host_folder" ] && [ -e "$link/QdstrmImporter" ]; then
     say "$link is already in place"
 else
-    [ -e "$link" ] && [ ! -L "$link" ] && fail "$link exists and is no link; move it away, then run this again"
+    [ -e "$link" ] && [ ! -L "$link" ] && fail "$link exists and is not a link; move it away, then run this again"
     ln -sfn "$host_folder" "$link"
     say "linked $link -> $host_folder"
 fi

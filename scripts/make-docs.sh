@@ -1,13 +1,10 @@
 #!/usr/bin/env bash
 # Builds docs/ as a site into build/docs, strictly: a warning (a link that leads nowhere, a page outside the navigation) fails it.
-# Installs the extra `docs` into .venv the first time. Called by `make docs`.
+# Called by `make docs`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python=.venv/bin/python
-"$python" -c 'import material, mkdocs' 2>/dev/null ||
-    "$python" -m pip --disable-pip-version-check install --quiet --quiet --constraint constraints.txt \
-        --no-build-isolation --editable '.[docs]'
 export NO_MKDOCS_2_WARNING=1 # the theme's remark on a mkdocs that pyproject.toml excludes
 "$python" -P scripts/commands.py --check
 # Not --quiet: it hides the warnings from --strict as well.

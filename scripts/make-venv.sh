@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Creates or refreshes .venv with the versions pinned in constraints.txt and this checkout, editable; then writes the
-# stamp file $1. Called by the Makefile, which documents PYTHON and TORCH_INDEX. Needs nothing but a Python with venv.
+# Creates or refreshes .venv with exactly the files of requirements.lock, torch in the version of constraints.txt, and this
+# checkout, editable; then writes the stamp file $1. Called by the Makefile, which documents PYTHON and TORCH_INDEX. Needs nothing but a Python with venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -30,12 +30,12 @@ if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
 fi
 
 # Errors alone are shown: the warnings are about the index's layout and about editable builds, and nobody can act on them.
-pip() { .venv/bin/python -m pip --disable-pip-version-check "$@" --quiet --quiet --constraint constraints.txt; }
+pip() { .venv/bin/python -m pip --disable-pip-version-check "$@" --quiet --quiet; }
 
 say "installing the pinned versions (the first time this takes some minutes)"
-pip install pip setuptools
-pip install torch ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"}
-pip install --no-build-isolation --editable '.[workloads,dev]'
+pip install --require-hashes --requirement requirements.lock
+pip install torch --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"}
+pip install --no-build-isolation --no-deps --editable .
 
 rm -f .venv/.installed*
 touch "$stamp"

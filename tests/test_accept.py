@@ -486,7 +486,7 @@ def test_a_file_is_replaced_in_one_step_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="was changed meanwhile"):
         write_file(path, "three", None)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
-    with pytest.raises(InputError, match=r"cannot be written because .*absent is no folder; make it first"):
+    with pytest.raises(InputError, match=r"cannot be written because .*absent is not a folder; make it first"):
         write_file(tmp_path / "absent" / "file.json", "x", None)
 
 

@@ -120,9 +120,9 @@ def test_without_anyone_to_ask_nothing_is_written(aisp: Aisp, tmp_path: Path, sp
     claims(tmp_path / "expectations", TIME)
     run = run_at(tmp_path / "pipeline-2")
     before = state(tmp_path)
-    code, out = aisp(*spelling, run)  # stdin says y, but it is no terminal
+    code, out = aisp(*spelling, run)  # stdin says y, but it is not a terminal
     assert (code, state(tmp_path)) == (2, before)
-    assert "nobody can confirm here" in out and "tighter" in out
+    assert "there is no terminal to confirm on" in out and "tighter" in out
 
 
 @pytest.mark.parametrize(("said", "code"), [("y\n", 0), ("yes\n", 0), ("\n", 2), ("n\n", 2), ("", 2)])
@@ -163,7 +163,7 @@ def test_an_empty_project_folder_gets_its_first_file(aisp: Aisp, tmp_path: Path)
     assert code == 0 and "new" in out
     assert [c.id for c in load_file(tmp_path / "expectations" / "expectations_h100.json").claims] == ["pipeline.faster"]
     code, out = aisp("accept", run_at(tmp_path / "pipeline-3"), "--yes", "--expectations", tmp_path / "absent")
-    assert (code, "is no folder; make it" in out) == (2, True)
+    assert (code, "is not a folder; make it" in out) == (2, True)
 
 
 def test_six_slow_steps_through_the_command_line(aisp: Aisp, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_an_op_that_began_before_the_window_is_not_a_launch_of_it() -> None:
 
 
 def test_small_kernels_and_kernels_per_iteration() -> None:
-    """Two iterations of one long and two small kernels each; a copy is no kernel."""
+    """Two iterations of one long and two small kernels each; a copy is not a kernel."""
     api, ops, ranges = [], [], []
     for i in range(2):
         at = i * 100_000

@@ -17,11 +17,12 @@ import pytest
 import typer
 
 from aisp_trace.capture.forks import Forks
+from aisp_trace.capture.leftovers import marked
 from aisp_trace.capture.nsight import find_nsys
 from aisp_trace.capture.nsys import OWN_LINES, lost_workers
 from aisp_trace.capture.nsys_starts import STARTS
 from aisp_trace.capture.passing import Bounded, Passed
-from aisp_trace.capture.processes import how_ended, marked
+from aisp_trace.capture.processes import how_ended
 from aisp_trace.cli.commands.capture import app
 from aisp_trace.cli.main import main
 from aisp_trace.cli.programs import python, split
@@ -101,7 +102,7 @@ def test_a_program_is_told_from_a_workload(words: Sequence[str], ours: list[str]
         ("from aisp_trace.capture.stages import stage", False),
         ("'aisp_trace.workloads'", False),
         ("from aisp_trace.workloads_of_mine import x", False),
-        ("this is no Python", False),
+        ("this is not Python", False),
         ("\0", False),
     ],
 )

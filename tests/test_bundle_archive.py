@@ -137,7 +137,7 @@ def test_a_damaged_file_is_refused(folder: Path, tmp_path: Path, where: int) -> 
 def test_what_is_no_bundle(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "x.tar.gz"
     file.write_bytes(content)
-    refused(file, tmp_path, "was to be read as a bundle, but")
+    refused(file, tmp_path, "cannot be read as a bundle: ")
 
 
 def test_a_cut_bundle(folder: Path, tmp_path: Path) -> None:
@@ -194,7 +194,9 @@ def test_the_builder_of_hostile_archives_can_make_an_honest_one(tmp_path: Path) 
     "path", ["../a", "/etc/passwd", "a/../../b", "", "a//b", ".hidden", "a/.", "a\\b", "a\nb", "x" * 200, "index.json"]
 )
 def test_paths_that_lead_elsewhere(tmp_path: Path, path: str) -> None:
-    refused(hostile(tmp_path / "x.tar.gz", [says(path)], [entry(path[:90])]), tmp_path, "no name of a bundle's member")
+    refused(
+        hostile(tmp_path / "x.tar.gz", [says(path)], [entry(path[:90])]), tmp_path, "not a name of a bundle's member"
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ def test_links_devices_and_every_other_header(tmp_path: Path, fields: dict[str, 
         ([says("a", nbytes=-1)], "a member may have"),
         ([says("a", nbytes=9 << 30)], "a member may have"),
         ([says(f"a{i}", nbytes=7 << 30) for i in range(5)], "may hold 32 GiB"),
-        ([says("a", nbytes=7 << 30)], "no recording compresses to"),
+        ([says("a", nbytes=7 << 30)], "an impossible ratio for a recording"),
         ([{**says("a"), "mode": 1}], "unknown key 'mode'"),
         ([says("a", sha256=5)], "expected text, found a number"),
         ([says("a", sha256="0" * 64)], "checksum of a is wrong"),

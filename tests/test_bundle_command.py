@@ -121,7 +121,7 @@ def test_a_missed_verdict_that_is_honest_leaves_1(tmp_path: Path, call: Call) ->
     file = shutil.copy(EXPECTATIONS / "expectations_h200.json", strict)
     edit(Path(file), lambda d: next(c for c in d["claims"] if c["type"] == "time")["ratio"].update(min=16, max=20))
     target = tmp_path / "x.tar.gz"
-    assert call(RUN, "--expectations", strict, "-o", target)[0] == 0  # making one is no judgement
+    assert call(RUN, "--expectations", strict, "-o", target)[0] == 0  # making one is not a judgement
     code, out = call("verify", target)
     assert code == 1
     assert "1 missed" in out
@@ -233,7 +233,7 @@ def test_another_report(made: Path, tmp_path: Path, call: Call) -> None:
 
     code, out = call("verify", changed(made, tmp_path, praise))
     assert code == 2
-    assert "report.html is not the page that its evidence gives" in out
+    assert "report.html does not follow from its evidence" in out
 
 
 def test_a_report_of_other_versions_is_not_compared_and_that_is_said(made: Path, tmp_path: Path, call: Call) -> None:
@@ -249,8 +249,8 @@ def test_a_report_of_other_versions_is_not_compared_and_that_is_said(made: Path,
 @pytest.mark.parametrize(
     ("trace", "words"),
     [
-        ("../../../../etc/passwd", "no file inside of the run's folder"),
-        ("/etc/passwd", "no file inside of the run's folder"),
+        ("../../../../etc/passwd", "not a file inside of the run's folder"),
+        ("/etc/passwd", "not a file inside of the run's folder"),
         ("optimized/trace.nsys-rep", "which is not in the bundle"),
     ],
 )
@@ -431,5 +431,5 @@ def test_usage(call: Call, words: tuple[str, ...], said: str) -> None:
 def test_a_place_that_cannot_be_written(tmp_path: Path, call: Call) -> None:
     code, out = call(RUN, "--expectations", EXPECTATIONS, "-o", tmp_path / "none" / "x.tar.gz")
     assert code == 2
-    assert "none is no folder; make it first" in out
+    assert "none is not a folder; make it first" in out
     assert "is a folder where a file is to be written" in call(RUN, "--expectations", EXPECTATIONS, "-o", tmp_path)[1]

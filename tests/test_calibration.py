@@ -18,13 +18,14 @@ from aisp_trace.capture import host
 from aisp_trace.capture.processes import Finished
 from aisp_trace.cli import main
 from aisp_trace.traces import places
-from aisp_trace.traces.calibration import CalibratedDevice, Calibration, Link, load_calibration, load_measured
+from aisp_trace.traces.calibration import CalibratedDevice, Calibration, Costs, Link, load_calibration, load_measured
 from aisp_trace.traces.errors import InputError, UsageError, WorkloadError
 from aisp_trace.traces.run import Hardware, write_json
 
 torch = pytest.importorskip("torch")
 
 from aisp_trace.workloads import calibration as program  # noqa: E402  (imports torch)
+from aisp_trace.workloads import graph_costs  # noqa: E402
 
 LATENCY_S = 2e-6
 SPEED = {"h2d": 50e9, "d2h": 40e9, "d2d": 2e12, "p2p": 400e9}
@@ -58,6 +59,15 @@ class FakeMachine:
     def copies(self, route: program.Route, largest: int) -> FakeCopies:
         return FakeCopies(route, min(largest, self._room))
 
+    def against(self, route: program.Route, other: program.Route, largest: int) -> FakeCopies:
+        copies = FakeCopies(route, min(largest, self._room))
+        vars(copies)["_speed"] *= 0.9 if route.kind == "h2d" else 0.8
+        assert other.kind == {"h2d": "d2h", "d2h": "h2d"}[route.kind]
+        return copies
+
+    def costs(self, device: int) -> Costs:
+        return Costs(device, 4_000 + device, 460)
+
     def facts(self) -> dict[str, Any]:
         return {"torch": "2.11.0", "cuda": "13.0"}
 
@@ -79,6 +89,36 @@ def test_every_route_is_measured() -> None:
         "p2p device 1 to 0",
     ]
     assert [link.direct for link in found.links][-3:] == [None, True, False]
+
+
+def test_pinned_copies_are_measured_against_copies_the_other_way() -> None:
+    found = program.calibrate(FakeMachine(2))
+    assert [link.name for link in found.duplex] == [
+        f"{kind} pinned, device {d}" for d in range(2) for kind in ("h2d", "d2h")
+    ]
+    assert {link.rates[0].nbytes for link in found.duplex} == {program.DUPLEX_FROM}
+    alone = {link.kind: link.best.median_bytes_per_s for link in found.links if link.memory == "pinned"}
+    for link in found.duplex:
+        share = link.best.median_bytes_per_s / alone[link.kind]
+        assert share == pytest.approx({"h2d": 0.9, "d2h": 0.8}[link.kind], rel=1e-3)
+    assert [(c.device, c.launch_ns, c.node_ns) for c in found.costs] == [(0, 4_000, 460), (1, 4_001, 460)]
+    assert program.calibrate(FakeMachine(1, room=1 << 19)).duplex == [], "no memory for copies that large"
+
+
+def test_the_gap_between_a_graphs_kernels_is_the_median_within_replays() -> None:
+    """Two replays of three kernels, 1 us each, 0.4, 0.5, 0.5 and 0.7 us apart; the pause between the replays is no gap."""
+    starts = [0.0, 1.4, 2.9, 100.0, 101.5, 103.2]
+    kernels: list[dict[str, Any]] = [{"ph": "X", "cat": "kernel", "ts": at, "dur": 1.0} for at in starts]
+    other: list[dict[str, Any]] = [{"ph": "X", "cat": "cuda_runtime", "ts": 0.5, "dur": 3.0}, {"ph": "M", "name": "x"}]
+    assert graph_costs.node_gap_ns([*kernels[::-1], *other], 3) == 500
+    assert graph_costs.node_gap_ns(kernels[:-1], 3) is None, "no whole replays"
+    assert graph_costs.node_gap_ns(other, 3) is None
+
+
+def test_a_recording_without_kernels_leaves_the_gap_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The profiler of this torch records the replays of something that never reaches a device."""
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert graph_costs._node_ns(SimpleNamespace(replay=lambda: torch.ones(3).add_(1))) is None
 
 
 def test_rates_are_medians_with_their_spread() -> None:
@@ -131,6 +171,7 @@ class FakeCuda:
     def __init__(self) -> None:
         self.now_ms = 0.0
         self.held: list[int] = []
+        self.waited: list[str] = []
         self.synchronised = 0
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
@@ -163,8 +204,12 @@ class FakeCuda:
             "device": lambda d: nullcontext(),
             "Event": Event,
             "_sleep": self.held.append,
+            "Stream": lambda device: SimpleNamespace(record_event=lambda: "begun"),
+            "stream": lambda stream: nullcontext(),
+            "current_stream": lambda: SimpleNamespace(wait_event=self.waited.append),
         }.items():
             monkeypatch.setattr(torch.cuda, name, value)
+        monkeypatch.setattr(program, "graph_costs", lambda device: Costs(device, 5_100, None))
         monkeypatch.setattr(program, "_buffer", lambda device, memory, nbytes: FakeBuffer(cuda, nbytes))
         return self
 
@@ -199,6 +244,17 @@ def test_copies_are_timed_between_events_in_a_held_stream(cuda: FakeCuda) -> Non
     assert cuda.held[0] >= (10 * 10e-6) * 1e9, "longer than queueing ten copies takes"
 
 
+def test_copies_the_other_way_are_twice_as_many_and_begin_at_the_same_time(cuda: FakeCuda) -> None:
+    ways = program.Route("h2d", "pinned", None, 0), program.Route("d2h", "pinned", 0, None)
+    copies = program.OpposedCopies(*ways, 1 << 20)
+    assert copies.seconds(4096, 10) == pytest.approx(40e-6), "the other stream's are not timed"
+    assert len(vars(copies)["_dst"].pieces) == 10
+    assert len(vars(vars(copies)["_other"])["_dst"].pieces) == 20
+    assert cuda.waited == ["begun"]
+    assert len(cuda.held) == 1
+    assert cuda.held[0] >= (30 * 10e-6) * 1e9, "longer than queueing thirty copies takes"
+
+
 def test_pageable_copies_cannot_be_queued_ahead(cuda: FakeCuda) -> None:
     copies = program.CudaCopies(program.Route("d2h", "pageable", 0, None), 1 << 20)
     assert copies.seconds(1 << 20, 1) == pytest.approx(1024e-6)
@@ -222,6 +278,8 @@ def test_the_whole_program_on_a_fake_cuda(
     assert len(found.links) == 12
     assert {link.rates[-1].nbytes for link in found.links} == {1 << 22}, "a quarter of the 16 MiB that are free"
     assert all(r.median_bytes_per_s == pytest.approx(1.024e9) for link in found.links for r in link.rates)
+    assert len(found.duplex) == 4
+    assert [(c.launch_ns, c.node_ns) for c in found.costs] == [(5_100, None)] * 2
     assert capsys.readouterr().out.splitlines()[0].startswith("h2d pinned, device 0: 1.02 GB/s")
 
 

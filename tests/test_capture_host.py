@@ -128,7 +128,9 @@ def test_a_cpu_build_of_torch_cannot_use_a_gpu(torch: str, usable: bool, monkeyp
 
 def test_clocks_fall_back_to_the_older_name_and_leave_no_gpu_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(command: list[str]) -> str | None:
-        return None if "clocks_event_reasons" in command[1] else "0, 345 MHz, 1980 MHz, 3201 MHz, 30, 75 W, 0x0\n"
+        return (
+            None if "clocks_event_reasons" in command[1] else "0, 345 MHz, 1980 MHz, 3201 MHz, 700 W, 30, 75 W, 0x0\n"
+        )
 
     monkeypatch.setattr(host, "ask", answer)
     assert host.clocks() == [
@@ -137,6 +139,7 @@ def test_clocks_fall_back_to_the_older_name_and_leave_no_gpu_out(monkeypatch: py
             "clocks_sm": "345 MHz",
             "clocks_max_sm": "1980 MHz",
             "clocks_mem": "3201 MHz",
+            "power_limit": "700 W",
             "temperature": "30",
             "power": "75 W",
             "throttle_reasons": "0x0",

@@ -18,9 +18,9 @@ import pytest
 from aisp_trace.capture import stages
 from aisp_trace.capture.answer import ANSWER_VARIABLE, read_answer, state_work
 from aisp_trace.capture.capture import resume
+from aisp_trace.capture.leftovers import marked
 from aisp_trace.capture.pair import pair_name, pair_variants
 from aisp_trace.capture.pair_rounds import settle
-from aisp_trace.capture.processes import marked
 from aisp_trace.capture.recorders import Recorder
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.judging.evidence import gather
@@ -492,8 +492,8 @@ def test_stated_work_is_judged_and_nothing_is_doubted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("optimized", "words"),
     [
-        ((), "not every process of optimized states its work, so nobody verified"),
-        (None, "the commands state no work and no output, so nobody verified that they do the same"),
+        ((), "not every process of optimized states its work, so it is unverified"),
+        (None, "the commands state no work and no output, so it is unverified that they do the same"),
     ],
 )
 def test_unstated_work_is_judged_and_every_verdict_says_so(
@@ -553,7 +553,7 @@ def test_check_says_what_was_timed_and_what_is_not_known(tmp_path: Path, capsys:
     assert main(["check", str(found.path), "--expectations", str(claims)]) == 0
     out = capsys.readouterr().out
     assert "note: timed by whole processes, start-up included." in out
-    note = "note: the commands state no work and no output, so nobody verified that they do the same."
+    note = "note: the commands state no work and no output, so it is unverified that they do the same."
     assert note in " ".join(out.split())
     assert "moved bytes" not in out
 

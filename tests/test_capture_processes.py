@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from aisp_trace.capture.processes import last_line, marked, run_process
+from aisp_trace.capture.leftovers import marked
+from aisp_trace.capture.processes import last_line, run_process
 from aisp_trace.tests.patience import PATIENCE_S, text_of, timed_out_when_up, wait_until
 from aisp_trace.traces.run import load_run
 

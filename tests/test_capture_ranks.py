@@ -16,9 +16,10 @@ pytest.importorskip("torch")
 
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.sources import find_source
+from aisp_trace.capture.leftovers import marked
 from aisp_trace.capture.nsight import find_nsys
 from aisp_trace.capture.nsys import NsysRecorder
-from aisp_trace.capture.processes import marked, run_process
+from aisp_trace.capture.processes import run_process
 from aisp_trace.cli.main import main
 from aisp_trace.tests.patience import PATIENCE_S, timed_out_when_up, wait_until
 from aisp_trace.traces.open import open_trace
@@ -126,27 +127,18 @@ def test_torchrun_is_recorded_with_all_its_ranks(
 
 
 SLEEPS = """
-import pathlib, subprocess, sys, time
+import os, pathlib, subprocess, sys, time
 code = "import time; time.sleep(1000)"
 subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
 subprocess.Popen([sys.executable, "-c", code])
-pathlib.Path("up").touch()
+pathlib.Path("up").write_text(os.environ["AISP_TRACE_PROCESS"])
 time.sleep(1000)
 """
 
 
 @pytest.mark.parametrize("recorder", [pytest.param("nsys", marks=needs_nsys), "none"])
-def test_a_timeout_ends_every_process_of_the_tree(
-    recorder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_timeout_ends_every_process_of_the_tree(recorder: str, tmp_path: Path) -> None:
     """Also those that left the process group and the session. An nsys that lost its race with itself is started again."""
-    marks: list[str] = []
-
-    def noted(marker: str) -> list[int]:
-        marks.append(marker)
-        return marked(marker)
-
-    monkeypatch.setattr("aisp_trace.capture.processes.marked", noted)
     target = [sys.executable, "-P", str(written(tmp_path, SLEEPS))]
     command = (
         target
@@ -168,7 +160,7 @@ def test_a_timeout_ends_every_process_of_the_tree(
         tmp_path / "up",
     )
     assert done.timed_out
-    assert [marked(marker) for marker in set(marks)] == [[]] * len(set(marks))
+    assert marked((tmp_path / "up").read_text(encoding="utf-8")) == []
 
 
 def test_an_interrupt_of_capture_ends_every_rank(tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_only_an_unfinished_run_can_be_resumed(tmp_path: Path) -> None:
     complete = capturing.capture(make_plan(rounds=1), tmp_path, quiet)
     with pytest.raises(InputError, match="is a complete run"):
         capturing.resume(complete, quiet)
-    with pytest.raises(InputError, match="is no unfinished run"):
+    with pytest.raises(InputError, match="is not an unfinished run"):
         capturing.resume(tmp_path / "nowhere", quiet)
     (tmp_path / ".partial-empty").mkdir()
     with pytest.raises(InputError, match=r"cannot be resumed: .*plan\.json .* cannot be read"):

@@ -58,7 +58,7 @@ READ = ("05", "06", "07", "08", "09", "10", "13", "14", "15", "20", "29")
 
 @pytest.mark.parametrize("number", READ)
 def test_every_form_of_a_torch_trace_is_read(number: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Control characters, bare lists, lists that are not closed, bytes that are no text, numbers as text, begin and end events,
+    """Control characters, bare lists, lists that are not closed, bytes that are not text, numbers as text, begin and end events,
     byte order marks: six kernels of 60 us, and nothing in doubt."""
     seen = Seen(capsys, str(case(f"{number}_")))
     assert (seen.code, seen.kernels()) == (0, 6)
@@ -73,6 +73,39 @@ def test_asynchronous_events_are_named_as_unread(tmp_path: Path, capsys: pytest.
     assert seen.code == 2 and "events that are not read: phase b (2), phase e (2)" in seen.error
     beside = Seen(capsys, str(written(tmp_path, [*alone, event("kernel", "k", 1, 1, 0, 7, device=0, stream=7)])))
     assert beside.code == 0 and "events that are not read: phase b (2), phase e (2)" in beside.text
+
+
+def test_counters_and_other_phases_are_named_as_unread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    counted = [{"ph": "C", "name": "SM active", "ts": i, "pid": 0, "args": {"%": i}} for i in range(4)]
+    arrows = [{"ph": p, "cat": "ac2g", "name": "ac2g", "id": 1, "ts": 1, "pid": 1, "tid": 1} for p in "sf"]
+    kernel = event("kernel", "k", 1, 1, 0, 7, device=0, stream=7)
+    seen = Seen(capsys, str(written(tmp_path, [*counted, *arrows, {"ph": "P", "name": "s", "ts": 1}, kernel])))
+    assert "events that are not read: phase C (4), phase P (1)" in seen.text
+
+
+def allocated(device_type: int, device: int) -> list[dict[str, Any]]:
+    """A kernel, and ten tensors of 1 MiB each."""
+    args = {"Device Type": device_type, "Device Id": device, "Bytes": 1 << 20}
+    events = [
+        {"ph": "i", "cat": "cpu_instant_event", "name": "[memory]", "ts": i, "pid": 5, "tid": 10, "args": args}
+        for i in range(10)
+    ]
+    launch = event("cuda_runtime", "cudaLaunchKernel", 0, 1, 5, 10, correlation=1)
+    return [*events, launch, event("kernel", "k", 0, 20, 0, 7, device=0, stream=7, correlation=1)]
+
+
+@pytest.mark.parametrize("device_type", [1, 6, 12, 20], ids=["CUDA", "HIP", "XPU", "PrivateUse1"])
+def test_every_kind_of_device_has_its_memory(
+    device_type: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = Seen(capsys, str(written(tmp_path, allocated(device_type, 0))))
+    assert [(row["device"], row["peak_bytes"]) for row in seen.json["memory"]] == [(0, 10 << 20)]
+
+
+def test_memory_of_the_host_alone_is_unread_not_unrecorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = Seen(capsys, str(written(tmp_path, allocated(0, -1))))
+    assert seen.json["memory"] == [] and "events that are not read: [memory] of the host (10)" in seen.text
+    assert "memory events are those of the host, which are not read" in seen.trust("allocator")[1]
 
 
 def test_quotes_in_a_name_are_mended_and_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +124,7 @@ def test_a_negative_duration_is_dropped_and_named(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("number", ["18", "19"])
 def test_what_ends_early_is_refused(number: str, capsys: pytest.CaptureFixture[str]) -> None:
     seen = Seen(capsys, str(case(f"{number}_")))
-    assert seen.code == 2 and ("no complete JSON" in seen.error or "it is damaged" in seen.error)
+    assert seen.code == 2 and ("not complete JSON" in seen.error or "it is damaged" in seen.error)
 
 
 def test_other_profilers_are_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -321,6 +354,49 @@ def test_times_that_nobody_took_make_no_window(tmp_path: Path, capsys: pytest.Ca
     assert seen.kernels() == 20
     assert "2 rows could not be used (ops out of range)" in seen.trust("ledger")[1]
     assert ledger["window"]["end_ns"] - ledger["window"]["start_ns"] < 10_000_000
+
+
+def seconds_away(*kernels_at: int, api: bool = False, first_ns: int = 500 * 10**9) -> NsysExport:
+    """20 kernels within 2 ms at 500 s, and one at each of `kernels_at`, which no call launched; with `api`, calls near these."""
+    export = NsysExport()
+    for i in range(20):
+        at = first_ns + i * 100_000
+        export.call(at, at + 5_000, "cudaLaunchKernel", correlationId=i + 1)
+        export.kernel(at + 10_000, at + 60_000, correlationId=i + 1)
+    for at in kernels_at:
+        export.kernel(at, at + 50, correlationId=900)
+        if api:
+            export.call(at + 10**9, at + 10**9 + 5_000, "cudaMalloc", correlationId=901)
+    return export
+
+
+@pytest.mark.parametrize("kernels_at", [(0, 0), (0,), (4_100 * 10**9,), (0, 4_100 * 10**9)], ids=str)
+def test_times_far_from_the_rest_are_doubted(
+    kernels_at: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Within what a recording may span. The window that the doubt names leaves them out."""
+    file = seconds_away(*kernels_at).write(tmp_path / "t.sqlite")
+    seen = Seen(capsys, str(file))
+    (odd,) = seen.json["oddities"]
+    assert (odd["what"], odd["rows"], odd["of"]) == ("far", len(kernels_at), 20 + len(kernels_at))
+    assert f"DOUBT: {len(kernels_at)} of {20 + len(kernels_at)} operations of device 0 (gemm)" in seen.text
+    assert seen.trust("ledger")[0] == seen.trust("causes")[0] == "partial"
+    inside = Seen(capsys, str(file), *odd["text"].split("`")[1].split())
+    assert inside.json["oddities"] == [] and inside.kernels() == 20
+    assert sum(cell["ns"] for cell in inside.cells() if cell["category"] == "compute") == 20 * 50_000
+
+
+def test_a_start_long_before_the_work_is_no_wrong_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Calls were recorded near it; or it is of an ordinary recording, that waits as long as it works."""
+    for name, export in (
+        ("calls", seconds_away(0, api=True)),
+        ("near", seconds_away(500 * 10**9 - 10_000_000)),
+    ):
+        assert Seen(capsys, str(export.write(tmp_path / f"{name}.sqlite"))).json["oddities"] == []
+    launched = (
+        seconds_away().call(0, 5_000, "cudaLaunchKernel", correlationId=900).kernel(9_000, 9_050, correlationId=900)
+    )
+    assert Seen(capsys, str(launched.write(tmp_path / "t.sqlite"))).json["oddities"] == []
 
 
 @pytest.mark.parametrize(

@@ -357,7 +357,7 @@ CHEATS: dict[type[Honest], str] = {
     InReset: "computes in reset() (mm), which is not timed",
     GoesOn: "left a thread computing when timed iteration",
     WritesLate: "when timed iteration",
-    LazyTensor: "gives outputs that are no plain tensors on a CPU or a GPU (Later)",
+    LazyTensor: "gives outputs that are not plain tensors on a CPU or a GPU (Later)",
     FindsTheReference: "in timed iteration 1",
     Loosened: "sets a tolerance of its own",
     Smaller: "states other required work than its problem: items is 32, not 64",

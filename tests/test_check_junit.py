@@ -143,6 +143,6 @@ def test_the_command_writes_the_file_and_keeps_its_exit_code(
     absent = tmp_path / "absent" / "verdicts.xml"
     assert main(["check", str(run), "--expectations", str(tmp_path / "mine"), "--junit", str(absent)]) == 2
     err = capsys.readouterr().err
-    assert f"{absent} cannot be written because {absent.parent} is no folder; make it first" in err
+    assert f"{absent} cannot be written because {absent.parent} is not a folder; make it first" in err
     assert len(err.splitlines()) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "pipeline-2", "verdicts.xml"]

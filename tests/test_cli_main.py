@@ -221,7 +221,7 @@ def test_superfluous_and_missing_arguments(install: Install, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (InputError("x.sqlite is no trace"), 2, "aisp-trace: x.sqlite is no trace\n"),
+        (InputError("x.sqlite is not a trace"), 2, "aisp-trace: x.sqlite is not a trace\n"),
         (InputError("\x1b]0;gone\x07 is\nno trace"), 2, "aisp-trace: \\x1b]0;gone\\x07 is\\nno trace\n"),
         (KeyboardInterrupt(), 130, "aisp-trace: interrupted\n"),
         (typer.Abort(), 130, "aisp-trace: interrupted\n"),

@@ -133,6 +133,36 @@ def test_nodes_of_which_no_capture_is_known_stay_with_the_replay(tmp_path: Path)
     assert replays(without) == []
 
 
+@pytest.mark.parametrize("copies", [1, 2, 5])
+def test_a_clone_of_clones_is_as_old_as_the_first(tmp_path: Path, copies: int) -> None:
+    """A graph that was cloned or made a child of another before it was instantiated, in whatever order the rows stand."""
+    export = captured(0).range(200 * US, 299 * US, "replay")
+    for i in range(len(STAGES)):
+        original = CAPTURED + i
+        for copy in range(copies):
+            node = ((10 + copy) << 32) + i
+            export.node((92 + copy) * US, node).node((92 + copy) * US, node, original)
+            original = node
+        export.kernel((210 + 12 * i) * US, (220 + 12 * i) * US, graphNodeId=original, correlationId=7)
+    export.call(201 * US, 205 * US, "cudaGraphLaunch_v10000", correlationId=7)
+    for rows in (1, -1):
+        export.rows["CUDA_GRAPH_NODE_EVENTS"] = export.rows["CUDA_GRAPH_NODE_EVENTS"][::rows]
+        found = analysed(tmp_path, export)
+        assert compute(found) == {"setup/attn": 20 * US, "setup/mlp": 10 * US, "setup/norm": 10 * US}
+
+
+def test_a_clone_whose_first_node_is_not_known_stays_with_the_replay(tmp_path: Path) -> None:
+    """The recording began between capture and cloning; or the rows name each other, and nothing is the first."""
+    for original in (CAPTURED, 3 << 32):
+        export = NsysExport().range(0, 99 * US, "setup").range(200 * US, 299 * US, "replay")
+        export.node(90 * US, 2 << 32).node(90 * US, 2 << 32, original).node(95 * US, 3 << 32)
+        export.node(95 * US, 3 << 32, 2 << 32)
+        export.call(201 * US, 205 * US, "cudaGraphLaunch").kernel(210 * US, 220 * US, graphNodeId=3 << 32)
+        found = analysed(tmp_path, export)
+        assert compute(found) == {"replay": 10 * US}
+        assert dict(found.trust.select("metric", "level").iter_rows())["projection"] == "partial"
+
+
 def test_processes_number_their_nodes_alike(tmp_path: Path) -> None:
     export = captured()
     export.range(0, 9 * US, "other", pid=7, tid=7).node(5 * US, CAPTURED, pid=7, tid=7).node(
@@ -228,5 +258,5 @@ def test_marks_that_torch_put_into_a_trace_are_stages(tmp_path: Path) -> None:
     found = analyze(read_kineto(written(tmp_path, events)))
     assert compute(found) == {"attn": 60 * US, "mlp": 30 * US, "step": 30 * US}
     assert replays(found) == [("attn", "step", 6, 60 * US), ("mlp", "step", 3, 30 * US)]
-    assert found.windows["start_ns"].to_list() == [100 * US], "marks are outside of all that happened"
+    assert found.windows["start_ns"].to_list() == [100 * US], "marks are outside all that happened"
     assert [row["path"] for row in found.stages.to_dicts() if row["host_ns"] > 1] == ["step"]

@@ -20,62 +20,16 @@ import pytest
 
 from aisp_trace.cli.main import main
 from aisp_trace.tests.builders.commands import Action, actions
+from aisp_trace.tests.builders.pages import DOCS, PAGES, ROOT, broken, links, named
 from aisp_trace.tests.patience import PATIENCE_S
 
-ROOT: Final = Path(__file__).resolve().parents[1]
-DOCS: Final = ROOT / "docs"
-PAGES: Final = sorted(
-    [
-        *ROOT.glob("*.md"),
-        *DOCS.rglob("*.md"),
-        ROOT / "examples" / "README.md",
-        ROOT / "traces" / "samples" / "README.md",
-    ]
-)
 SENTENCES: Final = ("analyze", "capture", "cli", "expectations", "report", "traces")
 """Folders whose modules say what the page on troubleshooting quotes."""
 
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 
 
-def named(page: Path) -> str:
-    return str(page.relative_to(ROOT))
-
-
 # --- links ------------------------------------------------------------------------------------------------------------
-
-
-def prose(text: str) -> str:
-    """A page without its fenced and indented blocks and without code in a line, where brackets are no links."""
-    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"^ {4,}(?![-*|]).*$", "", text, flags=re.MULTILINE)
-    return re.sub(r"`[^`\n]*`", "x", text)
-
-
-def links(text: str) -> list[str]:
-    """What the page links to, pictures included."""
-    return re.findall(r"\]\(([^)\s]+)\)", prose(text))
-
-
-def anchors(text: str) -> set[str]:
-    """The anchors of the headings, as both GitHub and mkdocs make them of words without odd characters."""
-    headings = re.findall(r"^#+ +(.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
-    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
-
-
-def broken(page: Path, text: str) -> list[str]:
-    """The links of `text`, which is to stand in `page`, that lead nowhere."""
-    found = []
-    for link in links(text):
-        if re.match(r"https?://", link):
-            continue
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        there = target.exists() and target.is_relative_to(ROOT)
-        inside = text if target == page else target.read_text(encoding="utf-8") if there and anchor else ""
-        if not there or (anchor and anchor not in anchors(inside)):
-            found.append(link)
-    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -110,23 +64,27 @@ def pages_of(entry: Any) -> Iterator[str]:
             yield from pages_of(inner)
 
 
-def test_a_link_out_of_the_site_becomes_a_path() -> None:
-    def hook(text: str, page: str = "start.md") -> Any:
-        return script("docs_links").on_page_markdown(text, page=SimpleNamespace(file=SimpleNamespace(src_uri=page)))
-
-    text = (
-        "[serve.py](../examples/serve.py) [examples/](../examples/README.md) [the rules](../CONTRIBUTING.md) [a](b.md)"
-    )
-    assert hook(text) == "`examples/serve.py` `examples/README.md` the rules (`CONTRIBUTING.md`) [a](b.md)"
-    assert hook("![p](../x.png)") == "![p](../x.png)"
-    assert hook("[a](../b.md) [c](../../d.py)", "commands/list.md") == "[a](../b.md) c (`d.py`)"
+@pytest.mark.parametrize(
+    ("page", "text", "shown"),
+    [
+        ("start.md", "[serve.py](../examples/serve.py) [a](b.md)", "`examples/serve.py` [a](b.md)"),
+        ("start.md", "[the rules](../CONTRIBUTING.md)", "the rules (`CONTRIBUTING.md`)"),
+        ("start.md", "![p](../x.png)", "![p](../x.png)"),
+        ("definitions/work.md", "[a](../verdicts.md#reference)", "[a](../verdicts.md#reference)"),
+        ("commands/list.md", "[a](../b.md) [c](../../d.py)", "[a](../b.md) c (`d.py`)"),
+        ("definitions/work.md", "[examples/](../../examples/README.md)", "`examples/README.md`"),
+    ],
+)
+def test_a_link_out_of_the_site_becomes_a_path(page: str, text: str, shown: str) -> None:
+    where = SimpleNamespace(file=SimpleNamespace(src_uri=page))
+    assert script("docs_links").on_page_markdown(text, page=where) == shown
 
 
 # --- the reference of the command line --------------------------------------------------------------------------------
 
 
 def script(name: str) -> Any:
-    """The module of a script, which is no part of the package."""
+    """The module of a script, which is not part of the package."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -47,8 +47,8 @@ HOSTILE = {
     "2**63": (b"[9223372036854775808]", "its integer 9223372036854775808 does not fit 64 bits"),
     "2**70": (b"[-1180591620717411303424]", "does not fit 64 bits"),
     "1e999": (b"[1e999]", "its number 1e999 is not finite"),
-    "NaN": (b"[NaN]", "NaN is no JSON number"),
-    "-Infinity": (b'{"a": -Infinity}', "-Infinity is no JSON number"),
+    "NaN": (b"[NaN]", "NaN is not a JSON number"),
+    "-Infinity": (b'{"a": -Infinity}', "-Infinity is not a JSON number"),
     "twice": (b'{"a": {"b": 1, "b": 2}}', "key 'b' appears twice"),
     "half a character": (b'["\\ud800"]', "half a character"),
     "half a key": (b'{"\\uDFFF": 1}', "half a character"),
@@ -69,7 +69,7 @@ def test_what_is_refused_and_how(name: str, tmp_path: Path) -> None:
         read(tmp_path / "x.json", EXPECTATIONS)
     said = str(caught.value)
     assert words in said
-    assert said.startswith(f"{tmp_path / 'x.json'} was to be read as expectations, but ")
+    assert said.startswith(f"{tmp_path / 'x.json'} cannot be read as expectations: ")
     assert said.endswith("; correct the file") and "\n" not in said and len(said) < 400
 
 
@@ -129,7 +129,7 @@ def test_any_text_is_read_or_refused_in_one_sentence(text: str) -> None:
     try:
         parse(text, EXPECTATIONS, "it")
     except InputError as refusal:
-        assert str(refusal).startswith("it was to be read as ") and "\n" not in one_line(str(refusal))
+        assert str(refusal).startswith("it cannot be read as ") and "\n" not in one_line(str(refusal))
 
 
 def test_no_more_than_the_limit_is_read(tmp_path: Path) -> None:
@@ -153,8 +153,8 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
 
     os.mkfifo(tmp_path / "pipe")
     for path, words in (
-        ("pipe", "no regular file"),
-        (".", "no regular file"),
+        ("pipe", "not a regular file"),
+        (".", "not a regular file"),
         ("absent", "cannot be read: No such file"),
     ):
         with pytest.raises(InputError, match=words):

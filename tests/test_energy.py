@@ -24,7 +24,7 @@ from aisp_trace.traces.run import GpuState, Run, load_run
 
 SAMPLE = Path(__file__).resolve().parents[1] / "traces" / "samples" / "h200_pipeline_sequential"
 SPANS = "from the first timed iteration to the last, with fresh inputs and checks of outputs between them"
-PASS = "of {} iterations back to back on one draw of inputs, L2 flush and reset included where the workload has them"
+PASS = "of {} iterations back to back on one draw of inputs, including L2 flush and reset where the workload has them"
 
 
 def gpu(mhz: int | None, mj: int | None, filled: float = 1.0) -> GpuState:
@@ -140,7 +140,7 @@ def test_one_round_without_a_pass_leaves_the_rule_for_the_timed_span(tmp_path: P
         "another exit code": replace(first, exit_code=1),
     }[change]
     found = drawn(of(replace(run, manifest=replace(run.manifest, rounds=[first, *others]))))
-    whole = change == "another exit code"  # which is no round at all
+    whole = change == "another exit code"  # which is not a round at all
     assert [row.repeated for row in found] == ([(25, 25), (50, 50)] if whole else [None, None])
     assert [row.joules_per_item for row in found] == ([pytest.approx(2e-3), pytest.approx(1e-3)] if whole else [2, 1])
 
@@ -218,7 +218,7 @@ def test_compare_shows_energy_and_clocks_beside_the_time(sample: Path, capsys: p
     out = " ".join(capsys.readouterr().out.split())
     assert "energy for one of the samples: baseline 414 uJ, optimized 169 uJ, cuda_graph 172 uJ" in out
     assert f"energy 414 uJ -> 169 uJ for one of the samples, SM clock 1,980 -> 1,980 MHz: {SPANS}" in out
-    assert "in SM cycles, which leave out what the clocks differ by: 10.03x" in out
+    assert "in SM cycles, which exclude the difference of the clocks: 10.03x" in out
 
 
 @pytest.fixture(name="passed")

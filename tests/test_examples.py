@@ -51,7 +51,9 @@ def test_every_command_line_is_accepted(
         assert all((ROOT / w).exists() for w in " ".join(words).split() if w.startswith("examples/"))
         if words[0] == "capture":
             assert main(["capture", "--recorder", "torch", "--dry-run", *words[1:]]) == 0
-    assert all(line.startswith(("#", "/", "AISP", "python")) for line in capsys.readouterr().out.splitlines())
+    assert all(
+        line.startswith(("#", "/", "AISP", "python", "torchrun")) for line in capsys.readouterr().out.splitlines()
+    )
 
 
 def test_a_command_line_with_a_wrong_option_would_be_found() -> None:

@@ -190,7 +190,7 @@ def test_diff_against_what_is_committed(aisp: Aisp, folder: Path, tmp_path: Path
         (mechanism(low=0.5), mechanism(low=0.5, why="other words"), ["reworded"]),
         (mechanism(low=0.5), mechanism(low=0.5, of="h2d|compute"), ["other claim"]),
         (mechanism(low=0.5, id="faster"), time_claim(), ["other claim"]),
-        (time_claim(1.5, 3), time_claim(1.5, 9), ["moved"]),  # above a speedup's band is no failure
+        (time_claim(1.5, 3), time_claim(1.5, 9), ["moved"]),  # above a speedup's band is not a failure
         (time_claim(1.5, 3), time_claim(1.4, 2), ["looser"]),
         (time_claim(base_ms=20), time_claim(base_ms=21), ["looser"]),
         (time_claim(), time_claim(min_items_per_s={"optimized": 3}), ["new"]),

@@ -145,8 +145,8 @@ def test_a_wrong_claim_is_refused_in_words(claim: dict[str, Any], path: str, val
         ("{", "is not JSON"),
         ("[]", "expected an object, found a list"),
         ("[" * 100_000, "nests more than 100 levels deep"),
-        ('{"schema": NaN}', "NaN is no JSON number"),
-        ('{"schema": -Infinity}', "-Infinity is no JSON number"),
+        ('{"schema": NaN}', "NaN is not a JSON number"),
+        ('{"schema": -Infinity}', "-Infinity is not a JSON number"),
         ('{"schema": 1' + "0" * 5000 + "}", "does not fit 64 bits"),
         ('{"schema": "a", "schema": "b"}', "key 'schema' appears twice"),
         (
@@ -295,7 +295,7 @@ def test_the_folder_asked_for_goes_before_the_projects_and_that_before_the_packa
 
 
 def test_a_folder_that_cannot_serve_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         load_expectations(tmp_path / "absent", tmp_path)
     with pytest.raises(InputError, match="holds no file expectations_"):
         load_expectations(tmp_path, tmp_path)
@@ -322,7 +322,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         load_expectations(tmp_path, tmp_path)
     (tmp_path / "expectations_any.json").unlink()
     (tmp_path / "expectations_any.json").mkdir()
-    with pytest.raises(InputError, match="is no regular file"):
+    with pytest.raises(InputError, match="is not a regular file"):
         load_expectations(tmp_path, tmp_path)
 
 

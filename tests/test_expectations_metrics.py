@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aisp_trace.analyze.result import Analysis
 from aisp_trace.expectations.metrics.registry import METRICS, Reading
+from aisp_trace.tests.builders.pages import DOCS, anchors
 from aisp_trace.tests.judging.build import STAGES, TRUSTED, analysis
 
 # One window of 10 iterations, 100 us each; per iteration, in us:
@@ -276,7 +276,7 @@ def test_whole_device_overlap_and_exposure_have_one_value_an_iteration() -> None
 
 
 def test_the_ledger_gives_one_value_an_iteration() -> None:
-    #                 iteration 0 has no stall, 1 has 30 of 100; 5 ns lie outside of iterations
+    #                 iteration 0 has no stall, 1 has 30 of 100; 5 ns lie outside iterations
     ledger = [
         ("a", 0, "compute", None, 100),
         ("a", 1, "compute", None, 70),
@@ -314,8 +314,9 @@ def test_every_metric_says_what_a_claim_needs_to_know(name: str) -> None:
     assert metric.machine_independent == ((metric.counted and not own_machine) or name == "overlap.efficiency")
     by_the_device = name == "stage.busy_share"  # recording slows the host down, not the kernels
     assert ("time" in metric.trust) != (metric.machine_independent or own_machine or by_the_device)
-    definitions = (Path(__file__).parents[1] / "docs" / "definitions.md").read_text(encoding="utf-8")
-    assert f"\n## {metric.defined_in}\n" in definitions
+    page, _, anchor = metric.defined_in.partition("#")
+    text = (DOCS / "definitions" / page).read_text(encoding="utf-8")
+    assert not anchor or anchor in anchors(text)
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -109,7 +109,7 @@ def test_accept_leaves_what_was_begun_by_hand(aisp: Aisp, tmp_path: Path) -> Non
         (["pipeline_sequentia"], "did you mean 'pipeline_sequential'?"),
         (["sums"], "no run of 'sums' lies in aisp-runs"),
         (["absent.py"], "no run of 'absent' lies in aisp-runs"),
-        (["pipeline_sequential", "--expectations", "absent"], "absent is no folder; make it"),
+        (["pipeline_sequential", "--expectations", "absent"], "absent is not a folder; make it"),
         (["pipeline_sequential", "--expectations", "h100/expectations_h100.json"], "is for h100, but"),
         (["pipeline", "--expectations", "h100"], "has a claim 'pipeline.faster' already, which is not overwritten"),
         (["pipeline", "--expectations", "any"], "has a claim 'pipeline.faster' already, which is not overwritten"),

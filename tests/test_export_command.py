@@ -160,7 +160,7 @@ def test_force_replaces_only_exports(trace: Path, export: Export, tmp_path: Path
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("mine")
     code, shown = export(trace, "--to", "csv", "-o", "home", "--force")
-    assert code == 2 and "is no folder of an earlier export" in shown
+    assert code == 2 and "is not a folder of an earlier export" in shown
     code, shown = export(trace, "--to", "perfetto", "-o", "home", "--force")
     assert code == 2 and "is a folder" in shown
     assert files(tmp_path) == {"home/thesis.txt"}
@@ -182,7 +182,7 @@ def test_the_input_is_never_the_output(trace: Path, run: Path, export: Export) -
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        ([], "nothing says what to export to; give --to with one of perfetto, parquet, csv, json, or --scrub"),
+        ([], "no format was given; give --to with one of perfetto, parquet, csv, json, or --scrub"),
         (["--to", "perfeto"], "no format is called 'perfeto'; did you mean 'perfetto'?"),
         (["--to", "xlsx"], "no format is called 'xlsx'; formats are perfetto, parquet, csv, json"),
         (
@@ -190,7 +190,7 @@ def test_the_input_is_never_the_output(trace: Path, run: Path, export: Export) -
             "--window 1ms:2ms has no effect on --scrub, which copies the whole trace; leave it out",
         ),
         (["--to", "csv", "--variant", "x"], "t.sqlite is a single trace and has no variant 'x'; leave --variant out"),
-        (["--to", "csv", "-o", "no/where"], "no/where cannot be written because no is no folder; make it first"),
+        (["--to", "csv", "-o", "no/where"], "no/where cannot be written because no is not a folder; make it first"),
         (["--to", "csv", "--attribution", "x"], "attribution 'x' does not exist; choose process or thread"),
         (["--to", "csv", "--domain", "x"], "the trace has no ranges of domain 'x'; it has none at all"),
     ],

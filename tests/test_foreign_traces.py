@@ -228,7 +228,12 @@ TABLES: Final[list[tuple[str, tuple[str, ...], Cells, dict[str, int]]]] = [
         {(0, "(unnamed)", w): n for (_, _, w), n in ALIKE.items()},
         {"names_missing": 5},
     ),
-    ("a view is no table", (f"ALTER TABLE {KERNELS} RENAME TO k", f"CREATE VIEW {KERNELS} AS SELECT * FROM k"), {}, {}),
+    (
+        "a view is not a table",
+        (f"ALTER TABLE {KERNELS} RENAME TO k", f"CREATE VIEW {KERNELS} AS SELECT * FROM k"),
+        {},
+        {},
+    ),
     (
         "rows far apart",
         (
@@ -331,7 +336,7 @@ EVENTS: Final[list[tuple[str, list[Any], Cells, dict[str, int]]]] = [
     ("no device but the process", with_y_args(device=None), ONLY_X, {"ops_without_device": 1}),
     ("device -1", with_y_args(device=-1), ONLY_X, {"ops_without_device": 1}),
     ("no correlation", with_y_args(correlation=None), ORPHAN_Y, {}),
-    ("a time that is no number", with_y(ts="NaN"), ONLY_X, {"ops_without_end": 1}),
+    ("a time that is not a number", with_y(ts="NaN"), ONLY_X, {"ops_without_end": 1}),
     ("an exponent beyond any clock", with_y(ts="1e999999"), ONLY_X, {"ops_without_end": 1}),
     ("no duration", with_y(dur=None), ONLY_X, {"ops_without_end": 1}),
     ("a negative duration", with_y(dur=-1), ONLY_X, {"ops_end_before_start": 1}),
@@ -505,7 +510,7 @@ FILES: Final[list[tuple[str, Callable[[Path], Path], str]]] = [
         "record_function",
     ),
     ("a list", bytes_of(json.dumps([1, "ph", [2]]).encode()), "no list `traceEvents`"),
-    ("half a JSON", bytes_of(json.dumps({"traceEvents": profile()}).encode()[:-40]), "no complete JSON"),
+    ("half a JSON", bytes_of(json.dumps({"traceEvents": profile()}).encode()[:-40]), "not complete JSON"),
     ("half a gzip", bytes_of(b"\x1f\x8bhalf"), "damaged"),
 ]
 
@@ -550,7 +555,7 @@ def test_pages_that_the_driver_moves_by_itself_are_no_lost_launches(tmp_path: Pa
 
 
 def test_damage_that_sqlite_quotes_is_damage(tmp_path: Path) -> None:
-    #  SQLite's message quotes the damaged schema, which is no text
+    #  SQLite's message quotes the damaged schema, which is not text
     path = recording().write(tmp_path / "t.sqlite")
     path.write_bytes(path.read_bytes().replace(b"CREATE TABLE", b"CREATE T\x81BLE", 1))
     with pytest.raises(InputError, match="damaged"):

@@ -324,7 +324,7 @@ def test_a_verification_speaks_of_one_file() -> None:
     [
         (["rmsnrm"], "no kernel task is called 'rmsnrm'; did you mean 'rmsnorm'?"),
         (["mine.py"], "name the task that it computes with --task"),
-        (["mine.py", "--task", "rmsnorm"], "mine.py is no file"),
+        (["mine.py", "--task", "rmsnorm"], "mine.py is not a file"),
         (["mine.txt", "--task", "rmsnorm"], "neither a .cu nor a .py file"),
         (["FILE", "--task", "norm"], "no kernel task is called 'norm'"),
         (["rmsnorm", "--dtype", "float8"], "rmsnorm has no dtype 'float8'"),

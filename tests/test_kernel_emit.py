@@ -140,8 +140,8 @@ def test_standard_output_gets_the_source_alone(call: Call, tmp_path: Path) -> No
             ["rmsnorm", "--set", "threads=1024", "--set", "items=8"],
             "these values of rmsnorm do not go together: half of",
         ),
-        (["saxpy", "--arch", "hopper"], "--arch hopper is no architecture; write it like sm_90"),
-        (["saxpy", "--arch", "sm_90a"], "--arch sm_90a is no architecture; write it like sm_90"),
+        (["saxpy", "--arch", "hopper"], "--arch hopper is not an architecture; write it like sm_90"),
+        (["saxpy", "--arch", "sm_90a"], "--arch sm_90a is not an architecture; write it like sm_90"),
     ],
 )
 def test_what_does_not_exist_is_refused(words: list[str], says: str, call: Call, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_what_does_not_exist_is_refused(words: list[str], says: str, call: Call,
 def test_what_is_not_ours_or_was_edited_is_not_replaced(call: Call, tmp_path: Path) -> None:
     kernel, makefile = tmp_path / "test.cu", tmp_path / "Makefile"
     kernel.write_text("mine", encoding="utf-8")
-    assert "test.cu exists and is no kernel that aisp-trace emitted" in call("emit", "saxpy", "-o", "test.cu")[2]
+    assert "test.cu exists and is not a kernel that aisp-trace emitted" in call("emit", "saxpy", "-o", "test.cu")[2]
     assert not makefile.exists() and kernel.read_text(encoding="utf-8") == "mine"
     kernel.unlink()
     makefile.write_text("all:\n", encoding="utf-8")
@@ -171,7 +171,7 @@ def test_what_is_not_ours_or_was_edited_is_not_replaced(call: Call, tmp_path: Pa
     ("name", "says"),
     [
         ("test.cpp", "does not end with .cu"),
-        ("absent/test.cu", "is no folder; make it first"),
+        ("absent/test.cu", "is not a folder; make it first"),
         (".", "does not end with .cu"),
         ("/dev/full", "No space left on device"),
     ],

@@ -267,7 +267,7 @@ def test_every_reason_is_tried() -> None:
 
 
 def test_a_whole_forgery_is_believed_as_the_docs_say() -> None:
-    """Whoever writes verdict and digest writes a stamp: it is no signature."""
+    """Whoever writes verdict and digest writes a stamp: it is not a signature."""
     kept = keep(ROOT, SOURCE, status="refused")
     spoil(kept)
     provenance = json.loads((kept / PROVENANCE).read_text(encoding="utf-8"))

@@ -95,7 +95,7 @@ EXCHANGES: Final[dict[str, tuple[Step, str, bool]]] = {
     "in parts": (says([{"type": "text", "text": "te"}, {"type": "text", "text": "xt"}]), "good", True),
     "rate limit": (fails(429, "slow down", Retry_After="3"), "status", True),
     "server error": (fails(500), "status", True),
-    "error that is no JSON": (sends(b"<html>bad gateway</html>", 502), "status", True),
+    "error that is not JSON": (sends(b"<html>bad gateway</html>", 502), "status", True),
     "wrong key": (fails(401, f"wrong key {KEY}"), "status", False),
     "redirect": (sends(b"", 307, Location="http://127.0.0.1:1/v1"), "status", False),
     "dropped": (drops, "dropped", True),

@@ -66,7 +66,7 @@ def test_what_crashes_hangs_or_is_wrong_is_named_and_the_rest_is_timed(
     assert [ALL.index(dict(one.settings)) for one in tried[:2]] == [5, 0]
     assert tried[0].score_ns < tried[1].score_ns
     said = {ALL.index(dict(one.settings)): one.problem for one in tried if one.problem}
-    assert said[1] == "its output is outside of the tolerance"
+    assert said[1] == "its output is outside the tolerance"
     assert said[2] == "its process was ended by SIGSEGV, at count=1000"
     assert said[3] == "it does not compile: a.cu(1): error: no"
     assert "did not answer within 8 s" in said[4]

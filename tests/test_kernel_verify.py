@@ -155,7 +155,7 @@ def test_a_library_is_called_with_its_operands_and_sizes(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("described", "says"),
     [
-        ("no JSON", "is no JSON"),
+        ("no JSON", "is not JSON"),
         (DESCRIBED.replace("1}", "2}"), "does not say interface 1"),
         (DESCRIBED.replace("rmsnorm", "softmax"), "was made for the task 'softmax', not for 'rmsnorm'"),
         (DESCRIBED.replace("float32", "float16"), "does not list float32"),
@@ -196,7 +196,7 @@ def test_how_far_an_output_is_from_its_reference() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["gone.py", "--task", "rmsnorm"], "gone.py is no file"),
+        (["gone.py", "--task", "rmsnorm"], "gone.py is not a file"),
         (["FILE", "--task", "norm"], "no task is called 'norm'"),
         (["FILE", "--task", "rmsnorm", "--dtype", "float8"], "rmsnorm has no dtype 'float8'"),
         (["FILE", "--task", "rmsnorm", "--shape", "rows=4"], "write rows=N,columns=N"),
@@ -216,7 +216,7 @@ def test_a_shape_is_written_as_its_sizes() -> None:
     task = find("rmsnorm")
     assert parse_shape(task, "columns=3,rows=2") == {"rows": 2, "columns": 3}
     for text in ("rows=2", "rows=2,columns=0", "rows=2,rows=3", "rows=2,columns=x", "rows=2,columns=3,more=4"):
-        with pytest.raises(UsageError, match="is no shape of rmsnorm"):
+        with pytest.raises(UsageError, match="is not a shape of rmsnorm"):
             parse_shape(task, text)
 
 

@@ -150,7 +150,7 @@ def test_a_source_with_an_error_is_refused_with_nvcc_s_message(tmp_path: Path) -
 @pytest.mark.parametrize("count", [1, 3, 4, 1023, 4096, 1_000_003])
 @pytest.mark.parametrize("offset", [0, 1])
 def test_the_fused_kernel_agrees_with_fp64(count: int, offset: int) -> None:
-    """Whole vectors, tails, and addresses that are no multiple of 16; nothing is written beyond the end."""
+    """Whole vectors, tails, and addresses that are not a multiple of 16; nothing is written beyond the end."""
     torch = pytest.importorskip("torch")
     if not HAS_NVCC or not torch.cuda.is_available():
         pytest.skip("there is no GPU, or no nvcc")

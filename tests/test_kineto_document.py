@@ -94,8 +94,8 @@ def test_every_form_holds_every_event_once(form: str, tmp_path: Path) -> None:
         (b'{"traceEvents": [], "traceEvents": [{"ph": "X"}]}', "two lists `traceEvents`"),
         (b'{"a": {"traceEvents": [{"ph": "X"}]}}', "no list `traceEvents`"),
         (b'[{"ph": "X"}][{"ph": "X"}]', "goes on after its list"),
-        (b'{"traceEvents": [{"ph": "X"}]', "no complete JSON"),
-        (b'{"traceEvents": [{"ph": "X"}]}}', "no complete JSON"),
+        (b'{"traceEvents": [{"ph": "X"}]', "not complete JSON"),
+        (b'{"traceEvents": [{"ph": "X"}]}}', "not complete JSON"),
         (b'{"traceEvents": [{"ph": "X"}', "its list of events is not closed"),
         (b'{"traceEvents": [{"ph": "X"}, {"ph', "no whole event begins at byte 30"),
         (b'[{"ph": "X"}, {"ph', "no whole event begins at byte 14"),
@@ -283,7 +283,7 @@ def test_any_bytes_are_refused_in_one_sentence(tmp_path: Path) -> None:
             try:
                 read(tmp_path / "t.json", content)
             except InputError as refusal:
-                assert "\n" not in str(refusal) and "was to be read as a torch.profiler trace" in str(refusal)
+                assert "\n" not in str(refusal) and "cannot be read as a torch.profiler trace" in str(refusal)
 
 
 MOST_MIB = 110

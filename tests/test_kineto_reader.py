@@ -218,7 +218,7 @@ def test_half_a_character_and_numbers_that_fit_nowhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "word"),
     [
-        (b"{", "no complete JSON"),
+        (b"{", "not complete JSON"),
         (b'{"traceEvents": 3}', "no list `traceEvents`"),
         (b"[1, 2]", "no list `traceEvents`"),
         (b"\x1f\x8b\x08\x00half", "it is damaged .*; copy it again"),

@@ -100,8 +100,8 @@ def test_quiet_leaves_errors_alone(capsys: pytest.CaptureFixture[str]) -> None:
     progress("reading")
     with watched("reading") as tell:
         tell("accounting")
-    warn("it is no trace")
-    assert capsys.readouterr().err == "aisp-trace: it is no trace\n"
+    warn("it is not a trace")
+    assert capsys.readouterr().err == "aisp-trace: it is not a trace\n"
 
 
 def test_a_log_gets_a_line_a_step_and_one_where_it_lasts(

@@ -177,3 +177,60 @@ def test_a_long_or_hostile_message_is_quoted_in_short(tmp_path: Path, capsys: py
     lines = shown(capsys, file)
     assert len("".join(line for line in lines if "lost" in line)) < 1_000
     assert "\x1b" not in "".join(lines)
+
+
+def captured_launches(tid: int = 100, *, begins: bool = True, result: int = 0) -> NsysExport:
+    """100 launches into a capture of thread 100, by thread `tid`; then 20 that run. No nodes: the graph is recorded whole."""
+    export = NsysExport()
+    if begins:
+        export.call(0, 5 * US, "cudaStreamBeginCapture_v10000", correlationId=800, returnValue=result)
+    for i in range(100):
+        export.call((10 + i) * US, (10 + i) * US + 500, "cudaLaunchKernel", correlationId=1000 + i, tid=tid)
+    export.call(200 * US, 201 * US, "cudaStreamEndCapture_v10000", correlationId=801, returnValue=result)
+    for i in range(20):
+        at = 1000 * US + i * 100 * US
+        export.call(at, at + 5 * US, "cudaLaunchKernel", correlationId=i + 1)
+        export.kernel(at + 10 * US, at + 60 * US, correlationId=i + 1)
+    return export
+
+
+@pytest.mark.parametrize(
+    "export",
+    [
+        captured_launches(),
+        captured_launches(tid=200),  # autograd's, of a backward pass that is captured
+        captured_launches(begins=False),  # the recording began in the capture
+        captured_launches(tid=200, begins=False),
+    ],
+    ids=["own", "another thread's", "begun before", "another thread's, begun before"],
+)
+def test_launches_into_a_capture_are_not_missed(
+    export: NsysExport, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = export.write(tmp_path / "t.sqlite")
+    assert "MISSING" not in " ".join(shown(capsys, file))
+    assert [(r["launches"], r["missing"]) for r in analysis_of(capsys, file)["launch_rows"]] == [(20, 0)]
+
+
+def test_a_capture_before_the_recording_hides_no_loss_after_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first capture's begin is not in the recording. The second's is; then launches are lost, of this process and of another
+    one that captures nothing."""
+    export = captured_launches(begins=False)
+    export.call(4000 * US, 4001 * US, "cudaStreamBeginCapture_v10000", correlationId=802)
+    for i in range(30):
+        export.call((4010 + i) * US, (4010 + i) * US + 500, "cudaLaunchKernel", correlationId=2000 + i)
+    export.call(4100 * US, 4101 * US, "cudaStreamEndCapture_v10000", correlationId=803)
+    for i in range(25):
+        at = (4200 + i) * US
+        export.call(at, at + 500, "cudaLaunchKernel", correlationId=3000 + i)
+        export.call(20 * US + i * US, 20 * US + i * US + 500, "cudaLaunchKernel", correlationId=1 + i, pid=7, tid=7)
+    found = analysis_of(capsys, export.write(tmp_path / "t.sqlite"))["launch_rows"]
+    assert [(r["pid"], r["launches"], r["missing"]) for r in found] == [(7, 25, 25), (100, 45, 25)]
+
+
+def test_a_capture_that_did_not_begin_hides_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """cudaErrorIllegalState of both calls."""
+    found = analysis_of(capsys, captured_launches(result=401).write(tmp_path / "t.sqlite"))["launch_rows"]
+    assert [(r["launches"], r["missing"]) for r in found] == [(120, 100)]

@@ -104,7 +104,7 @@ def test_what_is_no_trace(tmp_path: Path) -> None:
         ("empty", b"", "it is empty"),
         ("text", b"hello world", "it is neither"),
         ("json", b'{"a": 1}', "no list `traceEvents`"),
-        ("half.json", b'{"traceEvents": [', "no complete JSON"),
+        ("half.json", b'{"traceEvents": [', "not complete JSON"),
         ("half.xz", lzma.compress(b"x" * 9999)[:-20], "damaged"),
         ("half.gz", gzip.compress(bytes(range(256)) * 99, mtime=0)[:-20], "damaged"),
         ("noise.gz", b"\x1f\x8b\x08\x00" + b"\xff" * 200, "damaged"),

@@ -104,7 +104,7 @@ def test_content_decides_what_is_replaced_and_force_decides_for_the_rest(tmp_pat
     script.write_text("import torch")
     old.write_text("<ours> old")
     with pytest.raises(
-        UsageError, match=r"exists and is no page; choose another name with -o, or replace it with --force"
+        UsageError, match=r"exists and is not a page; choose another name with -o, or replace it with --force"
     ):
         page(script).write_text("new")
     assert script.read_text() == "import torch"
@@ -149,11 +149,11 @@ def test_what_is_named_is_made_and_nothing_above_it(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "absent" / "x")
     for above in ("absent", "file"):
         for refused in (page(tmp_path / above / "x").check, export(tmp_path / above / "x").check):
-            with pytest.raises(InputError, match=rf"because .*{above} is no folder; make it first"):
+            with pytest.raises(InputError, match=rf"because .*{above} is not a folder; make it first"):
                 refused()
-        with pytest.raises(InputError, match="is no folder; make it first"):
+        with pytest.raises(InputError, match="is not a folder; make it first"):
             make_container(tmp_path / above / "x", "--output")
-    with pytest.raises(InputError, match="absent is no folder; make it first"):
+    with pytest.raises(InputError, match="absent is not a folder; make it first"):
         page(tmp_path / "dangling").check()
     make_container(tmp_path / "made", "--output")
     make_container(tmp_path / "made", "--output")
@@ -393,10 +393,10 @@ def test_the_longest_name_works_and_a_longer_one_is_a_sentence(tmp_path: Path) -
 
 
 def test_what_appears_meanwhile_is_judged_as_if_it_had_been_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="exists and is no page"), page(tmp_path / "a").file() as building:
+    with pytest.raises(UsageError, match="exists and is not a page"), page(tmp_path / "a").file() as building:
         building.write_text("ours")
         (tmp_path / "a").write_text("theirs")
-    with pytest.raises(UsageError, match="exists and is no export"), export(tmp_path / "b").folder() as building:
+    with pytest.raises(UsageError, match="exists and is not an export"), export(tmp_path / "b").folder() as building:
         (building / "mark").write_text("ours")
         (tmp_path / "b").mkdir()
     trace = tmp_path / "t"
@@ -431,7 +431,7 @@ def test_what_is_no_part_of_an_export_is_never_deleted(foreign: str, tmp_path: P
         added.write_text("mine")
     before = listing(tmp_path)
     for force in (False, True):
-        with pytest.raises(UsageError, match=r"holds .*, which is no part of an earlier export"):
+        with pytest.raises(UsageError, match=r"holds .*, which is not part of an earlier export"):
             fill(export(out, force=force))
     assert listing(tmp_path) == before and (out / "mark").read_text() == "old"
 
@@ -445,7 +445,7 @@ def test_a_folder_that_is_no_export_is_never_replaced(content: str | None, tmp_p
         (out / content).write_text("mine")
     before = listing(tmp_path)
     for force in (False, True):
-        with pytest.raises(UsageError, match="is no export, so it is not replaced, even with --force"):
+        with pytest.raises(UsageError, match="is not an export, so it is not replaced, even with --force"):
             fill(export(out, force=force))
     assert listing(tmp_path) == before
 

@@ -290,8 +290,8 @@ def test_no_input_is_written_even_with_force(case: Case, call: Call, place: Path
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_places_that_are_none(case: Case, call: Call, place: Path) -> None:
-    assert "absent is no folder; make it first" in refused(call, place, case, "absent/out", "--force")
-    assert "train.py is no folder; make it first" in refused(call, place, case, "train.py/out", "--force")
+    assert "absent is not a folder; make it first" in refused(call, place, case, "absent/out", "--force")
+    assert "train.py is not a folder; make it first" in refused(call, place, case, "train.py/out", "--force")
     assert "name too long" in refused(call, place, case, "n" * 256, "--force")
     for folder in (".", "mine", "RUN", "RUN/baseline"):
         sentence = refused(call, place, case, folder, "--force")
@@ -325,7 +325,7 @@ def test_a_folder_is_replaced_if_it_is_an_export_and_nothing_else(case: Case, ca
     for _ in range(2):
         assert call(case, "out")[0] == 0
     (place / "out" / "trace" / "notes.txt").write_text("mine")
-    assert "trace/notes.txt, which is no part" in refused(call, place, case, "out", "--force")
+    assert "trace/notes.txt, which is not part" in refused(call, place, case, "out", "--force")
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,7 @@ def test_what_people_add_to_a_summary_is_theirs(call: Call, place: Path) -> None
     assert call(case, "out.md")[0] != 2
     with (place / "out.md").open("a", encoding="utf-8") as file:
         file.write("\nTo do: ask Ada.\n")
-    assert "is no Markdown summary of aisp-trace" in refused(call, place, case, "out.md")
+    assert "is not a Markdown summary of aisp-trace" in refused(call, place, case, "out.md")
 
 
 @pytest.mark.parametrize("target", ["RUN/manifest.json", "mine/expectations_h100.json", "out.xml", "mine"])
@@ -438,7 +438,7 @@ def test_a_container_is_a_folder_that_is_made_and_nothing_above_it(
     before = contents(place)
     for target, sentence in [
         ("train.py", "train.py is a file where a folder is to be written"),
-        ("absent/runs", "absent is no folder; make it first"),
+        ("absent/runs", "absent is not a folder; make it first"),
         ("/dev/null", "/dev/null is a file where a folder is to be written"),
         ("n" * 256, "name too long"),
     ]:

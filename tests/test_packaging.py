@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,7 +62,7 @@ def faults(files: list[str], setuptools: Mapping[str, Any]) -> list[str]:
     data: Mapping[str, list[str]] = setuptools["package-data"]
     found = [f"package {name} is not declared" for name in sorted(packages - declared)]
     found += [f"package {name} is declared and does not exist" for name in sorted(declared - packages)]
-    found += [f"package-data names {name}, which is no package" for name in sorted(set(data) - packages)]
+    found += [f"package-data names {name}, which is not a package" for name in sorted(set(data) - packages)]
     matched: set[tuple[str, str]] = set()
     for file in shipped:
         path = PurePosixPath(file)
@@ -163,7 +166,7 @@ def test_licence_is_the_whole_apache_licence() -> None:
 
 
 def test_every_requirement_is_pinned() -> None:
-    """`make` installs with constraints.txt; what pyproject asks for and it does not pin would drift."""
+    """constraints.txt has the versions of all extras; what pyproject asks for and it does not pin would drift."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
@@ -172,6 +175,28 @@ def test_every_requirement_is_pinned() -> None:
     assert names - pins == {"nvidia-cuda-nvrtc"}, "PyTorch for CUDA pins that one itself"
     assert "torch==2.13.0" in lines
     assert "nvtx==0.2.11" in lines
+
+
+def test_the_lock_has_every_pin_of_make_and_its_hashes() -> None:
+    """`make` installs requirements.lock with --require-hashes, then torch, whose builds have other hashes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    asked = {
+        Requirement(r).name for r in (*project["dependencies"], *extras["workloads"], *extras["dev"], *extras["docs"])
+    }
+    pins = dict(pinned((ROOT / "constraints.txt").read_text(encoding="utf-8")))
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    locked = dict(pinned(text))
+    assert {canonicalize_name(name) for name in asked} - set(locked) == {"torch"}
+    assert {name: version for name, version in locked.items() if pins.get(name) != version} == {}
+    for entry in re.split(r"\n(?=\S)", text.partition("\n")[2].strip()):
+        hashes = re.findall(r"--hash=(\S+)", entry)
+        assert hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", one) for one in hashes), entry[:60]
+
+
+def pinned(text: str) -> list[tuple[str, str]]:
+    """(name, version) of each line of `text` that pins one."""
+    return [(canonicalize_name(m[1]), m[2]) for m in re.finditer(r"^([\w.-]+)==([^\s;]+)", text, re.M)]
 
 
 def test_no_file_mentions_a_machine() -> None:

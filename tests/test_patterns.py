@@ -195,7 +195,7 @@ def test_a_kernel_may_be_named_that_iterations_begin_with() -> None:
     assert (steady.path, len(steady.instances)) == ("head", 2)
     with pytest.raises(UsageError, match="matches no range, and 0 operations of the busiest stream"):
         shown(some, pattern="nothing")
-    with pytest.raises(UsageError, match="is no regular expression"):
+    with pytest.raises(UsageError, match="is not a regular expression"):
         shown(some, pattern="(")
 
 

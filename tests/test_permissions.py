@@ -22,10 +22,10 @@ from aisp_trace.tests.patience import PATIENCE_S
         (2, None, False, ""),
         (4, None, True, ""),  # root, or CAP_PERFMON
         (3, errno.EACCES, False, "sysctl -w kernel.perf_event_paranoid=2 as root"),
-        (4, errno.EACCES, True, "on the host, for a container shares its kernel's setting: sysctl -w"),
+        (4, errno.EACCES, True, "on the host, because a container shares its kernel's setting: sysctl -w"),
         (2, errno.EPERM, True, "the container's seccomp profile refuses it: docker run --cap-add=PERFMON"),
-        (2, errno.ENOENT, False, "the machine offers no counters"),
-        (None, errno.ENOSYS, False, "the machine offers no counters"),
+        (2, errno.ENOENT, False, "this machine offers no counters"),
+        (None, errno.ENOSYS, False, "this machine offers no counters"),
     ],
 )
 def test_processor_samples(paranoid: int | None, refused: int | None, in_container: bool, remedy: str) -> None:
@@ -79,16 +79,16 @@ def test_a_counter_is_really_tried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "rank"),
+    ("environment", "job"),
     [
-        ({"RANK": "3", "WORLD_SIZE": "8"}, 3),
+        ({"RANK": "3", "WORLD_SIZE": "8"}, (3, 8)),
         ({"RANK": "0", "WORLD_SIZE": "1"}, None),
         ({"RANK": "0"}, None),
-        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "16"}, 5),
-        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, 1),
+        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "16"}, (5, 16)),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, (1, 2)),
         ({"PMI_RANK": "x", "PMI_SIZE": "2"}, None),
         ({}, None),
     ],
 )
-def test_a_rank_is_known_by_who_started_it(environment: dict[str, str], rank: int | None) -> None:
-    assert rank_here(environment) == rank
+def test_a_rank_is_known_by_who_started_it(environment: dict[str, str], job: tuple[int, int] | None) -> None:
+    assert rank_here(environment) == job

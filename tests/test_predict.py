@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from aisp_trace.analyze.accounts.peaks import Peaks
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.attribution.attribute import attribute
 from aisp_trace.analyze.attribution.calls import ALLOCATOR
@@ -21,12 +22,12 @@ from aisp_trace.analyze.attribution.steady import Seeking
 from aisp_trace.analyze.findings.find import find
 from aisp_trace.analyze.headroom.changes import CHANGES, changed, with_edges, without
 from aisp_trace.analyze.headroom.estimate import Base, base_of, iteration_ns, predict, scaled
-from aisp_trace.analyze.headroom.graph import COLLECTIVE
+from aisp_trace.analyze.headroom.graph import COLLECTIVE, RUN
 from aisp_trace.analyze.headroom.helps import headroom_tables, ladder, modelled, tried
 from aisp_trace.analyze.headroom.iterations import model
 from aisp_trace.analyze.headroom.path import critical_path
 from aisp_trace.analyze.headroom.predicted import predicted
-from aisp_trace.analyze.headroom.rates import Rates, rates_of
+from aisp_trace.analyze.headroom.rates import CALL_NS, DUPLEX, NODE_NS, Rates, rates_of
 from aisp_trace.analyze.headroom.replay import replay
 from aisp_trace.analyze.operands import operand
 from aisp_trace.analyze.sources import Source as Recorded
@@ -35,6 +36,7 @@ from aisp_trace.expectations.judging.predictions import Measured, outcome, predi
 from aisp_trace.expectations.model import Bound, ExpectationFile, Predicted, Source, TimeClaim
 from aisp_trace.tests.builders.samples import ROOT, SAMPLES
 from aisp_trace.tests.oracle import build as rows
+from aisp_trace.traces.calibration import Costs, Link, load_calibration
 from aisp_trace.traces.errors import InputError, UsageError
 from aisp_trace.traces.model import Trace
 from aisp_trace.traces.open import open_trace
@@ -46,7 +48,7 @@ RUNS = {
     "h200_memory_standard": ("baseline", "keep_cache", "optimized", "reuse"),
 }
 
-RATES = Rates({"h2d": 55.37, "d2h": 55.33}, 4800.0, True, "calibration")
+RATES = Rates({"h2d": 55.37, "d2h": 55.33}, 4800.0, True, "calibration", DUPLEX)
 """GB/s, as expectations/calibration_h200.json has them, and H200's data sheet."""
 
 
@@ -85,6 +87,74 @@ def test_what_was_measured_was_predicted(run: str, variant: str, change: str, ta
     measured = load_run(SAMPLES / run).untraced_ns(target)
     assert found.grade == "estimate" and found.estimate_ns is not None and measured is not None
     assert abs(found.estimate_ns / measured - 1) < within
+
+
+def at_duplex(found: Base, h2d: float, d2h: float) -> Base:
+    rates = replace(found.situation.rates, duplex={"h2d": h2d, "d2h": d2h})
+    return replace(found, situation=replace(found.situation, rates=rates))
+
+
+def test_copies_that_meet_on_the_link_take_longer_by_as_long_as_they_meet() -> None:
+    """Against a count of every pair: each copy, each other one that it meets in the replay of copies at full rate."""
+    batched = base("h200_end_to_end_bandwidth", "batched").situation
+    alone = changed("copies:overlap", replace(batched, rates=replace(RATES, duplex={}))).graph
+    both = changed("copies:overlap", replace(batched, rates=replace(RATES, duplex={"h2d": 0.8, "d2h": 0.5}))).graph
+    kinds, time = batched.a.trace.ops["kind"].to_list(), replay(alone).tolist()
+    copies = [op for op, kind in enumerate(kinds) if kind in ("h2d", "d2h") and alone.begun[op] >= 0]
+    expected = {}
+    for op in copies:
+        met = dict.fromkeys(("before", "after"), 0)
+        for other in (one for one in copies if kinds[one] != kinds[op]):
+            for now, at in (("before", alone.time.tolist()), ("after", time)):
+                low = max(at[alone.begun[op]], at[alone.begun[other]])
+                met[now] += max(0, min(at[alone.done[op]], at[alone.done[other]]) - low)
+        slower = {"h2d": 0.25, "d2h": 1.0}[kinds[op]]
+        expected[op] = round(max(0, met["after"] - met["before"]) * slower)
+    longer = both.weight - alone.weight
+    assert sum(expected.values()) > 0
+    assert {op: longer[(both.what == RUN) & (both.of_target == op)].tolist() for op in copies} == {
+        op: [ns] for op, ns in expected.items()
+    }
+    assert not longer[both.what != RUN].any()
+
+
+def test_a_slower_link_both_ways_costs_no_more_than_it_is_slower(pipeline: Base) -> None:
+    shares = (1.0, 0.95, 0.8, 0.5)
+    found = [predict(at_duplex(pipeline, share, share), ["copies:overlap"]).estimate_ns for share in shares]
+    times = [ns for ns in found if ns is not None]
+    assert times == sorted(times) and len(times) == len(shares)
+    assert times[0] < times[-1] <= 2 * times[0]
+    for change in ("copies:pinned", "graph:iteration", "syncs"):
+        assert predict(at_duplex(pipeline, 0.5, 0.5), [change]).estimate_ns == predict(pipeline, [change]).estimate_ns
+
+
+def test_a_calibration_brings_what_a_change_needs() -> None:
+    trace = open_trace(SAMPLES / "h200_graphs.sqlite.xz")
+    stored = load_calibration(ROOT / "expectations" / "calibration_h200.json")
+    old = rates_of(trace.devices, Peaks(stored))
+    assert (old.duplex, old.call_ns, old.node_ns) == (DUPLEX, CALL_NS, NODE_NS), "older files have no such keys"
+
+    def slower(link: Link, share: float) -> Link:
+        return replace(link, rates=[replace(r, median_bytes_per_s=share * r.median_bytes_per_s) for r in link.rates])
+
+    ways = {link.kind: link for link in stored.links if link.memory == "pinned"}
+    duplex = [slower(ways["h2d"], 0.75), slower(ways["d2h"], 0.5)]
+    new = rates_of(trace.devices, Peaks(replace(stored, duplex=duplex, costs=[Costs(0, 3_900, 510)])))
+    assert new.duplex == {"h2d": pytest.approx(0.75), "d2h": pytest.approx(0.5)}
+    assert (new.call_ns, new.node_ns) == (3_900, 510)
+    unseen = rates_of(trace.devices, Peaks(replace(stored, costs=[Costs(0, 3_900, None)])))
+    assert (unseen.call_ns, unseen.node_ns) == (3_900, NODE_NS)
+
+
+def test_what_a_launch_and_a_node_cost_moves_a_graph(pipeline: Base) -> None:
+    def graph_at(call_ns: int, node_ns: int) -> int:
+        rates = replace(RATES, call_ns=call_ns, node_ns=node_ns)
+        found = predict(replace(pipeline, situation=replace(pipeline.situation, rates=rates)), ["graph:iteration"])
+        assert found.estimate_ns is not None
+        return found.estimate_ns
+
+    times = [graph_at(1_000, 100), graph_at(5_000, 100), graph_at(5_000, 450), graph_at(50_000, 5_000)]
+    assert times == sorted(times) and times[0] < times[-1]
 
 
 def test_nothing_changed_takes_as_long_as_it_does(pipeline: Base) -> None:
@@ -431,8 +501,8 @@ def test_a_prediction_replaces_only_its_own_earlier_one(before: Path, capsys: py
         ([f"{AFTER}:baseline", "--change", "syncs"], "has measured optimized already"),
         ([f"{AFTER}:baseline", "--change", "syncs", "--variant", "none_such"], None),
         ([f"{AFTER}:baseline"], "--change"),
-        ([str(SAMPLES / "h200x2_handoff.sqlite.xz"), "--change", "syncs"], "is no run"),
-        ([str(SAMPLES / "h200_graphs.sqlite.xz"), "--change", "syncs"], "is no run"),
+        ([str(SAMPLES / "h200x2_handoff.sqlite.xz"), "--change", "syncs"], "is not a run"),
+        ([str(SAMPLES / "h200_graphs.sqlite.xz"), "--change", "syncs"], "is not a run"),
     ],
 )
 def test_what_is_no_prediction_is_not_written(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from aisp_trace.analyze.ranks import gather
 from aisp_trace.analyze.ranks.engine import DIED, run_all
 from aisp_trace.analyze.ranks.look import Look
 from aisp_trace.cli.main import main
-from aisp_trace.tests.ranks_tasks import dies_of_b, length
+from aisp_trace.tests.ranks_tasks import dies_of_b, length, slow_length
 
 SAMPLES = Path(__file__).parents[1] / "traces" / "samples"
 DDP = SAMPLES / "h200x2_ddp.sqlite.xz"
@@ -40,7 +41,7 @@ def answer(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) ->
 
 
 def test_the_sample_is_explained(folder: Path, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Rank 1 of the real job sleeps 2 ms in step number 2, outside of all stages; 1.1 ms of it leave the device idle."""
+    """Rank 1 of the real job sleeps 2 ms in step number 2, outside all stages; 1.1 ms of it leave the device idle."""
     capsys.readouterr()
     found = answer(capsys, parts)
     (late,) = [step for step in found["iterations"] if step["last_rank"] is not None]
@@ -94,7 +95,8 @@ def test_a_trace_that_fails_does_not_stop_the_rest(folder: Path, capsys: pytest.
     traces.mkdir()
     shutil.copy(DDP, traces)
     (traces / "broken.rank7.sqlite").write_bytes(b"SQLite format 3\0" + bytes(50))
-    (traces / "notes.txt").write_text("no trace")
+    (traces / "notes.txt").write_text("no trace", encoding="utf-8")
+    (traces / "config.json").write_text('{"learning_rate": 0.1}', encoding="utf-8")
     found = answer(capsys, traces, "--workers", 1, code=2)
     assert len(found["ranks"]) == 2
     ((failed),) = found["failed"]
@@ -120,7 +122,7 @@ def test_damaged_partials_are_told_and_the_rest_is_merged(
     [
         (["nothing*.sqlite"], "matches no file"),
         (["."], "neither traces nor partials"),
-        ([str(DDP), "--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "leave one of both out"),
+        ([str(DDP), "--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "leave one of them out"),
         ([str(DDP), "-o", "-", "--json"], "both go to standard output"),
         ([str(DDP), "-o", str(DDP)], "is read by this command"),
         ([str(DDP), "--partial", str(DDP)], "is a file where a folder"),
@@ -195,6 +197,13 @@ def test_a_process_that_dies_loses_its_own_trace_alone() -> None:
     assert (done["a"], done["cc"]) == (1, 2)
     assert isinstance(done["b"], BaseException)
     assert gather._why(done["b"]) == DIED
+
+
+def test_what_was_not_begun_is_dropped_on_an_interrupt(tmp_path: Path) -> None:
+    items = [str(tmp_path / f"item{i:02}") for i in range(20)]
+    with ThreadPoolExecutor(2) as pool, closing(run_all(pool, slow_length, items)) as results:
+        next(results)
+    assert len(list(tmp_path.iterdir())) <= 4
 
 
 def test_any_executor_serves() -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from aisp_trace.analyze.ranks.clocks import fit
-from aisp_trace.analyze.ranks.job import Job, job_of, listed
+from aisp_trace.analyze.ranks.job import Job, job_of
 from aisp_trace.analyze.ranks.lateness import others_median
 from aisp_trace.analyze.ranks.look import Look
 from aisp_trace.analyze.ranks.make import ranks_of
 from aisp_trace.analyze.ranks.rank import Rank
+from aisp_trace.analyze.ranks.roster import listed
+from aisp_trace.benchmarks.rank_files import write_job
+from aisp_trace.benchmarks.rank_peers import counted
 from aisp_trace.benchmarks.ranks import Delay, Plan, Simulated, templates
+from aisp_trace.traces.open import open_trace
 
 JITTER_NS = 80_000
 """How far undisturbed ranks of the sample arrive apart."""
@@ -152,6 +157,59 @@ def test_groups_in_step_are_kept_apart_where_torch_names_them() -> None:
     assert (job.late.waiting[[0, 2], 2] > 500_000).all()
     assert (job.late.waiting[3:, 2] < JITTER_NS).all(), "the other group waits for nobody"
     assert job.steps[2].rank == 1
+
+
+def test_a_slow_stage_is_found_in_traces_of_torch(tmp_path: Path) -> None:
+    """Iterations called ``ProfilerStep#``: the host's time in them is theirs, as it is of ranges called `iteration`."""
+    truth = write_job(tmp_path / "job", 3, 700, torch=True)
+    files = sorted((tmp_path / "job").iterdir())
+    job = job_of([one for file in files for one in ranks_of(open_trace(file), Look(), file.name)])
+    assert job.trust == ("ok", ())
+    assert job.roster.world_size == 3
+    late = {s.iteration: s for s in job.steps if s.rank is not None}
+    assert list(late) == truth["iterations"]
+    for step in late.values():
+        cause = step.causes[0]
+        assert (step.rank, cause.stage, cause.category) == (truth["rank"], "ProfilerStep#/data", "data")
+        assert cause.ns == pytest.approx(truth["ns"], rel=0.02)
+    rows = [counted(file) for file in files]  # a sweep over the rows of the files, which knows nothing of ours
+    share = sum(row["exposed_us"] for row in rows) / sum(row["iterations_us"] for row in rows)
+    assert job.metrics["exposed_comm_share"] == pytest.approx(share, rel=1e-3)
+
+
+def test_clocks_may_be_hours_apart() -> None:
+    offsets = {r: (r - 3) * 5 * 3_600_000_000_000 for r in range(6)}
+    delays = {(2, i): [Delay("h2d", 1_000_000)] for i in (3, 6)}
+    job = job_of(simulated(Plan(6, 8, delays, offset_ns=offsets, drift={r: 1e-5 * r for r in range(6)})))
+    assert {s.iteration: s.rank for s in job.steps if s.rank is not None} == {3: 2, 6: 2}
+    assert job.trust == ("ok", ())
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_ranks_of_two_jobs_are_no_communicator(named: bool) -> None:
+    """Ranks 0 to 2 of one run and 3 to 5 of the next, in groups of one name: nobody is held against a rank of the other run."""
+    groups = [list(range(6))] if named else None
+    one = simulated(Plan(6, 8, {(2, 5): [Delay("h2d", 1_000_000)]}, groups=groups))
+    other = simulated(Plan(6, 8, {(4, 3): [Delay("h2d", 3_000_000)]}, groups=groups, seed=5))
+    job = job_of([*one[:3], *(replace(r, clock=f"other {r.clock}") for r in other[3:])])
+    assert [c.members for c in job.found] == [(0, 1, 2), (3, 4, 5)]
+    assert {s.iteration: s.rank for s in job.steps if s.rank is not None} == {5: 2, 3: 4}
+    assert job.trust[0] == "partial"
+    assert any(reason.endswith("of another job: 3 to 5") for reason in job.trust[1])
+
+
+def test_two_recordings_of_one_rank_leave_a_doubt_and_a_copy_leaves_none() -> None:
+    ranks = simulated(Plan(3, 4))
+    assert job_of([*ranks, replace(ranks[1])]).trust == ("ok", ())
+    level, reasons = job_of([*ranks, replace(ranks[1], clock="another recording")]).trust
+    assert level == "partial" and "several recordings say they are rank 1" in reasons[0]
+
+
+def test_a_job_in_which_nobody_waits_is_trusted() -> None:
+    """Clocks are known to a microsecond or two, which is much of what undisturbed ranks wait, and nothing of an iteration."""
+    job = job_of(simulated(Plan(4, 12, **clocks(4))))  # type: ignore[arg-type]
+    assert job.pattern.kind == "none"
+    assert job.trust == ("ok", ())
 
 
 def test_groups_in_step_are_kept_apart_by_their_ends() -> None:

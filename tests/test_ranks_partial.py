@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from dataclasses import replace
@@ -78,7 +79,9 @@ def test_to_disk_and_back(two: list[Rank], tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["train-clock.0.aisp-rank", "train-clock.1.aisp-rank"]
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "no zip", "other schema", "fewer rows", "no table"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "cut", "no zip", "other schema", "fewer rows", "no table", "too many rows"]
+)
 def test_what_is_no_partial_is_one_sentence(two: list[Rank], tmp_path: Path, damage: str) -> None:
     file = tmp_path / "x.aisp-rank"
     partials.put(partials.content(two[0], {}), file)
@@ -92,6 +95,13 @@ def test_what_is_no_partial_is_one_sentence(two: list[Rank], tmp_path: Path, dam
         head["schema"] = "aisp-trace/partial/99" if damage == "other schema" else head["schema"]
         head["rows"] |= {"ledger": 1} if damage == "fewer rows" else {}
         members["partial.json"] = json.dumps(head).encode()
+        if damage == "too many rows":  # a constant column: 20 million rows in some kilobytes
+            many = io.BytesIO()
+            pl.select(x=pl.repeat(0, 20_000_000, dtype=pl.Int8)).write_parquet(many, compression="zstd")
+            assert len(many.getvalue()) < 200_000
+            members["ledger.parquet"] = many.getvalue()
+            head["rows"]["ledger"] = 20_000_000
+            members["partial.json"] = json.dumps(head).encode()
         if damage == "no table":
             del members["exposed.parquet"]
         with zipfile.ZipFile(file, "w") as archive:

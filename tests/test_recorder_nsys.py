@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from aisp_trace.capture import capture as capturing
-from aisp_trace.capture import nsight, nsys, processes
+from aisp_trace.capture import nsight, nsys, nsys_starts, processes
 from aisp_trace.capture.export_check import Counts, count_rows
+from aisp_trace.capture.leftovers import marked
 from aisp_trace.capture.nsight import Importer, Nsys, find_nsys
 from aisp_trace.capture.nsys import NsysRecorder, profile_options
 from aisp_trace.capture.nsys_starts import STARTS
@@ -97,7 +97,7 @@ def test_a_workload_without_ranges_is_an_error_that_names_the_packages(
 @needs_nsys
 def test_a_timeout_ends_nsys_its_agent_and_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marker = f"test-{os.getpid()}"
-    monkeypatch.setattr(processes, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=marker)))
+    monkeypatch.setattr(processes, "new_marker", lambda: marker)
     monkeypatch.setenv("FAKE_HANG", "baseline")
     monkeypatch.setenv("FAKE_PIDS", str(tmp_path / "pids"))
 
@@ -107,7 +107,7 @@ def test_a_timeout_ends_nsys_its_agent_and_the_program(tmp_path: Path, monkeypat
 
     timed_out_when_up(record, tmp_path / "pids")
     assert len((tmp_path / "pids").read_text(encoding="utf-8").split()) == 2
-    assert processes.marked(marker) == []
+    assert marked(marker) == []
 
 
 def make_plan(source: str, program: Sequence[str], variants: Sequence[str]) -> Plan:
@@ -355,6 +355,17 @@ std::exception::what: SystemException
 [boost::errinfo_errno_*] = 2, \\"No such file or directory\\"
 [boost::errinfo_api_function_*] = sem_open"""
 
+ENDPOINT = """\
+/build/QuadD/Common/ProtobufComm/Client/ClientProxy.cpp(381): Throw in function QuadDProtobufComm::Endpoint \
+QuadDProtobufComm::Client::ClientProxy::GetLocalEndpoint() const
+Dynamic exception type: boost::wrapexcept<QuadDCommon::RuntimeException>
+std::exception::what: RuntimeException
+[QuadDCommon::tag_message*] = Local Endpoint is not available."""
+
+OTHER = """\
+/build/QuadD/Common/Other.cpp(12): Throw in function void QuadDCommon::Other::Begin()
+Dynamic exception type: boost::wrapexcept<QuadDCommon::RuntimeException>
+std::exception::what: RuntimeException"""
 
 AGENT = "Connection to the Agent lost.\nConnection to the Agent lost."
 
@@ -367,6 +378,11 @@ AGENT = "Connection to the Agent lost.\nConnection to the Agent lost."
         ("Agent launcher failed.", 1, False, STARTS),
         (WAITER, 1, True, STARTS),
         (WAITER, 1, False, STARTS),
+        (ENDPOINT, 1, True, STARTS),
+        (ENDPOINT, 1, False, STARTS),
+        (OTHER, 1, True, STARTS),
+        (OTHER, 1, False, 1),  # a program of the user's may have begun
+        (f"{OTHER}\nTraceback: my own fault", 1, True, 1),
         (AGENT, 0, True, STARTS),
         (AGENT, 0, False, 1),  # a program of the user's may have begun
         ("Traceback: my own fault", 1, True, 1),
@@ -377,8 +393,9 @@ AGENT = "Connection to the Agent lost.\nConnection to the Agent lost."
     ],
 )
 def test_nsys_is_started_again_when_it_failed_by_itself(
-    words: str, code: int, gated: bool, starts: int, tmp_path: Path
+    words: str, code: int, gated: bool, starts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(nsys_starts, "PAUSE_S", 0)
     recorder = NsysRecorder(bare(path=failing(tmp_path, words, code)), "minimal", "cpu")
     if gated and code == 0:
         with pytest.raises(RecorderError, match="recorded no ranges"):
@@ -408,10 +425,10 @@ def failing(folder: Path, words: str, code: int, then: str = "true", times: int 
 def test_a_recording_survives_an_nsys_that_fails_several_times_in_a_row(gated: bool, tmp_path: Path) -> None:
     """One start in eight fails beside others on a busy machine, so that two in a row are met every day.
 
-    The real nsys may then lose its race as well: three starts are left for it.
+    The real nsys may then lose its race as well: four starts are left for it.
     """
     assert INSTALLED is not None
-    unlucky = failing(tmp_path, WAITER, 1, f'exec "{INSTALLED.path}" "$@"', STARTS - 3)
+    unlucky = failing(tmp_path, WAITER, 1, f'exec "{INSTALLED.path}" "$@"', STARTS - 4)
     recorder = NsysRecorder(dataclasses.replace(INSTALLED, path=unlucky), "minimal", "cpu")
     target = fake_target("baseline", tmp_path)
     assert recorder.record(target, tmp_path, gated=gated, timeout_s=PATIENCE_S).exit_code == 0

@@ -62,7 +62,7 @@ def test_a_run_without_traces_gives_its_timings(place: Path) -> None:
 def test_bad_input_leaves_the_old_report(place: Path, capsys: pytest.CaptureFixture[str], bad: str) -> None:
     old = '<!DOCTYPE html>\n<meta name="generator" content="aisp-trace 0">'
     (place / "report.html").write_text(old)
-    (place / "text.sqlite").write_text("this is no trace")
+    (place / "text.sqlite").write_text("this is not a trace")
     (place / "folder").mkdir()
     assert main(["report", bad]) == 2
     said = capsys.readouterr()

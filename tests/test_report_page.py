@@ -71,7 +71,7 @@ def _page(tmp_path: Path, verdicts: list[Verdict] | None = None) -> str:
 
 
 class _Shape(HTMLParser):
-    """Tags that are open where they should be closed, ids, link targets, and text outside of scripts and styles."""
+    """Tags that are open where they should be closed, ids, link targets, and text outside scripts and styles."""
 
     void = frozenset({"meta", "br", "input"})
 
@@ -209,7 +209,7 @@ def test_what_needs_attention_comes_first(tmp_path: Path) -> None:
 
 
 def test_claims_that_were_not_judged_are_folded_away_unless_all_are(tmp_path: Path) -> None:
-    folding = "1 claim unrecorded: nobody has written down what to expect here"
+    folding = "1 claim unrecorded: nothing is written down to expect here"
     three = _page(tmp_path, [_verdict("met"), _verdict("unrecorded"), _verdict("missed"), _verdict("exceeded")])
     claims = three.split('<section id="claims"', 1)[1].split("</section>", 1)[0]
     open_, met, unseen = claims.split("<details>")

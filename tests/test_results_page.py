@@ -263,7 +263,7 @@ def test_claims_of_the_overview_are_those_of_the_run_that_could_be_judged(tmp_pa
     new = replace(new, manifest=replace(new.manifest, created_utc="2025-01-01T00:00:00Z", profile="deep"))
     text = page([old, new])
     assert rows(text, 0)["pipeline"][-1] == "1 missed"
-    assert "- claims: 1 unrecorded; 1 bound came from this very run, and another has to judge them." in text
+    assert "- claims: 1 unrecorded; 1 bound measured in this run, to judge later ones." in text
     assert "- another run: `run-2`, profile `deep`, 8 rounds" in text
 
 
@@ -332,7 +332,7 @@ def test_the_script_writes_the_page_and_says_what_it_cannot_read(tmp_path: Path,
     output.write_text("before")
     done = run(SAMPLE, tmp_path, "--output", output)
     assert done.returncode == 2
-    assert "is no run folder" in done.stderr
+    assert "is not a run folder" in done.stderr
     assert "Traceback" not in done.stderr
     assert output.read_text() == "before", "nothing is overwritten by half a page"
     assert "was given twice" in run(SAMPLE, SAMPLE).stderr

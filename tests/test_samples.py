@@ -97,7 +97,7 @@ def test_a_sample_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
         ([source, made], "exists already"),
         ([source, tmp_path / "x", "--traces", "optimised"], "did you mean 'optimized'"),
         ([source, tmp_path / "x", "--traces", "optimized", "--most", "0.01"], "name fewer --traces"),
-        ([tmp_path, tmp_path / "x"], "is no run folder"),
+        ([tmp_path, tmp_path / "x"], "is not a run folder"),
     ):
         done = make(*words)
         assert (done.returncode, done.stdout) == (2, "")

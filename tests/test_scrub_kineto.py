@@ -48,7 +48,7 @@ def test_it_reads_as_the_same_trace_without_the_secrets_planted_in_it(tmp_path: 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "no complete JSON"),
+        ("", "not complete JSON"),
         ("{}", "no list `traceEvents`"),
         ("[1]", "no list `traceEvents`"),
         ('{"traceEvents": 5}', "no list `traceEvents`"),

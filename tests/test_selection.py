@@ -172,7 +172,7 @@ def test_an_allocating_stage_of_a_cpu_stays_a_cause_when_it_is_no_stage() -> Non
 @pytest.mark.parametrize(
     ("selection", "words"),
     [
-        ({"stages": "("}, r"--stages '\(' is no regular expression: missing \)"),
+        ({"stages": "("}, r"--stages '\(' is not a regular expression: missing \)"),
         ({"stages": "gemm"}, r"no range whose name matches --stages 'gemm'; its names are .*'step'"),
         ({"stages": "step", "below": "forward"}, r"no range in --range 'forward' whose name matches --stages 'step'"),
         ({"below": "forwrd"}, r"no range called 'forwrd'; did you mean 'forward'\?"),

@@ -125,7 +125,7 @@ def test_trend_of_constants_is_none() -> None:
         ([2.00, 2.20, 2.01, 2.21, 2.00, 2.01, 2.20, 2.01], {"bimodal"}),
         # the same two states, one percent apart: the interval covers both
         ([2.00, 2.02, 2.001, 2.021, 2.00, 2.001, 2.02, 2.001], set()),
-        # one outlier is no mode and no spread: the interval reaches to it
+        # one outlier is not a mode and no spread: the interval reaches to it
         ([2.00, 2.01, 1.99, 2.00, 3.00, 1.98, 2.01, 2.00], set()),
         # however wide they spread: the interval says so
         ([1.0, 2.6, 1.4, 2.2, 1.8, 3.1, 1.2, 2.4], set()),

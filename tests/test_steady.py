@@ -79,7 +79,7 @@ TABLE: list[tuple[str, list[Range], tuple[str, str, int, int] | None]] = [
     ("all called the same", loop("iteration", 3), ("iteration", "name", 3, 0)),
     ("torch.profiler's", loop("ProfilerStep#{}", 4), ("ProfilerStep#", "name", 4, 0)),
     ("case does not matter", loop("Step {}", 2), ("Step #", "name", 2, 0)),
-    ("one is no sequence", [("step 0", 0, 100)], None),
+    ("one is not a sequence", [("step 0", 0, 100)], None),
     ("a name that only holds the word", loop("lr_step {}", 4), None),
     ("named but a small part: no cover is asked", [("load", 0, 9000), *loop("step {}", 4, 9000)], ("step #", "name", 4, 0)),
     ("steps of epochs", [(f"epoch {e}", 400 * e, 400 * e + 400) for e in range(2)] + loop("step {}", 8),
@@ -157,7 +157,7 @@ def test_an_expression_chooses_and_needs_no_number() -> None:
     ("pattern", "skip", "sentence"),
     [
         ("nothing", None, "--iterations 'nothing' matches no range"),
-        ("(", None, "is no regular expression"),
+        ("(", None, "is not a regular expression"),
         (None, 8, "--skip 8 leaves none of 8 iterations"),
         (None, -1, "--skip is -1"),
     ],
@@ -182,7 +182,7 @@ def lasting(*length: int) -> Trace:
         ((1831, 480, 370, 390), 1),  # at most a third of four
         ((7300, 900, 410, 412, 409, 411), 2),
         ((410, 411, 409, 412, 410, 411), 0),
-        ((500, 400, 400, 400, 400, 400), 0),  # a quarter more is no warm-up
+        ((500, 400, 400, 400, 400, 400), 0),  # a quarter more is not a warm-up
         ((501, 400, 400, 400, 400, 400), 1),
         ((400, 900, 400, 400, 400, 400), 0),  # only leading ones
         ((900, 900, 900, 400, 400, 400), 2),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from aisp_trace.capture.processes import MARKER, marked
+from aisp_trace.capture.leftovers import MARKER, marked
 from aisp_trace.tests.patience import PATIENCE_S, wait_until
 
 TESTS = Path(__file__).parent
@@ -26,7 +26,7 @@ CLOCKS = ("monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
 def races(source: str) -> Iterator[str]:
     """Where a test looks at a wall clock, or gives something that should happen a fixed number of seconds.
 
-    Less than a second is no wait but a timeout that is meant to strike.
+    Less than a second is not a wait but a timeout that is meant to strike.
     """
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):

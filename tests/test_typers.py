@@ -1,7 +1,7 @@
 """The command line under another typer: every option exists and is read, errors are sentences, and capture works.
 
 By default the typer is the one installed here, in an environment that has torch, nvtx and typer alone. AISP_TYPER_PYTHON names
-another Python to try instead; ``make test-typers`` makes some, with the oldest typer that is allowed and newer ones.
+another Python to try instead; ``make test-versions`` makes some, with the oldest typer that is allowed and newer ones.
 """
 
 from __future__ import annotations

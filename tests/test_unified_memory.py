@@ -139,6 +139,34 @@ def test_pages_of_a_process_are_not_those_of_another(tmp_path: Path) -> None:
     assert analysed(tmp_path, export).migrations["stage"].to_list() == [None, "add", "sum"]
 
 
+def test_a_kernel_does_not_wait_for_pages_of_another_process(tmp_path: Path) -> None:
+    """Two processes share a device; the first one's host reads a page, while the second one's kernel runs on."""
+    export = NsysExport().range(0, 900 * US, "A").range(0, 900 * US, "B", pid=101, tid=101)
+    export.call(1 * US, 2 * US, "cudaLaunchKernel").kernel(3 * US, 10 * US)
+    export.call(1 * US, 2 * US, "cudaLaunchKernel", pid=101, tid=101).kernel(100 * US, 500 * US, pid=101)
+    for pid in (100, 101):
+        export.add("TARGET_INFO_CUDA_DEVICE", gpuId=0, cudaId=0, pid=pid)
+    found = analysed(tmp_path, moved(export, TO_HOST, 200 * US, 210 * US, COHERENCE))
+    assert found.migrations.select("stage", "ops", "stall_ns", "exposed_ns").rows() == [
+        (None, 1, 0, 10 * US),
+        ("A", 1, 0, 10 * US),
+    ]
+    work = {(stage, kind): ns for stage, kind, ns in found.work.select("stage", "kind", "sum_ns").iter_rows()}
+    assert work == {("A", "compute"): 7 * US, ("A", "migration"): 10 * US, ("B", "compute"): 400 * US}
+
+
+def test_pages_that_move_between_gpus_are_of_whoever_touches_them(tmp_path: Path) -> None:
+    """By a kernel's fault, of the kernel; by no kernel's, of the thread that launched last. Nothing was lost."""
+    export = NsysExport().range(0, 250 * US, "add").range(260 * US, 900 * US, "sum")
+    export.call(1 * US, 2 * US, "cudaLaunchKernel").kernel(100 * US, 200 * US)
+    moved(moved(export, BETWEEN, 130 * US, 140 * US, COHERENCE), BETWEEN, 300 * US, 310 * US, COHERENCE)
+    found = analysed(tmp_path, export)
+    own = cells(found)
+    assert (own["add", "compute", None], own["sum", "p2p", None]) == (100 * US, 10 * US)
+    assert not [stage for stage, *_ in own if stage == "(orphan)"]
+    assert levels(found)["causes"] == levels(found)["projection"] == "ok"
+
+
 def test_without_any_launch_nobody_is_known_to_have_caused_them(tmp_path: Path) -> None:
     found = analysed(tmp_path, moved(moved(NsysExport(), TO_HOST, 0, 10, 2), TO_HOST, 20, 30, 2))
     assert cells(found) == {("(orphan)", "migration", None): 20, ("(orphan)", IDLE, "unknown"): 10}

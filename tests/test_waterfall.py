@@ -47,7 +47,7 @@ def terms_of(found: Waterfall) -> dict[tuple[str, str], int]:
         ("decode/baseline", "decode/baseline", OWN),
         ("(window)", "", OWN),
         ("iteration", "", OWN),
-        ("iteration/h2d", "", "h2d"),  # a copy is no instance number
+        ("iteration/h2d", "", "h2d"),  # a copy is not an instance number
         ("epoch/iteration/step", "", "epoch/step"),
         ("layer3", "", "layer#"),
         ("layer_12/attn", "", "layer_#/attn"),

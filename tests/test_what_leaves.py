@@ -156,7 +156,7 @@ def test_a_bundle(work: Path, call: Callable[..., tuple[int, str]]) -> None:
     assert not [p for p in (work / "out").rglob("*") if p.suffix in (".log", ".nsys-rep")]
     assert leaks(work / "out") == []
     code, out = call("bundle", "verify", "b.tar.gz")
-    assert "is not the page" not in out and code in (0, 3), out
+    assert "does not follow from its evidence" not in out and code in (0, 3), out
 
 
 def test_what_is_shared_still_says_what_was_slow(work: Path, call: Callable[..., tuple[int, str]]) -> None:

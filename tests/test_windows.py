@@ -17,9 +17,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from aisp_trace.capture.leftovers import marked
 from aisp_trace.capture.nsight import Nsys
 from aisp_trace.capture.nsys_session import session_commands
-from aisp_trace.capture.processes import marked
 from aisp_trace.capture.window import Window
 from aisp_trace.cli.main import main
 from aisp_trace.tests.patience import PATIENCE_S, text_of, wait_until

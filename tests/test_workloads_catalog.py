@@ -19,7 +19,7 @@ NO_WORKLOADS = {"calibration"}
 
 
 def programs() -> list[str]:
-    """Files in workloads/ that can be started, but those that are no workloads."""
+    """Files in workloads/ that can be started, but those that are not workloads."""
     return sorted(f.stem for f in FOLDER.glob("*.py") if _starts(f) and f.stem not in NO_WORKLOADS)
 
 

@@ -28,7 +28,8 @@ pytest.importorskip("torch")
 import torch
 import torch.distributed as dist
 
-from aisp_trace.capture.processes import marked, run_process
+from aisp_trace.capture.leftovers import marked
+from aisp_trace.capture.processes import run_process
 from aisp_trace.expectations.judging.evidence import Answer, Evidence, VariantEvidence
 from aisp_trace.expectations.judging.validity import objections
 from aisp_trace.tests.examples import nightly

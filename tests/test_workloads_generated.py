@@ -255,7 +255,7 @@ def test_names_of_runs_lead_to_the_workload() -> None:
     assert entry is not None
     assert entry.kernels == {"optimized": "rotary"}
     assert entry.module == "aisp_trace.workloads.generated_kernel"
-    assert catalog.known("generated_kernel") is None, "without a task it is no workload"
+    assert catalog.known("generated_kernel") is None, "without a task it is not a workload"
     assert catalog.known("generated_kernel.x") is None
     assert catalog.known("memory_standard.rotary") is None
     known = catalog.known("memory_standard")

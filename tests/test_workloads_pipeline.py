@@ -299,7 +299,7 @@ def test_mispredicted_bytes_contradict_the_stages(monkeypatch: pytest.MonkeyPatc
 
 
 class FakeEvent:
-    """Knows in which capture it was recorded last: null never, 0 outside of any."""
+    """Knows in which capture it was recorded last: null never, 0 outside any."""
 
     def __init__(self) -> None:
         self.recorded: int | None = None

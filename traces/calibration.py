@@ -7,7 +7,7 @@ missing or wrongly typed key is an `InputError`. Only the standard library is ne
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from .documents import CALIBRATION
 from .errors import InputError
 from .faults import refusal
 from .hardware_key import calibration_name
-from .run import Hardware, from_json, read_document
+from .run import ADDED, Hardware, from_json, read_document
 
 SCHEMA: Final = "aisp-trace/calibration/1"
 RESULT_SCHEMA: Final = "aisp-trace/calibration-result/1"
@@ -79,13 +79,26 @@ class CalibratedDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class Costs:
+    """What CUDA graphs cost on one device: `launch_ns` of the host to launch one, `node_ns` from the end of one of its operations
+    to the start of the next. `node_ns` is null where torch.profiler could not record the graph."""
+
+    device: int
+    launch_ns: int
+    node_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
-    """What the measuring process answers. `facts` are the versions it saw."""
+    """What the measuring process answers. `facts` are the versions it saw; `duplex` are links that were measured while copies ran
+    the other way."""
 
     schema: str
     devices: Sequence[CalibratedDevice]
     links: Sequence[Link]
     facts: Mapping[str, Any]
+    duplex: Sequence[Link] = field(default=(), metadata=ADDED)
+    costs: Sequence[Costs] = field(default=(), metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,8 @@ class Calibration:
     facts: Mapping[str, Any]
     devices: Sequence[CalibratedDevice]
     links: Sequence[Link]
+    duplex: Sequence[Link] = field(default=(), metadata=ADDED)
+    costs: Sequence[Costs] = field(default=(), metadata=ADDED)
 
     @property
     def date(self) -> str:
@@ -115,6 +130,8 @@ def load_calibration(file: Path) -> Calibration:
     if file.name != calibration_name(found.hardware_key):
         raise InputError(f"{file} holds hardware_key {found.hardware_key!r}; rename the file or correct the key")
     check_links(found.links, str(file))
+    check_links(found.duplex, str(file))
+    check_costs(found.costs, str(file))
     return found
 
 
@@ -122,12 +139,21 @@ def load_measured(file: Path) -> Measured:
     """What the measuring process wrote to `file`; raises `InputError` for anything else."""
     found = from_json(Measured, read_document(file, RESULT_SCHEMA, CALIBRATION), str(file))
     check_links(found.links, str(file))
+    check_links(found.duplex, str(file))
+    check_costs(found.costs, str(file))
     return found
 
 
 def check_links(links: Sequence[Link], where: str) -> None:
     """Raises an `InputError` that tells every link that does not exist in the model, or whose rates cannot be rates."""
     if faults := [("", fault) for fault in _link_faults(links)]:
+        raise refusal(where, faults)
+
+
+def check_costs(costs: Sequence[Costs], where: str) -> None:
+    """Raises an `InputError` that names every device whose costs cannot be costs."""
+    impossible = [one for one in costs if one.launch_ns <= 0 or (one.node_ns is not None and one.node_ns < 0)]
+    if faults := [("", f"device {one.device} has impossible costs; calibrate again") for one in impossible]:
         raise refusal(where, faults)
 
 

@@ -20,6 +20,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from .budget import DOCUMENT, charge
 from .errors import InputError
 
 DEEPEST: Final = 100
@@ -30,7 +31,7 @@ HIGHEST: Final = (1 << 63) - 1
 """What an integer of ours may be: the range of the int64 columns that it ends up in."""
 
 _DIGITS: Final = 20
-"""More characters than this are no int64, so they are refused before they are converted, which takes quadratic time."""
+"""More characters than this are not int64, so they are refused before they are converted, which takes quadratic time."""
 
 _SHOWN: Final = 40
 """Characters of a foreign text that an error repeats."""
@@ -121,17 +122,18 @@ def read_bytes(file: Path, kind: Kind) -> bytes:
     except MemoryError as exc:
         refuse(str(file), kind, "this machine has too little memory for it", exc)
     _check_length(len(data), kind, str(file))
+    charge(file, len(data), DOCUMENT)
     return data
 
 
 def require_file(file: Path, kind: Kind, *, longest: bool = True) -> None:
-    """Raise `InputError` if `file` is no regular file, or, with `longest`, has more than ``kind.most_bytes``."""
+    """Raise `InputError` if `file` is not a regular file, or, with `longest`, has more than ``kind.most_bytes``."""
     try:
         facts = file.stat()
     except (OSError, ValueError) as exc:  # ValueError: a path with a null character
         _unreadable(file, kind, exc)
     if not stat.S_ISREG(facts.st_mode):
-        refuse(str(file), kind, "it is no regular file")
+        refuse(str(file), kind, "it is not a regular file")
     if longest:
         _check_length(facts.st_size, kind, str(file))
 
@@ -145,7 +147,7 @@ def parse(data: bytes | str, kind: Kind, where: str) -> Any:
 
     A UTF-8 byte order mark is skipped. Raises `InputError` for more than ``kind.most_bytes``, other encodings, more than
     `DEEPEST` levels, a key that an object has twice, integers beyond 64 bits, decimals beyond float64 (``1e999``), NaN and
-    Infinity, half a surrogate pair, and everything else that is no JSON.
+    Infinity, half a surrogate pair, and everything else that is not JSON.
     """
     _check_length(len(data), kind, where)
     text = data.removeprefix("\ufeff") if isinstance(data, str) else _decoded(data, kind, where)
@@ -182,7 +184,7 @@ class _RefusedError(Exception):
 
 def refuse(where: str, kind: Kind, found: str, cause: BaseException | None = None) -> NoReturn:
     """Raise the `InputError` of a document `where` of which `found` is true."""
-    raise InputError(f"{where} was to be read as {kind.what}, but {found}; {kind.remedy}") from cause
+    raise InputError(f"{where} cannot be read as {kind.what}: {found}; {kind.remedy}") from cause
 
 
 def _check_length(length: int, kind: Kind, where: str) -> None:
@@ -205,7 +207,7 @@ _FOLDS: Final = 4
 
 
 def _check_depth(data: bytes) -> None:
-    """Raise if brackets outside of strings nest deeper than `DEEPEST`, or what is no JSON at all seems to.
+    """Raise if brackets outside strings nest deeper than `DEEPEST`, or what is no JSON at all seems to.
 
     The parser recurses, so this comes before it. All but the last step is work on whole chunks:
 
@@ -213,7 +215,7 @@ def _check_depth(data: bytes) -> None:
         without escapes     {"a[": [{"b": 1}]}
         only quotes, brackets   {"["[{""}]}
         without empty strings   {"["[{}]}          an even number of quotes went, so each other one keeps its meaning
-        outside of strings      {[{}]}
+        outside strings      {[{}]}
     """
     depth, inside, held = 0, False, b""
     for first in range(0, len(data), _CHUNK):
@@ -262,7 +264,7 @@ def _decimal(text: str) -> float:
 
 
 def _constant(name: str) -> NoReturn:
-    raise _RefusedError(f"{name} is no JSON number")
+    raise _RefusedError(f"{name} is not a JSON number")
 
 
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")

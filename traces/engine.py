@@ -84,7 +84,7 @@ def twin(plain: Callable[..., Any]) -> tuple[str, str]:
 
 
 def prepare(say: Callable[[str], None], *modules: str) -> None:
-    """Import `modules` ahead of their use (for instance while a file is read); `say` is told if that compiles, or cannot be."""
+    """Import `modules` ahead of their use (for instance while a file is read); `say` is called if that compiles, or fails."""
     if os.environ.get(OFF):
         return
     timer = threading.Timer(SLOW_LOAD_S, say, ("preparing compiled code, which takes half a minute the first time",))

@@ -1,4 +1,4 @@
-"""Everything that is wrong with one document, told at once: a line a fault, and where there are many, the first.
+"""Everything that is wrong with one document, reported at once: a line per fault, at most the first few.
 
     runs/p/manifest.json: variants[1].recording.wall_ns: expected a whole number, found text
     runs/p/manifest.json: hardware: unknown key 'drivr'; did you mean 'driver'?
@@ -15,7 +15,7 @@ from typing import Any, Final
 from .errors import InputError
 
 MOST: Final = 20
-"""Faults that are told of one document: after those, one more edit and another look cost less than reading on."""
+"""Faults reported per document: beyond those, editing and trying again costs less than reading on."""
 
 
 def refusal(where: str, faults: Sequence[tuple[str, str]]) -> InputError:

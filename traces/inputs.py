@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from .open import side_file
@@ -12,9 +13,17 @@ from .run import MANIFEST, Run
 
 def inputs_of_run(run: Run, *others: Path) -> Inputs:
     """The files of `run`, wherever they lie, the machines' calibrations, and `others`."""
-    recordings = [made for v in run.manifest.variants for made in v.recordings]
-    named = [run.path / name for r in recordings for name in (r.trace, r.kind_file) if name is not None]
-    return Inputs((run.path / MANIFEST, *named, *_calibrations(), *others), (run.path,))
+    return inputs_of_job([run], *others)
+
+
+def inputs_of_job(runs: Sequence[Run], *others: Path) -> Inputs:
+    """As `inputs_of_run`, for all `runs` of a job's ranks."""
+    named = []
+    for run in runs:
+        recordings = [made for v in run.manifest.variants for made in v.recordings]
+        named += [run.path / MANIFEST]
+        named += [run.path / name for r in recordings for name in (r.trace, r.kind_file) if name is not None]
+    return Inputs((*named, *_calibrations(), *others), tuple(run.path for run in runs))
 
 
 def inputs_of_trace(trace: Path, *others: Path) -> Inputs:

@@ -31,7 +31,7 @@ def function_name(kernel: str) -> str:
     """A demangled kernel name without return type, template arguments and parameters.
 
     ``void at::native::<unnamed>::f<T>(int)`` -> ``at::native::f``, and ``std::enable_if<b, void>::type g<T>(int)`` -> ``g``.
-    Arguments are left out because a compute kernel may well take a collective library's type. Names that are no C++ come back
+    Arguments are left out because a compute kernel may well take a collective library's type. Names that are not C++ come back
     as they are.
     """
     text = without_anonymous(kernel)

@@ -1,6 +1,6 @@
 """Open a trace of any kind: an nsys SQLite export, a torch.profiler JSON, an .nsys-rep, compressed or not.
 
-What a file is, is told by its first bytes, never by its name.
+A file's first bytes decide what it is, never its name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from .budget import SQLITE, charge
 from .documents import looks_like_json
 from .errors import EmptyTraceError, InputError, RecorderError
 from .host_ops import with_host_ops
@@ -69,6 +70,7 @@ class PlainFile:
                 folder = self._held.enter_context(tempfile.TemporaryDirectory(prefix="aisp-trace-"))
                 exported = Path(folder) / "export.sqlite"
                 self._export(plain, exported)
+                charge(self.path, exported.stat().st_size, SQLITE)
                 plain = exported
             self._plain = plain
         return self._plain
@@ -104,7 +106,7 @@ def open_trace(
     the trace: an nsys reader saves the time to read them. `plain` is the file behind `path` where more of it is to be read
     later; `export` is then its own.
 
-    Raises `InputError` for anything that is no readable trace, `EmptyTraceError` if nothing happened in it, and
+    Raises `InputError` for anything that is not a readable trace, `EmptyTraceError` if nothing happened in it, and
     `RecorderError` if an .nsys-rep cannot be exported here.
     """
     path = Path(path)
@@ -149,11 +151,11 @@ def _open(plain: PlainFile, kind_file: Path | None, left_out: Collection[tuple[s
 
         trace = read_kineto(file, kind_file or side_file(path), path)
     elif (unread := unread_kind(file)) is not None:
-        raise InputError(f"{path} was to be read as a trace, but it is {unread[0]}; {unread[1]}")
+        raise InputError(f"{path} cannot be read as a trace: it is {unread[0]}; {unread[1]}")
     else:
         found = "it is empty" if not head else "it is neither an nsys export nor a torch.profiler file"
         raise InputError(
-            f"{path} was to be read as a trace, but {found}; "
+            f"{path} cannot be read as a trace: {found}; "
             "give an nsys .sqlite export, an .nsys-rep, or a torch.profiler .json"
         )
     trace = replace(trace, meta=replace(trace.meta, file=path.name))
@@ -238,9 +240,9 @@ def _ordered(version: str) -> list[int]:
 
 def _require_file(path: Path) -> None:
     if path.is_dir():
-        raise InputError(f"{path} was to be read as a trace, but it is a folder without a run; name a trace file")
+        raise InputError(f"{path} cannot be read as a trace: it is a folder without a run; name a trace file")
     if not path.is_file():
-        raise InputError(f"{path} was to be read as a trace, but there is no such file; check the path")
+        raise InputError(f"{path} cannot be read as a trace: there is no such file; check the path")
 
 
 def side_file(path: Path) -> Path | None:

@@ -49,6 +49,7 @@ _DISK: Final = (
     errno.EACCES,
     errno.EPERM,
     errno.ENAMETOOLONG,
+    errno.ELOOP,
     errno.ENOTEMPTY,
 )
 
@@ -71,7 +72,7 @@ class Kind:
 class Inputs:
     """What a command reads: `files`, and the run folders `runs` with every file in them.
 
-    A file directly in a run folder that is an earlier output of the same kind (``RUN/report.html``) is no part of the run.
+    A file directly in a run folder that is an earlier output of the same kind (``RUN/report.html``) is not part of the run.
     """
 
     files: Sequence[Path] = ()
@@ -106,7 +107,7 @@ class Output:
         return False
 
     def check_place(self) -> None:
-        """The part of `check` that holds for names made of this one as well: it is no input, no folder, and can be made."""
+        """The part of `check` that holds for names made of this one as well: it is not an input, no folder, and can be made."""
         with self._told():
             self._refuse_place()
 
@@ -301,7 +302,7 @@ class Output:
             )
             if entry.is_symlink() or not part:
                 raise UsageError(
-                    f"{self.path} holds {name}, which is no part of an earlier export, so it is not replaced, even with "
+                    f"{self.path} holds {name}, which is not part of an earlier export, so it is not replaced, even with "
                     f"--force; move that file, or choose another {self.option}"
                 )
 
@@ -397,7 +398,7 @@ def is_disk_error(exc: OSError) -> bool:
 
 def _require_parent(path: Path, parent: Path) -> None:
     if not parent.is_dir():
-        raise InputError(f"{path} cannot be written because {parent} is no folder; make it first")
+        raise InputError(f"{path} cannot be written because {parent} is not a folder; make it first")
     _require_writable(path, parent)
 
 

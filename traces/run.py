@@ -341,7 +341,8 @@ class Manifest:
 
     `harness` is the version of what times a workload's iterations: 1 gave all of them the same inputs, 2 gives each its own.
     `looks` are the numbers of rounds at which the plan lets a verdict be given, ascending; empty where none was written down.
-    `resumed_utc` says when an interrupted capture was gone on with.
+    `resumed_utc` says when an interrupted capture was gone on with. `rank` of `ranks`: which process of a job this run recorded;
+    null outside of a job.
     """
 
     schema: str
@@ -367,6 +368,8 @@ class Manifest:
     harness: int = field(default=1, metadata=ADDED)
     looks: Sequence[int] = field(default=(), metadata=ADDED)
     resumed_utc: Sequence[str] = field(default=(), metadata=ADDED)
+    rank: int | None = field(default=None, metadata=ADDED)
+    ranks: int | None = field(default=None, metadata=ADDED)
 
     def untraced_times_ns(self, variant: str) -> list[Sequence[int]]:
         """The iterations in ns of each untraced process that timed any of the variant."""
@@ -378,7 +381,7 @@ class Manifest:
 
     @property
     def alternatives(self) -> dict[str, str]:
-        """The variants that are no rungs of the ladder, each with the variant that it is one change to.
+        """The variants that are not rungs of the ladder, each with the variant that it is one change to.
 
         What follows "optimized" is an alternative even where the manifest does not say to what; then it is one to that.
         """
@@ -488,7 +491,12 @@ def load_run(path: Path) -> Run:
     if not path.exists():
         raise InputError(f"{path} does not exist; give a run folder made by `aisp-trace capture`")
     if not file.is_file():
-        raise InputError(f"{folder} is no run folder (it has no {MANIFEST}); name one made by `aisp-trace capture`")
+        if ranks := ranks_below(folder):
+            raise InputError(
+                f"{folder} is not a run folder but holds those of {len(ranks)} ranks of a job; `aisp-trace ranks {folder}` "
+                f"merges them, `aisp-trace check {folder}` judges them, or name one, such as {ranks[0].path}"
+            )
+        raise InputError(f"{folder} is not a run folder (it has no {MANIFEST}); name one made by `aisp-trace capture`")
     return Run(path=folder, manifest=load_manifest(file))
 
 
@@ -510,7 +518,7 @@ def read_document(file: Path, schema: str, kind: Kind) -> dict[str, Any]:
 
 
 def _name_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """What names files or begins lines and is no name: nothing later looks again."""
+    """What names files or begins lines and is not a name: nothing later looks again."""
     named = [("run_id", manifest.run_id, RUN_ID), ("hardware.key", manifest.hardware.key, KEY)]
     named += [(f"variants[{i}].name", variant.name, NAME) for i, variant in enumerate(manifest.variants)]
     for path, name, rule in named:
@@ -534,7 +542,7 @@ def _name_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
                 if file is not None and not _inside(file):
                     yield (
                         f"variants[{i}].{place}.{key}",
-                        f"is {file[:80]!r}, which is no file inside of the run's folder; correct the manifest",
+                        f"is {file[:80]!r}, which is not a file inside of the run's folder; correct the manifest",
                     )
 
 
@@ -571,6 +579,16 @@ def runs_below(root: Path) -> list[Run]:
     folders = sorted(root.iterdir()) if root.is_dir() else []
     runs = [load_run(d) for d in folders if (d / MANIFEST).is_file() and not d.name.startswith(".")]
     return sorted(runs, key=lambda r: (r.manifest.created_utc, r.manifest.run_id))
+
+
+def ranks_below(folder: Path) -> list[Run]:
+    """The runs of a job's ranks in `folder` or one level deeper (a folder a node), by rank; none where it is a run itself, or
+    holds no such runs. Raises `InputError` for one that cannot be read."""
+    if not folder.is_dir() or (folder / MANIFEST).exists():
+        return []
+    found = [path.parent for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}/{MANIFEST}")]
+    runs = [load_run(path) for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts)]
+    return sorted((r for r in runs if r.manifest.rank is not None), key=lambda r: (r.manifest.rank or 0, r.path))
 
 
 def to_json(value: Any) -> Any:

@@ -22,7 +22,7 @@ STAGES_SCHEMA: Final = "aisp-trace/stages/1"
 
 @dataclass(frozen=True, slots=True)
 class StageFact:
-    """What `stage()` was told of one range."""
+    """The arguments of `stage()` for one range."""
 
     kind: str | None
     nbytes: int | None
@@ -40,7 +40,7 @@ class StageFacts:
         Thread ids of a trace may be native ids or pthread addresses. Where a name's ids differ from the side file's,
         its threads are paired by how many of its ranges each has; where that is ambiguous, what all ranges of the name
         have in common is kept and the rest is null. Names that the side file lacks get null; `odd` counts those
-        ranges whose facts could not be told, as ``stages_unmatched``.
+        ranges whose facts could not be matched, as ``stages_unmatched``.
         """
         own: dict[tuple[int, str], list[int]] = {}
         for position, (name, tid) in enumerate(rows):
@@ -66,7 +66,7 @@ def read_stages(path: Path) -> StageFacts:
     """The side file `path`; raises `InputError` if it is missing or not one."""
     data = read(path, STAGES)
     if not isinstance(data, dict) or data.get("schema") != STAGES_SCHEMA or not isinstance(data.get("ranges"), list):
-        raise InputError(f"{path} was to be read as the stages of a trace, but is not {STAGES_SCHEMA!r}; record again")
+        raise InputError(f"{path} cannot be read as the stages of a trace: it is not {STAGES_SCHEMA!r}; record again")
     ordered: dict[tuple[int, str], list[tuple[int, StageFact]]] = {}
     for entry in data["ranges"]:
         try:

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from .budget import KEPT, charge
 from .documents import CACHE_KEY, read
 from .errors import InputError
 from .model import TABLES, Meta, Trace, make_partial_trace
@@ -68,6 +69,7 @@ def load(path: Path, key: Key, left_out: Collection[tuple[str, str]] = ()) -> Tr
                 continue
             facts = dict(stored["meta"])
             meta = Meta(**{**facts, "tables": tuple(facts["tables"])})
+            charge(path, sum((folder / f"{n}.parquet").stat().st_size for n in stored["rows"]), KEPT)
             present = {n: _table(folder / f"{n}.parquet") for n in stored["rows"]}
             if {n: present[n].height for n in present} != stored["rows"]:
                 continue

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from .budget import SQLITE, charge
+from .budget import TORCH as TORCH_COST
 from .documents import TORCH, looks_like_json
 from .errors import InputError
 from .output import reason
@@ -31,12 +33,15 @@ _PART: Final = 1 << 20
 @contextmanager
 def decompressed(path: Path) -> Iterator[Path]:
     """`path` itself, or its decompressed copy in a temporary folder that is gone afterwards; raises as `unpack` does."""
-    if not packed(head_of(path)):
+    head = head_of(path)
+    if not packed(head):
+        charge(path, path.stat().st_size, TORCH_COST if looks_like_json(head) else SQLITE)
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as folder:
         plain = Path(folder) / "unpacked"
         unpack(path, plain)
+        charge(path, plain.stat().st_size, TORCH_COST if looks_like_json(head_of(plain)) else SQLITE)
         yield plain
 
 
@@ -46,7 +51,7 @@ def head_of(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(256)
     except OSError as exc:
-        raise InputError(f"{path} was to be read as a trace, but {exc.strerror or exc}; check the file") from exc
+        raise InputError(f"{path} cannot be read as a trace: {exc.strerror or exc}; check the file") from exc
 
 
 def packed(head: bytes) -> bool:
@@ -74,12 +79,12 @@ def unpack(source: Path, target: Path) -> None:
                         written += len(part)
                         if written > limit:
                             raise InputError(
-                                f"{source} was to be unpacked, but it unfolds to more than {limit:,} bytes, as no trace of its "
+                                f"{source} cannot be unpacked: it unfolds to more than {limit:,} bytes, as no trace of its "
                                 "size does; unpack it yourself if you trust it"
                             )
                         _write(out, part, target)
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as exc:
-            raise InputError(f"{source} was to be unpacked, but it is damaged ({exc}); copy it again") from exc
+            raise InputError(f"{source} cannot be unpacked: it is damaged ({exc}); copy it again") from exc
 
 
 def _write(out: BinaryIO, part: bytes, target: Path) -> None:
@@ -87,5 +92,5 @@ def _write(out: BinaryIO, part: bytes, target: Path) -> None:
         out.write(part)
     except OSError as exc:
         raise InputError(
-            f"what was to be unpacked does not fit {target.parent} ({reason(exc)}); set TMPDIR to another disk"
+            f"the unpacked file does not fit {target.parent} ({reason(exc)}); set TMPDIR to another disk"
         ) from exc

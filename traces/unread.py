@@ -1,4 +1,4 @@
-"""Traces of tools that are not read here, told by their first bytes: what they are, and what to give instead."""
+"""Traces of tools that are not read here, recognised by their first bytes: what they are, and what to give instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures how fast this machine copies, for `aisp-trace capture --calibrate`. It is no case study and not in the catalog.
+"""Measures how fast this machine copies, for `aisp-trace capture --calibrate`. It is not a case study and not in the catalog.
 
     python -P -m aisp_trace.workloads.calibration --result FILE
 
@@ -7,6 +7,9 @@ of GPUs: from one to the other. Each by size, in CUDA events around several copi
 
     stream   |--- hold ---|start|copy|copy|copy|...|end|       pinned, d2d, p2p: queued while the stream is held, so that
     host     |-q-|-q-|-q-|-q-|                                 the host's launching is not measured
+
+Pinned copies are measured once more while copies twice as many run the other way: a link that is used both ways carries less each
+way. What a CUDA graph costs beside its kernels is measured in `graph_costs`.
 
 Copies from and to pageable memory keep the host busy themselves and cannot be queued ahead; they are timed as they come.
 Consecutive copies lie beside each other in a buffer far larger than the caches, so that they come from memory.
@@ -27,9 +30,10 @@ from typing import Any, Final, Protocol
 
 import torch
 
-from ..traces.calibration import RESULT_SCHEMA, CalibratedDevice, Link, Measured, Rate
+from ..traces.calibration import RESULT_SCHEMA, CalibratedDevice, Costs, Link, Measured, Rate
 from ..traces.errors import AispTraceError, UsageError, WorkloadError
 from ..traces.run import write_json
+from .graph_costs import graph_costs
 
 SIZES: Final = tuple(4096 * 4**k for k in range(10))
 """4 KiB to 1 GiB, each four times the one before."""
@@ -42,6 +46,9 @@ REPETITION_BYTES: Final = 64 << 20
 """What one repetition copies at least, if that takes no more than `MOST_COPIES` copies."""
 
 MOST_COPIES: Final = 64
+
+DUPLEX_FROM: Final = 1 << 20
+"""Bytes of the smallest copy that is measured against copies the other way: a smaller one is over before they meet."""
 
 HOLD_S: Final = 100e-6
 HOLD_PER_COPY_S: Final = 20e-6
@@ -90,6 +97,12 @@ class Machine(Protocol):
     def copies(self, route: Route, largest: int) -> Copies:
         """Buffers for copies of up to `largest` bytes, or of as many as there is memory for."""
 
+    def against(self, route: Route, other: Route, largest: int) -> Copies:
+        """Like `copies`, while twice as many run along `other`."""
+
+    def costs(self, device: int) -> Costs:
+        """What a CUDA graph costs beside its kernels."""
+
     def facts(self) -> dict[str, Any]:
         """Versions."""
 
@@ -106,8 +119,9 @@ def calibrate(
     A size that there is no memory for is left out. Raises `WorkloadError` if a route has none left, or takes no time.
     """
     devices = machine.devices()
+    indices = [device.index for device in devices]
     links = []
-    for route in routes([device.index for device in devices]):
+    for route in routes(indices):
         copies = machine.copies(route, max(sizes))
         rates = [measure(copies, nbytes, repetitions) for nbytes in sizes if nbytes <= copies.largest]
         if not rates:
@@ -119,7 +133,16 @@ def calibrate(
             direct = machine.direct(route.src_device, route.dst_device)
         links.append(Link(route.kind, route.memory, route.src_device, route.dst_device, direct, rates))
         say(links[-1])
-    return Measured(RESULT_SCHEMA, devices, links, machine.facts())
+    duplex = []
+    for index in indices:
+        ways = Route("h2d", "pinned", None, index), Route("d2h", "pinned", index, None)
+        for route, other in (ways, ways[::-1]):
+            copies = machine.against(route, other, max(sizes))
+            fitting = [nbytes for nbytes in sizes if DUPLEX_FROM <= nbytes <= copies.largest]
+            if fitting:
+                rates = [measure(copies, nbytes, repetitions) for nbytes in fitting]
+                duplex.append(Link(route.kind, route.memory, route.src_device, route.dst_device, None, rates))
+    return Measured(RESULT_SCHEMA, devices, links, machine.facts(), duplex, [machine.costs(index) for index in indices])
 
 
 def routes(devices: Sequence[int]) -> Iterable[Route]:
@@ -181,6 +204,15 @@ class CudaMachine:
             free.append(host_memory_free())
         return CudaCopies(route, min(largest, *(f // 4 for f in free)))
 
+    def against(self, route: Route, other: Route, largest: int) -> OpposedCopies:
+        """Half of what `copies` would take: there are twice as many buffers."""
+        one, two = (self.copies(way, largest).largest // 2 for way in (route, other))
+        return OpposedCopies(route, other, min(one, two))
+
+    def costs(self, device: int) -> Costs:
+        """As `graph_costs` measures them."""
+        return graph_costs(device)
+
     def facts(self) -> dict[str, Any]:
         """torch and the CUDA it was built for."""
         return {"torch": torch.__version__, "cuda": torch.version.cuda}
@@ -203,8 +235,7 @@ class CudaCopies:
         with torch.cuda.device(self._device):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             torch.cuda.synchronize()
-            if self._ahead:
-                torch.cuda._sleep(int((HOLD_S + copies * HOLD_PER_COPY_S) * CLOCK_HZ))
+            self._hold(nbytes, copies)
             start.record()
             for dst, src in pairs:
                 dst.copy_(src, non_blocking=True)
@@ -212,12 +243,39 @@ class CudaCopies:
             end.synchronize()
         return float(start.elapsed_time(end)) / 1e3
 
+    def _hold(self, nbytes: int, copies: int) -> None:
+        """Keep the current stream from running what is queued next, until all of it is."""
+        if self._ahead:
+            torch.cuda._sleep(_cycles(copies))
+
     def _pieces(self, nbytes: int) -> tuple[torch.Tensor, torch.Tensor]:
         if self._next + nbytes > self.largest:
             self._next = 0
         piece = slice(self._next, self._next + nbytes)
         self._next += nbytes
         return self._dst[piece], self._src[piece]
+
+
+class OpposedCopies(CudaCopies):
+    """Copies in the current stream, while another stream makes twice as many along another route; both begin together."""
+
+    def __init__(self, route: Route, other: Route, largest: int) -> None:
+        super().__init__(route, largest)
+        self._other = CudaCopies(other, largest)
+        self._stream = torch.cuda.Stream(self._device)
+
+    def _hold(self, nbytes: int, copies: int) -> None:
+        with torch.cuda.stream(self._stream):
+            torch.cuda._sleep(_cycles(3 * copies))
+            begun = self._stream.record_event()
+            for dst, src in [self._other._pieces(nbytes) for _ in range(2 * copies)]:
+                dst.copy_(src, non_blocking=True)
+        torch.cuda.current_stream().wait_event(begun)
+
+
+def _cycles(copies: int) -> int:
+    """How long to hold a stream while so many copies are queued."""
+    return int((HOLD_S + copies * HOLD_PER_COPY_S) * CLOCK_HZ)
 
 
 def _buffer(device: int | None, memory: str, nbytes: int) -> torch.Tensor:

@@ -22,7 +22,7 @@ the buckets and the divisions stay what they were. On CUDA the hook enqueues it 
 do the work in threads of its own that no range could tell of, so on the CPU a thread of ours makes the blocking call
 inside the stage.
 
-Measurement. All ranks run the same iterations. Each begins with a barrier, outside of what is timed; the time is that
+Measurement. All ranks run the same iterations. Each begins with a barrier, outside what is timed; the time is that
 of rank 0, whose optimizer cannot begin before the slowest rank has given its gradients. Compared with the float64
 reference, which is one process with the whole batch, are the averaged gradients and the new weights of rank 0, and with
 zero how far the ranks' weights differ. Both halves of the batch lie on their devices: loading is another workload's

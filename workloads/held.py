@@ -7,7 +7,7 @@ everything found in the problem's attributes must stay: names, lengths, numbers,
 stride, type and content. Contents may differ where the harness draws new values (`inputs`) and where the problem gives variants
 a place to write to (`places`). What the problem's own methods change is right: `take` follows them.
 
-Contents are summed by rows and by columns of a width that no variant is told. So one changed word shows, and an exchange that
+Contents are summed by rows and by columns of a width that no variant knows. So one changed word shows, and an exchange that
 keeps all sums cannot be planned. Sums take memory in the order of the square root of what they are of.
 """
 

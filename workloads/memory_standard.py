@@ -144,7 +144,7 @@ class Requests(Problem):
         self.elements = sum(shape.lengths) * shape.width
 
     def inputs(self) -> Sequence[torch.Tensor]:
-        """Gates and ups; the results' places are no inputs."""
+        """Gates and ups; the results' places are not inputs."""
         return [tensor for request in self.requests for tensor in (request.gate, request.up)]
 
     def places(self) -> Sequence[torch.Tensor]:

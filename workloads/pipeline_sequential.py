@@ -228,7 +228,7 @@ class Graph(Streams):
     def graphs(self) -> None:
         self._graph = None
         # Libraries set themselves up at their first use on a stream, and some of that may not happen in a capture. Events
-        # that were recorded in a capture may not be waited for outside of it, nor those from outside in it.
+        # that were recorded in a capture may not be waited for outside it, nor those from outside in it.
         self._make_events()
         super().iteration()
         torch.cuda.synchronize(self.problem.device)

@@ -167,7 +167,7 @@ class Witness:
         known = {tensor.untyped_storage().data_ptr() for tensor in self._inputs}
         for source, buffer in variant.buffers():
             if not (_plain(source) and _plain(buffer)) or source.untyped_storage().data_ptr() not in known:
-                self.say("names a buffer of something that is no input of the problem")
+                self.say("names a buffer of something that is not an input of the problem")
             elif source.shape != buffer.shape or source.dtype != buffer.dtype:
                 self.say("names a buffer that differs from its input in shape or type: placing may not convert")
             elif source.data_ptr() != buffer.data_ptr() and self._held.owns(buffer):
@@ -239,7 +239,7 @@ class Witness:
         self._earlier.append(seen)
 
     def once_more(self, iteration: Callable[[Callable[[Callable[[], None]], None]], object]) -> None:
-        """Poison, one more iteration on the same inputs, and what it does outside of `Variant.iteration` watched.
+        """Poison, one more iteration on the same inputs, and what it does outside `Variant.iteration` watched.
 
         `iteration` runs one; it gets what is to call `Variant.reset`.
         """
@@ -329,13 +329,13 @@ class Witness:
     # -- helpers -------------------------------------------------------------------------------------------------------
 
     def _plain_outputs(self) -> list[torch.Tensor]:
-        """The variant's outputs, or none of them where one is no plain tensor: its own code would run whenever it is read."""
+        """The variant's outputs, or none of them where one is not a plain tensor: its own code would run whenever it is read."""
         return self._only_plain(list(self._variant.outputs()))
 
     def _only_plain(self, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
         odd = sorted({type(one).__name__ for one in outputs if not _plain(one)})
         if odd:
-            self.say(f"gives outputs that are no plain tensors on a CPU or a GPU ({', '.join(odd)})")
+            self.say(f"gives outputs that are not plain tensors on a CPU or a GPU ({', '.join(odd)})")
         return [] if odd else outputs
 
     def _compare(self, outputs: Sequence[torch.Tensor], keep: bool = False) -> Output:

@@ -175,7 +175,7 @@ def _able(entry: Entry, asked: Sequence[str], device: torch.device) -> list[str]
     """The variants to run: those asked for, or all that this machine can run; raises `UsageError` if it cannot.
 
     A variant that runs a generated kernel is only left out here where the kernel is not enabled; what else the guard has against
-    it is told when it is prepared.
+    it learns that when it is prepared.
     """
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     for name in asked:

@@ -1,7 +1,7 @@
 """What goes on computing when it should be idle: devices, threads of this process, and processes that it started.
 
 Threads are those that Linux lists, not the objects that stand for them: a program may write its own classes of threads, or
-start one without any object. Elsewhere than on Linux nothing is told.
+start one without any object. Only Linux is supported; elsewhere nothing is found.
 """
 
 from __future__ import annotations

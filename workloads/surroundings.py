@@ -67,7 +67,7 @@ class Surroundings:
         return _changed(self._hooks, dict(_hooks()))
 
     def changed_functions(self) -> list[str]:
-        """Functions that are others now, or have other code. New names are no change: modules are imported late.
+        """Functions that are others now, or have other code. New names are not a change: modules are imported late.
 
         Nor is what torch does to itself when its compiler is imported.
         """

@@ -67,7 +67,7 @@ MOST: Final = 1 << 14
 """Collectives, evenly spread, that are looked at to tell communicators apart."""
 
 FEWEST: Final = 5
-"""Collectives below which variation is no evidence."""
+"""Collectives below which variation is not evidence."""
 
 
 def collective_tables(
@@ -324,7 +324,7 @@ def _apart(
     other_started: npt.NDArray[np.int64],
     other_ended: npt.NDArray[np.int64],
 ) -> bool | None:
-    """Whether two sides, [rank, collective] each, are no communicator; null where that cannot be told and matters."""
+    """Whether two sides, [rank, collective] each, are not one communicator; null where that is unknown and matters."""
     last, late = _last(started, ended), _last(other_started, other_ended)
     starts = last[0] - late[0]
     ends = last[1] - late[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from ...traces.model import Trace
-from ..attribution.launches import Calls, Launches, silent_calls, unrecorded_launches
+from ..attribution.launches import Calls, Launches, capturing_calls, silent_calls, unrecorded_launches
 from ..result import SCHEMAS
 
 
@@ -40,6 +40,6 @@ def launch_rows(trace: Trace, calls: Calls, launches: Launches) -> pl.DataFrame:
     """Table ``launch_rows``: of each process of the trace the calls that launch or copy, how many have no device row, and how
     many of these come after the last that has one."""
     names = dict(trace.processes.select("pid", "name").iter_rows())
-    found = unrecorded_launches(calls, launches.call, silent_calls(trace, calls))
+    found = unrecorded_launches(calls, launches.call, silent_calls(trace, calls), capturing_calls(trace, calls))
     rows = [(pid, names.get(pid), *counts) for pid, *counts in found]
     return pl.DataFrame(rows, schema=SCHEMAS["launch_rows"], orient="row")

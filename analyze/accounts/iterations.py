@@ -31,7 +31,7 @@ from .overlap import PAIRS, group_covers
 def iteration_table(found: Stages, steady: Steady | None, limits: tuple[int, int]) -> pl.DataFrame:
     """Table ``iterations``: those of `found` (all ranges of the domain) within the `limits`, of the first one's process.
 
-    Those of `steady`, if given, where no range is called so or others were asked for; told by kernels, their host time is null.
+    Those of `steady`, if given, where no range is called so or others were asked for; found by kernels, their host time is null.
     """
     low, high = limits
     rows = found.named(ITERATION)

@@ -1,7 +1,7 @@
 """Pages of unified memory that moved, and how long kernels waited for them.
 
 kernel       |-----------------|
-migrations      ##   ##    ##          stall: while kernels of the device ran
+migrations      ##   ##    ##          stall: while kernels of their process ran on the device
 host                                ##   ##   exposed: while none did
 """
 
@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import polars as pl
 
 from ..attribution.migrations import MIGRATION, RUNS
+from ..attribution.steps import NOTHING
 from ..attribution.window_ops import Rows, WindowOps
-from ..intervals import Cover, common, cover
+from ..intervals import Cover, cover, minus
+from ..intervals import union as either
 from ..result import SCHEMAS
 
 
@@ -28,10 +31,18 @@ def _of_device(work: WindowOps, mine: Rows) -> Iterator[tuple[object, ...]]:
     if len(moved) == 0:
         return
     kernels = mine[RUNS[work.kind[mine]]]
-    running = cover(work.start[kernels], work.end[kernels])
+    pid = work.table["pid"].fill_null(NOTHING).to_numpy()
+    running = {p: _cover(work, kernels[pid[kernels] == p]) for p in np.unique(pid[moved]).tolist()}
     for stage, rows in [(None, moved), *work.by_path(moved)]:
-        union: Cover = cover(work.start[rows], work.end[rows])
-        stall = common(union, running)
+        union, waits = _cover(work, rows), cover(*np.empty((2, 0), np.int64))
+        for process in np.unique(pid[rows]).tolist():
+            pages = _cover(work, rows[pid[rows] == process])
+            waits = either(waits, minus(pages, minus(pages, running[process])))
         held = int(work.table["nbytes"].gather(rows).sum())
         total = int((work.end[rows] - work.start[rows]).sum())
+        stall = waits.total
         yield int(work.device[rows[0]]), stage, len(rows), held, total, union.total, stall, union.total - stall
+
+
+def _cover(work: WindowOps, rows: Rows) -> Cover:
+    return cover(work.start[rows], work.end[rows])

@@ -1,6 +1,7 @@
 """What cannot be, or cannot be all: rows of a trace that contradict physics, and what follows for the figures.
 
     early       an operation begins before the call that launches it: the clocks of host and device disagree
+    far         a few operations lie far before or after all others, and nothing that was recorded near them bears their times out
     held        an idle device begins work long after its launch returned: something that was not recorded held the stream
     twice       a launch was recorded twice under one correlation id; its operations are counted once
     silent      a process launched work, and no operation of it was recorded; the others are whole
@@ -41,6 +42,12 @@ DOUBTFUL: Final = 0.05
 WIDTH: Final = 40
 """Columns for a name in these sentences."""
 
+FAR: Final = 10
+"""Times as long as the operations in the middle took: so long before or after all others lies an operation that is far."""
+
+EDGE: Final = 10
+"""One in so many operations, counted from each end, may be far; the rest is the middle."""
+
 UNMAPPED: Final = "devices_without_map"
 """Anomaly of readers: processes beyond the first of a device whose numbers nothing maps to the machine's."""
 
@@ -65,6 +72,7 @@ def oddities(a: Attributed, launch_rows: pl.DataFrame, skews: pl.DataFrame, wait
     """All of them; `launch_rows` and `skews` are those tables of the analysis, `waits` what devices wait for of each other."""
     return [
         *_early(a),
+        *_far(a),
         *_held(a, waits),
         *_twice(a),
         *_silent(a, launch_rows),
@@ -101,6 +109,40 @@ def _early(a: Attributed) -> Iterator[Oddity]:
 def _name(a: Attributed, op: int) -> str:
     """The op as a sentence names it."""
     return shorten(a.trace.ops["name"][op] or "an operation", WIDTH)
+
+
+def _far(a: Attributed) -> Iterator[Oddity]:
+    """Of each device, since each has a clock of its own.
+
+    ops      |                              ||||||||||||||||      far: the first, unless it was launched or a range began
+    middle                                    |----------|        in this half of the silence between
+    """
+    device, start, end = (a.trace.ops[name].to_numpy() for name in ("device", "start_ns", "end_ns"))
+    begun = np.sort(np.r_[a.calls.start_ns, a.trace.ranges["start_ns"].to_numpy()])
+    for span in a.spans:
+        mine = np.flatnonzero((device == span.device) & (end >= span.start_ns) & (start <= span.end_ns))
+        few = len(mine) // EDGE
+        if few == 0 or span.device in a.host_devices:
+            continue
+        starts, ends = start[mine], np.maximum.accumulate(end[mine])
+        silence = starts[1:] - ends[:-1]
+        long = FAR * max(int(ends[-1 - few] - starts[few]), 1)
+        first = int(np.flatnonzero(silence[:few] > long).max(initial=-1)) + 1
+        if first and begun.searchsorted(ends[first - 1] + silence[first - 1] // 2) > 0:
+            first = 0
+        last = len(silence) - few + int(np.flatnonzero(silence[len(silence) - few :] > long).min(initial=few)) + 1
+        if last < len(mine) and begun.searchsorted(starts[last] - silence[last - 1] // 2) < len(begun):
+            last = len(mine)
+        far = np.r_[mine[:first], mine[last:]]
+        if len(far):
+            most = max([*(silence[first - 1 : first] if first else ()), *silence[last - 1 : last]])
+            text = (
+                f"{len(far):,} of {len(mine):,} operations of device {span.device} ({_name(a, int(far[0]))}) "
+                f"lie{'s' if len(far) == 1 else ''} {duration(int(most))} from all others, and nothing else was recorded near: "
+                f"{'its' if len(far) == 1 else 'their'} times may be wrong. "
+                f"`--window {int(starts[first])}ns:{int(ends[last - 1])}ns` leaves {'it' if len(far) == 1 else 'them'} out"
+            )
+            yield Oddity("far", len(far), len(mine), "partial", ("ledger", "causes", "overlap"), text, True)
 
 
 def _held(a: Attributed, waits: Awaited | None) -> Iterator[Oddity]:

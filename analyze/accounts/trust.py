@@ -134,7 +134,10 @@ def trust_table(
             "the window has no device operations" if trace.ops.height else "the trace has no device operations",
         )
     if facts.windows and facts.unseen_ns:
-        text = f"{facts.unseen_ns} ns of the window lie before the first recorded event or after the last: nobody knows what ran"
+        text = (
+            f"{facts.unseen_ns} ns of the window lie before the first recorded event or after the last: "
+            "what ran then is unknown"
+        )
         say("partial", ("ledger", "causes"), text)
     if facts.stages == 0:
         say("unavailable", ("projection",), "the trace has no stage ranges")
@@ -167,7 +170,7 @@ def trust_table(
     guessed_ns = int(ledger.filter(pl.col("cause") == "waiting")["ns"].sum()) if trace.osrt.is_empty() else 0
     if guessed_ns > TOLERATED * int(ledger["ns"].sum()):
         text = (
-            f"{guessed_ns} ns are taken for waits for another thread because its ranges were open; "
+            f"{guessed_ns} ns count as waiting for another thread because its ranges were open; "
             "record operating-system calls (nsys --trace=osrt, or --profile deep) to know"
         )
         say("partial", ("causes",), text)
@@ -177,8 +180,8 @@ def trust_table(
         say("unavailable", ("bytes",), text)
     if facts.stages and facts.uncaptured > TOLERATED * facts.ops:
         text = (
-            f"{facts.uncaptured} operations of CUDA graphs count for the stage that replays them, since nothing says when they "
-            f"were captured; {_CAPTURED.get(trace.meta.recorder, _CAPTURED['nsys'])}"
+            f"{facts.uncaptured} operations of CUDA graphs count for the stage that replays them, because the trace "
+            f"does not say when they were captured; {_CAPTURED.get(trace.meta.recorder, _CAPTURED['nsys'])}"
         )
         say("partial", ("projection",), text)
     for reason in _unsplit(facts.comm_ops, collectives):
@@ -207,7 +210,9 @@ def trust_table(
         text = f"{facts.copies_cut} of {facts.copies} copies are cut by the window: how many bytes they moved in it is unknown"
         say("partial", ("bandwidth", "bytes"), text)
     if facts.ops and not facts.host_devices and trace.memory.is_empty():
-        say("partial", ("allocator",), "memory events were not recorded, only the time inside allocator calls is known")
+        host = any(name.startswith("[memory]") for name in trace.meta.unread)
+        text = "memory events are those of the host, which are not read" if host else "memory events were not recorded"
+        say("partial", ("allocator",), f"{text}, only the time inside allocator calls is known")
     losses = [
         t for t in trace.diagnostics.filter(pl.col("severity") != "info")["text"].to_list() if t and _LOSS.search(t)
     ]
@@ -224,9 +229,9 @@ def trust_table(
         elif count and name == "ranges_without_thread":
             say("partial", ("projection",), f"{count} ranges do not say on which thread they were")
         elif count and name == "ranges_out_of_range":
-            say("partial", ("projection",), f"{count} ranges have times that no recording has, and are left out")
+            say("partial", ("projection",), f"{count} ranges have impossible times and are left out")
         elif count and name in ("memory_out_of_range", "memory_with_odd_bytes"):
-            text = f"{count} memory events have times or sizes that no recording has, and are left out"
+            text = f"{count} memory events have impossible times or sizes and are left out"
             say("partial", ("allocator",), text)
         elif count and name == "copies_of_unknown_kind":
             text = f"{count} copies do not say their direction and count by the memory they name, else as d2d"
@@ -254,7 +259,7 @@ def _unsplit(comm_ops: int, collectives: pl.DataFrame) -> Iterator[str]:
         size = int(collectives.select(pl.col("group_size").max()).item())
         yield f"{absent} of {total} are of groups of up to {size} ranks, not all of which are in the trace"
     if in_doubt:
-        text = "collectives may be those of several communicators that ran in step, and wait for fewer ranks"
+        text = "collectives may belong to several communicators that run in step, and so wait for fewer ranks"
         yield f"{in_doubt} of {total} {text}"
 
 

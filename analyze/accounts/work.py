@@ -17,6 +17,7 @@ import polars as pl
 from ...traces.model import COPY_KINDS, KINDS, distinct_values
 from ..attribution.migrations import MIGRATION, RUNS
 from ..attribution.stages import Stages
+from ..attribution.steps import NOTHING
 from ..attribution.window import Span
 from ..attribution.window_ops import kind_codes
 from ..intervals import Ints, cover
@@ -45,7 +46,9 @@ def work_table(ops: pl.DataFrame, spans: Sequence[Span], stages: Stages, host_de
         touching = (start < high) & ((end > low) | ((start == end) & (end >= low)))
         rows = np.flatnonzero((device == span.device) & touching)
         inside = np.minimum(end[rows], high) - np.maximum(start[rows], low)
-        inside -= _stalls(kind[rows], np.clip(start[rows], low, high), np.clip(end[rows], low, high))
+        inside -= _stalls(
+            kind[rows], ops["pid"].gather(rows), np.clip(start[rows], low, high), np.clip(end[rows], low, high)
+        )
         moves = _MOVES[kind[rows]]
         # What a host device does is named by its stages, which differ as the program is cut into them: no names to match by.
         blank = moves if unnamed is None else moves | unnamed[rows]
@@ -85,13 +88,16 @@ def work_table(ops: pl.DataFrame, spans: Sequence[Span], stages: Stages, host_de
     return table.sort("device", "stage", "kind", "name")
 
 
-def _stalls(kind: npt.NDArray[np.int8], start: Ints, end: Ints) -> Ints:
-    """How long each op waited for pages of unified memory: a kernel, while any of its device moved; all others, never."""
+def _stalls(kind: npt.NDArray[np.int8], process: pl.Series, start: Ints, end: Ints) -> Ints:
+    """How long each op waited for pages of unified memory: a kernel, while any of its device and process moved; all others,
+    never."""
     out = np.zeros(len(kind), np.int64)
     pages = np.flatnonzero(kind == MIGRATION)
     if len(pages):
-        waits = np.flatnonzero(RUNS[kind])
-        out[waits] = cover(start[pages], end[pages]).within(start[waits], end[waits])
+        waits, pid = np.flatnonzero(RUNS[kind]), process.fill_null(NOTHING).to_numpy()
+        for one in np.unique(pid[pages]).tolist():
+            moved, mine = pages[pid[pages] == one], waits[pid[waits] == one]
+            out[mine] = cover(start[moved], end[moved]).within(start[mine], end[mine])
     return out
 
 

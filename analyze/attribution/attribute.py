@@ -6,8 +6,9 @@ ranges -> found stages -> window        calls -> launches -> stage and iteration
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -24,21 +25,21 @@ from .captured import Captured, find_captured
 from .host_state import HostStates
 from .launches import Calls, Launches, find_launches
 from .selection import Selected, Selection, below, chosen_stages
-from .stages import OUTSIDE_STAGE, Stages, find_stages, outside
+from .stages import OUTSIDE_STAGE, Stages, Thread, find_stages, outside
 from .steady import Seeking, find_steady, launching, numbered, steady_pattern
-from .steps import NOTHING, innermost
+from .steps import EMPTY, NOTHING, Steps, innermost
 from .window import STEADY, Span, Window, WindowSpec, extent, resolve, spans_of
 from .window_ops import WindowOps, window_ops
 
 SEEKING: Final = Seeking()
-"""Iterations are looked for by the rules, and are no window unless asked for."""
+"""Iterations are looked for by the rules, and are not a window unless asked for."""
 
 
 @dataclass(frozen=True)
 class Attributed:
     """What the tables of an analysis are computed from.
 
-    `found` are all ranges of the domain: they settle the window, what lies outside of it (`inside`: which of them belong to a
+    `found` are all ranges of the domain: they settle the window, what lies outside it (`inside`: which of them belong to a
     window that is a range), and the iterations. `stages` are those that were selected; `shown` (positions) are the ones to
     list, `limits` start and end of the time to list, `recorded` those of all events. `across`: whether the cross-thread rule
     holds; `folded`: how many paths were folded as less costly; `steady`: the iterations that were found, and `is_steady`
@@ -67,18 +68,21 @@ class Attributed:
     folded: int
     steady: Steady | None
     is_steady: bool
+    iteration_on: Callable[[Thread], Steps]  # which iteration is open on a thread, as a function of time
 
     @property
     def cut_at(self) -> tuple[int, int] | None:
-        """Where ranges are cut: at the ends of a window that is no range, or is one of which only the iterations count."""
+        """Where ranges are cut: at the ends of a window that is not a range, or is one of which only the iterations count."""
         return self.limits if self.window.trimmed else self.window.instants
 
     def host_states(self) -> HostStates:
         """What each thread was doing; large once asked, so every caller makes its own."""
         if isinstance(self.stages, Selected):
             stages = self.stages.for_window(self.inside)
-            return HostStates(self.trace, self.calls, stages, across=self.across, inside=None)
-        return HostStates(self.trace, self.calls, self.stages, across=self.across, inside=self.inside)
+            return HostStates(self.trace, self.calls, stages, self.iteration_on, across=self.across, inside=None)
+        return HostStates(
+            self.trace, self.calls, self.stages, self.iteration_on, across=self.across, inside=self.inside
+        )
 
 
 def attribute(
@@ -123,8 +127,10 @@ def attribute(
     stage = outside(launches.stage, inside)
     if is_steady and steady is not None and (steady.found_by == "option" or not found.iteration_of):
         iteration = _repeated(trace.ops, found, steady, repeated, calls, launches)
+        iteration_on: Callable[[Thread], Steps] = partial(_repeated_on, found, steady, repeated)
     else:
         iteration = _iterations(trace.ops, found, calls, launches)
+        iteration_on = found.iteration_on
     spans = spans_of(settled, found, trace.ops, stage)
     if isinstance(stages, Selected):
         excluded = stage == OUTSIDE_STAGE
@@ -161,6 +167,7 @@ def attribute(
         folded=folded,
         steady=steady,
         is_steady=is_steady,
+        iteration_on=iteration_on,
     )
 
 
@@ -222,16 +229,26 @@ def _repeated(
     """The iteration each op belongs to where none is called so: the one open in its process when it was launched, or, told by
     kernels, when it began."""
     if not ranges:
-        start, end = (
-            np.array([getattr(one, at) for one in steady.instances], np.int64) for at in ("start_ns", "end_ns")
-        )
-        return innermost(start, end)(ops["start_ns"].to_numpy()).astype(np.int32)
+        return _instances(steady)(ops["start_ns"].to_numpy()).astype(np.int32)
     out = np.full(len(ops), NOTHING, np.int32)
     pid = ops["pid"].to_numpy()
     for one in reversed(ranges):  # of threads of one process the chosen one comes last, and holds
         rows = np.flatnonzero(pid == found.pid[one[0]])
         out[rows] = innermost(found.start_ns[one], found.end_ns[one])(launches.at_ns(rows, ops, calls))
     return out
+
+
+def _repeated_on(found: Stages, steady: Steady, ranges: tuple[Ints, ...], thread: Thread) -> Steps:
+    """As `_repeated`, what is open on a thread: the iterations of its process, or those that kernels tell."""
+    if not ranges:
+        return _instances(steady)
+    mine = [one for one in ranges if found.pid[one[0]] == thread[0]]  # as above, the first one holds
+    return innermost(found.start_ns[mine[0]], found.end_ns[mine[0]]) if mine else EMPTY
+
+
+def _instances(steady: Steady) -> Steps:
+    start, end = (np.array([getattr(one, at) for one in steady.instances], np.int64) for at in ("start_ns", "end_ns"))
+    return innermost(start, end)
 
 
 def _shown(

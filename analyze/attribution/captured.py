@@ -35,7 +35,7 @@ class Captured:
     unknown: npt.NDArray[np.bool_]
 
     def instead_of(self, stage: Ints) -> Ints:
-        """`stage` codes of ops with that of the capture where there is one; those outside of the window stay outside."""
+        """`stage` codes of ops with that of the capture where there is one; those outside the window stay outside."""
         mine = (self.stage >= 0) & (stage != OUTSIDE_STAGE)
         return np.where(mine, self.stage.astype(stage.dtype), stage)
 

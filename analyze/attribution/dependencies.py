@@ -8,7 +8,7 @@
 
 The event is done when everything that had been launched to its stream before the record has ended. A stream is (process,
 context, stream): contexts are numbered within a process, and the device in CUPTI's rows of synchronisations is not to be
-relied on (in recordings of two GPUs it is 0 for both). Only waits on another *device* are told: on the same device the
+relied on (in recordings of two GPUs it is 0 for both). Only waits on another *device* count: on the same device the
 producer would have kept it busy. A record is named by (process, event id, sync id); ids that name several tell nothing.
 """
 

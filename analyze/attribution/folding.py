@@ -47,7 +47,7 @@ def expression(pattern: str, option: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as exc:
         raise UsageError(
-            f"{option} {pattern!r} is no regular expression: {exc}; escape special characters with \\"
+            f"{option} {pattern!r} is not a regular expression: {exc}; escape special characters with \\"
         ) from exc
 
 

@@ -15,6 +15,7 @@ the profiler's and the driver's own overhead, the iteration, and the stage that 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cached_property
 from typing import Final
 
@@ -66,10 +67,17 @@ class HostStates:
     """What any thread was doing; never for a whole recording at once: a thread of many calls would need gigabytes."""
 
     def __init__(
-        self, trace: Trace, calls: Calls, stages: Stages, *, across: bool, inside: npt.NDArray[np.bool_] | None
+        self,
+        trace: Trace,
+        calls: Calls,
+        stages: Stages,
+        iteration_on: Callable[[Thread], Steps],
+        *,
+        across: bool,
+        inside: npt.NDArray[np.bool_] | None,
     ) -> None:
         self._trace, self._calls, self._stages = trace, calls, stages
-        self._across, self._inside = across, inside
+        self._iteration_on, self._across, self._inside = iteration_on, across, inside
         self._waits = Waits(trace, calls, stages, across=across)
         self._beside: dict[tuple[Thread, bool], list[Ints]] = {}
 
@@ -79,7 +87,7 @@ class HostStates:
             steps = (
                 self._stages.on_thread(thread, self._across),
                 *(self._overhead(thread, source) for source in ("profiler", "driver")),
-                self._stages.iteration_on(thread),
+                self._iteration_on(thread),
                 EMPTY if on_host else self._waits.on(thread),
             )
             self._beside[thread, on_host] = [a for s in steps for a in (s.at, s.value.astype(np.int32, copy=False))]

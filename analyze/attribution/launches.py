@@ -7,7 +7,7 @@ On a host device an op *is* a stage range: its thread launched it when it began.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Final
@@ -19,12 +19,15 @@ import polars as pl
 from ...traces.columns import SLICE
 from ...traces.engine import primitive
 from ...traces.model import Trace, distinct_values
-from ..intervals import Ints
+from ..intervals import Ints, cover
 from .calls import COPY, LAUNCH, POLL, classes_of, synchronous_copies
 from .migrations import caused
 from .polling import runs
 from .stages import NO_STAGE, ORPHAN_STAGE, Stages, Thread
 from .steps import NOTHING
+
+_CAPTURE_ERRORS: Final = 900
+"""cudaErrorStreamCaptureUnsupported and the next nine (CUDA Runtime API, cudaError_t): a capture that fails so has ended."""
 
 
 @dataclass(frozen=True)
@@ -322,11 +325,14 @@ def _attribute_host_ops(
         thread[op], stage[op] = index[who], found
 
 
-def unrecorded_launches(calls: Calls, launched: Ints, silent: npt.NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
+def unrecorded_launches(
+    calls: Calls, launched: Ints, silent: npt.NDArray[np.bool_], capturing: npt.NDArray[np.bool_]
+) -> list[tuple[int, int, int, int]]:
     """(pid, launch calls and copies, those of them without any device row, and those of these after the last with one) of each
     process, leaving out the `silent` ones. A call has what one of the same correlation id has.
 
-    `launched` are the positions of calls that have ops; `silent` marks calls that rightly have none.
+    `launched` are the positions of calls that have ops; `silent` marks calls that rightly have none, and `capturing` those that
+    may: what lacks a row then is left out, too.
     """
     wants = ((calls.kind == LAUNCH) | (calls.kind == COPY)) & ~silent & (calls.correlation > 0)
     has = np.zeros(len(calls), bool)
@@ -335,6 +341,8 @@ def unrecorded_launches(calls: Calls, launched: Ints, silent: npt.NDArray[np.boo
     if len(lacks):
         key = calls.pid.astype(np.int64) << 32 | calls.correlation.astype(np.int64)
         lacks = lacks[~np.isin(key[lacks], np.unique(key[has]))]
+        wants[lacks[capturing[lacks]]] = False
+        lacks = lacks[~capturing[lacks]]
     found = []
     for pid in np.unique(calls.pid[wants]).tolist():
         of, missing = calls.pid == pid, lacks[calls.pid[lacks] == pid]
@@ -353,13 +361,49 @@ def silent_calls(trace: Trace, calls: Calls) -> npt.NDArray[np.bool_]:
         made, rows = np.sort(nodes["time_ns"].to_numpy()), calls.rows_of_thread.get((pid, tid), np.empty(0, np.int64))
         until = np.searchsorted(made, calls.end_ns[rows], side="right")
         out[rows] |= np.searchsorted(made, calls.start_ns[rows]) < until
-    words = [*distinct_values(trace.api["name"]), ""]  # the last stands for null
-    sets = np.array(["memset" in w.lower() for w in words])
-    step = np.array([("StreamBeginCapture" in w) - ("StreamEndCapture" in w) for w in words], np.int32)
-    if not sets.any() and not step.any():
-        return out
-    name = trace.api["name"].to_physical().fill_null(len(words) - 1).to_numpy()
-    out |= sets[name]
-    for rows in calls.rows_of_thread.values() if step.any() else ():
-        out[rows] |= np.cumsum(step[name[rows]]) > 0
+    sets, name = _rows_by_name(trace, lambda word: "memset" in word.lower())
+    out |= sets[name] > 0
+    for rows, open_, _ in _captures(trace, calls):
+        out[rows] |= open_
     return out
+
+
+def capturing_calls(trace: Trace, calls: Calls) -> npt.NDArray[np.bool_]:
+    """Calls made while any thread of their process captured a stream: autograd's thread launches into the capture of another."""
+    spans: dict[int, list[Ints]] = {}
+    ever = np.iinfo(np.int64)
+    for rows, open_, from_start in _captures(trace, calls):
+        change = np.flatnonzero(np.diff(np.r_[False, from_start, open_, False]))
+        instants = np.r_[ever.min, calls.start_ns[rows], ever.max]
+        spans.setdefault(int(calls.pid[rows[0]]), []).append(instants[change].reshape(-1, 2))
+    out = np.zeros(len(calls), bool)
+    for pid, of in spans.items():
+        times = np.concatenate(of)
+        found = cover(*np.ascontiguousarray(times[np.argsort(times[:, 0])].T))
+        rows = np.flatnonzero(calls.pid == pid)
+        last = np.searchsorted(found.start, calls.start_ns[rows], side="right") - 1
+        out[rows] = (last >= 0) & (calls.start_ns[rows] < found.end[last])
+    return out
+
+
+def _captures(trace: Trace, calls: Calls) -> Iterator[tuple[Ints, npt.NDArray[np.bool_], bool]]:
+    """Of each thread that captured a stream its calls, during which of them a capture was open, and whether one was when the
+    recording began: it ends without having begun."""
+    step, name = _rows_by_name(trace, lambda word: ("StreamBeginCapture" in word) - ("StreamEndCapture" in word))
+    if not step.any():
+        return
+    result = trace.api["result"].fill_null(0).to_numpy()
+    did = (result == 0) | ((step[name] < 0) & (result >= _CAPTURE_ERRORS) & (result < _CAPTURE_ERRORS + 10))
+    step = np.where(did, step[name], 0)
+    for rows in calls.rows_of_thread.values():
+        if step[rows].any():
+            many = np.cumsum(step[rows])
+            least = min(int(many.min()), 0)
+            yield rows, many > least, least < 0
+
+
+def _rows_by_name(trace: Trace, value: Callable[[str], int]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.integer]]:
+    """(`value` of each distinct name of a call, and of each call the position of its name among these)."""
+    words = [*distinct_values(trace.api["name"]), ""]  # the last stands for null
+    name = trace.api["name"].to_physical().fill_null(len(words) - 1).to_numpy()
+    return np.array([value(word) for word in words], np.int32), name

@@ -23,7 +23,8 @@ from .steps import NOTHING, innermost
 
 MIGRATION: Final = KINDS.index("migration")
 _PREFETCH: Final = "prefetch "
-"""How `traces.nsys.ops` names them."""
+_BETWEEN: Final = frozenset({"migration p2p", "eviction p2p"})
+"""How `traces.nsys.ops` names them, and pages that move between GPUs because somebody touches them."""
 
 RUNS: Final = np.array([kind in ("compute", "graph", "comm") for kind in KINDS])
 """The kinds that wait for pages."""
@@ -39,12 +40,13 @@ def caused(
     `call_thread` is the thread of each call of the trace, `host` says which ops ran on a host.
     """
     prefetched = any(word.startswith(_PREFETCH) for word in distinct_values(trace.ops["name"]))
-    if not prefetched and not (trace.ops["kind"] == KINDS[MIGRATION]).any():
+    between = _rows_of_words(trace.ops["name"], _BETWEEN.__contains__)
+    if not prefetched and not between.any() and not (trace.ops["kind"] == KINDS[MIGRATION]).any():
         return call, thread
     kind = trace.ops["kind"].to_physical().to_numpy()
     start, end = trace.ops["start_ns"].to_numpy(), trace.ops["end_ns"].to_numpy()
     pid, device = trace.ops["pid"].fill_null(NOTHING).to_numpy(), trace.ops["device"].to_numpy()
-    moved = (call == NOTHING) & ~host & (pid != NOTHING) & ((kind == MIGRATION) | _asked_for(trace, kind))
+    moved = (call == NOTHING) & ~host & (pid != NOTHING) & ((kind == MIGRATION) | between | _asked_for(trace, kind))
     call, thread = call.copy(), thread.copy()
     api_pid, api_start = trace.api["pid"].to_numpy(), trace.api["start_ns"].to_numpy()
     prefetches = _rows_of_words(trace.api["name"], lambda word: PREFETCHES.match(word) is not None)
@@ -55,12 +57,13 @@ def caused(
             earlier = np.maximum(np.searchsorted(start[launched], start[rows], side="right") - 1, 0)
             thread[rows] = thread[launched[earlier]]
         asked = np.flatnonzero(prefetches & (api_pid == process))
-        copies = rows[kind[rows] != MIGRATION]
+        touched = (kind[rows] == MIGRATION) | between[rows]
+        copies = rows[~touched]
         last = np.searchsorted(api_start[asked], start[copies], side="right") - 1
         copies, last = copies[last >= 0], last[last >= 0]
         call[copies] = asked[last]
         thread[copies] = call_thread[asked[last]]
-        pages = rows[kind[rows] == MIGRATION]
+        pages = rows[touched]
         for number in np.unique(device[pages]).tolist():
             mine = pages[device[pages] == number]
             kernels = launched[(device[launched] == number) & RUNS[kind[launched]] & (end[launched] > start[launched])]

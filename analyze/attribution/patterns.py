@@ -1,4 +1,4 @@
-"""Iterations of a trace without ranges, told from the kernels alone: what one device does again and again.
+"""Iterations of a trace without ranges, found by its kernels alone: what one device does again and again.
 
     ops of the busiest stream   a b c c c d  a b c c c d  a b c c c d ...
     `a` marks iterations        ^            ^            ^            every 6 ops
@@ -13,7 +13,7 @@ the device idles longest before begins an iteration: programs wait between itera
 An iteration lasts to the next mark. The last one, and one that something else follows (an evaluation between two steps), has
 as many ops as the others and waits as long after them as these usually do; the rest lies between iterations. Where the trace
 ends within the last one, that is left out.
-Times are those of the device: there is no range whose host times could be told.
+Times are those of the device: no range gives host times.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LEAST_REPEATS: Final = 5
 """Iterations; of fewer their regularity says little. As for ranges."""
 
 LEAST_OPS: Final = 3
-"""Ops of an iteration; one kernel again and again is no iteration of anything."""
+"""Ops of an iteration; one kernel again and again is not an iteration of anything."""
 
 UNEVEN: Final = 0.1
 """By this part the number of ops may differ from the usual: a cache grows by a block, a log line is written."""

@@ -6,7 +6,7 @@ A foreign program may push thousands of ranges that were never meant as stages. 
     stages   of those, only ranges whose name the regular expression matches somewhere
     depth    of those, only that many levels; what is deeper is folded into its ancestor of the last level
 
-Ranges that `below` and `stages` take away are no ranges at all any more: paths skip them, and a thread that has only such
+Ranges that `below` and `stages` take away are not ranges at all any more: paths skip them, and a thread that has only such
 ranges open has none, so that its work goes where the cross-thread rule sends it. Folding is different: it renames. Work of
 a folded range belongs to the ancestor that it nests in, whatever the clock says, and no attribution changes.
 
@@ -60,7 +60,7 @@ class Selected(Stages):
     """Stages that are some of a trace's ranges. `whole` are all of them, `source` each stage's position there.
 
     `unfolded` are the selected ranges before folding, `target` each one's position here. With `inside` (which of `whole`
-    belong to the window) an instant that `whole` puts outside of the window stays outside.
+    belong to the window) an instant that `whole` puts outside the window stays outside.
     """
 
     whole: Stages
@@ -99,16 +99,6 @@ class Selected(Stages):
         excluded = outside(settled(at), self.inside) == OUTSIDE_STAGE
         code = mine(at)
         return Steps(at, np.where(excluded, code.dtype.type(OUTSIDE_STAGE), code))
-
-    @cached_property
-    def iteration_of(self) -> dict[int, Steps]:
-        """As of all ranges: iterations are counted whether or not they are stages."""
-        return self.whole.iteration_of
-
-    @cached_property
-    def iterations_by_thread(self) -> dict[Thread, Steps]:
-        """As of all ranges, too."""
-        return self.whole.iterations_by_thread
 
     @cached_property
     def position_of_range(self) -> dict[int, int]:

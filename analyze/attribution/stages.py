@@ -300,7 +300,7 @@ _NAMELESS: Final = frozenset(
 
 
 def outside(stage: Ints, inside: npt.NDArray[np.bool_] | None) -> Ints:
-    """Stage codes with those outside of the window's range (`inside` false) replaced by `OUTSIDE_STAGE`.
+    """Stage codes with those outside the window's range (`inside` false) replaced by `OUTSIDE_STAGE`.
 
     Work without any stage is outside too. Orphans and ambiguous work stay what they are: nothing says where they belong.
     """

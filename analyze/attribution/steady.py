@@ -12,7 +12,7 @@ Which ranges are iterations, the first rule that finds any:
    calls ``optimizer.step()`` ``step``, too.
 3. The outermost range that repeats at least five times on one thread without overlapping itself and covers at least half of
    the time from the first op to the last. Under half, most of the work would be left out.
-4. What the kernels repeat (`patterns.py`), told without any range.
+4. What the kernels repeat (`patterns.py`), without any range.
 
 Names are compared folded (``step #``), by path, so that ``train/step`` and ``eval/step`` are two sequences. Of several the one
 that covers most is taken, and `others` names the rest. Ranges under which no op was launched (a loader's thread) are taken

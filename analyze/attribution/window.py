@@ -39,7 +39,7 @@ WORDED: Final = "write START:END (1.5ms:20ms), +START:+END after the first opera
 
 @dataclass(frozen=True, slots=True)
 class Offsets:
-    """Instants counted from the first op of the trace, as gaps are told."""
+    """Instants counted from the first op of the trace, as gaps are printed."""
 
     start_ns: int
     end_ns: int
@@ -116,7 +116,7 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
         found = np.flatnonzero(stages.range_id == spec)
         if len(found) == 0:
             raise UsageError(
-                f"range {spec} is no stage of this trace; its stages are ranges of domain {stages.domain!r}"
+                f"range {spec} is not a stage of this trace; its stages are ranges of domain {stages.domain!r}"
             )
         return Window(roots=found)
     rows, wanted, number = ranges_called(stages, spec)
@@ -167,7 +167,7 @@ def _chosen(rows: Ints, wanted: str, number: int | None, stages: Stages) -> Ints
 
 
 def spans_of(window: Window, found: Stages, ops: pl.DataFrame, stage: Ints) -> list[Span]:
-    """The window of every device that has ops: of a range, in it; of instants, at any time, since idling is to be told.
+    """The window of every device that has ops: of a range, in it; of instants, at any time, because idling counts.
 
     `stage` is the code of each of `ops`, `found` are all ranges of the domain.
     """

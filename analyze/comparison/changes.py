@@ -1,7 +1,7 @@
 """What two recordings did, beside how long it took: kernels added, removed and changed, copies, launches, large gaps.
 
-Kernels are told by their short name (`traces.kernel_names.function_name`), cut to the windows like everything else, so that their
-numbers and times sum to those of table ``kernel_counts`` (and the whole graph launches beside them).
+Kernels are identified by their short name (`traces.kernel_names.function_name`), cut to the windows like everything else, so
+that their numbers and times sum to those of table ``kernel_counts`` (and the whole graph launches beside them).
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ Open = tuple[int, int]
 class HostSide:
     """One recording: the lengths of its iterations in ns, null `path` where none are found, and its stages by matched path.
 
-    `stages` are of the whole window, `steady` of the iterations alone and told relative to them. `has_device`: whether it has
+    `stages` are of the whole window, `steady` of the iterations alone, relative to them. `has_device`: whether it has
     device operations.
     """
 
@@ -168,7 +168,7 @@ def _ratio(base: float, opt: float) -> float | None:
 
 
 def _open(stages: pl.DataFrame, root: str, exact: bool) -> dict[str, Open]:
-    """Table ``stages`` by path, told relative to `root`, which like all that it nests in is left out: of one length, it says
+    """Table ``stages`` by path, relative to `root`, which like all that it nests in is left out: of one length, it says
     nothing more. A path has a row for each device, and all of them say the same of the host."""
     above = [shape(name) for name in split(root)] if root else []
     out: dict[str, Open] = {}

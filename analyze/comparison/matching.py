@@ -1,4 +1,4 @@
-"""Which stages of two recordings are the same stage: their paths, told relative to the window and without instance numbers.
+"""Which stages of two recordings are the same stage: their paths, relative to the window and without instance numbers.
 
     decode/baseline/layer_3/attn   below decode/baseline   ->  layer_#/attn
     iteration/h2d                  of the main thread      ->  h2d        (a worker's is h2d anyway)
@@ -20,16 +20,16 @@ from ..naming.paths import split
 from ..result import AMBIGUOUS, NONE, ORPHAN, OUTSIDE
 
 OWN: Final = "(own)"
-"""What the window's range holds outside of all stages in it; ``iteration`` ranges group stages and are none."""
+"""What the window's range holds outside all stages in it; ``iteration`` ranges group stages and are none."""
 
 UNPLACED: Final = frozenset({OWN, NONE, AMBIGUOUS, ORPHAN, OUTSIDE})
-"""Keys that are no stages: both sides have them, whether or not anything is in them."""
+"""Keys that are not stages: both sides have them, whether or not anything is in them."""
 
 
 def stage_key(path: str, root: str = "", *, exact: bool = False) -> str:
     """What the stage `path` is matched by: relative to `root` (the path of the window's range; ``""`` where it has none).
 
-    With `exact` the digits stay. The bracketed stages that are no ranges, such as ``(none)``, are their own keys.
+    With `exact` the digits stay. The bracketed stages that are not ranges, such as ``(none)``, are their own keys.
     """
     if path in (root, WINDOW):
         return OWN

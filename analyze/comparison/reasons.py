@@ -116,7 +116,7 @@ def _reasons(fall: Waterfall, split: Split) -> Iterator[Reason]:
 
     yield from told(FASTER, lambda word, kinds, total: f"{word} {_speed(split.rates, kinds, total)}")
     yield from told(LESS_WORK, lambda word, kinds, total: _amount(fall, split.rates, word, kinds, total))
-    yield from told(REPLACED, lambda word, _, __: f"other {word} in the place of those of base")
+    yield from told(REPLACED, lambda word, _, __: f"other {word} in place of base's")
     hidden = sum(p.difference for p in parts if p.mechanism == HIDDEN)
     if hidden:
         yield Reason(hidden, f"overlap hides {_hidden(fall, split.rates, hidden)}")

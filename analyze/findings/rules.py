@@ -6,7 +6,7 @@ sum of its cells: a change that takes them away and puts nothing in their place 
 saves more.
 
 A rule is silent below its share of the window. The shares are those at which this project's own case studies, whose bottlenecks
-are known by construction, are told from their optimised variants (tests/test_findings.py).
+are known by construction, separate from their optimised variants (tests/test_findings.py).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def blocked_by_syncs(device: Device) -> Seen | None:
 
 
 def host_bound(device: Device) -> Seen | None:
-    """The device waits for the host, for no reason that is told apart."""
+    """The device waits for the host, for none of the other reasons."""
     if _late_host(device) != "host_bound":
         return None
     cells = _late(device)
@@ -219,7 +219,7 @@ def unexplained(device: Device) -> Seen | None:
     """Idle time of which the trace does not say what it waits for: all of it where nobody can believe the causes."""
     cells = device.idle(*(CAUSES if device.causes_unknown else ("unknown",)))
     said = f"nothing in the trace says what the device waits for, {device.part(cells)} of the time"
-    return Seen(cells, said, total(cells))  # no cause is blamed, so this is told where causes are not known, too
+    return Seen(cells, said, total(cells))  # no cause is blamed, so this is reported where causes are not known, too
 
 
 def contention(device: Device) -> Seen | None:
@@ -239,7 +239,9 @@ def contention(device: Device) -> Seen | None:
         where.select("stage", pl.col("beside_ns").alias("ns")),
         f"{unknown['kernels'][0]:,} kernels of several streams run at once{f' ({names})' if names else ''}; none of them was "
         "seen alone, so the trace cannot say how much each is slowed",
-        int(unknown["beside_ns"][0]) // 2,
+        min(
+            int(unknown["beside_ns"][0]) // 2, total(device.busy("compute"))
+        ),  # of all streams: more than the device's own
     )
 
 

@@ -5,7 +5,7 @@
     allocator          calls of the allocator take no time and wait for nothing
     comm               collectives take no time once the last rank has come
     kernels:STAGE:K    kernels of the stage run K times as fast
-    graph:STAGE        the stage is one CUDA graph: one launch, and `NODE_NS` from each operation to the next of its stream
+    graph:STAGE        the stage is one CUDA graph: one launch, and `Rates.node_ns` between its operations
     fuse:STAGE:BYTES   kernels of the stage become one that moves so many bytes as fast as the device's memory can
     copies:pinned      copies from and to pageable memory run at the link's rate, and still block
     copies:overlap     copies run at the link's rate on streams of their own, two batches in flight, and block nothing
@@ -30,7 +30,7 @@ from ...traces.faults import nearest
 from ..attribution.attribute import Attributed
 from ..attribution.calls import ALLOCATOR, COPY, SYNC
 from ..attribution.stages import Stages
-from ..intervals import Ints
+from ..intervals import Ints, cover
 from .graph import (
     COLLECTIVE,
     DONE,
@@ -48,12 +48,7 @@ from .graph import (
 )
 from .iterations import Bounds, Pairs
 from .rates import Rates
-
-NODE_NS: Final = 450
-"""From one operation of a CUDA graph to the next one of its stream, on H100 and H200."""
-
-CALL_NS: Final = 5_000
-"""What a call takes that only enqueues, a copy or the launch of a graph: 4 to 6 us on hosts of H200s."""
+from .replay import replay
 
 ALL: Final = "iteration"
 
@@ -84,7 +79,7 @@ class Changed:
 
 
 class Unknown(Exception):
-    """What a change would do cannot be told from this trace; its text says why."""
+    """This trace cannot say what a change would do; the text says why."""
 
 
 def changed(said: str, situation: Situation) -> Changed:
@@ -298,16 +293,18 @@ def _graph(s: Situation, stage: str) -> Changed:
     host = _of_items(graph, inside & ~closing)
     weight = np.where(host & graph.leads(GAP, OWN), 0, graph.weight)
     first = _first_launches(s, inside)
-    weight = np.where(_of_items(graph, first) & (graph.what == OWN), CALL_NS, weight)
+    weight = np.where(_of_items(graph, first) & (graph.what == OWN), s.rates.call_ns, weight)
     mine = _of_ops(graph, ops)
     weight = np.where(mine & (graph.what == LAUNCH), np.minimum(weight, USUAL_NS[LAUNCH]), weight)
     within = mine & (graph.what == QUEUE) & _from_ops(graph, ops)
-    weight = np.where(within, np.minimum(weight, NODE_NS), weight)
+    weight = np.where(within, np.minimum(weight, s.rates.node_ns), weight)
     free = without(graph.reweighted(weight), host & (graph.what == RETURN))
     doubt = ""
     if s.static is not None and s.static < 1:
         doubt = f"only {s.static:.0%} of the iterations launch the same kernels, and a graph replays one sequence"
-    return Changed(free, f"{stage or ALL} becomes one CUDA graph: the same operations, {NODE_NS} ns apart", doubt)
+    return Changed(
+        free, f"{stage or ALL} becomes one CUDA graph: the same operations, {s.rates.node_ns} ns apart", doubt
+    )
 
 
 def _fuse(s: Situation, words: str) -> Changed:
@@ -397,7 +394,7 @@ def _pinned(s: Situation, _: str) -> Changed:
     at_link = np.where(mine & (graph.what == RUN), length[np.where(mine, graph.of_target, 0)], graph.weight)
     weight = np.where(mine & (graph.what == LAUNCH), np.minimum(at_link, USUAL_NS[LAUNCH]), at_link)
     staging = _of_items(graph, _launching(graph, ops)) & (graph.what == OWN)  # pinned memory needs no copy on the host
-    weight = np.where(staging, np.minimum(weight, CALL_NS), weight)
+    weight = np.where(staging, np.minimum(weight, s.rates.call_ns), weight)
     told = f"copies use pinned memory{_at_rate(s)}, and block where they did"
     return Changed(graph.reweighted(weight), told, _doubted_rate(s, ops))
 
@@ -428,8 +425,10 @@ def _overlap(s: Situation, _: str) -> Changed:
     closing = _closing(s)
     copying = _calls(s, (COPY,))
     free = _of_items(graph, _may_return(s, (COPY, SYNC), closing))
-    weight = np.where(_of_items(graph, copying) & (graph.what == OWN), np.minimum(graph.weight, CALL_NS), graph.weight)
-    weight = np.where(free & (graph.what == OWN), np.minimum(weight, CALL_NS), weight)
+    weight = np.where(
+        _of_items(graph, copying) & (graph.what == OWN), np.minimum(graph.weight, s.rates.call_ns), graph.weight
+    )
+    weight = np.where(free & (graph.what == OWN), np.minimum(weight, s.rates.call_ns), weight)
     kind = np.where(_kinds(s, "h2d"), 0, np.where(_kinds(s, "d2h"), 2, 1))
     queue = graph.what == QUEUE
     back = graph.of[np.maximum(graph.source, 0)]
@@ -442,7 +441,34 @@ def _overlap(s: Situation, _: str) -> Changed:
     ends, last = _last_of_each(s, kind, closing)
     usual = np.full(len(ends), USUAL_NS[RETURN])
     graph = with_edges(graph, graph.returned[ends], graph.done[last], RETURN, usual)
-    return Changed(graph, told, pinned.doubt)
+    return Changed(_both_ways(s, graph), told, pinned.doubt)
+
+
+def _both_ways(s: Situation, graph: Graph) -> Graph:
+    """`graph` with copies that take longer where they meet one the other way, as they do on a link that is used both ways.
+
+    What they met when they were recorded is in their times already. How long they meet is taken from one replay: copies that
+    take longer meet a little longer still, which is not followed further.
+    """
+    time, device = replay(graph), s.a.ops["device"].to_numpy()
+    ways = {kind: _kinds(s, kind) & (graph.begun >= 0) for kind in ("h2d", "d2h")}
+    longer = np.zeros(len(graph.begun), np.int64)
+    for one in np.unique(device[ways["h2d"] | ways["d2h"]]).tolist():
+        rows = {kind: np.flatnonzero(way & (device == one)) for kind, way in ways.items()}
+        for kind, other in (("h2d", "d2h"), ("d2h", "h2d")):
+            mine, theirs = rows[kind], rows[other]
+            before, after = (_met(graph, at, mine, theirs) for at in (graph.time, time))
+            slower = 1 / s.rates.duplex.get(kind, 1.0) - 1
+            longer[mine] = np.rint(np.maximum(after - before, 0) * slower).astype(np.int64)
+    running = graph.what == RUN
+    return graph.reweighted(graph.weight + np.where(running, longer[np.where(running, graph.of_target, 0)], 0))
+
+
+def _met(graph: Graph, time: Ints, mine: Ints, theirs: Ints) -> Ints:
+    """For each operation of `mine`, ns during which one of `theirs` (rows of the table) ran, at these times of the nodes."""
+    start, end = time[graph.begun[theirs]], time[graph.done[theirs]]
+    order = np.argsort(start, kind="stable")
+    return cover(start[order], end[order]).within(time[graph.begun[mine]], time[graph.done[mine]])
 
 
 def _in_flight(s: Situation, kind: Ints) -> tuple[Ints, Ints]:

@@ -332,7 +332,7 @@ def _item_of_call(a: Attributed, items: Items) -> Ints:
 
 
 class _Streams:
-    """What the streams were told to wait for, and what calls waited for."""
+    """What streams wait for (cudaStreamWaitEvent), and what calls waited for."""
 
     def __init__(self, trace: Trace, ops: _Ops) -> None:
         self.trace, self.ops = trace, ops

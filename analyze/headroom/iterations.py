@@ -135,7 +135,7 @@ def _marks(a: Attributed) -> Iterator[Mark]:
 
 
 def _by_kernels(a: Attributed, graph: Graph) -> Model:
-    """Iterations that follow each other without a pause, told by the operations that each begins with."""
+    """Iterations that follow each other without a pause, found by the operations that each begins with."""
     assert a.steady is not None
     start = a.trace.ops["start_ns"].to_numpy()
     first, host, begins, ends = _launched_at(a), [], [], []

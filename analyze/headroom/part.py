@@ -56,7 +56,7 @@ def _cut(a: Attributed, chosen: Sequence[Instance]) -> Attributed:
     call = a.launches.call
     called = np.where(call >= 0, a.calls.start_ns[np.maximum(call, 0)], -1)
     start, end = (ops[name].to_numpy() for name in ("start_ns", "end_ns"))
-    if a.steady.found_by == "kernels":  # told in the device's time: its launches come before
+    if a.steady.found_by == "kernels":  # in the device's time: its launches come before
         inside = (start >= low) & (start < high)
         known = inside & (called >= 0)
         low_call, high_call = (int(f(called[known])) for f in (np.min, np.max)) if known.any() else (low, high)

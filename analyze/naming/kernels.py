@@ -145,7 +145,7 @@ def short_name(kernel: str) -> str:
     name, arguments = _taken_apart(parts[-1])
     if name in _ELEMENTWISE:
         how = _ELEMENTWISE[name]
-        width = f"<{arguments[0]}>" if how == "vectorized" and arguments and arguments[0].isdigit() else ""
+        width = f"<{arguments[0]}>" if how == "vectorized" and arguments and arguments[0].isdecimal() else ""
         return _joined("elementwise", f"{how}{width}", _operation(arguments))
     if name == "reduce_kernel":
         return _joined("reduce", _operation(arguments))
@@ -176,7 +176,7 @@ def _joined(*words: str) -> str:
 def _figures(arguments: Sequence[str]) -> Iterator[str]:
     """The leading numbers of template arguments, and their first numeric type."""
     for argument in arguments:
-        if not argument.isdigit():
+        if not argument.isdecimal():
             break
         yield argument
     yield from [_TYPES[a] for a in arguments if a in _TYPES][:1]
@@ -213,7 +213,7 @@ def _function_of(argument: str) -> str:
 
 
 def _outermost(argument: str) -> tuple[str, list[str]]:
-    """The first part of a qualified name that is no namespace, and its template arguments."""
+    """The first part of a qualified name that is not a namespace, and its template arguments."""
     for part in _split(argument, "::"):
         name, inner = _taken_apart(part)
         if name and name not in _NAMESPACES and "lambda" not in name:
@@ -256,7 +256,7 @@ def _function(text: str) -> str:
 
 
 def _opening(piece: str) -> int:
-    """Where the parameters of a function begin in `piece`: its first parenthesis outside of brackets; -1 for none."""
+    """Where the parameters of a function begin in `piece`: its first parenthesis outside brackets; -1 for none."""
     for place, (character, depth) in enumerate(zip(piece, depths(piece), strict=True)):
         if character == "(" and depth == 0:
             return place if piece[:place].rpartition("::")[2] != "operator" else -1
@@ -264,7 +264,7 @@ def _opening(piece: str) -> int:
 
 
 def _split(text: str, by: str) -> list[str]:
-    """`text` at each `by` that lies outside of all brackets."""
+    """`text` at each `by` that lies outside all brackets."""
     out, begun = list[str](), 0
     for place, depth in enumerate(depths(text)):
         if depth == 0 and place >= begun and text.startswith(by, place):
@@ -276,8 +276,9 @@ def _split(text: str, by: str) -> list[str]:
 
 def _taken_apart(part: str) -> tuple[str, list[str]]:
     """A name and its template arguments: ``f<int, g<4>>`` -> (``f``, [``int``, ``g<4>``])."""
-    opening = part.find("<")
-    paren = part.find("(")
+    begun = len("operator()") if part.startswith("operator()") else 0
+    opening = part.find("<", begun)
+    paren = part.find("(", begun)
     if opening < 0 or (0 <= paren < opening):
         return part[: paren if paren >= 0 else len(part)].strip(), []
     inside = depths(part)

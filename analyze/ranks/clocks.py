@@ -18,13 +18,13 @@ import numpy.typing as npt
 from ..intervals import Ints
 
 FEWEST_FOR_DRIFT: Final = 16
-"""Collectives from which a slope is told from noise."""
+"""Collectives that it takes to tell a slope from noise."""
 
 SHRINKS: Final = 0.5
 """A drift is believed where it halves what is left of the differences."""
 
 MOST_DRIFT: Final = 2e-4
-"""Two crystals that are each within 100 parts in a million, as computers have them at least. A larger slope is no clock's,
+"""Two crystals that are each within 100 parts in a million, as computers have them at least. A larger slope is not a clock's,
 but that of two groups of ranks that do not run together."""
 
 WITHIN: Final = 0.9

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -79,20 +79,27 @@ def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
             os.environ.pop(THREADS, None)
 
 
-def run_all(pool: Executor, task: Callable[[str], T], items: Iterable[str]) -> Iterator[tuple[str, T | BaseException]]:
-    """Each of `items` with what `task` made of it, or what it raised, as they are done; `task` is picklable.
+def run_all(
+    pool: Executor, task: Callable[[str], T], items: Iterable[str]
+) -> Generator[tuple[str, T | BaseException], None, None]:
+    """Each of `items` with what `task` made of it, or what it raised, as they are done; `task` is picklable. What was not begun
+    when this is closed is not done: an interrupt need not wait for all the rest.
 
     A process that dies takes its pool with it. What was not done then is tried again, each in a pool of its own, so that only
     the item which kills processes is lost.
     """
     futures: dict[Future[T], str] = {pool.submit(task, item): item for item in items}
     again = []
-    for future in as_completed(futures):
-        error = future.exception()
-        if isinstance(error, BrokenProcessPool):
-            again.append(futures[future])
-        else:
-            yield futures[future], future.result() if error is None else error
+    try:
+        for future in as_completed(futures):
+            error = future.exception()
+            if isinstance(error, BrokenProcessPool):
+                again.append(futures[future])
+            else:
+                yield futures[future], future.result() if error is None else error
+    finally:
+        for future in futures:
+            future.cancel()
     for item in again:
         with _processes(1) as alone:
             error = (one := alone.submit(task, item)).exception()

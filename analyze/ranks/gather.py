@@ -10,15 +10,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from ...traces.budget import watched
 from ...traces.errors import AispTraceError, InputError
 from ...traces.open import open_trace
 from ...traces.output import make_container
+from ...traces.run import MANIFEST, load_manifest
 from ..sources import UNREAD
 from . import partials
 from .engine import DIED, run_all
@@ -36,6 +38,9 @@ NO_METRICS: Final = "$^"
 
 NOT_TRACES: Final = frozenset({"manifest.json", "stages.json", "timings.json"})
 """What a run folder holds beside them."""
+
+SMALL_BYTES: Final = 1 << 20
+"""JSON of less than this is read to see whether it holds events. Traces of torch.profiler name them near their beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ def find(given: Sequence[str]) -> Found:
             missing = (
                 f"{word} does not exist, and matches no file; give traces, partials, a folder of them, or a pattern"
             )
+        here = [file for file in here if path == file or not _is_other_json(file)]
         if not here:
             raise InputError(missing)
         for file in here:
@@ -89,6 +95,18 @@ def _matching(pattern: Path) -> list[Path]:
         return sorted(p for p in found if p.is_file())
     except (ValueError, IndexError):  # no pattern, such as an empty word
         return []
+
+
+def _is_other_json(file: Path) -> bool:
+    """Whether `file` is small JSON without events, such as a configuration: nobody who named its folder meant it as a trace."""
+    if not file.name.endswith(".json"):
+        return False
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(SMALL_BYTES)
+    except OSError:
+        return False  # the worker will say why
+    return len(head) < SMALL_BYTES and head.lstrip()[:1] != b"[" and b"traceEvents" not in head
 
 
 def _hidden(path: Path) -> bool:
@@ -120,8 +138,8 @@ def make(
             waiting.append(str(trace.absolute()))
     if not waiting:
         return files, failed
-    with pool() as executor:
-        for done, (trace_name, made) in enumerate(run_all(executor, task, waiting), 1):
+    with pool() as executor, closing(run_all(executor, task, waiting)) as results:
+        for done, (trace_name, made) in enumerate(results, 1):
             tell(done, len(waiting))
             if isinstance(made, BaseException):
                 failed.append(Failed(trace_name, _why(made)))
@@ -143,12 +161,24 @@ def _why(error: BaseException) -> str:
 def partials_of(trace: str, look: Look) -> list[tuple[str, bytes]]:
     """The task of a worker: the partials of one trace, as their names and contents. Raises as `open_trace` and `ranks_of` do."""
     path = Path(trace)
-    opened = open_trace(path, left_out=UNREAD, metrics=NO_METRICS)
-    key = partials.key_of(path, look)
-    ranks = ranks_of(opened, look, partials.clock_of(key), str(path))
+    with watched():
+        opened = open_trace(path, left_out=UNREAD, metrics=NO_METRICS)
+        key = partials.key_of(path, look)
+        ranks = ranks_of(opened, look, partials.clock_of(key), str(path), _of_run(path))
     if not ranks:
-        raise InputError(f"{path.name} holds no device operation in its window; a rank without any is no part of a job")
+        raise InputError(
+            f"{path.name} holds no device operation in its window; a rank without any is not part of a job"
+        )
     return [(partials.place(path, rank, Path()).name, partials.content(rank, key)) for rank in ranks]
+
+
+def _of_run(trace: Path) -> tuple[int, int] | None:
+    """Which rank of how many the run that `trace` lies in recorded; null where it lies in none that says so."""
+    try:
+        manifest = load_manifest(trace.absolute().parents[1] / MANIFEST)
+    except (InputError, IndexError):
+        return None
+    return None if manifest.rank is None or manifest.ranks is None else (manifest.rank, manifest.ranks)
 
 
 def _digest_of(trace: Path, look: Look) -> str | None:

@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..words import duration
 from .aligned import Clocks, aligned
 from .causes import Cause, Ledgers, category
 from .lateness import Lateness, lateness
 from .matching import Communicator, communicators
 from .rank import Rank
-from .roster import Roster, roster
+from .roster import Roster, listed, roster
 
 MATERIAL: Final = 0.02
 """Of an iteration: a rank that is less late than this is not called late. Two undisturbed ranks of a real job on two H200s
@@ -44,7 +45,8 @@ MOST_CAUSES: Final = 5
 """Causes that are kept of an iteration."""
 
 DOUBTFUL: Final = 0.1
-"""Of what ranks wait at a collective on average: with a larger clock residual waiting and transfer are `partial`."""
+"""Of what ranks wait at a collective on average: with a larger clock residual waiting and transfer are `partial`, if it may blur
+a `MATERIAL` part of an iteration. Where nobody waits, any residual is larger than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ def job_of(given: Sequence[Rank]) -> Job:
     clocks = aligned(ranks, found)
     late = lateness(ranks, found, clocks)
     length, start = _lengths(ranks, late, clocks)
-    steps = _steps(who, found, clocks, late, length, start)
+    usual = float(np.median(length[late.present])) if late.present.any() else 0.0
+    steps = _steps(who, found, clocks, late, length, start, usual)
     table = _rank_table(who, found, clocks, late, steps)
     cells = _cells(who)
     return Job(
@@ -114,7 +117,7 @@ def job_of(given: Sequence[Rank]) -> Job:
         found=tuple(found),
         clocks=clocks,
         late=late,
-        trust=_trust(who, found, clocks, late),
+        trust=_trust(who, found, clocks, late, usual),
         metrics=_metrics(late, length, steps, bool(found)),
     )
 
@@ -139,9 +142,9 @@ def _steps(
     late: Lateness,
     length: npt.NDArray[np.int64],
     start: npt.NDArray[np.int64],
+    usual: float,
 ) -> tuple[Step, ...]:
     ledgers = Ledgers(who.ranks, late) if found else None
-    usual = float(np.median(length[late.present])) if late.present.any() else 0.0
     least = max(MATERIAL * usual, TIMES_RESIDUAL * clocks.residual_ns)
     out = []
     for column, number in enumerate(late.iterations.tolist()):
@@ -302,7 +305,9 @@ def by_category(job: Job) -> dict[str, float]:
     return dict(out.most_common())
 
 
-def _trust(who: Roster, found: Sequence[Communicator], clocks: Clocks, late: Lateness) -> tuple[str, tuple[str, ...]]:
+def _trust(
+    who: Roster, found: Sequence[Communicator], clocks: Clocks, late: Lateness, usual: float
+) -> tuple[str, tuple[str, ...]]:
     """How far waiting and lateness can be trusted, and why no further."""
     if not found:
         return "unavailable", ("no collective was matched across ranks: nothing says who waited for whom",)
@@ -316,34 +321,23 @@ def _trust(who: Roster, found: Sequence[Communicator], clocks: Clocks, late: Lat
     matched = sum(int((c.rows >= 0).sum()) for c in found)
     residual = clocks.residual_ns
     waited = float(late.waiting.sum()) / matched if matched else 0.0
-    if residual > DOUBTFUL * waited and waited > 0:
+    steps = max(int(late.present.sum()), 1)
+    blurred = residual * matched / steps  # of a rank's iteration, at most: a residual at each of its collectives
+    if residual > DOUBTFUL * waited and blurred > MATERIAL * usual:
         reasons.append(
-            f"clocks are aligned to within {residual / 1e3:,.0f} us, more than {DOUBTFUL:.0%} of what ranks wait at a collective"
+            f"clocks are aligned to within {duration(residual)}, more than {DOUBTFUL:.0%} of what ranks wait at a collective"
         )
     untied = [n for r, n in enumerate(who.numbers) if r not in clocks.fits]
     if untied:
-        reasons.append(f"nothing ties {len(untied)} of {len(who.numbers)} ranks to the others: {listed(untied)}")
+        reasons.append(
+            f"nothing ties {len(untied)} of {len(who.numbers)} ranks to the others, as if they were of another job: "
+            f"{listed(untied)}"
+        )
     if who.missing:
         reasons.append(f"{len(who.missing)} ranks are missing, any of which may have been last: {listed(who.missing)}")
     if who.notes:
         reasons += who.notes
     return ("partial" if reasons else "ok"), tuple(reasons)
-
-
-def listed(numbers: Sequence[int], most: int = 12) -> str:
-    """``0, 3 to 7, 9``; more than `most` pieces are counted."""
-    pieces: list[str] = []
-    run: list[int] = []
-    for n in [*sorted(numbers), None]:
-        if n is not None and run and n == run[-1] + 1:
-            run.append(n)
-            continue
-        if run:
-            pieces += (
-                [str(run[0])] if len(run) == 1 else [f"{run[0]} to {run[-1]}"] if len(run) > 2 else list(map(str, run))
-            )
-        run = [] if n is None else [n]
-    return ", ".join(pieces[:most]) + (f" and {len(pieces) - most} more" if len(pieces) > most else "")
 
 
 def _metrics(

@@ -23,20 +23,19 @@ from ..attribution.steady import Seeking
 from ..attribution.window_ops import Rows
 from ..intervals import Cover, Ints, cover, owned_from, union
 from .look import Look
-from .rank import TABLES, Rank, identities, rank_in_name
+from .rank import ON_HOST, TABLES, Rank, identities, rank_in_name
 
 MOST_STAGES: Final = 200
 """Stages of a rank that are kept by name, the costliest ones: a heat map of more is not read, and a partial stays small."""
 
-ON_HOST: Final = "ranks on CPUs"
-"""The group of collectives that threads run: the operating system may let one end late, so that ends tell no groups apart."""
-
 _COMM: Final = KINDS.index("comm")
 
 
-def ranks_of(trace: Trace, look: Look, clock: str, path: str | None = None) -> list[Rank]:
-    """The ranks in `trace`, whose clock is called `clock`; none where no device worked. `path` is where
-    it lies, whose names may say which rank it is.
+def ranks_of(
+    trace: Trace, look: Look, clock: str, path: str | None = None, of_run: tuple[int, int] | None = None
+) -> list[Rank]:
+    """The ranks in `trace`, whose clock is called `clock`; none where no device worked. `path` is where it lies, whose names may
+    say which rank it is; `of_run` which of how many ranks the run it is of recorded.
 
     Raises `UsageError` as `analyze` does.
     """
@@ -48,14 +47,16 @@ def ranks_of(trace: Trace, look: Look, clock: str, path: str | None = None) -> l
         seeking=Seeking(look.iterations, look.skip, as_window=True),
     )
     waits = awaited(trace, a.calls, a.launches, lanes_of(a.ops))
-    return ranks_in(a, ledger_tables(a, waits, interrupted_gaps(a), 0)["ledger"], clock, path)
+    return ranks_in(a, ledger_tables(a, waits, interrupted_gaps(a), 0)["ledger"], clock, path, of_run)
 
 
-def ranks_in(a: Attributed, ledger: pl.DataFrame, clock: str, path: str | None = None) -> list[Rank]:
+def ranks_in(
+    a: Attributed, ledger: pl.DataFrame, clock: str, path: str | None = None, of_run: tuple[int, int] | None = None
+) -> list[Rank]:
     """The ranks of an attributed trace, whose `ledger` is known."""
     trace = a.trace
     spans = [span for span in a.spans if (a.in_window.device == span.device).any()]
-    names = identities(trace, [span.device for span in spans], path or trace.meta.file)
+    names = identities(trace, [span.device for span in spans], path or trace.meta.file, of_run)
     steps = iteration_table(a.found, a.steady if a.is_steady else None, a.limits)
     steps = steps.select("iteration", "start_ns", "end_ns")
     whole = (

@@ -25,7 +25,7 @@ import polars as pl
 from ..accounts.communication import NOISE_NS, OWN_STEPS, TOGETHER
 from ..intervals import Ints
 from .clocks import WITHIN, fit
-from .rank import Rank
+from .rank import ON_HOST, Rank
 
 MOST_SHIFTS: Final = 64
 """Shifts that are tried, the smallest first: recordings of one job begin a few iterations apart."""
@@ -106,11 +106,21 @@ def _lanes(number: int, rank: Rank) -> list[tuple[str, Lane]]:
 
 
 def _known(group: str, lanes: list[Lane]) -> list[Communicator]:
-    """The communicator that torch calls `group`, of the lanes it names."""
-    reference = max(lanes, key=lambda lane: len(lane.rows))
-    shifts = [_shift(reference, lane) for lane in lanes]
-    fitting = [(lane, one) for lane, one in zip(lanes, shifts, strict=True) if one is not None]
-    return _made(group, reference, fitting)
+    """The communicator that torch calls `group`, of the lanes it names; several where ends say that these are of several jobs."""
+    found: list[Communicator] = []
+    left = sorted(lanes, key=lambda lane: (-len(lane.rows), lane.rank))
+    while len(left) > 1:
+        reference = left[0]
+        shifts = [(lane, _shift(reference, lane)) for lane in left]
+        fitting = [
+            (lane, one)
+            for lane, one in shifts
+            if one is not None and (group == ON_HOST or _spread(reference, lane, one.by) <= _apart(reference))
+        ]
+        found += _made(group, reference, fitting)
+        taken = {id(lane) for lane, _ in fitting}
+        left = [lane for lane in left if id(lane) not in taken]
+    return found
 
 
 def _unknown(lanes: list[Lane]) -> list[Communicator]:
@@ -135,6 +145,12 @@ def _unknown(lanes: list[Lane]) -> list[Communicator]:
 def _close(lane: Lane) -> float:
     """How far the ends of a communicator lie apart at most, from collectives that did not wait long."""
     return max(CLOSE_NS, OWN_STEPS * float(np.quantile(lane.end - lane.start, 0.25)))
+
+
+def _apart(lane: Lane) -> float:
+    """From how far apart ends are those of two jobs, whatever their groups are called: half of what lies between two ends."""
+    between = float(np.median(np.diff(lane.end))) if len(lane.end) > 1 else 0.0
+    return max(_close(lane), between / 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,22 +13,31 @@ import hashlib
 import io
 import json
 import zipfile
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
+from ...traces.budget import PARTIAL as PARTIAL_COST
+from ...traces.budget import charge
 from ...traces.documents import PARTIAL, parse
 from ...traces.errors import InputError
 from ...traces.output import reason, replacing
+from ...traces.run import from_json
 from ...traces.store import cache_key
 from .look import Look
 from .rank import TABLES, Identity, Rank
+from .sound import faults
 
 SCHEMA: Final = "aisp-trace/partial/1"
 SUFFIX: Final = ".aisp-rank"
 _HEAD: Final = "partial.json"
+
+_FEW_ROWS: Final = 1_000_000
+_ROWS_PER_BYTE: Final = 8
+"""Rows that a table may have whatever its Parquet's size, and more for each byte of that: equal rows take next to none."""
 
 _MOST_BYTES: Final = 1 << 30
 """Of a table that is read: a partial of ten million kernels has a hundredth of that, so more is damage or malice."""
@@ -81,6 +90,25 @@ def put(whole: bytes, file: Path) -> None:
 _FACTS: Final = ("trace", "recorder", "clock", "part", "parts", "window", "found_by", "warm_up", "notes")
 
 
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """``partial.json``."""
+
+    schema: str
+    key: Mapping[str, Any]
+    identity: Identity
+    trace: str
+    recorder: str
+    clock: str
+    part: int
+    parts: int
+    window: Sequence[int]
+    found_by: str | None
+    warm_up: int
+    notes: Sequence[str]
+    rows: Mapping[str, int]
+
+
 def head_of(file: Path) -> dict[str, Any]:
     """What a partial says of itself, its tables unread; raises `InputError` where `file` is none."""
     try:
@@ -93,17 +121,19 @@ def head_of(file: Path) -> dict[str, Any]:
 def read(file: Path) -> Rank:
     """The partial in `file`; raises `InputError` for anything that is none, damaged, or of another version."""
     try:
+        charge(file, file.stat().st_size, PARTIAL_COST)
         with zipfile.ZipFile(file) as archive:
-            head = _head(archive, file)
+            head = from_json(_Head, _head(archive, file), str(file))
             tables = {name: _table(archive, name, file) for name in TABLES}
-            rows = {name: table.height for name, table in tables.items()}
-            if rows != head["rows"]:
+            if {name: table.height for name, table in tables.items()} != head.rows or len(head.window) != 2:
                 raise InputError(
                     f"{file} is damaged: its tables have other numbers of rows than it says; make it again"
                 )
-            facts = {name: head[name] for name in _FACTS}
-            facts |= {"window": tuple(head["window"]), "notes": tuple(head["notes"])}
-            return Rank(identity=Identity(**head["identity"]), tables=tables, **facts)
+            facts = {name: getattr(head, name) for name in _FACTS if name != "window"}
+            rank = Rank(identity=head.identity, tables=tables, window=(head.window[0], head.window[1]), **facts)
+            for fault in faults(rank):
+                raise InputError(f"{file} is damaged: {fault}; make it again")
+            return rank
     except InputError:
         raise
     except (
@@ -121,12 +151,12 @@ def read(file: Path) -> Rank:
 
 def _head(archive: zipfile.ZipFile, file: Path) -> dict[str, Any]:
     if archive.getinfo(_HEAD).file_size > PARTIAL.most_bytes:
-        raise InputError(f"{file} was to be read as a partial, but what it says of itself is too long; make it again")
+        raise InputError(f"{file} cannot be read as a partial: its description is too long; make it again")
     head = parse(archive.read(_HEAD), PARTIAL, str(file))
     if not isinstance(head, dict) or head.get("schema") != SCHEMA:
         found = head.get("schema") if isinstance(head, dict) else None
         raise InputError(
-            f"{file} was to be read as a partial of {SCHEMA}, but its schema is {str(found)[:60]!r}; make it again with "
+            f"{file} cannot be read as a partial of {SCHEMA}: its schema is {str(found)[:60]!r}; make it again with "
             "`aisp-trace analyze --partial`"
         )
     return head
@@ -135,11 +165,19 @@ def _head(archive: zipfile.ZipFile, file: Path) -> dict[str, Any]:
 def _table(archive: zipfile.ZipFile, name: str, file: Path) -> pl.DataFrame:
     member = f"{name}.parquet"
     if archive.getinfo(member).file_size > _MOST_BYTES:
-        raise InputError(f"{file} was to be read as a partial, but its table {name} is too large; make it again")
-    table = pl.read_parquet(io.BytesIO(archive.read(member)))
+        raise InputError(f"{file} cannot be read as a partial: its table {name} is too large; make it again")
+    content = archive.read(member)
+    rows = pl.scan_parquet(io.BytesIO(content)).select(pl.len()).collect().item()  # of its metadata
+    if rows > _FEW_ROWS + _ROWS_PER_BYTE * len(content):
+        raise InputError(
+            f"{file} cannot be read as a partial: its table {name} unfolds to {rows:,} rows; make it again"
+        )
+    table = pl.read_parquet(io.BytesIO(content))
     return table.select(*TABLES[name]).cast(pl.Schema(TABLES[name]))
 
 
 def _unreadable(file: Path, exc: Exception) -> InputError:
     why = reason(exc) if isinstance(exc, OSError) else str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-    return InputError(f"{file} was to be read as a partial, but it is none or damaged ({why[:120]}); make it again")
+    return InputError(
+        f"{file} cannot be read as a partial: it is damaged or not a partial ({why[:120]}); make it again"
+    )

@@ -32,7 +32,7 @@ TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     # Communication operations of the window in order of start, by their rank's clock.
     "collectives": {
-        "iteration": pl.Int32,  # -1: launched outside of all
+        "iteration": pl.Int32,  # -1: launched outside all
         "stage": pl.String,
         "name": pl.String,
         "what": pl.String,  # all_reduce, all_gather ...; a kernel's name where nothing says
@@ -54,6 +54,9 @@ TABLES: Final[Mapping[str, Mapping[str, Any]]] = {
     },
 }
 
+ON_HOST: Final = "ranks on CPUs"
+"""The group of collectives that threads run: the operating system may let one end late, so that ends tell no groups apart."""
+
 _FOLDERS: Final = 4
 """A trace's name and the folders above it that may name its rank: a run folder of `capture --ranks` is two above."""
 
@@ -63,8 +66,8 @@ _NUMBERED: Final = re.compile(r"(?<![a-z])rank[-_. ]?(\d{1,7})(?!\d)", re.IGNORE
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose a partial is. `rank` null: nothing says. `source` is what said so: ``torch`` (distributedInfo), ``file name``, or
-    ``device order`` (several ranks in one trace, numbered by their devices)."""
+    """Whose a partial is. `rank` null: nothing says. `source` is what said so: ``torch`` (distributedInfo), ``run`` (the manifest
+    of its run folder), ``file name``, or ``device order`` (several ranks in one trace, numbered by their devices)."""
 
     rank: int | None
     world_size: int | None
@@ -105,11 +108,12 @@ class Rank:
         return self.tables[name]
 
 
-def identities(trace: Trace, devices: list[int], file: str) -> list[Identity]:
-    """Who ran on each of `devices`, by the strongest evidence in `trace`; its name `file` comes last."""
+def identities(trace: Trace, devices: list[int], file: str, of_run: tuple[int, int] | None = None) -> list[Identity]:
+    """Who ran on each of `devices`, by the strongest evidence in `trace`; then by what its run says (`of_run`: rank and number
+    of ranks), and last by its name `file`."""
     rows = {row["device"]: row for row in trace.devices.iter_rows(named=True)}
     said = {key: trace.meta.capture.get(key) for key in ("rank", "world_size")}
-    world = int(said["world_size"]) if said["world_size"] is not None else None
+    world = int(said["world_size"]) if said["world_size"] is not None else None if of_run is None else of_run[1]
     host = _host(file) if trace.meta.recorder == "torch" else None
     found = []
     for number, device in enumerate(devices):
@@ -118,6 +122,8 @@ def identities(trace: Trace, devices: list[int], file: str) -> list[Identity]:
         if len(devices) == 1:
             if said["rank"] is not None:
                 rank, source = int(said["rank"]), "torch"
+            elif of_run is not None:
+                rank, source = of_run[0], "run"
             elif (named := rank_in_name(file)) is not None:
                 rank, source = named, "file name"
             else:

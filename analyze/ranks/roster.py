@@ -10,7 +10,7 @@ from typing import Final
 
 from .rank import Rank
 
-STRONG: Final = frozenset({"torch", "file name"})
+STRONG: Final = frozenset({"torch", "run", "file name"})
 """What numbers ranks of the whole job; the order of devices does so within one trace only."""
 
 SHORT: Final = 0.9
@@ -54,13 +54,20 @@ def roster(given: Sequence[Rank]) -> Roster:
     strong = [one for one in once.values() if one.identity.source in STRONG]
     weak = [one for one in once.values() if one.identity.source not in STRONG]
     numbered: dict[int, Rank] = {}
+    contested: list[int] = []
     for one in strong:
         rank = one.identity.rank
         assert rank is not None
         first = numbered.setdefault(rank, one)
         if first is not one:
             duplicates.append(Left(rank, one.trace, f"{first.trace} is of rank {rank}, too"))
+            contested.append(rank)
     notes = []
+    if contested:
+        notes.append(
+            f"several recordings say they are rank {listed(sorted(set(contested)))}, and the first of each was taken: give the "
+            "traces of one run of the job"
+        )
     if weak:
         free = iter(n for n in range(len(strong) + len(weak)) if n not in numbered)
         for one in weak:
@@ -91,6 +98,22 @@ def roster(given: Sequence[Rank]) -> Roster:
     )
 
 
+def listed(numbers: Sequence[int], most: int = 12) -> str:
+    """``0, 3 to 7, 9``; more than `most` pieces are counted."""
+    pieces: list[str] = []
+    run: list[int] = []
+    for n in [*sorted(numbers), None]:
+        if n is not None and run and n == run[-1] + 1:
+            run.append(n)
+            continue
+        if run:
+            pieces += (
+                [str(run[0])] if len(run) == 1 else [f"{run[0]} to {run[-1]}"] if len(run) > 2 else list(map(str, run))
+            )
+        run = [] if n is None else [n]
+    return ", ".join(pieces[:most]) + (f" and {len(pieces) - most} more" if len(pieces) > most else "")
+
+
 def _natural(name: str) -> tuple[tuple[int, str], ...]:
     """``node10`` after ``node9``."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d{1,18})", name))
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,18})", name))

@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 def _load(name: str, path: Path) -> ModuleType:
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no module")
+        raise ImportError(f"{path} is not a module")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

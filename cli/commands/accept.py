@@ -34,7 +34,7 @@ def run(
         list[str] | None, typer.Option("--claim", metavar="ID", help="change or add only this claim; may be repeated")
     ] = None,
     allow_loosen: Annotated[bool, typer.Option("--allow-loosen", help="accept bounds that ask for less")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask; needed where nobody can answer")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation, as in a script")] = False,
 ) -> int:
     """Write what runs measured as bounds.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,16 @@ def run(
         str | None,
         typer.Option("--commit", metavar="REV", help="verify: judge by the expectations of this git commit as well"),
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option("--sign", metavar="KEY", help="sign it with this private Ed25519 key, of `ssh-keygen` or in PEM"),
+    ] = None,
+    signer: Annotated[
+        Path | None,
+        typer.Option(
+            "--signer", metavar="PUBKEY", help="verify: refuse what none of the public keys in this file signed"
+        ),
+    ] = None,
     show_personal: ShowPersonal = False,
     force: Force = False,
     as_json: Json = False,
@@ -54,26 +65,28 @@ def run(
 
     `bundle verify FILE` checks it and derives the verdict anew from the traces, timings and expectations inside. Those bounds are
     whatever its maker put there: with --expectations DIR or --commit REV the same evidence is judged by yours, and every claim
-    that was edited, loosened or left out is named. It exits with 2 if the bundle is damaged, or its verdict does not follow;
-    else as `check` does, by your bounds where you gave some: 0 all met, 1 something missed, 3 something could not be judged.
+    that was edited, loosened or left out is named. It says who signed, if anybody did. It exits with 2 if the bundle is damaged,
+    its signature is wrong or none of --signer's, or its verdict does not follow; else as `check` does, by your bounds where you
+    gave some: 0 all met, 1 something missed, 3 something could not be judged.
     """
     given = words or []
     if given[:1] == ["verify"]:
-        if len(given) != 2 or output is not None or force or show_personal:
+        if len(given) != 2 or output is not None or force or show_personal or sign is not None:
             raise UsageError(
-                "verifying takes one bundle, and no option but --expectations, --commit and --json: "
+                "verifying takes one bundle, and no option but --expectations, --commit, --signer and --json: "
                 "`aisp-trace bundle verify FILE`"
             )
         if commit is not None and expectations is not None:
             raise UsageError("--expectations and --commit both say whose bounds to compare with; give one of them")
-        return _verify(Path(given[1]), expectations, commit, as_json)
-    if commit is not None:
-        raise UsageError("--commit is for verifying: `aisp-trace bundle verify FILE --commit REV`")
+        return _verify(Path(given[1]), expectations, commit, signer, as_json)
+    for option, value in (("--commit", commit), ("--signer", signer)):
+        if value is not None:
+            raise UsageError(f"{option} is for verifying: `aisp-trace bundle verify FILE {option} {value}`")
     if len(given) > 1:
         raise UsageError(f"one run can be bundled, but {len(given)} words were given; to verify: bundle verify FILE")
     if show_personal:
         return _show_personal(run_of(Path(given[0]) if given else None))
-    return _make(Path(given[0]) if given else None, output, expectations, force, as_json)
+    return _make(Path(given[0]) if given else None, output, expectations, sign, force, as_json)
 
 
 def _show_personal(found: Run) -> int:
@@ -88,7 +101,16 @@ def _show_personal(found: Run) -> int:
     return 0
 
 
-def _make(source: Path | None, output: Path | None, expectations: Path | None, force: bool, as_json: bool) -> int:
+def _passphrase() -> str:
+    """Asked for on a terminal alone: a job would wait for ever."""
+    if not sys.stdin.isatty():
+        raise UsageError("the key has a passphrase, which only a terminal can be asked for; name a key without one")
+    return str(typer.prompt("passphrase of the key", hide_input=True, err=True))
+
+
+def _make(
+    source: Path | None, output: Path | None, expectations: Path | None, sign: Path | None, force: bool, as_json: bool
+) -> int:
     from ...expectations.claims.load import expectation_files
     from ...kernels.artifacts import FOLDER, copy_used
     from ...report.documents.bundles import document
@@ -97,18 +119,21 @@ def _make(source: Path | None, output: Path | None, expectations: Path | None, f
     from ...traces.bundle import BUNDLE
     from ...traces.inputs import inputs_of_run
     from ...traces.output import Output
+    from ...traces.signing import load_key
 
     found = run_of(source)
     place = Path(f"{found.manifest.run_id}.bundle.tar.gz") if output is None else output
-    target = Output(place, BUNDLE, inputs_of_run(found, *expectation_files(expectations)), force)
+    keys = () if sign is None else (sign,)
+    target = Output(place, BUNDLE, inputs_of_run(found, *expectation_files(expectations), *keys), force)
     refuse_mixture(as_json, target)
+    key = None if sign is None else load_key(sign, _passphrase)
 
     def add_kernels(folder: Path) -> None:
         for sentence in copy_used(FOLDER, found.manifest.kernels, folder):
             warn(sentence)
 
     with watched(f"bundling {found.manifest.run_id}") as tell:
-        made = make(found, expectations, target, telling_packing(tell), add_kernels)
+        made = make(found, expectations, target, telling_packing(tell), add_kernels, key)
     if as_json:
         print_json(document("made", made.bundle, made.judged, [], 0))
     else:
@@ -117,24 +142,26 @@ def _make(source: Path | None, output: Path | None, expectations: Path | None, f
     return 0
 
 
-def _verify(file: Path, expectations: Path | None, commit: str | None, as_json: bool) -> int:
+def _verify(file: Path, expectations: Path | None, commit: str | None, signer: Path | None, as_json: bool) -> int:
     from ...expectations.claims.committed import committed_folder
     from ...expectations.judging.verdict import exit_code
     from ...report.documents.bundles import document
     from ...report.proof import verify
     from ...report.terminal.bundles import print_verified
+    from ...traces.signing import load_signers
 
+    signers = () if signer is None else load_signers(signer)
     with ExitStack() as stack:
         yours, theirs = expectations, None if expectations is None else str(expectations)
         if commit is not None:
             yours, theirs = stack.enter_context(committed_folder(commit, Path.cwd())), f"commit {commit}"
         with watched(f"verifying {file.name}"):
-            found = verify(file, yours, theirs)
+            found = verify(file, yours, theirs, signers)
     code = exit_code(found.judged.verdicts)
     if found.compared is not None:
         code = exit_code(found.compared.judged.verdicts)
     if as_json:
         print_json(document("verified", found.bundle, found.judged, found.notes, code, found.compared))
     else:
-        print_verified(file, found)
+        print_verified(file, found, None if signer is None else str(signer))
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -309,7 +310,7 @@ def _refuse_others(ctx: typer.Context, allowed: Sequence[str], why: str, option:
 
 def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], output: Path, timeout: float) -> int:
     """Record each rank of a launcher into a folder of the job, with what was given for all of them."""
-    from ...capture.job import capture_job
+    from ...capture.job import LAUNCHED_BY, capture_job, python_of_ranks
 
     if not foreign:
         raise UsageError(
@@ -319,7 +320,7 @@ def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], outpu
     options += [] if LOOK.colour == AUTO else [f"--color={LOOK.colour}"]
     for parameter in ctx.command.params:
         name = str(parameter.name)
-        if not _given(ctx, name) or name in (*COMMON, "ranks", "output", "workload"):
+        if not _given(ctx, name) or name in (*COMMON, "ranks", "output", "workload", "dry_run"):
             continue
         if name not in JOB_OPTIONS:
             raise UsageError(f"{parameter.opts[0]} was given with --ranks, which records each rank once; leave it out")
@@ -327,6 +328,14 @@ def _capture_job(ctx: typer.Context, ranks: int, foreign: tuple[str, ...], outpu
         for one in value if isinstance(value, (list, tuple)) else [value]:
             options += [f"{parameter.opts[0]}={one}"] if one is not True else [parameter.opts[0]]
     folder = output if _given(ctx, "output") else output / f"job-{time.strftime('%Y%m%d-%H%M%S')}"
+    if ctx.params["dry_run"]:
+        for line in (
+            f"# {LAUNCHED_BY} starts each rank as",
+            python_of_ranks(foreign, folder, options),
+            shlex.join(foreign),
+        ):
+            console.say(line)
+        return 0
     job = capture_job(ranks, foreign, folder, options, timeout)
     for rank, path in job.runs.items():
         console.say(f"rank {rank}: {path}")

@@ -10,7 +10,7 @@ import typer
 from ...report.terminal.console import aside, print_json
 from ...report.terminal.live import watched
 from ...traces.errors import UsageError
-from ...traces.run import Run
+from ...traces.run import Run, ranks_below
 from ..app import examples, new_app
 from ..options import Expectations, Force, Json, OneRun, refuse_mixture, run_of
 
@@ -46,20 +46,25 @@ def run(
 ) -> int:
     """Judge a run against the expectations written down for it.
 
+    RUN may be the folder of a job (`capture --ranks`): then a claim holds if it holds on every rank, and figures of the job
+    (`job.straggler_share`) are of all ranks together. A missing rank leaves these undecided.
+
     Every claim gets a verdict with its working: value, interval, bound, margin, sample count, and where the bound comes
     from. Unless --junit, --markdown or --update-expectations ask for it, nothing is written, except that the Markdown is
     appended to $GITHUB_STEP_SUMMARY where that is set. Exits with 0 if all judged claims hold, 1 if one is
     missed, 3 if one, or all, could not be judged.
     """
     from ...expectations.claims.load import expectation_files
+    from ...expectations.judging.job import judge_job
     from ...expectations.judging.judged import analyses_of_run, judge_run
     from ...expectations.judging.verdict import exit_code
     from ...report.ci.summaries import summaries
     from ...report.documents.verdicts import document
     from ...report.terminal.verdicts import print_judged
-    from ...traces.inputs import inputs_of_run
+    from ...traces.inputs import inputs_of_job
 
-    found = run_of(source)
+    ranks = [] if source is None or update else ranks_below(source)
+    found = ranks[0] if ranks else run_of(source)
     if update and force:
         raise UsageError(
             "--force has no effect on --update-expectations, which writes nothing but expectations; leave it out"
@@ -70,11 +75,15 @@ def run(
         raise UsageError("--yes and --allow-loosen belong to --update-expectations; check alone writes no bounds")
     if force and not (junit or markdown):
         raise UsageError("--force is for a file that --junit or --markdown names, and neither was given; leave it out")
-    inputs = inputs_of_run(found, *expectation_files(expectations))
+    inputs = inputs_of_job(ranks or [found], *expectation_files(expectations))
     files = summaries(junit, markdown, inputs, force=force)
     refuse_mixture(as_json, *files.asked)
-    with watched(f"reading and judging {found.manifest.run_id}"):
-        judged = judge_run(found, analyses_of_run(found), expectations)
+    if source is not None and ranks:
+        with watched(f"reading and judging {len(ranks)} ranks"):
+            judged = judge_job(source, ranks, expectations)
+    else:
+        with watched(f"reading and judging {found.manifest.run_id}"):
+            judged = judge_run(found, analyses_of_run(found), expectations)
     files.write(judged)
     if as_json:
         print_json(document(judged))

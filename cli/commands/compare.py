@@ -63,7 +63,7 @@ def run(
     Reasons and terms each sum exactly to the difference. One run: each variant against the one before it, and the last
     against the first. Two runs: each variant against its namesake. Two variants or traces: one against the other. One
     trace with --window A --against B: two of its ranges. Exits with 3 where the two sides did different work, or their ledgers
-    cannot be told.
+    is unknown.
     """
     from ...analyze.sources import Asked, Quick
     from ...expectations.comparing.compare import Choices, compare

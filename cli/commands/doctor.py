@@ -9,7 +9,7 @@ from ...report.terminal.console import Painted, paint, print_json, say_wrapped
 from ..app import examples, new_app
 from ..options import Json
 
-STYLES: Final = {"ok": "green", "missing": "yellow"}
+STYLES: Final = {"ok": "green", "missing": "yellow", "busy": "yellow"}
 
 app = new_app()
 

@@ -131,7 +131,7 @@ def _format(to: str | None, scrub: bool) -> str | None:
     if to is None and scrub:
         return None
     if to is None:
-        raise UsageError(f"nothing says what to export to; give --to with one of {names}, or --scrub")
+        raise UsageError(f"no format was given; give --to with one of {names}, or --scrub")
     if to not in ENDINGS:
         raise UsageError(f"no format is called {to!r}{nearest(to, ENDINGS) or '; formats are ' + names}")
     return to

@@ -86,9 +86,7 @@ def emit(
             show_default=False,
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="with llm: print the first prompt, and ask nobody")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="with llm: print the first prompt, call no model")] = False,
     run_untrusted: RunUntrusted = False,
     artifacts: Artifacts = FOLDER,
     force: Force = False,

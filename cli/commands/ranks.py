@@ -73,7 +73,7 @@ def run(
 
     if workers is not None and scheduler is not None:
         raise UsageError(
-            "--workers is for processes of this machine; a Dask cluster has its own, so leave one of both out"
+            "--workers is for processes of this machine; a Dask cluster has its own, so leave one of them out"
         )
     found = find(sources)
     target = _target(output, found.traces + found.partials, force=force, as_json=as_json)

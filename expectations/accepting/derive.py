@@ -29,7 +29,7 @@ from ..judging.verdict import Verdict
 from ..model import Bound
 
 DIGITS: Final = 3
-"""Significant figures of a bound that is no fraction."""
+"""Significant figures of a bound that is not a fraction."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,14 +23,14 @@ def committed_folder(commit: str, project: Path) -> Iterator[Path]:
 
     Raises `InputError` where git or the repository is missing, the commit is unknown, or it has no expectations.
     """
-    asked = f"--commit {commit} was to say which expectations to compare with"
+    asked = f"--commit {commit} cannot say which expectations to compare with"
     revision = _git(project, asked, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
     sha = revision.decode("ascii", "replace").strip()
     listed = _git(project, asked, "ls-tree", "-z", "--name-only", sha, f"{PROJECT_DIR}/").split(b"\0")
     names = [Path(name.decode("utf-8", "replace")).name for name in listed if name]
     chosen = [name for name in names if fnmatch(name, PATTERN)]
     if not chosen:
-        raise InputError(f"{asked}, but it has no {PROJECT_DIR}/{PATTERN}; run this in the folder above {PROJECT_DIR}/")
+        raise InputError(f"{asked}: it has no {PROJECT_DIR}/{PATTERN}; run this in the folder above {PROJECT_DIR}/")
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as name:
         folder = Path(name)
         for file in chosen:
@@ -44,8 +44,8 @@ def _git(project: Path, asked: str, *words: str) -> bytes:
             ["git", *words], cwd=project, capture_output=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
-        raise InputError(f"{asked}, but git cannot be run ({exc}); give --expectations DIR instead") from exc
+        raise InputError(f"{asked}: git cannot be run ({exc}); give --expectations DIR instead") from exc
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip()[:200] or "no such commit"
-        raise InputError(f"{asked}, but git answers: {said}; name a commit of the repository in {project}")
+        raise InputError(f"{asked}: git answers: {said}; name a commit of the repository in {project}")
     return done.stdout

@@ -22,7 +22,7 @@ PACKAGE_DIR: Final = Path(__file__).resolve().parents[1]
 def load_expectations(asked: Path | None, project: Path) -> Expectations:
     """All expectations of one folder: `asked`, or ``project/expectations`` if it holds any, or the package's.
 
-    Raises `InputError` if `asked` is no folder or holds no expectation file, if any file is not exactly right or is
+    Raises `InputError` if `asked` is not a folder or holds no expectation file, if any file is not exactly right or is
     named for another hardware key than it says, or if a machine's file and the one for any machine share a claim id.
     """
     folder, chosen = choose_folder(asked, project)
@@ -59,7 +59,7 @@ def choose_folder(asked: Path | None, project: Path) -> tuple[Path, str]:
     """The folder whose expectations apply, and why (see `load_expectations`); its files are not read."""
     if asked is not None:
         if not asked.is_dir():
-            raise InputError(f"--expectations {asked} is no folder; name one that holds {PATTERN}")
+            raise InputError(f"--expectations {asked} is not a folder; name one that holds {PATTERN}")
         if not any(asked.glob(PATTERN)):
             raise InputError(f"--expectations {asked} holds no file {PATTERN}; name a folder that does")
         return asked, "option"

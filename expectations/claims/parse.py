@@ -38,7 +38,7 @@ _DOCUMENT: Final[TypeAdapter[_Document]] = TypeAdapter(Annotated[_Document, FILE
 def parse(text: str, where: str) -> ExpectationFile:
     """The claims in `text`; `where` names the file in errors. Raises an `InputError` that tells everything that is wrong.
 
-    What is wrong with how a claim's parts fit together is told once each part is right; so it is with a file's claims. Times in a
+    How a claim's parts fit together is checked once each part is right; so it is with a file's claims. Times in a
     file of the earlier schema have the median for their statistic, which is what they were measured by.
     """
     found = read(_DOCUMENT, text, SCHEMA, where, EARLIER)

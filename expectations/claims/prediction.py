@@ -77,7 +77,7 @@ def with_prediction(claims: Sequence[Claim], made: TimeClaim) -> tuple[Claim, ..
 
 
 def refuse_measured(runs: Sequence[Run], made: TimeClaim) -> None:
-    """Raise `UsageError` if one of `runs` has the variant of `made` already: then it is no prediction."""
+    """Raise `UsageError` if one of `runs` has the variant of `made` already: then it is not a prediction."""
     for run in runs:
         m = run.manifest
         if (m.workload, m.size) == (made.workload, made.size) and any(v.name == made.variant for v in m.variants):

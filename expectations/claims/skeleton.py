@@ -36,7 +36,7 @@ def time_id(workload: str, variant: str) -> str:
 
 def _claim(workload: str, baseline: str, variant: str, size: str | None) -> TimeClaim:
     text = (
-        f"{TO_DO}: say where ratio.min comes from, a calculation or a data sheet; 1 asks only that {variant} be faster. "
+        f"{TO_DO}: say where ratio.min comes from, a calculation or a data sheet; 1 only asks that {variant} be faster. "
         "max_ms is an hour, which bounds nothing: a ratio alone does not see both sides slow down together, so write real limits"
     )
     return TimeClaim(

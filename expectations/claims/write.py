@@ -98,7 +98,7 @@ def _folder_to_write(asked: Path | None, project: Path) -> tuple[Path, str]:
     if asked is None:
         return project / PROJECT_DIR, "project"
     if not asked.is_dir():
-        raise InputError(f"--expectations {asked} is no folder; make it, or name the one that holds your claims")
+        raise InputError(f"--expectations {asked} is not a folder; make it, or name the one that holds your claims")
     return asked, "option"
 
 

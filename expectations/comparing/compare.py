@@ -205,7 +205,7 @@ def compare_analysed(
 ) -> Compared | None:
     """The comparisons that `compare` makes of one `run`'s variants, of which `analyses` and `traces` are at hand, in order.
 
-    `predictions` are what came of those of the run; each is told where its two variants are compared. Without its trace a side
+    `predictions` are the outcomes of the run's own; each is shown where its two variants are compared. Without its trace a side
     has no kernels to list. Null where fewer than two are given, or one has no device operations.
     """
     if len(analyses) < 2 or any(one.windows.is_empty() for one in analyses.values()):
@@ -313,8 +313,8 @@ def _host_side(trace: Trace, analysis: Analysis, root: str, window: str | None, 
 def _with_members(sides: Sequence[Side]) -> list[Side]:
     """`sides` with what their runs say beside the traces, gathered once a run.
 
-    A window of the user's own is no unit of the run's work, so its bytes are not held against what the variant promised; nor are
-    those of a recording without device operations, which has none.
+    A window of the user's own is not a unit of the run's work, so its bytes are not compared with what the variant promised; nor
+    are those of a recording without device operations, which has none.
     """
     evidence: dict[Path, Evidence] = {}
     for side in sides:
@@ -325,7 +325,7 @@ def _with_members(sides: Sequence[Side]) -> list[Side]:
 
 
 def root_path(trace: Trace, window: str | None, choices: Choices) -> str:
-    """The path that stages of `window` are told relative to; ``""`` for instants, `measured`, `steady` and whole traces."""
+    """The path that stages of `window` are relative to; ``""`` for instants, `measured`, `steady` and whole traces."""
     spec = None if window is None else parse_window(window)
     if not isinstance(spec, str) or spec in (MEASURED, STEADY):
         return ""
@@ -384,13 +384,13 @@ def _by_host(role: str, base: Side, opt: Side) -> HostComparison:
 
 
 def _doubt(base: Side, opt: Side) -> str:
-    """Why nobody knows that both did the same work; a window of the user's own is no unit of any run's work."""
+    """Why nobody knows that both did the same work; a window of the user's own is not a unit of any run's work."""
     chosen = base.window is not None or opt.window is not None
     return work_doubt(None, None) if chosen else work_doubt(base.member, opt.member)
 
 
 def _disbelieved(side: Side) -> list[str]:
-    """Why this recording is no evidence: its process failed, or its ledger cannot be told."""
+    """Why this recording is not evidence: its process failed, or it has no ledger."""
     rows = side.analysis.trust.rows()
     return _failed(side) + [
         f"the ledger of {side.name} cannot be trusted: {r}"

@@ -39,16 +39,14 @@ def host_notes(times: HostTimes, work_doubt: str) -> tuple[str, ...]:
     found = []
     if times.base is None or times.opt is None:
         found.append(
-            "no iterations are found on both sides, so times of the whole windows are compared, whatever work they hold; mark "
+            "no iterations are found on both sides, so times of the whole windows are compared, whatever work they contain; mark "
             "iterations by ranges of that name"
         )
     elif times.base.path != times.opt.path:
         one, other = (shorten(side.path, 60) for side in (times.base, times.opt))
         found.append(f"iterations are `{one}` in base and `{other}` in opt")
     if any(times.devices):
-        found.append(
-            "a host time holds what the host waits for the device, and ends without waiting for what it queued"
-        )
+        found.append("a host time includes waiting for the device, and ends before the work it queued has run")
     return (*found, *([work_doubt] if work_doubt else []))
 
 
@@ -71,7 +69,9 @@ def tracing(fall: Waterfall, base: Side, opt: Side, timed: Untraced | None) -> l
     if timed is None or traced is None:
         return []
     if timed.timed != "iteration":
-        return ["the untraced times are of whole processes, start-up included: they are no ratio of the traced windows"]
+        return [
+            "the untraced times are of whole processes, start-up included: they are not a ratio of the traced windows"
+        ]
     low, high = timed.ratio.low, timed.ratio.high
     if low is None or high is None:
         low, high = timed.ratio.value * (1 - _CLOSE), timed.ratio.value * (1 + _CLOSE)
@@ -93,7 +93,7 @@ def _work(fall: Waterfall, base: Side, opt: Side, doubt: str) -> list[str]:
         found.append(f"base has {n} and opt {m} iterations, so all differences are per iteration")
     elif plan.work == "unknown":
         found.append(
-            "no whole iterations are marked on both sides, so whole windows are compared, whatever work they hold"
+            "no whole iterations are marked on both sides, so whole windows are compared, whatever work they contain"
         )
     if any(side.window is None and side.analysis.choices.window == STEADY for side in (base, opt)):
         found.append("the steady iterations of both sides are compared; `--window all` takes the whole recordings")
@@ -143,7 +143,7 @@ def _gaps(base: Side, opt: Side) -> list[str]:
         for gap in large_gaps(side.analysis)[:3]:
             found.append(
                 f"one gap of {word} is {duration(gap.ns)}, {percent(gap.share)} of its window on device {gap.device}: "
-                f"{gap.cause} in {shorten(gap.stage, 60)}; a single event of that size is no evidence for a time"
+                f"{gap.cause} in {shorten(gap.stage, 60)}; a single event of that size proves nothing about a time"
             )
     return found
 
@@ -151,7 +151,7 @@ def _gaps(base: Side, opt: Side) -> list[str]:
 def _occasions(timed: Untraced | None) -> list[str]:
     if timed is None or timed.paired:
         return []
-    return ["two runs are two occasions: what changed on the machine between them is in every difference"]
+    return ["two runs are two occasions: every difference also includes what changed on the machine between them"]
 
 
 def _doubts(base: Side, opt: Side) -> list[str]:

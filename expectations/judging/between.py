@@ -37,7 +37,7 @@ class Untraced:
     """Baseline over optimized time of the rounds that no recorder watched: above 1 the second is faster.
 
     `base_ns` and `opt_ns` are the medians of the rounds' means, of an iteration or (`timed`) of a "whole process", start-up
-    included. `paired` is false across two runs. `cycles` is the ratio in SM cycles, which leave out what the clocks differ by;
+    included. `paired` is false across two runs. `cycles` is the ratio in SM cycles, which exclude the difference of the clocks;
     null across two runs, and where a round does not know its clocks.
     """
 
@@ -73,14 +73,14 @@ def different_work(base: Member, opt: Member) -> tuple[str, ...]:
 def work_doubt(base: Member | None, opt: Member | None) -> str:
     """Why nobody knows whether both sides did the same work; empty where both say what they did. Null: a bare trace."""
     if base is None or opt is None:
-        return "nothing recorded says that both sides did the same work; whether they did is for you to know"
+        return "nothing recorded proves that both sides did the same work; only you can know"
     for member in (base, opt):
         said = member.evidence.stated
         if said is not None and said.doubt:
             return said.doubt
         if said is None and not (member.evidence.outputs_compared and _last_answer(member)):
             who = f"{member.variant} of {member.evidence.run_id}"
-            return f"nothing says what work {who} did; whether it is the same is for you to know"
+            return f"nothing says what work {who} did; only you can know whether it is the same"
     return ""
 
 

@@ -10,7 +10,7 @@
     bound --------o--o-----o-----          rounds above the bound had 1,980 MHz,
              x  x     x  x      x          those below it 1,700: the verdict would be about the clock
 
-A power cap is no doubt: work that is dense enough meets it every time, on either side.
+A power cap is not a doubt: work that is dense enough meets it every time, on either side.
 """
 
 from __future__ import annotations

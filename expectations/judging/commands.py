@@ -49,11 +49,11 @@ def stated(manifest: Manifest) -> Stated:
                 if one != other:
                     return Stated(None, f"stated {field} differs: {one!r} by {seen[0]} and {other!r} by {where}", "")
     if seen is None:
-        return Stated(None, "", "the commands state no work and no output, so nobody verified that they do the same")
+        return Stated(None, "", "the commands state no work and no output, so it is unverified that they do the same")
     if silent:
         names = " and ".join(silent)
         return Stated(
-            None, "", f"not every process of {names} states its work, so nobody verified that they do the same"
+            None, "", f"not every process of {names} states its work, so it is unverified that they do the same"
         )
     work = seen[1]
     if work.output is None:

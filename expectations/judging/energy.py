@@ -51,7 +51,7 @@ def drawn(evidence: Evidence) -> tuple[Drawn, ...]:
 
 
 def untold(evidence: Evidence, names: Sequence[str]) -> str:
-    """Of which of `names` the energy was read and is not told, as a sentence; empty where there are none.
+    """Of which of `names` the energy was read and is not reported, as a sentence; empty where there are none.
 
     Where there are energy passes, what fills the timed span is not the reason.
     """
@@ -101,7 +101,7 @@ def energy_spans(timed: str, rows: Mapping[str, Drawn | None]) -> str:
 def _back_to_back(counts: Sequence[tuple[int, int]]) -> str:
     least, most = min(low for low, _ in counts), max(high for _, high in counts)
     many = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-    return f"of {many} iterations back to back on one draw of inputs, L2 flush and reset included where the workload has them"
+    return f"of {many} iterations back to back on one draw of inputs, including L2 flush and reset where the workload has them"
 
 
 def clock_spans(timed: str) -> str:

@@ -172,7 +172,7 @@ def _throughput(blank: Verdict, name: str, bound: Bound, rounds: Sequence[RoundT
 def _sampled(
     blank: Verdict, bound: Bound, sample: Sample, evidence: Evidence, objected: Iterable[Concern], *, band: bool
 ) -> Verdict:
-    """Rounds against `bound`. With `band`, above it is `exceeded`, which is no failure."""
+    """Rounds against `bound`. With `band`, above it is `exceeded`, which is not a failure."""
     lower = Bound(bound.minimum, None) if band else bound
     made = decide(
         sample, lower.minimum, lower.maximum, statistic=blank.statistic, looks=evidence.looks, also=tuple(objected)
@@ -254,7 +254,7 @@ def _held(claim: MechanismClaim, metric: Metric, readings: Sequence[Sequence[Rea
     totals = [reading.total for reading in own if reading.total is not None]
     iterations = min(r.iterations for found in readings for r in found)
     if other:
-        # Iterations of two processes are no pairs, so the totals are divided.
+        # Iterations of two processes are not pairs, so the totals are divided.
         below = [reading.total for reading in other[0] if reading.total]
         if len(below) < len(other[0]):
             return replace(blank, status="inconclusive", reason=f"{claim.against} has none to compare with")

@@ -6,11 +6,12 @@ run -> traces -> analyses -> evidence, and folder -> expectations;  both -> verd
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median
 
 from ...analyze.calibrated import calibration_for
+from ...analyze.ranks.of_trace import alone_row
 from ...analyze.result import Analysis
 from ...analyze.sources import Asked, Source
 from ...analyze.words import joules
@@ -76,11 +77,20 @@ def evidence_of(run: Run) -> Evidence:
 
 
 def judge_run(
-    run: Run, analyses: Mapping[str, Analysis], asked: Path | None = None, calibrations: Sequence[Path] | None = None
+    run: Run,
+    analyses: Mapping[str, Analysis],
+    asked: Path | None = None,
+    calibrations: Sequence[Path] | None = None,
+    *,
+    of_job: bool = False,
 ) -> Judged:
     """Judge `run` by the expectations in folder `asked`, or those that apply in the current folder; the machine's peaks are
-    looked for in the folders `calibrations`, or those that apply."""
+    looked for in the folders `calibrations`, or those that apply. `of_job`: where the run is of one rank of a job, its
+    analyses know that job; else they know it is alone."""
     expectations = load_expectations(asked, Path.cwd())
+    if run.manifest.rank is not None and run.manifest.ranks is not None and not of_job:
+        alone = alone_row(run.manifest.rank, run.manifest.ranks)
+        analyses = {name: replace(analysis, job=alone) for name, analysis in analyses.items()}
     evidence = gather(
         run,
         analyses,
@@ -163,7 +173,7 @@ def _clocked(evidence: Evidence) -> Iterator[str]:
         return
     first, last = found.first, found.last
     if cycles := gain_in_cycles(evidence, first, last):
-        yield f"in SM cycles, which leave out what the clocks differ by, {last} is {cycles:.3g}x as fast as {first}"
+        yield f"in SM cycles, which exclude the difference of the clocks, {last} is {cycles:.3g}x as fast as {first}"
     rows = [row for row in drawn(evidence) if row.variant in (first, last) and row.joules_per_item is not None]
     if rows:
         each = ", ".join(f"{row.variant} {joules(row.joules_per_item)}" for row in rows)

@@ -79,9 +79,9 @@ def too_fast(evidence: Evidence) -> Iterator[tuple[str, str]]:
         if one.ratio < 1:
             yield (
                 one.variant,
-                f"{one.variant} is faster than its hardware: its second fastest iteration takes {duration(one.fast_ns)}, and its "
-                f"work at least {duration(one.limit.ns)} ({one.limit.text}): it is not done in the iteration, or is less than "
-                "stated",
+                f"{one.variant} is faster than the hardware allows: its second fastest iteration takes "
+                f"{duration(one.fast_ns)}, and its work at least {duration(one.limit.ns)} ({one.limit.text}): the work is done "
+                "outside the iteration, or is less than stated",
             )
 
 
@@ -115,7 +115,7 @@ def physics_notes(evidence: Evidence) -> Iterator[str]:
         )
     elif not known:
         measure = "; `aisp-trace capture --calibrate` measures it" if evidence.manifest.hardware.gpus else ""
-        yield f"not checked whether anything is faster than its hardware: no peak of {key} is known{measure}"
+        yield f"not checked against the hardware: no peak of {key} is known{measure}"
     if known and FLOPS not in known:
         yield f"FLOPs not checked against the hardware: no data sheet of {key} is known here"
 

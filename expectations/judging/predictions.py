@@ -4,7 +4,7 @@
     measured       variant / baseline                 of the rounds of the run that is checked
     error          predicted / measured - 1           both are shares of a baseline, so that machines of two speeds compare
 
-Stages are told in milliseconds of the critical path of an iteration: as predicted, and as in the variant's trace, scaled to its
+Stages are given in milliseconds of the critical path of an iteration: as predicted, and as in the variant's trace, scaled to its
 untraced time.
 """
 

@@ -3,7 +3,7 @@
     prepare | reset | CLOCK: iteration | outputs | reset | CLOCK: iteration | outputs | ...
 
 Reset and outputs run for every iteration. What a variant spends there beyond the baseline is a price that its speedup leaves
-out. So it is charged to the iteration, and the speedup told again:
+out. So it is charged to the iteration, and the speedup is computed again:
 
     baseline     | reset |============= iteration =============| out |
     optimized    | reset ......... |= iteration =| out .. |          charged: = and dots
@@ -41,11 +41,11 @@ smallest size on a loaded CPU, 1.4: views of some hundred outputs take microseco
 (and 1.5 once, on that CPU, for a variant without a gain)."""
 
 SURELY: Final = 0.9
-"""In so many rounds a command must take longer outside of its iterations than the baseline, to be charged for it: in 8 of 8
+"""In so many rounds a command must take longer outside its iterations than the baseline, to be charged for it: in 8 of 8
 rounds, which start-up alone does once in 256 runs."""
 
 FLOOR_NS: Final = 100_000
-"""Less is no work that was moved: handing over outputs, a range, and waiting for an idle device take some ten microseconds."""
+"""Less is not work that was moved: handing over outputs, a range, and waiting for an idle device take some ten microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def moved_out(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 def outside_iterations(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """(variant, sentence) of every command of a pair whose gain does not stand once it is charged for what its processes do
-    outside of their iterations, before, between or after them.
+    outside their iterations, before, between or after them.
 
     Nobody gives a user's command fresh inputs, so what it does before the first iteration may be the work of all. It is charged
     by iteration, and only what exceeds the baseline's in `SURELY` of the rounds: starting up takes now longer and now shorter.
@@ -160,8 +160,8 @@ def outside_iterations(evidence: Evidence) -> Iterator[tuple[str, str]]:
         if _too_much(row, excess):
             yield (
                 name,
-                f"a process of {name} takes {duration(excess * counts[name])} longer than one of {base} outside of its "
-                f"{counts[name]} iterations, which none of them is charged for: with it, an iteration of "
+                f"a process of {name} takes {duration(excess * counts[name])} longer than one of {base} outside its "
+                f"{counts[name]} iterations, which is in none of their times: with it, an iteration of "
                 f"{duration(row.iteration_ns)} is {row.ratio(excess):.3g} times as fast, not {row.ratio(0.0):.3g}; time more "
                 "iterations in a process, or take --timing processes",
             )

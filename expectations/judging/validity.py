@@ -1,6 +1,6 @@
 """Reasons to refuse a verdict: wrong outputs, different work, a trace that contradicts its variant's prediction.
 
-A fast answer to another question is no speedup. Required work (items, model FLOPs, input and output bytes, inputs) must
+A fast answer to another question is not a speedup. Required work (items, model FLOPs, input and output bytes, inputs) must
 be the same for every variant in every process; moved bytes may differ between variants, but each variant must move
 what it predicted. All functions are pure and answer with sentences; no sentence, no objection.
 """

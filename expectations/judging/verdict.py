@@ -24,7 +24,7 @@ STATUSES: Final = ("met", "exceeded", "missed", "inconclusive", "invalid", "unre
 class Verdict:
     """One verdict. `quantity` is what was judged, in words; `value`, `low` and `high` are in `unit`.
 
-    `low` and `high` are null where the value is no sample (a count) or has no interval (one window, too few rounds);
+    `low` and `high` are null where the value is not a sample (a count) or has no interval (one window, too few rounds);
     `coverage` is the interval's. `n` counts `sample`: "rounds", "recordings", "iterations" or "windows". `margin` is how far the
     end of the interval nearest the bound (or the value) lies inside it, negative outside. `expected_on` is the
     hardware key of the claim's file. Values are null where none could be taken. `reason` is one sentence.
@@ -77,8 +77,8 @@ _GRAVEST: Final = ("missed", "invalid", "inconclusive", "met")
 def headline(verdicts: Iterable[Verdict], speedup: str = "") -> str:
     """What was judged, in one line: ``mechanism met; speedup 1.03x not judged: nothing is written down for this machine``.
 
-    `speedup` is what was measured, in words. A part is as its gravest verdict; what nobody wrote down is no verdict, and a part
-    of which nothing else is left was not judged.
+    `speedup` is what was measured, in words. A part is as its gravest verdict; what nobody wrote down is not a verdict, and
+    a part of which nothing else is left was not judged.
     """
     found = list(verdicts)
     said = []

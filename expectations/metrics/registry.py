@@ -35,7 +35,7 @@ class Metric:
     `choices` are the values of a claim's `of` (empty: it takes none). `stage` is "never", "optional" or "required".
     `machine_independent` metrics may be judged on every machine. `counted` ones are exact: one window is enough.
     `trust` names the rows of the trust table that must be "ok"; a claim on a stage also needs "projection", one on
-    communication also "comm". `defined_in` is the section of ``docs/definitions.md`` that defines the words of `about`;
+    communication also "comm". `defined_in` is the page or section of ``docs/definitions`` that defines the words of `about`;
     `reader` is given an analysis whose stages have the names that the claim uses.
     """
 
@@ -73,116 +73,116 @@ METRICS: Final[Mapping[str, Metric]] = {
     "overlap.efficiency": Metric(
         "fraction",
         "time a and b ran together, of the most they could: both / min(a, b)",
-        True, False, _HIDDEN_UNDER, "optional", ("overlap",), "Overlap", read_shares.overlap("efficiency"),
+        True, False, _HIDDEN_UNDER, "optional", ("overlap",), "overlap.md#overlap", read_shares.overlap("efficiency"),
     ),
     "overlap.hidden": Metric(
         "fraction",
         "part of a's time during which b ran too: both / a",
-        False, False, _HIDDEN_UNDER, "optional", ("overlap", "time"), "Overlap", read_shares.overlap("hidden"),
+        False, False, _HIDDEN_UNDER, "optional", ("overlap", "time"), "overlap.md#overlap", read_shares.overlap("hidden"),
     ),
     "exposed.share": Metric(
         "fraction", "part of the window in which copies (or communication) ran with nothing to hide them",
-        False, False, ("copy", "comm"), "optional", ("overlap", "time"), "Overlap", read_shares.exposed_share,
+        False, False, ("copy", "comm"), "optional", ("overlap", "time"), "overlap.md#overlap", read_shares.exposed_share,
     ),
     "comm.wait_share": Metric(
         "fraction", "part of the collectives' time spent waiting for the last rank",
-        False, False, (), "optional", ("comm", "time"), "Collectives", read_shares.comm_wait_share,
+        False, False, (), "optional", ("comm", "time"), "communication.md#collectives", read_shares.comm_wait_share,
     ),
     "job.exposed_comm_share": Metric(
         "fraction", "part of all ranks' iteration time in which communication ran with nothing to hide it",
-        False, False, (), "never", ("ledger", "time"), "Ranks", read_shares.of_job("exposed_comm_share"),
+        False, False, (), "never", ("ledger", "time"), "communication.md#ranks", read_shares.of_job("exposed_comm_share"),
     ),
     "job.straggler_share": Metric(
         "fraction", "how late the last ranks of the iterations were, of the job's iteration time",
-        False, False, (), "never", ("ledger", "time"), "Ranks", read_shares.of_job("straggler_share"),
+        False, False, (), "never", ("ledger", "time"), "communication.md#ranks", read_shares.of_job("straggler_share"),
     ),
     "job.skew": Metric(
         "fraction", "first to last arrival at an iteration's worst collective, of its length; the median iteration",
-        False, False, (), "never", ("ledger", "time"), "Ranks", read_shares.of_job("skew"),
+        False, False, (), "never", ("ledger", "time"), "communication.md#ranks", read_shares.of_job("skew"),
     ),
     "copies.count": Metric(
         "count", "copies of a direction per iteration",
-        True, True, (*COPY_KINDS, "copy"), "optional", ("bytes",), "Bandwidth", read_counts.ops("ops"),
+        True, True, (*COPY_KINDS, "copy"), "optional", ("bytes",), "bandwidth.md", read_counts.ops("ops"),
     ),
     "copies.bytes": Metric(
         "bytes", "bytes copied in a direction per iteration",
-        True, True, (*COPY_KINDS, "copy"), "optional", ("bytes",), "Bandwidth", read_counts.ops("nbytes"),
+        True, True, (*COPY_KINDS, "copy"), "optional", ("bytes",), "bandwidth.md", read_counts.ops("nbytes"),
     ),
     "ops.count": Metric(
         "count", "device operations of a kind per iteration",
-        True, True, _COUNTED, "optional", ("ledger",), "Ops and categories", read_counts.ops("ops"),
+        True, True, _COUNTED, "optional", ("ledger",), "work.md", read_counts.ops("ops"),
     ),
     "kernels.count": Metric(
         "count", "kernels per iteration, those of communication included",
-        True, True, (), "optional", ("ledger",), "Launches and kernels", read_counts.kernels,
+        True, True, (), "optional", ("ledger",), "launches.md", read_counts.kernels,
     ),
     "kernels.small_share": Metric(
         "fraction", "part of the kernels that are shorter than 10 us",
-        False, False, (), "optional", ("ledger", "time"), "Launches and kernels", read_shares.small_kernel_share,
+        False, False, (), "optional", ("ledger", "time"), "launches.md", read_shares.small_kernel_share,
     ),
     "stage.ops": Metric(
         "count", "device operations of a stage per iteration, nested stages included",
-        True, True, (), "required", ("ledger",), "Stages", read_counts.stage_ops,
+        True, True, (), "required", ("ledger",), "stages.md", read_counts.stage_ops,
     ),
     "stage.instances": Metric(
         "count", "how often a stage was entered per iteration",
-        True, True, (), "required", (), "Stages", read_counts.instances,
+        True, True, (), "required", (), "stages.md", read_counts.instances,
     ),
     "stage.bytes": Metric(
         "bytes", "bytes that the ranges of a stage say they move, per iteration: a model, not a measurement",
-        True, True, (), "required", (), "Stages", read_counts.stage_bytes,
+        True, True, (), "required", (), "stages.md", read_counts.stage_bytes,
     ),
     "stage.share": Metric(
         "fraction", "part of the window that a stage spent in a ledger category",
-        False, False, _CATEGORIES, "required", ("ledger", "time"), "Ledger", read_shares.stage_share,
+        False, False, _CATEGORIES, "required", ("ledger", "time"), "ledger.md", read_shares.stage_share,
     ),
     "stage.busy_share": Metric(
         "fraction",
         "part of a device's time in a category, or at work, that belongs to a stage; idle time has no part in it, so that a "
         "host which recording slows down does not change it",
-        False, False, _COUNTED, "required", ("ledger",), "Ledger", read_shares.stage_busy_share,
+        False, False, _COUNTED, "required", ("ledger",), "ledger.md", read_shares.stage_busy_share,
     ),
     "idle.share": Metric(
-        "fraction", "part of the window in which the device idled for a cause; host: any the host is to blame for",
-        False, False, (*CAUSES, "host", "all"), "optional", ("ledger", "causes", "time"), "Ledger",
+        "fraction", "part of the window in which the device idled for a cause; host: any cause on the host's side",
+        False, False, (*CAUSES, "host", "all"), "optional", ("ledger", "causes", "time"), "ledger.md",
         read_shares.idle_share,
     ),
     "critical.share": Metric(
-        "fraction", "part of the critical path that is of a kind, the host's, a wait, or has a cause",
-        False, False, (*KINDS, "copy", "host", "wait", *CAUSES, "all"), "optional", ("ledger", "causes", "time"), "Critical path",
-        read_shares.critical_share,
+        "fraction", "part of the critical path by kind, host, wait or cause",
+        False, False, (*KINDS, "copy", "host", "wait", *CAUSES, "all"), "optional",
+        ("ledger", "causes", "time"), "critical_path.md", read_shares.critical_share,
     ),
     "allocator.stall_share": Metric(
         "fraction", "part of the window, or of a stage, in which the device waited for the allocator",
-        False, False, (), "optional", ("ledger", "allocator", "time"), "Allocator", read_shares.stall_share,
+        False, False, (), "optional", ("ledger", "allocator", "time"), "memory.md#allocator", read_shares.stall_share,
     ),
     "allocator.calls": Metric(
         "count", "calls of the driver's allocator per iteration",
-        True, True, (), "optional", ("allocator",), "Allocator", read_counts.allocator_calls,
+        True, True, (), "optional", ("allocator",), "memory.md#allocator", read_counts.allocator_calls,
     ),
     "memory.peak_bytes": Metric(
         "bytes", "most bytes of a group in use at once, as the driver handed them out",
-        False, True, ("device", "pinned"), "optional", ("allocator",), "Memory", read_counts.memory_peak,
+        False, True, ("device", "pinned"), "optional", ("allocator",), "memory.md#memory", read_counts.memory_peak,
     ),
     "bandwidth.gb_per_s": Metric(
         "GB/s", "bytes copied in a direction over the time its copies took",
-        False, False, COPY_KINDS, "never", ("bandwidth", "time"), "Bandwidth", read_rates.bandwidth,
+        False, False, COPY_KINDS, "never", ("bandwidth", "time"), "bandwidth.md", read_rates.bandwidth,
     ),
     "bandwidth.peak_share": Metric(
         "fraction", "bytes of a direction over the union of its copies' times, of the link's peak",
-        False, False, COPY_KINDS, "never", ("bandwidth", "time"), "Bandwidth", read_rates.peak_share,
+        False, False, COPY_KINDS, "never", ("bandwidth", "time"), "bandwidth.md", read_rates.peak_share,
     ),
     "hbm.bytes": Metric(
         "bytes", "device memory traffic per iteration, by sampled counters",
-        False, False, tuple(read_rates.HBM), "optional", ("time",), "Hardware counters", read_rates.hbm_bytes,
+        False, False, tuple(read_rates.HBM), "optional", ("time",), "counters.md#hardware-counters", read_rates.hbm_bytes,
     ),
     "hbm.model_ratio": Metric(
         "ratio", "device memory traffic of a stage, read and written, of the bytes that its ranges say they move",
-        False, False, (), "required", ("ledger", "time"), "Hardware counters", read_rates.hbm_model_ratio,
+        False, False, (), "required", ("ledger", "time"), "counters.md#hardware-counters", read_rates.hbm_model_ratio,
     ),
     "counter.share": Metric(
         "fraction", "mean of a sampled counter over the window, or while a stage was busy",
-        False, False, tuple(COUNTERS), "optional", ("time",), "Hardware counters", read_rates.counter_share,
+        False, False, tuple(COUNTERS), "optional", ("time",), "counters.md#hardware-counters", read_rates.counter_share,
     ),
 }  # fmt: skip
 

@@ -11,7 +11,19 @@ import polars as pl
 from ...analyze.accounts.launches import DEVICE_CAUSES
 from ...analyze.result import IDLE, Analysis
 from ...traces.model import COPY_KINDS
-from .reading import Reader, Reading, add_up, at_or_whole, has_stage, in_stage, nothing, total, unavailable, under
+from .reading import (
+    Reader,
+    Reading,
+    add_up,
+    at_or_whole,
+    has_stage,
+    in_stage,
+    nothing,
+    total,
+    unavailable,
+    under,
+    unsampled,
+)
 
 
 def overlap(column: str) -> Reader:
@@ -112,19 +124,25 @@ def comm_wait_share(analysis: Analysis, of: str | None, stage: str | None) -> Re
         return nothing(analysis, f"no collectives{in_stage(stage)}")
     alone = add_up(rows, "ops") - add_up(rows, "paired")
     if alone:
-        why = f"{alone} collectives have no other rank in the trace, or none that can be told"
+        why = f"{alone} collectives have no other rank in the trace, or none that can be identified"
         return Reading(None, None, analysis.iterations.height, unavailable=why)
     return total(analysis, waited / time_ns)
 
 
 def of_job(column: str) -> Reader:
-    """A figure of the job of ranks that were recorded together (``analyze.ranks.of_trace``)."""
+    """A figure of the job of ranks that the trace holds or is one of (``analyze.ranks.of_trace``)."""
 
     def read(analysis: Analysis, of: str | None, stage: str | None) -> Reading:
         for row in analysis.job.iter_rows(named=True):
+            if row["trust"] == "alone":
+                return unsampled(analysis, row["reason"])
+            if row["missing"]:
+                return nothing(
+                    analysis, f"no other trace of rank {row['missing']}, and any that is missing may be the last"
+                )
             if row["trust"] != "ok" or row[column] is None:
                 return unavailable(analysis, row["reason"] or "nothing says who waited for whom")
-            return total(analysis, row[column])
+            return Reading(row[column], None, row["iterations"])
         return nothing(analysis, "no ranks that communicate")
 
     return read

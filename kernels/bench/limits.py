@@ -22,7 +22,7 @@ LATER_LANES: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes per second of a large copy, read and written, and float32 FLOPs per second outside of tensor cores."""
+    """Bytes per second of a large copy, read and written, and float32 FLOPs per second outside tensor cores."""
 
     bytes_per_s: float
     bytes_source: str

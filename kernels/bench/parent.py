@@ -122,7 +122,7 @@ class _Case:
 
 @dataclass(slots=True)
 class _Seen:
-    """What all processes together told."""
+    """What all processes together reported."""
 
     cases: list[_Case] = field(default_factory=list)
     facts: Mapping[str, Any] | None = None

@@ -72,7 +72,7 @@ class Measurement:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the output that was looked at is outside of the tolerance."""
+        """Whether the output that was looked at is outside the tolerance."""
         return self.tolerance_share is not None and not self.tolerance_share <= 1
 
 
@@ -163,7 +163,7 @@ class Searched:
 
     @property
     def exit_code(self) -> int:
-        """0 with a verified best; 1 if all that were verified are refused; 3 if it cannot be told."""
+        """0 with a verified best; 1 if all that were verified are refused; 3 if it is unknown."""
         if self.best is not None:
             return 0
         return 1 if self.verified and all(one.status == "refused" for one in self.verified) else 3

@@ -62,7 +62,7 @@ class Asked:
 
 @dataclass(slots=True)
 class _Seen:
-    """What the timing process told of its device, and every combination that was tried."""
+    """What the timing process reported about its device, and every combination that was tried."""
 
     facts: Mapping[str, Any] | None = None
     tried: list[Tried] = field(default_factory=list)
@@ -179,7 +179,7 @@ def _hears(times: list[float], problems: list[str]) -> Callable[[Mapping[str, An
     def hear(answer: Mapping[str, Any]) -> None:
         share = answer["tolerance_share"]
         if share is None or share > 1:
-            problems.append("its output is outside of the tolerance")
+            problems.append("its output is outside the tolerance")
         else:
             times.append(statistics.median(answer["event_ns"]))
 

@@ -111,7 +111,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Endpoint:
         )
     base_url, key, model = (environ[name].strip() for name in VARIABLES)
     if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
-        raise UsageError("OPENAI_BASE_URL is no address; write it like https://host/v1")
+        raise UsageError("OPENAI_BASE_URL is not an address; write it like https://host/v1")
     if not (key.isascii() and key.isprintable()):
         raise UsageError("OPENAI_API_KEY has characters that no key has; set it again")
     try:
@@ -232,11 +232,11 @@ def read_reply(data: bytes) -> Reply:
     except InputError as exc:
         return Reply(MALFORMED, why=str(exc)[:300])
     except (KeyError, IndexError, TypeError, AttributeError):
-        return Reply(MALFORMED, why="the reply is no chat completion: it has no text of a first choice")
+        return Reply(MALFORMED, why="the reply is not a chat completion: it has no text of a first choice")
     if isinstance(text, list):  # some endpoints send it in parts
         text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
     if not isinstance(text, str):
-        return Reply(MALFORMED, why="the reply is no chat completion: what the model said is no text")
+        return Reply(MALFORMED, why="the reply is not a chat completion: what the model said is not text")
     usage = found.get("usage")
     counted = usage.get("total_tokens") if isinstance(usage, dict) else None
     tokens = counted if isinstance(counted, int) and not isinstance(counted, bool) and counted > 0 else 0

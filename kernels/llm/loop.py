@@ -2,7 +2,7 @@
 
     template verified? -> [ prompt -> exchange, again where it failed -> source -> headers -> compiler -> verifier ] x rounds
 
-Each step that fails is written down with its reason and told in the next prompt. Only a verified source can become the best.
+Each step that fails is recorded with its reason and goes into the next prompt. Only a verified source can become the best.
 Where candidates cannot run, the loop ends at the first that compiles: it waits to be verified elsewhere, and
 `heard` takes the result.
 """
@@ -165,7 +165,7 @@ class Loop:
                 twin.times_ns,
                 twin.shares,
             )
-            attempt.told = [f"It is attempt {twin.number} once more, to the letter.", *twin.told]
+            attempt.told = [f"It is attempt {twin.number} again, word for word.", *twin.told]
             return
         if said := self._judge.compile(file, max(self._left(), LEAST_S)):
             attempt.outcome, attempt.why = NOT_COMPILED, said.splitlines()[0][:200]
@@ -251,7 +251,7 @@ class Loop:
         return reply
 
     def _prompt(self) -> list[dict[str, str]]:
-        """What the model is told now, without the endpoint's key or address."""
+        """What the model reads next, without the endpoint's key or address."""
         session = self._session
         best = session.best or session.attempts[0]
         last = session.attempts[-2] if len(session.attempts) > 2 and session.attempts[-2] is not best else None

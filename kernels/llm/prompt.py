@@ -1,4 +1,4 @@
-"""What the model is told: the task and its rules, the best source so far with its profile, and what was wrong with the last one.
+"""What the model reads: the task and its rules, the best source so far with its profile, and what was wrong with the last one.
 
 Each round's prompt is made anew of these, so that it does not grow with the rounds.
 """

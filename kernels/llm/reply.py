@@ -29,7 +29,7 @@ def source_in(text: str, finish: str) -> str:
     blocks = [block for block in _BLOCK.findall(text.replace("\r\n", "\n")) if "launch_task" in block]
     if not blocks:
         if finish == "length":
-            raise NoSource("the reply was cut off at the most tokens that it may have; write less beside the code")
+            raise NoSource("the reply was cut off at the token limit; write less beside the code")
         raise NoSource("the reply has no fenced code block with launch_task")
     return str(blocks[-1]).encode("ascii", "replace").decode()
 

@@ -30,8 +30,8 @@ OUTCOMES: Final = {
 class Attempt:
     """What one round brought. Number 0 is the template, which the model is to beat.
 
-    `told` is what the model hears of it. `times_ns` has the time of each timed shape, by the trace alone; `exchanges`, `file` and
-    `answer` are names in the session's folder.
+    `told` is what the model reads about it. `times_ns` has the time of each timed shape, by the trace alone; `exchanges`, `file`
+    and `answer` are names in the session's folder.
     """
 
     number: int
@@ -73,7 +73,7 @@ class Generated:
 
     @property
     def exit_code(self) -> int:
-        """0 with a verified best; 1 if all that were verified are refused; 3 if it cannot be told."""
+        """0 with a verified best; 1 if all that were verified are refused; 3 if it is unknown."""
         if self.best is not None:
             return 0
         judged = [one.outcome for one in self.attempts if one.outcome in (REFUSED, CANNOT_TELL)]

@@ -141,7 +141,7 @@ def load(file: Path) -> Session:
         if not all(one.outcome in OUTCOMES for one in attempts) or any(Path(name).name != name for name in names):
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise InputError(f"{file} is no session of this version; begin anew without --result") from exc
+        raise InputError(f"{file} is not a session of this version; begin anew without --result") from exc
     return session
 
 
@@ -151,7 +151,7 @@ def result_digest(document: Any, task: str) -> str:
     sha256 = candidate.get("sha256") if isinstance(candidate, dict) else None
     if not isinstance(sha256, str) or document.get("task") != task:
         raise InputError(
-            f"the result is no verification of {task}; give what `kernels verify FILE --task {task} --json` printed"
+            f"the result is not a verification of {task}; give what `kernels verify FILE --task {task} --json` printed"
         )
     return sha256
 

@@ -31,7 +31,7 @@ class LayerNormResidual(Task):
         device: torch.device | str,
         kind: str,
     ) -> torch.Tensor:
-        """Weight and bias are no extremes: beside a tiny bias, the rounding of a constant row would be the result."""
+        """Weight and bias are not extremes: beside a tiny bias, the rounding of a constant row would be the result."""
         plain = kind == "edge" and operand.name in ("weight", "bias")
         return super().draw_one(operand, generator, shape, dtype, device, "random" if plain else kind)
 

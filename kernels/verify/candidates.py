@@ -72,7 +72,7 @@ def _check_description(said: bytes | None, task: Task, dtype: str) -> None:
     try:
         described = parse(said or b"", CHILD, "aisp_describe")
     except InputError as exc:
-        raise CandidateError("what aisp_describe returns is no JSON") from exc
+        raise CandidateError("what aisp_describe returns is not JSON") from exc
     if not isinstance(described, dict) or described.get("interface") != INTERFACE:
         raise CandidateError(f"aisp_describe does not say interface {INTERFACE}")
     if described.get("task") != task.name:

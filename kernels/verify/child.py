@@ -243,7 +243,7 @@ class Harness:
                 except RuntimeError as exc:
                     made.event_ns = None
                     made.say(
-                        "outlives", f"its events were not over when the device was said to be idle ({_words(exc)})"
+                        "outlives", f"its events had not finished when the device was reported idle ({_words(exc)})"
                     )
             made.given = self._accepted(made, given, {name: placed.tensor for name, placed in made.outputs.items()})
 
@@ -258,7 +258,7 @@ class Harness:
         for name, tensor in given.items():
             wanted = outputs[name]
             if type(tensor) is not torch.Tensor or vars(tensor) or tensor.layout != torch.strided:
-                made.say("not_plain", f"returns something as {name} that is no plain tensor")
+                made.say("not_plain", f"returns something as {name} that is not a plain tensor")
                 return {}
             if tensor.untyped_storage().data_ptr() in memory:
                 made.say("alias", f"returns {name} in the memory of an input")
@@ -267,7 +267,7 @@ class Harness:
                 made.say("not_plain", f"returns {name} with another type, shape or device than it was asked for")
                 return {}
             if not tensor.is_contiguous() or tensor.requires_grad:
-                made.say("not_plain", f"returns {name} with strides or a gradient that it was not asked for")
+                made.say("not_plain", f"returns {name} with strides or a gradient that nobody asked for")
                 return {}
         return dict(given)
 

@@ -38,7 +38,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """One call as it went: what the child was told and what it answered; `files` hold the outputs that were kept."""
+    """One call as it went: what the child was asked and what it answered; `files` hold the outputs that were kept."""
 
     call: Call
     order: Mapping[str, Any]

@@ -55,7 +55,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a candidate is held to: its `own` kernels (null: any that are no library's), the memory's peak."""
+    """What a candidate is held to: its `own` kernels (null: any that are not a library's), the memory's peak."""
 
     own: Collection[str] | None = None
     allow_library: bool = False
@@ -64,7 +64,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What speaks against the candidate, what could not be told, and the figures. `times` has each call's (time, busy) in ns."""
+    """What speaks against the candidate, what stayed unknown, and the figures. `times` has each call's (time, busy) in ns."""
 
     reasons: Sequence[Reason]
     unknown: str

@@ -42,7 +42,7 @@ class Placed:
     last: int
 
     def overwritten(self) -> int:
-        """Bytes of the guard bands that are no poison any more."""
+        """Bytes of the guard bands that are not poison any more."""
         found = 0
         for band, odd in ((self.whole[: self.first], 0), (self.whole[self.last :], self.last % 2)):
             low, high = band[odd::2], band[1 - odd :: 2]

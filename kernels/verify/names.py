@@ -1,4 +1,4 @@
-"""Whose a kernel is: the candidate's own, or a library's, told by its name.
+"""Whose a kernel is, by its name: the candidate's own, or a library's.
 
 Of a .cu candidate its own are those that its source has: nvcc's PTX of it lists them. Of a .py candidate nobody knows which
 kernels it makes; those of well-known libraries are named.

@@ -72,7 +72,7 @@ def verify(asked: Asked, say: Say = lambda text: None) -> Verification:
         say(f"{len(plan.calls)} calls of {asked.file.name}" + (", recorded" if recorder else ""))
         heard, recording, problem = child.run(plan, recorder, chance)
         if digest_of(asked.file) != digest:
-            heard.objections.append(Reason("environment", "its file is another one than when the verification began"))
+            heard.objections.append(Reason("environment", "its file changed after the verification began"))
         say("comparing outputs with float64")
         compared = verdict.compare_all(heard.spoken, task, dtype, device)
         sanitized = _sanitize(asked, child, task, dtype, device, heard, left_s, say)
@@ -88,7 +88,7 @@ def parse_shape(task: Task, text: str) -> dict[str, int]:
     found = {name: int(size) for name, _, size in parts if size.isdecimal() and int(size) > 0}
     if set(found) != set(task.sizes) or len(parts) != len(found):
         wanted = ",".join(f"{name}=N" for name in task.sizes)
-        raise UsageError(f"--shape {text} is no shape of {task.name}; write {wanted}")
+        raise UsageError(f"--shape {text} is not a shape of {task.name}; write {wanted}")
     return {name: found[name] for name in task.sizes}
 
 
@@ -101,7 +101,7 @@ def _task(asked: Asked) -> tuple[Task, str]:
     task = find(asked.task)
     dtype = task.dtype_of(asked.dtype or None)
     if not asked.file.is_file():
-        raise InputError(f"{asked.file} is no file; name a candidate, a .cu or a .py file")
+        raise InputError(f"{asked.file} is not a file; name a candidate, a .cu or a .py file")
     if asked.file.suffix not in (".cu", ".py"):
         raise UsageError(f"{asked.file} is neither a .cu nor a .py file; only these can be candidates")
     refuse_untrusted(asked.file, asked.run_untrusted)

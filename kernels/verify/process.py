@@ -45,7 +45,7 @@ INHERITED: Final = (
 """Variables that the candidate's process gets from this one; it gets no others, but folders of its own."""
 
 BOOT: Final = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from {module} import main; sys.exit(main())"
-"""Python runs isolated (-I) and is told where modules are: neither the environment nor the working folder says it."""
+"""Python runs isolated (-I) and gets the modules' place as an argument, not from the environment or the working folder."""
 
 
 class Process:
@@ -167,7 +167,7 @@ class Child(Process):
         return talk.heard, trace, problem
 
     def begin(self, recorded: bool, bare: bool) -> dict[str, Any]:
-        """What the child is told first."""
+        """The first message to the child."""
         return {
             "task": self._task.name,
             "dtype": self._dtype,

@@ -70,7 +70,7 @@ class Recording:
 
 
 def read_recording(export: Path) -> Recording:
-    """What is in `export`. Tables that are absent are empty; raises `RecorderError` if it is no database of nsys."""
+    """What is in `export`. Tables that are absent are empty; raises `RecorderError` if it is not a database of nsys."""
     try:
         with closing(sqlite3.connect(f"{export.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
             tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

@@ -42,7 +42,7 @@ REASONS: Final = {
     "graph": "it replays a graph",
     "thread": "another thread or process used the device",
     "outside": "it used the device between calls",
-    "harness_work": "more ran in the harness's name than the harness launches",
+    "harness_work": "more ran under the harness's name than the harness launches",
     "outlives": "its work outlived the call",
     "stream": "it ran on another stream than it was given",
     "varies": "its launches differ from call to call",

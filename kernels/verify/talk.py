@@ -68,9 +68,9 @@ class Talk:
         try:
             found = parse(line, CHILD, "the answer")
         except InputError as exc:
-            raise TalkError("talked", "it wrote something into the verifier's socket that is no answer") from exc
+            raise TalkError("talked", "it wrote something into the verifier's socket that is not an answer") from exc
         if not isinstance(found, dict):
-            raise TalkError("talked", "it wrote something into the verifier's socket that is no answer")
+            raise TalkError("talked", "it wrote something into the verifier's socket that is not an answer")
         return found
 
     def ask(self, message: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from ...expectations.judging.judged import Judged
 from ...expectations.judging.verdict import counts
 from ...traces.bundle import Bundle
+from ...traces.signing import fingerprint
 from ..proof import Compared
 
 SCHEMA: Final = "aisp-trace/bundled/1"
@@ -29,11 +30,14 @@ def document(
             for d in compared.differences
         ],
     }
+    key = bundle.index.signed_by
+    signature = key and {"signer": fingerprint(key), "key": key, "checked": bundle.signature_checked}
     return {
         "schema": SCHEMA,
         "done": what,
         "run_id": bundle.index.run_id,
         "identity": bundle.identity,
+        "signature": signature,
         "made_with": dict(bundle.index.made_with),
         "members": [{"path": m.path, "bytes": m.nbytes, "sha256": m.sha256} for m in bundle.index.members],
         "counts": dict(counts(judged.verdicts)),

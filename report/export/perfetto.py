@@ -56,7 +56,7 @@ def write_perfetto(
 ) -> int:
     """Write `trace` with the gaps of `analysis` to `out`; the number of events written.
 
-    Ops find their stages by the choices that `analysis` was made with. `progress` is told, now and then, how many events
+    Ops find their stages by the choices that `analysis` was made with. `progress` is called, now and then, with how many events
     are written and how many are expected. Events are encoded and written piece by piece.
     """
     sizes = [2 * len(trace.table(t)) for t in ("ops", *_HOST_TABLES)]

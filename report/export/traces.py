@@ -32,7 +32,7 @@ GZIP_LEVEL: Final = 5
 """A Perfetto trace shrinks to about a quarter; higher levels take twice as long for a few percent."""
 
 Meter = Callable[[int, int], None]
-"""Is told how many events are written, and of about how many."""
+"""Called with how many events are written, and of about how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,4 +161,4 @@ def _stream(building: Path, target: Path) -> Iterator[IO[bytes]]:
             yield raw
             return
         with gzip.GzipFile("", "wb", GZIP_LEVEL, raw, mtime=0) as packed:
-            yield packed  # type: ignore[misc]  # typeshed: GzipFile is no IO[bytes], though it can be written to
+            yield packed  # type: ignore[misc]  # typeshed: GzipFile is not IO[bytes], though it can be written to

@@ -36,7 +36,7 @@ def allocator_section(sides: Sequence[Side], counters: Mapping[str, Sequence[All
 
 
 def stall_ns(side: Side) -> int | None:
-    """The device's idle time caused by allocator calls, from the ledger; null where it cannot be told."""
+    """The device's idle time caused by allocator calls, from the ledger; null where it is unknown."""
     if side.cannot_tell("allocator") or side.analysis.ledger.is_empty():
         return None
     return int(side.analysis.ledger.filter(pl.col("cause") == "allocator")["ns"].sum())

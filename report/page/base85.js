@@ -1,5 +1,5 @@
 "use strict";
-// Base 85 of base85.py. Five digits are four bytes; of bytes that are no multiple of four the last digits are fewer.
+// Base 85 of base85.py. Five digits are four bytes; of bytes that are not a multiple of four the last digits are fewer.
 const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;.=>?@^_`{|}~";
 
 const bytesOf = (text) => {

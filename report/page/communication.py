@@ -17,7 +17,7 @@ def communication_section(sides: Sequence[Side]) -> Section | None:
     if all(side.analysis.collectives.is_empty() for side in sides):
         return None
     intro = (
-        "A collective's kernel runs from when its own rank arrives. Until the last rank arrives it ",
+        "A collective's kernel starts when its own rank arrives. Until the last rank arrives it ",
         strong("waits"),
         "; only after that it communicates. Collectives whose other ranks are not in the trace, or that may end before all ranks "
         "began, cannot be split.",

@@ -28,7 +28,7 @@ def overlap_section(sides: Sequence[Side]) -> Section:
     rows = [_row(side, key, found) for side, times in per_side for key, found in sorted(times.items(), key=_costliest)]
     rows += [Row([side.name, "", "(whole device)", NO_COPIES, "", "", ""]) for side, times in per_side if not times]
     heads = ["variant", "device", "stage", "copies", "hidden", "exposed", "part hidden"]
-    intro = "Copy time is the union of all copies. A stage's copies are held against the work of all other stages, never its own."
+    intro = "Copy time is the union of all copies. A stage's copies are compared with the work of other stages, never its own."
     drawn = overlap_figure([(s.name, s.analysis) for s in sides if not s.cannot_tell("overlap")])
     return section(
         "overlap",
@@ -56,7 +56,7 @@ def copy_time(side: Side) -> dict[tuple[int, str | None], Hidden]:
 
 
 def hidden_share(side: Side) -> float | None:
-    """Hidden part of all copy time over all devices; null where there are no copies or it cannot be told."""
+    """Hidden part of all copy time over all devices; null where there are no copies or it is unknown."""
     if side.cannot_tell("overlap"):
         return None
     whole = [found for (_, stage), found in copy_time(side).items() if stage is None]
@@ -65,7 +65,7 @@ def hidden_share(side: Side) -> float | None:
 
 
 def exposed_copy_ns(side: Side) -> int | None:
-    """Exposed copy time over all devices; null where there are no copies or it cannot be told."""
+    """Exposed copy time over all devices; null where there are no copies or it is unknown."""
     if side.cannot_tell("overlap"):
         return None
     whole = [exposed for (_, stage), (_, exposed) in copy_time(side).items() if stage is None]

@@ -25,7 +25,7 @@ def critical_section(sides: Sequence[Side]) -> Section | None:
         "What set the pace",
         Para(
             "The critical path: one chain of work and waits, through host, streams and events, to the end of the last operation. "
-            "Time saved off it gains nothing; busy time that is not on it was hidden."
+            "Saving time off the path gains nothing; busy time off the path was hidden."
         ),
         Table("critical path", heads, rows, numbers=range(4, 6)),
     )

@@ -11,7 +11,7 @@ from .top import Ratio, Top, top_of_pair
 
 
 def top_of_host(found: HostComparison, names: tuple[str, str]) -> Top:
-    """The verdict: the untraced rounds where there are some, else the iterations' medians, else that nothing can be told."""
+    """The verdict: the untraced rounds where there are some, else the iterations' medians, else that there is nothing to say."""
     base, opt = names
     ratio = None
     lengths = (found.times.base, found.times.opt)

@@ -19,11 +19,11 @@ def launches_section(sides: Sequence[Side]) -> Section | None:
         return None
     intro = (
         strong("Host-bound"),
-        " is the part of the window in which the device idled and the host was to blame. ",
+        " is the part of the window in which the device idled because of the host. ",
         strong("Latency"),
         " runs from the start of the launching call to the start of the work; ",
         strong("queue delay"),
-        " is what is left of it after the call had returned and the stream's earlier work was done.",
+        " is what remains of it after the call had returned and the stream's earlier work was done.",
     )
     of_stages = [
         table for table in (_top(sides, whole=False), _kernels(sides, whole=False), _waits(sides, whole=False)) if table

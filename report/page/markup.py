@@ -31,7 +31,7 @@ def escape(text: str) -> Html:
 def visible(text: str) -> str:
     r"""`text` with what cannot be seen written as escapes (``\x1b``, ``\u202e``), so that nothing hides or reorders.
 
-    That is every character outside of letters, marks, numbers, symbols, punctuation and the plain space: controls,
+    That is every character outside letters, marks, numbers, symbols, punctuation and the plain space: controls,
     bidirectional marks, line separators, odd spaces, lone surrogates, unassigned code points.
     """
     if text.isprintable():

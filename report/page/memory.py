@@ -72,6 +72,6 @@ def _others(side: Side) -> list[dict[str, Any]]:
 def _concurrent(side: Side, row: dict[str, Any]) -> Para:
     words = (
         f"{side.name}: thread {row['tid']} spent {text.duration(row['ns'])} in allocator calls while "
-        f"{device_name(side, row['device'])} idled for another thread; the driver's lock may have held that one up."
+        f"{device_name(side, row['device'])} idled for another thread; the driver's lock may have held that thread up."
     )
     return Para(words, "note")

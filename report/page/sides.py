@@ -22,7 +22,7 @@ from .markup import LONGEST_NAME, clip
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One analysed trace and the name it goes by. `trace` is what its trace is found under, where that is not told by itself."""
+    """One analysed trace and the name it goes by. `trace` is what its trace is found under, where the name does not show it."""
 
     name: str
     analysis: Analysis
@@ -45,7 +45,7 @@ class Side:
         return (rows["level"][0], rows["reason"][0]) if rows.height else ("ok", "")
 
     def cannot_tell(self, metric: str) -> str | None:
-        """The reason why `metric` cannot be told at all, or null if it can."""
+        """Why `metric` is unavailable, or null if it is available."""
         level, reason = self.trust(metric)
         return (reason or "no reason was given") if level == "unavailable" else None
 
@@ -88,7 +88,7 @@ STAGE: Final = pl.col("stage").str.replace("^iteration/", "")
 
 _WORDS: Final = {
     ITERATION: "between stages, in an iteration",
-    WINDOW: "outside of iterations",
+    WINDOW: "outside iterations",
     NONE: f"{NONE} · no stage was open",
     AMBIGUOUS: f"{AMBIGUOUS} · several threads had a stage open",
     ORPHAN: f"{ORPHAN} · the launching call was not recorded",

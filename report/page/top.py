@@ -74,7 +74,7 @@ class Ratio:
 def top_of_pair(ratio: Ratio | None, ends: Sequence[Side], cautions: Sequence[str], drawn: Sequence[Drawn] = ()) -> Top:
     """Of a run or comparison, whose first and last sides are `ends` (none where nothing was recorded)."""
     tiles: list[Tile] = []
-    headline, working = "Nothing was timed on both sides, so no speedup can be told", ""
+    headline, working = "Nothing was timed on both sides, so there is no speedup", ""
     status: Sequence[Span] = ()
     against: list[str] = []
     if ratio is not None:
@@ -195,14 +195,14 @@ def cautions_of(compared: Comparison | None) -> list[str]:
 
 
 def _distrusted(sides: Sequence[Side]) -> list[str]:
-    """What the top rests on and cannot be told on some side, then what can be in part."""
+    """What the top rests on: metrics that some side lacks, then those it has in part."""
     rows = [
         (level, metric, side.name, reason)
         for side in sides
         for metric, level, reason in side.analysis.trust.select("metric", "level", "reason").iter_rows()
         if metric in _RESTED_ON and level != "ok"
     ]
-    said = {"unavailable": "cannot be told", "partial": "is only partly trusted"}
+    said = {"unavailable": "cannot be given", "partial": "is only partly trusted"}
     return [
         f"{metric} of {name} {said[level]}: {reason}"
         for wanted in said

@@ -17,7 +17,7 @@ WORDS: Final = {
     "missed": ("✗", "bad", "the bound is missed"),
     "inconclusive": ("?", "unsure", "the evidence reaches to both sides of the bound"),
     "invalid": ("⚠", "unsure", "the evidence must not be used"),
-    "unrecorded": ("○", "unknown", "nobody has written down what to expect here"),
+    "unrecorded": ("○", "unknown", "nothing is written down to expect here"),
 }
 """Sign, look and meaning of each verdict, in the order of the summary."""
 

@@ -24,7 +24,7 @@ from .blocks import Cell, Chart, Fold, Para, Row, Section, Span, Table, section
 from .markup import clip
 from .sides import Side, caution, clipped
 
-_WORDS = {OWN: "outside of all stages", NONE: "no stage open", ORPHAN: "unknown stage", OUTSIDE: "stages of other work"}
+_WORDS = {OWN: "outside all stages", NONE: "no stage open", ORPHAN: "unknown stage", OUTSIDE: "stages of other work"}
 
 
 def waterfall_section(

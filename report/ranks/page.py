@@ -19,7 +19,8 @@ from typing import Any, Final
 import polars as pl
 
 from ...analyze.ranks.gather import Failed
-from ...analyze.ranks.job import Job, by_category, listed
+from ...analyze.ranks.job import Job, by_category
+from ...analyze.ranks.roster import listed
 from ...analyze.words import duration, ms, percent
 from ..page.blocks import Block, Para, Row, Section, Table
 from ..page.frame import framed
@@ -53,7 +54,7 @@ class _Part:
 
 
 def render(job: Job, failed: Sequence[Failed], *, version: str = "") -> str:
-    """The page of `job`; `failed` are traces that are no part of it."""
+    """The page of `job`; `failed` are traces that are not part of it."""
     late = _Figure(
         "map-late", "How late each rank was: ranks from left to right, iterations from top to bottom", late_map(job)
     )

@@ -121,40 +121,39 @@ _HEAD: Final = (
 _READING: Final = (
     "## How to read it",
     "",
-    "- **Times** are of untraced rounds, each a fresh process: the median of the rounds' medians.",
-    "- **Gains** are medians over the rounds of time / time in the same round, with an exact interval of at least",
-    "  99 % from 8 rounds on. `step` is against the variant named in its cell, of which the rung is one change.",
+    "- **Times** come from untraced rounds, each a fresh process: the median of the rounds' medians.",
+    "- **Gains** compare times of the same round and take the median over the rounds, with an exact interval of at least 99 %",
+    "  from 8 rounds on. `step` compares with the variant named in its cell, of which the rung is one change.",
     "- **pays**: the step's interval lies above 1. **does not pay**: at or below 1. *no difference shown*: 1 lies inside.",
-    "  *rounds disagree*: they drift, spread or fall into two groups, so that no step is said to pay, whatever the interval.",
-    "- **Shares** are medians over the traced iterations, all devices summed, as claims have them; what lies between two",
-    "  iterations (a reset of weights or caches) is in none. Recording costs time of its own (`traced / untraced`).",
+    "  *rounds disagree*: they drift, spread or fall into two groups, so no step counts as paying, whatever its interval.",
+    "- **Shares** are medians over the traced iterations, summed over devices, as in claims. Time between iterations (a reset",
+    "  of weights or caches) is in none. Recording costs time of its own (`traced / untraced`).",
     "- **hidden** is the part of all copy time under kernels, or of communication under compute; *exposed* is the rest, as a",
     "  share of the iteration.",
-    "- **rate** is all bytes of a direction over the sum of its copies' durations, and as a share of the calibrated link;",
-    "  through pageable memory it is *effective*, and says nothing of the link.",
-    "- **idle** is the device's; *idle, host* is what of it the host is to blame for (docs/definitions.md).",
-    "- **busiest kind** takes so much of an iteration: no arrangement of the same operations is faster than it alone.",
-    "- **claims** are held against bounds that were written down (docs/verdicts.md). A bound is *unrecorded* for the run it",
-    "  was measured in; the first table has the counts of the run that decided most, for or against.",
-    "- Of several runs of a case on one machine the tables show the one with the most variants, then with the most gains and",
-    "  steps that its rounds agree on, whatever they are, then of profile `minimal`, then the newest. Others have a line each.",
-    f"- `{text.ABSENT}` was not measured in that run, or cannot be told: then a line below the tables says why. It never",
-    "  means 0.",
+    "- **rate** is all bytes of a direction over the sum of its copies' durations, and as a share of the calibrated link.",
+    "  Through pageable memory it is *effective* and says nothing about the link.",
+    "- **idle** is the device's; *idle, host* is the part that the host causes (docs/definitions/ledger.md).",
+    "- **busiest kind** is how much of an iteration that kind fills alone: no arrangement of the same operations is faster.",
+    "- **claims** compare with bounds that were written down before (docs/verdicts.md). A bound is *unrecorded* for the run",
+    "  it was measured in. The first table counts those of the run that decided most, for or against.",
+    "- Of several runs of a case on one machine, the tables show the one with the most variants, then with the most gains and",
+    "  steps that its rounds agree on, then of profile `minimal`, then the newest. The others have a line each.",
+    f"- `{text.ABSENT}` was not measured in that run, or cannot be known; a line below the tables says why. It never means 0.",
 )
 
 _ENERGY: Final = (
-    "- **energy** and **SM clock** are of untraced rounds, from the first timed iteration to the last. Fresh inputs, checks of",
-    "  outputs and idle power between the iterations are in them, so a short iteration seems to take more than it does.",
+    "- **energy** and **SM clock** cover the untraced rounds from the first timed iteration to the last. That includes fresh",
+    "  inputs, checks of outputs and idle power between iterations, so a short iteration seems to take more than it does.",
 )
 
 _ENERGY_PASS: Final = (
-    "- **energy** is of untraced rounds: of iterations back to back on one draw of inputs, after the timed ones, L2 flush and",
-    "  reset included where the workload has them. **SM clock** is from the first timed iteration to the last.",
+    "- **energy** comes from untraced rounds: iterations back to back on one draw of inputs, after the timed ones, including L2",
+    "  flush and reset where the workload has them. **SM clock** covers the first timed iteration to the last.",
 )
 
 _OLDER: Final = (
-    "  Runs older than that have the energy from the first timed iteration to the last, with fresh inputs, checks of outputs",
-    "  and idle power between the iterations, so a short iteration seems to take more than it does.",
+    "  For older runs energy covers the first timed iteration to the last, with fresh inputs, checks of outputs and idle power",
+    "  between iterations, so a short iteration seems to take more than it does.",
 )
 
 
@@ -350,7 +349,7 @@ def _verdicts(result: Result) -> list[str]:
     judged = ", ".join(_name(run) for run in runs)
     by = f"; measured bounds were accepted from {judged}" if judged else ""
     own = sum(v.status == "unrecorded" and result.manifest.run_id in v.source.runs for v in found)
-    source = f"; {text.count(own, 'bound')} came from this very run, and another has to judge them" if own else ""
+    source = f"; {text.count(own, 'bound')} measured in this run, to judge later ones" if own else ""
     lines = [f"claims: {_verdict(found)}{by}{source}."]
     different = [v for v in found if v.status not in ("met", "exceeded", "unrecorded")]
     return lines + [f"{v.status}: {plain(v.claim)}, {plain(v.quantity)}: {plain(v.reason)}." for v in different]

@@ -132,7 +132,7 @@ def rows_of(evidence: Evidence, changes: Mapping[str, str]) -> list[Row]:
 
 
 def gain(evidence: Evidence, over: str, name: str) -> Gain | None:
-    """`name` against `over` from the rounds that timed both, paired; null where no round did, or `over` is no variant."""
+    """`name` against `over` from the rounds that timed both, paired; null where no round did, or `over` is not a variant."""
     both = [r for r in evidence.rounds if over in r.times_ns and name in r.times_ns]
     if not both or over not in evidence.variants:
         return None

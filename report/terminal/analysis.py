@@ -84,7 +84,7 @@ CRITICAL: Final = 6
 
 
 def _print_domains(analysis: Analysis) -> None:
-    """The NVTX domains whose ranges are no stages here."""
+    """The NVTX domains whose ranges are not stages here."""
     others = [row for row in analysis.domains.rows() if row[0] != analysis.choices.domain]
     if others:
         named = [f"{shorten(name, STAGE_WIDTH) or 'the default one'} ({count:,})" for name, count in others[:DOMAINS]]
@@ -239,7 +239,7 @@ def _print_overlap(analysis: Analysis, device: int) -> None:
 
 
 def _print_gaps(analysis: Analysis, device: int, start: int, length: int) -> None:
-    """Only gaps that matter by themselves: above 5 % of the window. They are told from the first op, as `--window` takes them."""
+    """Only gaps that matter by themselves: above 5 % of the window. They count from the first op, as `--window` takes them."""
     origin = start if analysis.first_op_ns is None else analysis.first_op_ns
     large = analysis.gaps.filter((pl.col("device") == device) & (pl.col("ns") > length // 20))
     for gap in large.head(5).iter_rows(named=True):

@@ -11,6 +11,8 @@ from ...analyze.words import size
 from ...expectations.claims.diff import LOOSER, OTHER, REMOVED
 from ...expectations.judging.judged import Judged
 from ...expectations.judging.verdict import counts
+from ...traces.bundle import Bundle
+from ...traces.signing import NEEDED, fingerprint
 from ..proof import Compared, Made, Verified
 from .console import say, say_wrapped
 from .verdicts import print_verdicts, sentences
@@ -33,16 +35,19 @@ def print_made(place: Path, made: Made) -> None:
     """Where the bundle is, what it is known by, and its verdict."""
     say(f"bundle    {place} ({size(made.nbytes)}, {len(made.bundle.index.members)} files)")
     say(f"identity  sha256 {made.bundle.identity}")
+    if key := made.bundle.index.signed_by:
+        say(f"signer    {fingerprint(key)}")
     say(f"verdict   {_summary(made.judged)}")
     say_wrapped(
         "Write the identity down where it cannot be changed later, such as a commit or a message: it stands for every byte."
     )
 
 
-def print_verified(file: Path, found: Verified) -> None:
-    """What was checked, and the verdict that follows from the evidence."""
+def print_verified(file: Path, found: Verified, among: str | None = None) -> None:
+    """What was checked, and the verdict that follows from the evidence. `among`: the file of keys that may sign."""
     say(f"bundle    {file}: {len(found.bundle.index.members)} files, every checksum right")
     say(f"identity  sha256 {found.bundle.identity}")
+    say_wrapped(f"signer    {signer(found.bundle, among)}")
     say(f"run       {found.bundle.index.run_id} on {found.judged.evidence.hardware_key}")
     say("verdict   derived anew from its traces, timings and expectations: the same as stored")
     say_wrapped(f"bounds    {_bounds(found)}")
@@ -60,6 +65,17 @@ def print_verified(file: Path, found: Verified) -> None:
         say(f"By those of {found.compared.whose}: {_summary(found.compared.judged)}.")
         return
     say(f"{_summary(found.judged)}.")
+
+
+def signer(bundle: Bundle, among: str | None) -> str:
+    """Who signed, as far as anybody knows."""
+    key = bundle.index.signed_by
+    if key is None:
+        return "nobody: the bundle is unsigned, so anyone may have made it"
+    if not bundle.signature_checked:
+        return f"{fingerprint(key)} by its own account, which was not checked: {NEEDED}"
+    whose = f"which is in {among}" if among else "the signature is right; whose key that is, --signer PUBKEY asks"
+    return f"{fingerprint(key)}, {whose}"
 
 
 def _bounds(found: Verified) -> str:

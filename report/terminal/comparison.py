@@ -159,7 +159,7 @@ def _print_drawn(c: Comparison, timed: Untraced) -> None:
     """Energy and clocks beside the time, where somebody read them."""
     base, opt = c.base.drawn, c.opt.drawn
     if timed.cycles is not None:
-        say(f"in SM cycles, which leave out what the clocks differ by: {timed.cycles:.2f}x")
+        say(f"in SM cycles, which exclude the difference of the clocks: {timed.cycles:.2f}x")
     if base is None or opt is None:
         return
     parts: dict[str, list[str]] = {}  # by what they are of

@@ -169,7 +169,7 @@ def warn(sentence: str) -> None:
 
 
 def remark(sentence: str) -> None:
-    """Print one line on stderr that is no error, unless --quiet was given."""
+    """Print one line on stderr that is not an error, unless --quiet was given."""
     if not LOOK.quiet:
         paint([Painted("aisp-trace:", "dim"), f" {sentence}"], sys.stderr)
 

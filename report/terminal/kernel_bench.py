@@ -55,7 +55,7 @@ def _cells(one: Measurement, ours: Measurement | None) -> tuple[str | None, ...]
 def _remark(one: Measurement, verification: str) -> str:
     words = [one.problem] if one.problem else []
     if one.is_wrong:
-        words.append("WRONG: its output is outside of the tolerance")
+        words.append("WRONG: its output is outside the tolerance")
     if one.implementation == KERNEL and verification != "verified":
         words.append(NOT_VERIFIED if verification.startswith(NOT_VERIFIED) else verification)
     return "; ".join(words)

@@ -26,7 +26,7 @@ def print_generated(found: Generated) -> None:
     say_wrapped(f"{found.task}, {found.dtype}, {found.arch}, by {found.model}: {found.ended} ({used}).")
     template, best = found.attempts[0], found.best
     if best is None:
-        say_wrapped("Nothing is verified, so nothing is said to be the best.")
+        say_wrapped("Nothing is verified, so there is no best.")
     elif best.number == 0:
         say_wrapped("best, verified: the template; no attempt was faster.")
     else:

@@ -103,7 +103,7 @@ class _View:
 
 
 def timeline(trace: Trace, analysis: Analysis, columns: int) -> Timeline | None:
-    """The typical iteration of `analysis`, or its window where it has none or was told which; null where nothing was recorded."""
+    """The typical iteration of `analysis`, or its window where it has none or one was given; null where nothing was recorded."""
     chosen = _chosen(trace, analysis)
     if chosen is None:
         return None

@@ -1,7 +1,7 @@
 """What a person sees while something takes long: on a terminal a line that lives, in a log plain lines.
 
 reading train.sqlite, 640 MB  0:00:07            terminal: a spinner and the time, gone when it is done
-aisp-trace: reading train.sqlite, 640 MB ...     log: a line when a step is told, or has lasted `PATIENCE_S`
+aisp-trace: reading train.sqlite, 640 MB ...     log: a line when a step is reported, or has lasted `PATIENCE_S`
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PATIENCE_S: Final = 10.0
 
 @contextmanager
 def watched(what: str) -> Iterator[Callable[[str], None]]:
-    """Show that `what` is being done; what it yields is told each further step, in the same words."""
+    """Show that `what` is being done; call what it yields with each further step, in the same words."""
     with live_line(what) as show:
         if show is not None or LOOK.quiet:
             yield show or (lambda step: None)
@@ -42,7 +42,7 @@ def watched(what: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def live_line(what: str = "", *, wanted: bool = True) -> Iterator[Callable[[str], None] | None]:
-    """A line that says `what`, and then what it is told; null where nobody watches, or none is `wanted`.
+    """A line that says `what`, then each step; null where nobody watches, or none is `wanted`.
 
     Messages on stderr meanwhile stand above it.
     """
@@ -56,7 +56,7 @@ def live_line(what: str = "", *, wanted: bool = True) -> Iterator[Callable[[str]
 
 @contextmanager
 def meter(what: str) -> Iterator[Callable[[int, int], None]]:
-    """As `watched`, of `what` that is counted: what it yields is told how many of how many are done."""
+    """As `watched`, of `what` that is counted: call what it yields with how many of how many are done."""
     if not is_terminal(sys.stderr) or LOOK.quiet:
         with watched(f"writing {what}"):
             yield lambda done, expected: None

@@ -8,7 +8,8 @@ from typing import Final
 import polars as pl
 
 from ...analyze.ranks.gather import Failed
-from ...analyze.ranks.job import Job, by_category, listed
+from ...analyze.ranks.job import Job, by_category
+from ...analyze.ranks.roster import listed
 from ...analyze.words import ms, percent
 from ..rank_rows import headline, late_steps, latest_ranks, step_row
 from .console import Column, print_table, say, say_wrapped

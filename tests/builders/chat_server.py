@@ -33,7 +33,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left is no error here."""
+        """A client that left is not an error here."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -123,7 +123,7 @@ def drops_within(handler: Handler) -> None:
 
 
 def babbles(handler: Handler) -> None:
-    """Something that is no HTTP."""
+    """Something that is not HTTP."""
     handler.wfile.write(b"\0\1\2 hello\r\n\r\n")
 
 

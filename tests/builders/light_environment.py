@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import venv
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -21,15 +20,17 @@ RECORDING: Final = ("torch", "nvtx")
 """What a host needs to record, beside typer."""
 
 
-def make_environment(folder: Path, *requirements: str, linked: tuple[str, ...] = RECORDING) -> Path:
+def make_environment(
+    folder: Path, *requirements: str, linked: tuple[str, ...] = RECORDING, base: str = sys.executable
+) -> Path:
     """A virtual environment in `folder` with `requirements` from the package index, and `linked` of this environment
-    with what they need; returns its Python, of this one's version.
+    with what they need; returns its Python, of the version of `base`.
 
     Packages of this environment are linked, so that torch takes neither time nor disk. The checkout is on the path, so
     that ``aisp_trace`` is this one. Raises `CalledProcessError` if pip cannot install `requirements`, and
     `PackageNotFoundError` if one of `linked` is not installed here.
     """
-    venv.create(folder, symlinks=True)
+    subprocess.run([base, "-m", "venv", "--without-pip", str(folder)], check=True, capture_output=True, text=True)
     python = folder / "bin" / "python"
     if requirements:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]

@@ -16,7 +16,17 @@ from aisp_trace.expectations.judging.kept import contradictions
 from aisp_trace.expectations.judging.validity import beforehand
 from aisp_trace.expectations.judging.verdict import Verdict
 from aisp_trace.expectations.model import Bound, ExpectationFile, Source
-from aisp_trace.tests.judging.build import HIDDEN, SERIAL, analysis, jittered, lasted, run_folder, started, time_claim
+from aisp_trace.tests.judging.build import (
+    HIDDEN,
+    PROCESS_S,
+    SERIAL,
+    analysis,
+    jittered,
+    lasted,
+    run_folder,
+    started,
+    time_claim,
+)
 from aisp_trace.traces.run import (
     CommandAnswer,
     CommandRound,
@@ -29,7 +39,7 @@ from aisp_trace.traces.run import (
     load_run,
 )
 
-NAMED, OBJECTION = "met", "inconclusive"
+NAMED, OBJECTION, INVALID = "met", "inconclusive", "invalid"
 
 FACTS: Final = {
     "python": "3.12.3",
@@ -180,9 +190,30 @@ def of_facts(change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Callab
     return broken
 
 
+SECOND: Final = 10**9
+BOOTED_S: Final = 5000
+"""How long the machine had been up when the run was begun."""
+
+
+def spanned(world: World) -> World:
+    """`world` with spans on the host's clock that go with the dates."""
+
+    def change(made: Round) -> Round:
+        at = (BOOTED_S + made.index * (PROCESS_S + 1) + 5) * SECOND
+        timed = []
+        for v in made.result.variants:
+            span = (at, at + round(1.05 * sum(v.iterations_ns)))
+            at = span[1] + SECOND
+            timed.append(replace(v, timed_ns=span))
+        return replace(made, result=replace(made.result, variants=timed))
+
+    return rounds_of(world, change, lambda _: True)
+
+
 def second(world: World) -> World:
     """`world` as harness 2 timed it, judged by a bound that no harness measured."""
     by_hand = Source("model", None, "by hand")
+    world = spanned(world)
     harness = of_facts(lambda facts: {**facts, "harness": 2})(world).manifest
     return replace(world, manifest=replace(harness, harness=2), claim=lambda claim: replace(claim, source=by_hand))
 

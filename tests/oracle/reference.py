@@ -190,7 +190,7 @@ class World:
         self.stages_on = by_thread(self.stages.values())
         self.parent = {range_id: self.find_parent(row) for range_id, row in self.stages.items()}
         if window_range is not None and window_range not in self.stages:
-            raise ValueError(f"range {window_range} is no stage range")
+            raise ValueError(f"range {window_range} is not a stage range")
         self.settled: World = self
         self.told: dict[Thread, list[Row]] = {}
         self.graph_nodes = trace.graph_nodes.to_dicts()

@@ -1,9 +1,9 @@
 """One event that a JSON parser refuses, as far as it can be read, and what had to be repaired.
 
 Profilers of several versions write what no JSON parser takes: quotes, backslashes and control characters of names as they are,
-bytes that are no UTF-8, ``inf`` and ``nan`` as numbers. An event is repaired in the ways that such faults allow, the surest
-first. What still is no JSON, or seems to be two events in one once it is repaired, is lost: a key that it has twice, or a text in
-which another event begins, says so.
+bytes that are not UTF-8, ``inf`` and ``nan`` as numbers. An event is repaired in the ways that such faults allow, the surest
+first. What still is not JSON, or seems to be two events in one after repair (a key that it has twice, a text in which another
+event begins), is lost.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _integer(text: str) -> int | str:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import codecs
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn
 
@@ -44,7 +45,12 @@ _EVENT: Final = 16 << 10
 _LONGEST_EVENT: Final = 256 << 20
 """Bytes in which the end of a single event is looked for, at first and at last."""
 
-_LONGEST_HEAD: Final = 1 << 30
+_LONGEST_HEAD: Final = 64 << 20
+"""Bytes of the members before the list of events, and of those behind it: parsed, they take up to 20 times as much. torch's have
+some 10 kB; the call stacks of other tools some megabytes."""
+
+_MOST_STRANGERS: Final = 10_000
+"""Values in the list of events that are none, each read by itself: 20 us of time a piece. A profiler writes none at all."""
 
 _LIST: Final = re.compile(rb'"traceEvents"\s*:\s*\[')
 _BETWEEN: Final = re.compile(rb"[\s,]*")
@@ -65,6 +71,7 @@ class Document:
     def __init__(self, file: Path, named: Path) -> None:
         """The uncompressed `file`, which errors call `named`."""
         self._file, self._named, self._bare, self._width = file, named, False, _WIDEST
+        self._strangers = 0
         self.odd: Counter[str] = Counter()
         self.rest: dict[str, Any] = {}
 
@@ -98,8 +105,10 @@ class Document:
             head = self._head(text)
             self._bare = not head
             yield from self._list(text)
-            text.fill(_LONGEST_HEAD)
+            text.fill(_LONGEST_HEAD + 1)
             tail = text.data[text.at :]
+            if len(tail) > _LONGEST_HEAD:
+                self._too_much_beside()
         if self._bare:
             if tail[1:].strip():
                 self._incomplete("it goes on after its list of events")
@@ -129,7 +138,9 @@ class Document:
                 return text.data[: found.end()]
             if reach > min(len(text.data), _LONGEST_HEAD):
                 break
-            reach = max(2 * reach, _PART)
+            reach = min(max(2 * reach, _PART), _LONGEST_HEAD + 1)
+        if len(text.data) > _LONGEST_HEAD:
+            self._too_much_beside()
         try:
             whole_document(text.data)
         except ValueError as exc:
@@ -188,17 +199,29 @@ class Document:
             return []
         if found.repaired:
             self.odd.update(("events_mended", *found.repaired))
-        return [event_of(found.value)] if isinstance(found.value, dict) else []
+        if isinstance(found.value, dict):
+            return [event_of(found.value)]
+        self._strangers += 1
+        if self._strangers > _MOST_STRANGERS:
+            refuse(str(self._named), TORCH, f"more than {_MOST_STRANGERS:,} entries of its list are no events")
+        return []
+
+    def _too_much_beside(self) -> NoReturn:
+        refuse(
+            str(self._named),
+            replace(TORCH, remedy="leave out its other members"),
+            f"it has more than {_LONGEST_HEAD:,} bytes beside its list of events",
+        )
 
     def _incomplete(self, why: str) -> NoReturn:
         raise InputError(
-            f"{self._named} was to be read as {TORCH.what}, but it is no complete JSON ({why}); record it again"
+            f"{self._named} cannot be read as {TORCH.what}: it is not complete JSON ({why}); record it again"
         )
 
 
 def _no_list(named: Path) -> InputError:
     return InputError(
-        f"{named} was to be read as a torch.profiler trace, but this JSON has no list `traceEvents`; "
+        f"{named} cannot be read as a torch.profiler trace: this JSON has no list `traceEvents`; "
         "give the file that `export_chrome_trace` wrote"
     )
 
@@ -300,7 +323,7 @@ class _Shown:
             raise _no_list(named)
         if self._jax and not self._categories:
             raise InputError(
-                f"{named} was to be read as a torch.profiler trace, but it is one of JAX or TensorFlow, which are not read "
+                f"{named} cannot be read as a torch.profiler trace: it is one of JAX or TensorFlow, which are not read "
                 "here; record the program with `nsys profile --trace=cuda,nvtx` instead"
             )
 

@@ -17,8 +17,12 @@ from .events import Event, arguments
 
 NAME: Final = "[memory]"
 
-_CUDA: Final = (1, 20)
-"""c10::DeviceType of CUDA (HIP calls itself so, too) and XPU; 0 is the host, whose memory is not looked at."""
+HOST_MEMORY: Final = "[memory] of the host"
+"""What events of the host's allocator are called among those that are not read."""
+
+_HOST: Final = 0
+_ACCELERATORS: Final = (1, 6, 12, 13, 15, 19, 20)
+"""c10::DeviceType: the host; CUDA (torch for ROCm calls itself so, too), HIP, XPU, MPS, HPU, MTIA, and PrivateUse1."""
 
 
 class Memory:
@@ -26,11 +30,13 @@ class Memory:
 
     def __init__(self) -> None:
         self._rows = Rows(_columns)
+        self.of_host = 0
 
     def add(self, events: Sequence[Event]) -> None:
         """Append those of the instants `events` that are called `NAME`."""
         if found := [event for event in events if event.name == NAME]:
             self._rows.add(found)
+            self.of_host += sum(arguments(event).device_type == _HOST for event in found)
 
     def table(self, pid: int, before_ns: int | None) -> pl.DataFrame | None:
         """The table ``memory`` of the allocators of GPUs; null if nothing of them was recorded.
@@ -38,7 +44,7 @@ class Memory:
         What was in use before the first event of a device (its ``Total Allocated`` without its own bytes) is one allocation
         before `before_ns`, if anything else happened, and before all others.
         """
-        kind = pl.col("type").is_in(_CUDA)
+        kind = pl.col("type").is_in(_ACCELERATORS)
         rows = self._rows.frame().filter(
             kind, pl.col("start_ns").is_not_null(), pl.col("device") >= 0, pl.col("nbytes") != 0
         )

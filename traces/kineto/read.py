@@ -29,7 +29,7 @@ from .document import Document
 from .events import CALL, Event, arguments, category_of
 from .facts import read_devices, read_names
 from .graphs import MARKS, marked_nodes
-from .memory import Memory
+from .memory import HOST_MEMORY, Memory
 from .operators import operator_ranges
 from .ops import CATEGORIES, Ops
 from .processes import main_process
@@ -45,7 +45,7 @@ def read_kineto(path: Path, kind_file: Path | None = None, named: Path | None = 
     """The trace in `path` (``.json`` or ``.json.gz``), called `named` in errors; `kind_file` is the recorder's side file.
 
     Events without a duration are dropped and counted in ``Trace.meta.anomalies``. Raises `InputError` if `path` is
-    missing or no Kineto trace, or if `kind_file` is given and is no side file.
+    missing or no Kineto trace, or if `kind_file` is given and is not a side file.
     """
     facts = None if kind_file is None else read_stages(kind_file)
     with decompressed(path) as plain:
@@ -92,13 +92,15 @@ def read_kineto(path: Path, kind_file: Path | None = None, named: Path | None = 
         unread={
             **{k: v for k, v in sorted(held.counts.items()) if k not in _READ and not CALL.fullmatch(k)},
             **dict(sorted(held.phases.items())),
+            **({HOST_MEMORY: held.memory.of_host} if held.memory.of_host else {}),
         },
     )
     return make_trace(meta, **tables)
 
 
-_ASYNCHRONOUS: Final = ("b", "e", "S", "F")
-"""Phases of events that belong to no thread, the nestable ones and the older ones of the Chrome format. They are not read."""
+_ARROWS: Final = frozenset("stf")
+"""Phases of the arrows between events (Trace Event Format): correlation ids say the same. Any other phase that is none of the
+branches below is not read, and named: asynchronous events, counters, samples, objects."""
 
 
 class _Held:
@@ -128,8 +130,8 @@ class _Held:
                 instants.append(event)
             elif phase == "M":
                 self.named.append(event)
-            elif phase in _ASYNCHRONOUS:
-                self.phases[f"phase {phase}"] += 1
+            elif phase not in _ARROWS:
+                self.phases[f"phase {label(phase)}"] += 1
         self.memory.add(instants)
         for category, some in groups.items():
             self.counts[category] += len(some)

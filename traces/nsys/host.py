@@ -240,7 +240,7 @@ def read_osrt(source: Source, raw: pl.DataFrame, hosts: Hosts, odd: Counter[str]
 
 
 def read_syncs(raw: pl.DataFrame, hosts: Hosts, devices: DeviceMap, odd: Counter[str]) -> pl.DataFrame:
-    """The table `syncs`. What a row waited for is told by the API call it joins, not by its type number."""
+    """The table `syncs`. What a row waited for is decided by the API call it joins, not by its type number."""
     frame = sane(timed(raw, "syncs", odd), "syncs", odd).select(
         hosts.pid("globalPid"),
         pl.col("deviceId").alias("device"),
@@ -296,7 +296,7 @@ def read_memory(source: Source, raw: pl.DataFrame, hosts: Hosts, devices: Device
 def read_overhead(source: Source, raw: dict[str, pl.DataFrame], hosts: Hosts, odd: Counter[str]) -> pl.DataFrame:
     """The table `overhead`: nsys's own cost, and from 2025 on what CUPTI says of itself and of the driver.
 
-    Rows are told apart by their name, since both tables hold either kind.
+    The name of a row decides, since both tables hold either kind.
     """
     labels = dict(source.table_rows("ENUM_CUPTI_OVERHEAD_TYPE", ["id", "label"]))
     parts = []

@@ -25,7 +25,7 @@ DEVICES_PER_HOST: Final = 256
 """`device` = the recorder's GPU id, plus this many times the index of its host."""
 
 MOST_DEVICES: Final = 1 << 16
-"""A GPU id from here on is no GPU's."""
+"""A GPU id from here on is not a GPU's."""
 
 MOST_HOSTS: Final = 127
 """How many hosts fit above the 24 bits of a process id in 32 signed bits."""
@@ -43,7 +43,7 @@ class Hosts:
     def of(cls, columns: Iterable[pl.Series]) -> Hosts:
         """The hosts in columns of global ids. Negative ids belong to the recorder itself, not to a host.
 
-        More than `MOST_HOSTS` cannot be told apart in the model's pid; the others count as the first.
+        More than `MOST_HOSTS` do not fit into the model's pid; the others count as the first.
         """
         keys: set[int] = set()
         for column in columns:

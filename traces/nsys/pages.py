@@ -102,7 +102,7 @@ def page_columns(
 
 
 def _root(source: Source, table: str) -> int | None:
-    """The table's root page; null if it is no ordinary table."""
+    """The table's root page; null if it is not an ordinary table."""
     rows = source.db.execute(
         "SELECT rootpage FROM sqlite_schema WHERE type = 'table' AND name = ? AND sql NOT LIKE '%WITHOUT%ROWID%'",
         (table,),
@@ -139,7 +139,7 @@ def _header(handle: int) -> _File | None:
 
 
 def _page(fast: ModuleType, file: _File, number: int) -> Array:
-    """One page and its padding; zeros, which are no page, where the file has ended."""
+    """One page and its padding; zeros, which are not a page, where the file has ended."""
     data = os.pread(file.handle, file.page, (number - 1) * file.page)
     return np.frombuffer((data if len(data) == file.page else bytes(file.page)) + bytes(fast.PAD), np.uint8)
 

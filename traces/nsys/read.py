@@ -65,7 +65,7 @@ def read_nsys(path: Path, *, left_out: Collection[tuple[str, str]] = (), metrics
     with Source(path) as source:
         if not is_nsys(source):
             raise InputError(
-                f"{path} was to be read as an nsys export, but it is an SQLite database of something else; "
+                f"{path} cannot be read as an nsys export: it is an SQLite database of something else; "
                 "give the file that `nsys export --type sqlite` wrote"
             )
         return _read(source, left_out, metrics)

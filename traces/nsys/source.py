@@ -25,7 +25,7 @@ SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 PRAGMAS: Final = (
     "PRAGMA trusted_schema=OFF",
     "PRAGMA ignore_check_constraints=ON",  # a check of a table's pages would evaluate them
-    "PRAGMA cell_size_check=ON",  # a row's place outside of its page is damage, not a row
+    "PRAGMA cell_size_check=ON",  # a row's place outside its page is damage, not a row
 )
 """What every connection to an untrusted file begins with."""
 
@@ -40,7 +40,7 @@ class Source:
     counts cells that held something else than a number where one belongs, and `reads` maps each table that was read
     whole to (rows expected, rows read).
 
-    Raises `InputError` when the file is missing, is no SQLite database, or is shorter than its header says.
+    Raises `InputError` when the file is missing, is not a SQLite database, or is shorter than its header says.
     Every method raises `InputError` if the database turns out to be corrupt.
 
     A long class because a hostile file is opened, asked and counted in one place, where every error of SQLite is caught.
@@ -73,7 +73,7 @@ class Source:
         """Integer `key` -> text `column` of the rows that hold a text there (``rowid`` is a valid key)."""
         if not self.has(table, column) or (key != "rowid" and not self.has(table, key)):
             return {}
-        # A blob that is no UTF-8 is none of these texts, and must not spoil the others: only texts are decoded.
+        # A blob that is not UTF-8 is none of these texts, and must not spoil the others: only texts are decoded.
         cells = ", ".join(
             f"CASE WHEN typeof({quoted(c)}) = '{kind}' THEN {quoted(c)} END"
             for c, kind in ((key, "integer"), (column, "text"))
@@ -167,7 +167,7 @@ class Source:
             damage = f"{read:,} of {expected:,} rows could be read" if read != expected else None
         if damage:
             raise InputError(
-                f"{self.path} was to be read as an nsys export, but its table {table} is damaged ({damage}); export it again"
+                f"{self.path} cannot be read as an nsys export: its table {table} is damaged ({damage}); export it again"
             )
         self.reads[table] = (expected, read)
 
@@ -185,7 +185,7 @@ class Source:
             return action()
         except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:  # the latter where SQLite quotes a damaged name
             raise InputError(
-                f"{self.path} was to be read as an nsys export, but SQLite finds it damaged ({exc}); export it again"
+                f"{self.path} cannot be read as an nsys export: SQLite finds it damaged ({exc}); export it again"
             ) from exc
 
     def _list_tables(self) -> dict[str, dict[str, str]]:
@@ -206,23 +206,23 @@ def check_header(path: Path) -> None:
             head = file.read(100)
             size = file.seek(0, os.SEEK_END)
     except OSError as exc:
-        raise InputError(f"{path} was to be read as a trace, but {exc.strerror or exc}; check the path") from exc
+        raise InputError(f"{path} cannot be read as a trace: {exc.strerror or exc}; check the path") from exc
     if head[:16] != SQLITE_MAGIC:
-        raise InputError(f"{path} was to be read as an nsys export, but it is no SQLite file; give an .sqlite export")
+        raise InputError(f"{path} cannot be read as an nsys export: it is not a SQLite file; give an .sqlite export")
     page = int.from_bytes(head[16:18], "big")
     page = 65_536 if page == 1 else page
     pages = int.from_bytes(head[28:32], "big")
     in_header_valid = head[24:28] == head[92:96] and pages > 0  # written by SQLite 3.7.0 or newer
     if len(head) < 100 or (in_header_valid and size < page * pages):
         raise InputError(
-            f"{path} was to be read as an nsys export, but it is truncated ({size} of {page * pages} bytes); "
+            f"{path} cannot be read as an nsys export: it is truncated ({size} of {page * pages} bytes); "
             "copy or export it again"
         )
     for kind, header in _UNWRITTEN.items():
         beside = path.with_name(path.name + kind)
         if _starts_with(beside, header):
             raise InputError(
-                f"{path} was to be read as an nsys export, but {beside.name} says that changes to it are unfinished; let the "
+                f"{path} cannot be read as an nsys export: {beside.name} says that changes to it are unfinished; let the "
                 f"program that writes it end, or have SQLite finish them: sqlite3 {path.name} 'PRAGMA wal_checkpoint(TRUNCATE)'"
             )
 

@@ -59,7 +59,7 @@ def scrub_kineto(src: Path, dst: Path, policy: Policy | None = None) -> None:
     """Write to `dst`, as plain JSON, what analysis needs of the uncompressed trace `src`.
 
     `policy` (by default a new one, of this machine) replaces what is personal in the names that stay. Names of processes and
-    threads are left out. Raises `InputError` if `src` is no torch.profiler trace.
+    threads are left out. Raises `InputError` if `src` is not a torch.profiler trace.
     """
     document = Document(src, src)
     policy = Policy.of_this_machine() if policy is None else policy

@@ -36,7 +36,7 @@ _NUMBER_TABLES: Final = (
     "TARGET_INFO_SESSION_START_TIME",
     "ANALYSIS_DETAILS",
 )
-"""Tables of which every column declared INTEGER or REAL is kept, and no other column."""
+"""Tables of which the numbers are kept, and nothing else: columns that are not declared as text (`_numbers`)."""
 
 # Columns of the tables above that name a row of StringIds, and so decide which strings are kept. jsonTextId (arbitrary
 # payloads) and callchains are not among them.
@@ -94,11 +94,11 @@ def scrub_sqlite(src: Path, dst: Path, *, keep_names: bool = True, policy: Polic
     The result reads as the same trace, apart from diagnostics' free text and hashed device ids. `keep_names` false
     also leaves out the names of processes and threads. `policy` replaces what is personal in the names that stay; null: nothing,
     for a copy that its owner keeps. `dst` appears only when complete; the file there is replaced.
-    Raises `InputError` if `src` is no nsys export, and `OSError` if `dst` cannot be written.
+    Raises `InputError` if `src` is not an nsys export, and `OSError` if `dst` cannot be written.
     """
     with Source(src) as source:
         if not is_nsys(source):
-            raise InputError(f"{src} was to be scrubbed, but it is no nsys export; give the .sqlite that nsys wrote")
+            raise InputError(f"{src} cannot be scrubbed: it is not an nsys export; give the .sqlite that nsys wrote")
         with replacing(dst) as building, closing(sqlite3.connect(building, isolation_level=None)) as target:
             try:
                 target.execute("PRAGMA journal_mode=OFF")
@@ -165,10 +165,11 @@ def _copy_numbers(source: Source, target: sqlite3.Connection, table: str) -> set
     if table not in source.tables:
         return set()
     numeric = {
-        c: t
+        c: declared
         for c, t in source.tables[table].items()
-        if t in ("INTEGER", "REAL") and c not in _DROPPED_COLUMNS and re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,39}", c)
+        if (declared := _numbers(t)) and c not in _DROPPED_COLUMNS and re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,39}", c)
     }
+    numeric.pop("text", None)
     if not numeric:
         return set()
     cells = ", ".join(f"CASE WHEN typeof(\"{c}\") IN ('integer', 'real') THEN \"{c}\" END" for c in numeric)
@@ -182,10 +183,21 @@ def _copy_numbers(source: Source, target: sqlite3.Connection, table: str) -> set
     return used
 
 
+def _numbers(declared: str) -> str | None:
+    """How a column of numbers is declared in the copy; null for one of text. By SQLite's rules of affinity: tables that other
+    programs wrote back are declared BIGINT, FLOAT or not at all."""
+    if "INT" in declared:
+        return "INTEGER"
+    if any(word in declared for word in ("CHAR", "CLOB", "TEXT")):
+        return None
+    return "REAL" if any(word in declared for word in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
+
+
 def _copy_range_texts(source: Source, target: sqlite3.Connection, named: Callable[[str], str]) -> None:
     """Names of ranges, domains and categories that stand in the row itself. Rows were copied in the same order."""
     texts = source.texts("NVTX_EVENTS", "rowid", "text")
-    if texts:
+    copied = target.execute("SELECT 1 FROM sqlite_master WHERE name = 'NVTX_EVENTS'").fetchone()
+    if texts and copied:  # without a single column of numbers there are no ranges
         order = [r for (r,) in source.rows("SELECT rowid FROM NVTX_EVENTS ORDER BY rowid")]
         position = {r: i + 1 for i, r in enumerate(order)}
         target.executemany(

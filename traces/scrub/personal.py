@@ -40,7 +40,7 @@ _ASSIGNED: Final = re.compile(
     rf"({_KEYWORD})([\"']?\s{{0,4}}(?:=|:(?!:))\s{{0,4}})({_VALUE})|((?<=[\s'\"-])-[\w-]{{0,40}}{_KEYWORD}[\"']?,?\s{{1,4}})({_VALUE})",
     re.IGNORECASE,
 )
-"""``api_key=...``, ``"password": "..."``, ``--token ...``. A plural is no secret: ``tokens=512`` is a count."""
+"""``api_key=...``, ``"password": "..."``, ``--token ...``. A plural is not a secret: ``tokens=512`` is a count."""
 
 _BEARER: Final = re.compile(r"\b(Bearer|Basic)\s+([A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE)
 
@@ -196,7 +196,7 @@ class Policy:
             self._know(SECRET, value)
 
     def name(self, text: str) -> str:
-        """As `text`, of names: two that differ never become one, since rows are told apart by them."""
+        """As `text`, of names: two that differ never become one, because names identify rows."""
         found = self._names.get(text)
         if found is None:
             found = clean = self.text(text)

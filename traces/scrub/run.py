@@ -127,7 +127,7 @@ def scrub_trace(source: Path, folder: Path, policy: Policy, stem: str = "trace",
             scrub_kineto(plain, target, policy)
             return target
     raise InputError(
-        f"{source} was to be scrubbed, but it is neither an nsys .sqlite export nor a torch.profiler JSON; "
+        f"{source} cannot be scrubbed: it is neither an nsys .sqlite export nor a torch.profiler JSON; "
         "an .nsys-rep holds the environment and has to be exported first"
     )
 

@@ -51,6 +51,11 @@ class Asked:
     processes: tuple[Process, ...]
 
     @property
+    def contradicts(self) -> str:
+        """The grade of a contradiction that a pause explains: between its parts a run may have changed machine or clock."""
+        return OBJECTION if self.manifest.resumed_utc else INVALID
+
+    @property
     def untraced(self) -> tuple[Process, ...]:
         return tuple(p for p in self.processes if p.index is not None)
 

@@ -10,7 +10,7 @@ from ...metrics.registry import METRICS, greatest
 from ...model import Claim, TimeClaim
 from ..evidence import Evidence
 from ..starts import LEAST_FRACTION, OCCASION, SURE, between_starts
-from .asked import NAMED, OBJECTION, Finding
+from .asked import INVALID, NAMED, OBJECTION, Finding
 
 
 def provenance(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
@@ -28,6 +28,11 @@ def provenance(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
     later = then.recorded_utc is not None and then.recorded_utc > manifest.created_utc
     if later:
         yield Finding(NAMED, f"the bound was measured at {str(then.recorded_utc)[:40]}, after this run")
+    same_second = then.recorded_utc == manifest.created_utc and then.evidence and manifest.digest not in then.evidence
+    if same_second and manifest.run_id not in claim.source.runs:
+        yield Finding(
+            INVALID, "the run was complete in the very second in which the bound's was, and is an edited copy of it"
+        )
     changed = [f"{what} {one} then, {other} now" for what, one, other in parts if one and other and one != other]
     if changed:
         yield Finding(NAMED, f"changed since the bound was measured: {', '.join(changed)}")
@@ -64,7 +69,7 @@ def edited(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _readings(text: str) -> tuple[list[tuple[float, float, float]], bool] | None:
-    """((value, low, high) of each occasion, whether all are told); null for text that `accept` did not write."""
+    """((value, low, high) of each occasion, whether all are listed); null for text that `accept` did not write."""
     if not text.startswith("accepted: "):
         return None
     parts = text.removeprefix("accepted: ").split("; ")

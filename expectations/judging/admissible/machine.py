@@ -8,7 +8,7 @@ from typing import Any, Final
 import polars as pl
 
 from ....traces.hardware_key import hardware_key, slug
-from .asked import NAMED, OBJECTION, Asked, Finding, unequal
+from .asked import NAMED, Asked, Finding, unequal
 
 FACTS: Final[Mapping[str, Mapping[str, str]]] = {
     "device": {"device_name": "the device", "device_uuid": "the device's identity", "processor": "the processor"},
@@ -59,7 +59,7 @@ def hardware(asked: Asked) -> Iterator[Finding]:
     """The machine's key is that of its GPUs, and these are those of the processes and of the traces."""
     text = next(_misnamed(asked), None)
     if text is not None:
-        yield Finding(OBJECTION, text)
+        yield Finding(asked.contradicts, text)
 
 
 def _misnamed(asked: Asked) -> Iterator[str]:
@@ -68,6 +68,8 @@ def _misnamed(asked: Asked) -> Iterator[str]:
     if said.key != key:
         yield f"the run's machine is called {said.key}, and what it has is called {key}"
     gpus = ", ".join(said.gpus)[:80] or "none"
+    if said.device == "cpu" and said.gpus:
+        yield f"the run's device is a CPU, and its machine is said to have been asked for its GPUs ({gpus})"
     for process in asked.processes:
         name = process.facts.get("device_name")
         processor = name if said.device == "cpu" else process.facts.get("processor")

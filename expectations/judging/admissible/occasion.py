@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
+from ....analyze.words import duration
 from ....traces.run import Round, VariantResult, repetitions
-from .asked import OBJECTION, Asked, Finding, Process
+from .asked import INVALID, NAMED, OBJECTION, Asked, Finding, Process
 
 OCCASION_GAP: Final = timedelta(days=1)
 """Rounds further apart are of several occasions: a driver, a clock or a neighbour may have changed between them."""
@@ -37,8 +38,11 @@ def spans(asked: Asked) -> Iterator[Finding]:
     """The timed span of a process holds its iterations, and lies within how long the process lasted; so does the energy pass."""
     for made in asked.manifest.rounds:
         for variant in made.result.variants:
-            if text := _timed_span(made, variant) or _energy_pass(made, variant):
-                yield Finding(OBJECTION, f"{variant.name} in round {made.index} {text}", (variant.name,))
+            text = _timed_span(made, variant) or _energy_pass(made, variant)
+            if found := text or _quick_pass(variant):
+                yield Finding(
+                    INVALID if text else OBJECTION, f"{variant.name} in round {made.index} {found}", (variant.name,)
+                )
                 return
 
 
@@ -77,12 +81,17 @@ def _energy_pass(made: Round, variant: VariantResult) -> str:
         return (
             f"says {variant.repeated:,} iterations of its energy pass, and after these times the harness runs {count:,}"
         )
-    if (end - start) / count < REPEATED_SHARE * shortest:
-        return (
-            f"took {(end - start) / count / 1e6:.4g} ms an iteration in its energy pass, and at least {shortest / 1e6:.4g} ms "
-            "when it was timed"
-        )
     return ""
+
+
+def _quick_pass(variant: VariantResult) -> str:
+    """What is wrong with an energy pass whose iterations are too short; warm caches can make an honest one short."""
+    if len(variant.repeated_ns) != 2:
+        return ""
+    each, shortest = (variant.repeated_ns[1] - variant.repeated_ns[0]) / variant.repeated, min(variant.iterations_ns)
+    if each >= REPEATED_SHARE * shortest:
+        return ""
+    return f"took {each / 1e6:.4g} ms an iteration in its energy pass, and at least {shortest / 1e6:.4g} ms when it was timed"
 
 
 def host_clock(asked: Asked) -> Iterator[Finding]:
@@ -94,7 +103,7 @@ def host_clock(asked: Asked) -> Iterator[Finding]:
                 f"{after.name} in round {later.index} was timed before {before.name} in round {made.index} had ended, by the "
                 "host's own clock: they are of different starts of the machine, or one is a copy"
             )
-            yield Finding(OBJECTION, text)
+            yield Finding(asked.contradicts, text)
             return
     least, most = -math.inf, math.inf  # of what the date is ahead of the monotonic clock, in seconds
     for made, v in timed:
@@ -123,17 +132,20 @@ def times_in_order(asked: Asked) -> Iterator[Finding]:
     known = [(p, at) for p, at in starts if at is not None]
     if len(known) < len(starts):
         where = next(p.where for p, at in starts if at is None)
-        yield Finding(OBJECTION, f"{where} was started at no time that can be read")
-    text = next(_apart_in_time(asked, known), None)
-    if text is not None:
-        yield Finding(OBJECTION, text)
+        yield Finding(INVALID, f"{where} has a start time that cannot be read")
+    resumed = next(_gone_on_with(asked, known), None)
+    if resumed is not None:
+        yield Finding(NAMED, resumed)
+    for grade, found in ((asked.contradicts, _out_of_order(asked, known)), (OBJECTION, _apart_in_time(asked, known))):
+        if (text := next(found, None)) is not None:
+            yield Finding(grade, text)
     created = _utc(asked.manifest.created_utc)
     if created is None:
-        yield Finding(OBJECTION, "the run was complete at no time that can be read")
+        yield Finding(INVALID, "the time at which the run was complete cannot be read")
     for process, at in known:
         if created is not None and at > created:
             text = f"{process.where} was started at {at:%FT%TZ}, after the run was complete at {created:%FT%TZ}"
-            yield Finding(OBJECTION, text)
+            yield Finding(asked.contradicts, text)
             return
     if known and created is not None:
         process, at = known[-1]
@@ -142,34 +154,59 @@ def times_in_order(asked: Asked) -> Iterator[Finding]:
         recorded = sum(recording.wall_ns for recording in made) / 1e9
         if recorded > left + DATE_SLACK_S:
             text = f"the recordings took {recorded:.4g} s, and the run was complete {max(left, 0):.4g} s after its last round"
-            yield Finding(OBJECTION, text)
+            yield Finding(asked.contradicts, text)
 
 
-def _apart_in_time(asked: Asked, known: Sequence[tuple[Process, datetime]]) -> Iterator[str]:
-    """What is wrong between one process and the next, and before the first. Times are in whole seconds, the walls in ns."""
+def _out_of_order(asked: Asked, known: Sequence[tuple[Process, datetime]]) -> Iterator[str]:
+    """Dates that no run has: before it was begun, or before the last process began or ended. Dates are in seconds."""
     begun = _begun(asked.manifest.run_id)
     if known and begun is not None and known[0][1] < begun - SECOND:
         first, at = known[0]
         yield f"{first.where} was started at {at:%FT%TZ}, before the run was begun at {begun:%FT%TZ}"
-    per_round = max(sum(p.index == 0 for p, _ in known), 1)
-    longest_pause = max(PAUSE_SHARE * per_round * min((p.wall_ns for p, _ in known), default=0) / 1e9, PAUSE_S)
-    resumed = [_utc(text) for text in asked.manifest.resumed_utc]
     for (before, one), (after, two) in pairwise(known):
-        if two < one:
+        if two < one - timedelta(seconds=DATE_SLACK_S):
             yield f"{after.where} was started at {two:%FT%TZ}, before {before.where} at {one:%FT%TZ}"
+        early = before.wall_ns / 1e9 - (two - one).total_seconds()
+        if early > DATE_SLACK_S:
+            yield f"{after.where} was started {early:.3g} s before {before.where} had ended"
+
+
+def _apart_in_time(asked: Asked, known: Sequence[tuple[Process, datetime]]) -> Iterator[str]:
+    """Processes that are further apart than those of one undisturbed run."""
+    for before, one, after, two, pause in _pauses(known):
         if two - one > OCCASION_GAP:
             gap = (two - one) / timedelta(days=1)
             yield f"rounds were made on different occasions: {before.where} and {after.where} were started {gap:.3g} days apart"
-        pause = (two - one).total_seconds() - before.wall_ns / 1e9
-        if pause < -DATE_SLACK_S:
-            yield f"{after.where} was started {-pause:.3g} s before {before.where} had ended"
         ended = one + timedelta(seconds=before.wall_ns / 1e9)
-        explained = any(at is not None and one <= at <= two + SECOND for at in resumed)
-        if asked.manifest.looks and pause > longest_pause and not explained:
+        if asked.manifest.looks and not _explained(asked, one, two):
             yield (
-                f"{pause:.3g} s passed between the end of {before.where} at {ended:%FT%TZ} and the start of {after.where}, in "
-                "which nothing is said to have happened: a round is missing, or the run was interrupted"
+                f"{pause:.3g} s passed between the end of {before.where} at {ended:%FT%TZ} and the start of {after.where}, which "
+                "the manifest does not explain: a round is missing, or the run was interrupted"
             )
+
+
+def _gone_on_with(asked: Asked, known: Sequence[tuple[Process, datetime]]) -> Iterator[str]:
+    """Pauses that a resumed capture explains: the reader knows whether there was one, the manifest only says so."""
+    for before, one, after, two, pause in _pauses(known):
+        if _explained(asked, one, two):
+            later = duration(1e9 * pause)
+            yield f"the capture was interrupted after {before.where} and gone on with {later} later, with {after.where}"
+
+
+def _pauses(
+    known: Sequence[tuple[Process, datetime]],
+) -> Iterator[tuple[Process, datetime, Process, datetime, float]]:
+    """Two processes with their starts, and the seconds between them, where a round has room in between."""
+    per_round = max(sum(p.index == 0 for p, _ in known), 1)
+    longest = max(PAUSE_SHARE * per_round * min((p.wall_ns for p, _ in known), default=0) / 1e9, PAUSE_S)
+    for (before, one), (after, two) in pairwise(known):
+        pause = (two - one).total_seconds() - before.wall_ns / 1e9
+        if pause > longest:
+            yield before, one, after, two, pause
+
+
+def _explained(asked: Asked, one: datetime, two: datetime) -> bool:
+    return any(at is not None and one <= at <= two + SECOND for at in map(_utc, asked.manifest.resumed_utc))
 
 
 def _begun(run_id: str) -> datetime | None:
@@ -193,7 +230,7 @@ def wall(asked: Asked) -> Iterator[Finding]:
         timed = sum(map(sum, process.times_ns.values()))
         if timed > process.wall_ns:
             text = f"{process.where} timed {timed / 1e6:.4g} ms of iterations and lasted {process.wall_ns / 1e6:.4g} ms"
-            yield Finding(OBJECTION, text)
+            yield Finding(INVALID, text)
             return
 
 

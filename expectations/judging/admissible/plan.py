@@ -8,11 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import PurePosixPath
+from typing import Final
 
 from ...deciding import DECIDING, MIN_ROUNDS
 from ..commands import PAIR
 from ..evidence import COMMAND
-from .asked import OBJECTION, Asked, Finding, results_of, unequal
+from .asked import INVALID, OBJECTION, Asked, Finding, results_of, unequal
+
+TIMERS: Final = {"cuda": "cuda_event", "cpu": "perf_counter"}
+"""What the harness takes times with on each device."""
 
 
 def commands(asked: Asked) -> Iterator[Finding]:
@@ -72,21 +76,26 @@ def answered(asked: Asked) -> Iterator[Finding]:
             "size": (manifest.size, result.size),
             "seed": (manifest.seed, result.seed),
         }
+        for timer in [v.timer for v in result.variants if v.timer != TIMERS.get(result.device, v.timer)]:
+            said["timer"] = (TIMERS[result.device], timer)
         counts = {len(v.iterations_ns) for v in result.variants}
         if manifest.iterations is not None and counts != {manifest.iterations}:
             said["number of iterations"] = (manifest.iterations, min(counts, default=0))
         for what, (planned, ran) in said.items():
             if planned is not None and planned != ran:
                 text = f"the run's {what} is {str(planned)[:80]}, and {where} says {str(ran)[:80]}"
-                yield Finding(OBJECTION, text)
+                yield Finding(INVALID, text)
                 return
 
 
 def asked_for(asked: Asked) -> Iterator[Finding]:
-    """What each process was asked for, and answers of itself, is what the manifest says."""
-    text = next(_otherwise(asked), None)
-    if text is not None:
-        yield Finding(OBJECTION, text)
+    """What each process was asked for, and answers of itself, is what the manifest says.
+
+    Versions are those of the installed package here and of the imported module there, which may honestly differ.
+    """
+    for grade, found in ((INVALID, _otherwise(asked)), (OBJECTION, _other_versions(asked))):
+        if (text := next(found, None)) is not None:
+            yield Finding(grade, text)
 
 
 def _otherwise(asked: Asked) -> Iterator[str]:
@@ -94,7 +103,7 @@ def _otherwise(asked: Asked) -> Iterator[str]:
     foreign = manifest.source in (COMMAND, PAIR)
     answered = any(r.result is not None for v in manifest.variants for r in v.recordings)
     if foreign and (manifest.rounds or answered):
-        yield "the run is said to be of commands that answer nothing, and its processes answer as a workload's do"
+        yield "the manifest calls this a run of commands, but its processes answer like a workload's"
     if manifest.source == PAIR:
         yield from _timing(asked)
     if foreign:
@@ -120,17 +129,21 @@ def _otherwise(asked: Asked) -> Iterator[str]:
             yield f"{process.where} was asked for {', '.join(names)[:80]} and answers for {', '.join(process.variants)[:80]}"
         if device and device[-1] != manifest.hardware.device:
             yield f"the run's device is {manifest.hardware.device}, and {process.where} was asked for {device[-1][:40]}"
-        for fact, said in (("torch", manifest.packages.get("torch")), ("python", manifest.packages.get("python"))):
-            found_fact = process.facts.get(fact)
-            if said and found_fact is not None and not re.fullmatch(rf"{re.escape(said)}(\+.*)?", str(found_fact)):
-                yield f"the run's {fact} is {said[:40]}, and that of {process.where} is {str(found_fact)[:40]}"
         harness = process.facts.get("harness")
         if harness is not None and harness != manifest.harness:
             yield f"the run's harness is {manifest.harness}, and {process.where} was timed by harness {str(harness)[:40]}"
 
 
+def _other_versions(asked: Asked) -> Iterator[str]:
+    for process in asked.processes:
+        for fact in ("torch", "python"):
+            said, found = asked.manifest.packages.get(fact), process.facts.get(fact)
+            if said and found is not None and not re.fullmatch(rf"{re.escape(said)}(\+.*)?", str(found)):
+                yield f"the run's {fact} is {said[:40]}, and that of {process.where} is {str(found)[:40]}"
+
+
 def _timing(asked: Asked) -> Iterator[str]:
-    """A pair is timed by its iterations where every process has some, unless its capture was told otherwise."""
+    """A pair is timed by its iterations where every process has some, unless its capture was asked otherwise."""
     manifest = asked.manifest
     counts = [len(one.answer.iterations_ns) for one in manifest.commands]
     if manifest.timed == "processes" and counts and min(counts) > 0:
@@ -158,36 +171,34 @@ def rounds(asked: Asked) -> Iterator[Finding]:
     for process in asked.untraced:
         ran.setdefault(process.index or 0, []).extend(process.variants)
     if list(ran) != list(range(len(ran))):
-        yield Finding(OBJECTION, f"rounds are missing or out of order: the run has {_listed(list(ran))}")
+        yield Finding(INVALID, f"rounds are missing or out of order: the run has {_listed(list(ran))}")
         return
     for process in asked.untraced:
         files = [PurePosixPath(word).name for word in option_values(process.command, "--result")]
         numbers = [int(found[1]) for file in files if (found := re.fullmatch(r"round_(\d{1,9})(?:_\d+)?\.json", file))]
         if numbers and numbers != [process.index]:
-            yield Finding(OBJECTION, f"{process.where} was made as round {numbers[0]}")
+            yield Finding(INVALID, f"{process.where} was made as round {numbers[0]}")
             return
     looks = asked.manifest.looks
     planned_looks = _planned_looks(asked)
     if looks and planned_looks and tuple(looks) != planned_looks:
         one, other = (", ".join(map(str, some[:12])) for some in (planned_looks, looks))
-        yield Finding(
-            OBJECTION, f"the run's command plans a verdict after {one} rounds, and the run says after {other}"
-        )
+        yield Finding(INVALID, f"the run's command plans a verdict after {one} rounds, and the run says after {other}")
         return
     looks = looks or planned_looks
     for index, names in ran.items():
         order = planned if index % 2 == 0 else planned[::-1]
         if sorted(names) != sorted(planned):
             text = f"round {index} ran {', '.join(names)}, and the plan says each of {', '.join(planned)} once"
-            yield Finding(OBJECTION, text)
+            yield Finding(INVALID, text)
             return
         if looks and names != order:
             text = f"round {index} ran in the order {', '.join(names)}, and the plan says {', '.join(order)}"
-            yield Finding(OBJECTION, text)
+            yield Finding(INVALID, text)
             return
     if looks and ran and len(ran) not in looks:
         listed = ", ".join(map(str, looks[:12]))
-        yield Finding(OBJECTION, f"the run ended after {len(ran)} rounds, and the plan has a verdict after {listed}")
+        yield Finding(INVALID, f"the run ended after {len(ran)} rounds, and the plan has a verdict after {listed}")
 
 
 def _planned_looks(asked: Asked) -> tuple[int, ...]:

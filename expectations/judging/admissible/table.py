@@ -76,6 +76,7 @@ RUN_ROWS: Final[Mapping[str, Callable[[Asked], Iterator[Finding]]]] = {
     "trace iterations": first_of_each(traced.trace_iterations),
     "trace times": first_of_each(traced.trace_times),
     "recording cost": traced.slowdown,
+    "device time": first_of_each(traced.device_time),
     "no work stated": work.zero_work,
     "no work traced": work.device_work,
     "faster than hardware": work.too_fast,

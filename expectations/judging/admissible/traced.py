@@ -8,18 +8,30 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
+import polars as pl
+
 from ....analyze.result import Analysis
 from ..commands import PAIR
 from ..evidence import COMMAND
-from .asked import OBJECTION, Asked, Finding, recording_of
+from .asked import INVALID, OBJECTION, Asked, Finding, recording_of
 
 TRACE_SHARE: Final = 0.2
 TRACE_SLACK_NS: Final = 200_000
 """How far an iteration in the trace may be from what its process timed: a fifth of the median, and what a range, an event and a
 synchronisation cost. On H200 the two differed by at most 0.15 ms, and by 3 % (samples of three workloads)."""
 
+OTHER_SHARE: Final = 0.5
+"""An iteration that is further from what its own process timed than half of that was not this one."""
+
 RECORDED_FACTOR: Final = 10.0
 """Recording costs up to twice the time of the smallest iterations seen; at ten times another program was recorded."""
+
+AT_WORK_SHARE: Final = (0.5, 0.8)
+"""An untraced iteration takes at least this share of what a GPU works in a recorded one: less than the first is impossible, less
+than the second is not believed. In eleven variants on an H200 the median was 1.02 to 1.78 times that."""
+
+FASTER_RECORDED: Final = 1.5
+"""On a GPU an iteration is not so much faster when it is recorded. On a CPU others may have wanted it during the rounds."""
 
 
 def recordings(asked: Asked) -> Iterator[Finding]:
@@ -35,7 +47,7 @@ def recordings(asked: Asked) -> Iterator[Finding]:
                     f"{recording_of(variant, number)} asked for {', '.join(asks) or 'no variant'} and is answered for "
                     f"{', '.join(answers) or 'none'}"
                 )
-                yield Finding(OBJECTION, text, (variant.name,))
+                yield Finding(INVALID, text, (variant.name,))
                 break
 
 
@@ -51,7 +63,7 @@ def trace_files(asked: Asked) -> Iterator[Finding]:
             content = None if analysis is None else _content(analysis)
             keys = [key for key in (recording.trace, recording.trace_sha256, content) if key is not None]
             if same := next((seen[key] for key in keys if key in seen), None):
-                yield Finding(OBJECTION, f"{same[1]} and {where} are one trace", (same[0], variant.name))
+                yield Finding(INVALID, f"{same[1]} and {where} are one trace", (same[0], variant.name))
             for key in keys:
                 seen.setdefault(key, (variant.name, where))
 
@@ -96,7 +108,7 @@ def trace_times(asked: Asked) -> Iterator[Finding]:
                 f"an iteration of {variant.name} takes {median(durations) / 1e6:.4g} ms in its trace, and its process timed "
                 f"{median(timed) / 1e6:.4g} ms"
             )
-            yield Finding(OBJECTION, text, (variant.name,))
+            yield Finding(INVALID if apart > OTHER_SHARE * median(timed) else OBJECTION, text, (variant.name,))
 
 
 def slowdown(asked: Asked) -> Iterator[Finding]:
@@ -105,6 +117,44 @@ def slowdown(asked: Asked) -> Iterator[Finding]:
         for made in variant.recordings if asked.evidence.timed == "iteration" and untraced else ():
             factor = median(made.traced_ns) / median(untraced) if made.traced_ns else 1.0
             if not 1 / RECORDED_FACTOR <= factor <= RECORDED_FACTOR:
-                text = f"an iteration of {name} takes {factor:.3g} times as long when recorded: that was no recording of it"
-                yield Finding(OBJECTION, text, (name,))
+                text = f"an iteration of {name} takes {factor:.3g} times as long when recorded: that was not a recording of it"
+                yield Finding(INVALID, text, (name,))
                 break
+
+
+def device_time(asked: Asked) -> Iterator[Finding]:
+    """A GPU's own clock says how long it worked in a recorded iteration, which no recorder changes much: untraced iterations
+    cannot take far less. Nor do they take far more than the recorded ones."""
+    untraced = {
+        name: median(ns for one in asked.evidence.rounds for ns in one.times_ns[name])
+        for name in asked.evidence.variants
+        if any(name in one.times_ns for one in asked.evidence.rounds)
+    }
+    for variant, made, analysis, durations in asked.analysed():
+        worked = _worked_ns(analysis)
+        if asked.evidence.timed != "iteration" or variant.name not in untraced or not worked or not durations:
+            continue
+        name, took = variant.name, untraced[variant.name]
+        impossible, unlikely = (share * worked for share in AT_WORK_SHARE)
+        if took < unlikely:
+            text = (
+                f"an untraced iteration of {name} takes {took / 1e6:.4g} ms, and a GPU works {worked / 1e6:.4g} ms in a "
+                "recorded one: they did not do the same"
+            )
+            yield Finding(INVALID if took < impossible else OBJECTION, text, (name,))
+        elif made.traced_ns and took > FASTER_RECORDED * median(made.traced_ns):
+            text = (
+                f"an iteration of {name} takes {median(made.traced_ns) / 1e6:.4g} ms when it is recorded and {took / 1e6:.4g} ms "
+                "when it is not: no recorder makes it faster"
+            )
+            yield Finding(OBJECTION, text, (name,))
+
+
+def _worked_ns(analysis: Analysis) -> float:
+    """How long the busiest GPU worked in an iteration, by the median; 0 where none did."""
+    gpus = analysis.devices.filter(pl.col("type") == "gpu")["device"].to_list()
+    cells = analysis.ledger.filter(
+        pl.col("iteration").is_not_null(), pl.col("category") != "idle", pl.col("device").is_in(gpus)
+    )
+    each = cells.group_by("device", "iteration").agg(pl.col("ns").sum()).group_by("iteration").agg(pl.col("ns").max())
+    return float(median(each["ns"].to_list())) if each.height else 0.0

@@ -30,6 +30,22 @@ def left_out(asked: Asked) -> Iterator[Finding]:
             if missing := [key for key in ALWAYS if result.facts.get(key) is None]:
                 yield Finding(OBJECTION, f"{where} does not say its {missing[0]}, which harness 2 always writes down")
                 return
+    yield from _of_all(asked)
+
+
+def _of_all(asked: Asked) -> Iterator[Finding]:
+    """What runs have since these versions: whoever takes it out of all processes takes the questions about it away.
+
+    Plans are as old as harness 2, and older than the sources' commit in manifests, which programs of one's own have as well.
+    """
+    manifest = asked.manifest
+    ours = manifest.harness >= 2 and manifest.source not in (COMMAND, PAIR)
+    if ours and any(not v.timed_ns for made in manifest.rounds for v in made.result.variants):
+        yield Finding(OBJECTION, "no process says when its iterations were timed, which harness 2 always writes down")
+    if asked.untraced and not manifest.looks and (ours or any(p.sources[0] for p in asked.untraced)):
+        yield Finding(
+            OBJECTION, "the run does not say after how many rounds it was to be judged, which is always written down"
+        )
 
 
 def _kinds(asked: Asked) -> Iterator[tuple[str, Sequence[Present]]]:

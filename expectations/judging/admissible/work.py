@@ -42,6 +42,16 @@ def tolerances(asked: Asked) -> Iterator[Finding]:
         ]
         for found in unequal(f"the tolerance of {variant.name}", said):
             yield replace(found, variants=(variant.name,))
+        bounds = [
+            bound
+            for _, result in results_of(asked.manifest)
+            for v in result.variants
+            if v.name == variant.name
+            for bound in (v.output.tolerance, *v.output.tolerances)
+        ]
+        if loose := [bound for bound in bounds if not 0 <= bound < 1]:
+            text = f"{variant.name} is held to a tolerance of {loose[0]:.3g}, by which zeros, or anything, are right"
+            yield Finding(INVALID, text, (variant.name,))
 
 
 def proofs(asked: Asked) -> Iterator[Finding]:
@@ -56,7 +66,10 @@ def proofs(asked: Asked) -> Iterator[Finding]:
             timed = range(len(variant.iterations_ns))
             if proof is None or not proof.compared or not set(proof.compared) <= set(timed):
                 lacking = "no proof of its work" if proof is None else "no timed iteration whose outputs were compared"
-                yield Finding(OBJECTION, f"{variant.name} in {where} has {lacking}", (variant.name,))
+                grade = (
+                    INVALID if proof is not None and proof.compared else OBJECTION
+                )  # of iterations that were not timed
+                yield Finding(grade, f"{variant.name} in {where} has {lacking}", (variant.name,))
                 return
             if not any(
                 result is made for made in recorded
@@ -64,7 +77,7 @@ def proofs(asked: Asked) -> Iterator[Finding]:
                 reuse.setdefault(proof.fresh, f"{variant.name} in {where}")
     alike = _compared_alike(asked)
     if alike:
-        yield Finding(OBJECTION, alike)
+        yield Finding(INVALID, alike)
     if len(reuse) > 1:
         yield Finding(OBJECTION, f"inputs were fresh in each iteration of {reuse[True]}, and not of {reuse[False]}")
 
@@ -111,7 +124,7 @@ def _compared_alike(asked: Asked) -> str:
 def kept_answers(asked: Asked) -> Iterator[Finding]:
     """What a process wrote itself, where its file is still beside the manifest, is what the manifest says of it."""
     for text in asked.evidence.contradicted[:1]:
-        yield Finding(OBJECTION, text)
+        yield Finding(INVALID, text)
 
 
 def zero_work(asked: Asked) -> Iterator[Finding]:

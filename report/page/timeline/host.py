@@ -49,7 +49,7 @@ class Host:
 
 
 def host_lanes(a: Attributed, columns: Columns, names: Names, grid: Grid | None, zero_ns: int) -> Host:
-    """The bands and calls of every thread that has any. In a `grid`, where given, calls are summed outside of exact bins."""
+    """The bands and calls of every thread that has any. In a `grid`, where given, calls are summed outside exact bins."""
     trace, calls = a.trace, a.calls
     notes: list[str] = []
     bands = {t: rows[~a.stages.is_measured[rows]] for t, rows in a.stages.threads.items()}

@@ -194,7 +194,7 @@ Object.assign(Timeline.prototype, {
       const exact = side.header.grid
         ? `; exact in ${counted(side.header.grid.exact.length, "stretch").replace("stretchs", "stretches")}, sums elsewhere (hatched boldly)`
         : "";
-      const calls = side.header.calls_grid && !side.header.grid ? "; host calls are summed outside of some stretches (hatched boldly)" : "";
+      const calls = side.header.calls_grid && !side.header.grid ? "; host calls are summed outside some stretches (hatched boldly)" : "";
       const ranges = side.header.threads.reduce((sum, one) => sum + one.bands.reduce((n, band) => n + band.items, 0), 0);
       return `${several}${ops ? counted(ops, "operation") : counted(ranges, "range")}${iterations}${exact}${calls}`;
     });
