@@ -4,7 +4,7 @@
 # environment of its own.
 #
 # torch is in neither: its builds for CPUs and for CUDA have the same version and other hashes, and which one is installed
-# depends on the index (TORCH_INDEX). What torch needs is.
+# depends on the index (TORCH_INDEX). What torch needs is. Nor is pywin32, which mcp needs on Windows: nothing here runs there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -32,7 +32,7 @@ PYTHON
 # lock TARGET WHAT FILE PYTHON: the versions for Linux with that Python and newer
 lock() {
     "$folder/uv/bin/uv" pip compile --quiet --universal --python-version "$4" --generate-hashes --no-annotate --no-header \
-        --allow-unsafe --constraint constraints.txt "$folder/$3" --output-file "$folder/lock"
+        --allow-unsafe --no-emit-package pywin32 --constraint constraints.txt "$folder/$3" --output-file "$folder/lock"
     {
         printf '# Made by `make lock` from pyproject.toml and constraints.txt: what `%s` installs, each file by its hash.\n' "$2"
         cat "$folder/lock"

@@ -42,6 +42,7 @@ READ: Final = {
     *(
         ("report", "source"),
         ("report", "opt"),
+        ("mcp", "root"),
         ("report", "expectations"),
         ("bundle", "words"),
         ("bundle", "expectations"),
