@@ -20,7 +20,7 @@ from ..traces.output import Kind, Output, check_container, make_container
 from ..traces.run import write_json
 from . import host
 from .folder import portable
-from .leftovers import after_grace, told
+from .leftovers import after_grace, sentence
 from .processes import GRACE_S, last_line, run_process
 from .progress import seconds
 from .rounds import untraced_environment
@@ -42,7 +42,7 @@ def measure(timeout_s: float, say: Callable[[str], None]) -> Calibration:
             "see `aisp-trace doctor`"
         )
     if left := after_grace(2 * GRACE_S):
-        say(told(left))
+        say(sentence(left))
     count = len(hardware.gpus)
     say(f"measuring the copies of {count} GPU{'s' if count > 1 else ''}; it may take some minutes")
     with tempfile.TemporaryDirectory(prefix="aisp-trace-") as temporary:

@@ -24,7 +24,7 @@ from . import host, pair_rounds
 from .answer import ANSWER
 from .compare import differences
 from .folder import PartialRun, begin, load_result, portable, rank_here, reopen
-from .leftovers import after_grace, told
+from .leftovers import after_grace, sentence
 from .nsys import Recorded
 from .plan import Plan, check_plan, per_round, recorder_for, recordings, workload_command
 from .processes import GRACE_S, how_ended, interruptible
@@ -67,7 +67,7 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
     shown = progress(plan.workload, first * per_round(plan) + (len(recordings(plan)) if recorder is not None else 0))
     try:
         with interruptible(), _ended_on_failure(going_on):
-            beside = [told(left)] if (left := after_grace(2 * GRACE_S)) else []
+            beside = [sentence(left)] if (left := after_grace(2 * GRACE_S)) else []
             for line in beside:
                 shown.say(line)
             state = _sources(plan)

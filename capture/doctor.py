@@ -14,7 +14,7 @@ from ..traces.documents import CHILD, parse
 from ..traces.errors import InputError, RecorderError
 from ..traces.hardware_key import hardware_key
 from . import host, permissions
-from .leftovers import leftovers, told
+from .leftovers import leftovers, sentence
 from .nsight import INSTALL, Nsys, find_nsys
 from .nsys import NsysRecorder
 from .processes import ask
@@ -101,8 +101,8 @@ def _leftover_finding() -> Finding:
     found = leftovers()
     if not found:
         return Finding("earlier captures", "ok", "nothing that they started still runs")
-    sentence, _, remedy = told(found).rpartition("; ")
-    return Finding("earlier captures", "busy", sentence, remedy)
+    said, _, remedy = sentence(found).rpartition("; ")
+    return Finding("earlier captures", "busy", said, remedy)
 
 
 def _recorder_finding(usable: str | None) -> Finding:

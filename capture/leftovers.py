@@ -69,7 +69,7 @@ def after_grace(grace_s: float) -> list[Leftover]:
     return found
 
 
-def told(found: Sequence[Leftover]) -> str:
+def sentence(found: Sequence[Leftover]) -> str:
     """That they run, and how to end them."""
     named = ", ".join(f"{one.pid} `{one.command}`" for one in found[:NAMED])
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aisp_trace.capture import leftovers as leaving
-from aisp_trace.capture.leftovers import MARKER, Leftover, leftovers, new_marker, told
+from aisp_trace.capture.leftovers import MARKER, Leftover, leftovers, new_marker, sentence
 from aisp_trace.capture.nsight import find_nsys
 from aisp_trace.capture.passing import KEPT_BYTES
 from aisp_trace.capture.processes import run_process
@@ -174,7 +174,7 @@ def test_a_recycled_number_is_told_apart(namespace: str, left: Callable[[str], i
     pid = left(of_another(new_marker(), started="1"))
     (found,) = leftovers()
     assert found.pid == pid
-    assert "\x1b" not in told([found])
+    assert "\x1b" not in sentence([found])
 
 
 def test_numbers_of_another_namespace_mean_nothing_here(namespace: str, left: Callable[[str], int]) -> None:
@@ -211,7 +211,7 @@ def test_capture_and_doctor_name_them(
 
 def test_many_are_counted() -> None:
     many = [Leftover(pid, f"python {pid}") for pid in range(1, 9)]
-    assert told(many) == (
+    assert sentence(many) == (
         "8 processes of a capture that was killed still run: 1 `python 1`, 2 `python 2`, 3 `python 3`, 4 `python 4`, "
         "5 `python 5` and 3 more; end them with `kill 1 2 3 4 5 6 7 8`"
     )
