@@ -223,7 +223,7 @@ def _told(done: subprocess.CompletedProcess[str], job: Job, where: str) -> Itera
     """One sentence, or success: nothing else."""
     if done.returncode not in (*job.codes, 2):
         yield f"left {done.returncode} {where}: {done.stderr[-500:]!r}"
-    elif done.returncode == 2 and "aisp-trace: " not in done.stderr:
+    elif done.returncode == 2 and "aisp-trace: " not in done.stderr and not done.stdout.strip():
         yield f"no sentence {where}: {done.stderr[-300:]!r}"
     if "Traceback" in done.stderr:
         yield f"a traceback {where}: {done.stderr[-500:]!r}"
