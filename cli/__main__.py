@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .main import leave
+from .entry import leave
 
 if __name__ == "__main__":
     leave()

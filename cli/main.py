@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def leave() -> NoReturn:
-    """`main` as a whole process: the way in of the console script.
+    """`main` as a whole process, which `entry` begins.
 
     It ends without taking the interpreter apart, which for tables of a million kernels takes a fifth of a second and achieves
     nothing: work that goes on in threads is waited for, both streams are flushed, and the system has the memory back at once.

@@ -341,3 +341,17 @@ def test_a_process_ends_with_its_exit_code_and_all_its_output(tmp_path: Path) ->
             assert json.loads(done.stdout)["schema"] == "aisp-trace/list/1"
         else:
             assert "absent" in done.stderr
+
+
+def test_an_interrupt_while_the_program_is_imported_is_one_line() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from aisp_trace.cli.entry import leave\n"
+        "leave()\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "aisp-trace: interrupted\n")

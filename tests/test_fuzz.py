@@ -49,7 +49,7 @@ def test_a_find_that_is_not_fixed_fails(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("node") is None, reason="there is no node")
 def test_the_decoder_of_the_page_is_a_plain_one() -> None:
     script = Path(__file__).with_name("fuzz") / "page_decoder.js"
-    done = subprocess.run(["node", str(script), "1", "1500"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["node", str(script), "1", "1500"], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.stdout == "1500 inputs\n", done.stderr[-500:]
 
 
@@ -256,7 +256,7 @@ for deed in (
 
 def test_what_a_command_must_not_do_is_noticed(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-P", "-c", MISDEEDS, str(tmp_path)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-P", "-c", MISDEEDS, str(tmp_path)], capture_output=True, text=True, timeout=PATIENCE_S
     )
     found = dict(line.split(" | ") for line in done.stdout.splitlines())
     assert found.pop("honest") == "", done.stderr

@@ -147,7 +147,7 @@ def test_a_wheel_holds_every_module_and_data_file_and_nothing_else(tmp_path: Pat
         entry_points = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
     assert sorted(n for n in names if ".dist-info/" not in n) == sorted(f"aisp_trace/{f}" for f in shipped)
     assert any(n.endswith("/licenses/LICENSE") for n in names)
-    assert "aisp-trace = aisp_trace.cli.main:leave" in entry_points
+    assert "aisp-trace = aisp_trace.cli.entry:leave" in entry_points
     assert "[pytest11]\naisp_trace = aisp_trace.cli.pytest_plugin" in entry_points
 
 

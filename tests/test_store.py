@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +123,22 @@ def test_the_sample_sees_both_ends_of_a_large_file(tmp_path: Path) -> None:
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         keys.append(store.cache_key(path))
     assert len({k["sample"] for k in keys}) == 3
+
+
+def test_a_full_disk_keeps_nothing_and_fails_nothing(tmp_path: Path) -> None:
+    """polars has other words for it at each place of a file, most of them without the system's."""
+    code = (
+        "import resource, signal, sys; from pathlib import Path; import polars as pl\n"
+        "from aisp_trace.traces.parquet import write_parquet\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "table = pl.DataFrame({'a': range(5000)})\n"
+        "for limit in (1, 3, 5, 200, 1000, 4000, 9000):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
+        "    try:\n"
+        "        write_parquet(table, Path(sys.argv[1], str(limit)))\n"
+        "        sys.exit(f'{limit}: written')\n"
+        "    except OSError as error:\n"
+        "        pass\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -28,6 +28,7 @@ from .documents import CACHE_KEY, read
 from .errors import InputError
 from .model import TABLES, Meta, Trace, make_partial_trace
 from .output import reason
+from .parquet import write_parquet
 
 FORMAT: Final = 9
 """Raised whenever the model, a reader, or this layout changes what a cached trace would hold."""
@@ -117,7 +118,7 @@ def save(path: Path, key: Key, trace: Trace) -> Path | None:
 def _write(folder: Path, key: Key, trace: Trace) -> None:
     rows = {n: trace.table(n).height for n in TABLES if trace.table(n).height}
     for name in rows:
-        trace.table(name).write_parquet(folder / f"{name}.parquet", compression="zstd", compression_level=1)
+        write_parquet(trace.table(name), folder / f"{name}.parquet", compression="zstd", compression_level=1)
     text = json.dumps({"key": key, "meta": asdict(trace.meta), "rows": rows}, ensure_ascii=True)
     (folder / _KEY_FILE).write_text(text, encoding="utf-8")
 

@@ -12,8 +12,6 @@ apostrophe away always restores it. Text is quoted, null is an empty field witho
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +25,7 @@ from ...traces import documents
 from ...traces.errors import InputError
 from ...traces.model import TABLES, Trace
 from ...traces.output import Kind
+from ...traces.parquet import write_parquet
 from ...traces.run import write_json
 
 SCHEMA: Final = "aisp-trace/export/1"
@@ -50,15 +49,10 @@ def write_tables(trace: Trace, analysis: Analysis, folder: Path, form: str) -> i
     for name, table in tables(trace, analysis):
         file = folder / f"{name}.{form}"
         file.parent.mkdir(exist_ok=True)
-        try:
-            if form == "parquet":
-                table.write_parquet(file, compression="zstd")
-            else:
-                for_csv(table).write_csv(file, quote_style="non_numeric")
-        except pl.exceptions.ComputeError as error:  # how polars tells of a full disk, in Parquet
-            if (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
-                raise
-            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        if form == "parquet":
+            write_parquet(table, file, compression="zstd")
+        else:
+            for_csv(table).write_csv(file, quote_style="non_numeric")
         columns = {column: str(dtype.base_type()) for column, dtype in table.schema.items()}
         described[name] = {"file": f"{name}.{form}", "rows": len(table), "columns": columns}
     chosen = selection_document(analysis.choices)

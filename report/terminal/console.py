@@ -163,8 +163,17 @@ def say_wrapped(text: str, first: str = "", rest: str = "  ", *, style: str = ""
         print_line(line)
 
 
+LONGEST: Final = 1_600
+"""Characters of a message, twenty lines of a terminal. The longest of the program's own have 600."""
+
+
 def warn(sentence: str) -> None:
-    """Print one line on stderr, as every message of the program: ``aisp-trace: <sentence>``."""
+    """Print one line on stderr, as every message of the program: ``aisp-trace: <sentence>``.
+
+    What somebody else's text makes too long to be read is cut in its middle: both ends are the program's own words.
+    """
+    if len(sentence) > LONGEST:
+        sentence = f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 2 :]}"
     paint([Painted("aisp-trace:", "bold red"), f" {sentence}"], sys.stderr)
 
 

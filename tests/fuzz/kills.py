@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -212,7 +213,7 @@ def _killed(rng: Random, job: Job, with_: signal.Signals, box: Path) -> Iterator
         os.killpg(process.pid, signal.SIGKILL)
         yield f"goes on {PATIENCE_S} s after {with_.name}"
         return
-    if "Traceback" in said and with_ != signal.SIGKILL:
+    if "Traceback" in said and re.search(r"cli/(main|entry)\.py", said):  # else Python itself was still starting
         yield f"a traceback after {with_.name}: {said[-500:]!r}"
     allowed = (*job.codes, -with_, 128 + with_, 130)
     if process.returncode not in allowed:
@@ -223,7 +224,7 @@ def _told(done: subprocess.CompletedProcess[str], job: Job, where: str) -> Itera
     """One sentence, or success: nothing else."""
     if done.returncode not in (*job.codes, 2):
         yield f"left {done.returncode} {where}: {done.stderr[-500:]!r}"
-    elif done.returncode == 2 and "aisp-trace: " not in done.stderr:
+    elif done.returncode == 2 and "aisp-trace: " not in done.stderr and not done.stdout.strip():
         yield f"no sentence {where}: {done.stderr[-300:]!r}"
     if "Traceback" in done.stderr:
         yield f"a traceback {where}: {done.stderr[-500:]!r}"
