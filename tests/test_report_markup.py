@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aisp_trace.report.page.markup import Html, clip, embedded_json, escape, visible
-from aisp_trace.report.page.templates import environment
+from aisp_trace.report.page.templates import LONGEST, environment, sentence
 
 ANY_TEXT = st.text(st.characters(categories=None))  # lone surrogates and controls included
 
@@ -79,3 +79,11 @@ def test_embedded_json_survives_and_ends_no_script(text: str) -> None:
 def test_embedded_json_refuses_what_is_no_number() -> None:
     with pytest.raises(ValueError, match="JSON"):
         embedded_json([math.nan])
+
+
+def test_what_stands_between_backticks_in_a_sentence_is_code_and_still_escaped() -> None:
+    assert sentence("see `aisp-trace check <RUN>`, and `--window all`") == (
+        "see <code>aisp-trace check &lt;RUN&gt;</code>, and <code>--window all</code>"
+    )
+    assert sentence("one ` alone, <b>`x\u202e`</b>") == "one <code> alone, &lt;b&gt;</code>x\\u202e`&lt;/b&gt;"
+    assert len(sentence("x" * 10**6)) <= LONGEST

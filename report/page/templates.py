@@ -6,6 +6,7 @@ bidirectional overrides, lone surrogates, or megabytes of text, of which no more
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..palette import css_fill
 from .blocks import Block, Section
-from .markup import Html, clip, visible
+from .markup import Html, clip, escape, visible
 from .sides import clipped
 
 LONGEST: Final = 2000
@@ -32,7 +33,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_seen,
     )
-    made.filters |= {"name": clipped, "fill": css_fill}
+    made.filters |= {"name": clipped, "fill": css_fill, "sentence": sentence}
     return made
 
 
@@ -41,6 +42,11 @@ def _seen(value: Any) -> Any:
     if isinstance(value, str) and not hasattr(value, "__html__"):
         return visible(clip(value, LONGEST))
     return value
+
+
+def sentence(text: str) -> Html:
+    """A sentence whose commands and options stand between backticks, as the terminal prints them."""
+    return Html(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(clip(text, LONGEST))))
 
 
 def fill(name: str, **values: Any) -> Html:
