@@ -130,6 +130,8 @@ class _Held:
                 instants.append(event)
             elif phase == "M":
                 self.named.append(event)
+            elif not isinstance(phase, str) or len(phase) != 1:
+                self.phases["phase of more than a letter"] += 1
             elif phase not in _ARROWS:
                 self.phases[f"phase {label(phase)}"] += 1
         self.memory.add(instants)
