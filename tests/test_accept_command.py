@@ -44,6 +44,8 @@ def run_at(path: Path, *, git: dict[str, Any] | None = None, slower: float = 1.0
     file = folder / MANIFEST
     manifest = json.loads(file.read_text(encoding="utf-8"))
     manifest["git"] = {"commit": "0123456789abcdef", "dirty": False} if git is None else git
+    second = int.from_bytes(path.name.encode()[-3:]) % 3600
+    manifest["created_utc"] = f"2026-01-01T01:{second // 60:02}:{second % 60:02}Z"
     for made in manifest["rounds"]:
         made["wall_ns"] += int.from_bytes(path.name.encode()[-3:])
         for found in made["result"]["variants"]:

@@ -387,7 +387,7 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
         "in reset, more than half of the iteration",
         untimed(reset_ms=6),
         OBJECTION,
-        "optimized takes 6.00 ms longer than baseline in reset(), which no iteration is charged for: with it, an iteration of "
+        "optimized takes 6.00 ms longer than baseline in reset(), which is in no iteration's time: with it, an iteration of "
         "10.0 ms is 1.25 times as fast, not 2",
     ),
     (

@@ -170,7 +170,7 @@ def test_a_constant_lateness_may_be_the_clocks_and_is_told_as_doubt() -> None:
     assert ranks_of(found) == [4] * 4
     assert in_doubt(found) == [10] * 4
     reason = found.trust.filter(pl.col("metric") == "comm")["reason"].item()
-    assert reason.startswith("40 of 40 collectives may be those of several communicators")
+    assert reason.startswith("40 of 40 collectives may belong to several communicators")
     assert trust(found) == "partial"
 
 

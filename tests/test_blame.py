@@ -382,6 +382,6 @@ def test_a_wait_that_rests_on_ranges_alone_is_partly_trusted() -> None:
 
     level, reason = causes()
     assert level == "partial"
-    assert "89900 ns are taken for waits" in reason
+    assert "89900 ns count as waiting for another thread" in reason
     assert "osrt" in reason
     assert causes(osrt("sem_wait", 10 * US, 60 * US)) == ("ok", "")

@@ -215,7 +215,7 @@ import aisp_trace.cli.main as cli
 from aisp_trace.tests.fuzz import child
 from aisp_trace.tests.fuzz.case import Case, made
 
-child.MOST_SECONDS, child.MOST_CPU_S, child.MOST_MB = 5, 1, 400
+child.MOST_CPU_S, child.MOST_MB = 1, 400
 outside = sys.argv[1] + "/outside"
 
 def writes(words): Path(outside).write_text("x")
@@ -249,6 +249,7 @@ child.prepare()
 for deed in (
     writes, removes, changes, adds, litters, half, starts, connects, hangs, burns, eats, dies, raises, panics, refused, honest
 ):
+    child.MOST_SECONDS = 5 if deed is hangs else 240  # a busy machine takes its time over the others
     found = child.run(maker(deed), child.emptied(Path(sys.argv[1]) / "box"))
     print(deed.__name__, "|", "; ".join(found.finds).replace("\\n", " "))
 """
