@@ -355,9 +355,11 @@ BLOCKS = {
 
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 def test_json_on_a_page_is_read_by_what_it_is_for(block: str) -> None:
-    """A whole expectation file, a file of wishes, or one claim, which is read in a file of a machine."""
+    """A whole expectation file, a file of wishes, or one claim, which is read in a file of a machine; or a client's own settings."""
     data = json.loads(block)
-    if data.get("schema") == WANTED_SCHEMA:
+    if set(data) == {"mcpServers"}:
+        assert data["mcpServers"]["aisp-trace"]["args"][0] == "mcp"
+    elif data.get("schema") == WANTED_SCHEMA:
         assert parse_wanted(block, "the page")
     elif "schema" in data:
         assert parse(block, "the page").claims
