@@ -355,7 +355,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 def test_json_on_a_page_is_read_by_what_it_is_for(block: str) -> None:
-    """A whole expectation file, a file of wishes, or one claim, which is read in a file of a machine; or a client's own settings."""
+    """A whole expectation file, a file of wishes, one claim, read as in a file of a machine, or a client's own settings."""
     data = json.loads(block)
     if set(data) == {"mcpServers"}:
         assert data["mcpServers"]["aisp-trace"]["args"][0] == "mcp"
