@@ -220,6 +220,7 @@ def test_what_cannot_be_trusted_has_no_number(pipeline: Base) -> None:
     for one in (unreachable, wrong):
         found = predict(one, ["syncs"])
         assert (found.grade, found.estimate_ns, found.at_most_ns) == ("refused", None, None) and found.why
+    assert predict(wrong, ["syncs"]).why == "a model of this trace is 6.0 % off its own time"
     assert predict(replace(pipeline, structure_error=0.03), ["syncs"]).grade == "indicative"
 
 
@@ -373,6 +374,21 @@ def test_iterations_that_launch_different_kernels_make_a_graph_indicative(pipeli
     assert predict(pipeline, ["graph:iteration"]).grade == "estimate"
     found = predict(varied, ["graph:iteration"])
     assert found.grade == "indicative" and "70%" in found.why
+
+
+def test_a_graph_that_cannot_hold_its_allocations_is_indicative_and_no_first_choice() -> None:
+    trace = open_trace(next((SAMPLES / "h200_memory_standard" / "baseline").glob("trace.sqlite*")))
+    m = model(attribute(trace))
+    base = base_of(m, RATES)
+    found = predict(base, ["graph:iteration"])
+    assert found.grade == "indicative" and "cudaMalloc" in found.why and "a graph cannot hold" in found.why
+    each = [p for p in tried(base, critical_path(m.a, m)) if p.estimate_ns is not None]
+    names = [p.changes[0] for p in each]
+    assert names.index("allocator") < names.index("graph:iteration")
+    names_of = trace.api["name"].cast(pl.String).str.replace(r"^(cudaMalloc|cudaFree)$", "${1}Async")
+    ordered = replace(trace, api=trace.api.with_columns(names_of.cast(pl.Enum(names_of.unique().sort()))))
+    kept = predict(base_of(model(attribute(ordered)), RATES), ["graph:iteration"])
+    assert "cannot hold" not in kept.why, "a graph has nodes for them"
 
 
 def test_the_ladder_takes_the_largest_gain_first_and_never_goes_up(pipeline: Base) -> None:

@@ -52,7 +52,7 @@ def headroom_section(analysis: Analysis) -> list[Block]:
         return []
     title = Sub("What a change would gain")
     if on["why"]:
-        return [title, Para(f"Nothing is predicted: {on['why']}.", "note")]
+        return [title, Para(f"No gain can be predicted: {on['why']}.", "note")]
     now = now_of(on)
     of = "the window" if on["found_by"] == "window" else "an iteration"
     mean = "" if on["found_by"] == "window" else ", the mean"
