@@ -21,6 +21,7 @@ from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.attribution.steady import Seeking
 from aisp_trace.analyze.attribution.window import STEADY, Offsets, parse_window
 from aisp_trace.analyze.comparison.sides import whole_iterations
+from aisp_trace.analyze.findings.first_lines import steady_sentences
 from aisp_trace.analyze.findings.slow import more_of
 from aisp_trace.analyze.result import SCHEMAS, Analysis
 from aisp_trace.analyze.sources import Asked, Source
@@ -508,3 +509,7 @@ def test_the_steady_iterations_of_two_ranks_are_those_of_the_window(tmp_path: Pa
     assert found.iterations.select("start_ns", "end_ns").rows() == steady and len(steady) == 4
     assert set(found.iteration_kinds["iteration"]) == set(found.iterations["iteration"])
     assert whole_iterations(found) == found.iterations["iteration"].to_list()
+    which = "`aisp-trace ranks h200x2_ddp.sqlite` tells which rank was late"
+    assert which in steady_sentences(found)
+    alone = replace(found, collectives=found.collectives.with_columns(pl.lit(0, pl.Int64).alias("paired")))
+    assert which not in steady_sentences(alone), "without matched collectives nobody can tell"
