@@ -34,6 +34,9 @@ from aisp_trace.analyze.sources import Source as Recorded
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.judging.predictions import Measured, outcome, predictions_of
 from aisp_trace.expectations.model import Bound, ExpectationFile, Predicted, Source, TimeClaim
+from aisp_trace.report.page.blocks import Table
+from aisp_trace.report.page.left import left_section
+from aisp_trace.report.page.sides import Side
 from aisp_trace.tests.builders.samples import ROOT, SAMPLES
 from aisp_trace.tests.oracle import build as rows
 from aisp_trace.traces.calibration import Costs, Link, load_calibration
@@ -420,6 +423,38 @@ def test_a_finding_says_what_its_remedy_gains() -> None:
     assert found.gain is not None and 1.8 < found.gain < 2.2
     assert "Replayed without allocator calls, an iteration is 2.0" in found.said(False)
     assert found.saving_ns == round((1 - 1 / found.gain) * found.saving_at_most_ns / found.share)
+
+
+def test_what_no_replay_says_is_headed_at_most() -> None:
+    analysis = analyze(open_trace(next((SAMPLES / "h200_memory_standard" / "baseline").glob("trace.sqlite*"))))
+    refused = replace(
+        analysis,
+        headroom=analysis.headroom.clear(),
+        replayed=analysis.replayed.with_columns(pl.lit("a model of this trace is 19 % off its own time").alias("why")),
+    )
+    for one, head in ((analysis, "saves"), (refused, "saves at most")):
+        made = left_section([Side("only", one)])
+        assert made is not None
+        found = next(block for block in made.blocks if isinstance(block, Table) and block.caption == "findings of only")
+        assert found.heads[1] == head
+    page = str(made)
+    assert "No gain can be predicted: a model of this trace is 19 % off its own time." in page
+
+
+def test_the_hosts_time_in_a_whole_recording_without_names_is_no_gain() -> None:
+    """Most of it is set-up, so the finding says what to name; with operators as stages, the host's time in one is offered."""
+    trace = open_trace(SAMPLES / "h100_pipeline_decode_kineto.json.gz")
+    found = analyze(trace)
+    assert not found.headroom["change"].str.starts_with("host:").any() and found.headroom.height
+    (host,) = (one for one in find(found) if one.rule == "host_bound")
+    assert host.gain is None and host.replay_words == ""
+    assert "stage() in the program, --iterations REGEX or --domain torch.op tells them apart" in host.evidence
+    whole = base_of(model(attribute(trace)), RATES)
+    asked = predict(whole, ["host:iteration"])
+    assert asked.grade == "refused" and "neither iterations nor stages" in asked.why
+    named = analyze(trace, domain="torch.op")
+    assert named.headroom["change"].str.starts_with("host:").any()
+    assert not any("tells them apart" in one.evidence for one in find(named))
 
 
 def test_asked_for_nothing_it_ranks_what_pays(capsys: pytest.CaptureFixture[str]) -> None:

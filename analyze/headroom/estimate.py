@@ -18,7 +18,7 @@ import numpy as np
 from ...traces.errors import InputError
 from ..attribution.calls import LAZY_LOAD_NS, LOADS, MODULE
 from ..words import percent
-from .changes import Changed, Situation, Unknown, calls_in_iterations, changed
+from .changes import ALL, Changed, Situation, Unknown, calls_in_iterations, changed
 from .graph import COLLECTIVE, DEPENDENCY, GAP, LAUNCH, OWN, QUEUE, RETURN, Graph, class_medians
 from .iterations import Model, static_share
 from .rates import Rates
@@ -33,6 +33,9 @@ DOUBTED: Final = 0.05
 
 BY_ITERATION: Final = ("graph", "copies:overlap", "syncs")
 """Changes that are about what an iteration begins and ends with: without iterations nothing can be said of them."""
+
+UNNAMED: Final = "neither iterations nor stages were found, so that set-up would count as the host's time"
+"""Why nothing is said of the host's time in a whole window of which no part has a name."""
 
 FACTORS: Final = (0.0, 1.5)
 """Between these a factor for the host's time is looked for."""
@@ -171,6 +174,8 @@ def predict(base: Base, changes: Sequence[str]) -> Prediction:
     for said in changes:
         if base.whole and said.startswith(BY_ITERATION):
             why = why or "no iterations were found; --iterations REGEX names their ranges"
+        if base.whole and said in ("host", f"host:{ALL}") and len(situation.a.stages) == 0:
+            why = why or UNNAMED
         try:
             made.append(changed(said, situation))
         except Unknown as reason:

@@ -98,6 +98,8 @@ def candidates(base: Base, critical: pl.DataFrame) -> Iterator[str]:
         yield "comm"
     host = critical.filter(pl.col("category") == HOST).group_by("stage").agg(pl.col("ns").sum())
     stage = next(iter(host.sort(["ns", "stage"], descending=[True, False])["stage"]), "(none)")
+    if base.whole and len(base.situation.a.stages) == 0:
+        return  # all of the host's time, most of it set-up, is no gain to offer
     yield "host:iteration" if stage.startswith("(") or _is_iteration(base, stage) else f"host:{stage}"
 
 
