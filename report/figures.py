@@ -325,7 +325,7 @@ def iterations_figure(named: Named) -> Figure:
     data = []
     for number, (name, analysis) in enumerate(named):
         table = analysis.iterations
-        times = (table["end_ns"] - table["start_ns"]).to_list()
+        times, numbers = (table["end_ns"] - table["start_ns"]).to_list(), table["iteration"].to_list()
         step = -(-len(times) // MOST_COLUMNS) or 1
         shown = [(i, max(times[i : i + step])) for i in range(0, len(times), step)]
         if not shown:
@@ -334,11 +334,11 @@ def iterations_figure(named: Named) -> Figure:
             {
                 "type": "bar",
                 "name": _text(clip(name, LABEL)),
-                "x": [i for i, _ in shown],
+                "x": [numbers[i] for i, _ in shown],
                 "y": [ns / 1e6 for _, ns in shown],
                 "marker": {"color": SIDES[number % len(SIDES)]},
                 "hoverinfo": "text",
-                "hovertext": [_iteration_words(name, i, step, len(times), ns) for i, ns in shown],
+                "hovertext": [_iteration_words(name, numbers[i : i + step], ns) for i, ns in shown],
             }
         )
     layout = _layout(
@@ -351,8 +351,9 @@ def iterations_figure(named: Named) -> Figure:
     return {"data": data, "layout": layout}
 
 
-def _iteration_words(name: str, first: int, step: int, n: int, ns: int) -> str:
-    which = f"iteration {first}" if step == 1 else f"slowest of iterations {first} to {min(first + step, n) - 1}"
+def _iteration_words(name: str, numbers: Sequence[int], ns: int) -> str:
+    first, last = numbers[0], numbers[-1]
+    which = f"iteration {first}" if len(numbers) == 1 else f"slowest of iterations {first} to {last}"
     return _text(f"{clip(name, 80)}, {which}: {text.duration(ns)}")
 
 

@@ -34,6 +34,9 @@ from aisp_trace.analyze.sources import Source as Recorded
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.judging.predictions import Measured, outcome, predictions_of
 from aisp_trace.expectations.model import Bound, ExpectationFile, Predicted, Source, TimeClaim
+from aisp_trace.report.page.blocks import Table
+from aisp_trace.report.page.left import left_section
+from aisp_trace.report.page.sides import Side
 from aisp_trace.tests.builders.samples import ROOT, SAMPLES
 from aisp_trace.tests.oracle import build as rows
 from aisp_trace.traces.calibration import Costs, Link, load_calibration
@@ -220,6 +223,7 @@ def test_what_cannot_be_trusted_has_no_number(pipeline: Base) -> None:
     for one in (unreachable, wrong):
         found = predict(one, ["syncs"])
         assert (found.grade, found.estimate_ns, found.at_most_ns) == ("refused", None, None) and found.why
+    assert predict(wrong, ["syncs"]).why == "a model of this trace is 6.0 % off its own time"
     assert predict(replace(pipeline, structure_error=0.03), ["syncs"]).grade == "indicative"
 
 
@@ -375,6 +379,21 @@ def test_iterations_that_launch_different_kernels_make_a_graph_indicative(pipeli
     assert found.grade == "indicative" and "70%" in found.why
 
 
+def test_a_graph_that_cannot_hold_its_allocations_is_indicative_and_no_first_choice() -> None:
+    trace = open_trace(next((SAMPLES / "h200_memory_standard" / "baseline").glob("trace.sqlite*")))
+    m = model(attribute(trace))
+    base = base_of(m, RATES)
+    found = predict(base, ["graph:iteration"])
+    assert found.grade == "indicative" and "cudaMalloc" in found.why and "a graph cannot hold" in found.why
+    each = [p for p in tried(base, critical_path(m.a, m)) if p.estimate_ns is not None]
+    names = [p.changes[0] for p in each]
+    assert names.index("allocator") < names.index("graph:iteration")
+    names_of = trace.api["name"].cast(pl.String).str.replace(r"^(cudaMalloc|cudaFree)$", "${1}Async")
+    ordered = replace(trace, api=trace.api.with_columns(names_of.cast(pl.Enum(names_of.unique().sort()))))
+    kept = predict(base_of(model(attribute(ordered)), RATES), ["graph:iteration"])
+    assert "cannot hold" not in kept.why, "a graph has nodes for them"
+
+
 def test_the_ladder_takes_the_largest_gain_first_and_never_goes_up(pipeline: Base) -> None:
     each = tried(pipeline, critical_path(pipeline.situation.a, model(pipeline.situation.a)))
     after = ladder(pipeline, each)
@@ -404,6 +423,38 @@ def test_a_finding_says_what_its_remedy_gains() -> None:
     assert found.gain is not None and 1.8 < found.gain < 2.2
     assert "Replayed without allocator calls, an iteration is 2.0" in found.said(False)
     assert found.saving_ns == round((1 - 1 / found.gain) * found.saving_at_most_ns / found.share)
+
+
+def test_what_no_replay_says_is_headed_at_most() -> None:
+    analysis = analyze(open_trace(next((SAMPLES / "h200_memory_standard" / "baseline").glob("trace.sqlite*"))))
+    refused = replace(
+        analysis,
+        headroom=analysis.headroom.clear(),
+        replayed=analysis.replayed.with_columns(pl.lit("a model of this trace is 19 % off its own time").alias("why")),
+    )
+    for one, head in ((analysis, "saves"), (refused, "saves at most")):
+        made = left_section([Side("only", one)])
+        assert made is not None
+        found = next(block for block in made.blocks if isinstance(block, Table) and block.caption == "findings of only")
+        assert found.heads[1] == head
+    page = str(made)
+    assert "No gain can be predicted: a model of this trace is 19 % off its own time." in page
+
+
+def test_the_hosts_time_in_a_whole_recording_without_names_is_no_gain() -> None:
+    """Most of it is set-up, so the finding says what to name; with operators as stages, the host's time in one is offered."""
+    trace = open_trace(SAMPLES / "h100_pipeline_decode_kineto.json.gz")
+    found = analyze(trace)
+    assert not found.headroom["change"].str.starts_with("host:").any() and found.headroom.height
+    (host,) = (one for one in find(found) if one.rule == "host_bound")
+    assert host.gain is None and host.replay_words == ""
+    assert "stage() in the program, --iterations REGEX or --domain torch.op tells them apart" in host.evidence
+    whole = base_of(model(attribute(trace)), RATES)
+    asked = predict(whole, ["host:iteration"])
+    assert asked.grade == "refused" and "neither iterations nor stages" in asked.why
+    named = analyze(trace, domain="torch.op")
+    assert named.headroom["change"].str.starts_with("host:").any()
+    assert not any("tells them apart" in one.evidence for one in find(named))
 
 
 def test_asked_for_nothing_it_ranks_what_pays(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,13 +19,16 @@ from hypothesis import strategies as st
 
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.attribution.steady import Seeking
-from aisp_trace.analyze.attribution.window import Offsets, parse_window
+from aisp_trace.analyze.attribution.window import STEADY, Offsets, parse_window
+from aisp_trace.analyze.comparison.sides import whole_iterations
+from aisp_trace.analyze.findings.first_lines import steady_sentences
 from aisp_trace.analyze.findings.slow import more_of
 from aisp_trace.analyze.result import SCHEMAS, Analysis
 from aisp_trace.analyze.sources import Asked, Source
 from aisp_trace.analyze.steady import Instance, Steady, limit
 from aisp_trace.cli.main import main
 from aisp_trace.tests.builders.nsys_export import NsysExport
+from aisp_trace.tests.builders.samples import unpack
 from aisp_trace.tests.examples import examples
 from aisp_trace.tests.oracle.build import Row, build, call, device, op, span
 from aisp_trace.traces.errors import UsageError
@@ -459,3 +463,53 @@ def test_a_run_of_a_command_has_its_steady_iterations() -> None:
     assert chosen and set(chosen) == {"steady"}
     whole = [one.choices.window for one in Source(command, run.path).analyses(Asked(window="all", steady=True))]
     assert set(whole) == {None}
+
+
+def test_the_warm_up_of_another_process_is_no_iteration_of_the_window() -> None:
+    """Rank 1 begins its first steady iteration while rank 0 is still in its warm-up, whose kernel runs on into the window.
+
+    rank 0     |--- 0 ---|- 1 -|- 2 -|- 3 -|        the window begins with rank 1's iteration 1
+    device 0        xxxxxxxx xxx   xxx   xxx
+    rank 1     |-- 0 --|-- 1 --|- 2 -|- 3 -|
+               0      70 80   110   140   170
+    """
+    starts = {7: [0, 80, 110, 140, 170], 8: [0, 70, 110, 140, 170]}
+    launched = [
+        (device, pid, at, device * 10 + number)
+        for device, pid in ((0, 7), (1, 8))
+        for number, at in enumerate([40, 82, 112, 142] if pid == 7 else [40, 72, 112, 142], 1)
+    ]
+    ranks = build(
+        ranges=[
+            span("iteration", low, high, pid=pid, tid=pid)
+            for pid, cuts in starts.items()
+            for low, high in pairwise(cuts)
+        ],
+        api=[call("cudaLaunchKernel", at, at + 2, key, pid=pid, tid=pid) for _, pid, at, key in launched],
+        ops=[
+            op("compute", at + 4, at + (12 if at != 40 else 44 if pid == 7 else 34), key, device=device, pid=pid)
+            for device, pid, at, key in launched
+        ],
+    )
+    found = analyze(ranks, window=STEADY, seeking=Seeking(skip=1))
+    assert found.steady is not None and found.steady.window == (70, 170)
+    assert found.iterations["iteration"].to_list() == [1, 2, 3]
+    assert found.iteration_kinds.select("device", "iteration").unique().sort("device", "iteration").rows() == [
+        (device, number) for device in (0, 1) for number in (1, 2, 3)
+    ]
+    assert set(found.ledger["iteration"]) == {1, 2, 3, None}
+    assert found.ledger["ns"].sum() == 2 * 100, "what warm-up runs in the window is counted, under no iteration"
+    assert whole_iterations(found) == [1, 2, 3]
+
+
+def test_the_steady_iterations_of_two_ranks_are_those_of_the_window(tmp_path: Path) -> None:
+    found = analyze(open_trace(unpack("h200x2_ddp", tmp_path)), seeking=Seeking(as_window=True))
+    assert found.steady is not None
+    steady = [(one.start_ns, one.end_ns) for one in found.steady.steady]
+    assert found.iterations.select("start_ns", "end_ns").rows() == steady and len(steady) == 4
+    assert set(found.iteration_kinds["iteration"]) == set(found.iterations["iteration"])
+    assert whole_iterations(found) == found.iterations["iteration"].to_list()
+    which = "`aisp-trace ranks h200x2_ddp.sqlite` tells which rank was late"
+    assert which in steady_sentences(found)
+    alone = replace(found, collectives=found.collectives.with_columns(pl.lit(0, pl.Int64).alias("paired")))
+    assert which not in steady_sentences(alone), "without matched collectives nobody can tell"

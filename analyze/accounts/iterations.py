@@ -29,9 +29,12 @@ from .overlap import PAIRS, group_covers
 
 
 def iteration_table(found: Stages, steady: Steady | None, limits: tuple[int, int]) -> pl.DataFrame:
-    """Table ``iterations``: those of `found` (all ranges of the domain) within the `limits`, of the first one's process.
+    """Table ``iterations``: those of `found` (all ranges of the domain) that touch the `limits`, of one process: the
+    first one's, or that of `steady`.
 
-    Those of `steady`, if given, where no range is called so or others were asked for; found by kernels, their host time is null.
+    `steady` is given where its steady iterations are the window: then only those wholly within the `limits` are listed, since
+    another process may begin its first steady iteration before this one has ended its warm-up. Where no range is called so, or
+    others were asked for, they are its own; found by kernels, their host time is null.
     """
     low, high = limits
     rows = found.named(ITERATION)
@@ -42,15 +45,25 @@ def iteration_table(found: Stages, steady: Steady | None, limits: tuple[int, int
             SCHEMAS["iterations"],
             orient="row",
         )
-        return all_of_them.filter((pl.col("start_ns") < high) & (pl.col("end_ns") > low))
-    rows = rows[(found.start_ns[rows] < high) & (found.end_ns[rows] > low)]
+        return all_of_them.filter((pl.col("start_ns") >= low) & (pl.col("end_ns") <= high))
+    if steady is None:
+        rows = rows[(found.start_ns[rows] < high) & (found.end_ns[rows] > low)]
+    else:
+        rows = rows[(found.start_ns[rows] >= low) & (found.end_ns[rows] <= high)]
     if len(rows) == 0:
         return pl.DataFrame(schema=SCHEMAS["iterations"])
-    pid = int(found.pid[rows[0]])
+    pid = int(found.pid[rows[0] if steady is None else _first_steady(found, rows, steady)])
     rows = rows[found.pid[rows] == pid]
     start, end = found.start_ns[rows], found.end_ns[rows]
     columns = {"iteration": found.iteration_of[pid](start), "start_ns": start, "end_ns": end, "host_ns": end - start}
     return pl.DataFrame(columns, schema=SCHEMAS["iterations"])
+
+
+def _first_steady(found: Stages, rows: Ints, steady: Steady) -> int:
+    """Which of `rows` is the first iteration of `steady`, whose process is the one to list; else the first of all."""
+    first = steady.steady[0]
+    same = rows[(found.start_ns[rows] == first.start_ns) & (found.end_ns[rows] == first.end_ns)]
+    return int(same[0] if len(same) else rows[0])
 
 
 _TABLES: Final = ("iteration_kinds", "iteration_overlap", "iteration_exposed")

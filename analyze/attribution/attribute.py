@@ -6,7 +6,7 @@ ranges -> found stages -> window        calls -> launches -> stage and iteration
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -25,9 +25,9 @@ from .captured import Captured, find_captured
 from .host_state import HostStates
 from .launches import Calls, Launches, find_launches
 from .selection import Selected, Selection, below, chosen_stages
-from .stages import OUTSIDE_STAGE, Stages, Thread, find_stages, outside
+from .stages import ITERATION, OUTSIDE_STAGE, Stages, Thread, find_stages, outside
 from .steady import Seeking, find_steady, launching, numbered, steady_pattern
-from .steps import EMPTY, NOTHING, Steps, innermost
+from .steps import EMPTY, NOTHING, Steps, innermost, only_where
 from .window import STEADY, Span, Window, WindowSpec, extent, resolve, spans_of
 from .window_ops import WindowOps, window_ops
 
@@ -126,8 +126,16 @@ def attribute(
         stages, folded = bounded(stages, charged, length, most)
     stage = outside(launches.stage, inside)
     if is_steady and steady is not None and (steady.found_by == "option" or not found.iteration_of):
-        iteration = _repeated(trace.ops, found, steady, repeated, calls, launches)
-        iteration_on: Callable[[Thread], Steps] = partial(_repeated_on, found, steady, repeated)
+        whole = np.arange(len(steady.instances)) >= steady.warm_up
+        iteration = only_where(_repeated(trace.ops, found, steady, repeated, calls, launches), whole)
+        iteration_on: Callable[[Thread], Steps] = partial(_repeated_on, found, steady, repeated, whole)
+    elif is_steady and steady is not None:
+        wholes = _whole(found, steady.window)
+        iteration = _iterations(trace.ops, found, calls, launches)
+        for process, whole in wholes.items():
+            mine = np.flatnonzero(trace.ops["pid"].to_numpy() == process)
+            iteration[mine] = only_where(iteration[mine], whole)
+        iteration_on = partial(_whole_on, found, wholes)
     else:
         iteration = _iterations(trace.ops, found, calls, launches)
         iteration_on = found.iteration_on
@@ -238,12 +246,31 @@ def _repeated(
     return out
 
 
-def _repeated_on(found: Stages, steady: Steady, ranges: tuple[Ints, ...], thread: Thread) -> Steps:
-    """As `_repeated`, what is open on a thread: the iterations of its process, or those that kernels tell."""
+def _repeated_on(
+    found: Stages, steady: Steady, ranges: tuple[Ints, ...], whole: npt.NDArray[np.bool_], thread: Thread
+) -> Steps:
+    """As `_repeated`, what is open on a thread: the iterations of its process, or those that kernels tell; those that are `whole`
+    by their numbers."""
     if not ranges:
-        return _instances(steady)
-    mine = [one for one in ranges if found.pid[one[0]] == thread[0]]  # as above, the first one holds
-    return innermost(found.start_ns[mine[0]], found.end_ns[mine[0]]) if mine else EMPTY
+        steps = _instances(steady)
+    else:
+        mine = [one for one in ranges if found.pid[one[0]] == thread[0]]  # as above, the first one holds
+        steps = innermost(found.start_ns[mine[0]], found.end_ns[mine[0]]) if mine else EMPTY
+    return Steps(steps.at, only_where(steps.value, whole))
+
+
+def _whole(found: Stages, window: tuple[int, int]) -> dict[int, npt.NDArray[np.bool_]]:
+    """Per process, which of its iterations lie wholly in the steady `window`, by their numbers. The others are warm-up, whose
+    work may run on into the window."""
+    rows = found.named(ITERATION)
+    inside = (found.start_ns[rows] >= window[0]) & (found.end_ns[rows] <= window[1])
+    return {pid: inside[found.pid[rows] == pid] for pid in found.iteration_of}
+
+
+def _whole_on(found: Stages, wholes: Mapping[int, npt.NDArray[np.bool_]], thread: Thread) -> Steps:
+    """The number of the whole iteration that is open on a thread."""
+    steps = found.iteration_on(thread)
+    return Steps(steps.at, only_where(steps.value, wholes[thread[0]])) if thread[0] in wholes else steps
 
 
 def _instances(steady: Steady) -> Steps:

@@ -227,6 +227,11 @@ def without(steps: Steps, hidden: Steps) -> Steps:
     return _tidy(at, np.where(hidden(at) != NOTHING, NOTHING, steps(at)))
 
 
+def only_where(value: Ints, kept: npt.NDArray[np.bool_]) -> Ints:
+    """`value`, numbers from 0 or `NOTHING`, with `NOTHING` in place of those numbers that are not `kept`."""
+    return np.where(np.append(kept, False)[value], value, value.dtype.type(NOTHING))
+
+
 def pieces(start: Ints, end: Ints, at: Ints) -> tuple[npt.NDArray[np.intp], Ints, Ints]:
     """Cut each interval at the boundaries `at` (sorted) inside it: (row of the interval, piece start, piece end).
 

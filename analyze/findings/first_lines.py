@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -125,12 +126,15 @@ def _them(parts: list[str]) -> str:
 
 
 def _slow(analysis: Analysis, steady: Steady) -> Iterator[str]:
-    """The outliers, each with what it has most more of than the others have on average."""
+    """The outliers, each with what it has most more of than the others have on average; where collectives were matched across
+    devices, also the command that says which rank was late."""
     slow = steady.outliers
     if slow:
         told = [f"{_name(one)} {duration(one.ns)}{_because(analysis, steady, one)}" for one in slow[:OUTLIERS]]
         more = f"; and {len(slow) - OUTLIERS} more" if len(slow) > OUTLIERS else ""
         yield f"slow: {'; '.join(told)}{more}"
+        if analysis.collectives.filter(pl.col("paired") > 0)["device"].n_unique() > 1:
+            yield f"`{shlex.join(['aisp-trace', 'ranks', analysis.meta.file])}` tells which rank was late"
 
 
 def _because(analysis: Analysis, steady: Steady, one: Instance) -> str:

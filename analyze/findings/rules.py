@@ -11,6 +11,7 @@ are known by construction, separate from their optimised variants (tests/test_fi
 
 from __future__ import annotations
 
+import shlex
 from typing import Final
 
 import polars as pl
@@ -105,7 +106,9 @@ def host_bound(device: Device) -> Seen | None:
         return None
     cells = _late(device)
     return Seen(
-        cells, f"the device has nothing queued {device.part(cells)} of the time, while the host works{_ran(device)}"
+        cells,
+        f"the device has nothing queued {device.part(cells)} of the time, while the host works{_ran(device)}"
+        f"{_unnamed(device)}",
     )
 
 
@@ -466,6 +469,20 @@ def _ran(device: Device) -> str:
     late = _largest(device).select("start_ns", "end_ns")
     ran = sampled(device.of("gap_functions").join(late, on=["start_ns", "end_ns"], how="semi"))
     return f"; in the longest such gaps it runs {ran.top()}" if ran is not None and ran.functions else ""
+
+
+def _unnamed(device: Device) -> str:
+    """What to name, in words, where the trace has neither iterations nor stages; else empty: set-up and the loop are one then."""
+    analysis = device.analysis
+    if not (analysis.iterations.is_empty() and analysis.stages.is_empty() and analysis.steady is None):
+        return ""
+    others = analysis.domains.filter(pl.col("domain") != "").sort("ranges", descending=True, maintain_order=True)
+    domain = [f"--domain {shlex.quote(name)}" for name in others["domain"].head(1)]
+    *first, last = ["stage() in the program", "--iterations REGEX", *domain]
+    return (
+        "; set-up counts with it, since the trace names neither iterations nor stages: "
+        f"{', '.join(first)} or {last} tells them apart"
+    )
 
 
 def _repeated(device: Device) -> str:

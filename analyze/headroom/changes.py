@@ -53,6 +53,12 @@ from .replay import replay
 
 ALL: Final = "iteration"
 
+IN_STREAM_ORDER: Final = r"Async|MemPool"
+"""Calls of the allocator that a graph can hold (CUDA programming guide, Graph Memory Nodes), or that change only a pool."""
+
+NAMED: Final = 3
+"""Calls that a doubt names."""
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -305,9 +311,23 @@ def _graph(s: Situation, stage: str) -> Changed:
     doubt = ""
     if s.static is not None and s.static < 1:
         doubt = f"only {s.static:.0%} of the iterations launch the same kernels, and a graph replays one sequence"
+    if called := _not_in_a_graph(s, inside):
+        held = (
+            f"{stage or ALL} calls {', '.join(called)}, which a graph cannot hold: allocate before it, or from a pool"
+        )
+        doubt = f"{doubt}; {held}" if doubt else held
     return Changed(
         free, f"{stage or ALL} becomes one CUDA graph: the same operations, {s.rates.node_ns} ns apart", doubt
     )
+
+
+def _not_in_a_graph(s: Situation, inside: Mask) -> list[str]:
+    """The names of the allocator's calls among the items `inside` that no graph can hold, those that are called most first. Calls
+    in stream order (cudaMallocAsync) become nodes, and those on a pool as a whole leave no trace in a graph."""
+    allocating = inside & _calls(s, (ALLOCATOR,))
+    names = s.a.trace.api["name"].cast(pl.String)[s.graph.call[allocating]]
+    counted = names.filter(~names.str.contains(IN_STREAM_ORDER)).value_counts(name="n")
+    return [str(name) for name in counted.sort(["n", "name"], descending=[True, False])["name"].head(NAMED)]
 
 
 def _fuse(s: Situation, words: str) -> Changed:

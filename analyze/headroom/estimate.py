@@ -17,7 +17,8 @@ import numpy as np
 
 from ...traces.errors import InputError
 from ..attribution.calls import LAZY_LOAD_NS, LOADS, MODULE
-from .changes import Changed, Situation, Unknown, calls_in_iterations, changed
+from ..words import percent
+from .changes import ALL, Changed, Situation, Unknown, calls_in_iterations, changed
 from .graph import COLLECTIVE, DEPENDENCY, GAP, LAUNCH, OWN, QUEUE, RETURN, Graph, class_medians
 from .iterations import Model, static_share
 from .rates import Rates
@@ -32,6 +33,9 @@ DOUBTED: Final = 0.05
 
 BY_ITERATION: Final = ("graph", "copies:overlap", "syncs")
 """Changes that are about what an iteration begins and ends with: without iterations nothing can be said of them."""
+
+UNNAMED: Final = "neither iterations nor stages were found, so that set-up would count as the host's time"
+"""Why nothing is said of the host's time in a whole window of which no part has a name."""
 
 FACTORS: Final = (0.0, 1.5)
 """Between these a factor for the host's time is looked for."""
@@ -60,7 +64,7 @@ class Base:
     def refusal(self) -> str | None:
         """Why nothing can be predicted, or null."""
         if self.structure_error > DOUBTED:
-            return f"with all latencies at their medians the trace replays {self.structure_error:.1%} off"
+            return _off(self.structure_error)
         if self.lone_collectives:
             return f"{self.lone_collectives:,} collectives wait for ranks that are not in this trace; record all ranks together"
         if self.factor is None:
@@ -104,6 +108,10 @@ def base_of(m: Model, rates: Rates, untraced_ns: int | None = None) -> Base:
     return Base(
         situation, ns, untraced_ns, factor, error, m.found_by == "window", _lone_collectives(m), _loading(situation, ns)
     )
+
+
+def _off(error: float) -> str:
+    return f"a model of this trace is {percent(error, 0 if error >= 0.1 else 1)} off its own time"
 
 
 def _loading(s: Situation, ns: int) -> float:
@@ -166,6 +174,8 @@ def predict(base: Base, changes: Sequence[str]) -> Prediction:
     for said in changes:
         if base.whole and said.startswith(BY_ITERATION):
             why = why or "no iterations were found; --iterations REGEX names their ranges"
+        if base.whole and said in ("host", f"host:{ALL}") and len(situation.a.stages) == 0:
+            why = why or UNNAMED
         try:
             made.append(changed(said, situation))
         except Unknown as reason:
@@ -179,7 +189,7 @@ def predict(base: Base, changes: Sequence[str]) -> Prediction:
     least = min(_device_alone(situation), ns)
     doubts = [one.doubt for one in made if one.doubt]
     if base.structure_error > TRUSTED:
-        doubts.append(f"with all latencies at their medians the trace replays {base.structure_error:.1%} off")
+        doubts.append(_off(base.structure_error))
     if base.loading > TRUSTED:
         doubts.append(f"{base.loading:.0%} of the iterations go by loading kernels; warm up before recording")
     if base.whole:

@@ -11,7 +11,7 @@ import polars as pl
 from ...traces.errors import InputError, UsageError
 from ..attribution.attribute import Attributed
 from ..result import SCHEMAS
-from .estimate import Base, Prediction, base_of, predict
+from .estimate import ESTIMATE, Base, Prediction, base_of, predict
 from .iterations import Model, model
 from .path import HOST
 from .rates import Rates
@@ -21,6 +21,10 @@ ANYWHERE: Final = ("graph:iteration", "copies:overlap", "copies:pinned", "syncs"
 
 WORTH: Final = 0.01
 """Gains below this share of an iteration are not worth a line."""
+
+
+ALIKE: Final = 0.05
+"""Times that differ by less than this share are about the same: of them an estimate is more than what is indicative."""
 
 
 MEANING: Final = (
@@ -72,12 +76,19 @@ def headroom_tables(
 
 
 def tried(base: Base, critical: pl.DataFrame) -> list[Prediction]:
-    """Every change that can be tried on `base`, each by itself, the shortest iteration first and what is refused last."""
+    """Every change that can be tried on `base`, each by itself, the shortest iteration first and what is refused last; what is
+    indicative stands behind estimates of about the same time."""
     found = []
     for change in candidates(base, critical):
         with suppress(UsageError):  # a stage that has no range of this name: several were folded
             found.append(predict(base, [change]))
-    return sorted(found, key=lambda p: (p.estimate_ns is None, p.estimate_ns))
+    return sorted(found, key=_rank)
+
+
+def _rank(one: Prediction) -> tuple[bool, float]:
+    if one.estimate_ns is None:
+        return True, 0.0
+    return False, one.estimate_ns * (1.0 if one.grade == ESTIMATE else 1 + ALIKE)
 
 
 def candidates(base: Base, critical: pl.DataFrame) -> Iterator[str]:
@@ -87,6 +98,8 @@ def candidates(base: Base, critical: pl.DataFrame) -> Iterator[str]:
         yield "comm"
     host = critical.filter(pl.col("category") == HOST).group_by("stage").agg(pl.col("ns").sum())
     stage = next(iter(host.sort(["ns", "stage"], descending=[True, False])["stage"]), "(none)")
+    if base.whole and len(base.situation.a.stages) == 0:
+        return  # all of the host's time, most of it set-up, is no gain to offer
     yield "host:iteration" if stage.startswith("(") or _is_iteration(base, stage) else f"host:{stage}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import polars as pl
@@ -52,7 +53,7 @@ def headroom_section(analysis: Analysis) -> list[Block]:
         return []
     title = Sub("What a change would gain")
     if on["why"]:
-        return [title, Para(f"Nothing is predicted: {on['why']}.", "note")]
+        return [title, Para(f"No gain can be predicted: {on['why']}.", "note")]
     now = now_of(on)
     of = "the window" if on["found_by"] == "window" else "an iteration"
     mean = "" if on["found_by"] == "window" else ", the mean"
@@ -89,12 +90,13 @@ def _findings(side: Side) -> list[Block]:
     if not found:
         return [Para(NOTHING)]
     several = side.analysis.windows["device"].n_unique() > 1
-    heads = ["finding", "saves", "takes", "of the window", "most of it in"]
+    predicted = any(one.gain is not None for one in found)
+    heads = ["finding", "saves" if predicted else "saves at most", "takes", "of the window", "most of it in"]
     rows = [
         Row(
             [
                 Cell(Span(f"{one.what[0].upper()}{one.what[1:]}", href=_view(side, one)), below=_where(one, several)),
-                cells.time(one.saving_ns),
+                replace(cells.time(one.saving_ns), below="at most" if predicted and one.gain is None else ""),
                 cells.time(one.saving_at_most_ns),
                 cells.share(one.share),
                 cells.stage(side, one.stage, text.ABSENT),

@@ -60,7 +60,7 @@ def _print_headroom(analysis: Analysis, on: Mapping[str, Any]) -> None:
         return
     say()
     if on["why"]:
-        say_wrapped(f"What would help: no prediction, since {on['why']}")
+        say_wrapped(f"What would help: no gain can be predicted: {on['why']}")
         return
     now = now_of(on)
     pays = paying(analysis.headroom, now)
