@@ -338,6 +338,10 @@ def find_recorded(path: Path | None) -> Source:
     head, _, variant = str(path or "").rpartition(":")
     if path is not None and not path.exists() and head and Path(head).exists():
         return find_recorded(Path(head)).only(variant)
+    from ..traces.run import run_around
+
+    if path is not None and (run := run_around(path)) is not None:
+        raise InputError(f"{path} is one variant of a run; name it {run}:{path.resolve().name}")
     source = find_source(path)
     if source.run is not None and all(v.recording is None for v in source.run.manifest.variants):
         if source.run.manifest.profile == "none":

@@ -80,7 +80,7 @@ TABLES: Final[Sequence[Table]] = (
     Table("api_calls", lambda a, made: call_table(a.trace.api, a.trace.ops, a.limits)),
     Table("iterations", lambda a, made: iteration_table(a.found, a.steady if a.is_steady else None, a.limits)),
     Table("bandwidth", lambda a, made: with_peaks(bandwidth_table(a.in_window.table), a.trace.devices, made("peaks"))),
-    Table("diagnostics", lambda a, made: diagnostic_table(a.trace.diagnostics)),
+    Table("diagnostics", lambda a, made: diagnostic_table(a.trace)),
     Table("launch_rows", lambda a, made: launch_rows(a.trace, a.calls, a.launches)),
     Shared("facts", lambda a, made: facts_of(a, made("lanes"), made("launch_rows"))),
     Detail("launches", lambda a, made: launch_table(a.in_window, a.ops, a.calls, a.launches, made("lanes"))),

@@ -185,14 +185,14 @@ def sentence(error: Any) -> str:
     name = path.removeprefix(PROGRAM).strip()
     if type(error).__name__ == "NoSuchOption":
         known = [word for parameter in context.command.params for word in parameter.opts if word.startswith("-")]
-        hint = for_option(error.option_name, context) or nearest(error.option_name, [*known, "--help"])
+        hint = for_option(error.option_name, context, WORDS.get()) or nearest(error.option_name, [*known, "--help"])
         what = f"no option{f' of {name}' if name else ''} is called {error.option_name!r}"
         if not name and (command := next((word for word in WORDS.get() if not word.startswith("-")), None)):
             hint = f"; options follow the command, see `{PROGRAM} {command} --help`"
     else:
         hint, text = "", " ".join(error.format_message().split()).rstrip(".")
         if context is not None and (extra := extra_words(text)) is not None:
-            return for_extra(extra, context.command, path)
+            return for_extra(extra, context.command, path, WORDS.get())
         for pattern, words in _PLAINER:
             text = pattern.sub(words, text)
         what = text[:1].lower() + text[1:]

@@ -25,7 +25,7 @@ from ..traces.errors import AispTraceError, InputError, UsageError
 from ..traces.output import is_disk_error, reason
 from ..traces.version import version
 from .app import SETTINGS, WORDS, Group, sentence, usage_error
-from .mistakes import PROGRAM, for_no_command
+from .mistakes import PROGRAM, for_no_command, for_variants
 
 BUG: Final = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -178,6 +178,10 @@ def run(args: list[str]) -> int:
         raise KeyboardInterrupt from error
     except usage_error() as error:
         raise UsageError(sentence(error)) from error
+    except InputError as error:
+        if meant := for_variants(args):
+            raise UsageError(meant) from error
+        raise
     return answer if isinstance(answer, int) else 0
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ..traces.errors import AispTraceError
 from ..traces.faults import nearest
 
 PROGRAM: Final = "aisp-trace"
@@ -48,8 +49,10 @@ def for_no_command(word: str, words: Sequence[str], commands: Sequence[str]) -> 
     return f"; commands are {', '.join(commands)}"
 
 
-def for_extra(words: str, command: Any, path: str) -> str:
-    """The whole sentence on `words` that a command takes no more of."""
+def for_extra(words: str, command: Any, path: str, typed: Sequence[str] = ()) -> str:
+    """The whole sentence on `words` that a command takes no more of; `typed` is the whole command line."""
+    if meant := for_variants(typed):
+        return meant
     for parameter in command.params:
         if parameter.param_type_name == "option" and words in (parameter.metavar or "").split("|"):
             return f"{words!r} is one word too many; did you mean {parameter.opts[0]} {words}?"
@@ -58,14 +61,74 @@ def for_extra(words: str, command: Any, path: str) -> str:
     return f"`{path}` {takes}, and {words!r} is more than that; see `{path} --help`"
 
 
-def for_option(option: str, context: Any) -> str:
-    """The end of the sentence on an `option` that the command of `context` lacks and others have; empty if none has it."""
+OF_VARIANTS: Final = {"analyze": 1, "predict": 1, "compare": 2, "report": 2}
+"""The commands that take ``RUN:VARIANT``, and how many they need."""
+
+
+def for_variants(typed: Sequence[str]) -> str:
+    """The sentence on a run folder in `typed` with names of its variants behind it; empty if there is none."""
+    if not typed or typed[0] not in OF_VARIANTS:
+        return ""
+    for place, run in enumerate(typed):
+        if not Path(run, "manifest.json").is_file():
+            continue
+        known = _variants_of(run)
+        behind = typed[place + 1 :]
+        many = next((i for i, word in enumerate(behind) if word not in known or Path(word).exists()), len(behind))
+        chosen = list(behind[:many])
+        if not chosen:
+            continue
+        meant = list(chosen)
+        if OF_VARIANTS[typed[0]] == 2 and len(meant) == 1:
+            others = [name for name in known if name not in meant]
+            meant = [*others[:1], *meant] if known.index(meant[0]) else [*meant, *others[-1:]]
+        line = shlex.join([PROGRAM, typed[0], *(f"{run}:{name}" for name in meant)])
+        are = "is a variant" if len(chosen) == 1 else "are variants"
+        return f"{' and '.join(chosen)} {are} of {run}; write `{line}`"
+    return ""
+
+
+def _variants_of(run: str) -> list[str]:
+    from ..traces.run import load_run
+
+    try:
+        return [variant.name for variant in load_run(Path(run)).manifest.variants]
+    except AispTraceError:
+        return []
+
+
+def for_option(option: str, context: Any, typed: Sequence[str] = ()) -> str:
+    """The end of the sentence on an `option` that the command of `context` lacks and others have; empty if none has it.
+    `typed` is the whole command line."""
     program = context.find_root()
     if program is context:
         return ""
+    value = next(iter(_values(option, typed)), None)
+    if option in ("--variant", "--variants") and context.info_name in OF_VARIANTS:
+        run = next((word for word in typed if Path(word, "manifest.json").is_file()), "RUN")
+        names = [value or "VARIANT"]
+        if OF_VARIANTS[context.info_name] == 2:
+            names = [
+                *([] if value is None else [next((n for n in _variants_of(run) if n != value), "VARIANT")]),
+                *names,
+            ]
+        line = shlex.join([PROGRAM, context.info_name, *(f"{run}:{name}" for name in names)])
+        return f"; a variant is named with its run: `{line}`"
+    if option in ("--iteration", "--iter", "--step") and any("--window" in p.opts for p in context.command.params):
+        number = value if value is not None and value.isdecimal() else "2"
+        return f"; one iteration is --window 'iteration#{number}' (or its range, 'step#{number}'), counted from 0"
     commands = {name: program.command.get_command(program, name) for name in program.command.list_commands(program)}
     owners = [name for name, command in commands.items() if any(option in p.opts for p in command.params)]
     return f"; {', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it" if owners else ""
+
+
+def _values(option: str, typed: Sequence[str]) -> Iterator[str]:
+    """What `typed` gives `option`, behind it or behind an equals sign."""
+    for word, after in zip(typed, [*typed[1:], "-"], strict=True):
+        if word == option and not after.startswith("-"):
+            yield after
+        elif word.startswith(f"{option}="):
+            yield word.partition("=")[2]
 
 
 _EXTRA: Final = re.compile(r"[Gg]ot unexpected extra arguments?(?:\(s\))? \((.*)\)$")

@@ -206,6 +206,7 @@ def _derive(folder: Path) -> tuple[Judged, Callable[[], str], Mapping[str, Analy
         version=version(),
         notes=judged.notes,
         predictions=judged.predictions,
+        scrubbed=True,
     )
     return judged, page, analyses
 

@@ -33,7 +33,9 @@ def headline(job: Job) -> list[str]:
     lengths = sorted(step.ns for step in job.steps)
     world = f" of {who.world_size}" if who.world_size else ""
     middle = duration(lengths[len(lengths) // 2]) if lengths else "-"
-    lines = [f"{len(who.ranks)}{world} ranks, {len(job.steps)} iterations, {middle} each (median)"]
+    ranks, steps = len(who.ranks), len(job.steps)
+    of_job = f"{ranks}{world} rank{'' if (who.world_size or ranks) == 1 else 's'}"
+    lines = [f"{of_job}, {steps} iteration{'' if steps == 1 else 's'}, {middle} each (median)"]
     if job.trust[0] == "unavailable":
         return lines
     share = percent(job.metrics["straggler_share"])

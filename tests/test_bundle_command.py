@@ -106,6 +106,7 @@ def test_it_holds_the_whole_proof_and_nothing_else(made: Path, tmp_path: Path) -
     verdict = json.loads((tmp_path / "x" / "verdict.json").read_text())
     assert verdict["schema"] == "aisp-trace/check/1"
     assert verdict["counts"]["met"] == 17
+    assert "<p>Scrubbed: " in (tmp_path / "x" / "report.html").read_text(encoding="utf-8")
 
 
 def test_it_is_the_same_bytes_again(made: Path, tmp_path: Path, call: Call) -> None:

@@ -158,6 +158,22 @@ def test_errors_and_warnings_of_what_is_missing_stand_beside_trust(
     assert "Environment variable FOO" in page
 
 
+@pytest.mark.parametrize("what", ["NVTX", "CUDA"])
+def test_a_process_without_events_is_no_gap_in_a_trace_that_has_them(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """nsys says so of a job's launcher, say; only where the whole trace has none it is the reader's business."""
+    text = f"No {what} events collected. Does the process use {what}?"
+    export = with_messages((WARNING, text)) if what == "CUDA" else with_messages((WARNING, text)).range(0, 100, "step")
+    file = export.write(tmp_path / "has.sqlite")
+    assert text not in " ".join(" ".join(shown(capsys, file)).split())
+    assert [row["incomplete"] for row in analysis_of(capsys, file)["diagnostics"]] == [False]
+    without = NsysExport().range(0, 100, "step") if what == "CUDA" else with_messages()
+    without.add("DIAGNOSTIC_EVENT", timestamp=0, severity=WARNING, text=text)
+    told = " ".join(" ".join(shown(capsys, without.write(tmp_path / "none.sqlite"))).split())
+    assert f"nsys warns: {text}" in told
+
+
 def test_what_trust_quotes_is_not_said_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = with_messages((WARNING, "3 CUPTI buffers were dropped.")).write(tmp_path / "t.sqlite")
     text = " ".join(" ".join(shown(capsys, file)).split())

@@ -22,6 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "train.py").write_text(ORDINARY)
     (tmp_path / "workload.py").write_text("from aisp_trace.workloads.runner import main\n")
     shutil.copy(SAMPLES / "h200_graphs.sqlite.xz", "t.sqlite.xz")
+    (tmp_path / "page.html").write_text('<!DOCTYPE html>\n<meta name="generator" content="aisp-trace 0">')
     (tmp_path / "run").symlink_to(SAMPLES / "h200_pipeline_sequential")
     return tmp_path
 
@@ -59,6 +60,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("check", "or name what to read"),
         ("analyze --depth 0 t.sqlite.xz", "the least is 1"),
         ("analyze --gaps few t.sqlite.xz", "'--gaps'"),
+        ("analyze run/optimized", "name it run:optimized"),
+        ("check run/optimized", "takes all of a run: run"),
+        ("report run/optimized", "takes all of a run: run"),
+        ("analyze run --variant cuda_graph", "`aisp-trace analyze run:cuda_graph`"),
+        ("analyze --variant=cuda_graph run", "`aisp-trace analyze run:cuda_graph`"),
+        ("compare run --variant optimized", "`aisp-trace compare run:baseline run:optimized`"),
+        ("compare run baseline optimized", "`aisp-trace compare run:baseline run:optimized`"),
+        ("report run baseline cuda_graph", "`aisp-trace report run:baseline run:cuda_graph`"),
+        ("compare run optimized", "`aisp-trace compare run:baseline run:optimized`"),
+        ("compare run baseline", "`aisp-trace compare run:baseline run:cuda_graph`"),
+        ("analyze run baseline --json", "`aisp-trace analyze run:baseline`"),
+        ("analyze t.sqlite.xz --iteration 2", "--window 'iteration#2'"),
+        ("compare run --step=3", "--window 'iteration#3'"),
+        (
+            "analyze t.sqlite.xz --window slowest",
+            "names the slowest iteration in its first lines, and --window 'iteration#2'",
+        ),
+        ("report page.html --scrub", "run the command on the trace or run that it was made from"),
+        ("analyze page.html", "page.html cannot be read as a trace: it is a page of aisp-trace"),
     ],
 )
 def test_the_answer_is_what_to_type(typed: str, meant: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +89,9 @@ def test_the_answer_is_what_to_type(typed: str, meant: str, folder: Path, capsys
     assert meant in said.err
     for odd in ("Input should be", "extra argument", ">=", "Traceback", "unexpected"):
         assert odd not in said.err
-    assert {p.name for p in folder.iterdir()} == {"train.py", "workload.py", "t.sqlite.xz", "run"}, "nothing was made"
+    assert {p.name for p in folder.iterdir()} == {"train.py", "workload.py", "t.sqlite.xz", "page.html", "run"}, (
+        "nothing was made"
+    )
 
 
 def test_help_is_a_word_too(capsys: pytest.CaptureFixture[str]) -> None:

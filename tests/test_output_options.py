@@ -81,6 +81,11 @@ class Case:
     kind: str = "file"
     unasked: bool = True  # whether an earlier output is replaced without --force
 
+    @property
+    def new(self) -> str:
+        """A name that a new one may have."""
+        return "out.html" if self.option[0] == "report" else "out"
+
     def __str__(self) -> str:
         return " ".join((*self.args, self.flag))
 
@@ -323,6 +328,27 @@ def test_a_file_of_another_kind_takes_force_and_the_same_kind_none(case: Case, c
             refused(call, place, other, "train.py")
 
 
+def test_a_new_page_is_called_as_browsers_open_it(call: Call, place: Path) -> None:
+    case = next(c for c in CASES if c.option[0] == "report")
+    (place / "link").symlink_to("far.pdf")
+    for name in ("x.pdf", "x", "x.html.gz", "link", "html"):
+        for more in ((), ("--force",)):
+            sentence = refused(call, place, case, name, *more)
+            assert "is an HTML page; name a file that ends in .html with --output" in sentence
+    for name in ("x.HTML", "x.htm", "/dev/null"):
+        assert call(case, name)[0] != 2
+    assert {"x.HTML", "x.htm"} <= {p.name for p in place.iterdir()}
+
+
+def test_a_page_that_gave_way_is_told(call: Call, place: Path) -> None:
+    case = next(c for c in CASES if c.option[0] == "report")
+    (place / "link.html").symlink_to("out.html")
+    told = [call(case, name)[1] for name in ("out.html", "out.html", "link.html")]
+    assert [text.count("(replaced)") for text in told] == [0, 1, 1]
+    assert "(replaced)" in call(case, "train.py", "--force")[1]
+    assert "(replaced)" not in call(case, "/dev/null")[1]
+
+
 @pytest.mark.parametrize("case", FOLDERS, ids=str)
 def test_a_folder_is_replaced_if_it_is_an_export_and_nothing_else(case: Case, call: Call, place: Path) -> None:
     for _ in range(2):
@@ -335,9 +361,10 @@ def test_a_folder_is_replaced_if_it_is_an_export_and_nothing_else(case: Case, ca
     "case", [pytest.param(c, id=str(c), marks=pytest.mark.nightly if i % 3 else ()) for i, c in enumerate(FILES)]
 )
 def test_links_devices_and_standard_output(case: Case, call: Call, place: Path) -> None:
-    (place / "link").symlink_to("far")
+    far = place / case.new
+    (place / "link").symlink_to(far.name)
     assert call(case, "link")[0] != 2
-    assert (place / "link").is_symlink() and (place / "far").stat().st_size > 50
+    assert (place / "link").is_symlink() and far.stat().st_size > 50
     assert call(case, "/dev/null")[0] != 2 and Path("/dev/null").is_char_device()
     assert "No space left on device" in refused(call, place, case, "/dev/full")
     for name in ("-", "/dev/stdout") if case == FILES[1] else ("-",):  # one way to both, which takes a process each
@@ -345,23 +372,25 @@ def test_links_devices_and_standard_output(case: Case, call: Call, place: Path) 
         done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S)
         assert done.returncode in (0, 1, 3), done.stderr
         # Nothing else goes there: as many bytes as in the file, whose content may differ by the time of day alone.
-        assert done.stdout[:20] == (place / "far").read_bytes()[:20] and done.stderr
-        assert len(done.stdout) == (place / "far").stat().st_size
+        assert done.stdout[:20] == far.read_bytes()[:20] and done.stderr
+        assert len(done.stdout) == far.stat().st_size
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_no_room_is_a_sentence_and_the_old_stays(case: Case, call: Call, place: Path) -> None:
-    assert call(case, "out", "--force")[0] != 2
+    assert call(case, case.new, "--force")[0] != 2
     before = contents(place)
     program = (
         "import resource, sys\nfrom aisp_trace.cli.main import main\n"
         f"import aisp_trace.cli.commands.{case.option[0]}\nresource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))\n"
         "sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-P", "-c", program, *case.args, case.flag, "out", "--force"]
+    command = [sys.executable, "-P", "-c", program, *case.args, case.flag, case.new, "--force"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("aisp-trace: out cannot be written: ") and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"aisp-trace: {case.new} cannot be written: ") and done.stderr.count("\n") == 1, (
+        done.stderr
+    )
     assert contents(place) == before
 
 

@@ -115,6 +115,14 @@ def test_damaged_partials_are_told_and_the_rest_is_merged(
     found = answer(capsys, folder / "job", code=2)
     assert [rank["rank"] for rank in found["ranks"]] == [0]
     assert "make it again" in found["failed"][0]["why"]
+    assert main(["ranks", str(folder / "job"), "-o", "job.html"]) == 2
+    assert "1 rank, 4 iterations, " in capsys.readouterr().out
+    assert "<title>Job of 1 rank ·" in (folder / "job.html").read_text(encoding="utf-8")
+
+
+def test_one_rank_is_singular(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ranks", str(SAMPLES / "h200_graphs.sqlite.xz"), "--workers", "1"]) == 0
+    assert capsys.readouterr().out.startswith("1 rank, ")
 
 
 @pytest.mark.parametrize(
@@ -136,6 +144,41 @@ def test_wrong_words_are_one_sentence(
     said = capsys.readouterr().err
     assert told in said.lower() or told in said
     assert said.count("\n") == 1 and "Traceback" not in said
+
+
+RUN = SAMPLES / "h200_memory_standard"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ranks", str(RUN)],
+        ["ranks", str(RUN / "*" / "trace.sqlite.xz")],
+        ["ranks", str(RUN / "baseline"), str(RUN / "reuse" / "trace.sqlite.xz")],
+        ["analyze", "--partial", "parts", str(RUN)],
+    ],
+)
+def test_variants_of_a_run_are_no_ranks(folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert "are not ranks of a job" in said.err and "baseline" in said.err
+    assert f"`aisp-trace compare {RUN}`" in said.err and "`aisp-trace capture --ranks`" in said.err
+    assert not list(folder.iterdir()), "nothing was made"
+
+
+def test_one_variant_and_a_job_of_runs_are_ranks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two runs of one variant each, as of `capture --ranks`, and one variant of several whose trace holds two ranks."""
+    from aisp_trace.tests.judging.build import run_folder
+
+    for rank in range(2):
+        run = run_folder(folder / "job" / f"rank{rank}")
+        (run / "baseline").mkdir()
+        shutil.copy(DDP, run / "baseline" / f"trace.rank{rank}.sqlite.xz")
+    found = gather.find([str(folder / "job")])
+    assert [trace.parent.name for trace in found.traces] == ["baseline"] * 2
+    assert len(gather.find([str(folder / "job" / "rank*" / "*" / "*.xz")]).traces) == 2
+    assert len(answer(capsys, folder / "job" / "rank0" / "baseline")["ranks"]) == 2
 
 
 def test_a_report_is_left_where_its_export_lies_beside_it(tmp_path: Path) -> None:

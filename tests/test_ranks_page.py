@@ -17,9 +17,9 @@ from aisp_trace.analyze.ranks.job import Job, job_of
 from aisp_trace.analyze.ranks.look import Look
 from aisp_trace.analyze.ranks.make import ranks_of
 from aisp_trace.benchmarks.ranks import Delay, Plan, Simulated
-from aisp_trace.report.page.page import is_page
 from aisp_trace.report.ranks.maps import MOST_CELLS, MOST_ITERATIONS, late_map, stage_map
 from aisp_trace.report.ranks.page import render
+from aisp_trace.traces.unread import is_page
 
 
 @pytest.fixture(scope="module")

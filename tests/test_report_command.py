@@ -36,6 +36,18 @@ def test_a_bare_trace_gives_a_page(place: Path, capsys: pytest.CaptureFixture[st
     assert f'<p class="what">{name}.sqlite</p>' in page and 'data-timeline="0"' in page and 'id="claims"' not in page
 
 
+def test_the_footer_says_whether_the_page_may_leave(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = str(SAMPLES / "cpu_threads_nsys2022.sqlite.xz")
+    for words, says, other in (([], "Not scrubbed: ", "Scrubbed: "), (["--scrub"], "Scrubbed: ", "Not scrubbed: ")):
+        assert main(["report", trace, "-o", "page.html", *words]) == 0
+        footer = (place / "page.html").read_text(encoding="utf-8").partition("<footer>")[2].partition("</footer>")[0]
+        assert f"<p>{says}" in footer and f"<p>{other}" not in footer
+    assert capsys.readouterr().out.count("(replaced)") == 1
+    assert main(["report", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "add --scrub before it leaves your company" in told and "sent to anyone" not in told
+
+
 def test_a_torch_profile_gives_a_page(place: Path) -> None:
     assert main(["report", str(SAMPLES / "h100_pipeline_decode_kineto.json.gz"), "-o", "page.html"]) == 0
     assert "recorded by torch" in (place / "page.html").read_text(encoding="utf-8")

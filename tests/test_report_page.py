@@ -24,12 +24,13 @@ from aisp_trace.expectations.model import Bound, Source
 from aisp_trace.report.page.blocks import Section
 from aisp_trace.report.page.bundle import packed_plotly
 from aisp_trace.report.page.copies import NO_COPIES, bandwidth_section, exposed_copy_ns, hidden_share, overlap_section
-from aisp_trace.report.page.page import is_page, render
+from aisp_trace.report.page.page import render
 from aisp_trace.report.page.sides import Side
 from aisp_trace.report.page.templates import html_of
 from aisp_trace.report.page.verdicts import WORDS
 from aisp_trace.tests.builders import pair
 from aisp_trace.traces.model import Trace
+from aisp_trace.traces.unread import is_page
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x00\u202e]]>-->"
 

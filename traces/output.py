@@ -5,6 +5,7 @@
     a missing parent folder          never made: what an option names is made, nothing above it
     a file of another kind           replaced only with --force; its content decides, not its name
     a folder                         replaced only if it is an earlier export and holds nothing else
+    a new page not called .html      never written: no browser would open it
     a link                           kept; what it points to is written
     /dev/stdout, /dev/null, a pipe   written to, never replaced; ``-`` is standard output
 
@@ -60,12 +61,13 @@ class Kind:
 
     `known` tells an earlier output by the first `HEAD_BYTES` of its content, unpacked where that is gzip; null: none is
     replaced without --force. `parts` makes this a kind of folder: it lists the files, relative to the folder, that an
-    earlier output consists of, and answers null for any other folder.
+    earlier output consists of, and answers null for any other folder. A new file has one of the `endings`, if there are any.
     """
 
     name: str
     known: Callable[[bytes], bool] | None = None
     parts: Callable[[Path], Collection[str] | None] | None = None
+    endings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"
@@ -108,6 +110,11 @@ class Output:
         with suppress(OSError):
             return self._streams(self._named.stat())
         return False
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a file is there now, in whose place this would be put."""
+        return not self.is_stream and self._place.is_file()
 
     def check_place(self) -> None:
         """The part of `check` that holds for names made of this one as well: it is not an input, no folder, and can be made."""
@@ -264,6 +271,13 @@ class Output:
                 return found
         above = self.path.parent if not self.path.is_symlink() else self._place.parent
         _require_parent(self.path, above)
+        endings = self.kind.endings
+        named = {path.suffix.lower() for path in (self.path, self._place)}
+        if found is None and endings and named.isdisjoint(endings):
+            raise UsageError(
+                f"{self.path} would hold {self.kind}, which is an HTML page; name a file that ends in {endings[0]} with "
+                f"{self.option}"
+            )
         return found
 
     def _input(self, found: os.stat_result) -> Path | None:

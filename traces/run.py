@@ -491,6 +491,8 @@ def load_run(path: Path) -> Run:
     if not path.exists():
         raise InputError(f"{path} does not exist; give a run folder made by `aisp-trace capture`")
     if not file.is_file():
+        if (run := run_around(folder)) is not None:
+            raise InputError(f"{folder} is one variant of a run, and this command takes all of a run: {run}")
         if ranks := ranks_below(folder):
             raise InputError(
                 f"{folder} is not a run folder but holds those of {len(ranks)} ranks of a job; `aisp-trace ranks {folder}` "
@@ -498,6 +500,14 @@ def load_run(path: Path) -> Run:
             )
         raise InputError(f"{folder} is not a run folder (it has no {MANIFEST}); name one made by `aisp-trace capture`")
     return Run(path=folder, manifest=load_manifest(file))
+
+
+def run_around(path: Path) -> Path | None:
+    """The run folder of which `path` is the folder of a variant; null for anything else."""
+    folder = path.resolve()
+    if not folder.is_dir() or (folder / MANIFEST).exists() or not (folder.parent / MANIFEST).is_file():
+        return None
+    return path.parent if path.name == folder.name else folder.parent
 
 
 def load_manifest(file: Path) -> Manifest:

@@ -20,6 +20,12 @@ def unread_kind(file: Path) -> tuple[str, str] | None:
     """(what `file` is, what to give instead) for a trace of a known tool that is not read; null for anything else."""
     with file.open("rb") as stream:
         head = stream.read(4096)
+        if is_page(head):
+            return (
+                "a page of aisp-trace",
+                "run the command on the trace or run that it was made from, such as `aisp-trace report TRACE --scrub` for a "
+                "page to send on",
+            )
         if head[:1] != bytes([_FIRST_FIELD]) or not _is_chain(stream, file.stat().st_size):
             return None
     if _XPLANE.search(head):
@@ -31,6 +37,11 @@ def unread_kind(file: Path) -> tuple[str, str] | None:
         "a Perfetto trace (.pftrace), which is not read here",
         "give the trace that it was made from (an nsys .sqlite export, an .nsys-rep, or a torch.profiler .json)",
     )
+
+
+def is_page(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a page that ``aisp-trace report`` or ``ranks`` wrote."""
+    return head.startswith(b"<!DOCTYPE html>") and b'<meta name="generator" content="aisp-trace ' in head[:4096]
 
 
 def _is_chain(stream: BinaryIO, size: int) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import polars as pl
 
+from ...traces.model import Trace
 from ..result import SCHEMAS
 from ..words import shorten
 
@@ -25,16 +27,30 @@ INCOMPLETE: Final = re.compile(
 """Words by which a warning says that something may be missing. An error always bears on it."""
 
 
-def diagnostic_table(diagnostics: pl.DataFrame) -> pl.DataFrame:
-    """Table ``diagnostics`` of the trace's `diagnostics`: errors first, then warnings, in the order of their first occurrence."""
+NONE_OF: Final = re.compile(r"\bno (NVTX|CUDA) events (were )?collected", re.IGNORECASE)
+"""nsys says this of each process without such events, as of the launcher of a job."""
+
+
+def diagnostic_table(trace: Trace) -> pl.DataFrame:
+    """Table ``diagnostics`` of `trace`: errors first, then warnings, in the order of their first occurrence.
+
+    "No NVTX events collected" does not bear on a trace that holds ranges, nor the same of CUDA on one with device operations.
+    """
+    there = {"NVTX": not trace.ranges.is_empty(), "CUDA": not trace.ops.is_empty()}
+    diagnostics = trace.diagnostics
     serious = diagnostics.filter(pl.col("severity").is_in(["error", "warning"]) & pl.col("text").is_not_null())
     found: dict[tuple[str, str], int] = {}
     for severity, text in serious.sort("severity", maintain_order=True).select("severity", "text").iter_rows():
         key = (severity, " ".join(text.split()))
         if key in found or len(found) < MOST:
             found[key] = found.get(key, 0) + 1
-    rows = [(s, text, n, s == "error" or INCOMPLETE.search(text) is not None) for (s, text), n in found.items()]
+    rows = [(s, text, n, s == "error" or _is_incomplete(text, there)) for (s, text), n in found.items()]
     return pl.DataFrame(rows, schema=SCHEMAS["diagnostics"], orient="row")
+
+
+def _is_incomplete(text: str, there: Mapping[str, bool]) -> bool:
+    none = NONE_OF.search(text)
+    return INCOMPLETE.search(text) is not None and not (none and there[none[1].upper()])
 
 
 def quoted(text: str) -> str:

@@ -126,11 +126,20 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
         from ...traces.faults import nearest
 
         known = sorted(set(stages.paths))
+        if wanted.lower() in SUPERLATIVES:
+            raise UsageError(
+                f"no range is called {wanted!r}; `aisp-trace analyze` without --window names the slowest iteration in its first "
+                f"lines, and --window '{ITERATION}#2' then looks at it alone"
+            )
         raise UsageError(
             f"no range is called {wanted!r}{nearest(wanted, known)} (see `aisp-trace analyze` for the paths)"
         )
     rows = _chosen(rows, wanted, number, stages)
     return Window(roots=rows, trimmed=spec == MEASURED)
+
+
+SUPERLATIVES: Final = ("slowest", "longest", "worst", "max")
+"""What people write for the iteration that took longest."""
 
 
 def _slice(text: str, stages: Stages) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, closing
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...traces.budget import watched
-from ...traces.errors import AispTraceError, InputError
+from ...traces.errors import AispTraceError, InputError, UsageError
 from ...traces.open import open_trace
 from ...traces.output import make_container
 from ...traces.run import MANIFEST, load_manifest
@@ -62,7 +63,8 @@ class Failed:
 def find(given: Sequence[str]) -> Found:
     """The traces and partials that `given` names: files, folders (with all below them), and patterns that no shell expanded.
 
-    Raises `InputError` for what does not exist, and for a folder or pattern without any.
+    Raises `InputError` for what does not exist, and for a folder or pattern without any; `UsageError` where several variants of
+    one run are among them.
     """
     traces: dict[Path, None] = {}
     ready: dict[Path, None] = {}
@@ -85,7 +87,33 @@ def find(given: Sequence[str]) -> Found:
             raise InputError(missing)
         for file in here:
             (ready if file.name.endswith(partials.SUFFIX) else traces)[file] = None
+    _refuse_variants(traces)
     return Found(tuple(traces), tuple(ready))
+
+
+def _refuse_variants(traces: Iterable[Path]) -> None:
+    """Raise `UsageError` where `traces` hold several variants of one run: these ran one after the other, never together."""
+    variants: dict[Path, dict[str, None]] = {}
+    shown: dict[Path, Path] = {}
+    for trace in traces:
+        folder = trace.resolve().parent
+        if (folder.parent / MANIFEST).is_file():
+            variants.setdefault(folder.parent, {})[folder.name] = None
+            shown.setdefault(folder.parent, trace.parent.parent if trace.parent.name else folder.parent)
+    for run, found in variants.items():
+        if len(found) > 1 and (names := [name for name in _variants_of(run) if name in found])[1:]:
+            raise UsageError(
+                f"{shown[run]} is one run, and its variants ({', '.join(names)}) are not ranks of a job; "
+                f"`aisp-trace compare {shlex.quote(str(shown[run]))}` compares them, and `aisp-trace capture --ranks` records "
+                "a job"
+            )
+
+
+def _variants_of(run: Path) -> list[str]:
+    try:
+        return [variant.name for variant in load_manifest(run / MANIFEST).variants]
+    except InputError:
+        return []  # a manifest of something else
 
 
 def _matching(pattern: Path) -> list[Path]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...analyze.ranks.look import Look
-from ...report.terminal.console import aside, print_json, say, warn
+from ...report.terminal.console import print_json, warn
 from ...report.terminal.live import live_line
 from ...traces.errors import UsageError
 from ..app import examples, new_app
 from ..options import Depth, Domain, Force, Iterations, Json, Skip, Stages, refuse_mixture
+from ..pages import write_page
 
 if TYPE_CHECKING:  # imported when a page is written
     from ...analyze.ranks.gather import Failed
@@ -108,10 +109,7 @@ def run(
         from ...traces.version import version
 
         page = render(job, failed, version=version())
-        target.write_text(page)
-        if not as_json:
-            with aside(target):
-                say(f"report: {output} ({len(page.encode()) / 1e6:.1f} MB)")
+        write_page(target, page, quiet=as_json)
     return 2 if failed else 0
 
 

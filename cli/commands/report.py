@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import webbrowser
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ...report.terminal.console import aside, say
 from ...report.terminal.live import watched
 from ...traces.errors import UsageError
 from ..app import examples, new_app
 from ..options import Expectations, Force, NoFold, OneSource, ShowPersonal
-
-if TYPE_CHECKING:  # imported when a page is written
-    from ...traces.output import Output
+from ..pages import write_page
 
 app = new_app()
 
@@ -49,9 +45,10 @@ def run(
     """Write one offline HTML page about a run, or about the comparison of two recordings.
 
     The verdict and what speaks against it, why, and what is left to gain; the timelines; then where every nanosecond
-    went, kernels, copies, gaps, iterations and memory in tables with sorting and search. One file, which needs no
-    network and can be sent to anyone. A bare trace gives a page without verdict. Two traces, or two variants as
-    RUN:VARIANT, give the page of their comparison: why the second is faster, stage by stage.
+    went, kernels, copies, gaps, iterations and memory in tables with sorting and search. One file, which opens
+    anywhere without a network; add --scrub before it leaves your company. A bare trace gives a page without verdict.
+    Two traces, or two variants as RUN:VARIANT, give the page of their comparison: why the second is faster, stage by
+    stage.
 
     --scrub makes the page from a copy in which folders, users, hosts, addresses and what looks like a secret are
     replaced, in command lines as in names of ranges and threads; --show-personal lists them.
@@ -97,8 +94,17 @@ def run(
         notes, predictions = ((), ()) if judged is None else (judged.notes, judged.predictions)
         told = [o.analysis for o in opened]
         with watched("writing the page"):
-            page = render(found.run, told, traces, verdicts, version=version(), notes=notes, predictions=predictions)
-    _write(target, output, page, open_it)
+            page = render(
+                found.run,
+                told,
+                traces,
+                verdicts,
+                version=version(),
+                notes=notes,
+                predictions=predictions,
+                scrubbed=scrub,
+            )
+    write_page(target, page, open_it=open_it)
 
 
 def _report_comparison(base: str, opt: str, output: Path, *, no_fold: bool, force: bool, open_it: bool) -> None:
@@ -126,12 +132,4 @@ def _report_comparison(base: str, opt: str, output: Path, *, no_fold: bool, forc
     for side in sides:
         source = side.source if side.variant is None else side.source.only(side.variant)
         traces += [trace for _, trace in source.traces()]
-    _write(target, output, render_comparison(pair, traces, version=version()), open_it)
-
-
-def _write(target: Output, output: Path, page: str, open_it: bool) -> None:
-    target.write_text(page)
-    with aside(target):
-        say(f"report: {output} ({len(page.encode()) / 1e6:.1f} MB)")
-    if open_it and not target.is_stream:
-        webbrowser.open(output.absolute().as_uri())
+    write_page(target, render_comparison(pair, traces, version=version()), open_it=open_it)

@@ -25,12 +25,14 @@ def framed(
     scripts: Sequence[str],
     unpacked: Sequence[str] = (),
     images: str = "",
+    scrubbed: bool = False,
     **values: Any,
 ) -> str:
     """The page that `template` makes of `values`.
 
     `contents` are the anchor and title of each part; `style` follows the style sheet of all pages. Its `scripts` may run, and
     those of the hashes `unpacked`, which they unpack. Images may come from `images` alone.
+    The footer says whether what the page was made of was `scrubbed`.
     """
     light, dark = css()
     return fill(
@@ -38,6 +40,7 @@ def framed(
         policy=_policy([*map(hash_of, scripts), *unpacked], images),
         version=version,
         title=title,
+        scrubbed=scrubbed,
         contents=contents,
         colours=(Html(light), Html(dark)),
         style=Html((HERE / "page.css").read_text(encoding="utf-8") + style),

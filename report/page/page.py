@@ -35,6 +35,7 @@ from ...expectations.judging.verdict import headline as parts_judged
 from ...traces.model import Trace
 from ...traces.output import Kind
 from ...traces.run import Allocator, Run
+from ...traces.unread import is_page
 from ..palette import on_dark
 from . import timeline
 from .allocator import allocator_section
@@ -69,11 +70,6 @@ from .why import made_of_section, why_section
 HERE: Final = Path(__file__).parent
 
 
-def is_page(head: bytes) -> bool:
-    """Whether a file that begins with `head` is a page of `render`."""
-    return head.startswith(b"<!DOCTYPE html>") and b'<meta name="generator" content="aisp-trace ' in head[:4096]
-
-
 ZERO: Final = (
     "Times such as +12.5ms count from the first device operation of their trace, as on the terminal, in `--window +START:+END` "
     "and on the axis of the timeline."
@@ -83,7 +79,7 @@ ZERO: Final = (
 MOST_GAPS: Final = 500
 """Idle gaps of one device whose cause is at hand, the longest of the window."""
 
-PAGE: Final = Kind("report of aisp-trace", is_page)
+PAGE: Final = Kind("report of aisp-trace", is_page, endings=(".html", ".htm"))
 
 
 def render(
@@ -95,17 +91,18 @@ def render(
     version: str = "",
     notes: Sequence[str] = (),
     predictions: Sequence[Outcome] = (),
+    scrubbed: bool = False,
 ) -> str:
     """The page of a run, or of a bare trace (`run` null).
 
     `analyses` come in the order of the variants, baseline first; `traces` hold the recording of each by its
     variant (for a bare trace, by the file its `Meta` names) and may lack some: those get no timeline. `verdicts` null
     means that nothing was to be judged, an empty sequence that no expectation applied; `notes` are what the judge noted, and
-    `predictions` what came of those.
+    `predictions` what came of those. `scrubbed`: all of it is a scrubbed copy, as the footer then says.
     """
     sides = sides_of(analyses)
     compared = compare_analysed({side.name: side.analysis for side in sides}, _by_name(sides, traces), run, predictions)
-    return _rendered(run, sides, traces, verdicts, version, compared, notes)
+    return _rendered(run, sides, traces, verdicts, version, compared, notes, scrubbed=scrubbed)
 
 
 def _by_name(sides: Sequence[Side], traces: Mapping[str, Trace]) -> dict[str, Trace]:
@@ -146,6 +143,7 @@ def _rendered(
     compared: Compared | None,
     notes: Sequence[str],
     host: HostComparison | None = None,
+    scrubbed: bool = False,
 ) -> str:
     lines = None if verdicts is None else lines_of(verdicts)
     evidence = gather(run, {}) if run else None
@@ -180,6 +178,7 @@ def _rendered(
         style=lanes.style if lanes else "",
         scripts=scripts,
         unpacked=[bundle.script_hash] if bundle else [],
+        scrubbed=scrubbed,
         images="data: blob:",  # plotly exports its figures as images
         facts=_facts(run, sides),
         top=top,

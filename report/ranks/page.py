@@ -25,6 +25,7 @@ from ...analyze.words import duration, ms, percent
 from ..page.blocks import Block, Para, Row, Section, Table
 from ..page.frame import framed
 from ..page.markup import embedded_json
+from ..page.text import count
 from ..rank_rows import headline, late_steps, latest_ranks, step_row
 from .maps import Map, late_map, stage_map
 
@@ -76,7 +77,7 @@ def render(job: Job, failed: Sequence[Failed], *, version: str = "") -> str:
     return framed(
         "ranks.html",
         version=version,
-        title=f"Job of {len(job.roster.ranks):,} ranks",
+        title=f"Job of {count(len(job.roster.ranks), 'rank')}",
         contents=[(part.section.anchor, part.section.title) for part in parts],
         style=_file("maps.css"),
         scripts=[_file("maps.js")],

@@ -27,6 +27,7 @@ from ..nsys.source import SQLITE_MAGIC
 from ..run import MANIFEST, Manifest, Recording, Run, Variant, again_folder, from_json, to_json, write_json
 from ..stages_file import STAGES_SCHEMA, read_stages
 from ..unpack import decompressed, head_of
+from ..unread import unread_kind
 from .kineto import scrub_kineto
 from .nsys import scrub_sqlite
 from .personal import Policy
@@ -126,6 +127,8 @@ def scrub_trace(source: Path, folder: Path, policy: Policy, stem: str = "trace",
             target = folder / f"{stem}.json"
             scrub_kineto(plain, target, policy)
             return target
+        if (unread := unread_kind(plain)) is not None:
+            raise InputError(f"{source} cannot be scrubbed: it is {unread[0]}; {unread[1]}")
     raise InputError(
         f"{source} cannot be scrubbed: it is neither an nsys .sqlite export nor a torch.profiler JSON; "
         "an .nsys-rep holds the environment and has to be exported first"
