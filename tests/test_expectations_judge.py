@@ -231,6 +231,9 @@ def test_a_bound_of_the_same_work_is_judged() -> None:
     known = replace(time_claim(), provenance=Provenance(work=RequiredWork(1, "texts")))
     commands = evidence(variants=silent, outputs_compared=False)
     assert verdict(known, commands).reason == "the bound was measured on stated work, and this run states none"
+    conflict = Stated(None, "stated output differs: 'x' by baseline and 'y' by optimized", "")
+    unlike = verdict(known, replace(commands, stated=conflict))
+    assert unlike.status == "invalid" and "stated output differs" in unlike.reason, "not unrecorded, which may pass"
     same = Stated(Statement(1, "texts", "x"), "", "")
     assert verdict(known, replace(commands, stated=same)).status == "met"
     assert (

@@ -27,6 +27,8 @@ def other_work(claim: Claim, evidence: Evidence) -> str:
         return ""
     now = required_work(evidence)
     if now is None:
+        if evidence.stated is not None and evidence.stated.conflict:
+            return ""  # what its processes state differs, which is invalid: no verdict is to be had by it
         return "the bound was measured on stated work, and this run states none"
     parts = [(name, getattr(then, name), getattr(now, name)) for name in RequiredWork.__dataclass_fields__]
     changed = [
