@@ -45,7 +45,7 @@ def modelled(a: Attributed) -> Model | str:
 def headroom_tables(
     m: Model | str, critical: pl.DataFrame, rates: Rates, untraced_ns: int | None
 ) -> dict[str, pl.DataFrame]:
-    """Table ``headroom``: changes, the largest gain first; table ``replayed``: one row on what they were predicted from.
+    """Table ``headroom``: changes in the order of `tried`; table ``replayed``: one row on what they were predicted from.
 
     `critical` is the table of that name. Where nothing can be predicted ``headroom`` is empty, and ``replayed`` says why.
     """

@@ -61,7 +61,9 @@ def print_device_details(analysis: Analysis, device: int) -> None:
         if bound.device == device:
             say()
             work = WORK.get(bound.kind, bound.kind)
-            apart = bound.measured_ns / bound.bound_ns if bound.bound_ns else bound.ratio  # of the two medians beside it
+            apart = (
+                bound.measured_ns / bound.bound_ns if bound.bound_ns else bound.ratio
+            )  # of the two medians beside it
             say_wrapped(
                 f"an iteration takes {apart:.2f} times its {work} alone ({ms(bound.measured_ns)} ms against "
                 f"{ms(bound.bound_ns)} ms), the least that overlap could reach"
