@@ -8,7 +8,7 @@
     optimizer                               |-----------------|    step() of an optimizer
 
 They are a domain of their own, which counts only where a program opens no ranges (``traces/stage_domain.py``): beside the
-program's own they would say the same twice. A `step` begins with the first of its phases and ends with the optimizer; an
+program's own they would say the same twice. A `step` begins with the first of its phases and ends with the optimizer, or where the loader has no batch left; an
 evaluation, which makes no gradients, belongs to none. What torch.compile traces is left alone.
 """
 
@@ -77,8 +77,12 @@ def put_around_torch(opened: Opener) -> None:
                 return call(*args, **kwargs)
             if steps:
                 begin_step()
-            with opened(name):
-                return call(*args, **kwargs)
+            try:
+                with opened(name):
+                    return call(*args, **kwargs)
+            except StopIteration:
+                end_step()  # the loader is empty, and no optimizer ends what began here
+                raise
 
         return inside
 

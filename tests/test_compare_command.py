@@ -345,7 +345,9 @@ def test_a_large_single_gap_is_flagged(compare: Compare) -> None:
     found = json.loads(compare(DECODE, "--window", f"{name}/baseline", "--against", f"{name}/optimized", "--json")[1])
     gaps = found["sides"][1]["large_gaps"]
     assert gaps and gaps[0]["cause"] == "host_code" and gaps[0]["share"] > 0.05
-    assert any("a single event of that size proves nothing about a time" in note for note in found["comparisons"][0]["notes"])
+    assert any(
+        "a single event of that size proves nothing about a time" in note for note in found["comparisons"][0]["notes"]
+    )
 
 
 def test_a_selection_makes_other_stages_and_the_same_sum(compare: Compare) -> None:

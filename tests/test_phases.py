@@ -50,6 +50,10 @@ def test_an_unedited_training_ends_in_a_diagnosis(recorder: str, capfd: pytest.C
     assert phases_of(recorded()) == {
         "step": 11, "data": 11, "load": 10, "forward": 11, "backward": 10, "optimizer": 10,
     }  # fmt: skip
+    own = recorded().ranges.filter(pl.col("domain").cast(pl.String) == PHASES).sort("start_ns")
+    steps, data, forward = (own.filter(pl.col("name").cast(pl.String) == name) for name in ("step", "data", "forward"))
+    assert steps["end_ns"][-1] < forward["start_ns"][-1], "what follows the loop is in no step"
+    assert 0 <= steps["end_ns"][-1] - data["end_ns"][-1] < 5_000_000, "the last step ends where no batch is left"
     assert main(["analyze"]) == 0
     text = capfd.readouterr().out
     assert "iterations `step`" in text and "Waiting for data" in text
