@@ -8,8 +8,8 @@
     optimizer                               |-----------------|    step() of an optimizer
 
 They are a domain of their own, which counts only where a program opens no ranges (``traces/stage_domain.py``): beside the
-program's own they would say the same twice. A `step` begins with the first of its phases and ends with the optimizer, or where the loader has no batch left; an
-evaluation, which makes no gradients, belongs to none. What torch.compile traces is left alone.
+program's own they would say the same twice. A `step` begins with the first of its phases and ends with the optimizer, or where
+the loader has no batch left. An evaluation, which makes no gradients, belongs to none. What torch.compile traces is left alone.
 """
 
 from __future__ import annotations
