@@ -49,7 +49,7 @@ def busy() -> None:
 def test_memory_beyond_the_budget_is_one_sentence(
     trace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(budget, "taken_bytes", rising(1 << 30))
+    monkeypatch.setattr(budget, "taken_bytes", rising(12 << 30))
     monkeypatch.setenv(MEMORY_VARIABLE, "9G")
     assert main(["analyze", str(trace), "--no-cache"]) == 2
     err = capsys.readouterr().err
@@ -57,15 +57,9 @@ def test_memory_beyond_the_budget_is_one_sentence(
     assert err.count("\n") == 1
 
 
-def rising(step: int) -> Callable[[], int]:
-    """Memory that grows by `step` a look once a trace is charged."""
-    looks: list[int] = []
-
-    def taken() -> int:
-        looks.extend([step] if budget._charged else [])
-        return min(sum(looks), 12 << 30)
-
-    return taken
+def rising(to: int) -> Callable[[], int]:
+    """Memory that is `to` bytes from the first look after a trace is charged: a small trace is read between a few looks."""
+    return lambda: to if budget._charged else 0
 
 
 def test_processor_time_beyond_the_budget_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
