@@ -171,9 +171,7 @@ def test_the_gap_asks_for_the_thread_that_launches_and_the_finding_names_its_fun
     (gap,) = document([found])["traces"][0]["gaps"]
     assert (gap["samples"], gap["functions"][0]) == (6, {"function": "scan_once", "module": "_json.so", "samples": 3})
     (first,) = (one for one in find(found) if one.rule == "host_bound")
-    assert first.evidence.endswith(
-        "in the longest such gaps it runs scan_once (_json.so), in 3 of 6 CPU samples (50.0 %)"
-    )
+    assert "in the longest such gaps it runs scan_once (_json.so), in 3 of 6 CPU samples (50.0 %)" in first.evidence
 
 
 def test_the_terminal_says_it_below_the_gap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

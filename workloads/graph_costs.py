@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
@@ -13,6 +12,7 @@ from typing import Any, Final
 import torch
 
 from ..traces.calibration import Costs
+from ..traces.documents import TORCH, read
 
 NODES: Final = 100
 """Kernels of the graph, each adding to a few numbers: they last about a microsecond."""
@@ -60,7 +60,7 @@ def _node_ns(graph: torch.cuda.CUDAGraph) -> int | None:
             profile.export_chrome_trace(str(file))
         except RuntimeError:  # a torch without Kineto, or another profiler has the device's counters
             return None
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = read(file, TORCH)
     return node_gap_ns(document["traceEvents"], NODES)
 
 

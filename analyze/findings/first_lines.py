@@ -132,9 +132,9 @@ def _slow(analysis: Analysis, steady: Steady) -> Iterator[str]:
     if slow:
         told = [f"{_name(one)} {duration(one.ns)}{_because(analysis, steady, one)}" for one in slow[:OUTLIERS]]
         more = f"; and {len(slow) - OUTLIERS} more" if len(slow) > OUTLIERS else ""
-        yield f"slow: {'; '.join(told)}{more}"
-        if analysis.collectives.filter(pl.col("paired") > 0)["device"].n_unique() > 1:
-            yield f"`{shlex.join(['aisp-trace', 'ranks', analysis.meta.file])}` tells which rank was late"
+        ranks = analysis.collectives.filter(pl.col("paired") > 0)["device"].n_unique() > 1
+        late = f"; late rank: `{shlex.join(['aisp-trace', 'ranks', analysis.meta.file])}`" if ranks else ""
+        yield f"slow: {'; '.join(told)}{more}{late}"
 
 
 def _because(analysis: Analysis, steady: Steady, one: Instance) -> str:
