@@ -639,7 +639,7 @@ def test_call_classes(name: str, expected: str) -> None:
 
 
 def test_a_window_range_must_be_a_stage() -> None:
-    with pytest.raises(ValueError, match="no stage range"):
+    with pytest.raises(ValueError, match="is not a stage range"):
         reference(build(ranges=[span("a", 0, 5), span("n", 1, 2, domain="NCCL")], ops=[op("compute", 0, 1)]), window=1)
 
 
