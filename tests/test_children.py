@@ -62,10 +62,10 @@ NSYS_WAYS = {
 
 
 def started(folder: Path, *words: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """``aisp-trace capture`` with `words` in `folder`."""
+    """``aisp-trace capture`` with `words` in `folder`, as from a terminal, also where nohup runs the tests."""
     (folder / "family.py").write_text(FAMILY, encoding="utf-8")
     return subprocess.Popen(
-        [*prefix, sys.executable, "-P", "-m", "aisp_trace.cli", "capture", *words],
+        ["env", "--default-signal", *prefix, sys.executable, "-P", "-m", "aisp_trace.cli", "capture", *words],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
