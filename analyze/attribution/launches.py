@@ -368,13 +368,16 @@ def silent_calls(trace: Trace, calls: Calls) -> npt.NDArray[np.bool_]:
     return out
 
 
+_EVER = 1 << 62
+"""Before and after every recording; the smallest integer of all is where compiled covers begin, and opens none."""
+
+
 def capturing_calls(trace: Trace, calls: Calls) -> npt.NDArray[np.bool_]:
     """Calls made while any thread of their process captured a stream: autograd's thread launches into the capture of another."""
     spans: dict[int, list[Ints]] = {}
-    ever = np.iinfo(np.int64)
     for rows, open_, from_start in _captures(trace, calls):
         change = np.flatnonzero(np.diff(np.r_[False, from_start, open_, False]))
-        instants = np.r_[ever.min, calls.start_ns[rows], ever.max]
+        instants = np.r_[-_EVER, calls.start_ns[rows], _EVER]
         spans.setdefault(int(calls.pid[rows[0]]), []).append(instants[change].reshape(-1, 2))
     out = np.zeros(len(calls), bool)
     for pid, of in spans.items():
