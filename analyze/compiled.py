@@ -54,7 +54,7 @@ def _members(start, end):
     reach = np.int64(_NEVER)
     for i in range(len(start)):
         if end[i] > start[i]:
-            n += start[i] > reach
+            n += n == 0 or start[i] > reach
             reach = max(reach, end[i])
     return n
 
@@ -65,7 +65,7 @@ def _cover(start, end, out_start, out_end):
     reach = np.int64(_NEVER)
     for i in range(len(start)):
         if end[i] > start[i]:
-            if start[i] > reach:
+            if last < 0 or start[i] > reach:
                 last += 1
                 out_start[last] = start[i]
             reach = max(reach, end[i])

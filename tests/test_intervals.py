@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aisp_trace.analyze import compiled
 from aisp_trace.analyze.intervals import (
     Ints,
     common,
@@ -47,6 +48,14 @@ def test_owned_parts_partition_the_union(spans: list[tuple[int, int]]) -> None:
     for row, mine in enumerate(owned):
         for t in mine:
             assert not any(s <= t < e for s, e in zip(start[:row].tolist(), end[:row].tolist(), strict=True))
+
+
+def test_a_cover_may_begin_at_the_smallest_integer() -> None:
+    low = np.iinfo(np.int64).min
+    starts, ends = np.array([low, low, 5]), np.array([3, 2, 9])
+    found = cover(starts, ends)
+    assert (found.start.tolist(), found.end.tolist()) == ([low, 5], [3, 9])
+    assert [part.tolist() for part in compiled.cover(starts, ends)] == [[low, 5], [3, 9]]
 
 
 @given(SPANS)

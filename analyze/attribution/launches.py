@@ -369,7 +369,7 @@ def silent_calls(trace: Trace, calls: Calls) -> npt.NDArray[np.bool_]:
 
 
 _EVER = 1 << 62
-"""Before and after every recording; the smallest integer of all is where compiled covers begin, and opens none."""
+"""An instant after every recording; its negative is before every one."""
 
 
 def capturing_calls(trace: Trace, calls: Calls) -> npt.NDArray[np.bool_]:
