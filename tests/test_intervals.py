@@ -6,7 +6,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aisp_trace.analyze import compiled
 from aisp_trace.analyze.intervals import (
     Ints,
     common,
@@ -55,7 +54,6 @@ def test_a_cover_may_begin_at_the_smallest_integer() -> None:
     starts, ends = np.array([low, low, 5]), np.array([3, 2, 9])
     found = cover(starts, ends)
     assert (found.start.tolist(), found.end.tolist()) == ([low, 5], [3, 9])
-    assert [part.tolist() for part in compiled.cover(starts, ends)] == [[low, 5], [3, 9]]
 
 
 @given(SPANS)

@@ -392,3 +392,10 @@ def test_whole_documents_are_equal(tried: range) -> None:
         with pytest.MonkeyPatch.context() as monkeypatch:
             compiled, plain = both(monkeypatch, compute)
         assert compiled == plain
+
+
+def test_a_compiled_cover_may_begin_at_the_smallest_integer() -> None:
+    low = np.iinfo(np.int64).min
+    compiled = importlib.import_module("aisp_trace.analyze.compiled")
+    starts, ends = compiled.cover(np.array([low, low, 5]), np.array([3, 2, 9]))
+    assert (starts.tolist(), ends.tolist()) == ([low, 5], [3, 9])
