@@ -3,7 +3,7 @@
 traces        none of ours
 capture       the modules of traces that need only the standard library: run, errors, scrub, calibration; expectations.deciding
 kernels       LIGHT of traces, capture; of workloads what looks at a process: running, surroundings, verify
-workloads     kernels, capture.stages, traces.run, traces.errors, traces.faults, traces.calibration, traces.heap
+workloads     kernels, capture.stages, traces.run, traces.errors, traces.faults, traces.calibration, traces.documents, traces.heap
 analyze       traces
 expectations  traces, analyze
 report        traces, workloads.catalog, kernels.task, kernels.verify.result, kernels.bench.result, kernels.llm.result, analyze,
@@ -44,7 +44,7 @@ ARROWS = {
     "capture": (*LIGHT, "expectations.deciding"),
     "workloads": (
         *("kernels", "capture.stages"),
-        *("traces.run", "traces.errors", "traces.faults", "traces.calibration", "traces.heap"),
+        *("traces.run", "traces.errors", "traces.faults", "traces.calibration", "traces.documents", "traces.heap"),
     ),
     "analyze": ("traces",),
     "expectations": ("traces", "analyze"),
