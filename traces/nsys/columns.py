@@ -128,6 +128,9 @@ def _read_adbc(
                 frames.append(pl.DataFrame([_typed(raw.get_column(c), types[c]) for c in present]))
         return frames
 
+    if not chunks:
+        return None  # the smallest row is after the largest: damage, which the plain reader tells
+
     half = (len(chunks) + 1) // 2
     parts = [chunks[:half], chunks[half:]] if high - low >= PARALLEL_ROWS and len(chunks) > 1 else [chunks]
     try:
