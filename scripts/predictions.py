@@ -1,7 +1,7 @@
 """Predictions that are committed before their change is measured, and what came of them.
 
 python -P scripts/predictions.py steps                        the steps, and the captures that they need
-python -P scripts/predictions.py capture before FOLDER        baselines alone, on one start of a machine
+python -P scripts/predictions.py capture before FOLDER        baselines alone, on one start of a machine (--only: some)
 python -P scripts/predictions.py write FOLDER CLAIMS          `predict --write` for every step, from the baselines in FOLDER
 python -P scripts/predictions.py capture after FOLDER         baselines and variants, on a later start
 python -P scripts/predictions.py table FOLDER CLAIMS          every prediction, held against the runs in FOLDER, as Markdown
@@ -41,18 +41,19 @@ class Step:
 
 STEPS: Final = (
     Step("pipeline_sequential", "large", "baseline", "optimized", ("copies:overlap",)),
-    Step("pipeline_sequential", "large", "optimized", "cuda_graph", ("graph:iteration",)),
-    Step("pipeline_sequential", "tiny", "baseline", "optimized", ("copies:overlap",)),
+    Step("pipeline_sequential", "tiny", "optimized", "cuda_graph", ("graph:iteration",)),
     Step("end_to_end_bandwidth", "large", "batched", "optimized", ("copies:overlap",)),
     Step("end_to_end_bandwidth", "tiny", "batched", "optimized", ("copies:overlap",)),
     Step("integrated_kv_cache", "large", "preallocated", "optimized", ("graph:iteration",)),
     Step("integrated_kv_cache", "tiny", "preallocated", "optimized", ("graph:iteration",)),
     Step("multiple_unoptimized", "large", "baseline", "pinned", ("copies:pinned",)),
-    Step("multiple_unoptimized", "large", "pinned", "no_sync", ("syncs",)),
+    Step("multiple_unoptimized", "tiny", "pinned", "no_sync", ("syncs",)),
     Step("memory_standard", "large", "baseline", "keep_cache", ("allocator",)),
     Step("memory_standard", "tiny", "baseline", "keep_cache", ("allocator",)),
     Step("training_single", "large", "fused_adamw", "optimized", ("host:load", "copies:overlap")),
+    Step("training_single", "tiny", "fused_adamw", "optimized", ("host:load", "copies:overlap")),
 )
+"""Each of a workload's size of its own, so that no baseline of one step is what another predicts."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     capture = ways.add_parser("capture")
     capture.add_argument("when", choices=("before", "after"))
     capture.add_argument("folder", type=Path)
+    capture.add_argument("--only", action="append", metavar="WORKLOAD-SIZE", help="not all; may be repeated")
+    capture.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"untraced rounds ({ROUNDS})")
     for name in ("write", "table"):
         way = ways.add_parser(name)
         way.add_argument("folder", type=Path)
@@ -72,11 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for step in STEPS:
             print(f"{step.workload} {step.size}: {step.base} -> {step.variant} by {', then '.join(step.changes)}")
         for when in ("before", "after"):
-            for command, _ in captures(when, Path(when)):
+            for command, _ in captures(when, Path(when), ROUNDS):
                 print(f"{when}: {shlex.join(command)}")
         return 0
     if given.way == "capture":
-        failed = [shlex.join(c) for c, run in captures(given.when, given.folder) if not run.is_dir() and _run(c)]
+        wanted = captures(given.when, given.folder, given.rounds)
+        chosen = [(c, run) for c, run in wanted if given.only is None or run.name in given.only]
+        failed = [shlex.join(c) for c, run in chosen if not run.is_dir() and _run(c)]
     elif given.way == "write":
         given.claims.mkdir(parents=True, exist_ok=True)
         failed = [shlex.join(c) for c in predictions(given.folder, given.claims) if _run(c)]
@@ -88,25 +93,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def captures(when: str, folder: Path) -> Iterator[tuple[list[str], Path]]:
+def captures(when: str, folder: Path, rounds: int) -> Iterator[tuple[list[str], Path]]:
     """The commands that capture what the steps need `when` ("before" or "after"), each with the run that it makes."""
     for workload, size in dict.fromkeys((s.workload, s.size) for s in STEPS):
         mine = [s for s in STEPS if (s.workload, s.size) == (workload, size)]
         names = dict.fromkeys(name for s in mine for name in ((s.base,) if when == "before" else (s.base, s.variant)))
         run = folder / f"{workload}-{size}"
         options = [word for name in names for word in ("--variant", name)]
-        command = ["capture", workload, "--size", size, "--rounds", str(ROUNDS), *options, "--output", str(run)]
+        command = ["capture", workload, "--size", size, "--rounds", str(rounds), *options, "--output", str(run)]
         yield [sys.executable, "-P", "-m", "aisp_trace.cli", *command], run
 
 
 def predictions(folder: Path, claims: Path) -> Iterator[list[str]]:
     """The command that writes down each step."""
     for s in STEPS:
-        run = f"{folder / f'{s.workload}-{s.size}'}:{s.base}"
+        run = f"{run_in(folder / f'{s.workload}-{s.size}')}:{s.base}"
         changes = [word for change in s.changes for word in ("--change", change)]
         options = ["--write", "--variant", s.variant, "--expectations", str(claims / f"{s.workload}-{s.size}")]
         (claims / f"{s.workload}-{s.size}").mkdir(exist_ok=True)
         yield [sys.executable, "-P", "-m", "aisp_trace.cli", "predict", run, *changes, *options]
+
+
+def run_in(folder: Path) -> Path:
+    """The one run that a capture left in `folder`; `folder` itself where there is none, which the command then says."""
+    runs = [found.parent for found in folder.glob("*/manifest.json")]
+    return runs[0] if len(runs) == 1 else folder
 
 
 def table(folder: Path, claims: Path) -> Iterator[str]:
@@ -118,7 +129,7 @@ def table(folder: Path, claims: Path) -> Iterator[str]:
     yield "| --- | --- | --: | --: | --: | --- |"
     found: list[Outcome] = []
     for place in sorted(claims.iterdir()):
-        run = load_run(folder / place.name)
+        run = load_run(run_in(folder / place.name))
         for one in judge_run(run, analyses_of_run(run), place).predictions:
             found.append(one)
             step = f"`{place.name}` {one.baseline} to {one.variant}: {', then '.join(f'`{c}`' for c in one.changes)}"
