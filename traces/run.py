@@ -37,7 +37,7 @@ from .documents import MANIFEST as MANIFEST_KIND
 from .documents import Kind, read
 from .errors import InputError
 from .faults import found, nearest, refusal
-from .output import replacing
+from .output import real, replacing
 
 SCHEMA: Final = "aisp-trace/run/1"
 RUNS_DIR: Final = "aisp-runs"
@@ -504,7 +504,7 @@ def load_run(path: Path) -> Run:
 
 def run_around(path: Path) -> Path | None:
     """The run folder of which `path` is the folder of a variant; null for anything else."""
-    folder = path.resolve()
+    folder = real(path)
     if not folder.is_dir() or (folder / MANIFEST).exists() or not (folder.parent / MANIFEST).is_file():
         return None
     return path.parent if path.name == folder.name else folder.parent
