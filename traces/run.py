@@ -468,6 +468,15 @@ class Run:
         means = self.untraced_means_ns(variant)
         return round(statistics.median(means)) if means else None
 
+    def untraced_off(self, variant: str) -> float | None:
+        """The standard error of the mean of `untraced_means_ns`, as a part of it; null with fewer than two."""
+        means = self.untraced_means_ns(variant)
+        return (
+            statistics.stdev(means) / statistics.mean(means) / len(means) ** 0.5
+            if len(means) > 1 and any(means)
+            else None
+        )
+
     def untraced_means_ns(self, variant: str) -> list[float]:
         """The mean of an iteration in each untraced process that timed any, in ns."""
         return [statistics.mean(times) for times in self.manifest.untraced_times_ns(variant)]
