@@ -132,6 +132,19 @@ def _cover(start: Ints, end: Ints) -> tuple[Ints, Ints]:
     return start[first], reach[last]
 
 
+def measured_before(of: Cover) -> Callable[[Ints], Ints]:
+    """For times, in ns, how much of the cover `of` lies before each."""
+    start, end = of.start, of.end
+    whole = np.concatenate([[0], np.cumsum(end - start)])
+
+    def before(at: Ints) -> Ints:
+        place = np.searchsorted(start, at, side="right")
+        last = np.where(place > 0, end[place - 1], at) if len(end) else at
+        return np.asarray(whole[place] - np.maximum(last - at, 0), np.int64)
+
+    return before
+
+
 def common(a: Cover, b: Cover) -> int:
     """Length in ns of the intersection of two covers."""
     if len(a.start) > len(b.start):

@@ -12,6 +12,9 @@ from rich.cells import cell_len, set_cell_size
 NOTHING: Final = "-"
 """What is shown where a figure does not exist."""
 
+LOADER: Final = r"(?i)(load|fetch|collate|dataset|(^|[^a-z])(data|batch)([^a-z]|$))[^/]*$"
+"""What stages that prepare batches are called: the last part of their path."""
+
 
 def memory_title(recorder: str) -> str:
     """Whose memory a `recorder` sees: nsys what the driver hands out, torch.profiler what PyTorch's allocators do."""

@@ -37,6 +37,7 @@ from aisp_trace.expectations.model import Bound, ExpectationFile, Predicted, Sou
 from aisp_trace.report.page.blocks import Table
 from aisp_trace.report.page.left import left_section
 from aisp_trace.report.page.sides import Side
+from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.builders.samples import ROOT, SAMPLES
 from aisp_trace.tests.oracle import build as rows
 from aisp_trace.traces.calibration import Costs, Link, load_calibration
@@ -624,6 +625,34 @@ def test_the_script_of_predictions_writes_them_before_and_holds_them_against_a_l
     told = capsys.readouterr().out
     assert "baseline to optimized: `copies:overlap` | estimate | 10.3" in told and "| -2.9 % |" in told
     assert "1 estimate: median error 2.9 %, largest 2.9 %." in told
+
+
+def test_a_graph_prepares_no_batches(tmp_path: Path) -> None:
+    """Ten iterations: 5 ms of a range, 1 ms of other host time, then 30 kernels of 10 us, launched 40 us apart."""
+
+    def graph_of(name: str) -> tuple[int, str]:
+        export, correlation = NsysExport(), 0
+        for i in range(10):
+            low = 10**9 + i * 8_000_000
+            export.range(low, low + 7_900_000, "iteration").range(low, low + 5_000_000, name)
+            for k in range(30):
+                correlation += 1
+                at = low + 6_000_000 + k * 40_000
+                export.call(at, at + 5_000, "cudaLaunchKernel", correlationId=correlation)
+                export.kernel(at + 8_000, at + 18_000, f"k{k}", correlationId=correlation)
+            export.call(low + 7_300_000, low + 7_400_000, "cudaDeviceSynchronize", correlationId=10_000 + i)
+        found = base_of(model(attribute(open_trace(export.write(tmp_path / f"{name}.sqlite")))), Rates())
+        made = predict(found, ["graph:iteration"])
+        assert made.estimate_ns is not None
+        return made.estimate_ns, made.assumes[0]
+
+    other, assumed = graph_of("augment")
+    assert other < 1_000_000 and "batches" not in assumed
+    for name in ("data", "fetch batch"):
+        prepared, assumed = graph_of(name)
+        assert prepared - other == pytest.approx(5_000_000, abs=1_000) and assumed.endswith(
+            "batches are prepared as before"
+        )
 
 
 def test_what_rests_on_the_host_s_time_or_on_rounds_far_apart_is_no_estimate() -> None:

@@ -20,7 +20,7 @@ from ..accounts.counters import CLOCK
 from ..attribution.calls import SYNC, classify
 from ..result import CAUSES, SCHEMAS
 from ..sampled import sampled
-from ..words import duration, percent, rate, shorten, size
+from ..words import LOADER, duration, percent, rate, shorten, size
 from .beside import slowed
 from .finding import STAGE_WIDTH, Device, Rule, Seen, total
 from .slow import more_of
@@ -58,9 +58,6 @@ GAPS: Final = 20
 BLOCKED: Final = 0.5
 """From this part of the largest gaps on, by number and by time, those that begin as the host returns from waiting are why it is
 late."""
-
-LOADER: Final = r"(?i)(load|fetch|collate|dataset|(^|[^a-z])(data|batch)([^a-z]|$))[^/]*$"
-"""What stages that prepare batches are called: the last part of their path."""
 
 _LOADS: Final = pl.col("stage").str.contains(LOADER)
 """Of cells and gaps: those of stages that prepare batches."""

@@ -5,7 +5,8 @@
     allocator          calls of the allocator take no time and wait for nothing
     comm               collectives take no time once the last rank has come
     kernels:STAGE:K    kernels of the stage run K times as fast
-    graph:STAGE        the stage is one CUDA graph: one launch, and `Rates.node_ns` between its operations
+    graph:STAGE        the stage is one CUDA graph: one launch, and `Rates.node_ns` between its operations; what prepares batches
+                       stays
     fuse:STAGE:BYTES   kernels of the stage become one that moves so many bytes as fast as the device's memory can
     copies:pinned      copies from and to pageable memory run at the link's rate, and still block
     copies:overlap     copies run at the link's rate on streams of their own, two batches in flight, and block nothing
@@ -31,7 +32,8 @@ from ...traces.sums import MOST_SPAN
 from ..attribution.attribute import Attributed
 from ..attribution.calls import ALLOCATOR, COPY, SYNC
 from ..attribution.stages import Stages
-from ..intervals import Ints, cover
+from ..intervals import Ints, cover, measured_before
+from ..words import LOADER
 from .graph import (
     COLLECTIVE,
     DONE,
@@ -300,7 +302,8 @@ def _graph(s: Situation, stage: str) -> Changed:
     ops = _launched_by(s, inside)
     closing = inside & _closing(s)
     host = _of_items(graph, inside & ~closing)
-    weight = np.where(host & graph.leads(GAP, OWN), 0, graph.weight)
+    preparing = _preparing(s, host & graph.leads(GAP))
+    weight = np.where(host & graph.leads(GAP, OWN), preparing, graph.weight)
     first = _first_launches(s, inside)
     weight = np.where(_of_items(graph, first) & (graph.what == OWN), s.rates.call_ns, weight)
     mine = _of_ops(graph, ops)
@@ -316,9 +319,37 @@ def _graph(s: Situation, stage: str) -> Changed:
             f"{stage or ALL} calls {', '.join(called)}, which a graph cannot hold: allocate before it, or from a pool"
         )
         doubt = f"{doubt}; {held}" if doubt else held
-    return Changed(
-        free, f"{stage or ALL} becomes one CUDA graph: the same operations, {s.rates.node_ns} ns apart", doubt
+    told = f"{stage or ALL} becomes one CUDA graph: the same operations, {s.rates.node_ns} ns apart"
+    return Changed(free, f"{told}; batches are prepared as before" if preparing.any() else told, doubt)
+
+
+def _preparing(s: Situation, gaps: Mask) -> Ints:
+    """Of each edge, 0 unless it is one of `gaps`: its weight times the part of it in which its thread prepared batches, which no
+    graph does. `LOADER` tells those stages.
+
+    calls  |launch|        gap        |copy|
+    stage      |-- data ---|
+    """
+    graph, found = s.graph, s.a.found
+    left = np.zeros(graph.edges, np.int64)
+    names = (
+        found.names.cast(pl.String).str.contains(LOADER).fill_null(False).to_numpy()
+        if len(found)
+        else np.zeros(0, bool)
     )
+    rows = np.flatnonzero(gaps & (graph.source != NOWHERE))
+    if not names.any():
+        return left
+    thread = graph.thread[graph.of_target[rows]]
+    for number, (pid, tid) in enumerate(graph.threads):
+        mine = names & (found.pid == pid) & (found.tid == tid)
+        here = rows[thread == number]
+        if mine.any() and len(here):
+            inside = measured_before(cover(found.start_ns[mine], found.end_ns[mine]))
+            begun, ended = graph.time[graph.source[here]], graph.time[graph.target[here]]
+            part = (inside(ended) - inside(begun)) / np.maximum(ended - begun, 1)
+            left[here] = np.rint(graph.weight[here] * part).astype(np.int64)
+    return left
 
 
 def _not_in_a_graph(s: Situation, inside: Mask) -> list[str]:
