@@ -6,6 +6,7 @@ needs. It holds plain values only.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from ..traces.content import NAME
 from ..traces.documents import HIGHEST, LOWEST, read
 from ..traces.documents import PLAN as PLAN_KIND
 from ..traces.errors import InputError, UsageError
+from ..traces.pair_timing import PROCESSES
 from ..traces.run import ADDED, again_folder, check_workload, from_json
+from . import program
 from .answer import ANSWER_VARIABLE
 from .nsys import PROFILES
 from .recorders import Recorder, choose_recorder
@@ -235,6 +238,12 @@ def workload_command(plan: Plan, variants: Sequence[str], result: Path, *, trace
     return (*command, "--trace") if traced else tuple(command)
 
 
+def pair_variables(plan: Plan, answer: Path) -> dict[str, str]:
+    """The variables of an untraced command of a pair. Where whole processes are asked for, nothing of ours gets into them."""
+    steps = {} if plan.timing == PROCESSES else program.environment(program.STEPS, os.environ.get("PYTHONPATH"))
+    return {ANSWER_VARIABLE: str(answer), **steps}
+
+
 def recorder_for(plan: Plan) -> Recorder | None:
     """The plan's recorder on this machine; raises `RecorderError` if it does not work here."""
     if plan.recorder is None:
@@ -260,8 +269,9 @@ def describe(plan: Plan, folder: Path) -> list[str]:
         for number, variants in enumerate(processes(plan, index)):
             result = folder / "rounds" / round_file(plan, index, number)
             answer = answer_file(result.parent, index, variants[0])
-            variable = f"{ANSWER_VARIABLE}={shlex.quote(str(answer))} " if plan.source == "pair" else ""
-            lines.append(variable + shlex.join(workload_command(plan, variants, result, traced=False)))
+            told = pair_variables(plan, answer) if plan.source == "pair" else {}
+            words = shlex.join(workload_command(plan, variants, result, traced=False))
+            lines.append(" ".join([*(f"{key}={shlex.quote(value)}" for key, value in told.items()), words]))
     recorder = recorder_for(plan)
     if plan.window is not None:
         lines.append(

@@ -183,7 +183,7 @@ def run(
         typer.Option(
             "--timing",
             **one_of("auto", "iterations", "processes"),
-            help="What times a pair; auto: iterations if all have them.",
+            help="What times a pair; auto: iterations, else training steps, if all have them.",
         ),
     ] = "auto",
 ) -> int:

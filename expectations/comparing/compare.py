@@ -38,7 +38,7 @@ from ...traces.run import Run
 from ...traces.shown import Shown
 from ..claims.load import load_expectations
 from ..judging.between import Member, Untraced, different_work, untraced, work_doubt
-from ..judging.evidence import Evidence, gather
+from ..judging.evidence import WHOLE, Evidence, gather
 from ..judging.predictions import Measured, Outcome, outcome, predictions_of
 from ..model import ExpectationFile
 from .notes import host_notes, notes_of
@@ -148,7 +148,7 @@ def compare(words: Sequence[str], choices: Choices) -> Compared:
 def _came_of(c: Comparison, files: Sequence[ExpectationFile]) -> tuple[Outcome, ...]:
     """What came of the predictions in `files`, of two variants whose iterations were timed."""
     base, opt = c.base.run, c.opt.run
-    if c.untraced is None or c.untraced.timed != "iteration" or base is None or opt is None:
+    if c.untraced is None or c.untraced.timed == WHOLE or base is None or opt is None:
         return ()
     m, variant_ns = opt.manifest, opt.untraced_ns(c.opt.name)
     if variant_ns is None or (m.workload, m.size) != (base.manifest.workload, base.manifest.size):

@@ -13,6 +13,7 @@ from ...analyze.comparison.waterfall import Waterfall
 from ...analyze.words import duration, percent, shorten
 from ..deciding import Estimate
 from ..judging.between import Untraced
+from ..judging.evidence import WHOLE
 from .sides import Side
 
 _CLOSE: Final = 0.01
@@ -68,7 +69,7 @@ def tracing(fall: Waterfall, base: Side, opt: Side, timed: Untraced | None) -> l
     traced = fall.ratio
     if timed is None or traced is None:
         return []
-    if timed.timed != "iteration":
+    if timed.timed == WHOLE:
         return [
             "the untraced times are of whole processes, start-up included: they are not a ratio of the traced windows"
         ]

@@ -17,7 +17,7 @@ from statistics import fmean, median
 
 from ..deciding import Concern, Estimate, concerns, median_interval, ratio_sample
 from .energy import gain_in_cycles
-from .evidence import Answer, Evidence
+from .evidence import WHOLE, Answer, Evidence
 from .validity import objections, timer_objection
 
 _REQUIRED = ("items", "unit", "flops", "input_bytes", "output_bytes")
@@ -116,7 +116,7 @@ def untraced(base: Member, opt: Member) -> Untraced | None:
 
 def slowdown(member: Member) -> float | None:
     """Median iteration of the traced process over the rounds' mean one; null where either is missing."""
-    if member.evidence.timed != "iteration":
+    if member.evidence.timed == WHOLE:
         return None
     traced = member.evidence.variants[member.variant].traced_ns
     rounds = _round_means(member)

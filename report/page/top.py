@@ -19,6 +19,7 @@ from ...expectations.comparing.compare import Comparison
 from ...expectations.comparing.notes import turned
 from ...expectations.judging.between import Untraced
 from ...expectations.judging.energy import Drawn
+from ...expectations.judging.evidence import WHOLE
 from ...expectations.judging.verdict import Verdict
 from . import text
 from .allocator import stall_ns
@@ -190,7 +191,7 @@ def _judges(v: Verdict, base: str, opt: str) -> bool:
 
 
 def _of_rounds(pair: tuple[str, str], timed: Untraced, judged: Verdict | None) -> Ratio:
-    times, each = (timed.base_ns, timed.opt_ns), timed.timed == "iteration"
+    times, each = (timed.base_ns, timed.opt_ns), timed.timed != WHOLE
     basis = "untraced, median of the rounds" if each else "whole processes, start-up included; median of the rounds"
     doubts = [c.text for c in timed.concerns]
     if judged is None or judged.value is None:

@@ -17,6 +17,7 @@ from ...expectations.comparing.notes import turned, unsure
 from ...expectations.comparing.sides import Side
 from ...expectations.judging.between import Untraced
 from ...expectations.judging.energy import clock_spans, energy_spans
+from ...expectations.judging.evidence import WHOLE
 from ..why_rows import together, why_table
 from .console import GAP, Column, Painted, heading, print_table, say, say_wrapped, terminal_width
 from .headroom import print_outcome
@@ -55,7 +56,7 @@ def speed_words(timed: Untraced) -> str:
     ratio = timed.ratio
     n = f"{ratio.n} round{'' if ratio.n == 1 else 's'}{'' if timed.paired else ' of each'}"
     if timed.timed != "iteration":
-        n += f", {timed.timed}"
+        n += ", of whole processes with start-up" if timed.timed == WHOLE else f", by {timed.timed}"
     if ratio.low is None or ratio.high is None:
         return f"{ratio.value:.2f}x ({n}: too few for an interval)"
     return f"{ratio.value:.2f}x, between {ratio.low:.2f}x and {ratio.high:.2f}x ({n})"
