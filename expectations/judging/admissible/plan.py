@@ -160,7 +160,11 @@ def _timing(asked: Asked) -> Iterator[str]:
     wanted = not _is_capture(manifest.command_line) or PROCESSES in asks
     if manifest.timed != found and not (manifest.timed == PROCESSES and wanted):
         by = "whole processes" if manifest.timed == PROCESSES else manifest.timed[:40]
-        timed = f"not all of its processes timed those ({why[:200]})" if found == PROCESSES else f"all of them timed {found}"
+        timed = (
+            f"not all of its processes timed those ({why[:200]})"
+            if found == PROCESSES
+            else f"all of them timed {found}"
+        )
         yield f"the run is timed by {by}, and {timed}"
 
 
