@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..traces.content import NAME
+from ..traces.content import NAME, file_name
 from ..traces.documents import HIGHEST, LOWEST, read
 from ..traces.documents import PLAN as PLAN_KIND
 from ..traces.errors import InputError, UsageError
+from ..traces.hardware_key import slug
 from ..traces.pair_timing import PROCESSES
 from ..traces.run import ADDED, again_folder, check_workload, from_json
 from . import program
@@ -184,6 +185,24 @@ def load_plan(folder: Path) -> Plan:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise InputError(f"{folder} was begun by another version and cannot be resumed; capture anew")
     return check_plan(from_json(Plan, data, str(file)))
+
+
+def script_name(words: Sequence[str]) -> str:
+    """The first word that is a script's file, else the module after ``-m``, else the program: as a name."""
+    script = next((word for word in words if Path(word).suffix in (".py", ".sh")), None)
+    if script is None and "-m" in words[:-1]:
+        script = words[list(words).index("-m") + 1]
+    return slug(Path(words[0] if script is None else script).stem)[:28] or COMMAND_VARIANT
+
+
+def script_of(plan: Plan) -> str | None:
+    """The name of the script that a plan of a single command records; null for all other plans."""
+    return script_name(plan.program) if plan.source == "command" else None
+
+
+def run_name(plan: Plan) -> str:
+    """What the plan's run folders are called, but for the time: after the workload, or the script of a command."""
+    return file_name(script_of(plan) or plan.workload)
 
 
 def builtin_program(workload: str) -> tuple[str, ...]:

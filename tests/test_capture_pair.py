@@ -137,8 +137,24 @@ def test_refusals_are_one_sentence_and_leave_nothing(capture: Capture, args: lis
 def test_a_pair_is_named_after_its_scripts(
     baseline: str, optimized: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.which", lambda word: word)
+    monkeypatch.setattr("aisp_trace.capture.pair.require_program", lambda words, lead: None)
     assert pair_name(None, pair_variants(baseline, [], optimized), []) == name
+
+
+@pytest.mark.parametrize("option", ["--baseline", "--optimized", "--rung"])
+def test_a_script_may_stand_alone_as_it_may_without_a_pair(capture: Capture, option: str) -> None:
+    """One rule for all options: `train.py` gets its Python, whatever follows it."""
+    given = {"--baseline": "true", "--optimized": "true 1", option: "says.py x"}
+    words = [word for name, cmd in given.items() for word in (name, f"a={cmd}" if name == "--rung" else cmd)]
+    assert capture(*words, "--rounds", "1", "--name", "mine")[0] == 0
+    found = [c.command for c in only_run().manifest.commands if "says.py" in c.command]
+    assert [[Path(command[0]).name[:6], *command[1:]] for command in found] == [["python", "says.py", "x"]]
+
+
+@pytest.mark.parametrize("missing", ["absent.py --steps 3", "python absent.py", "python3 absent.py 1"])
+def test_a_script_that_is_missing_is_named(capture: Capture, missing: str) -> None:
+    code, err = capture("--baseline", missing, "--optimized", "true")
+    assert code == 2 and "--baseline: absent.py does not exist; check its spelling, or the folder" in err
 
 
 def test_commands_are_split_without_a_shell_and_rungs_lie_between() -> None:

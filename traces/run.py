@@ -352,7 +352,7 @@ class Manifest:
     `harness` is the version of what times a workload's iterations: 1 gave all of them the same inputs, 2 gives each its own.
     `looks` are the numbers of rounds at which the plan lets a verdict be given, ascending; empty where none was written down.
     `resumed_utc` says when an interrupted capture was gone on with. `rank` of `ranks`: which process of a job this run recorded;
-    null outside of a job.
+    null outside of a job. `script` names the script, module or program of a single command; null for all others.
     """
 
     schema: str
@@ -380,6 +380,7 @@ class Manifest:
     resumed_utc: Sequence[str] = field(default=(), metadata=ADDED)
     rank: int | None = field(default=None, metadata=ADDED)
     ranks: int | None = field(default=None, metadata=ADDED)
+    script: str | None = field(default=None, metadata=ADDED)
 
     def untraced_times_ns(self, variant: str) -> list[Sequence[int]]:
         """The iterations in ns of each untraced process that timed any of the variant."""
@@ -602,6 +603,21 @@ def runs_below(root: Path) -> list[Run]:
     folders = sorted(root.iterdir()) if root.is_dir() else []
     runs = [load_run(d) for d in folders if (d / MANIFEST).is_file() and not d.name.startswith(".")]
     return sorted(runs, key=lambda r: (r.manifest.created_utc, r.manifest.run_id))
+
+
+def earlier_run(run: Run) -> Run | None:
+    """The run that was made last before `run`, in the same folder, of the same script and rank; null where there is none."""
+    said = run.manifest
+    if said.script is None:
+        return None
+    asked = (said.source, said.script, said.rank)
+    found = [
+        one
+        for one in runs_below(run.path.resolve().parent)
+        if (one.manifest.source, one.manifest.script, one.manifest.rank) == asked
+        and (one.manifest.created_utc, one.manifest.run_id) < (said.created_utc, said.run_id)
+    ]
+    return found[-1] if found else None
 
 
 def ranks_below(folder: Path) -> list[Run]:

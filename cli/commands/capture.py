@@ -17,7 +17,6 @@ from ...capture.plan import DEFAULT_ROUNDS, DEFAULT_TIMEOUT_S
 from ...capture.window import Window
 from ...report.terminal import console
 from ...report.terminal.look import AUTO, LOOK
-from ...traces.content import file_name
 from ...traces.errors import UsageError
 from ...traces.output import check_container
 from ...traces.places import folder_for_new
@@ -267,7 +266,7 @@ def run(
     check_container(output, "--output")
     if dry_run:
         for plan in plans:
-            for line in planning.describe(plan, output / f"{file_name(plan.workload)}-<time>"):
+            for line in planning.describe(plan, output / f"{planning.run_name(plan)}-<time>"):
                 console.say(line)
         return 0
     return every.show_runs(every.capture_each(plans, output))

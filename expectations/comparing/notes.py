@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Final
 
 import polars as pl
@@ -13,7 +14,7 @@ from ...analyze.comparison.waterfall import Waterfall
 from ...analyze.words import duration, percent, shorten
 from ..deciding import Estimate
 from ..judging.between import Untraced
-from ..judging.evidence import WHOLE
+from ..judging.evidence import COMMAND, WHOLE
 from .sides import Side
 
 _CLOSE: Final = 0.01
@@ -23,6 +24,7 @@ _CLOSE: Final = 0.01
 def notes_of(fall: Waterfall, base: Side, opt: Side, timed: Untraced | None, work_doubt: str) -> tuple[str, ...]:
     """All sentences that apply, the gravest first."""
     found = [
+        *_commands(base, opt),
         *_work(fall, base, opt, work_doubt),
         *_machines(base, opt),
         *_graphs(base, opt),
@@ -106,6 +108,13 @@ def _work(fall: Waterfall, base: Side, opt: Side, doubt: str) -> list[str]:
             f"base used {n} and opt {m} devices: their times are added up, which is device time, not elapsed time"
         )
     return found
+
+
+def _commands(base: Side, opt: Side) -> list[str]:
+    """The command lines of two runs of single programs, where they differ: what was changed may stand there."""
+    runs = [side.run for side in (base, opt) if side.run is not None and side.run.manifest.source == COMMAND]
+    lines = [shorten(shlex.join(run.manifest.command_line), 200) for run in runs]
+    return [f"base is `{lines[0]}`, opt is `{lines[1]}`"] if len(lines) == 2 and lines[0] != lines[1] else []
 
 
 def _machines(base: Side, opt: Side) -> list[str]:
