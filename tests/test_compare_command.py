@@ -15,6 +15,7 @@ from rich.cells import cell_len as display_width
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.comparison.amounts import amounts
 from aisp_trace.analyze.comparison.changes import kernel_totals
+from aisp_trace.cli import every
 from aisp_trace.cli import main as cli
 from aisp_trace.expectations.comparing.compare import Choices, assembled
 from aisp_trace.expectations.comparing.notes import turned, unsure
@@ -503,7 +504,16 @@ def test_a_run_of_a_script_is_held_against_the_one_before(compare: Compare, tmp_
     assert code == 0 and ids(out) == ["r1", "r3"]
     assert json.loads(out)["mode"] == "pair"
     said = " ".join(compare(last)[1].split())
+    assert said.startswith("base r1 (nsys"), "its one recording has no name of its own"
     assert "base is `aisp-trace capture train.py`, opt is `aisp-trace capture train.py --workers 4`" in said
+
+
+def test_capture_offers_the_run_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [command_run(tmp_path, second) for second in (1, 2)]
+    every.show_runs(runs[:1])
+    assert "compare" not in capsys.readouterr().out
+    every.show_runs(runs[1:])
+    assert f"or against the run before, r1: aisp-trace compare {runs[1]}" in capsys.readouterr().out
 
 
 def test_the_first_run_of_a_script_says_what_to_do(compare: Compare, tmp_path: Path) -> None:

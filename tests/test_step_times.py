@@ -22,9 +22,13 @@ from aisp_trace.capture.program import STEPS as ONLY_STEPS
 from aisp_trace.capture.program import environment
 from aisp_trace.capture.step_times import ON_A_DEVICE, _Steps
 from aisp_trace.cli.main import main
+from aisp_trace.expectations.comparing.notes import tracing
+from aisp_trace.expectations.deciding import Estimate
 from aisp_trace.expectations.judging.admissible.asked import Asked
 from aisp_trace.expectations.judging.admissible.plan import _timing
+from aisp_trace.expectations.judging.between import Untraced
 from aisp_trace.expectations.judging.evidence import Evidence, gather
+from aisp_trace.report.terminal.comparison import speed_words
 from aisp_trace.tests.test_capture_pair import SAME, made, verdicts
 from aisp_trace.traces.errors import WorkloadError
 from aisp_trace.traces.pair_timing import timed_by
@@ -258,3 +262,31 @@ def test_where_whole_processes_are_asked_for_nothing_gets_in(tmp_path: Path, mon
         assert main(["capture", "--profile", "none", "--device", "cpu", "--rounds", "1", *args]) == 0
         variables = json.loads(Path("a").read_text(encoding="utf-8"))[0]
         assert ("AISP_TRACE_PROGRAM" in variables) == (timing == "auto")
+
+
+class Middle:
+    """Of `between.Untraced` what a headline says."""
+
+    ratio = Estimate(2.0, 1.8, 2.2, 8, 0.99)
+    base_ns, opt_ns, paired = 150_000_000.0, 75_000_000.0, True
+
+    def __init__(self, timed: str) -> None:
+        self.timed = timed
+
+
+@pytest.mark.parametrize(
+    ("timed", "words"),
+    [
+        ("iteration", "(8 rounds)"),
+        ("step", "(8 rounds, of one step: 150 ms -> 75.0 ms)"),
+        ("whole process", "(8 rounds, of whole processes with start-up: 150 ms -> 75.0 ms)"),
+    ],
+)
+def test_the_headline_says_what_was_timed(timed: str, words: str) -> None:
+    assert speed_words(cast(Untraced, Middle(timed))) == f"2.00x, between 1.80x and 2.20x {words}"
+    waterfall = cast(Any, SimpleNamespace(ratio=2.0))
+    side = SimpleNamespace(slowdown=None, analysis=SimpleNamespace(steady=SimpleNamespace(path="step", mean_ns=5e7)))
+    (*notes,) = tracing(waterfall, cast(Any, side), cast(Any, side), cast(Untraced, Middle(timed)))
+    said = " ".join(notes)
+    assert ("aisp_trace.iteration()" in said) == (timed == "whole process")
+    assert ("traced, an iteration takes 50.0 ms in base and 50.0 ms in opt" in said) == (timed == "whole process")
