@@ -571,6 +571,7 @@ def test_check_says_what_was_timed_and_what_is_not_known(tmp_path: Path, capsys:
     assert main(["check", str(found.path), "--expectations", str(claims)]) == 0
     out = capsys.readouterr().out
     assert "note: timed by whole processes, start-up included; `with" in out
+    assert "speedup 2x of whole processes met" in out
     note = "note: the commands state no work and no output, so it is unverified that they do the same."
     assert note in " ".join(out.split())
     assert "moved bytes" not in out

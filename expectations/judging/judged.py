@@ -123,7 +123,7 @@ def headline_of(judged: Judged) -> str:
         return headline(judged.verdicts)
     values = [v.value for v in judged.verdicts if v.part == "speedup" and v.variant == found.last]
     value = next((one for one in values if one is not None), median(found.ratios))
-    return headline(judged.verdicts, f"{value:.3g}x")
+    return headline(judged.verdicts, f"{value:.3g}x{' of whole processes' if judged.evidence.timed == WHOLE else ''}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,8 @@ def _print_drawn(c: Comparison, timed: Untraced) -> None:
 def _print_windows(fall: Waterfall) -> None:
     for w in fall.windows:
         where = "all devices" if w.base_device is None else f"device {w.base_device}"
+        if fall.layout.host and len(fall.windows) == 1:
+            where = "host"
         if w.opt_device != w.base_device:
             where = f"{where} -> device {w.opt_device}"
         say(f"{where}: window {duration(w.base_ns)} -> {duration(w.opt_ns)}, {_signed(fall, w.difference)}")
