@@ -66,7 +66,7 @@ class _Steps:
     def end(self, optimizer: Any) -> None:
         ended = time.perf_counter_ns()
         if not self._open or threading.current_thread() is not threading.main_thread():
-            return
+            return  # the inner one of two has ended the step, or it is another thread's
         self._open = False
         self._count += 1
         if self._count > MOST_STEPS:
@@ -83,9 +83,12 @@ class _Steps:
             self._write(json.dumps({"pid": os.getpid(), "steps_lost": why}) + "\n")
 
     def _write(self, line: str) -> None:
-        if self._file is None:
-            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        os.write(self._file, line.encode("ascii"))
+        try:
+            if self._file is None:
+                self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            os.write(self._file, line.encode("ascii"))
+        except OSError:  # the disk is full, or the program closed what is not its own: it goes on
+            self._count = MOST_STEPS + 2
 
 
 def _on_cpu(optimizer: Any) -> bool:

@@ -93,6 +93,14 @@ def test_too_many_steps_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert read_answer(file, "baseline").steps_lost == step_times.TOO_MANY
 
 
+def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    steps = _Steps(str(tmp_path / "absent" / "answer.jsonl"))
+    for device in ("cpu", "cpu", "cuda"):
+        steps.begin()
+        steps.end(Optimizer(device))
+    assert list(tmp_path.iterdir()) == []
+
+
 def answer(tmp_path: Path, ends: dict[int, Sequence[int]]) -> CommandAnswer:
     file = tmp_path / "answer.jsonl"
     rows = [json.dumps({"pid": pid, "step": end}) + "\n" for pid, some in ends.items() for end in some]
