@@ -15,6 +15,7 @@ import polars as pl
 
 from ...analyze.comparison.waterfall import Waterfall
 from ...analyze.findings.missing import missing_sentences
+from ...analyze.steady import in_bunches
 from ...expectations.comparing.compare import Comparison
 from ...expectations.comparing.notes import turned
 from ...expectations.judging.between import Untraced
@@ -144,7 +145,8 @@ def top_of_one(side: Side) -> Top:
     busy = _busy(side)
     which = "devices" if a.windows.height > 1 else "device"
     of = "it" if steady is None or _covered(side) > MOSTLY else f"the window of {_window(side)}"
-    device = f", the {which} busy {busy} of {of}" if busy != CANNOT_TELL else ""
+    worked = f"{busy} of {of} at work" if a.host_only else f"the {which} busy {busy} of {of}"
+    device = f", {worked}" if busy != CANNOT_TELL else ""
     tiles = _of_traces([side])
     if steady is None or a.iterations.is_empty():
         said, working = (
@@ -152,7 +154,10 @@ def top_of_one(side: Side) -> Top:
             "no iterations were found, so the whole recording is counted",
         )
     else:
-        said = f"An iteration takes {text.duration(steady.median_ns)}{device}"
+        takes = text.duration(steady.median_ns)
+        if in_bunches([one.ns for one in steady.steady]):
+            takes = f"{text.duration(steady.mean_ns)} on average"
+        said = f"An iteration takes {takes}{device}"
         slowest = f"slowest {text.duration(steady.slowest.ns)}"
         working = (
             f"median of {text.count(len(steady.steady), 'iteration')}, p90 {text.duration(steady.p90_ns)}, {slowest}"
@@ -261,6 +266,8 @@ _RESTED_ON = ("ledger", "causes", "overlap", "time")
 def _of_traces(ends: Sequence[Side]) -> list[Tile]:
     if not ends or all(side.analysis.windows.is_empty() for side in ends):
         return []
+    if all(side.analysis.host_only for side in ends):  # no copies, and no allocator's calls, are recorded of a host
+        return [Tile("at work", _each(ends, _busy), "of the traced window; no device was recorded")]
     per = "per traced iteration" if all(iterations(side) for side in ends) else "in the window"
     return [
         Tile("device busy", _each(ends, _busy), "of the traced window"),
