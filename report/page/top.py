@@ -154,15 +154,13 @@ def top_of_one(side: Side) -> Top:
             "no iterations were found, so the whole recording is counted",
         )
     else:
-        takes = text.duration(steady.median_ns)
-        if in_bunches([one.ns for one in steady.steady]):
-            takes = f"{text.duration(steady.mean_ns)} on average"
-        said = f"An iteration takes {takes}{device}"
-        slowest = f"slowest {text.duration(steady.slowest.ns)}"
-        working = (
-            f"median of {text.count(len(steady.steady), 'iteration')}, p90 {text.duration(steady.p90_ns)}, {slowest}"
-        )
-        tiles.insert(0, Tile("iteration", [("", text.duration(steady.median_ns))], working))
+        mean = in_bunches([one.ns for one in steady.steady])  # half of them would say little of the others
+        takes = text.duration(steady.mean_ns if mean else steady.median_ns)
+        said = f"An iteration takes {takes}{' on average' if mean else ''}{device}"
+        which = f"{'mean' if mean else 'median'} of {text.count(len(steady.steady), 'iteration')}"
+        slowest = text.duration(steady.slowest.ns)
+        working = f"{which}, p90 {text.duration(steady.p90_ns)}, slowest {slowest}"
+        tiles.insert(0, Tile("iteration", [("", takes)], working))
     return Top(said, f"{working}; one recording, traced, with nothing to compare with", (), _said_once(cautions), tiles)
 
 
