@@ -27,7 +27,8 @@ LOAD: Final = r"(^|/)load$"
 
 
 def always_ready(device: Device, waiting_ns: int) -> str:
-    """What is gained at most if no batch is ever waited for, after a semicolon: the window without the `waiting_ns` of it.
+    """What is gained at most if no batch is ever waited for, after a semicolon: the window without the `waiting_ns` of it. The
+    rest is assumed to take as long as it did.
 
     Where the trace says how long a batch takes to make, also how many workers could keep up with the loop, if each has a core.
     """
@@ -37,7 +38,10 @@ def always_ready(device: Device, waiting_ns: int) -> str:
     analysis = device.analysis
     count = analysis.iterations["iteration"].n_unique() if analysis.choices.window in (STEADY, MEASURED) else 0
     what = "an iteration" if count else "the window"
-    said = f"; if they were always ready, {what} would be at most {device.window_ns / rest:.2f}x as fast"
+    ratio = device.window_ns / rest
+    said = (
+        f"; if they were always ready and the rest took as long as here, {what} would be at most {ratio:.2f}x as fast"
+    )
     made = analysis.stages.filter(pl.col("path").str.contains(LOAD)).unique("path")
     batches = int(made["instances"].sum())
     if not count or not batches or analysis.choices.domain != PHASES:
