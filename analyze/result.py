@@ -523,6 +523,12 @@ class Analysis(Shown):
     the other way round; null where that makes no difference, or nobody asked.
     """
 
+    @property
+    def host_only(self) -> bool:
+        """Whether the host was recorded and no device: its stages with a kind stand for operations."""
+        types = self.devices["type"].cast(pl.String).to_list()
+        return bool(types) and set(types) == {"host"}
+
     def __repr__(self) -> str:
         name = self.meta.file if self.variant is None else f"{self.variant} ({self.meta.file})"
         longest = max((high - low for low, high in self.windows.select("start_ns", "end_ns").iter_rows()), default=0)

@@ -271,8 +271,9 @@ class Source:
             return (spec.after(_first_op(trace)) if isinstance(spec, Offsets) else spec), plain
         if asked.iterations is not None or asked.skip is not None:
             return STEADY, plain
-        foreign = self.run is None or self.run.manifest.source == "command"
-        return self._own_window(variant, trace), replace(plain, as_window=asked.steady and foreign)
+        own = self._own_window(variant, trace)
+        foreign = self.run is None or self.run.manifest.source in ("command", "pair")
+        return own, replace(plain, as_window=asked.steady and foreign and own is None)
 
     def _own_window(self, variant: str | None, trace: Trace) -> WindowSpec:
         from .attribution.stages import MEASURED

@@ -29,6 +29,17 @@ FoundBy = Literal["option", "name", "repetition", "kernels"]
 """By `--iterations`, by what they are called, by a range that repeats, or by kernels that do."""
 
 
+BUNCHED: Final = 0.1
+"""From this part of all iterations on, and from `FEWEST_LONG` on, long ones are no outliers but how the program works: ten
+workers that finish together hand out ten batches at once."""
+
+FEWEST_LONG: Final = 3
+"""Two long iterations may be chance."""
+
+LONG: Final = 1.5
+"""An iteration this many times the median is a long one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One iteration. `name` is what it was recorded as, with ``#k`` where others are called the same, as `--window` takes it."""
@@ -114,6 +125,11 @@ class Steady:
         return float(np.median(_lengths(self.steady)))
 
     @property
+    def mean_ns(self) -> float:
+        """Their mean length: what their number and their sum say."""
+        return float(np.mean(_lengths(self.steady)))
+
+    @property
     def p90_ns(self) -> int:
         """Their 90th percentile: nearest rank, a length that occurred."""
         ordered = np.sort(_lengths(self.steady))
@@ -130,6 +146,13 @@ class Steady:
         most = limit(_lengths(self.steady))
         slow = sorted((one for one in self.steady if one.ns > most), key=lambda one: (-one.ns, one.start_ns))
         return tuple(slow[:SHOWN])
+
+
+def in_bunches(lengths: Sequence[int]) -> bool:
+    """Whether long iterations are too many to be outliers, and still the fewer ones."""
+    median = sorted(lengths)[(len(lengths) - 1) // 2] if lengths else 0
+    long = sum(one >= LONG * median for one in lengths)
+    return FEWEST_LONG <= long < len(lengths) - long and long >= BUNCHED * len(lengths)
 
 
 def limit(length: Ints) -> float:

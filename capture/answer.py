@@ -2,10 +2,13 @@
 
     {"pid": 4711, "iteration": [81233000111, 81245000222], "measured": true}
     {"pid": 4711, "work": {"items": 4096, "unit": "tokens", "output": "loss 2.3185"}}
+    {"pid": 4711, "step": 81245000222}
 
 `aisp-trace capture --baseline ... --optimized ...` names the file in the variable ``AISP_TRACE_ANSWER``; unset, nothing is
 written. `capture.stages.iteration` writes the first kind of line, after the iteration has ended, so that writing is not
-timed; `state_work` the second. A program in another language appends the same lines itself, with CLOCK_MONOTONIC nanoseconds.
+timed; `state_work` the second. The third is the end of a training step, of programs that do nothing for it (``step_times.py``);
+where steps cannot be timed it is ``"steps_lost": "why"``. A program in another language appends the same lines itself, with
+CLOCK_MONOTONIC nanoseconds.
 
 Nothing here synchronises a device. An iteration that does not wait for its device at its end times what the host did.
 """
@@ -30,6 +33,9 @@ from ..traces.run import CommandAnswer, Statement
 
 ANSWER_VARIABLE: Final = "AISP_TRACE_ANSWER"
 ANSWER: Final = "answer.jsonl"
+
+MOST_WORDS: Final = 200
+"""Characters of a reason that are kept."""
 
 Range = AbstractContextManager[object]
 
@@ -115,14 +121,18 @@ def read_answer(file: Path, who: str, *, iterations: bool = True) -> CommandAnsw
     """What the processes of one command wrote into `file`; empty if they wrote nothing. `iterations` false: only statements.
 
     Iterations outside `measured()` are left out where there is any inside. Several processes (the ranks of one job) iterate
-    together: the k-th iteration lasts from its first start to its last end. Raises `WorkloadError`, which calls the command
-    `who`, for lines of another form, iterations that overlap in one process, and ranks that disagree on their number.
+    together: the k-th iteration lasts from its first start to its last end, and the k-th step ends where the last rank's does.
+    The first step of a process, which loads and warms up, only says where the second begins. Raises `WorkloadError`, which
+    calls the command `who`, for lines of another form, iterations that overlap in one process, and ranks that disagree on their
+    number of iterations.
     """
     try:
         lines = read_text(file, ANSWER_KIND).split("\n") if file.exists() else []
     except InputError as exc:
         raise WorkloadError(f"what {who} wrote to {ANSWER_VARIABLE} cannot be read: {exc}") from exc
     ranges: dict[int, list[tuple[int, int, bool]]] = {}
+    ends: dict[int, list[int]] = {}
+    lost = ""
     stated: list[Statement] = []
     for number, line in enumerate(lines, 1):
         if not line and number == len(lines):
@@ -130,12 +140,22 @@ def read_answer(file: Path, who: str, *, iterations: bool = True) -> CommandAnsw
         pid, found = _parse(line, f"line {number} of what {who} wrote to {ANSWER_VARIABLE}")
         if isinstance(found, Statement):
             stated += [found] if found not in stated else []
+        elif isinstance(found, int):
+            ends.setdefault(pid, []).append(found)
+        elif isinstance(found, str):
+            lost = lost or found
         else:
             ranges.setdefault(pid, []).append(found)
-    return CommandAnswer(iterations_ns=_iterations(ranges, who) if iterations else (), stated=tuple(stated))
+    lost = lost or _no_job(ends)
+    return CommandAnswer(
+        iterations_ns=_iterations(ranges, who) if iterations else (),
+        stated=tuple(stated),
+        steps_ns=_steps(ends) if iterations and not lost else (),
+        steps_lost=lost if iterations else "",
+    )
 
 
-def _parse(line: str, where: str) -> tuple[int, tuple[int, int, bool] | Statement]:
+def _parse(line: str, where: str) -> tuple[int, tuple[int, int, bool] | Statement | int | str]:
     try:
         data = parse(line, ANSWER_LINE, where)
     except InputError as exc:
@@ -146,8 +166,12 @@ def _parse(line: str, where: str) -> tuple[int, tuple[int, int, bool] | Statemen
         case {"pid": int(pid), "work": {"items": int(items), "unit": str(unit), "output": str() | None as output}}:
             if items > 0:
                 return pid, Statement(items, unit, output)
+        case {"pid": int(pid), "step": int(end)} if end > 0:
+            return pid, end
+        case {"pid": int(pid), "steps_lost": str(why)} if why:
+            return pid, why[:MOST_WORDS]
     raise WorkloadError(
-        f"{where} is neither an iteration nor a statement of work; see `pydoc aisp_trace.capture.answer`"
+        f"{where} is neither an iteration, a step nor a statement of work; see `pydoc aisp_trace.capture.answer`"
     )
 
 
@@ -166,3 +190,18 @@ def _iterations(ranges: dict[int, list[tuple[int, int, bool]]], who: str) -> tup
             f"the processes of {who} timed {counts[0]} to {counts[-1]} iterations; all must time as many"
         )
     return tuple(max(e for _, e in each) - min(s for s, _ in each) for each in zip(*chosen, strict=True))
+
+
+def _steps(ends: dict[int, list[int]]) -> tuple[int, ...]:
+    """From each step's end to the next one's; of several ranks a step ends where its last one does."""
+    last = [max(each) for each in zip(*map(sorted, ends.values()), strict=True)]
+    return tuple(later - earlier for earlier, later in pairwise(last) if later > earlier)
+
+
+def _no_job(ends: dict[int, list[int]]) -> str:
+    """Why the processes that made steps are not the ranks of one job; empty where they are, or where there is one at most."""
+    if len({len(found) for found in ends.values()}) > 1:
+        return "several of its processes train, with different numbers of steps"
+    if ends and max(map(min, ends.values())) >= min(map(max, ends.values())) and len(ends) > 1:
+        return "several of its processes train, one after the other"
+    return ""

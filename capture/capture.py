@@ -26,7 +26,7 @@ from .compare import differences
 from .folder import PartialRun, begin, load_result, portable, rank_here, reopen
 from .leftovers import after_grace, sentence
 from .nsys import Recorded
-from .plan import Plan, check_plan, per_round, recorder_for, recordings, workload_command
+from .plan import Plan, check_plan, per_round, recorder_for, recordings, script_of, workload_command
 from .processes import GRACE_S, how_ended, interruptible
 from .progress import Progress
 from .recorders import Recorder
@@ -275,6 +275,7 @@ def _manifest(
         harness=1 if plan.foreign else HARNESS,
         rank=rank,
         ranks=ranks,
+        script=script_of(plan),
     )
 
 

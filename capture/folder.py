@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from ..traces.content import file_name
 from ..traces.documents import RESULT, STEP, read
 from ..traces.errors import InputError, WorkloadError
 from ..traces.output import make_container, real, reason
 from ..traces.run import MANIFEST, PARTIAL, Manifest, ProcessResult, from_json, to_json, write_json
 from .host import now_utc
-from .plan import PLAN, Plan, load_plan
+from .plan import PLAN, Plan, load_plan, run_name
 
 STEPS: Final = "steps"
 RESUMED: Final = "resumed_utc.json"
@@ -54,7 +53,7 @@ class PartialRun:
 
     @property
     def run_id(self) -> str:
-        """The run's name: its workload and when it was begun."""
+        """The run's name: its workload or its command's script, and when it was begun."""
         return self.path.name.removeprefix(PARTIAL)
 
     def finish(self, manifest: Manifest) -> Path:
@@ -102,7 +101,7 @@ def begin(plan: Plan, output: Path) -> PartialRun:
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     job = rank_here(os.environ) if plan.source == "command" else None
-    base = name = f"{file_name(plan.workload)}-{stamp}" + ("" if job is None else f"-rank{job[0]}")
+    base = name = f"{run_name(plan)}-{stamp}" + ("" if job is None else f"-rank{job[0]}")
     number = 2
     made = make_container(output, "--output")
     try:

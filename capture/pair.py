@@ -2,29 +2,34 @@
 
     --baseline 'python train.py' --rung pinned='python train.py --pin' --optimized 'python train.py --pin --streams 3'
 
-Commands are split into words as a shell would split them, and run without one. What cannot work is said before anything
-runs: a program that does not exist, words that only a shell understands, two variants with the same command.
+Commands are split into words as a shell would split them, and run without one; a script of Python's may stand alone. What cannot
+work is said before anything runs: a program that does not exist, words that only a shell understands, two variants with the same
+command.
 """
 
 from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from ..traces.content import NAME
 from ..traces.errors import UsageError
-from ..traces.hardware_key import slug
-from .plan import PlannedVariant
+from .plan import PlannedVariant, script_name
 
 SHELL_WORDS: Final = ("|", "||", "&&", "&", ">", ">>", "<", ";")
 TIMINGS: Final = ("auto", "iterations", "processes")
 
 
-def pair_variants(baseline: str, rungs: Sequence[str], optimized: str) -> list[PlannedVariant]:
-    """The variants of a pair in order; each of `rungs` is ``NAME=CMD``. Raises `UsageError` for what cannot be run."""
+def pair_variants(
+    baseline: str, rungs: Sequence[str], optimized: str, started: Callable[[Sequence[str]], list[str]] = list
+) -> list[PlannedVariant]:
+    """The variants of a pair in order; each of `rungs` is ``NAME=CMD``. Raises `UsageError` for what cannot be run.
+
+    `started` answers with the words that start a command, such as Python's before a script's.
+    """
     asked = [("baseline", "--baseline", baseline)]
     for rung in rungs:
         name, equals, command = rung.partition("=")
@@ -36,7 +41,7 @@ def pair_variants(baseline: str, rungs: Sequence[str], optimized: str) -> list[P
     asked.append(("optimized", "--optimized", optimized))
     variants: list[PlannedVariant] = []
     for name, option, command in asked:
-        words = _words(option, command)
+        words = _words(option, command, started)
         for other in variants:
             if other.name == name:
                 raise UsageError(f"two variants are called {name!r}; give the rung another name")
@@ -53,7 +58,7 @@ def pair_name(asked: str | None, variants: Sequence[PlannedVariant], taken: Sequ
 
     Raises `UsageError` for a name that is none, or that is one of `taken`: another workload's claims would judge it.
     """
-    first, last = (_script(variants[i].program or ()) for i in (0, -1))
+    first, last = (script_name(variants[i].program or ()) for i in (0, -1))
     name = asked if asked is not None else first if first == last else f"{first}_vs_{last}"
     if not NAME.fullmatch(name):
         raise UsageError(
@@ -66,7 +71,7 @@ def pair_name(asked: str | None, variants: Sequence[PlannedVariant], taken: Sequ
     return name
 
 
-def _words(option: str, command: str) -> tuple[str, ...]:
+def _words(option: str, command: str, started: Callable[[Sequence[str]], list[str]]) -> tuple[str, ...]:
     try:
         words = tuple(shlex.split(command))
     except ValueError as exc:
@@ -79,20 +84,18 @@ def _words(option: str, command: str) -> tuple[str, ...]:
             f"{option} holds {shell[0]!r}, which only a shell understands, and commands are run without one; "
             f"write `bash -c '...'`, or give a script"
         )
-    require_program(words[0], f"{option}: ")
+    words = tuple(started(words))
+    require_program(words, f"{option}: ")
     return words
 
 
-def require_program(program: str, lead: str = "") -> None:
-    """Raises `UsageError`, its sentence led by `lead`, if no executable is called `program`."""
+def require_program(words: Sequence[str], lead: str = "") -> None:
+    """Raises `UsageError`, its sentence led by `lead`, if `words` start a program or a script of Python's that is not there."""
+    program = words[0]
+    scripts = [program, *(words[1:2] if Path(program).name.startswith("python") else ())]
+    missing = [word for word in scripts if word.endswith(".py") and not Path(word).is_file()]
+    if missing and (missing[0] != program or shutil.which(program) is None):
+        raise UsageError(f"{lead}{missing[0]} does not exist; check its spelling, or the folder that you are in")
     if shutil.which(program) is None:
         hint = f"write `env {program} ...`" if "=" in program else "check its spelling and the PATH"
         raise UsageError(f"{lead}the program {program!r} was not found; {hint}")
-
-
-def _script(words: Sequence[str]) -> str:
-    """The first word that is a script's file, else the module after ``-m``, else the program: as a name."""
-    script = next((word for word in words if Path(word).suffix in (".py", ".sh")), None)
-    if script is None and "-m" in words[:-1]:
-        script = words[list(words).index("-m") + 1]
-    return slug(Path(words[0] if script is None else script).stem)[:28] or "command"

@@ -1,8 +1,8 @@
 """Untraced rounds of a pair: one process per variant and round, in alternating order, and what they are timed by.
 
-A command is timed by its own iterations, if every process of every variant wrote them (``answer.py``); otherwise by whole
-processes: from before the process is started until it has ended, on the monotonic clock, start-up included. All
-variants are timed by the same.
+A command is timed by its own iterations, if every process of every variant wrote them (``answer.py``); else by the training
+steps that its optimizer makes, if all make as many (``step_times.py``); otherwise by whole processes: from before the process is
+started until it has ended, on the monotonic clock, start-up included. All variants are timed by the same.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..traces.errors import UsageError, WorkloadError
+from ..traces.pair_timing import ITERATIONS, PROCESSES, STEPS, timed_by
 from ..traces.run import CommandAnswer, CommandRound, Manifest
-from .answer import ANSWER, ANSWER_VARIABLE, read_answer
+from .answer import ANSWER, read_answer
 from .folder import PartialRun, portable
 from .host import now_utc
 from .nsys import Recorded
-from .plan import Plan, answer_file, order, round_words, workload_command
+from .plan import Plan, answer_file, order, pair_variables, round_words, workload_command
 from .power import watch
 from .progress import Progress
 from .rounds import Times, check_exit, run_untraced, sources_now, until_decided, untraced_environment
@@ -43,9 +44,7 @@ def run_commands(run: PartialRun, state: Mapping[str, Any], progress: Progress) 
 
     def made() -> tuple[Times, int]:
         timed, _ = settle(rounds, (), plan.timing or "auto")
-        times = [
-            (r.index, r.variant, r.answer.iterations_ns if timed == "iterations" else (r.wall_ns,)) for r in rounds
-        ]
+        times = [(r.index, r.variant, r.answer.times_ns(timed) or (r.wall_ns,)) for r in rounds]
         return times, sum(r.wall_ns for r in rounds)
 
     until_decided(plan, once, made, progress)
@@ -55,26 +54,33 @@ def run_commands(run: PartialRun, state: Mapping[str, Any], progress: Progress) 
 def settle(
     rounds: Sequence[CommandRound], traced: Sequence[tuple[str, CommandAnswer | None]], asked: str
 ) -> tuple[str, list[str]]:
-    """("iterations" or "processes", notes): what the times of a pair come from. `traced`: what recorded processes wrote.
+    """(what times the pair, one of ``pair_timing.py``; notes). `traced`: what recorded processes wrote.
 
-    `asked` is one of `pair.TIMINGS`; it was "iterations" only if every process had some.
+    `asked` is one of `pair.TIMINGS`; it was "iterations" only if every process had some, or steps.
     """
-    counts: dict[str, set[int]] = {}
+    answers: dict[str, list[CommandAnswer]] = {}
     for one in rounds:
-        counts.setdefault(one.variant, set()).add(len(one.answer.iterations_ns))
+        answers.setdefault(one.variant, []).append(one.answer)
     for name, answer in traced:
         if answer is not None:
-            counts.setdefault(name, set()).add(len(answer.iterations_ns))
-    without = [name for name, found in counts.items() if 0 in found]
+            answers.setdefault(name, []).append(answer)
+    timed, why = (PROCESSES, "") if asked == PROCESSES else timed_by(answers)
+    counts = {name: sorted({len(one.iterations_ns) for one in some}) for name, some in answers.items()}
     notes = []
-    shown = ", ".join(f"{name} {' or '.join(map(str, sorted(found)))}" for name, found in counts.items())
-    if len({frozenset(found) for found in counts.values()}) > 1 or any(len(found) > 1 for found in counts.values()):
+    if len({tuple(found) for found in counts.values()}) > 1 or any(len(found) > 1 for found in counts.values()):
+        shown = ", ".join(f"{name} {' or '.join(map(str, found))}" for name, found in counts.items())
         notes.append(f"the commands time different numbers of iterations in a process ({shown}): one may be more work")
-    if asked == "processes" or without:
-        if without and len(without) < len(counts):
-            notes.append(f"{without[0]} times no iterations, so all are timed by whole processes")
-        return "processes", notes
-    return "iterations", notes
+    if timed == STEPS:
+        steps = len(next(iter(answers.values()))[0].steps_ns)
+        notes.append(
+            f"timed by training steps, {steps} in a process: from the end of one optimizer step to the end of the next"
+        )
+    elif why:
+        notes.append(f"timed by whole processes, start-up included, because {why}; {_MARK}")
+    return timed, notes
+
+
+_MARK: Final = "to time iterations, put `with aisp_trace.iteration():` around each of them in every command"
 
 
 def with_commands(manifest: Manifest, rounds: Sequence[CommandRound], plan: Plan) -> Manifest:
@@ -131,7 +137,7 @@ def _run_command(run: PartialRun, index: int, name: str, state: Mapping[str, Any
     commit, tree = sources_now(plan)
     started = now_utc()
     answer = answer_file(folder, index, name)
-    environment = {**untraced_environment(), ANSWER_VARIABLE: str(answer)}
+    environment = {**untraced_environment(), **pair_variables(plan, answer)}
     who = f"{name} (`{shlex.join(command)}`)"
     with watch(plan.device, environment) as watched:
         finished = run_untraced(who, command, answer, timeout_s=plan.timeout_s, environment=environment)
@@ -152,10 +158,10 @@ def _run_command(run: PartialRun, index: int, name: str, state: Mapping[str, Any
 
 
 def command_answer(plan: Plan, who: str, file: Path) -> CommandAnswer:
-    """What one process wrote; raises `WorkloadError` if it timed no iteration although ``--timing iterations`` asks for it."""
-    answer = read_answer(file, who, iterations=plan.timing != "processes")
-    if plan.timing == "iterations" and not answer.iterations_ns:
+    """What one process wrote; raises `WorkloadError` if it timed nothing although ``--timing iterations`` asks for it."""
+    answer = read_answer(file, who, iterations=plan.timing != PROCESSES)
+    if plan.timing == ITERATIONS and not answer.iterations_ns and not answer.steps_ns:
         raise WorkloadError(
-            f"{who} timed no iteration; open aisp_trace.capture.stages.iteration() around each, or take --timing processes"
+            f"{who} timed no iteration; open aisp_trace.iteration() around each, or take --timing processes"
         )
     return answer

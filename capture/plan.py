@@ -6,6 +6,7 @@ needs. It holds plain values only.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,11 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..traces.content import NAME
+from ..traces.content import NAME, file_name
 from ..traces.documents import HIGHEST, LOWEST, read
 from ..traces.documents import PLAN as PLAN_KIND
 from ..traces.errors import InputError, UsageError
+from ..traces.hardware_key import slug
+from ..traces.pair_timing import PROCESSES
 from ..traces.run import ADDED, again_folder, check_workload, from_json
+from . import program
 from .answer import ANSWER_VARIABLE
 from .nsys import PROFILES
 from .recorders import Recorder, choose_recorder
@@ -183,6 +187,24 @@ def load_plan(folder: Path) -> Plan:
     return check_plan(from_json(Plan, data, str(file)))
 
 
+def script_name(words: Sequence[str]) -> str:
+    """The first word that is a script's file, else the module after ``-m``, else the program: as a name."""
+    script = next((word for word in words if Path(word).suffix in (".py", ".sh")), None)
+    if script is None and "-m" in words[:-1]:
+        script = words[list(words).index("-m") + 1]
+    return slug(Path(words[0] if script is None else script).stem)[:28] or COMMAND_VARIANT
+
+
+def script_of(plan: Plan) -> str | None:
+    """The name of the script that a plan of a single command records; null for all other plans."""
+    return script_name(plan.program) if plan.source == "command" else None
+
+
+def run_name(plan: Plan) -> str:
+    """What the plan's run folders are called, but for the time: after the workload, or the script of a command."""
+    return file_name(script_of(plan) or plan.workload)
+
+
 def builtin_program(workload: str) -> tuple[str, ...]:
     """The command line of a workload of ours. -P: a checkout's own folders must not shadow other packages."""
     return (sys.executable, "-P", "-m", f"aisp_trace.workloads.{workload}")
@@ -235,6 +257,12 @@ def workload_command(plan: Plan, variants: Sequence[str], result: Path, *, trace
     return (*command, "--trace") if traced else tuple(command)
 
 
+def pair_variables(plan: Plan, answer: Path) -> dict[str, str]:
+    """The variables of an untraced command of a pair. Where whole processes are asked for, nothing of ours gets into them."""
+    steps = {} if plan.timing == PROCESSES else program.environment(program.STEPS, os.environ.get("PYTHONPATH"))
+    return {ANSWER_VARIABLE: str(answer), **steps}
+
+
 def recorder_for(plan: Plan) -> Recorder | None:
     """The plan's recorder on this machine; raises `RecorderError` if it does not work here."""
     if plan.recorder is None:
@@ -260,8 +288,9 @@ def describe(plan: Plan, folder: Path) -> list[str]:
         for number, variants in enumerate(processes(plan, index)):
             result = folder / "rounds" / round_file(plan, index, number)
             answer = answer_file(result.parent, index, variants[0])
-            variable = f"{ANSWER_VARIABLE}={shlex.quote(str(answer))} " if plan.source == "pair" else ""
-            lines.append(variable + shlex.join(workload_command(plan, variants, result, traced=False)))
+            told = pair_variables(plan, answer) if plan.source == "pair" else {}
+            words = shlex.join(workload_command(plan, variants, result, traced=False))
+            lines.append(" ".join([*(f"{key}={shlex.quote(value)}" for key, value in told.items()), words]))
     recorder = recorder_for(plan)
     if plan.window is not None:
         lines.append(

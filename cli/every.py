@@ -15,7 +15,7 @@ from ..capture.progress import seconds
 from ..report.terminal import console
 from ..report.terminal.look import LOOK
 from ..traces.errors import RecorderError, WorkloadError
-from ..traces.run import Run, load_run
+from ..traces.run import Run, earlier_run, load_run
 from ..workloads.catalog import Entry, devices_here
 from .watching import progress_of
 
@@ -121,6 +121,8 @@ def _show(paths: Sequence[Path]) -> list[Run]:
         if len(runs) == 1 and not LOOK.quiet:
             recorded = any(v.recording is not None for v in run.manifest.variants)
             console.say(f"next: aisp-trace {'analyze' if recorded else 'check'} {shown}")
+            if recorded and (before := earlier_run(run)) is not None:
+                console.say(f"or against the run before, {before.path.name}: aisp-trace compare {shown}")
     if len(runs) > 1 and not LOOK.quiet:
         console.say("next: aisp-trace check RUN, for the verdict on each")
     return runs

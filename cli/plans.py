@@ -21,6 +21,7 @@ from ..traces.faults import nearest
 from ..traces.output import real
 from ..workloads import catalog
 from .app import WORDS
+from .programs import runnable
 
 FILE_VARIANTS: Final = (("baseline", ""), ("optimized", ""))
 """The variants a workload in a user's file is taken to have when --variant names none."""
@@ -153,10 +154,7 @@ def _workload_plan(
 
 def command_plan(command: Sequence[str], options: Options, window: Window | None = None) -> Plan:
     """The plan that records `command` once, as it is, or a `window` of it; raises `UsageError` if its program does not exist."""
-    require_program(command[0])
-    script = command[1] if len(command) > 1 and command[1].endswith(".py") else None
-    if Path(command[0]).name.startswith("python") and script is not None and not Path(script).is_file():
-        raise UsageError(f"{script} does not exist; check its spelling, or the folder that you are in")
+    require_program(command)
     device = _settle_device("a command", options.device, catalog.DEVICES)
     recorder, notes = choose_recorder(
         options.recorder,
@@ -180,7 +178,7 @@ def pair_plan(
     if timing not in TIMINGS:
         raise UsageError(f"timing {timing!r} does not exist; timings are {', '.join(TIMINGS)}")
     device = _settle_device("a pair of commands", options.device, catalog.DEVICES)
-    variants = pair_variants(baseline, rungs, optimized)
+    variants = pair_variants(baseline, rungs, optimized, runnable)
     workload = pair_name(name, variants, catalog.names())
     try:
         recorder, notes = choose_recorder(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import polars as pl
@@ -148,8 +148,15 @@ COLUMNS: Final[tuple[StageColumn, ...]] = (
 )
 
 
-def legend(columns: Sequence[StageColumn], absent: str) -> str:
-    """What `columns` count, in one sentence without a full stop. `absent` is how null is shown."""
+_IDLE_OF_HOST: Final = "time in it without compute, copies or communication"
+"""What `idle` is where no device was recorded: nothing is idle then."""
+
+
+def legend(columns: Sequence[StageColumn], absent: str, *, host_only: bool = False) -> str:
+    """What `columns` count, in one sentence without a full stop. `absent` is how null is shown; `host_only`: no device was
+    recorded."""
+    if host_only:
+        columns = [replace(c, means=_IDLE_OF_HOST) if c.title == "idle" else c for c in columns]
     own = [column.title for column in columns if column.counts == "own"]
     told = [f"{column.title}: {column.means.format(absent)}" for column in columns if column.means]
     except_ = f" but {' and '.join(own)}" if own else ""

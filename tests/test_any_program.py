@@ -347,3 +347,14 @@ def test_an_nsys_that_cannot_follow_forks_says_so() -> None:
     assert "2021.1.1 does not record processes that are only forked" in lost_workers(old, (), [7])
     new = Nsys(Path("/x/nsys"), "2025.3.1", frozenset(["trace-fork-before-exec"]), None, linked=False)
     assert lost_workers(new, (), range(9)).startswith("9 forked processes (0, 1, 2, 3, 4, 5 ...) left nothing")
+
+
+REFUSES = "import sys; sys.exit('what is --recorder?' if '--recorder' in sys.argv else 0)"
+
+
+@needs_nsys
+def test_an_option_of_capture_behind_the_program_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    program("mine.py", REFUSES)
+    code, _, err = capture(capfd, "mine.py", "--recorder", "nsys")
+    assert code == 2
+    assert "--recorder behind the program is the program's: if `capture` is meant, put it before" in err

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LIGHT = (
     *("traces.run", "traces.errors", "traces.output", "traces.scrub", "traces.calibration", "traces.hardware_key"),
-    *("traces.content", "traces.documents", "traces.faults", "traces.phases"),
+    *("traces.content", "traces.documents", "traces.faults", "traces.pair_timing", "traces.phases"),
 )
 """What a GPU host without the analysis libraries may use."""
 

@@ -137,8 +137,24 @@ def test_refusals_are_one_sentence_and_leave_nothing(capture: Capture, args: lis
 def test_a_pair_is_named_after_its_scripts(
     baseline: str, optimized: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.which", lambda word: word)
+    monkeypatch.setattr("aisp_trace.capture.pair.require_program", lambda words, lead: None)
     assert pair_name(None, pair_variants(baseline, [], optimized), []) == name
+
+
+@pytest.mark.parametrize("option", ["--baseline", "--optimized", "--rung"])
+def test_a_script_may_stand_alone_as_it_may_without_a_pair(capture: Capture, option: str) -> None:
+    """One rule for all options: `train.py` gets its Python, whatever follows it."""
+    given = {"--baseline": "true", "--optimized": "true 1", option: "says.py x"}
+    words = [word for name, cmd in given.items() for word in (name, f"a={cmd}" if name == "--rung" else cmd)]
+    assert capture(*words, "--rounds", "1", "--name", "mine")[0] == 0
+    found = [c.command for c in only_run().manifest.commands if "says.py" in c.command]
+    assert [[Path(command[0]).name[:6], *command[1:]] for command in found] == [["python", "says.py", "x"]]
+
+
+@pytest.mark.parametrize("missing", ["absent.py --steps 3", "python absent.py", "python3 absent.py 1"])
+def test_a_script_that_is_missing_is_named(capture: Capture, missing: str) -> None:
+    code, err = capture("--baseline", missing, "--optimized", "true")
+    assert code == 2 and "--baseline: absent.py does not exist; check its spelling, or the folder" in err
 
 
 def test_commands_are_split_without_a_shell_and_rungs_lie_between() -> None:
@@ -172,7 +188,9 @@ def test_whole_processes_are_timed_where_one_command_has_no_iterations(capture: 
     assert capture(*pair(it(0, 10), other=[]), "--rounds", "1")[0] == 0
     run = only_run()
     assert run.manifest.timed == "processes"
-    assert "optimized times no iterations, so all are timed by whole processes" in run.manifest.notes
+    (note,) = [note for note in run.manifest.notes if "whole processes" in note]
+    assert note.startswith("timed by whole processes, start-up included, because optimized times no iterations; ")
+    assert "aisp_trace.iteration()" in note
     found = gather(run, {})
     assert found.timed == "whole process"
     assert found.rounds[0].times_ns == {c.variant: (c.wall_ns,) for c in run.manifest.commands}
@@ -184,7 +202,7 @@ def test_timing_can_be_insisted_on(capture: Capture) -> None:
     assert only_run(Path("p")).manifest.timed == "processes"
     code, err = capture(*pair(it(0, 10), other=[]), "--rounds", "1", "--timing", "iterations")
     assert code == 2
-    assert "timed no iteration; open aisp_trace.capture.stages.iteration() around each" in err
+    assert "timed no iteration; open aisp_trace.iteration() around each" in err
 
 
 def test_a_different_number_of_iterations_is_noted() -> None:
@@ -552,7 +570,8 @@ def test_check_says_what_was_timed_and_what_is_not_known(tmp_path: Path, capsys:
     capsys.readouterr()
     assert main(["check", str(found.path), "--expectations", str(claims)]) == 0
     out = capsys.readouterr().out
-    assert "note: timed by whole processes, start-up included." in out
+    assert "note: timed by whole processes, start-up included; `with" in out
+    assert "speedup 2x of whole processes met" in out
     note = "note: the commands state no work and no output, so it is unverified that they do the same."
     assert note in " ".join(out.split())
     assert "moved bytes" not in out

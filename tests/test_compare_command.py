@@ -15,6 +15,7 @@ from rich.cells import cell_len as display_width
 from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.comparison.amounts import amounts
 from aisp_trace.analyze.comparison.changes import kernel_totals
+from aisp_trace.cli import every
 from aisp_trace.cli import main as cli
 from aisp_trace.expectations.comparing.compare import Choices, assembled
 from aisp_trace.expectations.comparing.notes import turned, unsure
@@ -474,3 +475,57 @@ def test_a_ratio_that_the_rounds_do_not_carry_is_unsure() -> None:
     assert not of(1.5, 1.7)
     assert not of(0.5, 0.9)
     assert of(0.92, 1.69) and of(None, None) and of(1.5, 1.7, Concern("spread", "32 %"))
+
+
+def command_run(folder: Path, second: int, words: str = "", **changes: Any) -> Path:
+    """A run as `capture train.py` leaves it, made at that second."""
+
+    def one(manifest: dict[str, Any]) -> None:
+        first = manifest["variants"][0]
+        manifest |= {"source": "command", "workload": "command", "script": "train", "rounds": [], "size": None}
+        manifest |= {"variants": [first | {"name": "command"}], "created_utc": f"2026-11-30T10:00:{second:02}Z"}
+        manifest |= {"command_line": ["aisp-trace", "capture", "train.py", *words.split()], "run_id": f"r{second}"}
+        manifest |= changes
+
+    return copy_of_run(folder, f"r{second}", one)
+
+
+def ids(out: str) -> list[str]:
+    return [side["run_id"] for side in json.loads(out)["sides"]]
+
+
+def test_a_run_of_a_script_is_held_against_the_one_before(compare: Compare, tmp_path: Path) -> None:
+    """r1 train, r2 other, r3 train, r4 train of a rank"""
+    command_run(tmp_path, 1)
+    command_run(tmp_path, 2, script="other")
+    last = command_run(tmp_path, 3, "--workers 4")
+    command_run(tmp_path, 4, rank=1, ranks=2)
+    code, out, _ = compare(last, "--json")
+    assert code == 0 and ids(out) == ["r1", "r3"]
+    assert json.loads(out)["mode"] == "pair"
+    said = " ".join(compare(last)[1].split())
+    assert said.startswith("base r1 (nsys"), "its one recording has no name of its own"
+    assert "base is `aisp-trace capture train.py`, opt is `aisp-trace capture train.py --workers 4`" in said
+
+
+def test_capture_offers_the_run_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [command_run(tmp_path, second) for second in (1, 2)]
+    every.show_runs(runs[:1])
+    assert "compare" not in capsys.readouterr().out
+    every.show_runs(runs[1:])
+    assert f"or against the run before, r1: aisp-trace compare {runs[1]}" in capsys.readouterr().out
+
+
+def test_the_first_run_of_a_script_says_what_to_do(compare: Compare, tmp_path: Path) -> None:
+    first = command_run(tmp_path, 1)
+    command_run(tmp_path, 2)
+    code, _, err = compare(first)
+    assert code == 2
+    assert "holds only the recording of command" in err and "or capture train again after your change" in err
+
+
+def test_a_run_of_an_older_version_needs_a_second(compare: Compare, tmp_path: Path) -> None:
+    for second in (1, 2):
+        run = command_run(tmp_path, second, script=None)
+    code, _, err = compare(run)
+    assert code == 2 and err.rstrip().endswith("name a second run or trace to compare it with")

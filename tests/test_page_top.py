@@ -25,6 +25,8 @@ from aisp_trace.tests.builders import pair
 from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.builders.samples import SAMPLES, unpack
 from aisp_trace.tests.test_cases import seconds_away
+from aisp_trace.tests.test_compare_command import command_run
+from aisp_trace.tests.test_waiting_for_data import GPU, bunched, loop
 from aisp_trace.traces.model import Trace
 
 
@@ -232,3 +234,26 @@ def test_several_devices_have_several_windows(tmp_path: Path) -> None:
     said = text_of(target.read_text())
     assert "Of the windows of 2 devices, kernels" in said and "the windows of 2 devices 42.30 ms" in said
     assert "an iteration of 5.272 ms traced, the mean," in said, "the headline's is the median"
+
+
+def test_a_host_without_a_device_has_no_busy_device() -> None:
+    said = _header(render(None, [loop(250_000)], {}, None))
+    assert "75.0 % of" in said and "at work" in said and "no device was recorded" in said
+    assert "device busy" not in said and "copies" not in said and "allocator" not in said
+    on_gpu = _header(render(None, [loop(250_000, devices=GPU)], {}, None))
+    assert "the device busy 75.0 %" in on_gpu and "copies hidden" in on_gpu
+
+
+def test_batches_in_bunches_are_told_by_their_mean() -> None:
+    said = _header(render(None, [bunched([100, 12, 12, 12] * 4)], {}, None))
+    assert "An iteration takes 34.00 µs on average" in said and "mean of 16 iterations" in said
+    alone = _header(render(None, [bunched([12] * 15 + [100])], {}, None))
+    assert "An iteration takes 12.00 µs, " in alone and "median of 16 iterations" in alone
+
+
+def test_the_page_of_a_command_counts_its_steady_iterations(tmp_path: Path) -> None:
+    """It said "no iterations were found", where `analyze` names them."""
+    target = tmp_path / "page.html"
+    assert main(["report", str(command_run(tmp_path, 1)), "-o", str(target)]) == 0
+    said = _header(target.read_text())
+    assert "An iteration takes" in said and "no iterations were found" not in said

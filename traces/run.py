@@ -249,10 +249,20 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class CommandAnswer:
-    """What one process of a user's command wrote about itself: its complete iterations, and each different statement."""
+    """What one process of a user's command wrote about itself: its complete iterations, and each different statement.
+
+    `steps_ns` are its training steps, from the end of one to the end of the next, which nobody had to delimit; `steps_lost`
+    says why there are none although it made some.
+    """
 
     iterations_ns: Sequence[int]
     stated: Sequence[Statement]
+    steps_ns: Sequence[int] = field(default=(), metadata=ADDED)
+    steps_lost: str = field(default="", metadata=ADDED)
+
+    def times_ns(self, timed: str | None) -> tuple[int, ...]:
+        """Its iterations or its steps, as the manifest's `timed` says; empty where whole processes are timed."""
+        return tuple({"iterations": self.iterations_ns, "steps": self.steps_ns}.get(timed or "", ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,12 +347,12 @@ class Manifest:
     """Everything about a run that is not in its traces.
 
     A pair of the user's own commands has `commands` instead of `rounds`, and `timed` says what they were timed by:
-    "iterations" or "processes".
+    "iterations", "steps" or "processes" (``pair_timing.py``).
 
     `harness` is the version of what times a workload's iterations: 1 gave all of them the same inputs, 2 gives each its own.
     `looks` are the numbers of rounds at which the plan lets a verdict be given, ascending; empty where none was written down.
     `resumed_utc` says when an interrupted capture was gone on with. `rank` of `ranks`: which process of a job this run recorded;
-    null outside of a job.
+    null outside of a job. `script` names the script, module or program of a single command; null for all others.
     """
 
     schema: str
@@ -370,14 +380,13 @@ class Manifest:
     resumed_utc: Sequence[str] = field(default=(), metadata=ADDED)
     rank: int | None = field(default=None, metadata=ADDED)
     ranks: int | None = field(default=None, metadata=ADDED)
+    script: str | None = field(default=None, metadata=ADDED)
 
     def untraced_times_ns(self, variant: str) -> list[Sequence[int]]:
         """The iterations in ns of each untraced process that timed any of the variant."""
         of_rounds = [v.iterations_ns for one in self.rounds for v in one.result.variants if v.name == variant]
-        timed = self.commands if self.timed == "iterations" else ()
-        return [
-            times for times in (*of_rounds, *(c.answer.iterations_ns for c in timed if c.variant == variant)) if times
-        ]
+        own = (c.answer.times_ns(self.timed) for c in self.commands if c.variant == variant)
+        return [times for times in (*of_rounds, *own) if times]
 
     @property
     def alternatives(self) -> dict[str, str]:
@@ -413,7 +422,7 @@ class Manifest:
             for made in self.rounds
         ]
         timed += [
-            [made.index, made.started_utc, made.wall_ns, [[made.variant, list(made.answer.iterations_ns)]]]
+            [made.index, made.started_utc, made.wall_ns, [[made.variant, *_times(made.answer)]]]
             for made in self.commands
         ]
         if not timed:
@@ -430,6 +439,11 @@ class Manifest:
 def again_folder(number: int) -> str:
     """The folder of recording `number` (from 0) within its variant's; the first lies in the variant's own."""
     return f"again_{number}" if number else ""
+
+
+def _times(answer: CommandAnswer) -> list[list[int]]:
+    """Steps are there only where some were made: the digest of an older run stays as it is."""
+    return [list(answer.iterations_ns), *([list(answer.steps_ns)] if answer.steps_ns else [])]
 
 
 def _results(recording: Recording) -> Sequence[VariantResult]:
@@ -598,6 +612,21 @@ def runs_below(root: Path) -> list[Run]:
     folders = sorted(root.iterdir()) if root.is_dir() else []
     runs = [load_run(d) for d in folders if (d / MANIFEST).is_file() and not d.name.startswith(".")]
     return sorted(runs, key=lambda r: (r.manifest.created_utc, r.manifest.run_id))
+
+
+def earlier_run(run: Run) -> Run | None:
+    """The run that was made last before `run`, in the same folder, of the same script and rank; null where there is none."""
+    said = run.manifest
+    if said.script is None:
+        return None
+    asked = (said.source, said.script, said.rank)
+    found = [
+        one
+        for one in runs_below(run.path.resolve().parent)
+        if (one.manifest.source, one.manifest.script, one.manifest.rank) == asked
+        and (one.manifest.created_utc, one.manifest.run_id) < (said.created_utc, said.run_id)
+    ]
+    return found[-1] if found else None
 
 
 def ranks_below(folder: Path) -> list[Run]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ..result import Analysis
+from ..steady import in_bunches
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,29 @@ def bounds(analysis: Analysis) -> list[Bound]:
 
     Iterations with a graph launch that was recorded whole are left out: its time holds gaps and copies too.
     """
+    out = []
+    for (device,), rows in _busiest(analysis).group_by("device", maintain_order=True):
+        kind = rows["kind"].value_counts().sort("count", "kind", descending=[True, False])["kind"][0]
+        ratio = (rows["length_ns"] / rows["union_ns"]).median()
+        bound, measured = (rows[name].quantile(0.5, "lower") for name in ("union_ns", "length_ns"))
+        assert isinstance(ratio, float) and bound is not None and measured is not None
+        out.append(Bound(int(str(device)), len(rows), str(kind), int(bound), int(measured), ratio))
+    return out
+
+
+def bunched_means(analysis: Analysis, device: int) -> tuple[float, float] | None:
+    """(bound, measured time) of an iteration of `device` on average, where long ones come so often that the medians of
+    `bounds` say little of them (`steady.in_bunches`); else null."""
+    rows = _busiest(analysis).filter(pl.col("device") == device)
+    if not in_bunches(rows["length_ns"].to_list()):
+        return None
+    return int(rows["union_ns"].sum()) / len(rows), int(rows["length_ns"].sum()) / len(rows)
+
+
+def _busiest(analysis: Analysis) -> pl.DataFrame:
+    """The busiest kind of each device and iteration, and the iteration's length."""
     opaque = (pl.col("kind").cast(pl.String) == "graph").any().over("device", "iteration")
-    busiest = (
+    return (
         analysis.iteration_kinds.filter(~opaque)
         .filter(pl.col("union_ns") > 0)
         .with_columns(pl.col("kind").cast(pl.String))
@@ -51,11 +73,3 @@ def bounds(analysis: Analysis) -> list[Bound]:
             on="iteration",
         )
     )
-    out = []
-    for (device,), rows in busiest.group_by("device", maintain_order=True):
-        kind = rows["kind"].value_counts().sort("count", "kind", descending=[True, False])["kind"][0]
-        ratio = (rows["length_ns"] / rows["union_ns"]).median()
-        bound, measured = (rows[name].quantile(0.5, "lower") for name in ("union_ns", "length_ns"))
-        assert isinstance(ratio, float) and bound is not None and measured is not None
-        out.append(Bound(int(str(device)), len(rows), str(kind), int(bound), int(measured), ratio))
-    return out

@@ -113,9 +113,10 @@ def _reasons(fall: Waterfall, split: Split) -> Iterator[Reason]:
     def told(mechanism: str, text: Callable[[str, Sequence[str], int], str]) -> Iterator[Reason]:
         for word, kinds, some in _by_work(p for p in parts if p.mechanism == mechanism):
             total = sum(p.difference for p in some)
+            word = "compute" if fall.layout.host and kinds == ["compute"] else word
             yield Reason(total, text(word, kinds, total))
 
-    yield from told(FASTER, lambda word, kinds, total: f"{word} {_speed(split.rates, kinds, total)}")
+    yield from told(FASTER, lambda word, kinds, total: _faster(split.rates, word, kinds, total))
     yield from told(LESS_WORK, lambda word, kinds, total: _amount(fall, split.rates, word, kinds, total))
     yield from told(REPLACED, lambda word, _, __: f"other {word} in place of base's")
     hidden = sum(p.difference for p in parts if p.mechanism == HIDDEN)
@@ -124,7 +125,8 @@ def _reasons(fall: Waterfall, split: Split) -> Iterator[Reason]:
     idle = [p for p in parts if p.mechanism == IDLE]
     if idle:
         total = sum(p.difference for p in idle)
-        yield Reason(total, f"{'less' if total < 0 else 'more'} idle time: {_families(fall, idle)}")
+        time = "time outside of compute" if fall.layout.host else "idle time"
+        yield Reason(total, f"{'less' if total < 0 else 'more'} {time}: {_families(fall, idle)}")
 
 
 def _by_work(parts: Iterable[Part]) -> Iterator[tuple[str, list[str], list[Part]]]:
@@ -140,6 +142,12 @@ def _by_work(parts: Iterable[Part]) -> Iterator[tuple[str, list[str], list[Part]
     for kind, some in by_kind.items():
         if totals[kind]:
             yield WORK_WORDS.get(kind, f"{kind} copies"), [kind], some
+
+
+def _faster(rates: Sequence[Rate], word: str, kinds: Sequence[str], difference: int) -> str:
+    """``kernels run 6.1x faster``, ``compute runs ...``."""
+    speed = _speed(rates, kinds, difference)
+    return f"{word} {speed.replace('run ', 'runs ', 1) if word == 'compute' else speed}"
 
 
 def _speed(rates: Sequence[Rate], kinds: Sequence[str], difference: int) -> str:

@@ -25,7 +25,7 @@ class Account:
 
     `windows` holds (device, ns) in order of the devices. `cells` maps (device position, stage key, category, cause) to ns;
     `per_iteration` maps the same keys to the ns of each whole iteration. `iterations` is null where the window cuts one or
-    none is marked. `keys` are the stage keys by relative path.
+    none is marked. `keys` are the stage keys by relative path. `host`: no device was recorded.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Account:
     per_iteration: Mapping[Key, Sequence[int]]
     iterations: int | None
     keys: Mapping[str, str]
+    host: bool = False
 
 
 def account(analysis: Analysis, name: str, *, root: str = "", exact: bool = False) -> Account:
@@ -59,6 +60,7 @@ def account(analysis: Analysis, name: str, *, root: str = "", exact: bool = Fals
         per_iteration=rows,
         iterations=len(numbers) or None,
         keys={stage_key(path, root, exact=True): key for path, key in key_of.items()},
+        host=analysis.host_only,
     )
 
 

@@ -63,6 +63,11 @@ class Layout:
     work: str
     labels: Mapping[str, str]
 
+    @property
+    def host(self) -> bool:
+        """Whether no side recorded a device: there are no kernels then, and what is not compute is not idle."""
+        return all(account.host for account in self.accounts)
+
     def ns(self, value: int) -> float:
         """A difference in ns (per iteration where iterations are compared); for showing only."""
         return value / self.denominator

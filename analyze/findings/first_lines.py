@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -10,9 +11,10 @@ import polars as pl
 
 from ..attribution.window import STEADY
 from ..result import IDLE, Analysis
-from ..steady import Instance, Steady
+from ..steady import LONG, Instance, Steady, in_bunches
 from ..words import duration, percent, shorten
-from .slow import gap_of, more_of
+from .rules import LOADER
+from .slow import More, gap_of, more_of
 
 WIDTH: Final = 40
 """Columns for a range's name in these sentences."""
@@ -57,6 +59,9 @@ def where_sentences(analysis: Analysis) -> Iterator[str]:
     elif len(rows) == 1:
         device, length = rows[0]
         busy, idle = _parts(analysis, device)
+        if analysis.host_only:
+            yield f"host, no device was recorded: {_listed('at work', busy, length)}; {_listed('otherwise', idle, length)}"
+            return
         yield f"{names[device]}: {_listed('busy', busy, length)}; {_listed('idle', idle, length)}"
     else:
         told = [
@@ -104,7 +109,10 @@ def _figures(steady: Steady) -> str:
         called = f"found by kernel pattern (every {steady.every:,} operations, starting with {called})"
     if many == 1:
         return f"1 iteration {called}, {duration(steady.slowest.ns)}"
-    return f"{many:,} iterations {called}, {duration(steady.median_ns)} each (p90 {duration(steady.p90_ns)}, {slowest})"
+    each = f"{duration(steady.median_ns)} each"
+    if in_bunches([one.ns for one in steady.steady]):
+        each = f"{duration(steady.mean_ns)} on average, {duration(steady.median_ns)} at the median"
+    return f"{many:,} iterations {called}, {each} (p90 {duration(steady.p90_ns)}, {slowest})"
 
 
 def _left_out(steady: Steady) -> str:
@@ -129,7 +137,9 @@ def _slow(analysis: Analysis, steady: Steady) -> Iterator[str]:
     """The outliers, each with what it has most more of than the others have on average; where collectives were matched across
     devices, also the command that says which rank was late."""
     slow = steady.outliers
-    if slow:
+    if slow and (bunches := _bunches(analysis, steady)):
+        yield bunches
+    elif slow:
         told = [f"{_name(one)} {duration(one.ns)}{_because(analysis, steady, one)}" for one in slow[:OUTLIERS]]
         more = f"; and {len(slow) - OUTLIERS} more" if len(slow) > OUTLIERS else ""
         ranks = analysis.collectives.filter(pl.col("paired") > 0)["device"].n_unique() > 1
@@ -137,10 +147,27 @@ def _slow(analysis: Analysis, steady: Steady) -> Iterator[str]:
         yield f"slow: {'; '.join(told)}{more}{late}"
 
 
+def _bunches(analysis: Analysis, steady: Steady) -> str:
+    """The sentence on iterations of which many wait long for data and the others hardly; empty where that is not so."""
+    lengths = [one.ns for one in steady.steady]
+    most = _most(analysis, steady, steady.outliers[0])
+    if most is None or not re.search(LOADER, most.stage) or not in_bunches(lengths):
+        return ""
+    long = sum(one >= LONG * steady.median_ns for one in lengths)
+    return (
+        f"{long} of {len(lengths):,} iterations wait long in {shorten(most.stage, WIDTH)}, the others hardly: batches come in "
+        "bunches, as from workers that finish together, so go by the average"
+    )
+
+
 def _because(analysis: Analysis, steady: Steady, one: Instance) -> str:
-    found = (more_of(analysis.ledger, steady.instances.index(one)), gap_of(analysis.gaps, steady.steady, one))
-    most = max((more for more in found if more is not None), key=lambda more: more.more_ns, default=None)
+    most = _most(analysis, steady, one)
     return "" if most is None else f", {most.said()} than the others"
+
+
+def _most(analysis: Analysis, steady: Steady, one: Instance) -> More | None:
+    found = (more_of(analysis.ledger, steady.instances.index(one)), gap_of(analysis.gaps, steady.steady, one))
+    return max((more for more in found if more is not None), key=lambda more: more.more_ns, default=None)
 
 
 def _beside(steady: Steady) -> Iterator[str]:

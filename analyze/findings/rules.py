@@ -11,6 +11,7 @@ are known by construction, separate from their optimised variants (tests/test_fi
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Final
 
@@ -20,9 +21,11 @@ from ..accounts.counters import CLOCK
 from ..attribution.calls import SYNC, classify
 from ..result import CAUSES, SCHEMAS
 from ..sampled import sampled
+from ..steady import in_bunches
 from ..words import LOADER, duration, percent, rate, shorten, size
 from .beside import slowed
 from .finding import STAGE_WIDTH, Device, Rule, Seen, total
+from .loader import always_ready
 from .slow import more_of
 
 LEAST: Final = 0.05
@@ -120,8 +123,12 @@ def data_loading(device: Device) -> Seen | None:
     """The device waits while batches are prepared, by the thread that launches or by one that it waits for."""
     cells = device.idle(*HOSTLY, "waiting").filter(_LOADS)
     other = total(cells.filter(pl.col("cause") == "waiting"))
-    said = f"the device has nothing queued {device.part(cells)} of the time, while batches are prepared"
-    return Seen(cells, f"{said}{f' ({duration(other)} of it by another thread)' if other else ''}")
+    if device.analysis.host_only:
+        said = f"the loop waits for its next batch {device.part(cells)} of the time"
+    else:
+        said = f"the device has nothing queued {device.part(cells)} of the time, while batches are prepared"
+    thread = f" ({duration(other)} of it by another thread)" if other else ""
+    return Seen(cells, f"{said}{thread}{always_ready(device, total(cells))}")
 
 
 def waiting_for_threads(device: Device) -> Seen | None:
@@ -271,7 +278,7 @@ def slow_iteration(device: Device) -> Seen | None:
         return None
     number = int(each["iteration"][-1])
     more = more_of(device.ledger, number)
-    if more is None:
+    if more is None or (re.search(LOADER, more.stage) and in_bunches(each["ns"].to_list())):
         return None
     first = pl.DataFrame([(more.stage, more.category, more.cause, more.ns)], schema=_CELLS, orient="row")
     return Seen(

@@ -88,7 +88,8 @@ def model(a: Attributed, most: int = MOST) -> Model:
     """
     if len(a.calls) == 0:
         raise InputError(
-            "no API calls of a GPU were recorded, and nothing else says what waited for what; record on a machine with one"
+            "no API calls of a GPU were recorded, and a replay follows those; `aisp-trace analyze` says how much time each "
+            "finding takes, which is the most that its fix can gain"
         )
     a = stretch(a, most)
     steady = a.steady

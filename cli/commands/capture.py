@@ -17,8 +17,7 @@ from ...capture.plan import DEFAULT_ROUNDS, DEFAULT_TIMEOUT_S
 from ...capture.window import Window
 from ...report.terminal import console
 from ...report.terminal.look import AUTO, LOOK
-from ...traces.content import file_name
-from ...traces.errors import UsageError
+from ...traces.errors import UsageError, WorkloadError
 from ...traces.output import check_container
 from ...traces.places import folder_for_new
 from ...traces.run import RUNS_DIR
@@ -183,7 +182,7 @@ def run(
         typer.Option(
             "--timing",
             **one_of("auto", "iterations", "processes"),
-            help="What times a pair; auto: iterations if all have them.",
+            help="What times a pair; auto: iterations, else training steps, if all have them.",
         ),
     ] = "auto",
 ) -> int:
@@ -267,10 +266,18 @@ def run(
     check_container(output, "--output")
     if dry_run:
         for plan in plans:
-            for line in planning.describe(plan, output / f"{file_name(plan.workload)}-<time>"):
+            for line in planning.describe(plan, output / f"{planning.run_name(plan)}-<time>"):
                 console.say(line)
         return 0
-    return every.show_runs(every.capture_each(plans, output))
+    try:
+        return every.show_runs(every.capture_each(plans, output))
+    except WorkloadError as exc:
+        ours = [word for word in foreign if word in {opt for one in ctx.command.params for opt in one.opts}]
+        if not ours:
+            raise
+        raise WorkloadError(
+            f"{exc}; {ours[0]} behind the program is the program's: if `capture` is meant, put it before"
+        ) from exc
 
 
 def _found(name: str) -> catalog.Entry:

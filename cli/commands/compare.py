@@ -16,7 +16,7 @@ app = new_app()
 
 @app.command(
     epilog=examples(
-        "compare  # the variants of the newest run",
+        "compare  # the variants of the newest run, or the last two runs of a script",
         "compare RUN:baseline RUN:optimized --by-stage",
         "compare before.sqlite after.sqlite --window step",
         "compare train.sqlite --window step#3 --against step#4",
@@ -61,9 +61,9 @@ def run(
     """Show why the second side is faster, and where the saved time went, stage by stage.
 
     Reasons and terms each sum exactly to the difference. One run: each variant against the one before it, and the
-    last against the first. Two runs: each variant against the one of the same name. Two variants or traces: one
-    against the other. One trace with --window A --against B: two of its ranges. Exits with 3 where the two sides did
-    different work, or have no ledger.
+    last against the first; a program recorded by itself, against the run of the same script before it. Two runs: each
+    variant against the one of the same name. Two variants or traces: one against the other. One trace with --window A
+    --against B: two of its ranges. Exits with 3 where the two sides did different work, or have no ledger.
     """
     from ...analyze.sources import Asked, Quick
     from ...expectations.comparing.compare import Choices, compare

@@ -84,7 +84,8 @@ def run(
                 print_personal(policy)
                 return
         bare = found.run is None
-        asked = Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=not bare, steady=bare, work=not bare)
+        judges = found.run is not None and found.run.manifest.source != "command"  # what is judged counts whole windows
+        asked = Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=not bare, steady=not judges, work=not bare)
         with watched(f"reading and analysing {found.path.name}") as tell:
             opened = list(found.open(asked, Quick(cache=not scrub, tell=tell)))
         analyses = {str(o.variant): o.analysis for o in opened}

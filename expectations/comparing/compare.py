@@ -30,15 +30,15 @@ from ...analyze.comparison.sides import account
 from ...analyze.comparison.waterfall import Waterfall, layout, waterfall
 from ...analyze.operands import Operand, newest, operand, recorded, single
 from ...analyze.result import Analysis
-from ...analyze.sources import USUAL, Asked, Quick
+from ...analyze.sources import USUAL, Asked, Quick, Source
 from ...traces.content import one_line
 from ...traces.errors import EmptyTraceError, InputError, UsageError
 from ...traces.model import Trace
-from ...traces.run import Run
+from ...traces.run import Run, earlier_run
 from ...traces.shown import Shown
 from ..claims.load import load_expectations
 from ..judging.between import Member, Untraced, different_work, untraced, work_doubt
-from ..judging.evidence import Evidence, gather
+from ..judging.evidence import COMMAND, WHOLE, Evidence, gather
 from ..judging.predictions import Measured, Outcome, outcome, predictions_of
 from ..model import ExpectationFile
 from .notes import host_notes, notes_of
@@ -148,7 +148,7 @@ def compare(words: Sequence[str], choices: Choices) -> Compared:
 def _came_of(c: Comparison, files: Sequence[ExpectationFile]) -> tuple[Outcome, ...]:
     """What came of the predictions in `files`, of two variants whose iterations were timed."""
     base, opt = c.base.run, c.opt.run
-    if c.untraced is None or c.untraced.timed != "iteration" or base is None or opt is None:
+    if c.untraced is None or c.untraced.timed == WHOLE or base is None or opt is None:
         return ()
     m, variant_ns = opt.manifest, opt.untraced_ns(c.opt.name)
     if variant_ns is None or (m.workload, m.size) != (base.manifest.workload, base.manifest.size):
@@ -182,12 +182,17 @@ def _compared(words: Sequence[str], choices: Choices) -> Compared:
                 f"{first.text} alone has nothing to be compared with; name a second one, or --against RANGE"
             )
         names = recorded(first.source)
-        if len(names) < 2:
+        before = _before(first) if len(names) == 1 else None
+        if before is None and len(names) < 2:
             found = f"only the recording of {names[0]}" if names else "no recording"
-            raise UsageError(f"run {first.text} holds {found}; name a second run or trace to compare it with")
-        sides = _sides(first, names, window, choices)
-        return assembled(*_own_pairs(names, first.source.run), sides, choices)
-    if first.several and second.several and len(operands) == 2:
+            raise UsageError(
+                f"run {first.text} holds {found}; name a second run or trace to compare it with{_once_more(first)}"
+            )
+        if before is None:
+            sides = _sides(first, names, window, choices)
+            return assembled(*_own_pairs(names, first.source.run), sides, choices)
+        operands, first = [before, first], before
+    if first.several and second.several and len(operands) == 2 and not _one_script(first, second):
         return _occasions(first, second, choices)
     left, right = single(first), single(second)
     sides = [
@@ -195,6 +200,26 @@ def _compared(words: Sequence[str], choices: Choices) -> Compared:
         *_sides(right, [right.variant], against or window, choices),
     ]
     return assembled("pair", [("pair", 0, 1)], sides, choices)
+
+
+def _before(given: Operand) -> Operand | None:
+    """The run before that of `given`, of the same script; null where there is none."""
+    run = None if given.source.run is None else earlier_run(given.source.run)
+    return None if run is None else Operand(Source(run, run.path), None, str(run.path))
+
+
+def _one_script(first: Operand, second: Operand) -> bool:
+    """Whether both are runs of a single command, whose one recording has no name of its own."""
+    runs = [given.source.run for given in (first, second) if len(recorded(given.source)) == 1]
+    return len([run for run in runs if run is not None and run.manifest.source == COMMAND]) == 2
+
+
+def _once_more(given: Operand) -> str:
+    """The end of the sentence that refuses the only run of a script."""
+    script = None if given.source.run is None else given.source.run.manifest.script
+    if script is None:
+        return ""
+    return f", or capture {script} again after your change: `aisp-trace compare` takes the last two runs of a script"
 
 
 def compare_analysed(

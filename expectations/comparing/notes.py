@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Final
 
 import polars as pl
@@ -13,6 +14,7 @@ from ...analyze.comparison.waterfall import Waterfall
 from ...analyze.words import duration, percent, shorten
 from ..deciding import Estimate
 from ..judging.between import Untraced
+from ..judging.evidence import COMMAND, WHOLE
 from .sides import Side
 
 _CLOSE: Final = 0.01
@@ -22,6 +24,7 @@ _CLOSE: Final = 0.01
 def notes_of(fall: Waterfall, base: Side, opt: Side, timed: Untraced | None, work_doubt: str) -> tuple[str, ...]:
     """All sentences that apply, the gravest first."""
     found = [
+        *_commands(base, opt),
         *_work(fall, base, opt, work_doubt),
         *_machines(base, opt),
         *_graphs(base, opt),
@@ -68,9 +71,10 @@ def tracing(fall: Waterfall, base: Side, opt: Side, timed: Untraced | None) -> l
     traced = fall.ratio
     if timed is None or traced is None:
         return []
-    if timed.timed != "iteration":
+    if timed.timed == WHOLE:
         return [
             "the untraced times are of whole processes, start-up included: they are not a ratio of the traced windows"
+            f"{_iterations(base, opt)}. To time iterations, put `with aisp_trace.iteration():` around each in both commands"
         ]
     low, high = timed.ratio.low, timed.ratio.high
     if low is None or high is None:
@@ -83,6 +87,16 @@ def tracing(fall: Waterfall, base: Side, opt: Side, timed: Untraced | None) -> l
         f"traced, the speedup is {traced:.2f}x, which the interval of the untraced rounds excludes{why}: the tables explain the "
         "traced difference, and the untraced one only if tracing slows both sides alike"
     ]
+
+
+def _iterations(base: Side, opt: Side) -> str:
+    """How long an iteration took where it was traced, after a semicolon; empty where one side has none."""
+    one, other = base.analysis.steady, opt.analysis.steady
+    if one is None or other is None or one.path != other.path:
+        return ""
+    return (
+        f"; traced, an iteration takes {duration(one.mean_ns)} in base and {duration(other.mean_ns)} in opt, on average"
+    )
 
 
 def _work(fall: Waterfall, base: Side, opt: Side, doubt: str) -> list[str]:
@@ -105,6 +119,13 @@ def _work(fall: Waterfall, base: Side, opt: Side, doubt: str) -> list[str]:
             f"base used {n} and opt {m} devices: their times are added up, which is device time, not elapsed time"
         )
     return found
+
+
+def _commands(base: Side, opt: Side) -> list[str]:
+    """The command lines of two runs of single programs, where they differ: what was changed may stand there."""
+    runs = [side.run for side in (base, opt) if side.run is not None and side.run.manifest.source == COMMAND]
+    lines = [shorten(shlex.join(run.manifest.command_line), 200) for run in runs]
+    return [f"base is `{lines[0]}`, opt is `{lines[1]}`"] if len(lines) == 2 and lines[0] != lines[1] else []
 
 
 def _machines(base: Side, opt: Side) -> list[str]:

@@ -17,7 +17,7 @@ from statistics import fmean, median
 
 from ..deciding import Concern, Estimate, concerns, median_interval, ratio_sample
 from .energy import gain_in_cycles
-from .evidence import Answer, Evidence
+from .evidence import COMMAND, WHOLE, Answer, Evidence
 from .validity import objections, timer_objection
 
 _REQUIRED = ("items", "unit", "flops", "input_bytes", "output_bytes")
@@ -79,7 +79,8 @@ def work_doubt(base: Member | None, opt: Member | None) -> str:
         if said is not None and said.doubt:
             return said.doubt
         if said is None and not (member.evidence.outputs_compared and _last_answer(member)):
-            who = f"{member.variant} of {member.evidence.run_id}"
+            alone = member.evidence.manifest is not None and member.evidence.manifest.source == COMMAND
+            who = member.evidence.run_id if alone else f"{member.variant} of {member.evidence.run_id}"
             return f"nothing says what work {who} did; only you can know whether it is the same"
     return ""
 
@@ -116,7 +117,7 @@ def untraced(base: Member, opt: Member) -> Untraced | None:
 
 def slowdown(member: Member) -> float | None:
     """Median iteration of the traced process over the rounds' mean one; null where either is missing."""
-    if member.evidence.timed != "iteration":
+    if member.evidence.timed == WHOLE:
         return None
     traced = member.evidence.variants[member.variant].traced_ns
     rounds = _round_means(member)

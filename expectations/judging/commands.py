@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...traces.pair_timing import ITERATIONS, STEPS
 from ...traces.run import CommandAnswer, Manifest, Statement
 
 PAIR = "pair"
@@ -28,10 +29,10 @@ class Stated:
 
 
 def command_times(manifest: Manifest) -> Iterator[tuple[int, str, tuple[int, ...]]]:
-    """(round, variant, nanoseconds) of each untraced process, in the order they ran: its iterations, or its whole time."""
+    """(round, variant, nanoseconds) of each untraced process, as they ran: its iterations or steps, or its whole time."""
     for one in manifest.commands:
-        by_iterations = manifest.timed == "iterations"
-        yield one.index, one.variant, tuple(one.answer.iterations_ns) if by_iterations else (one.wall_ns,)
+        whole = manifest.timed not in (ITERATIONS, STEPS)
+        yield one.index, one.variant, (one.wall_ns,) if whole else one.answer.times_ns(manifest.timed)
 
 
 def stated(manifest: Manifest) -> Stated:

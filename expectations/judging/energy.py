@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .clocks import FILLED, cycles_ratio, energy_per_item, filled, mean_mhz, passes
-from .evidence import Evidence
+from .evidence import WHOLE, Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,6 @@ def _back_to_back(counts: Sequence[tuple[int, int]]) -> str:
 
 def clock_spans(timed: str) -> str:
     """What the clock is of, in words, and the energy where there is no energy pass; `timed` is `Evidence.timed`."""
-    if timed != "iteration":
+    if timed == WHOLE:
         return "of whole processes, start-up included"
     return "from the first timed iteration to the last, with fresh inputs and checks of outputs between them"

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 from ...analyze.result import Analysis
 from ...traces.calibration import Calibration
 from ...traces.errors import InputError
+from ...traces.pair_timing import PROCESSES, STEPS
 from ...traces.run import GpuState, Manifest, Output, ProcessResult, Proof, Run, VariantResult, Work
 from .clocks import Repeated, energy_passes, gpu_states
 from .commands import PAIR, Stated, command_times, stated
@@ -56,6 +58,10 @@ class Recorded:
     traced_ns: tuple[int, ...]
 
 
+WHOLE: Final = "whole process"
+"""What times are of that include start-up and end of a process."""
+
+
 @dataclass(frozen=True, slots=True)
 class VariantEvidence:
     """One variant: all its answers, the analysis of its trace, and the iteration times of the traced process.
@@ -79,7 +85,7 @@ class VariantEvidence:
 class Evidence:
     """A whole run. `outputs_compared` is false for commands of the user's own: they answer nothing to compare.
 
-    `timed` is what the rounds' times are of: "iteration", or "whole process" for commands that time no iterations.
+    `timed` is what the rounds' times are of: "iteration", "step" for commands timed by their optimizers' steps, or `WHOLE`.
     `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared. `looks` are the
     planned numbers of rounds at which to judge (empty: none was written down), `harness` what timed a workload (null: nothing of
     ours did).
@@ -154,8 +160,8 @@ def gather(
                     if result.name == name:
                         answers[name].append(_answer(where, recording.result, result))
                         traced = tuple(result.iterations_ns)
-            elif recording.answer is not None and manifest.timed == "iterations":
-                traced = tuple(recording.answer.iterations_ns)
+            elif recording.answer is not None:
+                traced = recording.answer.times_ns(manifest.timed)
             recorded.append(Recorded(analysis, traced))
         first, *others = recorded or [Recorded(found[0], ())]
         variants[name] = VariantEvidence(name, tuple(answers[name]), first.analysis, first.traced_ns, tuple(others))
@@ -173,7 +179,7 @@ def gather(
         variants=variants,
         rounds=rounds,
         notes=tuple(notes),
-        timed="whole process" if manifest.timed == "processes" else "iteration",
+        timed={PROCESSES: WHOLE, STEPS: "step"}.get(manifest.timed or "", "iteration"),
         stated=stated(manifest) if manifest.source == PAIR else None,
         looks=tuple(manifest.looks),
         harness=manifest.harness if ours else None,

@@ -23,7 +23,7 @@ from ..claims.load import load_expectations
 from ..deciding import ratio_sample
 from ..model import ExpectationFile, Expectations
 from .energy import drawn, energy_spans, gain_in_cycles, untold
-from .evidence import Evidence, RoundTimes, gather
+from .evidence import WHOLE, Evidence, RoundTimes, gather
 from .judge import judge
 from .kept import contradictions
 from .physics import physics_notes
@@ -104,7 +104,7 @@ def judge_run(
 
 def _outcomes(files: Sequence[ExpectationFile], evidence: Evidence) -> Iterator[Outcome]:
     """What came of the predictions of variants whose iterations the rounds timed."""
-    if evidence.timed != "iteration":
+    if evidence.timed == WHOLE:
         return
     for claim in predictions_of(files, evidence.hardware_key, evidence.workload, evidence.size):
         pair = (claim.baseline, claim.variant)
@@ -123,7 +123,7 @@ def headline_of(judged: Judged) -> str:
         return headline(judged.verdicts)
     values = [v.value for v in judged.verdicts if v.part == "speedup" and v.variant == found.last]
     value = next((one for one in values if one is not None), median(found.ratios))
-    return headline(judged.verdicts, f"{value:.3g}x")
+    return headline(judged.verdicts, f"{value:.3g}x{' of whole processes' if judged.evidence.timed == WHOLE else ''}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def _notes(evidence: Evidence) -> tuple[str, ...]:
     if evidence.stated is not None:
         # A pair: what its times are of, what is known of its work, and what could not be asked at all.
         notes.append(_TIMED[evidence.timed])
-        if evidence.timed != "iteration" and any(v.analysis is not None for v in evidence.variants.values()):
+        if evidence.timed == WHOLE and any(v.analysis is not None for v in evidence.variants.values()):
             notes.append("how much recording slowed the commands down is not known: they time no iterations")
         notes.append(evidence.stated.doubt or evidence.stated.conflict or "the commands state the same work and output")
     notes += [*physics_notes(evidence), *_clocked(evidence)]
@@ -185,5 +185,6 @@ def _clocked(evidence: Evidence) -> Iterator[str]:
 
 _TIMED = {
     "iteration": "timed by the iterations that the commands themselves delimit",
-    "whole process": "timed by whole processes, start-up included",
+    "step": "timed by training steps, each from the end of one optimizer step to the end of the next",
+    WHOLE: "timed by whole processes, start-up included; `with aisp_trace.iteration():` around each iteration times those",
 }

@@ -33,7 +33,7 @@ from typing import Final
 
 from ...analyze.words import duration
 from ...traces.run import Manifest, Proof
-from .evidence import Evidence
+from .evidence import WHOLE, Evidence
 
 MOST: Final = 1.5
 """How many times its own time an iteration may take when it is charged. Honest variants reached 1.18 on an H200 and, in the
@@ -137,12 +137,12 @@ def outside_iterations(evidence: Evidence) -> Iterator[tuple[str, str]]:
     by iteration, and only what exceeds the baseline's in `SURELY` of the rounds: starting up takes now longer and now shorter.
     """
     manifest = evidence.manifest
-    if manifest is None or evidence.timed != "iteration" or not manifest.commands or not manifest.variants:
+    if manifest is None or evidence.timed == WHOLE or not manifest.commands or not manifest.variants:
         return
     outside: dict[str, dict[int, int]] = {}
     counts: dict[str, int] = {}
     for one in manifest.commands:
-        timed = one.answer.iterations_ns
+        timed = one.answer.times_ns(manifest.timed)
         outside.setdefault(one.variant, {})[one.index] = one.wall_ns - sum(timed)
         counts[one.variant] = len(timed)
     base = manifest.variants[0].name

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
 from statistics import median
+from typing import Final
 
 from ...traces.run import Manifest, Recording, Run
 from . import text
@@ -49,11 +50,14 @@ def commit(git: object) -> str:
     return f"{str(name)[:12]}{' (with uncommitted changes)' if facts.get('dirty') else ''}"
 
 
+_TIMED_BY: Final = {"iterations": "their own iterations", "steps": "training steps"}
+
+
 def _facts(m: Manifest) -> list[tuple[str, str | None]]:
     h = m.hardware
     timing = f"{text.count(len(m.rounds), 'round')}, {m.iterations or 0} iterations, {m.warmup or 0} warm-up"
     if m.timed is not None:  # a pair of the user's own commands
-        by = "their own iterations" if m.timed == "iterations" else "whole processes, start-up included"
+        by = _TIMED_BY.get(m.timed, "whole processes, start-up included")
         timing = f"{text.count(len({c.index for c in m.commands}), 'round')} of the commands, timed by {by}"
     return [
         ("run", m.run_id),
@@ -87,7 +91,7 @@ def _recorders(run: Run | None, sides: Sequence[Side]) -> Table:
 def _slowdown(manifest: Manifest, name: str) -> Cell:
     """Median traced iteration over median untraced iteration; tracing that slows much distorts shares of time."""
     recording = next((v.recording for v in manifest.variants if v.name == name), None)
-    traced = _iterations(recording, name)
+    traced = _iterations(recording, name, manifest.timed)
     untraced = [ns for times in manifest.untraced_times_ns(name) for ns in times]
     if not traced or not untraced:
         return Cell(text.ABSENT)
@@ -95,9 +99,9 @@ def _slowdown(manifest: Manifest, name: str) -> Cell:
     return Cell(f"{text.significant(ratio)} ×", ratio)
 
 
-def _iterations(recording: Recording | None, name: str) -> list[int]:
+def _iterations(recording: Recording | None, name: str, timed: str | None) -> list[int]:
     if recording is not None and recording.answer is not None:
-        return list(recording.answer.iterations_ns)
+        return list(recording.answer.times_ns(timed))
     if recording is None or recording.result is None:
         return []
     return [ns for v in recording.result.variants if v.name == name for ns in v.iterations_ns]

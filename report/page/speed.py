@@ -11,7 +11,7 @@ from statistics import median
 
 from ...expectations.deciding import Concern, Estimate, concerns, median_interval, ratio_sample
 from ...expectations.judging.energy import Drawn, clock_spans, energy_spans
-from ...expectations.judging.evidence import RoundTimes
+from ...expectations.judging.evidence import WHOLE, RoundTimes
 from ..figures import rounds_figure
 from . import text
 from .blocks import Block, Cell, Chart, Fold, Para, Row, Section, Span, Table, section, strong
@@ -63,7 +63,7 @@ def speed_section(
     """
     if not medians:
         return None
-    point = "median iteration" if timed == "iteration" else "whole time, start-up included"
+    point = "whole time, start-up included" if timed == WHOLE else f"median {timed}"
     rounds = range(_longest(medians))
     rows = [Row([name, *(_at(values, i) for i in rounds)]) for name, values in medians.items()]
     heads = ["variant", *(f"round {i} ns" for i in rounds)]

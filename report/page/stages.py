@@ -17,7 +17,7 @@ def stages_section(sides: Sequence[Side]) -> Section | None:
     if not told:
         return None
     every = {column.title: column for _, found in told for column in found.columns}
-    explained = legend(list(every.values()), text.ABSENT)
+    explained = legend(list(every.values()), text.ABSENT, host_only=all(side.analysis.host_only for side, _ in told))
     words = "Times in ms. Inclusive columns count nested stages, own columns the stage alone. "
     folded_names = any(side.analysis.stage_names.height for side, _ in told)
     names = Para("Names that differ in numbers alone are one stage here.", "note")

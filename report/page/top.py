@@ -15,10 +15,12 @@ import polars as pl
 
 from ...analyze.comparison.waterfall import Waterfall
 from ...analyze.findings.missing import missing_sentences
+from ...analyze.steady import in_bunches
 from ...expectations.comparing.compare import Comparison
 from ...expectations.comparing.notes import turned
 from ...expectations.judging.between import Untraced
 from ...expectations.judging.energy import Drawn
+from ...expectations.judging.evidence import WHOLE
 from ...expectations.judging.verdict import Verdict
 from . import text
 from .allocator import stall_ns
@@ -143,7 +145,8 @@ def top_of_one(side: Side) -> Top:
     busy = _busy(side)
     which = "devices" if a.windows.height > 1 else "device"
     of = "it" if steady is None or _covered(side) > MOSTLY else f"the window of {_window(side)}"
-    device = f", the {which} busy {busy} of {of}" if busy != CANNOT_TELL else ""
+    worked = f"{busy} of {of} at work" if a.host_only else f"the {which} busy {busy} of {of}"
+    device = f", {worked}" if busy != CANNOT_TELL else ""
     tiles = _of_traces([side])
     if steady is None or a.iterations.is_empty():
         said, working = (
@@ -151,12 +154,13 @@ def top_of_one(side: Side) -> Top:
             "no iterations were found, so the whole recording is counted",
         )
     else:
-        said = f"An iteration takes {text.duration(steady.median_ns)}{device}"
-        slowest = f"slowest {text.duration(steady.slowest.ns)}"
-        working = (
-            f"median of {text.count(len(steady.steady), 'iteration')}, p90 {text.duration(steady.p90_ns)}, {slowest}"
-        )
-        tiles.insert(0, Tile("iteration", [("", text.duration(steady.median_ns))], working))
+        mean = in_bunches([one.ns for one in steady.steady])  # half of them would say little of the others
+        takes = text.duration(steady.mean_ns if mean else steady.median_ns)
+        said = f"An iteration takes {takes}{' on average' if mean else ''}{device}"
+        which = f"{'mean' if mean else 'median'} of {text.count(len(steady.steady), 'iteration')}"
+        slowest = text.duration(steady.slowest.ns)
+        working = f"{which}, p90 {text.duration(steady.p90_ns)}, slowest {slowest}"
+        tiles.insert(0, Tile("iteration", [("", takes)], working))
     return Top(said, f"{working}; one recording, traced, with nothing to compare with", (), _said_once(cautions), tiles)
 
 
@@ -190,7 +194,7 @@ def _judges(v: Verdict, base: str, opt: str) -> bool:
 
 
 def _of_rounds(pair: tuple[str, str], timed: Untraced, judged: Verdict | None) -> Ratio:
-    times, each = (timed.base_ns, timed.opt_ns), timed.timed == "iteration"
+    times, each = (timed.base_ns, timed.opt_ns), timed.timed != WHOLE
     basis = "untraced, median of the rounds" if each else "whole processes, start-up included; median of the rounds"
     doubts = [c.text for c in timed.concerns]
     if judged is None or judged.value is None:
@@ -260,6 +264,8 @@ _RESTED_ON = ("ledger", "causes", "overlap", "time")
 def _of_traces(ends: Sequence[Side]) -> list[Tile]:
     if not ends or all(side.analysis.windows.is_empty() for side in ends):
         return []
+    if all(side.analysis.host_only for side in ends):  # no copies, and no allocator's calls, are recorded of a host
+        return [Tile("at work", _each(ends, _busy), "of the traced window; no device was recorded")]
     per = "per traced iteration" if all(iterations(side) for side in ends) else "in the window"
     return [
         Tile("device busy", _each(ends, _busy), "of the traced window"),

@@ -180,7 +180,8 @@ def _print_ledger(analysis: Analysis, device: int, name: str) -> tuple[int, int]
     window = analysis.windows.filter(here).row(0, named=True)
     length = window["end_ns"] - window["start_ns"]
     say()
-    heading(f"device {device} {name}: window {duration(length)}{_after(analysis, window['start_ns'])}")
+    what = "host" if analysis.host_only and analysis.windows.height == 1 else f"device {device} {name}"
+    heading(f"{what}: window {duration(length)}{_after(analysis, window['start_ns'])}")
     cells = (
         analysis.ledger.filter(here).group_by("category", "cause").agg(pl.col("ns").sum()).sort("ns", descending=True)
     )
@@ -210,11 +211,12 @@ def _after(analysis: Analysis, start: int) -> str:
     first = analysis.first_op_ns
     if first is None:
         return ""
-    return (
-        " from the first operation on"
-        if start == first
-        else f" from {'+' if start > first else ''}{duration(start - first)}"
-    )
+    return " from the first operation on" if start == first else f" from {_counted(start - first)}"
+
+
+def _counted(ns: int) -> str:
+    """An instant counted from the first operation, as ``--window +a:+b`` takes it; words where it lies before."""
+    return f"+{duration(ns)}" if ns >= 0 else f"{duration(-ns)} before the first operation"
 
 
 def _print_overlap(analysis: Analysis, device: int) -> None:
@@ -234,8 +236,9 @@ def _print_overlap(analysis: Analysis, device: int) -> None:
     if rows:
         return
     moved = not whole.filter(pl.col("a") == "copy").is_empty()
-    say()
-    say("overlap: nothing ran beside the copies" if moved else "overlap: no copies")
+    if moved or not analysis.host_only:
+        say()
+        say("overlap: nothing ran beside the copies" if moved else "overlap: no copies")
 
 
 def _print_gaps(analysis: Analysis, device: int, start: int, length: int) -> None:
@@ -244,7 +247,7 @@ def _print_gaps(analysis: Analysis, device: int, start: int, length: int) -> Non
     large = analysis.gaps.filter((pl.col("device") == device) & (pl.col("ns") > length // 20))
     for gap in large.head(5).iter_rows(named=True):
         say_wrapped(
-            f"one gap of {duration(gap['ns'])} ({percent(gap['ns'] / length)}) at +{duration(gap['start_ns'] - origin)}: "
+            f"one gap of {duration(gap['ns'])} ({percent(gap['ns'] / length)}) at {_counted(gap['start_ns'] - origin)}: "
             f"{gap['cause']} in {shorten(gap['stage'], STAGE_WIDTH)}, opened by {gap['opened_by']}"
         )
         print_gap_calls(analysis, device, gap["start_ns"])

@@ -17,6 +17,7 @@ from ...expectations.comparing.notes import turned, unsure
 from ...expectations.comparing.sides import Side
 from ...expectations.judging.between import Untraced
 from ...expectations.judging.energy import clock_spans, energy_spans
+from ...expectations.judging.evidence import COMMAND, WHOLE
 from ..why_rows import together, why_table
 from .console import GAP, Column, Painted, heading, print_table, say, say_wrapped, terminal_width
 from .headroom import print_outcome
@@ -55,7 +56,8 @@ def speed_words(timed: Untraced) -> str:
     ratio = timed.ratio
     n = f"{ratio.n} round{'' if ratio.n == 1 else 's'}{'' if timed.paired else ' of each'}"
     if timed.timed != "iteration":
-        n += f", {timed.timed}"
+        of = "whole processes with start-up" if timed.timed == WHOLE else f"one {timed.timed}"
+        n += f", of {of}: {duration(timed.base_ns)} -> {duration(timed.opt_ns)}"
     if ratio.low is None or ratio.high is None:
         return f"{ratio.value:.2f}x ({n}: too few for an interval)"
     return f"{ratio.value:.2f}x, between {ratio.low:.2f}x and {ratio.high:.2f}x ({n})"
@@ -82,6 +84,8 @@ def described(side: Side) -> str:
     what = (
         f"{meta.file}{window.rstrip(',')}" if side.run is None else f"{side.name}{window} of {side.run.manifest.run_id}"
     )
+    if side.run is not None and side.run.manifest.source == COMMAND:  # its one recording has no name of its own
+        what = f"{side.run.manifest.run_id}{window.rstrip(',')}"
     counted = f", {count} iteration{'' if count == 1 else 's'}" if count else ""
     return f"{what} ({meta.recorder} {meta.recorder_version}{counted})"
 
@@ -177,6 +181,8 @@ def _print_drawn(c: Comparison, timed: Untraced) -> None:
 def _print_windows(fall: Waterfall) -> None:
     for w in fall.windows:
         where = "all devices" if w.base_device is None else f"device {w.base_device}"
+        if fall.layout.host and len(fall.windows) == 1:
+            where = "host"
         if w.opt_device != w.base_device:
             where = f"{where} -> device {w.opt_device}"
         say(f"{where}: window {duration(w.base_ns)} -> {duration(w.opt_ns)}, {_signed(fall, w.difference)}")

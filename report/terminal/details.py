@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from ...analyze.accounts.bound import bounds
+from ...analyze.accounts.bound import bounds, bunched_means
 from ...analyze.accounts.launches import SMALL_NS
 from ...analyze.naming.kernels import short_names
 from ...analyze.result import Analysis
@@ -61,12 +61,14 @@ def print_device_details(analysis: Analysis, device: int) -> None:
         if bound.device == device:
             say()
             work = WORK.get(bound.kind, bound.kind)
-            apart = (
-                bound.measured_ns / bound.bound_ns if bound.bound_ns else bound.ratio
-            )  # of the two medians beside it
+            alone, measured = float(bound.bound_ns), float(bound.measured_ns)
+            if (means := bunched_means(analysis, device)) is not None:
+                alone, measured = means
+            apart = measured / alone if alone else bound.ratio  # of the two figures beside it
+            much = f"{'' if means is None else 'on average '}{apart:.2f} times its {work} alone"
+            least = "if all else ran beside it" if analysis.host_only else "that overlap could reach"
             say_wrapped(
-                f"an iteration takes {apart:.2f} times its {work} alone ({ms(bound.measured_ns)} ms against "
-                f"{ms(bound.bound_ns)} ms), the least that overlap could reach"
+                f"an iteration takes {much} ({ms(round(measured))} ms against {ms(round(alone))} ms), the least {least}"
             )
     _print_streams(analysis, device)
     _print_launches(analysis, device)

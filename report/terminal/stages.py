@@ -36,7 +36,7 @@ def print_stages(analysis: Analysis) -> None:
     print_table([Column(NAME, "left", shrink=True), *(Column(column.title) for column in columns)], rows)
     if found.shorter:
         say(f"and {found.shorter:,} shorter ones; --depth and --stages choose, --json lists them")
-    say_wrapped(legend(columns, NOTHING))
+    say_wrapped(legend(columns, NOTHING, host_only=analysis.host_only))
     if analysis.stage_names.height:
         say_wrapped("names that differ in numbers alone are one stage here; --no-fold lists each")
     if folded := analysis.choices.folded:

@@ -76,12 +76,16 @@ class Asked:
             yield f"{one.variant} in round {one.index}", (one.wall_ns, False), one.gpu_state.get(one.variant, ())
 
     def analysed(self) -> Iterator[tuple[VariantEvidence, Recorded, Analysis, Sequence[int]]]:
-        """Each recording whose trace is believed, its analysis, and the durations of the trace's iterations."""
+        """Each recording whose trace is believed, its analysis, and the durations of the trace's iterations.
+
+        Where steps are timed, they last from one iteration's end to the next one's, as in the rounds.
+        """
         for variant in self.evidence.variants.values():
             for made in variant.recordings:
                 if made.analysis is not None:
                     table = made.analysis.iterations
-                    yield variant, made, made.analysis, (table["end_ns"] - table["start_ns"]).to_list()
+                    begins = table["end_ns"].shift(1) if self.evidence.timed == "step" else table["start_ns"]
+                    yield variant, made, made.analysis, (table["end_ns"] - begins).drop_nulls().to_list()
 
 
 def processes_of(manifest: Manifest) -> Iterator[Process]:
@@ -92,11 +96,13 @@ def processes_of(manifest: Manifest) -> Iterator[Process]:
         yield _process(where, made.index, tuple(v.name for v in made.result.variants), made, times, made.result.facts)
     for one in manifest.commands:
         where = f"{one.variant} in round {one.index}"
-        yield _process(where, one.index, (one.variant,), one, {one.variant: one.answer.iterations_ns}, {})
+        yield _process(where, one.index, (one.variant,), one, {one.variant: one.answer.times_ns(manifest.timed)}, {})
     for variant in manifest.variants:
         for number, recording in enumerate(variant.recordings):
             result, answer = recording.result, recording.answer
-            times = _times(result.variants) if result else {variant.name: answer.iterations_ns if answer else ()}
+            times = (
+                _times(result.variants) if result else {variant.name: answer.times_ns(manifest.timed) if answer else ()}
+            )
             facts = result.facts if result else {}
             yield _process(recording_of(variant, number), None, (variant.name,), recording, times, facts)
 

@@ -10,6 +10,8 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Final
 
+from ....traces.pair_timing import PROCESSES, timed_by
+from ....traces.run import CommandAnswer
 from ...deciding import DECIDING, MIN_ROUNDS
 from ..commands import PAIR
 from ..evidence import COMMAND
@@ -143,15 +145,27 @@ def _other_versions(asked: Asked) -> Iterator[str]:
 
 
 def _timing(asked: Asked) -> Iterator[str]:
-    """A pair is timed by its iterations where every process has some, unless its capture was asked otherwise."""
+    """A pair is timed by what all its processes have, unless its capture was asked otherwise."""
     manifest = asked.manifest
-    counts = [len(one.answer.iterations_ns) for one in manifest.commands]
-    if manifest.timed == "processes" and counts and min(counts) > 0:
-        asks = option_values(manifest.command_line, "--timing")
-        if _is_capture(manifest.command_line) and "processes" not in asks:
-            yield "the run is timed by whole processes, and all of them timed iterations"
-    elif manifest.timed == "iterations" and 0 in counts:
-        yield "the run is timed by iterations, and not all of its processes timed one"
+    if not manifest.commands or manifest.timed is None:
+        return
+    answers: dict[str, list[CommandAnswer]] = {}
+    for one in manifest.commands:
+        answers.setdefault(one.variant, []).append(one.answer)
+    for variant in manifest.variants:
+        recorded = [made.answer for made in variant.recordings if made.answer is not None]
+        answers.setdefault(variant.name, []).extend(recorded)
+    found, why = timed_by(answers)
+    asks = option_values(manifest.command_line, "--timing")
+    wanted = not _is_capture(manifest.command_line) or PROCESSES in asks
+    if manifest.timed != found and not (manifest.timed == PROCESSES and wanted):
+        by = "whole processes" if manifest.timed == PROCESSES else manifest.timed[:40]
+        timed = (
+            f"not all of its processes timed those ({why[:200]})"
+            if found == PROCESSES
+            else f"all of them timed {found}"
+        )
+        yield f"the run is timed by {by}, and {timed}"
 
 
 def _is_capture(command: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ import polars as pl
 
 from ....analyze.result import Analysis
 from ..commands import PAIR
-from ..evidence import COMMAND
+from ..evidence import COMMAND, WHOLE
 from .asked import INVALID, OBJECTION, Asked, Finding, recording_of
 
 TRACE_SHARE: Final = 0.2
@@ -114,7 +114,7 @@ def trace_times(asked: Asked) -> Iterator[Finding]:
 def slowdown(asked: Asked) -> Iterator[Finding]:
     for name, variant in asked.evidence.variants.items():
         untraced = [ns for one in asked.evidence.rounds for ns in one.times_ns.get(name, ())]
-        for made in variant.recordings if asked.evidence.timed == "iteration" and untraced else ():
+        for made in variant.recordings if asked.evidence.timed != WHOLE and untraced else ():
             factor = median(made.traced_ns) / median(untraced) if made.traced_ns else 1.0
             if not 1 / RECORDED_FACTOR <= factor <= RECORDED_FACTOR:
                 text = f"an iteration of {name} takes {factor:.3g} times as long when recorded: that was not a recording of it"
@@ -132,7 +132,7 @@ def device_time(asked: Asked) -> Iterator[Finding]:
     }
     for variant, made, analysis, durations in asked.analysed():
         worked = _worked_ns(analysis)
-        if asked.evidence.timed != "iteration" or variant.name not in untraced or not worked or not durations:
+        if asked.evidence.timed == WHOLE or variant.name not in untraced or not worked or not durations:
             continue
         name, took = variant.name, untraced[variant.name]
         impossible, unlikely = (share * worked for share in AT_WORK_SHARE)
