@@ -67,7 +67,7 @@ check: $(STAMP)
 	@scripts/check.sh
 
 format: $(STAMP)
-	@.venv/bin/ruff check --fix --quiet . && .venv/bin/ruff format .
+	@.venv/bin/ruff check --fix-only --quiet . && .venv/bin/ruff format .
 
 clean:
 	rm -rf .venv .dev build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis report.html
