@@ -65,8 +65,10 @@ def print_acceptance(found: Acceptance) -> None:
     if proposal.changes:
         say("")
         say_lines(differences_table(proposal.changes, found.occasions[0].evidence.workload))
-    if proposal.notes or proposal.refusals:
+    if proposal.notes or proposal.wide or proposal.refusals:
         say("")
+    for text in proposal.wide:
+        say_wrapped(f"warning: a wide bound: {text}.")
     for note in proposal.notes:
         say_wrapped(f"note: {note}.")
     for refusal in proposal.refusals:

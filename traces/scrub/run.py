@@ -127,7 +127,7 @@ def scrub_trace(source: Path, folder: Path, policy: Policy, stem: str = "trace",
             target = folder / f"{stem}.json"
             scrub_kineto(plain, target, policy)
             return target
-        if (unread := unread_kind(plain)) is not None:
+        if (unread := unread_kind(plain, source)) is not None:
             raise InputError(f"{source} cannot be scrubbed: it is {unread[0]}; {unread[1]}")
     raise InputError(
         f"{source} cannot be scrubbed: it is neither an nsys .sqlite export nor a torch.profiler JSON; "
