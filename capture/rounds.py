@@ -57,7 +57,9 @@ def until_decided(
             times, spent = made()
             left = undecided(plan, times)
             if not left:
-                progress.say(f"[{plan.workload}] {done} rounds decide {', '.join(goal.claim for goal in plan.goals)}")
+                progress.say(
+                    f"[{plan.workload}] {done} rounds decide the speedup: {', '.join(goal.claim for goal in plan.goals)}"
+                )
                 return
             needed = spent / 1e9 / done * look
             told = f"[{plan.workload}] {done} rounds leave undecided: {', '.join(left)}"

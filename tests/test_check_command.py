@@ -99,6 +99,7 @@ def test_no_claim_about_the_workload_leaves_3(check: Check, tmp_path: Path) -> N
     assert code == 3
     assert "(those of aisp-trace)" in out
     assert "No claim is about pipeline, so nothing was judged." in out
+    assert "`aisp-trace expectations new pipeline` begins your own." in flowed(out)
 
 
 def test_a_run_without_traces_says_what_was_not_checked(

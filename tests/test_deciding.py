@@ -122,14 +122,14 @@ def rounds_at(speedups: Sequence[float], wall_ns: int = 10**9) -> tuple[list[int
 @pytest.mark.parametrize(
     ("speedups", "budget_s", "rounds", "words"),
     [
-        ([2.0 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide w.faster"),
-        ([1.2 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide w.faster"),
+        ([2.0 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide the speedup: w.faster"),
+        ([1.2 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide the speedup: w.faster"),
         # one round in eight on the wrong side: not at 12 (none), nor 16 (1), but at 24 (4)
         (
             [1.46 if i % 8 == 5 else 1.52 + 0.03 * (i * 7 % 5) for i in range(40)],
             None,
             24,
-            "24 rounds decide w.faster",
+            "24 rounds decide the speedup: w.faster",
         ),
         ([1.4 if i % 2 else 1.6 for i in range(40)], None, 40, "on to 40"),
         ([1.4 if i % 2 else 1.6 for i in range(40)], 20.0, 16, "24 rounds would take 24 s, more than the budget"),
