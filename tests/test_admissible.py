@@ -448,10 +448,7 @@ def test_a_bound_of_ones_own_is_one_by_its_source() -> None:
         time_claim(1.5), source=Source("measured", "pipeline-0", "accepted: 2 (1.98 to 2.02) over 8 rounds")
     )
     (objection,) = edited_bound(claim, evidence())
-    assert (
-        "give its source the kind 'definition', say in its text where the number comes from, and remove 'run'"
-        in objection.text
-    )
+    assert "a bound of your own has a source of the kind 'definition'" in objection.text
     own = replace(claim, source=Source("definition", None, "1.5 is what the release promises"), provenance=None)
     assert list(edited_bound(own, evidence())) == []
 

@@ -45,13 +45,13 @@ def test_show_gives_bounds_sources_and_reasons(aisp: Aisp, folder: Path) -> None
     assert code == 0
     assert [line for line in out.splitlines() if not line.startswith("expectations")] == [
         "",
-        "any machine, 1 claims",
+        "any machine, 1 claim",
         "pipeline.hidden",
         "  overlap.efficiency copy|compute of optimized  >= 0.5",
         "    why: copies run under compute",
         "    definition: by construction",
         "",
-        "h100, 1 claims",
+        "h100, 1 claim",
         "pipeline.faster [default]",
         "  speedup of optimized over baseline, by the median  1.5 .. 2.5",
         "  time of baseline  <= 25 ms",
@@ -60,7 +60,7 @@ def test_show_gives_bounds_sources_and_reasons(aisp: Aisp, folder: Path) -> None
         "    measured pipeline-0: median of 8 rounds",
     ]
     assert all(display_width(line) <= 80 for line in out.splitlines() if str(folder) not in line)
-    assert "a100, 1 claims" in aisp("show")[1]
+    assert "a100, 1 claim\n" in aisp("show")[1]
 
 
 def test_show_json_holds_the_claims_as_they_stand(aisp: Aisp, folder: Path) -> None:
@@ -106,7 +106,7 @@ def test_without_an_action_the_actions_are_listed(aisp: Aisp) -> None:
 def test_validate_reads_every_file_and_tells_all_errors(aisp: Aisp, folder: Path, tmp_path: Path) -> None:
     code, out = aisp("validate")
     assert code == 0
-    assert [line.split()[-2:] for line in out.splitlines()] == [["1", "claims"]] * 3
+    assert [line.split()[-2:] for line in out.splitlines()] == [["1", "claim"]] * 3
     put(folder, "expectations_b200.json", text({**TIME, "ration": 1}, key="b200"))
     put(folder, "expectations_l4.json", text(TIME, key="h100"))
     code, out = aisp("validate", folder)

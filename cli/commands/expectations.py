@@ -66,9 +66,13 @@ def validate(
         print_json(validation_document(found))
     else:
         for v in found:
-            for line in [f"wrong: {fault}" for fault in v.faults] or [f"{v.path}: {v.claims} claims"]:
+            for line in [f"wrong: {fault}" for fault in v.faults] or [f"{v.path}: {_claims(v.claims)}"]:
                 say(line)
     return 2 if any(v.faults for v in found) else 0
+
+
+def _claims(many: int) -> str:
+    return "1 claim" if many == 1 else f"{many} claims"
 
 
 @app.command(epilog=examples("expectations new pipeline_sequential", "expectations new my_workload.py"))

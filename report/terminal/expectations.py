@@ -24,7 +24,7 @@ def claims_text(found: Expectations) -> str:
     for file in found.files:
         if file.claims:
             where = "any machine" if file.hardware_key == ANY else file.hardware_key
-            parts += ["", f"{where}, {len(file.claims)} claims"]
+            parts += ["", f"{where}, {'1 claim' if len(file.claims) == 1 else f'{len(file.claims)} claims'}"]
             parts += [line for claim in file.claims for line in _claim_lines(claim)]
     return "\n".join(parts)
 

@@ -48,8 +48,8 @@ ROOM: Final = 1.5
 """How much more room than `derive` gives a bound may have: the source's text rounds what it was derived from."""
 
 OWN: Final = (
-    "for a bound of your own give its source the kind 'definition', say in its text where the number comes from, and remove "
-    "'run', 'also' and 'provenance'"
+    "a bound of your own has a source of the kind 'definition', whose text says where the number comes from, and neither "
+    "'run', 'also' nor 'provenance'"
 )
 """What to do about an edited bound, if the edit is meant: it is then not what a run measured."""
 
