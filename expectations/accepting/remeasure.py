@@ -99,7 +99,10 @@ def _derive_time(
     new = claim.source.kind != "measured"
     slowest = min(s.low for s in speedups)
     if new and slowest <= 1:
-        return f"no time claim for {claim.variant}: its speedup over {claim.baseline} may be {slowest:.3g}"
+        return (
+            f"no time claim for {claim.variant}: its speedup over {claim.baseline} may be {slowest:.3g}; if it should be "
+            "faster, time more rounds on a quieter machine (`capture --decide`)"
+        )
     ratio = band(speedups, floor=1.0)
     if ratio.minimum is not None and ratio.minimum <= 0:
         return Refusal(UNDECIDED, f"{claim.id}: the runs spread too much to bound a speedup from below")
