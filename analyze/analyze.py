@@ -40,6 +40,7 @@ def analyze(
     seeking: Seeking = SEEKING,
     samples: Sampler = no_samples,
     untraced_ns: int | None = None,
+    untraced_off: float | None = None,
 ) -> Analysis:
     """All numbers of `trace`; without `details` the tables that `tables` calls details stay empty, without `work` the one that
     comparisons are made of.
@@ -51,7 +52,8 @@ def analyze(
     `fold`: siblings whose names differ in numbers alone are one stage (`attribution.folding`).
     `peaks` are what copies reached when this hardware was calibrated. Beyond the `most_stages` costliest paths, stages are
     folded (`attribution.bounded`). `samples` reads the recorder's CPU samples of the largest gaps.
-    `untraced_ns` is how long an iteration takes where nothing records it, which changes are predicted for (`headroom`).
+    `untraced_ns` is how long an iteration takes where nothing records it, which changes are predicted for (`headroom`), and
+    `untraced_off` the standard error of that, as a part of it.
 
     Raises `UsageError` for an unknown rule, domain or range, and for a selection that leaves nothing.
     """
@@ -73,6 +75,7 @@ def analyze(
         "work": work,
         "samples": samples,
         "untraced_ns": untraced_ns,
+        "untraced_off": untraced_off,
     }
     tables = make_tables(a, asked_for, details=details)
     asked = selection or Selection()

@@ -27,6 +27,7 @@ from ..traces.documents import CACHE_KEY, parse
 from ..traces.errors import InputError
 from ..traces.model import Meta
 from ..traces.output import replacing
+from ..traces.panics import contained
 from ..traces.store import cache_home
 from .result import Analysis, Choices
 from .steady import Steady
@@ -60,7 +61,8 @@ def load(trace: Path, asked: Mapping[str, Any], applies: Applies) -> Analysis | 
             said = parse(kept.read("key.json"), CACHE_KEY, str(file))
             if said["asked"] != _words(asked) or said["calibration"] != applies(said["hardware_keys"]):
                 return None
-            found = {n: pl.read_ipc(io.BytesIO(kept.read(f"{n}.arrow"))) for n in said["tables"]}
+            with contained():
+                found = {n: pl.read_ipc(io.BytesIO(kept.read(f"{n}.arrow"))) for n in said["tables"]}
         os.utime(file)
         return _analysis(said, found)
     except (

@@ -170,7 +170,7 @@ class Source:
                 seeking=seeking,
                 samples=samples,
                 peaks=peaks_for(self.run, trace, Path.cwd(), calibrations),
-                untraced_ns=self._untraced_ns(variant),
+                **self._untraced(variant),
             )
             analysis = look(fold=asked.fold)
             _refuse_nothing(asked.window, trace, analysis)
@@ -212,11 +212,13 @@ class Source:
             "source": None if manifest is None else manifest.source,
             "hardware": None if manifest is None else manifest.hardware.key,
             "recorder_version": None if recording is None else recording.recorder_version,
-            "untraced_ns": self._untraced_ns(variant),
+            **self._untraced(variant),
         }
 
-    def _untraced_ns(self, variant: str | None) -> int | None:
-        return None if self.run is None or variant is None else self.run.untraced_ns(variant)
+    def _untraced(self, variant: str | None) -> dict[str, Any]:
+        if self.run is None or variant is None:
+            return {"untraced_ns": None, "untraced_off": None}
+        return {"untraced_ns": self.run.untraced_ns(variant), "untraced_off": self.run.untraced_off(variant)}
 
     def traces(self, quick: Quick | None = None) -> Iterator[tuple[str | None, Trace]]:
         """Read the traces one by one, each with its variant (null: a bare trace); `quick` as of `open`."""

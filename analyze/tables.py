@@ -50,8 +50,8 @@ from .result import SCHEMAS, joined
 from .side_by_side import side_by_side
 
 Made = Callable[[str], Any]
-"""What was asked for (`peaks`, `largest_gaps`, `work`, `samples`, `untraced_ns`) or what an earlier step makes, by its name; what
-is not ready is waited for."""
+"""What was asked for (`peaks`, `largest_gaps`, `work`, `samples`, `untraced_ns`, `untraced_off`) or what an earlier step makes,
+by its name; what is not ready is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,11 @@ TABLES: Final[Sequence[Table]] = (
     Detail(
         "headroom replayed",
         lambda a, made: headroom_tables(
-            made("model"), made("critical"), rates_of(a.trace.devices, made("peaks")), made("untraced_ns")
+            made("model"),
+            made("critical"),
+            rates_of(a.trace.devices, made("peaks")),
+            made("untraced_ns"),
+            made("untraced_off"),
         ),
     ),
     Detail("replays", lambda a, made: replay_table(a)),

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 from ..traces.content import file_name
 from ..traces.documents import RESULT, STEP, read
 from ..traces.errors import InputError, WorkloadError
-from ..traces.output import make_container, reason
+from ..traces.output import make_container, real, reason
 from ..traces.run import MANIFEST, PARTIAL, Manifest, ProcessResult, from_json, to_json, write_json
 from .host import now_utc
 from .plan import PLAN, Plan, load_plan
@@ -144,7 +144,7 @@ def _ignore(folder: Path) -> None:
 def reopen(folder: Path) -> PartialRun:
     """The unfinished run in `folder`, which keeps that it is gone on with now; raises `InputError` if it is complete already, or
     none, or cannot be written."""
-    folder = folder.resolve()
+    folder = real(folder)
     if not folder.name.startswith(PARTIAL):
         what = "a complete run" if (folder / MANIFEST).is_file() else "not an unfinished run"
         raise InputError(f"{folder} is {what}; --resume takes a folder called {PARTIAL}<run>")

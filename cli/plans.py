@@ -18,6 +18,7 @@ from ..kernels.guard import is_enabled, unready
 from ..kernels.tasks import find
 from ..traces.errors import RecorderError, UsageError
 from ..traces.faults import nearest
+from ..traces.output import real
 from ..workloads import catalog
 from .app import WORDS
 
@@ -115,7 +116,7 @@ def file_plan(file: Path, options: Options) -> Plan:
         )
     variants = tuple((name, "") for name in options.variants) or FILE_VARIANTS
     words = [word for task in options.kernels for word in ("--enable-kernel", task)]
-    program = (*planning.file_program(file.resolve()), *words)
+    program = (*planning.file_program(real(file)), *words)
     return _workload_plan(file.stem, "file", program, variants, options)
 
 

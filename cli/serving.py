@@ -21,6 +21,7 @@ from mcp.types import ToolAnnotations
 from pydantic import Field
 
 from ..traces.errors import AispTraceError, UsageError
+from ..traces.output import real
 from ..traces.run import MANIFEST, PARTIAL
 from ..traces.version import version
 from .mistakes import TRACE_ENDINGS
@@ -86,7 +87,7 @@ class Inside:
         return path.resolve()
 
     def _require(self, path: Path, name: str) -> None:
-        found = path.resolve()
+        found = real(path)
         if not found.is_relative_to(self.root):
             raise UsageError(f"{name} leads out of the served folder; name something below it")
         if not found.exists():
@@ -104,7 +105,7 @@ class Inside:
 
 def recordings_in(inside: Inside) -> list[str]:
     """Runs, and traces that are in none, by path below the folder; hidden and unfinished ones are left out."""
-    files = [f for f in inside.root.rglob("*") if f.is_file() and f.resolve().is_relative_to(inside.root)]
+    files = [f for f in inside.root.rglob("*") if f.is_file() and real(f).is_relative_to(inside.root)]
     below = [f.relative_to(inside.root) for f in files]
     below = [path for path in below if not any(part.startswith((".", PARTIAL)) for part in path.parts)]
     runs = {path.parent for path in below if path.name == MANIFEST}

@@ -273,15 +273,21 @@ def _wide(
     low, high = math.log2(torch.finfo(kept).smallest_normal), math.log2(largest)
     powers = torch.rand(dims, generator=generator, device=device, dtype=torch.float64) * (high - low) + low
     signs = torch.randint(2, dims, generator=generator, device=device) * 2 - 1
-    return (torch.exp2(powers) * signs).to(kept)
+    # Not exp2: torch compiles that one when it is first called, and a trace does not show such a kernel as PyTorch's.
+    return (torch.exp(powers * math.log(2)) * signs).to(kept)
 
 
 def _with_specials(made: torch.Tensor, generator: torch.Generator, device: Any) -> torch.Tensor:
-    """`made` with a NaN or an infinity in one of 64 elements, in one at least; in rows, in one of eight rows."""
+    """`made` with a NaN or an infinity in one of 64 elements, in one at least; in rows, in one of eight rows.
+
+    A place may be drawn twice, and a GPU writes the two in any order: the value follows from the place, so that the same
+    generator always gives the same numbers.
+    """
     import torch
 
     count = max(1, made.numel() // 64 if made.dim() < 2 else math.prod(made.shape[:-1]) // 8)
     places = torch.randint(made.numel(), (count,), generator=generator, device=device)
     values = torch.tensor([math.nan, math.inf, -math.inf], device=device).to(made.dtype)
-    made.view(-1)[places] = values[torch.randint(3, (count,), generator=generator, device=device)]
+    first = torch.randint(3, (1,), generator=generator, device=device)
+    made.view(-1)[places] = values[(places + first) % 3]
     return made

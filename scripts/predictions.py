@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for step in STEPS:
             print(f"{step.workload} {step.size}: {step.base} -> {step.variant} by {', then '.join(step.changes)}")
         for when in ("before", "after"):
-            for command, _ in captures(when, Path(when), ROUNDS):
+            for command, _ in captures(when, Path(when)):
                 print(f"{when}: {shlex.join(command)}")
         return 0
     if given.way == "capture":
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def captures(when: str, folder: Path, rounds: int) -> Iterator[tuple[list[str], Path]]:
+def captures(when: str, folder: Path, rounds: int = ROUNDS) -> Iterator[tuple[list[str], Path]]:
     """The commands that capture what the steps need `when` ("before" or "after"), each with the run that it makes."""
     for workload, size in dict.fromkeys((s.workload, s.size) for s in STEPS):
         mine = [s for s in STEPS if (s.workload, s.size) == (workload, size)]

@@ -280,6 +280,14 @@ def test_what_capture_may_use_of_traces_is_light() -> None:
     assert loaded_by(f"import {', '.join(f'aisp_trace.{module}' for module in LIGHT)}") & heavy == set()
 
 
+def test_kernels_are_verified_and_kept_where_the_analysis_is_not_installed() -> None:
+    """Between a verdict and its artefacts lies the scrubbing of a recording: on a GPU host without the analysis libraries."""
+    heavy = {"polars", "plotly", "pandas", "pyarrow", "pydantic", "msgspec", "adbc_driver_manager", "numba"}
+    kept = ("traces.scrub.run", "traces.scrub.nsys", "traces.scrub.personal", "kernels.artifacts")
+    ways = ("cli.verifying", "cli.generating", "cli.benching", "cli.commands.kernels", "cli.commands.capture")
+    assert loaded_by(f"import {', '.join(f'aisp_trace.{module}' for module in (*kept, *ways))}") & heavy == set()
+
+
 def test_the_packages_themselves_import_nothing_but_ours() -> None:
     heavy = {"torch", "nvtx", "polars", "plotly", "numpy", "pandas", "pyarrow", "pydantic", "typer"}
     names = ", ".join(f"aisp_trace.{folder}" for folder in ARROWS)

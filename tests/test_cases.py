@@ -386,6 +386,19 @@ def test_times_far_from_the_rest_are_doubted(
     assert sum(cell["ns"] for cell in inside.cells() if cell["category"] == "compute") == 20 * 50_000
 
 
+def test_a_device_whose_operations_take_no_time_is_named_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = seconds_away()
+    for _ in range(2):
+        export.kernel(499 * 10**9, 499 * 10**9, deviceId=3, correlationId=950)
+    seen = Seen(capsys, str(export.write(tmp_path / "t.sqlite")))
+    (odd,) = seen.json["oddities"]
+    assert (odd["what"], odd["rows"], odd["of"]) == ("instant", 2, 22)
+    assert "2 of 22 operations are left out: all of device 3 take no time, at one instant" in odd["text"]
+    assert seen.trust("ledger")[0] == "partial" and seen.kernels() == 20
+
+
 def test_a_start_long_before_the_work_is_no_wrong_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Calls were recorded near it; or it is of an ordinary recording, that waits as long as it works."""
     for name, export in (

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aisp_trace.kernels import space
+from aisp_trace.kernels import task as tasks
 from aisp_trace.kernels.task import DTYPES, KINDS, ROUNDOFF, Operand, Shape, Task
 from aisp_trace.kernels.tasks import NAMES, find
 from aisp_trace.tests.oracle.deviation import deviation
@@ -239,3 +242,30 @@ def test_a_value_is_read_as_it_is_written() -> None:
     assert space.value(threads, "512") == 512
     assert [space.value(threads, text) for text in ("5", "512.0", "", "many")] == [None] * 4
     assert next(islice(space.combinations(TASKS[0]), 1, None))["vector_bytes"] == 4
+
+
+def test_special_values_do_not_hang_on_the_order_in_which_places_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU writes a place that was drawn twice in any order; what was drawn must be the same when it is drawn again."""
+    drawn = torch.randint
+
+    def flipped(*words: Any, **options: Any) -> torch.Tensor:
+        return drawn(*words, **options).flip(0)
+
+    def specials() -> torch.Tensor:
+        return tasks._with_specials(torch.zeros(4096, 1), torch.Generator().manual_seed(5), "cpu")
+
+    first = specials()
+    monkeypatch.setattr(torch, "randint", flipped)
+    assert torch.equal(first.nan_to_num(nan=7.0), specials().nan_to_num(nan=7.0))
+    assert 400 < int((first != 0).sum()) < 512, "some places were drawn twice"
+
+
+def test_inputs_are_drawn_by_kernels_that_a_trace_shows_as_pytorch_s() -> None:
+    """torch compiles the kernels of these when they are first called, under names that say nothing of PyTorch (exp2: seen)."""
+    compiled = "exp2|sinc|lgamma|digamma|polygamma|erfcx|zeta|i0e?|i1e?|ndtri|log_ndtr|gcd|lcm|entr|bessel_[jy][01]"
+    folder = Path(tasks.__file__).parent
+    sources = [folder / "task.py", *(folder / "tasks").glob("*.py")]
+    sources += (folder / "verify").glob("*.py")
+    assert len(sources) > 20
+    for file in sources:
+        assert re.search(rf"(?:torch|special)\.(?:{compiled})\(", file.read_text(encoding="utf-8")) is None, file

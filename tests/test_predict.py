@@ -615,14 +615,29 @@ def test_the_script_of_predictions_writes_them_before_and_holds_them_against_a_l
     early, late = tmp_path / "early", tmp_path / "late"
     early.mkdir()
     late.mkdir()
-    before.rename(early / "pipeline_sequential-default")
+    (early / "pipeline_sequential-default").mkdir()
+    before.rename(early / "pipeline_sequential-default" / before.name)  # as `capture --output` leaves it
     assert script.main(["write", str(early), "claims"]) == 0
-    shutil.copytree(AFTER, late / "pipeline_sequential-default")
+    shutil.copytree(AFTER, late / "pipeline_sequential-default" / "run")
     capsys.readouterr()
     assert script.main(["table", str(late), "claims"]) == 0
     told = capsys.readouterr().out
     assert "baseline to optimized: `copies:overlap` | estimate | 10.3" in told and "| -2.9 % |" in told
     assert "1 estimate: median error 2.9 %, largest 2.9 %." in told
+
+
+def test_what_rests_on_the_host_s_time_or_on_rounds_far_apart_is_no_estimate() -> None:
+    found = base("h200_memory_standard", "baseline")
+    (pinned, allocator) = (predict(found, [one]) for one in ("host:iteration/release", "allocator"))
+    assert pinned.grade == "indicative" and "36% of it is the host's time" in pinned.why
+    assert allocator.grade == "estimate" and allocator.why == ""
+    apart = predict(replace(found, untraced_off=0.06), ["allocator"])
+    assert apart.grade == "indicative" and "the untraced rounds are far apart (standard error 6.0 %)" in apart.why
+    refused = predict(replace(found, untraced_off=0.11), ["allocator"])
+    assert refused.grade == "refused" and refused.estimate_ns is None and "capture more rounds" in refused.why
+    run = load_run(SAMPLES / "h200_memory_standard")
+    means = run.untraced_means_ns("baseline")
+    assert run.untraced_off("baseline") == pytest.approx(np.std(means, ddof=1) / np.mean(means) / np.sqrt(8))
 
 
 # -- laws that hold on every recording -------------------------------------------------------------------------------------

@@ -403,6 +403,12 @@ def replacing(place: Path) -> Iterator[Path]:
         _settle(building, place, appeared=lambda: None)
 
 
+def real(path: Path) -> Path:
+    """`path` without links. Where links run in a circle, for which `Path.resolve` raises until Python 3.13, a link is left, and
+    opening it fails as any file does."""
+    return Path(os.path.realpath(path))
+
+
 def reason(exc: OSError) -> str:
     """Why the system refused, in its own words."""
     return exc.strerror or re.sub(r" \(os error \d+\)$", "", str(exc))

@@ -37,7 +37,7 @@ from .documents import MANIFEST as MANIFEST_KIND
 from .documents import Kind, read
 from .errors import InputError
 from .faults import found, nearest, refusal
-from .output import replacing
+from .output import real, replacing
 
 SCHEMA: Final = "aisp-trace/run/1"
 RUNS_DIR: Final = "aisp-runs"
@@ -468,6 +468,15 @@ class Run:
         means = self.untraced_means_ns(variant)
         return round(statistics.median(means)) if means else None
 
+    def untraced_off(self, variant: str) -> float | None:
+        """The standard error of the mean of `untraced_means_ns`, as a part of it; null with fewer than two."""
+        means = self.untraced_means_ns(variant)
+        return (
+            statistics.stdev(means) / statistics.mean(means) / len(means) ** 0.5
+            if len(means) > 1 and any(means)
+            else None
+        )
+
     def untraced_means_ns(self, variant: str) -> list[float]:
         """The mean of an iteration in each untraced process that timed any, in ns."""
         return [statistics.mean(times) for times in self.manifest.untraced_times_ns(variant)]
@@ -504,7 +513,7 @@ def load_run(path: Path) -> Run:
 
 def run_around(path: Path) -> Path | None:
     """The run folder of which `path` is the folder of a variant; null for anything else."""
-    folder = path.resolve()
+    folder = real(path)
     if not folder.is_dir() or (folder / MANIFEST).exists() or not (folder.parent / MANIFEST).is_file():
         return None
     return path.parent if path.name == folder.name else folder.parent

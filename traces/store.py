@@ -28,6 +28,7 @@ from .documents import CACHE_KEY, read
 from .errors import InputError
 from .model import TABLES, Meta, Trace, make_partial_trace
 from .output import reason
+from .panics import contained
 from .parquet import write_parquet
 
 FORMAT: Final = 9
@@ -77,12 +78,21 @@ def load(path: Path, key: Key, left_out: Collection[tuple[str, str]] = ()) -> Tr
             facts = dict(stored["meta"])
             meta = Meta(**{**facts, "tables": tuple(facts["tables"])})
             charge(path, sum((folder / f"{n}.parquet").stat().st_size for n in stored["rows"]), KEPT)
-            present = {n: _table(folder / f"{n}.parquet") for n in stored["rows"]}
+            with contained():
+                present = {n: _table(folder / f"{n}.parquet") for n in stored["rows"]}
             if {n: present[n].height for n in present} != stored["rows"]:
                 continue
             kept = {(table, column) for table, frame in present.items() for column in frame.columns}
             return make_partial_trace(meta, present, [pair for pair in left_out if pair not in kept])
-        except (OSError, ValueError, TypeError, KeyError, InputError, pl.exceptions.PolarsError):
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            InputError,
+            pl.exceptions.PolarsError,
+            pl.exceptions.PanicException,
+        ):
             continue  # damaged: as good as absent
     return None
 

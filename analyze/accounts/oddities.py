@@ -2,6 +2,7 @@
 
     early       an operation begins before the call that launches it: the clocks of host and device disagree
     far         a few operations lie far before or after all others, and nothing that was recorded near them bears their times out
+    instant     all operations of a device begin and end at one instant, so that there is no time to account for
     held        an idle device begins work long after its launch returned: something that was not recorded held the stream
     twice       a launch was recorded twice under one correlation id; its operations are counted once
     silent      a process launched work, and no operation of it was recorded; the others are whole
@@ -48,6 +49,9 @@ FAR: Final = 10
 EDGE: Final = 10
 """One in so many operations, counted from each end, may be far; the rest is the middle."""
 
+NAMED: Final = 4
+"""Devices that a sentence names."""
+
 UNMAPPED: Final = "devices_without_map"
 """Anomaly of readers: processes beyond the first of a device whose numbers nothing maps to the machine's."""
 
@@ -73,6 +77,7 @@ def oddities(a: Attributed, launch_rows: pl.DataFrame, skews: pl.DataFrame, wait
     return [
         *_early(a),
         *_far(a),
+        *_instant(a),
         *_held(a, waits),
         *_twice(a),
         *_silent(a, launch_rows),
@@ -143,6 +148,25 @@ def _far(a: Attributed) -> Iterator[Oddity]:
                 f"`--window {int(starts[first])}ns:{int(ends[last - 1])}ns` leaves {'it' if len(far) == 1 else 'them'} out"
             )
             yield Oddity("far", len(far), len(mine), "partial", ("ledger", "causes", "overlap"), text, True)
+
+
+def _instant(a: Attributed) -> Iterator[Oddity]:
+    """Devices whose first operation begins when their last one ends: they have no window, whatever was asked for."""
+    devices = (
+        a.trace.ops.group_by("device")
+        .agg(pl.len().alias("ops"), pl.col("start_ns").min(), pl.col("end_ns").max())
+        .filter(pl.col("end_ns") <= pl.col("start_ns"))
+        .sort("device")
+    )
+    if rows := int(devices["ops"].sum()):
+        names = ", ".join(map(str, devices["device"].head(NAMED)))
+        more = f" and {devices.height - NAMED:,} more" if devices.height > NAMED else ""
+        whose = f"device{'s' if devices.height > 1 else ''} {names}{more}"
+        text = (
+            f"{rows:,} of {a.trace.ops.height:,} operations are left out: all of {whose} take no time, at one instant, so "
+            "there is nothing to account for"
+        )
+        yield Oddity("instant", rows, a.trace.ops.height, "partial", ("ledger",), text, False)
 
 
 def _held(a: Attributed, waits: Awaited | None) -> Iterator[Oddity]:

@@ -31,6 +31,15 @@ TRUSTED: Final = 0.02
 
 DOUBTED: Final = 0.05
 
+HOST_SHARE: Final = 0.2
+"""Of an estimate. Where more of it is the host's, seven predictions for small iterations on H200s were off by 20 to 90 %."""
+
+APART: Final = 0.05
+"""Standard error of the untraced rounds from which on an estimate is no more than `INDICATIVE`. From `SCATTERED` on it is
+refused: twice that is what `INDICATIVE` promises."""
+
+SCATTERED: Final = 0.1
+
 BY_ITERATION: Final = ("graph", "copies:overlap", "syncs")
 """Changes that are about what an iteration begins and ends with: without iterations nothing can be said of them."""
 
@@ -47,6 +56,7 @@ class Base:
 
     `factor` scales the host's time, null where none gives the untraced time. `structure_error` is how far a replay with all
     latencies at their classes' medians is from the trace. `whole`: no iterations were found, and the window is taken for one.
+    `untraced_off` is the standard error of `untraced_ns` between processes, as a part of it.
     `lone_collectives` are those of which not every rank is in the trace for sure, `loading` is the part of the iterations that
     goes by loading modules or kernels.
     """
@@ -59,6 +69,7 @@ class Base:
     whole: bool
     lone_collectives: int
     loading: float
+    untraced_off: float | None = None
 
     @property
     def refusal(self) -> str | None:
@@ -67,6 +78,11 @@ class Base:
             return _off(self.structure_error)
         if self.lone_collectives:
             return f"{self.lone_collectives:,} collectives wait for ranks that are not in this trace; record all ranks together"
+        if self.untraced_off is not None and self.untraced_off > SCATTERED:
+            return (
+                f"the untraced rounds lie too far apart (standard error {percent(self.untraced_off)}); capture more rounds, on a "
+                "quieter machine"
+            )
         if self.factor is None:
             return "no scaling of host time reproduces the untraced time: recording slowed more than the host"
         return None
@@ -94,7 +110,7 @@ class Prediction:
     graph: Graph | None = field(default=None, repr=False, compare=False)
 
 
-def base_of(m: Model, rates: Rates, untraced_ns: int | None = None) -> Base:
+def base_of(m: Model, rates: Rates, untraced_ns: int | None = None, untraced_off: float | None = None) -> Base:
     """What predictions start from. Raises `InputError` where nothing of a GPU is timed."""
     if not m.host:
         raise InputError(f"{m.why}; there is nothing to predict")
@@ -105,9 +121,8 @@ def base_of(m: Model, rates: Rates, untraced_ns: int | None = None) -> Base:
     at_medians = class_medians(m.a, m.graph, (LAUNCH, QUEUE, DEPENDENCY, RETURN))
     error = abs(iteration_ns(situation, m.graph.reweighted(at_medians)) - ns) / ns
     factor = 1.0 if untraced_ns is None else _factor(situation, untraced_ns)
-    return Base(
-        situation, ns, untraced_ns, factor, error, m.found_by == "window", _lone_collectives(m), _loading(situation, ns)
-    )
+    lone, loading = _lone_collectives(m), _loading(situation, ns)
+    return Base(situation, ns, untraced_ns, factor, error, m.found_by == "window", lone, loading, untraced_off)
 
 
 def _off(error: float) -> str:
@@ -192,6 +207,10 @@ def predict(base: Base, changes: Sequence[str]) -> Prediction:
         doubts.append(_off(base.structure_error))
     if base.loading > TRUSTED:
         doubts.append(f"{base.loading:.0%} of the iterations go by loading kernels; warm up before recording")
+    if ns - least > HOST_SHARE * ns:
+        doubts.append(f"{1 - least / ns:.0%} of it is the host's time, which differs from process to process")
+    if base.untraced_off is not None and base.untraced_off > APART:
+        doubts.append(f"the untraced rounds are far apart (standard error {percent(base.untraced_off)})")
     if base.whole:
         doubts.append("no iterations were found, and the whole window counts as one")
     return Prediction(

@@ -43,7 +43,7 @@ def modelled(a: Attributed) -> Model | str:
 
 
 def headroom_tables(
-    m: Model | str, critical: pl.DataFrame, rates: Rates, untraced_ns: int | None
+    m: Model | str, critical: pl.DataFrame, rates: Rates, untraced_ns: int | None, untraced_off: float | None = None
 ) -> dict[str, pl.DataFrame]:
     """Table ``headroom``: changes in the order of `tried`; table ``replayed``: one row on what they were predicted from.
 
@@ -52,7 +52,7 @@ def headroom_tables(
     base, why = None, m if isinstance(m, str) else m.why
     if not isinstance(m, str) and m.host:
         try:
-            base = base_of(m, rates, untraced_ns)
+            base = base_of(m, rates, untraced_ns, untraced_off)
         except InputError as reason:
             why = str(reason)
     if base is None or isinstance(m, str):

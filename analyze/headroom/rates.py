@@ -24,7 +24,8 @@ DUPLEX: Final = {"h2d": 0.946, "d2h": 0.917}
 measures it."""
 
 NODE_NS: Final = 450
-"""From one operation of a CUDA graph to the next one of its stream, where it was not calibrated: seen on H100 and H200."""
+"""From one operation of a CUDA graph to the next one of its stream, at least: seen on H100 and H200. A calibration's graph of equal
+kernels may have less (256 on an H200), which real graphs there did not reach."""
 
 CALL_NS: Final = 5_000
 """What a call takes that only enqueues, a copy or the launch of a graph, where it was not calibrated: 4 to 6 us beside H200s."""
@@ -64,7 +65,7 @@ def rates_of(devices: pl.DataFrame, peaks: Peaks | None) -> Rates:
             duplex = {kind: min(both[kind] / link[kind], 1.0) for kind in both if kind in link} or DUPLEX
             costs = next(iter(peaks.calibration.costs), None)
             call_ns = costs.launch_ns if costs is not None else CALL_NS
-            node_ns = costs.node_ns if costs is not None and costs.node_ns is not None else NODE_NS
+            node_ns = max(NODE_NS, costs.node_ns or 0) if costs is not None else NODE_NS
             return Rates(link, memory, True, peaks.source, duplex, call_ns, node_ns)
     sheet = data_sheet(gpu["name"])
     if sheet is None or re.search(UNIFIED, gpu["name"]):

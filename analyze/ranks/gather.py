@@ -20,7 +20,7 @@ from typing import Any, Final
 from ...traces.budget import watched
 from ...traces.errors import AispTraceError, InputError, UsageError
 from ...traces.open import open_trace
-from ...traces.output import make_container
+from ...traces.output import make_container, real
 from ...traces.run import MANIFEST, load_manifest
 from ..sources import UNREAD
 from . import partials
@@ -96,7 +96,7 @@ def _refuse_variants(traces: Iterable[Path]) -> None:
     variants: dict[Path, dict[str, None]] = {}
     shown: dict[Path, Path] = {}
     for trace in traces:
-        folder = trace.resolve().parent
+        folder = real(trace).parent
         if (folder.parent / MANIFEST).is_file():
             variants.setdefault(folder.parent, {})[folder.name] = None
             shown.setdefault(folder.parent, trace.parent.parent if trace.parent.name else folder.parent)

@@ -25,6 +25,7 @@ from ...traces.budget import charge
 from ...traces.documents import PARTIAL, parse
 from ...traces.errors import InputError
 from ...traces.output import reason, replacing
+from ...traces.panics import contained
 from ...traces.run import from_json
 from ...traces.store import cache_key
 from .look import Look
@@ -167,12 +168,14 @@ def _table(archive: zipfile.ZipFile, name: str, file: Path) -> pl.DataFrame:
     if archive.getinfo(member).file_size > _MOST_BYTES:
         raise InputError(f"{file} cannot be read as a partial: its table {name} is too large; make it again")
     content = archive.read(member)
-    rows = pl.scan_parquet(io.BytesIO(content)).select(pl.len()).collect().item()  # of its metadata
+    with contained():
+        rows = pl.scan_parquet(io.BytesIO(content)).select(pl.len()).collect().item()  # of its metadata
     if rows > _FEW_ROWS + _ROWS_PER_BYTE * len(content):
         raise InputError(
             f"{file} cannot be read as a partial: its table {name} unfolds to {rows:,} rows; make it again"
         )
-    table = pl.read_parquet(io.BytesIO(content))
+    with contained():
+        table = pl.read_parquet(io.BytesIO(content))
     return table.select(*TABLES[name]).cast(pl.Schema(TABLES[name]))
 
 

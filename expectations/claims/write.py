@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from ...traces import documents
 from ...traces.documents import EXPECTATIONS
 from ...traces.errors import InputError, UsageError
-from ...traces.output import Kind, Output, check_container, make_container
+from ...traces.output import Kind, Output, check_container, make_container, real
 from ..model import ANY, SCHEMA, Claim, ExpectationFile
 from .load import PACKAGE_DIR, PROJECT_DIR, file_name, load_file, load_folder
 from .parse import parse
@@ -105,7 +105,7 @@ def _folder_to_write(asked: Path | None, project: Path) -> tuple[Path, str]:
 def _refuse_package(path: Path) -> None:
     """Raise `InputError` for a file of an installed package; in a checkout, the package's claims are the project's own."""
     package = PACKAGE_DIR.parent
-    if (package / "pyproject.toml").is_file() or package not in path.resolve().parents:
+    if (package / "pyproject.toml").is_file() or package not in real(path).parents:
         return
     raise InputError(
         f"{path} lies in the installed aisp-trace, whose files the next version replaces; go to your project"

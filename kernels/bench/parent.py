@@ -22,6 +22,7 @@ from ...capture.nsight import find_nsys
 from ...capture.nsys import NsysRecorder
 from ...capture.power import Watched, watch
 from ...traces.errors import InputError, RecorderError, WorkloadError
+from ...traces.output import real
 from ...traces.version import version
 from .. import emit, space
 from ..build import CompileError, KernelError, arch_of, build
@@ -220,7 +221,7 @@ def _capability() -> tuple[int, int]:
 def _loadable(file: Path, device: str) -> Path:
     """What a process loads: a library made of a .cu file, or the .py file itself."""
     if file.suffix != ".cu":
-        return file.resolve()
+        return real(file)
     try:
         with compiling(file) as (source, compiler):
             return build(source, _capability(), compiler=compiler)

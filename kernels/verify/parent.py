@@ -23,6 +23,7 @@ from ...capture.host import now_utc, visible_gpus
 from ...capture.nsight import Nsys, find_nsys
 from ...capture.nsys import NsysRecorder
 from ...traces.errors import InputError, UsageError
+from ...traces.output import real
 from ...traces.version import version
 from ..build import KernelError, NoCompilerError, arch_of, build, find_nvcc
 from ..build import version as compiler_version
@@ -133,7 +134,7 @@ def digest_of(file: Path) -> str:
 def _candidate(asked: Asked, device: str, digest: str, say: Say) -> Candidate:
     """The candidate, compiled if it is a source. Raises `KernelError` if it does not compile, `UsageError` without a compiler."""
     if asked.file.suffix == ".py":
-        return Candidate(asked.file, asked.file.resolve(), digest, None, None)
+        return Candidate(asked.file, real(asked.file), digest, None, None)
     import torch
 
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from aisp_trace.tests.builders.timeline_payload import payloads
+from aisp_trace.traces.errors import InputError
 from aisp_trace.traces.open import open_trace
 
 from . import truth
@@ -150,7 +151,12 @@ def of_case(case: Case, box: Path, answers: Sequence[Answer], checked: dict[str,
     if case.truth is not None and whole is not None and whole.code == 0 and "all" in whole.look.words:
         count("truth")
         file = box / INPUT / case.truth
-        yield from truth.against(file, json.loads(whole.printed), open_trace(file).meta.anomalies)
+        try:
+            odd = open_trace(file).meta.anomalies
+        except InputError:  # a table is damaged that this analysis had no use for
+            odd = None
+        if odd is not None:
+            yield from truth.against(file, json.loads(whole.printed), odd)
     if case.secrets and any(answer.code == 0 for answer in answers):
         count("secrets")
         yield from of_secrets(box / OUTPUT, case.secrets)

@@ -37,6 +37,7 @@ def against(file: Path, document: Mapping[str, Any], odd: Mapping[str, int]) -> 
     kinds = [kind for device in trace["devices"] if device["type"] != "host" for kind in device["by_kind"].values()]
     ops, ns = sum(kind["ops"] for kind in kinds), sum(kind["sum_ns"] for kind in kinds)
     dropped = sum(odd.get(why, 0) for why in DROPPED)
+    dropped += sum(one["rows"] for one in trace.get("oddities", ()) if one["what"] == "instant")
     if ops + dropped != rows:
         yield f"the file has {rows} operations, the analysis {ops} and {dropped} that it names as dropped"
     elif not odd.get("ops_out_of_range") and ops == usable and ns != total:

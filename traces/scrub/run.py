@@ -28,7 +28,6 @@ from ..run import MANIFEST, Manifest, Recording, Run, Variant, again_folder, fro
 from ..stages_file import STAGES_SCHEMA, read_stages
 from ..unpack import decompressed, head_of
 from ..unread import unread_kind
-from .kineto import scrub_kineto
 from .nsys import scrub_sqlite
 from .personal import Policy
 
@@ -129,6 +128,8 @@ def scrub_trace(source: Path, folder: Path, policy: Policy, stem: str = "trace",
             scrub_sqlite(plain, target, keep_names=keep_names, policy=policy)
             return target
         if looks_like_json(head):
+            from .kineto import scrub_kineto  # needs libraries that a GPU host may lack; a recording of nsys does not
+
             target = folder / f"{stem}.json"
             scrub_kineto(plain, target, policy)
             return target
