@@ -2,10 +2,11 @@
 
 python -P scripts/kernels_h200.py FOLDER [TASK ...] [--seconds 480] [--dtype bfloat16] [--settings searches.json]
 python -P scripts/kernels_h200.py FOLDER [TASK ...] --search [--seconds 480] [--dtype bfloat16]
+python -P scripts/kernels_h200.py FOLDER --table
 
 The first way writes verifications.json and bench.json, objects of what `kernels verify --json` and `kernels bench --json`
 print, by task; the second one searches.json, whose best settings the first takes with --settings. Each file is written
-anew as soon as there is more to say, so that what is there when the time is over is whole.
+anew as soon as there is more to say, so that what is there when the time is over is whole. --table prints bench.json as Markdown.
 
     emit and compile | verify, several at a time | bench: the kernels of all tasks, eager code, compiled code, a process each
 
@@ -20,7 +21,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -66,10 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", default="bfloat16", help="element type, where a task has it")
     parser.add_argument("--search", action="store_true", help="search parameters instead")
     parser.add_argument("--settings", type=Path, metavar="FILE", help="take the best of this searches.json")
+    parser.add_argument("--table", action="store_true", help="only print what bench.json holds, as Markdown")
     parser.add_argument("--no-compiled", action="store_true", help="leave torch.compile out")
     asked = parser.parse_args(arguments)
     if unknown := [name for name in asked.tasks if name not in NAMES]:
         parser.error(f"no task is called {', '.join(unknown)}; tasks are {', '.join(NAMES)}")
+    if asked.table:
+        print("\n".join(table(json.loads((asked.folder / "bench.json").read_text(encoding="utf-8")))))
+        return 0
     if not has_gpu():
         print("A GPU is needed and torch sees none here; nothing was measured.")
         return 3
@@ -205,6 +210,44 @@ def told(one: Measurement | None) -> str:
 def share(one: Measurement | None) -> str:
     """Of the limit, in per cent."""
     return "-" if one is None or one.share_of_limit is None else f"{100 * one.share_of_limit:.0f} %"
+
+
+def table(found: Mapping[str, Any]) -> Iterator[str]:
+    """A Markdown row a task and shape: times and shares of the limit, and the kernel's time over the better of the two others."""
+    yield "| task | shape | limit | kernel | eager | compiled | over the better | energy of kernel, eager, compiled |"
+    yield "| --- | --- | --: | --: | --: | --: | --: | --: |"
+    for task, one in found.items():
+        for shape in one["shapes"]:
+            each = {m["implementation"]: m for m in one["measurements"] if m["shape"] == shape["shape"]}
+            times = {how: taken(m) for how, m in each.items()}
+            others = [
+                t
+                for how in (EAGER, COMPILED)
+                if (t := times.get(how)) is not None and not (each[how]["tolerance_share"] or 0) > 1
+            ]
+            own = times.get(KERNEL)
+            cells = [cell(each.get(how)) for how in (KERNEL, EAGER, COMPILED)]
+            over = "–" if own is None or not others else f"{own / min(others):.2f} ×"
+            spent = [each[how]["energy_j"] for how in (KERNEL, EAGER, COMPILED) if how in each]
+            joules = ", ".join(f"{1e3 * j:.1f}" for j in spent if j) + " mJ" if any(spent) else ""
+            limit = f"{shape['limit_ns'] / 1e3:.1f} us"
+            yield f"| `{task}` | {shape['shape'].replace(',', ', ')} | {limit} | {' | '.join(cells)} | {over} | {joules} |"
+
+
+def taken(one: Mapping[str, Any]) -> float | None:
+    """ns by the trace, else by events."""
+    found: float | None = one["event_ns"] if one["trace_ns"] is None else one["trace_ns"]
+    return found
+
+
+def cell(one: Mapping[str, Any] | None) -> str:
+    """``101.2 us, 93 %``."""
+    if one is None or (time_ns := taken(one)) is None:
+        return "–"
+    wrong = ", **wrong**" if (one["tolerance_share"] or 0) > 1 else ""
+    events = " by events" if one["trace_ns"] is None else ""
+    shared = "" if one["share_of_limit"] is None else f", {100 * one['share_of_limit']:.0f} %"
+    return f"{time_ns / 1e3:.1f} us{events}{shared}{wrong}"
 
 
 # -- search ------------------------------------------------------------------------------------------------------------

@@ -376,6 +376,22 @@ def test_the_script_prints_a_line_a_task_and_keeps_whole_files(tmp_path: Path) -
     assert program.best_settings(None) == {}
 
 
+def test_the_script_prints_a_table_in_which_a_wrong_output_is_no_rival(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = script()
+    document = made("verified").document()
+    kernel, eager, *_ = document["measurements"]
+    program.write(tmp_path / "bench.json", {"rmsnorm": document})
+    assert program.main([str(tmp_path), "--table"]) == 0
+    row = capsys.readouterr().out.splitlines()[2]
+    assert "| 65.0 us, 96 % | 130.0 us, 48 % | – | 0.50 × |" in row
+    eager["tolerance_share"] = 2.0
+    assert (kernel["implementation"], eager["implementation"]) == ("kernel", "eager")
+    (row,) = list(program.table({"rmsnorm": document}))[2:]
+    assert "**wrong** | – | – |" in row, "with nothing right beside it, the kernel is compared with nothing"
+
+
 def test_the_script_says_that_there_is_no_gpu(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,24 @@ def answer(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) ->
     return json.loads(capsys.readouterr().out)
 
 
+def test_the_slow_loader_of_a_real_fsdp_job_is_explained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Recorded on two H200s, with one nsys per rank. Rank, steps and stage are found, and milliseconds within 5 % of what the
+    loaders took."""
+    job = SAMPLES / "h200x2_fsdp"
+    took = json.loads((job / "planted.json").read_text(encoding="utf-8"))
+    planted = {n: b - a for n, (a, b) in enumerate(zip(took["rank0"], took["rank1"], strict=True)) if b > 50_000_000}
+    assert list(planted) == [6, 9, 10, 17]
+    found = answer(capsys, job, "--workers", "1")
+    assert (len(found["ranks"]), len(found["iterations"])) == (2, 20)
+    late = {step["iteration"]: step for step in found["iterations"] if step["late_ns"] > 50_000_000}
+    assert list(late) == list(planted)
+    for number, step in late.items():
+        cause = step["causes"][0]
+        assert (step["last_rank"], cause["stage"], cause["category"]) == (1, "iteration/data", "data")
+        assert cause["ns"] == pytest.approx(planted[number], rel=0.05)
+        assert step["late_ns"] == pytest.approx(planted[number], rel=0.05)
+
+
 def test_the_sample_is_explained(folder: Path, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Rank 1 of the real job sleeps 2 ms in step number 2, outside all stages; 1.1 ms of it leave the device idle."""
     capsys.readouterr()

@@ -24,8 +24,8 @@ DUPLEX: Final = {"h2d": 0.946, "d2h": 0.917}
 measures it."""
 
 NODE_NS: Final = 450
-"""From one operation of a CUDA graph to the next one of its stream, at least: seen on H100 and H200. A calibration's graph of equal
-kernels may have less (256 on an H200), which real graphs there did not reach."""
+"""From one operation of a CUDA graph to the next one of its stream, at least: seen on H100 and H200. A calibration's graph of
+equal kernels may have less (256 on an H200), which real graphs there did not reach."""
 
 CALL_NS: Final = 5_000
 """What a call takes that only enqueues, a copy or the launch of a graph, where it was not calibrated: 4 to 6 us beside H200s."""

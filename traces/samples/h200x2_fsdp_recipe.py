@@ -1,10 +1,11 @@
 """Recipe of h200x2_fsdp/: FSDP training of two ranks, whose second rank's data loader is slow in four steps.
 
     aisp-trace capture --ranks 2 --output job -- torchrun --standalone --nproc-per-node 2 h200x2_fsdp_recipe.py planted
-    aisp-trace analyze --partial h200x2_fsdp job
+    aisp-trace ranks job
 
 Rank 1's dataset sleeps 100 ms for one sample of the batches of `SLOW`. Each rank writes what its loader took, step by step, to
-``planted/rank<n>.json``, so that what is found can be held against what happened. Without GPUs the ranks train on the CPU.
+``planted/rank<n>.json``, so that what is found can be held against what happened
+(planted.json has both). Without GPUs the ranks train on the CPU.
 """
 
 from __future__ import annotations
