@@ -1,11 +1,19 @@
 # One command each, on a fresh Debian or Ubuntu with Python 3.11 or 3.12 and make:
 #
 #   make demo    a recorded run of an H200, then a pair of this machine's own: capture, check and report
-#   make test    formatting, lint, types and tests
+#   make test    formatting, lint, types and all tests; or some of them alone (TESTS='tests/test_x.py tests/test_y.py' ARGS='-k word')
 #   make docs    the pages of docs/ as a site, into build/docs; a link that leads nowhere fails it
 #   make bench   speed against a bare SQLite scan, into benchmarks/results.md (BENCH_ARGS='--sizes 100000')
 #
-# More tests, for those who change the project:
+# For those who change the project:
+#
+#   make check          formatting, lint and types, without tests
+#   make format         format the code, and correct what lint can
+#   make generated      write the generated files again, in their order; the answers of goldens.py are only compared
+#   make clean          remove .venv and what tests and tools leave; the next make installs anew
+#   make help           this text
+#
+# More tests:
 #
 #   make test-hostile   the tests without numba, on the plainest processor's kernels, beside a busy loop
 #   make test-versions  a slice of the tests under the oldest, a middle and the newest version of each dependency; needs an index
@@ -20,24 +28,33 @@
 #   TORCH_INDEX=URL     one more package index to take torch from, such as PyTorch's own index of CPU builds, which are
 #                       a tenth the size of the CUDA builds that the default index gives on Linux
 #   DEMO_ARGS='...'     more options for the demo's capture, for instance '--rounds 4'
+#   TESTS='...'         the test files that `make test` runs alone, without format, lint and types
+#   ARGS='...'          more words for pytest, for instance '-k word -x'
 
 PYTHON ?=
 TORCH_INDEX ?=
 DEMO_ARGS ?=
+TESTS ?=
+ARGS ?=
 export PYTHON TORCH_INDEX DEMO_ARGS
 
 # Named after the folder: an environment copied along with its checkout would still import the old one.
 STAMP := .venv/.installed-$(shell printf %s '$(CURDIR)' | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test test-hostile test-versions audit lock fuzz nightly docs bench check format clean
+.PHONY: help demo test test-hostile test-versions audit lock fuzz nightly docs bench check format generated clean
 help:
 	@sed -n '3,$$ { /^#/!q; s/^# \{0,1\}//p }' Makefile
 
 demo: $(STAMP)
 	@scripts/demo.sh
 
+ifeq ($(strip $(TESTS)),)
 test: $(STAMP)
-	@scripts/check.sh --tests
+	@scripts/check.sh --tests $(ARGS)
+else
+test: $(STAMP)
+	@.venv/bin/python -P -m pytest $(TESTS) $(ARGS)
+endif
 
 test-hostile: $(STAMP)
 	@scripts/test-hostile.sh
@@ -67,7 +84,10 @@ check: $(STAMP)
 	@scripts/check.sh
 
 format: $(STAMP)
-	@.venv/bin/ruff check --fix --quiet . && .venv/bin/ruff format .
+	@.venv/bin/ruff check --fix-only --quiet . && .venv/bin/ruff format .
+
+generated: $(STAMP)
+	@scripts/generated.sh
 
 clean:
 	rm -rf .venv .dev build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis report.html

@@ -25,7 +25,7 @@ from .answer import ANSWER
 from .compare import differences
 from .folder import PartialRun, begin, load_result, portable, rank_here, reopen
 from .leftovers import after_grace, sentence
-from .nsys import Recorded
+from .nsys import Recorded, no_nvtx
 from .plan import Plan, check_plan, per_round, recorder_for, recordings, script_of, workload_command
 from .processes import GRACE_S, how_ended, interruptible
 from .progress import Progress
@@ -250,6 +250,7 @@ def _manifest(
     labelled += [(f"the traced process of {name}", r.result) for name, r in traced if r.result is not None]
     notes = [*plan.notes, *differences(labelled)]
     notes += dict.fromkeys(f"{name}: {note}" for name, recording in traced for note in recording.notes)
+    notes += no_nvtx(run.path, plan.names)
     rank, ranks = (rank_here(os.environ) if plan.source == "command" else None) or (None, None)
     return Manifest(
         schema=SCHEMA,

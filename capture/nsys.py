@@ -20,6 +20,7 @@ from .nsight import Nsys
 from .nsys_report import REPORT, STREAM, TRACE, export, make_report, no_ranges
 from .nsys_session import run_window, session_commands
 from .nsys_starts import failed_itself, starts
+from .nvtx_ranges import LACKING, LACKING_VARIABLE
 from .passing import OwnLines
 from .processes import Finished, how_ended, last_line, run_process, to_terminal
 from .running import Running
@@ -102,7 +103,8 @@ class NsysRecorder:
         """Variables the recorded program gets."""
         if not gated:  # a program that times its iterations does so here, too
             path = self._inherited.get("PYTHONPATH")
-            return {ANSWER_VARIABLE: str(folder / ANSWER), **program.environment("nsys", path)}
+            own = {ANSWER_VARIABLE: str(folder / ANSWER), LACKING_VARIABLE: str(folder / LACKING)}
+            return {**own, **program.environment("nsys", path)}
         # Without the second, nsys compares `-p` with registered strings only, and matches none of ours by name.
         return {RECORDER_VARIABLE: "nsys", "NSYS_NVTX_PROFILER_REGISTER_ONLY": "0"}
 
@@ -137,7 +139,7 @@ class NsysRecorder:
         if a program of the user's failed before anything was recorded. When a workload of ours fails, only its exit code is
         returned: the failure is the news, not what was recorded of it.
         """
-        for leftover in (TRACE, REPORT, STREAM):
+        for leftover in (TRACE, REPORT, STREAM, LACKING):
             (folder / leftover).unlink(missing_ok=True)
         if self.window is not None:
             return self._record_window(self.window, target, folder, timeout_s)
@@ -155,7 +157,7 @@ class NsysRecorder:
             raise WorkloadError(
                 f"{shown_command(target)} {how_ended(done.exit_code)} before anything was recorded of it ({said})"
             )
-        notes = _judge(counts, gated=gated, device=self.device, nsys=self.nsys)
+        notes = _judge(counts, gated=gated, device=self.device, nsys=self.nsys, lacking=(folder / LACKING).is_file())
         if done.forked and (lost := sorted(set(done.forked) - recorded_processes(folder / TRACE))):
             notes = (*notes, lost_workers(self.nsys, self.extra, lost))
         return Recorded(done.exit_code, done.wall_ns, TRACE, None, notes, empty)
@@ -172,7 +174,8 @@ class NsysRecorder:
             done = after_recording(window, running)
             make_report(self.nsys, folder, done, gated=False)
             counts = export(self.nsys, folder)
-            notes = _judge(counts, gated=False, device=self.device, nsys=self.nsys)
+            lacking = (folder / LACKING).is_file()
+            notes = _judge(counts, gated=False, device=self.device, nsys=self.nsys, lacking=lacking)
         except BaseException:
             running.close()
             raise
@@ -222,8 +225,11 @@ def profile_options(nsys: Nsys, profile: str, device: str) -> list[str]:
     return options
 
 
-def _judge(counts: Counts, *, gated: bool, device: str, nsys: Nsys) -> tuple[str, ...]:
-    """Notes on what the recording lacks; raises `RecorderError` if a workload of ours left no range in it."""
+def _judge(counts: Counts, *, gated: bool, device: str, nsys: Nsys, lacking: bool = False) -> tuple[str, ...]:
+    """Notes on what the recording lacks; raises `RecorderError` if a workload of ours left no range in it.
+
+    `lacking`: a process of the program has no nvtx, so what it named and torch's phases are missing (`no_nvtx` says so).
+    """
     if gated and counts.own_ranges == 0:
         raise RecorderError(no_ranges(nsys))
     notes = []
@@ -234,12 +240,26 @@ def _judge(counts: Counts, *, gated: bool, device: str, nsys: Nsys) -> tuple[str
         )
     if gated and device == "cuda" and counts.launches == 0:
         notes.append("the workload ran on the GPU, yet no launch was recorded: device times are missing")
+    if lacking:
+        return tuple(notes)
     if not gated and counts.ranges == 0:
         also = " and made no CUDA call, so there is nothing to analyze" if counts.launches == 0 else ""
         notes.append(f"the program opened no range{also}; {NAME_STAGES}")
     elif not gated and counts.ranges == counts.phases:
         notes.append(f"{ONLY_PHASES}; {NAME_STAGES}")
     return tuple(notes)
+
+
+def no_nvtx(run: Path, names: Sequence[str]) -> list[str]:
+    """One note for all recordings below folder `run` of programs whose environment has no nvtx, by the `names` of variants."""
+    lacking = [name for name in names if any((run / name).rglob(LACKING))]
+    if not lacking:
+        return []
+    whose = " and ".join(lacking) if len(names) > 1 else "the program"
+    return [
+        f"the environment of {whose} lacks the package nvtx, without which nsys sees no stages and iterations: run "
+        "`pip install nvtx==0.2.11` there, and capture again"
+    ]
 
 
 def lost_workers(nsys: Nsys, extra: Sequence[str], pids: Sequence[int]) -> str:

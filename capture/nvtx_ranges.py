@@ -9,14 +9,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
 
 from .nvtx_forks import forget_nvtx
 
+LACKING_VARIABLE: Final = "AISP_TRACE_LACKING"
+"""Names a file that a recorded program makes where its environment has no nvtx: only the program knows its environment."""
+
+LACKING: Final = "nvtx-is-missing"
+
 
 def nvtx_ranges(domain: str) -> Callable[[str, str | None, int | None], Any]:
-    """Gives the range of a name, kind (the category) and number of bytes (the payload); raises `ImportError` without nvtx."""
-    import nvtx
+    """Gives the range of a name, kind (the category) and number of bytes (the payload).
+
+    Raises `ImportError` without nvtx, after it has told the recorder so.
+    """
+    try:
+        import nvtx
+    except ImportError:
+        if file := os.environ.get(LACKING_VARIABLE):
+            with suppress(OSError):  # what the program does not depend on must not end it
+                Path(file).touch()
+        raise
 
     made: dict[tuple[str, str | None, int | None], Any] = {}
 

@@ -60,7 +60,8 @@ class PlannedVariant:
 class Goal:
     """A speedup that rounds are added to decide: time of `baseline` over that of `variant`, at least `minimum`.
 
-    `statistic` sums up a round's iterations ("mean" or "median"); `claim` names the claim, for people.
+    `statistic` sums up a round's iterations ("mean" or "median"); `claim` names the claim, for people. `to_bound` says that
+    nothing is written down yet, so that bounds are to come from these rounds: `accept` takes none from rounds in doubt.
     """
 
     claim: str
@@ -68,6 +69,7 @@ class Goal:
     variant: str
     minimum: float
     statistic: str
+    to_bound: bool = field(default=False, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..expectations.deciding import decide, ratio_sample
+from ..expectations.deciding import concerns, decide, ratio_sample, time_sample
 from ..traces.errors import WorkloadError
 from ..traces.run import Round
 from .answer import ANSWER_VARIABLE
@@ -57,7 +57,9 @@ def until_decided(
             times, spent = made()
             left = undecided(plan, times)
             if not left:
-                progress.say(f"[{plan.workload}] {done} rounds decide everything")
+                progress.say(
+                    f"[{plan.workload}] {done} rounds decide the speedup: {', '.join(goal.claim for goal in plan.goals)}"
+                )
                 return
             needed = spent / 1e9 / done * look
             told = f"[{plan.workload}] {done} rounds leave undecided: {', '.join(left)}"
@@ -72,7 +74,7 @@ def until_decided(
 
 
 def undecided(plan: Plan, times: Times) -> list[str]:
-    """The claims of the plan's goals that these rounds neither meet nor miss."""
+    """The claims of the plan's goals that these rounds neither meet nor miss, or that `accept` could take no bound from."""
     by_round: dict[str, dict[int, Sequence[int]]] = {}
     for index, name, ns in times:
         by_round.setdefault(name, {})[index] = ns
@@ -80,10 +82,15 @@ def undecided(plan: Plan, times: Times) -> list[str]:
     for goal in plan.goals:
         base, other = by_round.get(goal.baseline, {}), by_round.get(goal.variant, {})
         both = sorted(base.keys() & other.keys())
-        sample = ratio_sample([base[i] for i in both], [other[i] for i in both])
+        before, after = [base[i] for i in both], [other[i] for i in both]
+        sample = ratio_sample(before, after)
         found = decide(sample, goal.minimum, None, statistic=goal.statistic, looks=plan.looks)
         if found.status == "inconclusive":
             left.append(goal.claim)
+        elif goal.to_bound:
+            samples = (sample, time_sample(before), time_sample(after))
+            doubts = [c.text for one in samples for c in concerns(one.by(goal.statistic))]
+            left += [f"{goal.claim}, for bounds ({doubts[0]})"] if doubts else []
     return left
 
 

@@ -19,7 +19,7 @@ def accept(
     Returns the exit code: 0 written, or nothing to write; 1 an expectation was missed; 3 the evidence carries no bound; 2 any
     other refusal.
     """
-    from ..expectations.accepting.occasions import exit_code
+    from ..expectations.accepting.occasions import UNDECIDED, exit_code
     from ..expectations.accepting.run import prepare
     from ..report.terminal.expectations import print_acceptance
 
@@ -29,6 +29,10 @@ def accept(
         return exit_code(found.proposal.refusals)
     if not found.proposal.changes:
         say()
+        workload = found.occasions[0].evidence.workload
+        if not any(claim.workload == workload for claim in found.proposal.claims):
+            say("Nothing was written: these runs carry no bound.")
+            return UNDECIDED
         say("Nothing changes: no bound differs from what these runs say.")
         return 0
     if not yes:

@@ -35,7 +35,8 @@ def deciding(plan: Plan, budget_s: float | None) -> Plan:
 
 def _faster(plan: Plan) -> tuple[Goal, ...]:
     first, *others = plan.names
-    return tuple(Goal(f"{plan.workload}: {name} faster than {first}", first, name, FASTER, "mean") for name in others)
+    words = f"{plan.workload}: {{}} faster than {first}"
+    return tuple(Goal(words.format(name), first, name, FASTER, "mean", to_bound=True) for name in others)
 
 
 def _claimed(plan: Plan) -> Iterator[Goal]:

@@ -107,6 +107,13 @@ def run_of(path: Path | None) -> Run:
     """The run that a command on runs alone was given, by default the newest; raises `UsageError` for a trace, `InputError` for
     what is no run."""
     if path is not None and path.is_file() and path.name != MANIFEST:
+        from ..traces.bundle import holds_bundle
+
+        if holds_bundle(path):
+            raise UsageError(
+                f"{path} is a bundle; `aisp-trace bundle verify {path}` checks it and judges its run again, `tar -xzf {path}` "
+                "unpacks its traces"
+            )
         raise UsageError(
             f"{path} is a file, and verdicts are about runs, which hold timings too; `aisp-trace analyze {path}` accounts for a "
             "trace, `aisp-trace capture` makes a run"

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,8 +61,11 @@ def judge_pair(baseline: Any, optimized: Any, asked: Asked) -> tuple[Verdict, ..
     """
     if (asked.at_least is None) == (asked.expectations is None):
         raise UsageError("speedup needs a bound: at_least=1.2, or expectations=FOLDER with claims; give one of them")
-    if asked.at_least is not None and not 0 < asked.at_least < math.inf:
-        raise UsageError(f"at_least is {asked.at_least!r}; it must be a factor above 0, such as 1.2")
+    least: Any = asked.at_least
+    if isinstance(least, str | Path):
+        raise UsageError(f"at_least is {str(least)!r}; it is a factor such as 1.2, and a folder is expectations=FOLDER")
+    if least is not None and not _is_factor(least):
+        raise UsageError(f"at_least is {least!r}; it must be a factor above 0, such as 1.2")
     if asked.rounds is not None and asked.rounds < 1:
         raise UsageError(f"rounds is {asked.rounds}; at least one is needed, and 8 for a verdict")
     if isinstance(baseline, str) and isinstance(optimized, str):
@@ -69,6 +73,11 @@ def judge_pair(baseline: Any, optimized: Any, asked: Asked) -> tuple[Verdict, ..
     if callable(baseline) and callable(optimized):
         return _of_functions({BASELINE: baseline, OPTIMIZED: optimized}, asked)
     raise UsageError("speedup takes two functions without arguments, or two command lines as text; not one of each")
+
+
+def _is_factor(given: Any) -> bool:
+    """Whether `given`, whatever a test hands over, is a number (numpy's are, too) between nothing and infinity."""
+    return isinstance(given, Real) and not isinstance(given, bool) and 0 < float(given) < math.inf
 
 
 def _claims(asked: Asked) -> Files:

@@ -56,10 +56,8 @@ def builtin_plan(entry: catalog.Entry, options: Options) -> Plan:
     entry = entry.of_task(options.task)
     unknown = [name for name in options.variants if name not in entry.variant_names]
     if unknown:
-        raise UsageError(
-            f"{entry.name} has no variant {unknown[0]!r}{nearest(unknown[0], entry.variant_names)}; "
-            f"it has {', '.join(entry.variant_names)}"
-        )
+        has = f"it has {', '.join(entry.variant_names)}"
+        raise UsageError(f"{entry.name} has no variant {unknown[0]!r}{nearest(unknown[0], entry.variant_names, has)}")
     if options.size not in entry.sizes:
         raise UsageError(f"{entry.name} has no size {options.size!r}; it has {', '.join(entry.sizes)}")
     device = _settle_device(entry.name, options.device, entry.devices)

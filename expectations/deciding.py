@@ -182,7 +182,8 @@ class Sample:
 class Decision:
     """`status` is met, missed or inconclusive; `estimate` is by the claim's statistic, `other` by the other one.
 
-    `doubts` are those that stood in the way, as sentences; `reason` says the status in one.
+    `doubts` are those that stood in the way, as sentences; `reason` says the status in one. `unsteady` says that the rounds
+    themselves are in doubt, not only what else is known of them.
     """
 
     status: str
@@ -190,6 +191,7 @@ class Decision:
     estimate: Estimate
     other: Estimate
     doubts: tuple[str, ...] = ()
+    unsteady: bool = False
 
 
 def ratio_sample(baseline: Sequence[Sequence[int]], variant: Sequence[Sequence[int]]) -> Sample:
@@ -247,7 +249,8 @@ def decide(
     where = {"met": "lies inside", "missed": "lies outside", "inconclusive": "straddles"}[status]
     reason = f"the interval {ends} {where} the bound {bound}"
     if doubts or (objected and status == "met"):
-        return Decision("inconclusive", "; ".join((*doubts, *objected)), found, other, (*doubts, *objected))
+        every = (*doubts, *objected)
+        return Decision("inconclusive", "; ".join(every), found, other, every, unsteady=bool(doubts))
     return Decision(status, "; ".join((reason, *objected)), found, other, objected)
 
 

@@ -199,9 +199,10 @@ def _any_of(words: Iterable[str]) -> str:
 
 
 def _not_any_of(value: Any, words: Iterable[str]) -> str:
-    close = nearest(value, words) if isinstance(value, str) else ""
-    said = repr(value[:80]) if isinstance(value, str) else found(value)
-    return f"is {said}{close}; it must be {_any_of(words)}"
+    remedy = f"it must be {_any_of(words)}"
+    if not isinstance(value, str):
+        return f"is {found(value)}; {remedy}"
+    return f"is {value[:80]!r}{nearest(value, words, remedy)}"
 
 
 def _place(loc: tuple[str | int, ...], schema: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

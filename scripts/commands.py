@@ -128,8 +128,10 @@ def main() -> int:
         for name in old:
             if name in made:
                 (DOCS / name).write_text(made[name], encoding="utf-8")
+                print(f"wrote docs/{name}")
             else:
                 (DOCS / name).unlink()
+                print(f"removed docs/{name}")
         return 0
     for name in old:
         print(f"docs/{name} is out of date; refresh it: python -P scripts/commands.py --write", file=sys.stderr)

@@ -1,7 +1,9 @@
 """Compare the code with the snapshots of what users rely on, or refresh them (docs/contracts.md).
 
 python -P scripts/contracts.py --check                 every difference, and what it demands; leaves 1 if there is one
-python -P scripts/contracts.py --write [--breaking]    refresh; refuses what CHANGELOG.md does not name, and what breaks
+python -P scripts/contracts.py --write [--breaking]    refresh, and say which files; refuses what breaks
+
+`--write` needs the line in CHANGELOG.md first: its newest section has to name each new option, key, column, word or metric.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     todo = parser.add_mutually_exclusive_group(required=True)
     todo.add_argument("--check", action="store_true", help="compare the code with the snapshots")
     todo.add_argument("--write", action="store_true", help="refresh the snapshots")
+    parser.epilog = "--write needs each new name in the first section of CHANGELOG.md, so write that line first."
     parser.add_argument("--breaking", action="store_true", help="with --write: also what breaks somebody, on purpose")
     asked = parser.parse_args(arguments)
     found = everything()
@@ -35,14 +38,19 @@ def main(arguments: list[str] | None = None) -> int:
         return 1 if changes else 0
     refused = [] if first_time() else unsaid(changes, newest_section())
     for word in refused:
-        print(f"CHANGELOG.md does not name `{word}` in its first section; write the line, then the snapshot")
+        print(f"CHANGELOG.md does not name `{word}` in its first section; write the line there, then repeat --write")
     if any(change.breaks for change in changes) and not asked.breaking:
         print("nothing was written: see above what breaks; --breaking writes it nevertheless")
         return 1
     if refused:
+        print("nothing was written")
         return 1
-    for name, snapshot in found.items():
-        (FOLDER / f"{name}.json").write_text(json.dumps(snapshot, indent=1) + "\n", encoding="utf-8")
+    written = [name for name, snapshot in found.items() if snapshot != read(name)]
+    for name in written:
+        (FOLDER / f"{name}.json").write_text(json.dumps(found[name], indent=1) + "\n", encoding="utf-8")
+        print(f"wrote tests/contracts/{name}.json")
+    if not written:
+        print("nothing to write: the snapshots are those of the code")
     return 0
 
 

@@ -22,9 +22,12 @@ def main() -> int:
     write, old = parser.parse_args().write, []
     for name, draw in FIGURES.items():
         file, drawn = FOLDER / f"{name}.svg", draw().svg()
+        if file.is_file() and file.read_text(encoding="utf-8") == drawn:
+            continue
         if write:
             file.write_text(drawn, encoding="utf-8")
-        elif not file.is_file() or file.read_text(encoding="utf-8") != drawn:
+            print(f"drew {file.name}")
+        else:
             old.append(file.name)
     if old:
         print(f"out of date: {', '.join(old)}; draw them: python -P scripts/definitions.py --write", file=sys.stderr)

@@ -70,9 +70,8 @@ def _with_traces(run: Run, kept: Sequence[str] | None) -> Run:
     names = [v.name for v in run.manifest.variants if v.recording is not None]
     for name in kept:
         if name not in names:
-            raise UsageError(
-                f"run {run.path} has no recording of {name!r}{nearest(name, names)}; it has {', '.join(names)}"
-            )
+            has = f"it has {', '.join(names)}"
+            raise UsageError(f"run {run.path} has no recording of {name!r}{nearest(name, names, has)}")
     lost = [name for name in names if name not in kept]
     variants = [v if v.name in kept else replace(v, recording=None) for v in run.manifest.variants]
     notes = [*run.manifest.notes, *([f"left out of this copy: the recordings of {', '.join(lost)}"] if lost else [])]

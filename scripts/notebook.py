@@ -75,10 +75,12 @@ def main() -> int:
     now = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     os.chdir(NOTEBOOK.parent)
     made = executed(now)
+    old = [cell["execution_count"] for cell, kept in zip(made["cells"], now["cells"], strict=True) if cell != kept]
     if asked.write:
         NOTEBOOK.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if old:
+            print(f"wrote the outputs of cells {old}")
         return 0
-    old = [cell["execution_count"] for cell, kept in zip(made["cells"], now["cells"], strict=True) if cell != kept]
     if old:
         print(
             f"outputs of cells {old} are out of date; refresh them: python -P scripts/notebook.py --write",

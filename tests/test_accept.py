@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 from aisp_trace.expectations.accepting.accept import Proposal, propose
 from aisp_trace.expectations.accepting.derive import Measured, band, exact, fraction, least, limit, round_down, round_up
 from aisp_trace.expectations.accepting.occasions import Occasion, exit_code
+from aisp_trace.expectations.accepting.wide import wide_limit, wide_metric, wide_speedup
 from aisp_trace.expectations.claims.diff import differences
 from aisp_trace.expectations.claims.load import PACKAGE_DIR, file_name, load_file
 from aisp_trace.expectations.claims.wanted import load_wanted, parse_wanted
@@ -98,6 +99,48 @@ def test_a_machine_without_claims_gets_times_and_what_the_workload_wants(occasio
     assert time.provenance.recorded_utc == "2026-01-01T00:00:00Z"
     assert time.provenance.work == RequiredWork(1024, "samples", 10**9, 10**6, 10**6)
     assert {v.status for v in judge([accepted(proposal)], evidence())} == {"met"}
+
+
+def test_a_bound_that_a_clear_regression_would_meet_is_warned_of(occasion: Any) -> None:
+    """Rounds of 2x to 10x give 1 .. 18: no rule forbids it, and nobody should take it for a gate."""
+    noisy = (2.0, 10.0, 3.0, 7.0, 2.5, 8.0, 4.0, 9.0)
+    proposal = propose([occasion(evidence(rounds=rounds([20.0] * 8, [20.0 / f for f in noisy])))], file())
+    (time,) = accepted(proposal).claims
+    assert isinstance(time, TimeClaim) and time.ratio == Bound(1.0, 18.0)
+    assert [text.split(":")[0] for text in proposal.wide] == ["pipeline.faster", "pipeline.faster"]
+    assert proposal.wide[0] == (
+        "pipeline.faster: the speedup was 5.5, and 1 would still meet 1 .. 18: the rounds scatter from 2x to 10x; capture "
+        "again on a quieter machine, with longer iterations, and accept that run"
+    )
+    assert "optimized took" in proposal.wide[1] and "times that would still meet <=" in proposal.wide[1]
+    quiet = propose([occasion(evidence(), day=2)], file())
+    assert quiet.wide == (), "2x give or take 5 %"
+    again = propose([occasion(evidence(rounds=rounds([20.0] * 8, [20.0 / f for f in noisy])))], file(time))
+    assert again.wide == (), "nothing is written, so nothing is warned of"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (wide_speedup(Bound(1.0, 1.1), [1.05, 1.051, 1.049], 1), "5% stand in; accept runs of several days"),
+        (wide_speedup(Bound(1.0, 1.1), [1.05, 1.2, 1.04], 1), "scatter from 1.04x to 1.2x"),
+        (wide_speedup(Bound(5.18, 16.1), [9.5, 10.0, 10.5], 3), ""),  # half of 10x, as a factor, is 3.2x
+        (wide_speedup(Bound(0.9, 1.0), [0.95, 0.96], 1), ""),  # no gain to lose
+        (wide_speedup(Bound(None, 2.0), [3.0], 1), ""),
+        (wide_limit("fast", 20.0, [10.0, 10.0, 11.0]), ""),
+        (wide_limit("fast", 20.1, [10.0, 10.0, 19.0]), "fast took 10 ms, and 2 times that would still meet <= 20.1 ms"),
+        (wide_metric(Bound(0.6, None), [0.9], share=True), "0.9 was measured, and 0.6 would still meet >= 0.6"),
+        (wide_metric(Bound(None, 0.3), [0.1], share=True), ""),
+        (wide_metric(Bound(None, 0.4), [0.1], share=True), "0.4 would still meet <= 0.4"),
+        (wide_metric(Bound(10.0, None), [25.0], share=False), "10 would still meet"),
+        (wide_metric(Bound(15.0, 40.0), [25.0], share=False), ""),
+        (wide_metric(Bound(15.0, 60.0), [25.0], share=False), "60 would still meet"),
+        (wide_metric(Bound(-1.0, None), [25.0], share=False), "-1 would still meet"),
+    ],
+)
+def test_what_counts_as_wide(said: Iterator[str], words: str) -> None:
+    found = list(said)
+    assert [words in text for text in found] == ([True] if words else [])
 
 
 def test_a_wish_about_counters_waits_for_a_run_that_sampled_them(occasion: Any) -> None:
@@ -187,7 +230,10 @@ def test_each_rung_has_its_own_time_claim_and_one_without_gain_has_none(occasion
     )
     proposal = propose([occasion(shown)], file())
     assert [c.id for c in accepted(proposal).claims] == ["pipeline.faster", "pipeline.rung_faster"]
-    assert proposal.notes == ("no time claim for idle: its speedup over baseline may be 1",)
+    (note,) = proposal.notes
+    assert note.startswith(
+        "no time claim for idle: its speedup over baseline may be 1; if it should be faster, time more"
+    )
 
 
 def test_a_program_recorded_once_has_nothing_to_claim(occasion: Any) -> None:
@@ -303,6 +349,11 @@ NO_BOUND: list[tuple[Evidence, str]] = [
     (evidence(rounds=()), "no untraced round"),
     (evidence(rounds=rounds([20 * 1.03**i for i in range(8)], [10.0] * 8)), "drift"),
     (evidence(rounds=rounds([20.0] * 8, [10, 8, 10, 8, 10, 10, 8, 10])), "two groups"),
+    (
+        evidence(rounds=rounds([20.0] * 8, [10.0, 9.9, 9.8, 9.7, 9.8, 9.9, 10.0, 10.1])),
+        "each round resembles the one before it, so they count as fewer independent rounds; time it again on a quieter machine, "
+        "with more rounds: `capture --decide` adds them",
+    ),
     (
         replace(
             evidence(),

@@ -168,6 +168,15 @@ def test_an_empty_project_folder_gets_its_first_file(aisp: Aisp, tmp_path: Path)
     assert (code, "is not a folder; make it" in out) == (2, True)
 
 
+def test_a_first_run_without_a_gain_carries_no_bound(aisp: Aisp, tmp_path: Path) -> None:
+    """Nothing is written and nothing was written before: a script that goes on to commit the file has to notice."""
+    code, out = aisp("accept", run_at(tmp_path / "pipeline-2", slower=2.1), "--yes")
+    assert code == 3
+    assert "no time claim for optimized: its speedup over baseline may be 0.9" in out
+    assert out.splitlines()[-1] == "Nothing was written: these runs carry no bound."
+    assert not (tmp_path / "expectations").exists()
+
+
 def test_six_slow_steps_through_the_command_line(aisp: Aisp, tmp_path: Path) -> None:
     (tmp_path / "expectations").mkdir()
     assert aisp("accept", run_at(tmp_path / "pipeline-1"), "--yes")[0] == 0

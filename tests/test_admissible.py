@@ -22,6 +22,7 @@ from aisp_trace.expectations.accepting.occasions import Occasion
 from aisp_trace.expectations.accepting.remeasure import _reading
 from aisp_trace.expectations.claims.load import load_folder
 from aisp_trace.expectations.judging.admissible import CLAIM_ROWS, ROWS
+from aisp_trace.expectations.judging.admissible.bounds import edited as edited_bound
 from aisp_trace.expectations.judging.evidence import gather
 from aisp_trace.expectations.model import Bound, Claim, ExpectationFile, Provenance, Source, TimeClaim
 from aisp_trace.tests.judging.build import (
@@ -439,6 +440,17 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
     ("edited bound", "another count", edited_count, OBJECTION, "the bound was edited by hand: its maximum is"),
     ("same run", "under another name", copied, "unrecorded", "measured in this run"),
 ]
+
+
+def test_a_bound_of_ones_own_is_one_by_its_source() -> None:
+    """The remedy that the objection names: the kind of the source, without a run and its provenance."""
+    claim = replace(
+        time_claim(1.5), source=Source("measured", "pipeline-0", "accepted: 2 (1.98 to 2.02) over 8 rounds")
+    )
+    (objection,) = edited_bound(claim, evidence())
+    assert "a bound of your own has a source of the kind 'definition'" in objection.text
+    own = replace(claim, source=Source("definition", None, "1.5 is what the release promises"), provenance=None)
+    assert list(edited_bound(own, evidence())) == []
 
 
 @pytest.fixture(name="good")

@@ -164,6 +164,11 @@ def test_loosened_and_deleted_claims_are_named_and_yours_decide(tmp_path: Path, 
     assert code == 1
     assert "speedup: loosened in the bundle" in words and f"{gone}, " in words and "left out in the bundle" in words
     assert "By the bounds in the bundle:" in words and "1 missed" in words.rpartition("By those of")[2]
+    otherwise = words.partition(f"What {yours} judges otherwise: ")[2]
+    assert (
+        "missed: pipeline_sequential.faster, speedup of optimized over baseline: the interval 9.107 .. 15.19 lies outside"
+        in otherwise
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(repository)
         code, out = call("verify", bundle, "--commit", "HEAD", "--json")

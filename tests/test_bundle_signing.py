@@ -225,7 +225,7 @@ def test_the_documented_line_makes_a_key(tmp_path: Path) -> None:
     )
     assert fingerprint(key.public) in said.stdout.split()
     assert load_signers(tmp_path / "bundle_key.pub") == (key.public,)
-    assert "ssh-keygen -t ed25519 -N '' -f bundle_key" in (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    assert "ssh-keygen -t ed25519 -N '' -f ~/.ssh/bundle_key" in (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
 
 
 def test_a_file_of_signers_may_hold_those_of_a_team(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from aisp_trace.report.terminal.verdicts import sentences, verdict_table
 from aisp_trace.tests.judging.build import HIDDEN, SERIAL, analysis, run_folder
 from aisp_trace.tests.test_check_junit import verdict
 from aisp_trace.tests.test_expectations_files import MECHANISM, TIME, put, text
+from aisp_trace.traces.bundle import pack
 
 Check = Callable[..., tuple[int, str]]
 
@@ -97,6 +99,7 @@ def test_no_claim_about_the_workload_leaves_3(check: Check, tmp_path: Path) -> N
     assert code == 3
     assert "(those of aisp-trace)" in out
     assert "No claim is about pipeline, so nothing was judged." in out
+    assert "`aisp-trace expectations new pipeline` begins your own." in flowed(out)
 
 
 def test_a_run_without_traces_says_what_was_not_checked(
@@ -177,6 +180,19 @@ def test_bad_input_is_one_sentence_and_leaves_2(check: Check, args: list[str], w
     assert code == 2
     assert words in out
     assert len(out.splitlines()) == 1
+
+
+def test_a_bundle_is_verified_by_another_command(check: Check, tmp_path: Path) -> None:
+    folder = tmp_path / "proof"
+    folder.mkdir()
+    (folder / "report.html").write_text("<p>", encoding="utf-8")
+    bundle = tmp_path / "proof.tar.gz"
+    pack(folder, bundle, "pipeline-1", {"aisp-trace": "1"})
+    code, out = check(bundle)
+    assert code == 2 and f"`aisp-trace bundle verify {bundle}` checks it" in out and "analyze" not in out
+    assert main(["analyze", str(bundle)]) == 2
+    (tmp_path / "other.tar.gz").write_bytes(gzip.compress(b"no bundle"))
+    assert "verdicts are about runs" in check(tmp_path / "other.tar.gz")[1]
 
 
 def test_wrong_expectations_leave_2(check: Check, tmp_path: Path) -> None:

@@ -142,7 +142,10 @@ def test_a_refresh_needs_the_changelog_and_does_not_break_anybody_by_accident(tm
     assert done.returncode == 1
     assert "CHANGELOG.md does not name `--bee`" in done.stdout
     assert json.loads(file.read_text()) == {"aisp-trace x": old}
-    assert refresh(tmp_path, "- `x --bee` buzzes.", more, "--write").returncode == 0
+    done = refresh(tmp_path, "- `x --bee` buzzes.", more, "--write")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "wrote tests/contracts/commands.json")
+    done = refresh(tmp_path, "- `x --bee` buzzes.", more, "--write")
+    assert (done.returncode, done.stdout) == (0, "nothing to write: the snapshots are those of the code\n")
     assert json.loads(file.read_text()) == {"aisp-trace x": more}
     done = refresh(tmp_path, "- `--bee` is gone.", old, "--write")
     assert done.returncode == 1

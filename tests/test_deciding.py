@@ -122,14 +122,14 @@ def rounds_at(speedups: Sequence[float], wall_ns: int = 10**9) -> tuple[list[int
 @pytest.mark.parametrize(
     ("speedups", "budget_s", "rounds", "words"),
     [
-        ([2.0 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide everything"),
-        ([1.2 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide everything"),
+        ([2.0 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide the speedup: w.faster"),
+        ([1.2 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide the speedup: w.faster"),
         # one round in eight on the wrong side: not at 12 (none), nor 16 (1), but at 24 (4)
         (
             [1.46 if i % 8 == 5 else 1.52 + 0.03 * (i * 7 % 5) for i in range(40)],
             None,
             24,
-            "24 rounds decide everything",
+            "24 rounds decide the speedup: w.faster",
         ),
         ([1.4 if i % 2 else 1.6 for i in range(40)], None, 40, "on to 40"),
         ([1.4 if i % 2 else 1.6 for i in range(40)], 20.0, 16, "24 rounds would take 24 s, more than the budget"),
@@ -149,6 +149,22 @@ def test_rounds_are_added_until_everything_is_decided(
     assert progress._total == rounds, "the time left is that of the next look, not of the last"
 
 
+def test_rounds_that_resemble_each_other_go_on_where_bounds_are_to_come_from_them() -> None:
+    """2x is decided at once, whatever the rounds look like; `accept` would refuse the first twelve, and takes all sixteen."""
+    speedups = [2.0 + 0.01 * i for i in (0, 1, 2, 3, 4, 5, 5, 4, 3, 2, 1, 0, 5, 0, 5, 0)] + [2.02] * 24
+    for to_bound, rounds in ((False, 12), (True, 16)):
+        goal = replace(GOAL, minimum=1.0, to_bound=to_bound)
+        made: list[int] = []
+        said = io.StringIO()
+        plan = make_plan(rounds=40, looks=DECIDING, goals=(goal,))
+        until_decided(plan, made.append, lambda: rounds_at(speedups[: len(made)])[1:], Progress("fake", 12, said))  # noqa: B023
+        assert len(made) == rounds
+        doubted = (
+            "12 rounds leave undecided: w.faster, for bounds (each round resembles the one before it" in said.getvalue()
+        )
+        assert doubted == to_bound
+
+
 def test_a_capture_that_decides_says_at_which_looks_it_may_be_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +180,7 @@ def test_goals_are_the_ratio_claims_of_this_machine(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(host, "hardware", lambda device: type("H", (), {"key": "mine"}))
     plan = make_plan()
     assert reading.deciding(plan, 60.0).goals == (
-        Goal("fake_workload: optimized faster than baseline", "baseline", "optimized", 1.0, "mean"),
+        Goal("fake_workload: optimized faster than baseline", "baseline", "optimized", 1.0, "mean", to_bound=True),
     )
     claim: dict[str, Any] = {
         "type": "time",

@@ -45,13 +45,13 @@ def test_show_gives_bounds_sources_and_reasons(aisp: Aisp, folder: Path) -> None
     assert code == 0
     assert [line for line in out.splitlines() if not line.startswith("expectations")] == [
         "",
-        "any machine, 1 claims",
+        "any machine, 1 claim",
         "pipeline.hidden",
         "  overlap.efficiency copy|compute of optimized  >= 0.5",
         "    why: copies run under compute",
         "    definition: by construction",
         "",
-        "h100, 1 claims",
+        "h100, 1 claim",
         "pipeline.faster [default]",
         "  speedup of optimized over baseline, by the median  1.5 .. 2.5",
         "  time of baseline  <= 25 ms",
@@ -60,7 +60,7 @@ def test_show_gives_bounds_sources_and_reasons(aisp: Aisp, folder: Path) -> None
         "    measured pipeline-0: median of 8 rounds",
     ]
     assert all(display_width(line) <= 80 for line in out.splitlines() if str(folder) not in line)
-    assert "a100, 1 claims" in aisp("show")[1]
+    assert "a100, 1 claim\n" in aisp("show")[1]
 
 
 def test_show_json_holds_the_claims_as_they_stand(aisp: Aisp, folder: Path) -> None:
@@ -80,7 +80,6 @@ def test_show_json_holds_the_claims_as_they_stand(aisp: Aisp, folder: Path) -> N
         (["show", "--hardware", "h10"], "did you mean 'h100'?"),
         (["show", "--hardwear", "h100"], "did you mean '--hardware'?"),
         (["shw"], "did you mean 'show'?"),
-        (["diff"], "see `aisp-trace expectations diff --help`"),
         (["diff", "absent", "expectations"], "absent does not exist"),
     ],
 )
@@ -107,7 +106,7 @@ def test_without_an_action_the_actions_are_listed(aisp: Aisp) -> None:
 def test_validate_reads_every_file_and_tells_all_errors(aisp: Aisp, folder: Path, tmp_path: Path) -> None:
     code, out = aisp("validate")
     assert code == 0
-    assert [line.split()[-2:] for line in out.splitlines()] == [["1", "claims"]] * 3
+    assert [line.split()[-2:] for line in out.splitlines()] == [["1", "claim"]] * 3
     put(folder, "expectations_b200.json", text({**TIME, "ration": 1}, key="b200"))
     put(folder, "expectations_l4.json", text(TIME, key="h100"))
     code, out = aisp("validate", folder)
@@ -168,13 +167,19 @@ def test_diff_against_what_is_committed(aisp: Aisp, folder: Path, tmp_path: Path
     git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     for args in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"]):
         subprocess.run([*git, *args], check=True, capture_output=True)
-    assert aisp("diff", folder)[1] == "No claim differs.\n"
+    assert aisp("diff", folder)[1] == aisp("diff")[1] == "No claim differs.\n"
     put(folder, "expectations_h100.json", text({**TIME, "ratio": {"min": 1.2}}))
-    for path in (folder, folder / "expectations_h100.json"):
-        code, out = aisp("diff", path)
+    for asked in ((), (folder,), (folder / "expectations_h100.json",)):
+        code, out = aisp("diff", *asked)
         assert code == 0 and "looser" in out and "1 difference, 1 of them asks for less." in out
     put(folder, "expectations_b200.json", text(TIME, key="b200"))
     assert "is not committed" in aisp("diff", folder / "expectations_b200.json")[1]
+
+
+def test_diff_without_a_name_needs_expectations_here(aisp: Aisp) -> None:
+    code, out = aisp("diff")
+    assert code == 2
+    assert "there is no ./expectations/expectations_*.json to compare with git's last commit; name a file" in out
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_everything_that_is_wrong_is_told_at_once_a_line_each() -> None:
         "my.json: hardware_key: 'H100' names files; write lower-case letters, digits, '_', '.', '-'",
         "my.json: claims[0].bound: unknown key 'minimum'; did you mean 'min'?",
         "my.json: claims[0].why: expected text, found a number",
-        "my.json: claims[0].source.kind: is 'measurd'; did you mean 'measured'?; it must be 'measured' or 'model' or "
+        "my.json: claims[0].source.kind: is 'measurd'; did you mean 'measured'? It must be 'measured' or 'model' or "
         "'datasheet' or 'definition'",
         "my.json: claims[0].source: key 'text' is missing",
         "my.json: claims[0]: unknown key 'varient'; did you mean 'variant'?",

@@ -311,9 +311,15 @@ def test_every_metric_says_what_a_claim_needs_to_know(name: str) -> None:
     assert set(metric.trust) <= set(TRUSTED)
     # Counts and efficiency hold on every machine, times and shares of time on one; so do the bytes a driver hands out.
     own_machine = name == "memory.peak_bytes"
-    assert metric.machine_independent == ((metric.counted and not own_machine) or name == "overlap.efficiency")
+    everywhere = (metric.counted and not own_machine) or name == "overlap.efficiency"
+    assert metric.machine_independent == everywhere, (
+        f"{name}: what is counted exactly holds on every machine, anything else on one; if it is exact say counted=True, else "
+        "machine_independent=False; an exception is named here with its reason"
+    )
     by_the_device = name == "stage.busy_share"  # recording slows the host down, not the kernels
-    assert ("time" in metric.trust) != (metric.machine_independent or own_machine or by_the_device)
+    assert ("time" in metric.trust) != (metric.machine_independent or own_machine or by_the_device), (
+        f"{name}: what holds on one machine alone is a time or a share of it and rests on trust in 'time'; the rest does not"
+    )
     page, _, anchor = metric.defined_in.partition("#")
     text = (DOCS / "definitions" / page).read_text(encoding="utf-8")
     assert not anchor or anchor in anchors(text)

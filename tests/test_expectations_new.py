@@ -57,8 +57,30 @@ def test_a_skeleton_is_right_and_says_what_to_fill_in(aisp: Aisp, tmp_path: Path
         assert claim.why.startswith(TO_DO) and claim.source.text.startswith(TO_DO)
         assert "does not see both sides slow down together" in claim.source.text
         assert set(claim.max_ms.values()) == {NO_LIMIT_MS}
-    assert aisp("expectations", "validate")[0] == 0
     assert list(state(tmp_path)) == ["expectations/expectations_cpu_tiny_1.json"]
+
+
+def test_what_nobody_filled_in_is_a_fault_that_names_the_claim(aisp: Aisp, tmp_path: Path) -> None:
+    aisp("expectations", "new", "pipeline_sequential")
+    file = tmp_path / "expectations" / "expectations_cpu_tiny_1.json"
+    code, out = aisp("expectations", "validate")
+    told = [line for line in out.splitlines() if "wrong: " in line]
+    assert code == 2 and len(told) == 2
+    assert "claim 'pipeline_sequential.faster': why and source.text still say TO DO; write what it asks for" in told[0]
+    document = json.loads(file.read_text())
+    for claim in document["claims"]:
+        claim["source"]["text"] = "twice the copies of the data sheet"
+        claim["why"] = "copies run under compute"
+    document["claims"][1]["why"] = f"{TO_DO}: later"
+    file.write_text(json.dumps(document))
+    (one,) = json.loads(aisp("expectations", "validate", "--json")[1])["files"]
+    assert one["claims"] == 2
+    assert one["error"].endswith(
+        "claim 'pipeline_sequential.cuda_graph_faster': why still says TO DO; write what it asks for"
+    )
+    document["claims"][1]["why"] = "one launch in place of many"
+    file.write_text(json.dumps(document))
+    assert aisp("expectations", "validate")[0] == 0
 
 
 def test_the_newest_run_says_variants_size_and_machine(aisp: Aisp, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import threading
 import polars as pl
 import pytest
 
+from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.panics import contained
 
 
@@ -32,7 +33,7 @@ def test_threads_take_turns(capfd: pytest.CaptureFixture[str]) -> None:
     def first() -> None:
         with contained():
             inside.set()
-            go_on.wait(30)
+            go_on.wait(PATIENCE_S)
 
     def second() -> None:
         with contained():
@@ -40,10 +41,10 @@ def test_threads_take_turns(capfd: pytest.CaptureFixture[str]) -> None:
 
     threads = [threading.Thread(target=first), threading.Thread(target=second)]
     threads[0].start()
-    assert inside.wait(30)
+    assert inside.wait(PATIENCE_S)
     threads[1].start()
     go_on.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_S)
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"

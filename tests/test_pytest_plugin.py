@@ -77,7 +77,7 @@ def test_a_miss_fails_with_the_working_and_no_traceback(pytester: pytest.Pyteste
     body = """
 def test_it(speedup):
     clock = Clock(slow=90 * MS, fast=80 * MS)
-    speedup(clock.slow, clock.fast, at_least=1.5, clock=clock)
+    speedup(clock.slow, clock.fast, 1.5, clock=clock)
 """
     result = run(pytester, body)
     result.assert_outcomes(failed=1)
@@ -179,6 +179,12 @@ def test_a_test_without_a_claim_in_the_folder_is_undecided(pytester: pytest.Pyte
         ("int, int", "*speedup needs a bound: at_least=1.2*"),
         ("int, int, at_least=1, expectations='x'", "*speedup needs a bound: at_least=1.2*"),
         ("int, int, at_least=0", "at_least is 0; it must be a factor above 0, such as 1.2"),
+        ("int, int, True", "at_least is True; it must be a factor above 0, such as 1.2"),
+        ("int, int, int", "at_least is <class 'int'>; it must be a factor above 0, such as 1.2"),
+        (
+            "int, int, 'expectations'",
+            "at_least is 'expectations'; it is a factor such as 1.2, and a folder is expectations=FOLDER",
+        ),
         ("int, int, at_least=1, rounds=0", "rounds is 0; at least one is needed*"),
         ("int, 'x', at_least=1", "speedup takes two functions without arguments, or two command lines as text*"),
         ("'no-such-program', 'x', at_least=1", "*the program 'no-such-program' was not found*"),

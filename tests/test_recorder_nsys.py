@@ -23,10 +23,15 @@ from aisp_trace.capture.nsys import NsysRecorder, profile_options
 from aisp_trace.capture.nsys_starts import STARTS
 from aisp_trace.capture.plan import SCHEMA, Plan, PlannedVariant, file_program
 from aisp_trace.capture.progress import Progress
+from aisp_trace.cli.main import main
+from aisp_trace.expectations.claims.load import file_name
+from aisp_trace.expectations.claims.write import file_text, write_file
+from aisp_trace.expectations.model import Bound, Source, TimeClaim
 from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.patience import PATIENCE_S, timed_out_when_up
+from aisp_trace.traces.bundle import unpack
 from aisp_trace.traces.errors import RecorderError, WorkloadError
-from aisp_trace.traces.run import load_run
+from aisp_trace.traces.run import load_run, runs_below
 
 FAKE = Path(__file__).with_name("fake_workload.py")
 
@@ -178,6 +183,70 @@ def test_a_command_of_the_users_is_recorded_once_and_its_failure_noted(code: int
     assert (recording.exit_code, recording.result, manifest.rounds) == (code, None, ())
     assert len(manifest.notes) == notes
     assert all(f"exit code {code}; what was recorded until then is kept" in note for note in manifest.notes)
+
+
+@needs_nsys
+def test_an_environment_without_nvtx_is_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the program knows its environment: here one where `import nvtx` fails, on both sides of a pair."""
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "nvtx.py").write_text("raise ImportError('no nvtx here')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path / "none"), *sys.path)))
+    uses = "from aisp_trace.capture.stages import iteration\nwith iteration(): pass"
+    for name, body in (("one.py", uses), ("two.py", f"{uses}\nimport time"), ("plain.py", "print(1)")):
+        (tmp_path / name).write_text(body, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    def notes(optimized: str) -> list[str]:
+        line = ["capture", "--baseline", f"{sys.executable} one.py", "--optimized", f"{sys.executable} {optimized}"]
+        assert main([*line, "--rounds", "1", "--recorder", "nsys"]) == 0
+        return [note for note in runs_below(tmp_path / "aisp-runs")[-1].manifest.notes if "nvtx" in note]
+
+    (note,) = notes("two.py")
+    assert note.startswith("the environment of baseline and optimized lacks the package nvtx, without which nsys sees")
+    assert "run `pip install nvtx==0.2.11` there" in note
+    (note,) = notes("plain.py")
+    assert note.startswith("the environment of baseline lacks"), "what opens no range needs no nvtx"
+
+
+@needs_nsys
+def test_a_recorded_pair_is_bundled_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Arguments of a user's program stay behind, and the copy still says that what was recorded is what was timed."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one.py", "two.py"):
+        body = f"from aisp_trace.capture.stages import iteration\nfor _ in range(3):\n    with iteration(): sum(range({10**5}))"
+        Path(name).write_text(body, encoding="utf-8")
+    pair = [f"{sys.executable} {name} --api-key secret7" for name in ("one.py", "two.py")]
+    line = ["capture", "--baseline", pair[0], "--optimized", pair[1], "--name", "mine", "--recorder", "nsys"]
+    assert main([*line, "--rounds", "8"]) == 0
+    (run,) = runs_below(Path("aisp-runs"))
+    claim = TimeClaim(
+        id="mine.faster",
+        workload="mine",
+        variant="optimized",
+        baseline="baseline",
+        size=None,
+        ratio=Bound(1e-6, None),
+        max_ms={"baseline": 1e9, "optimized": 1e9},
+        why="it is there to be met",
+        source=Source("definition", None, "everything meets it"),
+    )
+    key = run.manifest.hardware.key
+    Path("expectations").mkdir()
+    write_file(Path("expectations", file_name(key)), file_text(None, key, (claim,)), None)
+    assert main(["check"]) == 0
+    assert main(["bundle", "-o", "proof.tar.gz"]) == 0
+    capsys.readouterr()
+    assert main(["bundle", "verify", "proof.tar.gz"]) == 0
+    assert "3 met." in capsys.readouterr().out
+    Path("given").mkdir()
+    unpack(Path("proof.tar.gz"), tmp_path / "given")
+    text = (tmp_path / "given" / "run" / "manifest.json").read_text(encoding="utf-8")
+    assert "secret7" not in text and "one.py" not in text
+    for variant in load_run(tmp_path / "given" / "run").manifest.variants:
+        assert variant.recording is not None
+        assert list(variant.recording.command)[-2:] == [Path(sys.executable).name, "(3 words removed)"]
 
 
 @needs_nsys

@@ -132,6 +132,37 @@ def test_what_the_hostile_pass_leaves_out_is_there_and_is_no_workload() -> None:
 def test_make_help_names_every_target_for_people() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     shown = "\n".join(line for line in text.splitlines() if line.startswith("#"))
-    for target in ("demo", "test", "test-hostile", "nightly", "bench"):
-        assert re.search(rf"^{target}:", text, re.M)
-        assert re.search(rf"^#   make {target}\b", shown, re.M)
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.M)
+    assert {*phony.split()} == {*re.findall(r"^([a-z-]+):", text, re.M)}
+    assert [target for target in phony.split() if not re.search(rf"^#   make {target} ", shown, re.M)] == []
+
+
+def test_make_test_runs_some_files_alone() -> None:
+    """Without a Python to make: what make would run, with and without TESTS."""
+
+    def would_run(*words: str) -> str:
+        line = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv", "test", *words]
+        # Where make itself runs the tests, it hands its own words down.
+        own = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k not in ("MFLAGS", "TESTS", "ARGS")}
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True, env=own)
+        return done.stdout.splitlines()[-1]
+
+    assert would_run() == "scripts/check.sh --tests "
+    assert would_run("TESTS=tests/test_x.py", "ARGS=-k word") == ".venv/bin/python -P -m pytest tests/test_x.py -k word"
+
+
+def test_contributing_names_tests_for_every_folder() -> None:
+    """Each row's patterns fit files, and each folder of code, or each within it, has a row."""
+    rows = re.findall(
+        r"^\| (`[a-z_/.]+`[^|]*|[^|`]+)\| (`tests/[^|]+)\|$", (ROOT / "CONTRIBUTING.md").read_text(), re.M
+    )
+    patterns = [pattern for _, cell in rows for pattern in re.findall(r"tests/[\w*.]+", cell)]
+    assert len(patterns) > 50
+    assert [pattern for pattern in patterns if not list(ROOT.glob(pattern))] == []
+    named = " ".join(first for first, _ in rows)
+    folders = [
+        path.parent.name
+        for path in ROOT.glob("*/__init__.py")
+        if path.parent.name not in ("tests", "benchmarks", "examples")
+    ]
+    assert [name for name in folders if f"`{name}/" not in named and f"`{name}.py" not in named] == []

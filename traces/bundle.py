@@ -64,6 +64,15 @@ def is_bundle(head: bytes) -> bool:
     return name.endswith(f"/{INDEX}".encode()) and b'"schema": "aisp-trace/bundle/' in head[_BLOCK : 2 * _BLOCK]
 
 
+def holds_bundle(file: Path) -> bool:
+    """Whether `file` is an archive that begins as a bundle does; false for what cannot be read."""
+    try:
+        with gzip.open(file) as stream:
+            return is_bundle(stream.read(2 * _BLOCK))
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
 BUNDLE: Final = Kind("bundle of aisp-trace", is_bundle)
 
 

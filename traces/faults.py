@@ -39,8 +39,13 @@ def found(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the closest of `known`, or nothing; ``-V`` is close to ``-v``."""
+def nearest(word: str, known: Iterable[str], also: str = "") -> str:
+    """The end of a sentence on an unknown `word`: ``; did you mean 'x'?`` for the closest of `known`, or nothing.
+
+    ``-V`` is close to ``-v``. `also` is told in either case: as a sentence behind the question, else behind a semicolon.
+    """
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1) or [name for name in names if name.lower() == word.lower()]
-    return f"; did you mean {close[0]!r}?" if close else ""
+    if not close:
+        return f"; {also}" if also else ""
+    return f"; did you mean {close[0]!r}?" + (f" {also[0].upper()}{also[1:]}" if also else "")

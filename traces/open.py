@@ -150,7 +150,7 @@ def _open(plain: PlainFile, kind_file: Path | None, left_out: Collection[tuple[s
         from .kineto.read import read_kineto
 
         trace = read_kineto(file, kind_file or side_file(path), path)
-    elif (unread := unread_kind(file)) is not None:
+    elif (unread := unread_kind(file, path)) is not None:
         raise InputError(f"{path} cannot be read as a trace: it is {unread[0]}; {unread[1]}")
     else:
         found = "it is empty" if not head else "it is neither an nsys export nor a torch.profiler file"

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from .bundle import is_bundle
+
 _FIRST_FIELD: Final = 0x0A
 """Tag of field 1 with a length: a packet of a Perfetto trace (trace.proto), a plane of XLA's profile (xplane.proto)."""
 
@@ -16,8 +18,11 @@ _XPLANE: Final = re.compile(rb"/(?:host|device):")
 """How XLA's profiler names the planes of a profile."""
 
 
-def unread_kind(file: Path) -> tuple[str, str] | None:
-    """(what `file` is, what to give instead) for a trace of a known tool that is not read; null for anything else."""
+def unread_kind(file: Path, named: Path) -> tuple[str, str] | None:
+    """(what `file` is, what to give instead) for a trace of a known tool that is not read; null for anything else.
+
+    `file` is unpacked; `named` is the path that somebody gave.
+    """
     with file.open("rb") as stream:
         head = stream.read(4096)
         if is_page(head):
@@ -25,6 +30,11 @@ def unread_kind(file: Path) -> tuple[str, str] | None:
                 "a page of aisp-trace",
                 "run the command on the trace or run that it was made from, such as `aisp-trace report TRACE --scrub` for a "
                 "page to send on",
+            )
+        if is_bundle(head):
+            return (
+                "a bundle of aisp-trace",
+                f"`aisp-trace bundle verify {named}` checks it and judges its run again, `tar -xzf {named}` unpacks its traces",
             )
         if head[:1] != bytes([_FIRST_FIELD]) or not _is_chain(stream, file.stat().st_size):
             return None

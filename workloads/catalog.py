@@ -70,9 +70,8 @@ class Entry:
         if task is None:
             return self
         if task not in self.tasks:
-            raise UsageError(
-                f"{self.name} has no task {task!r}{nearest(task, self.tasks)}; it has {', '.join(self.tasks)}"
-            )
+            has = f"it has {', '.join(self.tasks)}"
+            raise UsageError(f"{self.name} has no task {task!r}{nearest(task, self.tasks, has)}")
         kernels = dict.fromkeys(self.kernels, task)
         return replace(self, name=f"{self.name}.{task}", kernels=kernels, tasks=())
 
@@ -234,7 +233,8 @@ def find(name: str) -> Entry:
         if entry.name == name:
             return entry
     names = [entry.name for entry in CATALOG]
-    raise UsageError(f"no workload is called {name!r}{nearest(name, names)}; `aisp-trace list` shows all {len(names)}")
+    shown = f"`aisp-trace list` shows all {len(names)}"
+    raise UsageError(f"no workload is called {name!r}{nearest(name, names, shown)}")
 
 
 def devices_here(entry: Entry, gpus: int) -> list[str]:

@@ -174,8 +174,8 @@ def instances(found: Stages, name: str, trace: Trace) -> Ints:
         return rows
     from ...traces.faults import nearest
 
-    near = nearest(name, (n for n, _ in _count(found) if len(n) <= LONGEST_NAME))
-    raise UsageError(f"{_where(found, trace)} has no range called {name!r}{near}; {_names(found)}")
+    near = nearest(name, (n for n, _ in _count(found) if len(n) <= LONGEST_NAME), _names(found))
+    raise UsageError(f"{_where(found, trace)} has no range called {name!r}{near}")
 
 
 def below(found: Stages, roots: Ints) -> npt.NDArray[np.bool_]:

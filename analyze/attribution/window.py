@@ -131,9 +131,7 @@ def resolve(spec: WindowSpec, stages: Stages) -> Window:
                 f"no range is called {wanted!r}; `aisp-trace analyze` without --window names the slowest iteration in its first "
                 f"lines, and --window '{ITERATION}#2' then looks at it alone"
             )
-        raise UsageError(
-            f"no range is called {wanted!r}{nearest(wanted, known)} (see `aisp-trace analyze` for the paths)"
-        )
+        raise UsageError(f"no range is called {wanted!r}{nearest(wanted, known, '`aisp-trace analyze` lists them')}")
     rows = _chosen(rows, wanted, number, stages)
     return Window(roots=rows, trimmed=spec == MEASURED)
 

@@ -12,8 +12,7 @@ import polars as pl
 from ..attribution.window import STEADY
 from ..result import IDLE, Analysis
 from ..steady import LONG, Instance, Steady, in_bunches
-from ..words import duration, percent, shorten
-from .rules import LOADER
+from ..words import LOADER, duration, percent, shorten
 from .slow import More, gap_of, more_of
 
 WIDTH: Final = 40

@@ -95,9 +95,8 @@ def changed(said: str, situation: Situation) -> Changed:
     """The graph with one change, such as ``graph:STAGE``. Raises `UsageError` for one that is not known or names no stage."""
     name = next((one for one in CHANGES if said == one or said.startswith(f"{one}:")), None)
     if name is None:
-        raise UsageError(
-            f"no change is called {said!r}{nearest(said, list(CHANGES))}; changes are {', '.join(CHANGES)}"
-        )
+        known = f"changes are {', '.join(CHANGES)}"
+        raise UsageError(f"no change is called {said!r}{nearest(said, CHANGES, known)}")
     return CHANGES[name](situation, said[len(name) + 1 :])
 
 
@@ -154,7 +153,7 @@ def _instances(s: Situation, stage: str) -> Ints:
     rows = np.flatnonzero(named)
     if len(rows) == 0:
         known = sorted({path.rpartition("/")[2] for path in (*s.a.stages.paths, *found.paths)})
-        raise UsageError(f"no stage is called {stage!r}{nearest(stage, known)}; `aisp-trace analyze` lists them")
+        raise UsageError(f"no stage is called {stage!r}{nearest(stage, known, '`aisp-trace analyze` lists them')}")
     for number, (pid, tid) in enumerate(s.a.calls.threads):
         mine = rows[(found.pid[rows] == pid) & (found.tid[rows] == tid)]
         here = np.flatnonzero(graph.thread == number)

@@ -19,7 +19,13 @@ from ..options import Expectations, Force, Json, ShowPersonal, refuse_mixture, r
 app = new_app()
 
 
-@app.command(epilog=examples("bundle aisp-runs/RUN -o proof.tar.gz", "bundle verify proof.tar.gz"))
+@app.command(
+    epilog=examples(
+        "bundle aisp-runs/RUN -o proof.tar.gz",
+        "bundle aisp-runs/RUN -o proof.tar.gz --sign ~/.ssh/bundle_key  # a key that lies outside the work tree",
+        "bundle verify proof.tar.gz --signer bundle_key.pub",
+    )
+)
 def run(
     words: Annotated[
         list[str] | None,

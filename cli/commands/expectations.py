@@ -54,7 +54,10 @@ def validate(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Read expectation files as strictly as `check` does; say what is wrong."""
+    """Read expectation files as strictly as `check` does; say what is wrong.
+
+    Claims that `expectations new` wrote and nobody filled in are wrong here too. Exits with 2 if anything is.
+    """
     from ...expectations.claims.asked import validations
     from ...report.documents.expectations import validation_document
 
@@ -63,9 +66,13 @@ def validate(
         print_json(validation_document(found))
     else:
         for v in found:
-            for line in [f"wrong: {fault}" for fault in v.faults] or [f"{v.path}: {v.claims} claims"]:
+            for line in [f"wrong: {fault}" for fault in v.faults] or [f"{v.path}: {_claims(v.claims)}"]:
                 say(line)
     return 2 if any(v.faults for v in found) else 0
+
+
+def _claims(many: int) -> str:
+    return "1 claim" if many == 1 else f"{many} claims"
 
 
 @app.command(epilog=examples("expectations new pipeline_sequential", "expectations new my_workload.py"))
@@ -93,11 +100,14 @@ def new(
 
 @app.command(
     epilog=examples(
-        "expectations diff expectations  # against git's last commit", "expectations diff old.json new.json"
+        "expectations diff  # ./expectations against git's last commit", "expectations diff old.json new.json"
     )
 )
 def diff(
-    old: Annotated[Path, typer.Argument(metavar="A", help="a file or folder of expectations", show_default=False)],
+    old: Annotated[
+        Path | None,
+        typer.Argument(metavar="A", help="a file or folder; default: ./expectations", show_default=False),
+    ] = None,
     new: Annotated[
         Path | None,
         typer.Argument(metavar="B", help="another; default: A is compared with what git has", show_default=False),

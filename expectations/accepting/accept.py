@@ -36,13 +36,14 @@ class Proposal:
     """What would be written: all `claims` of the file, and the `changes` against the present ones.
 
     Nothing may be written while there are `refusals`. `kept` says of each measured claim why it stays as it is, and
-    `notes` what else a reader should know.
+    `notes` what else a reader should know. `wide` has a sentence for each new bound that a clear regression would meet.
     """
 
     claims: tuple[Claim, ...]
     changes: tuple[Difference, ...]
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...]
+    wide: tuple[str, ...] = ()
 
 
 def propose(
@@ -75,6 +76,7 @@ def propose(
     refusals += _standing_refusals(occasions, (target, *others), chosen, allow_loosen=allow_loosen)
     present = {c.id: c for c in target.claims}
     notes: list[str] = []
+    wide: list[str] = []
     few: list[TooFew] = []
     after = dict(present)
     for key, claim in chosen.items():
@@ -86,8 +88,9 @@ def propose(
             few.append(derived)
         elif isinstance(derived, str):
             notes.append(derived)
-        elif key not in present or _changed(present[key], derived):
-            after[key] = derived
+        elif key not in present or _changed(present[key], derived.claim):
+            after[key] = derived.claim
+            wide += [f"{key}: {text}" for text in derived.wide]
     notes += [too_few(few)] if few else []
     changes = differences(target.claims, tuple(after.values()))
     if not allow_loosen:
@@ -96,7 +99,7 @@ def propose(
             for d in changes
             if d.direction == LOOSER
         ]
-    return Proposal(tuple(after.values()), changes, tuple(dict.fromkeys(refusals)), tuple(notes))
+    return Proposal(tuple(after.values()), changes, tuple(dict.fromkeys(refusals)), tuple(notes), tuple(wide))
 
 
 def _nothing_to_claim(evidence: Evidence, target: ExpectationFile) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final
 
 from ..judging.evidence import Evidence
@@ -20,11 +21,20 @@ from ..metrics.registry import METRICS, cannot_fail, greatest
 from ..model import Bound, Claim, ExpectationFile, MechanismClaim, Provenance, Source, TimeClaim
 from .derive import Measured, band, exact, fraction, least, limit, measured
 from .occasions import UNDECIDED, Occasion, Refusal
+from .wide import wide_limit, wide_metric, wide_speedup
 
 _EVERYTHING: Final = Bound(0.0, None)
 
 RECORDINGS: Final = 3
 """Fewest recordings, of all runs together, that a bound is taken from; a count, which cannot vary, takes one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A claim with new bounds, and a sentence for each of them that says little (``wide.py``)."""
+
+    claim: Claim
+    wide: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,7 @@ def too_few(claims: Sequence[TooFew]) -> str:
     )
 
 
-def remeasure(claim: Claim, occasions: Sequence[Occasion]) -> Claim | Refusal | TooFew | str:
+def remeasure(claim: Claim, occasions: Sequence[Occasion]) -> Derived | Refusal | TooFew | str:
     """`claim` with bounds of these runs; a refusal where their evidence carries none; a note where nothing is to claim."""
     parts: list[list[Verdict]] = []
     for occasion in occasions:
@@ -81,7 +91,7 @@ def _opened(claim: Claim) -> Claim:
 
 def _derive_time(
     claim: TimeClaim, occasions: Sequence[Occasion], parts: Sequence[Sequence[Verdict]]
-) -> Claim | Refusal | str:
+) -> Derived | Refusal | str:
     pair = (claim.baseline, claim.variant)
     means = [{name: _round_means(o.evidence, name, pair) for name in pair} for o in occasions]
     ratios = [[a / b for a, b in zip(m[pair[0]], m[pair[1]], strict=True)] for m in means]
@@ -89,7 +99,10 @@ def _derive_time(
     new = claim.source.kind != "measured"
     slowest = min(s.low for s in speedups)
     if new and slowest <= 1:
-        return f"no time claim for {claim.variant}: its speedup over {claim.baseline} may be {slowest:.3g}"
+        return (
+            f"no time claim for {claim.variant}: its speedup over {claim.baseline} may be {slowest:.3g}; if it should be "
+            "faster, time more rounds on a quieter machine (`capture --decide`)"
+        )
     ratio = band(speedups, floor=1.0)
     if ratio.minimum is not None and ratio.minimum <= 0:
         return Refusal(UNDECIDED, f"{claim.id}: the runs spread too much to bound a speedup from below")
@@ -101,20 +114,25 @@ def _derive_time(
     }
     # Throughputs follow the ratio and the two times, in the order of the claim.
     floors = {name: [measured(p[3 + i]) for p in parts] for i, name in enumerate(claim.min_items_per_s)}
-    return replace(
+    max_ms = {name: limit(found) for name, found in times.items()}
+    wide = list(wide_speedup(ratio, list(chain(*ratios)), len(occasions)))
+    for name in pair:
+        wide += wide_limit(name, max_ms[name], [ms for m in means for ms in m[name]])
+    made = replace(
         claim,
         ratio=ratio,
-        max_ms={name: limit(found) for name, found in times.items()},
+        max_ms=max_ms,
         min_items_per_s={name: least(found) for name, found in floors.items()},
         statistic=None,
         source=_source(occasions, speedups),
         provenance=_provenance(occasions, ratios, [p[0] for p in parts]),
     )
+    return Derived(made, tuple(wide))
 
 
 def _derive_mechanism(
     claim: MechanismClaim, occasions: Sequence[Occasion], verdicts: Sequence[Verdict]
-) -> Claim | Refusal | TooFew | str:
+) -> Derived | Refusal | TooFew | str:
     metric = METRICS[claim.metric]
     readings = [_recorded(v) for v in verdicts]
     made = sum(len(v.recorded) for v in verdicts)
@@ -140,12 +158,15 @@ def _derive_mechanism(
         return Refusal(UNDECIDED, text, claim.id) if claim.source.kind == "measured" else text
     pair = (claim.variant,)
     rounds = [_round_means(o.evidence, claim.variant, pair) for o in occasions]
-    return replace(
+    new = replace(
         claim,
         bound=bound,
         source=_source(occasions, readings),
         provenance=_provenance(occasions, rounds, verdicts),
     )
+    share = greatest(claim.metric, claim.unit) is not None
+    wide = () if metric.counted else tuple(wide_metric(bound, [r.value for r in readings], share=share))
+    return Derived(new, wide)
 
 
 def _recorded(verdict: Verdict) -> Measured:

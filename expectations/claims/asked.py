@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from ...traces.errors import InputError
 from ...traces.faults import nearest
 from ..model import ANY, Claim, ExpectationFile, Expectations
 from .diff import Difference, differences
-from .load import FILE_PREFIX, PATTERN, choose_folder, load_expectations, load_file, load_folder
+from .load import FILE_PREFIX, PATTERN, PROJECT_DIR, choose_folder, load_expectations, load_file, load_folder
 from .parse import parse
+from .skeleton import TO_DO
 from .wanted import FILE as WANTED
 from .wanted import load_wanted
 
@@ -66,8 +67,15 @@ def validations(paths: Sequence[Path] | None) -> list[Validation]:
     return found
 
 
-def differing(old: Path, new: Path | None) -> Differing:
-    """What changes from `old` to `new`; with `new` null, from the committed state to `old`."""
+def differing(old: Path | None, new: Path | None) -> Differing:
+    """What changes from `old` to `new`; with `new` null, from the committed state to `old`, by default the project's folder."""
+    if old is None:
+        old = Path(PROJECT_DIR)
+        if not any(old.glob(PATTERN)):
+            raise InputError(
+                f"there is no ./{PROJECT_DIR}/{PATTERN} to compare with git's last commit; name a file or folder, or two, or "
+                f"run this in the folder above {PROJECT_DIR}/"
+            )
     after = _files(old if new is None else new)
     before = _committed(old) if new is None else _files(old)
     keys = dict.fromkeys((*before, *after))
@@ -79,15 +87,24 @@ def differing(old: Path, new: Path | None) -> Differing:
 
 
 def _validated(file: Path) -> Validation:
+    """`file` by itself: what cannot be read, else the claims that `expectations new` wrote and nobody filled in."""
     try:
         if file.name == WANTED:
             return Validation(file, len(load_wanted(file.parent)))
         # A file by itself may have any name; in a folder its name says which machine it is for.
         named = file.name.startswith(FILE_PREFIX)
         claims = load_file(file).claims if named else parse(read_text(file, EXPECTATIONS), str(file)).claims
-        return Validation(file, len(claims))
+        return Validation(file, len(claims), tuple(f"{file}: {text}" for text in _unfinished(claims)))
     except InputError as exc:
         return Validation(file, 0, exc.args)
+
+
+def _unfinished(claims: Iterable[Claim]) -> Iterator[str]:
+    for claim in claims:
+        notes = [("why", claim.why), ("source.text", claim.source.text)]
+        if left := [key for key, text in notes if TO_DO in text]:
+            keys = " and ".join(left)
+            yield f"claim {claim.id!r}: {keys} still say{'s' if len(left) == 1 else ''} {TO_DO}; write what it asks for"
 
 
 def _together(folder: Path, alone: list[Validation]) -> list[Validation]:

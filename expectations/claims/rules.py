@@ -101,7 +101,7 @@ def metric_faults(claim: Any) -> Iterator[Fault]:
     """What the registry of metrics says against `claim`: a `MechanismClaim`, or one that is wanted."""
     name, of, stage = claim.metric, claim.of, claim.stage
     if name not in METRICS:
-        yield ("metric",), f"no metric is called {name!r}{nearest(name, METRICS)}; see docs/verdicts.md"
+        yield ("metric",), f"no metric is called {name!r}{nearest(name, METRICS, 'see docs/verdicts.md')}"
         return
     metric = METRICS[name]
     choices = ", ".join(metric.choices)
@@ -110,7 +110,7 @@ def metric_faults(claim: Any) -> Iterator[Fault]:
     elif of is not None and not choices:
         yield (), f"{name} takes no 'of'; remove the key"
     elif of is not None and of not in metric.choices:
-        yield ("of",), f"{name} has no {of!r}{nearest(of, metric.choices)}; it has {choices}"
+        yield ("of",), f"{name} has no {of!r}{nearest(of, metric.choices, f'it has {choices}')}"
     if stage is None and metric.stage == "required":
         yield (), f"{name} needs a stage; add the key 'stage'"
     elif stage is not None and metric.stage == "never":

@@ -201,6 +201,8 @@ def _sampled(
         reason += ", on this start of the machine"
     elif status == "inconclusive" and not made.doubts:
         reason += _needed(verdict)
+    elif made.unsteady:
+        reason += f"; {_steadier(found.n, evidence.looks)}"
     if blank.statistic == "median":
         reason += "; judged by the median, by which the bound was measured"
     return replace(verdict, status=status, reason=reason)
@@ -212,6 +214,16 @@ def _needed(verdict: Verdict) -> str:
         return ""
     more = f"{verdict.rounds_for_5} rounds" if verdict.rounds_for_5 else "a quieter machine"
     return f"; {verdict.n} rounds like these detect {100 * verdict.detects:.2g} %, and 5 % takes {more}"
+
+
+def _steadier(n: int, looks: Sequence[int]) -> str:
+    """What to do about rounds that drift, fall into groups or resemble each other."""
+    if len(looks) < 2:
+        return (
+            "time it again on a quieter machine, with more rounds: `capture --decide` adds them, --rounds 24 fixes them"
+        )
+    more = ", with more rounds: a longer budget adds them, --rounds 24 fixes them" if n < looks[-1] else ""
+    return f"time it again on a quieter machine{more}"
 
 
 def _judge_mechanism(claim: MechanismClaim, blank: Verdict, evidence: Evidence) -> Verdict:

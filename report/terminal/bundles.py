@@ -60,7 +60,7 @@ def print_verified(file: Path, found: Verified, among: str | None = None) -> Non
     for note in (*found.judged.notes, *found.notes):
         say_wrapped(f"note: {note}.")
     if found.compared is not None:
-        _print_compared(found.compared)
+        _print_compared(found.compared, found.judged)
         say(f"By the bounds in the bundle: {_summary(found.judged)}.")
         say(f"By those of {found.compared.whose}: {_summary(found.compared.judged)}.")
         return
@@ -92,8 +92,9 @@ def _bounds(found: Verified) -> str:
     return f"{own}; other ones than those of {found.compared.whose}{less}"
 
 
-def _print_compared(compared: Compared) -> None:
-    """Each claim that the bundle has otherwise, loosened ones and those left out first."""
+def _print_compared(compared: Compared, own: Judged) -> None:
+    """Each claim that the bundle has otherwise, loosened ones and those left out first; then what the other bounds judge
+    otherwise, with the reasons."""
     for one in sorted(compared.differences, key=lambda d: not d.asks_less):
         what = {LOOSER: "loosened", REMOVED: "left out", OTHER: "replaced by another claim"}.get(
             one.direction, one.direction
@@ -101,6 +102,14 @@ def _print_compared(compared: Compared) -> None:
         values = f"{one.old or 'nothing'} -> {one.new or 'nothing'}"
         say_wrapped(f"{one.claim}, {one.part}: {what} in the bundle ({values})")
     if compared.differences:
+        say()
+    known = {(v.claim, v.quantity): v.status for v in own.verdicts}
+    other = [v for v in compared.judged.verdicts if v.status != known.get((v.claim, v.quantity))]
+    if other:
+        say_wrapped(f"What {compared.whose} judges otherwise:")
+        print_verdicts(other, compared.judged.evidence.workload)
+        for line in sentences(other):
+            say_wrapped(line)
         say()
 
 

@@ -24,7 +24,7 @@ def claims_text(found: Expectations) -> str:
     for file in found.files:
         if file.claims:
             where = "any machine" if file.hardware_key == ANY else file.hardware_key
-            parts += ["", f"{where}, {len(file.claims)} claims"]
+            parts += ["", f"{where}, {'1 claim' if len(file.claims) == 1 else f'{len(file.claims)} claims'}"]
             parts += [line for claim in file.claims for line in _claim_lines(claim)]
     return "\n".join(parts)
 
@@ -65,8 +65,10 @@ def print_acceptance(found: Acceptance) -> None:
     if proposal.changes:
         say("")
         say_lines(differences_table(proposal.changes, found.occasions[0].evidence.workload))
-    if proposal.notes or proposal.refusals:
+    if proposal.notes or proposal.wide or proposal.refusals:
         say("")
+    for text in proposal.wide:
+        say_wrapped(f"warning: a wide bound: {text}.")
     for note in proposal.notes:
         say_wrapped(f"note: {note}.")
     for refusal in proposal.refusals:

@@ -130,6 +130,11 @@ def print_judged(judged: Judged) -> None:
     if not judged.verdicts:
         say()
         say(f"No claim is about {evidence.workload}, so nothing was judged.")
+        if len(evidence.variants) > 1:
+            name = evidence.workload
+            say_wrapped(
+                f"`aisp-trace accept` takes bounds from a run, `aisp-trace expectations new {name}` begins your own."
+            )
         _print_untimed(untimed(evidence), after=True)
         for note in judged.notes:
             say_wrapped(f"note: {note}.")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -88,6 +88,11 @@ def _variant(
         _recording(run, one, cleaned, folder / again_folder(number), folder.parent, told, policy)
         for number, (one, cleaned) in enumerate(zip(own.recordings, clean.recordings, strict=True))
     ]
+    if program := next((c.command for c in run.manifest.commands if c.variant == own.name), None):
+        made = [
+            replace(new, command=_of_pair(old.command, program, policy))
+            for new, old in zip(made, own.recordings, strict=True)
+        ]
     return replace(clean, recording=made[0], again=made[1:]) if made else clean
 
 
@@ -128,7 +133,7 @@ def scrub_trace(source: Path, folder: Path, policy: Policy, stem: str = "trace",
             target = folder / f"{stem}.json"
             scrub_kineto(plain, target, policy)
             return target
-        if (unread := unread_kind(plain)) is not None:
+        if (unread := unread_kind(plain, source)) is not None:
             raise InputError(f"{source} cannot be scrubbed: it is {unread[0]}; {unread[1]}")
     raise InputError(
         f"{source} cannot be scrubbed: it is neither an nsys .sqlite export nor a torch.profiler JSON; "
@@ -179,6 +184,17 @@ def _command(words: Any, foreign: bool, policy: Policy) -> list[str]:
         is_value = _SECRET_OPTION.fullmatch(before) is not None and not word.startswith("-")
         cleaned.append(REMOVED if is_value else _word(word, policy))
     return cleaned
+
+
+def _of_pair(command: Sequence[str], program: Sequence[str], policy: Policy) -> list[str]:
+    """`command` of a recorder and then the `program` of a pair, each as a command of the user's own.
+
+    So the copy still says that what was recorded is what was timed.
+    """
+    recorder = command[: len(command) - len(program)]
+    if list(command[len(recorder) :]) != list(program):
+        return _command(command, True, policy)
+    return [*(_command(recorder, True, policy) if recorder else []), *_command(program, True, policy)]
 
 
 def _word(word: str, policy: Policy) -> str:

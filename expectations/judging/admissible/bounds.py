@@ -47,6 +47,12 @@ _EARLIER: Final = re.compile(r"and \d+ earlier runs")
 ROOM: Final = 1.5
 """How much more room than `derive` gives a bound may have: the source's text rounds what it was derived from."""
 
+OWN: Final = (
+    "a bound of your own has a source of the kind 'definition', whose text says where the number comes from, and neither "
+    "'run', 'also' nor 'provenance'"
+)
+"""What to do about an edited bound, if the edit is meant: it is then not what a run measured."""
+
 
 def edited(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
     """A measured bound has the room that accepting gives it, neither more nor less; limits in ms are not in the text."""
@@ -61,11 +67,11 @@ def edited(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
     if bound.minimum is not None and (
         bound.minimum > low + _rounding(low) or (complete and bound.minimum < least - _rounding(least))
     ):
-        yield Finding(OBJECTION, f"the bound was edited by hand: its minimum is {bound.minimum:.4g}, and {said}")
+        yield Finding(OBJECTION, f"the bound was edited by hand: its minimum is {bound.minimum:.4g}, and {said}; {OWN}")
     elif bound.maximum is not None and (
         bound.maximum < high - _rounding(high) or (complete and bound.maximum > most + _rounding(most))
     ):
-        yield Finding(OBJECTION, f"the bound was edited by hand: its maximum is {bound.maximum:.4g}, and {said}")
+        yield Finding(OBJECTION, f"the bound was edited by hand: its maximum is {bound.maximum:.4g}, and {said}; {OWN}")
 
 
 def _readings(text: str) -> tuple[list[tuple[float, float, float]], bool] | None:

@@ -1,0 +1,65 @@
+"""Bounds that say little: so far from what was measured that a clear regression would still meet them.
+
+A bound leaves room beyond everything that was measured (``derive.py``). Rounds that scatter make it true and useless, such as
+1 .. 18 for a speedup of 4. It may be written, but whoever relies on it should know, and know what narrows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import sqrt
+from statistics import median
+from typing import Final
+
+from ..judging.starts import OCCASION
+from ..model import Bound
+
+TIMES: Final = 2.0
+"""A time, rate or ratio that may become this many times worse and still meet its bound is hardly bounded."""
+
+SHARE: Final = 0.25
+"""The same for a share of something, as a difference: a quarter of the whole."""
+
+
+def wide_speedup(bound: Bound, ratios: Sequence[float], occasions: int) -> Iterator[str]:
+    """A sentence if a run that lost more of its speedup than it kept would meet `bound`; `ratios` are those of all rounds.
+
+    The root of a speedup is half of it, as a factor: 2x of 4x.
+    """
+    middle = median(ratios)
+    if bound.minimum is None or middle <= 1 or bound.minimum > sqrt(middle):
+        return
+    told = f"the speedup was {middle:.4g}, and {bound.minimum:.4g} would still meet {bound}"
+    if occasions == 1 and max(ratios) - min(ratios) <= OCCASION * middle:
+        yield f"{told}: one run cannot show how far days differ, so {OCCASION:.0%} stand in; accept runs of several days"
+    else:
+        yield told + _scattered(ratios, "x")
+
+
+def wide_limit(name: str, most_ms: float, times_ms: Sequence[float]) -> Iterator[str]:
+    """A sentence if `name` could take `TIMES` as long as in the middle round and stay below `most_ms`."""
+    if most_ms > TIMES * median(times_ms):
+        times = most_ms / median(times_ms)
+        told = f"{name} took {median(times_ms):.4g} ms, and {times:.2g} times that would still meet <= {most_ms:g} ms"
+        yield told + _scattered(times_ms, " ms")
+
+
+def wide_metric(bound: Bound, values: Sequence[float], *, share: bool) -> Iterator[str]:
+    """A sentence for each end of `bound` that is far from the middle of `values`; `share` says that they are fractions."""
+    middle = median(values)
+    for end, sign in ((bound.minimum, 1), (bound.maximum, -1)):
+        if end is None:
+            continue
+        good, bad = (middle, end) if sign > 0 else (end, middle)
+        if good - bad > SHARE if share else good > TIMES * bad:
+            yield (
+                f"{middle:.4g} was measured, and {end:.4g} would still meet {bound}: the recordings lie far apart; record "
+                "again on a quieter machine, with more of them (--recordings 5)"
+            )
+
+
+def _scattered(values: Sequence[float], unit: str) -> str:
+    return (
+        f": the rounds scatter from {min(values):.4g}{unit} to {max(values):.4g}{unit}; capture again on a quieter "
+        "machine, with longer iterations, and accept that run"
+    )
