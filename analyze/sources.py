@@ -316,7 +316,8 @@ def find_source(path: Path | None) -> Source:
             raise InputError(f"{path} names variant {variant!r}, and this command takes all of a run: {head}")
         raise InputError(f"{path} does not exist; give a run folder or a trace file")
     if path is not None and path.is_dir() and (traces := _traces_in(path)):
-        raise InputError(f"{path} is not a run folder but holds traces; name one, such as {traces[0]}")
+        job = f"; if they are ranks of a job: `aisp-trace ranks {path}`; else" if len(traces) > 1 else ";"
+        raise InputError(f"{path} is not a run folder but holds traces{job} name one, such as {traces[0]}")
     if path is not None and not path.is_dir() and path.name != "manifest.json":
         return Source(None, path)
     from ..traces.run import RUNS_DIR, load_run, newest_run

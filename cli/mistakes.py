@@ -20,6 +20,9 @@ PROGRAM: Final = "aisp-trace"
 
 TRACE_ENDINGS: Final = (".sqlite", ".sqlite.xz", ".nsys-rep", ".json", ".json.gz", ".qdrep")
 
+SCRUBBING: Final = ("scrub", "anonymise", "anonymize", "redact", "sanitise", "sanitize")
+"""What people call the copy that they want to send on."""
+
 
 def as_command(words: Sequence[str]) -> str:
     """The command line that records the program which `words` are."""
@@ -42,6 +45,8 @@ def for_no_command(word: str, words: Sequence[str], commands: Sequence[str]) -> 
     """The end of the sentence on a `word` that is not a command, the first of `words` after the program's options."""
     if word.endswith(TRACE_ENDINGS) or Path(word, "manifest.json").is_file():
         return f"; to analyse it: `{PROGRAM} analyze {shlex.quote(word)}`"
+    if word.lower() in SCRUBBING:
+        return f"; to copy a trace without personal data: `{PROGRAM} export FILE --scrub`"
     if hint := nearest(word, [*commands, "--version", "--help"]):
         return hint
     if program_in([word]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import polars as pl
 
 from ..analyze.ranks.job import Job, Step
@@ -27,6 +29,10 @@ def step_row(step: Step) -> tuple[object, ...]:
     return step.iteration, step.rank, ms(step.late_ns), ms(step.lost_ns), why, stage, more
 
 
+FEW: Final = 6
+"""Iterations that a sentence names."""
+
+
 def headline(job: Job) -> list[str]:
     """The job in two or three sentences: its size, its straggler and why, its communication."""
     who, pattern = job.roster, job.pattern
@@ -42,16 +48,9 @@ def headline(job: Job) -> list[str]:
     if pattern.kind == "none":
         lines.append("no rank is late: in every iteration all arrived at their collectives within 2 % of its length")
     else:
-        first, times, late = pattern.by_rank[0]
         verb = "has" if pattern.late == 1 else "have"
         of = f"{pattern.late} of {pattern.of} iterations {verb} a late rank, which costs {share} of the job's time"
-        words = {
-            "once": f"rank {first} was late once",
-            "fixed": f"it is rank {first}, last in {times} of these, by {duration(late / times)} on average",
-            "rotating": f"it rotates over {len(pattern.by_rank)} ranks",
-            "several": f"above all rank {first}, in {times} of these; {len(pattern.by_rank)} ranks in all",
-        }[pattern.kind]
-        lines.append(f"{of}: {words}")
+        lines.append(f"{of}: {_who(job)}")
         why = _reasons(job)
         if why:
             lines.append(f"because of {why}")
@@ -69,11 +68,45 @@ def headline(job: Job) -> list[str]:
     return lines
 
 
+def _who(job: Job) -> str:
+    """Which rank is late, of a job in which one is."""
+    pattern = job.pattern
+    first, times, late = pattern.by_rank[0]
+    if pattern.kind == "once":
+        return f"rank {first} was late once"
+    if pattern.kind == "fixed":
+        return (
+            f"rank {first} makes {percent(late / sum(row[2] for row in pattern.by_rank))} of that, {_when(job, first)}"
+        )
+    if pattern.kind == "rotating":
+        return f"it rotates over {len(pattern.by_rank)} ranks"
+    return f"above all rank {first}, in {times} of these; {len(pattern.by_rank)} ranks in all"
+
+
+def _when(job: Job, rank: int) -> str:
+    """The iterations in which `rank` was at least half as late as it ever was, the first few by number."""
+    mine = [step for step in job.steps if step.rank == rank]
+    most = max(step.late_ns for step in mine)
+    worst = [step.iteration for step in mine if 2 * step.late_ns >= most]
+    named = ", ".join(map(str, worst[:FEW]))
+    more = f" and {len(worst) - FEW} more" if len(worst) > FEW else ""
+    return f"by up to {duration(most)}, above all in iteration{'' if len(worst) == 1 else 's'} {named}{more}"
+
+
 def _reasons(job: Job, most: int = 3) -> str:
-    """What late ranks did more than the others, summed over iterations: the stages and categories that weigh most."""
+    """What late ranks did more than the others, summed over iterations: the stages and categories that weigh most, each with its
+    rank where it is always the same."""
     summed: dict[tuple[str, str], int] = {}
+    whose: dict[tuple[str, str], set[int | None]] = {}
     for step in job.steps:
         for cause in step.causes[:1]:
-            summed[cause.category, cause.stage] = summed.get((cause.category, cause.stage), 0) + cause.ns
+            key = cause.category, cause.stage
+            summed[key] = summed.get(key, 0) + cause.ns
+            whose.setdefault(key, set()).add(step.rank)
     ranked = sorted(summed.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
-    return ", ".join(f"{category} in {stage} ({ms(ns)} ms more)" for (category, stage), ns in ranked)
+    several = len({rank for ranks in whose.values() for rank in ranks}) > 1
+    found = []
+    for key, ns in ranked:
+        on = f" on rank {next(iter(whose[key]))}" if several and len(whose[key]) == 1 else ""
+        found.append(f"{key[0]} in {key[1]} ({ms(ns)} ms more{on})")
+    return ", ".join(found)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ENDINGS: Final = {"perfetto": ".pftrace", "parquet": "-parquet", "csv": "-csv", "json": ".analysis.json"}
 """What is added to the trace's name where no ``-o`` is given."""
 
-SCRUBBED: Final = ".scrubbed.sqlite"
+SCRUBBED: Final = ".scrubbed"
 
 GAPS: Final = 1000
 """Idle gaps of each device that go along; beyond that they are too short to look for in a viewer."""
@@ -42,7 +42,7 @@ def run(
     scrub: Annotated[
         bool,
         typer.Option(
-            "--scrub", help="without environment, paths, users, hosts, addresses, secrets; alone: an nsys .sqlite"
+            "--scrub", help="without environment, paths, users, hosts, addresses, secrets; alone: a copy of the trace"
         ),
     ] = False,
     show_personal: ShowPersonal = False,
@@ -72,9 +72,10 @@ def run(
     json: what `analyze --json` prints. For a run, each variant is exported; its name becomes part of the file's name,
     or a folder in OUT.
 
-    --scrub alone copies an nsys export so that it can be given away: numbers, and the names that an analysis shows,
-    in which folders, users, hosts, addresses and what looks like a secret are replaced. With --to, the export is made
-    from such a copy. --show-personal lists what that replaces.
+    --scrub alone copies a trace so that it can be given away: numbers, and the names that an analysis shows, in
+    which folders, users, hosts, addresses and what looks like a secret are replaced. With --to, the export is made
+    from such a copy. --show-personal lists what that replaces. Of a run, it copies the traces alone; `bundle` keeps
+    timings and verdict, too.
     """
     from ...analyze.sources import Asked, find_recorded
     from ...analyze.words import size
@@ -101,7 +102,7 @@ def run(
     if show_personal:
         _show(chosen)
         return
-    target = output or Path(stem + (SCRUBBED if form is None else ENDINGS[form]))
+    target = output or Path(stem + (_scrubbed_ending(chosen) if form is None else ENDINGS[form]))
     asked = Asked(window, attribution, domain, GAPS, stages, depth, below, fold=not no_fold)
     with meter("events") as tell, ExitStack() as stack:
         if form is None:
@@ -114,6 +115,15 @@ def run(
         for one in written:
             with aside(one.output):
                 say(f"{one.output.path}  ({size(one.nbytes)}{', ' + one.what if one.what else ''})")
+
+
+def _scrubbed_ending(chosen: Source) -> str:
+    """What the copy of the trace, or of a run's, is called: as torch.profiler's where the trace is one by its name."""
+    run = chosen.run
+    name = (
+        chosen.path.name if run is None else next((v.recording.trace for v in run.manifest.variants if v.recording), "")
+    )
+    return SCRUBBED + (".json" if name.removesuffix(".gz").removesuffix(".xz").endswith(".json") else ".sqlite")
 
 
 def _show(chosen: Source) -> None:

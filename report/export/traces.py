@@ -17,8 +17,8 @@ from ...traces.errors import UsageError
 from ...traces.inputs import inputs_of_run, inputs_of_trace
 from ...traces.output import Kind, Output, check_all
 from ...traces.run import write_json
-from ...traces.scrub.nsys import scrub_sqlite
 from ...traces.scrub.personal import Policy
+from ...traces.scrub.run import ending_of, scrub_plain
 from ...traces.unpack import decompressed
 from ..documents.text import json_text
 from .perfetto import PERFETTO, write_perfetto
@@ -64,12 +64,13 @@ def export(source: Source, job: Job, meter: Meter = lambda done, expected: None)
 
 
 def scrub_traces(source: Source, target: Path, *, force: bool) -> Iterator[Written]:
-    """Copy each nsys export of `source` without its environment, one by one."""
+    """Copy each trace of `source` without its environment, one by one: an nsys export, or a torch.profiler trace."""
     traces, policy = _traces(source), Policy.of_this_machine()
     outputs = _files(source, target, SCRUBBED, force)
     for name, path in traces.items():
         with outputs[name].file() as building, decompressed(path) as plain:
-            scrub_sqlite(plain, building, policy=policy)
+            ending_of(plain, path)
+            scrub_plain(plain, building, policy, keep_names=True)
             nbytes = building.stat().st_size
         yield Written(outputs[name], nbytes)
 
@@ -133,6 +134,8 @@ def _files(
     else:
         inner = target.name.removesuffix(".gz")
         ending = Path(inner).suffix + target.name[len(inner) :]
+        if not ending and kind is SCRUBBED:
+            ending = ".sqlite"  # a copy that no command takes for a trace would be of no use
         stem = target.name.removesuffix(ending)
         places = {variant: target.with_name(f"{stem}.{name}{ending}") for variant, name in names.items()}
     outputs = {variant: _output(original or source, place, kind, force) for variant, place in places.items()}

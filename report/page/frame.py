@@ -26,13 +26,14 @@ def framed(
     unpacked: Sequence[str] = (),
     images: str = "",
     scrubbed: bool = False,
+    to_send_on: str = "report --scrub makes a page to send on",
     **values: Any,
 ) -> str:
     """The page that `template` makes of `values`.
 
     `contents` are the anchor and title of each part; `style` follows the style sheet of all pages. Its `scripts` may run, and
     those of the hashes `unpacked`, which they unpack. Images may come from `images` alone.
-    The footer says whether what the page was made of was `scrubbed`.
+    The footer says whether what the page was made of was `scrubbed`, and how to make one `to_send_on`.
     """
     light, dark = css()
     return fill(
@@ -41,6 +42,7 @@ def framed(
         version=version,
         title=title,
         scrubbed=scrubbed,
+        to_send_on=to_send_on,
         contents=contents,
         colours=(Html(light), Html(dark)),
         style=Html((HERE / "page.css").read_text(encoding="utf-8") + style),

@@ -77,6 +77,7 @@ def render(job: Job, failed: Sequence[Failed], *, version: str = "") -> str:
     return framed(
         "ranks.html",
         version=version,
+        to_send_on="to send it on, make it from copies, which export --scrub makes of each rank's trace",
         title=f"Job of {count(len(job.roster.ranks), 'rank')}",
         contents=[(part.section.anchor, part.section.title) for part in parts],
         style=_file("maps.css"),

@@ -122,23 +122,35 @@ def scrub_trace(source: Path, folder: Path, policy: Policy, stem: str = "trace",
     cannot be scrubbed.
     """
     with decompressed(source) as plain:
-        head = head_of(plain)
-        if head.startswith(SQLITE_MAGIC):
-            target = folder / f"{stem}.sqlite"
-            scrub_sqlite(plain, target, keep_names=keep_names, policy=policy)
-            return target
-        if looks_like_json(head):
-            from .kineto import scrub_kineto  # needs libraries that a GPU host may lack; a recording of nsys does not
+        target = folder / (stem + ending_of(plain, source))
+        scrub_plain(plain, target, policy, keep_names=keep_names)
+    return target
 
-            target = folder / f"{stem}.json"
-            scrub_kineto(plain, target, policy)
-            return target
-        if (unread := unread_kind(plain, source)) is not None:
-            raise InputError(f"{source} cannot be scrubbed: it is {unread[0]}; {unread[1]}")
+
+def ending_of(plain: Path, source: Path) -> str:
+    """``.sqlite`` or ``.json``: what a scrubbed copy of `plain` is, of `source`. Raises `InputError` if it is neither an
+    nsys export nor a torch.profiler trace."""
+    head = head_of(plain)
+    if head.startswith(SQLITE_MAGIC):
+        return ".sqlite"
+    if looks_like_json(head):
+        return ".json"
+    if (unread := unread_kind(plain, source)) is not None:
+        raise InputError(f"{source} cannot be scrubbed: it is {unread[0]}; {unread[1]}")
     raise InputError(
         f"{source} cannot be scrubbed: it is neither an nsys .sqlite export nor a torch.profiler JSON; "
         "an .nsys-rep holds the environment and has to be exported first"
     )
+
+
+def scrub_plain(plain: Path, target: Path, policy: Policy, *, keep_names: bool) -> None:
+    """Write a scrubbed copy of `plain`, which `ending_of` knows, to `target`."""
+    if head_of(plain).startswith(SQLITE_MAGIC):
+        scrub_sqlite(plain, target, keep_names=keep_names, policy=policy)
+        return
+    from .kineto import scrub_kineto  # needs libraries that a GPU host may lack; a recording of nsys does not
+
+    scrub_kineto(plain, target, policy)
 
 
 def _stages(source: Path, target: Path, policy: Policy) -> Path:
