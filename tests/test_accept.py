@@ -352,7 +352,7 @@ NO_BOUND: list[tuple[Evidence, str]] = [
     (
         evidence(rounds=rounds([20.0] * 8, [10.0, 9.9, 9.8, 9.7, 9.8, 9.9, 10.0, 10.1])),
         "each round resembles the one before it, so they count as fewer independent rounds; time it again on a quieter machine, "
-        "with more rounds: `capture --decide` adds them",
+        "with more rounds than 8: `capture --rounds 24` or `capture --decide`, which adds them",
     ),
     (
         replace(

@@ -22,7 +22,7 @@ app = new_app()
 @app.command(
     epilog=examples(
         "bundle aisp-runs/RUN -o proof.tar.gz",
-        "bundle aisp-runs/RUN -o proof.tar.gz --sign ~/.ssh/bundle_key  # a key that lies outside the work tree",
+        "bundle aisp-runs/RUN -o proof.tar.gz --sign ~/.ssh/bundle_key",
         "bundle verify proof.tar.gz --signer bundle_key.pub",
     )
 )

@@ -16,7 +16,7 @@ app = new_app()
 
 @app.command(
     epilog=examples(
-        "compare  # the variants of the newest run, or the last two runs of a script",
+        "compare  # the newest run's variants, or a script's last two runs",
         "compare RUN:baseline RUN:optimized --by-stage",
         "compare before.sqlite after.sqlite --window step",
         "compare train.sqlite --window step#3 --against step#4",

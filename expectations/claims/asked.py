@@ -15,7 +15,7 @@ from ..model import ANY, Claim, ExpectationFile, Expectations
 from .diff import Difference, differences
 from .load import FILE_PREFIX, PATTERN, PROJECT_DIR, choose_folder, load_expectations, load_file, load_folder
 from .parse import parse
-from .skeleton import TO_DO
+from .skeleton import TO_DO, unfinished
 from .wanted import FILE as WANTED
 from .wanted import load_wanted
 
@@ -101,8 +101,7 @@ def _validated(file: Path) -> Validation:
 
 def _unfinished(claims: Iterable[Claim]) -> Iterator[str]:
     for claim in claims:
-        notes = [("why", claim.why), ("source.text", claim.source.text)]
-        if left := [key for key, text in notes if TO_DO in text]:
+        if left := unfinished(claim):
             keys = " and ".join(left)
             yield f"claim {claim.id!r}: {keys} still say{'s' if len(left) == 1 else ''} {TO_DO}; write what it asks for"
 

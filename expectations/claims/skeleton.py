@@ -1,7 +1,7 @@
 """Claims for somebody to fill in: one time claim for each variant, with words where a reason and a bound belong.
 
-JSON has no comments, so what is to be done stands in `why` and in the source's text. The file is right as it is: it asks that
-each variant be faster at all, and its limits in milliseconds are so high that they bound nothing.
+JSON has no comments, so what is to be done stands in `why` and in the source's text. It asks that each variant be faster at all,
+with limits in milliseconds so high that they bound nothing, and is judged once its notes are written.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Final
 
 from ...traces.errors import UsageError
 from ...traces.hardware_key import slug
-from ..model import Bound, Source, TimeClaim
+from ..model import Bound, Claim, Source, TimeClaim
 
 TO_DO: Final = "TO DO"
+"""What a claim still says that nobody has filled in. `validate` calls it a fault, and `check` judges nothing by such a claim."""
 
 NO_LIMIT_MS: Final = 3_600_000
 """An hour for one iteration: there must be a limit, and this one is plainly none."""
@@ -26,6 +27,11 @@ def skeleton(workload: str, variants: Sequence[str], size: str | None) -> tuple[
     if not others:
         raise UsageError(f"{workload} has the variant {baseline!r} alone; a speedup needs another to compare with it")
     return tuple(_claim(workload, baseline, name, size) for name in others)
+
+
+def unfinished(claim: Claim) -> list[str]:
+    """Which notes of `claim` still say `TO_DO`, by their keys."""
+    return [key for key, text in (("why", claim.why), ("source.text", claim.source.text)) if TO_DO in text]
 
 
 def time_id(workload: str, variant: str) -> str:

@@ -17,7 +17,9 @@ from typing import Final
 import polars as pl
 
 from ...analyze.result import Analysis
+from ..claims.skeleton import TO_DO, unfinished
 from ..deciding import (
+    DECIDING,
     Concern,
     Sample,
     decide,
@@ -38,6 +40,9 @@ from .same_work import other_work
 from .starts import COVERED, interval
 from .validity import objections, timer_objection
 from .verdict import Verdict
+
+ENOUGH: Final = 24
+"""Rounds that are worth another capture where fewer were doubted."""
 
 MIN_ITERATIONS: Final = 10
 """Fewest iterations that a fraction of a trace is judged on; counts are exact and need none."""
@@ -90,6 +95,11 @@ def _judge(claim: Claim, key: str, evidence: Evidence) -> Iterator[Verdict]:
     if wrong_size:
         sizes = f"recorded for size {claim.size}, this run has size {evidence.size}"
         yield replace(blank, status="unrecorded", reason=sizes)
+    elif left := unfinished(claim):
+        notes = (
+            f"its {' and '.join(left)} still say{'s' if len(left) == 1 else ''} {TO_DO}: nobody has decided this bound"
+        )
+        yield replace(blank, status="unrecorded", reason=notes)
     elif unlike := other_work(claim, evidence):
         yield replace(blank, status="unrecorded", reason=unlike)
     elif absent:
@@ -217,13 +227,11 @@ def _needed(verdict: Verdict) -> str:
 
 
 def _steadier(n: int, looks: Sequence[int]) -> str:
-    """What to do about rounds that drift, fall into groups or resemble each other."""
-    if len(looks) < 2:
-        return (
-            "time it again on a quieter machine, with more rounds: `capture --decide` adds them, --rounds 24 fixes them"
-        )
-    more = ", with more rounds: a longer budget adds them, --rounds 24 fixes them" if n < looks[-1] else ""
-    return f"time it again on a quieter machine{more}"
+    """What to do about `n` rounds that drift, fall into groups or resemble each other."""
+    enough = next((look for look in DECIDING if look >= max(n + 1, ENOUGH)), None)
+    more = "" if enough is None else f", with more rounds than {n}: `capture --rounds {enough}`"
+    adds = " or `capture --decide`, which adds them" if more and len(looks) < 2 else ""
+    return f"time it again on a quieter machine{more}{adds}"
 
 
 def _judge_mechanism(claim: MechanismClaim, blank: Verdict, evidence: Evidence) -> Verdict:
