@@ -45,6 +45,8 @@ def for_no_command(word: str, words: Sequence[str], commands: Sequence[str]) -> 
     """The end of the sentence on a `word` that is not a command, the first of `words` after the program's options."""
     if word.endswith(TRACE_ENDINGS) or Path(word, "manifest.json").is_file():
         return f"; to analyse it: `{PROGRAM} analyze {shlex.quote(word)}`"
+    if word == "verify":
+        return f"; to verify a bundle: `{PROGRAM} bundle verify FILE`"
     if word.lower() in SCRUBBING:
         return f"; to copy a trace without personal data: `{PROGRAM} export FILE --scrub`"
     if hint := nearest(word, [*commands, "--version", "--help"]):
@@ -124,6 +126,8 @@ def for_option(option: str, context: Any, typed: Sequence[str] = ()) -> str:
         return f"; one iteration is --window 'iteration#{number}' (or its range, 'step#{number}'), counted from 0"
     commands = {name: program.command.get_command(program, name) for name in program.command.list_commands(program)}
     owners = [name for name, command in commands.items() if any(option in p.opts for p in command.params)]
+    if context.info_name == "capture" and program_in(typed[typed.index(option) + 1 :] if option in typed else []):
+        return "; options of a program go behind its name: capture train.py --its-own-option"
     return f"; {', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it" if owners else ""
 
 

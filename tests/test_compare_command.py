@@ -112,7 +112,7 @@ def test_a_run_alone_is_its_optimized_variant_against_its_baseline(compare: Comp
     assert max(map(display_width, lines)) <= 80
     assert lines[0].startswith("base  baseline of pipeline_sequential") and lines[1].startswith("opt   optimized of")
     assert "device 0: window 1.23 s -> 125 ms, -1.11 s" in out
-    assert "untraced: 10.03x, between 9.31x and 11.04x (12 rounds)" in out
+    assert "untraced: 10.03x, between 9.31x and 11.04x (the median ratio of 12 rounds)" in out
     assert "traced: 9.86x" in out
     assert "which the interval of the untraced rounds excludes" not in out
     assert "kernels: 2 same" in out
@@ -207,6 +207,24 @@ def test_one_recording_held_against_itself_is_said_to_be_that(compare: Compare, 
     found = json.loads(compare(same, same, "--json")[1])
     sums(found)
     assert (found["comparisons"][0]["why"]["parts"], found["comparisons"][0]["why"]["reasons"]) == ([], [])
+
+
+def test_two_recordings_are_no_measured_speedup(compare: Compare) -> None:
+    optimized = RUN / "optimized" / "trace.sqlite.xz"
+    told = " ".join(compare(RUN / "baseline" / "trace.sqlite.xz", optimized)[1].split())
+    assert "one recording of each, and no untraced rounds" in told
+    assert "no untraced rounds" not in " ".join(compare(RUN)[1].split())
+
+
+def test_a_run_that_was_timed_alone_says_where_its_times_are(compare: Compare, tmp_path: Path) -> None:
+    def unrecorded(manifest: dict[str, Any]) -> None:
+        for variant in manifest["variants"]:
+            variant["recording"] = None
+
+    code, _, err = compare(copy_of_run(tmp_path, "timed", unrecorded))
+    assert code == 2 and "was timed and not recorded, so nothing tells why one variant is faster" in " ".join(
+        err.split()
+    )
 
 
 def test_stages_under_other_names_and_terms_that_cancel_are_said_and_no_share_is_shown(compare: Compare) -> None:

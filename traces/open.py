@@ -33,6 +33,9 @@ from .unread import unread_kind
 if TYPE_CHECKING:
     import polars as pl
 
+PROGRAMS: Final = (".py", ".sh", ".ipynb")
+"""Endings of what somebody wants to have recorded."""
+
 NSYS_REPORT_MAGIC: Final = b"NVIDIA Tegra Profiler Report"
 
 EXPORT_TIMEOUT_S: Final = 1_800
@@ -154,10 +157,10 @@ def _open(plain: PlainFile, kind_file: Path | None, left_out: Collection[tuple[s
         raise InputError(f"{path} cannot be read as a trace: it is {unread[0]}; {unread[1]}")
     else:
         found = "it is empty" if not head else "it is neither an nsys export nor a torch.profiler file"
-        raise InputError(
-            f"{path} cannot be read as a trace: {found}; "
-            "give an nsys .sqlite export, an .nsys-rep, or a torch.profiler .json"
-        )
+        remedy = "give an nsys .sqlite export, an .nsys-rep, or a torch.profiler .json"
+        if path.suffix in PROGRAMS:
+            found, remedy = "it is a program", f"record it first: `aisp-trace capture {path}`"
+        raise InputError(f"{path} cannot be read as a trace: {found}; {remedy}")
     trace = replace(trace, meta=replace(trace.meta, file=path.name))
     if not (trace.ops.height or trace.api.height or trace.ranges.height):
         odd = ", ".join(f"{n} {why.replace('_', ' ')}" for why, n in trace.meta.anomalies.items())

@@ -95,7 +95,9 @@ def run(
     ] = False,
     budget: Annotated[
         float | None,
-        typer.Option("--budget", help="With --decide: at most this many minutes of rounds.", metavar="MINUTES"),
+        typer.Option(
+            "--budget", help="With --decide: no rounds after this many minutes and 12 rounds.", metavar="MINUTES"
+        ),
     ] = None,
     recordings: Annotated[
         int, typer.Option("--recordings", help="Recordings of each variant, each a fresh process.", metavar="N")

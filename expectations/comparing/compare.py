@@ -184,6 +184,11 @@ def _compared(words: Sequence[str], choices: Choices) -> Compared:
         names = recorded(first.source)
         before = _before(first) if len(names) == 1 else None
         if before is None and len(names) < 2:
+            if not names and first.source.run is not None and len(first.source.run.manifest.variants) > 1:
+                raise UsageError(
+                    f"run {first.text} was timed and not recorded, so nothing tells why one variant is faster; `aisp-trace "
+                    "check` and `report` show how much, and `capture --profile minimal` records it, too"
+                )
             found = f"only the recording of {names[0]}" if names else "no recording"
             raise UsageError(
                 f"run {first.text} holds {found}; name a second run or trace to compare it with{_once_more(first)}"

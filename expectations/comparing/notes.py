@@ -69,8 +69,13 @@ def turned(traced: float | None, untraced: Estimate) -> bool:
 def tracing(fall: Waterfall, base: Side, opt: Side, timed: Untraced | None) -> list[str]:
     """Whether the traced windows tell the same ratio as the untraced rounds, and what tracing cost each side."""
     traced = fall.ratio
-    if timed is None or traced is None:
+    if traced is None:
         return []
+    if timed is None:
+        return [
+            "one recording of each, and no untraced rounds: the tables explain the difference of these two, which may be another "
+            "in the next pair of processes; `aisp-trace capture --baseline CMD --optimized CMD` measures a speedup"
+        ]
     if timed.timed == WHOLE:
         return [
             "the untraced times are of whole processes, start-up included: they are not a ratio of the traced windows"

@@ -52,9 +52,14 @@ def print_compared(found: Compared, top: int, *, by_stage: bool = False) -> None
 
 
 def speed_words(timed: Untraced) -> str:
-    """``9.93x, between 9.56x and 10.34x (12 rounds)``."""
+    """``9.93x, between 9.56x and 10.34x (the median ratio of 12 rounds)``."""
     ratio = timed.ratio
-    n = f"{ratio.n} round{'' if ratio.n == 1 else 's'}{'' if timed.paired else ' of each'}"
+    rounds = f"{ratio.n} round{'' if ratio.n == 1 else 's'}"
+    n = (
+        f"the median ratio of {rounds}"
+        if timed.paired and ratio.n > 1
+        else f"{rounds}{'' if timed.paired else ' of each'}"
+    )
     if timed.timed != "iteration":
         of = "whole processes with start-up" if timed.timed == WHOLE else f"one {timed.timed}"
         n += f", of {of}: {duration(timed.base_ns)} -> {duration(timed.opt_ns)}"

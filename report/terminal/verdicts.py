@@ -9,6 +9,7 @@ from typing import Final
 from rich.cells import cell_len as display_width
 
 from ...analyze.words import NOTHING, duration, shorten
+from ...expectations.judging.evidence import COMMAND
 from ...expectations.judging.judged import Judged, headline_of
 from ...expectations.judging.untimed import Untimed, untimed
 from ...expectations.judging.verdict import Verdict, counts
@@ -129,7 +130,13 @@ def print_judged(judged: Judged) -> None:
     say(f"expectations  {used.folder} ({CHOSEN[used.chosen]})")
     if not judged.verdicts:
         say()
-        say(f"No claim is about {evidence.workload}, so nothing was judged.")
+        if evidence.workload == COMMAND:
+            say_wrapped(
+                "A recording of one program has no rounds to judge; `aisp-trace capture --baseline CMD --optimized CMD` times "
+                "two."
+            )
+        else:
+            say(f"No claim is about {evidence.workload}, so nothing was judged.")
         if len(evidence.variants) > 1:
             name = evidence.workload
             say_wrapped(
