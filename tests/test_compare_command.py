@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from aisp_trace.analyze.comparison.changes import kernel_totals
 from aisp_trace.cli import every
 from aisp_trace.cli import main as cli
 from aisp_trace.expectations.comparing.compare import Choices, assembled
-from aisp_trace.expectations.comparing.notes import turned, unsure
+from aisp_trace.expectations.comparing.notes import tracing, turned, unsure
 from aisp_trace.expectations.comparing.sides import Side
 from aisp_trace.expectations.deciding import Concern, Estimate
 from aisp_trace.expectations.judging.between import Untraced
@@ -209,11 +210,16 @@ def test_one_recording_held_against_itself_is_said_to_be_that(compare: Compare, 
     assert (found["comparisons"][0]["why"]["parts"], found["comparisons"][0]["why"]["reasons"]) == ([], [])
 
 
-def test_two_recordings_are_no_measured_speedup(compare: Compare) -> None:
-    optimized = RUN / "optimized" / "trace.sqlite.xz"
-    told = " ".join(compare(RUN / "baseline" / "trace.sqlite.xz", optimized)[1].split())
-    assert "one recording of each, and no untraced rounds" in told
-    assert "no untraced rounds" not in " ".join(compare(RUN)[1].split())
+def test_two_recordings_of_a_program_are_no_measured_speedup() -> None:
+    def side(source: str) -> Any:
+        return SimpleNamespace(run=SimpleNamespace(manifest=SimpleNamespace(source=source)))
+
+    fall: Any = SimpleNamespace(ratio=2.79)
+    (note,) = tracing(fall, side("command"), side("command"), None)
+    assert note.startswith("one recording of each, and no untraced rounds")
+    assert tracing(fall, side("command"), side("builtin"), None) == []
+    bare: Any = SimpleNamespace(run=None)
+    assert tracing(fall, bare, bare, None) == []
 
 
 def test_a_run_that_was_timed_alone_says_where_its_times_are(compare: Compare, tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ def tracing(fall: Waterfall, base: Side, opt: Side, timed: Untraced | None) -> l
     if traced is None:
         return []
     if timed is None:
+        if {side.run and side.run.manifest.source for side in (base, opt)} != {COMMAND}:
+            return []
         return [
             "one recording of each, and no untraced rounds: the tables explain the difference of these two, which may be another "
             "in the next pair of processes; `aisp-trace capture --baseline CMD --optimized CMD` measures a speedup"
