@@ -41,12 +41,22 @@ export PYTHON TORCH_INDEX DEMO_ARGS
 # Named after the folder: an environment copied along with its checkout would still import the old one.
 STAMP := .venv/.installed-$(shell printf %s '$(CURDIR)' | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test test-hostile test-versions audit lock fuzz nightly docs bench check format generated clean
+WORDS := $(filter-out test,$(MAKECMDGOALS))
+ifneq ($(words $(MAKECMDGOALS)),$(words $(WORDS)))
+ifneq ($(WORDS),)
+$(error `make test` takes no other words, and got '$(WORDS)'; some tests alone: make test TESTS=tests/test_x.py ARGS='-k word')
+endif
+endif
+
+.PHONY: tests help demo test test-hostile test-versions audit lock fuzz nightly docs bench check format generated clean
 help:
 	@sed -n '3,$$ { /^#/!q; s/^# \{0,1\}//p }' Makefile
 
 demo: $(STAMP)
 	@scripts/demo.sh
+
+tests:
+	@echo "make: the tests are run by 'make test'; 'make help' lists all targets" >&2; exit 2
 
 ifeq ($(strip $(TESTS)),)
 test: $(STAMP)

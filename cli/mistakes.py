@@ -124,6 +124,8 @@ def for_option(option: str, context: Any, typed: Sequence[str] = ()) -> str:
     if option in ("--iteration", "--iter", "--step") and any("--window" in p.opts for p in context.command.params):
         number = value if value is not None and value.isdecimal() else "2"
         return f"; one iteration is --window 'iteration#{number}' (or its range, 'step#{number}'), counted from 0"
+    if option == "--expectations" and context.info_name == "validate":
+        return f"; the folder is its argument: {PROGRAM} expectations validate {value or 'DIR'}"
     commands = {name: program.command.get_command(program, name) for name in program.command.list_commands(program)}
     owners = [name for name, command in commands.items() if any(option in p.opts for p in command.params)]
     if context.info_name == "capture" and program_in(typed[typed.index(option) + 1 :] if option in typed else []):

@@ -32,11 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     found = everything()
     changes = [change for name, today in found.items() for change in rules.changes(name, read(name), today)]
+    refused = [] if first_time() else unsaid(changes, newest_section())
     for change in changes:
-        print(change.sentence)
+        done = asked.write and change.word not in refused
+        print(change.sentence.replace(rules.NEW, "is new, and CHANGELOG.md names it") if done else change.sentence)
     if asked.check:
         return 1 if changes else 0
-    refused = [] if first_time() else unsaid(changes, newest_section())
     for word in refused:
         print(f"CHANGELOG.md does not name `{word}` in its first section; write the line there, then repeat --write")
     if any(change.breaks for change in changes) and not asked.breaking:

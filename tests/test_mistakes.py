@@ -41,6 +41,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("t.sqlite.xz", "`aisp-trace analyze t.sqlite.xz`"),
         ("run", "`aisp-trace analyze run`"),
         ("version", "did you mean '--version'?"),
+        (
+            "expectations validate --expectations exp",
+            "the folder is its argument: aisp-trace expectations validate exp",
+        ),
         ("verify proof.tar.gz", "to verify a bundle: `aisp-trace bundle verify FILE`"),
         ("scrub t.sqlite.xz", "to copy a trace without personal data: `aisp-trace export FILE --scrub`"),
         ("capture --workers 2 train.py", "options of a program go behind its name: capture train.py --its-own-option"),
