@@ -285,9 +285,9 @@ class Middle:
 @pytest.mark.parametrize(
     ("timed", "words"),
     [
-        ("iteration", "(8 rounds)"),
-        ("step", "(8 rounds, of one step: 150 ms -> 75.0 ms)"),
-        ("whole process", "(8 rounds, of whole processes with start-up: 150 ms -> 75.0 ms)"),
+        ("iteration", "(the median ratio of 8 rounds)"),
+        ("step", "(the median ratio of 8 rounds, of one step: 150 ms -> 75.0 ms)"),
+        ("whole process", "(the median ratio of 8 rounds, of whole processes with start-up: 150 ms -> 75.0 ms)"),
     ],
 )
 def test_the_headline_says_what_was_timed(timed: str, words: str) -> None:
