@@ -170,7 +170,7 @@ class Source:
                 seeking=seeking,
                 samples=samples,
                 peaks=peaks_for(self.run, trace, Path.cwd(), calibrations),
-                **self._untraced(variant),
+                **self.untraced(variant),
             )
             analysis = look(fold=asked.fold)
             _refuse_nothing(asked.window, trace, analysis)
@@ -212,10 +212,11 @@ class Source:
             "source": None if manifest is None else manifest.source,
             "hardware": None if manifest is None else manifest.hardware.key,
             "recorder_version": None if recording is None else recording.recorder_version,
-            **self._untraced(variant),
+            **self.untraced(variant),
         }
 
-    def _untraced(self, variant: str | None) -> dict[str, Any]:
+    def untraced(self, variant: str | None) -> dict[str, Any]:
+        """`untraced_ns` and `untraced_off` of the run's `variant`, by these names; nulls for a bare trace."""
         if self.run is None or variant is None:
             return {"untraced_ns": None, "untraced_off": None}
         return {"untraced_ns": self.run.untraced_ns(variant), "untraced_off": self.run.untraced_off(variant)}

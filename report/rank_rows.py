@@ -75,9 +75,7 @@ def _who(job: Job) -> str:
     if pattern.kind == "once":
         return f"rank {first} was late once"
     if pattern.kind == "fixed":
-        return (
-            f"rank {first} makes {percent(late / sum(row[2] for row in pattern.by_rank))} of that, {_when(job, first)}"
-        )
+        return f"rank {first} accounts for {percent(late / sum(row[2] for row in pattern.by_rank))} of that, {_when(job, first)}"
     if pattern.kind == "rotating":
         return f"it rotates over {len(pattern.by_rank)} ranks"
     return f"above all rank {first}, in {times} of these; {len(pattern.by_rank)} ranks in all"

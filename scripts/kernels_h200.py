@@ -218,36 +218,29 @@ def table(found: Mapping[str, Any]) -> Iterator[str]:
     yield "| --- | --- | --: | --: | --: | --: | --: | --: |"
     for task, one in found.items():
         for shape in one["shapes"]:
-            each = {m["implementation"]: m for m in one["measurements"] if m["shape"] == shape["shape"]}
-            times = {how: taken(m) for how, m in each.items()}
-            others = [
-                t
-                for how in (EAGER, COMPILED)
-                if (t := times.get(how)) is not None and not (each[how]["tolerance_share"] or 0) > 1
+            found_there = [Measurement(**m) for m in one["measurements"] if m["shape"] == shape["shape"]]
+            each = [
+                next((m for m in found_there if m.implementation == how), None) for how in (KERNEL, EAGER, COMPILED)
             ]
-            own = times.get(KERNEL)
-            cells = [cell(each.get(how)) for how in (KERNEL, EAGER, COMPILED)]
-            over = "–" if own is None or not others else f"{own / min(others):.2f} ×"
-            spent = [each[how]["energy_j"] for how in (KERNEL, EAGER, COMPILED) if how in each]
-            joules = ", ".join(f"{1e3 * j:.1f}" for j in spent if j) + " mJ" if any(spent) else ""
+            own, *others = (None if m is None else m.time_ns for m in each)
+            right = [
+                t for t, m in zip(others, each[1:], strict=True) if t is not None and m is not None and not m.is_wrong
+            ]
+            over = "–" if own is None or not right else f"{own / min(right):.2f} ×"
+            spent = [f"{1e3 * m.energy_j:.1f}" for m in each if m is not None and m.energy_j]
+            joules = f"{', '.join(spent)} mJ" if spent else ""
+            cells = [cell(m) for m in each]
             limit = f"{shape['limit_ns'] / 1e3:.1f} us"
             yield f"| `{task}` | {shape['shape'].replace(',', ', ')} | {limit} | {' | '.join(cells)} | {over} | {joules} |"
 
 
-def taken(one: Mapping[str, Any]) -> float | None:
-    """ns by the trace, else by events."""
-    found: float | None = one["event_ns"] if one["trace_ns"] is None else one["trace_ns"]
-    return found
-
-
-def cell(one: Mapping[str, Any] | None) -> str:
+def cell(one: Measurement | None) -> str:
     """``101.2 us, 93 %``."""
-    if one is None or (time_ns := taken(one)) is None:
+    if one is None or one.time_ns is None:
         return "–"
-    wrong = ", **wrong**" if (one["tolerance_share"] or 0) > 1 else ""
-    events = " by events" if one["trace_ns"] is None else ""
-    shared = "" if one["share_of_limit"] is None else f", {100 * one['share_of_limit']:.0f} %"
-    return f"{time_ns / 1e3:.1f} us{events}{shared}{wrong}"
+    events = " by events" if one.trace_ns is None else ""
+    shared = "" if one.share_of_limit is None else f", {share(one)}"
+    return f"{one.time_ns / 1e3:.1f} us{events}{shared}{', **wrong**' if one.is_wrong else ''}"
 
 
 # -- search ------------------------------------------------------------------------------------------------------------

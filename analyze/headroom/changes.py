@@ -18,6 +18,7 @@ else stays: kernels take as long as they did, and nothing else runs out.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -166,7 +167,12 @@ def _instances(s: Situation, stage: str) -> Ints:
 
 def _named(stages: Stages, stage: str) -> Mask:
     """Of all ranges those whose path is `stage`, or ends with it."""
-    paths = np.array([path == stage or path.endswith(f"/{stage}") for path in stages.paths], bool)
+    return _whose_path(stages, lambda path: path == stage or path.endswith(f"/{stage}"))
+
+
+def _whose_path(stages: Stages, fits: Callable[[str], bool]) -> Mask:
+    """Of all ranges those whose path `fits`; each path is asked about once."""
+    paths = np.array([fits(path) for path in stages.paths], bool)
     return paths[stages.path_id] if len(stages) else np.zeros(0, bool)
 
 
@@ -331,17 +337,13 @@ def _preparing(s: Situation, gaps: Mask) -> Ints:
     """
     graph, found = s.graph, s.a.found
     left = np.zeros(graph.edges, np.int64)
-    names = (
-        found.names.cast(pl.String).str.contains(LOADER).fill_null(False).to_numpy()
-        if len(found)
-        else np.zeros(0, bool)
-    )
-    rows = np.flatnonzero(gaps & (graph.source != NOWHERE))
-    if not names.any():
+    prepares = _whose_path(found, lambda path: re.search(LOADER, path) is not None)
+    if not prepares.any():
         return left
+    rows = np.flatnonzero(gaps & (graph.source != NOWHERE))
     thread = graph.thread[graph.of_target[rows]]
     for number, (pid, tid) in enumerate(graph.threads):
-        mine = names & (found.pid == pid) & (found.tid == tid)
+        mine = prepares & (found.pid == pid) & (found.tid == tid)
         here = rows[thread == number]
         if mine.any() and len(here):
             inside = measured_before(cover(found.start_ns[mine], found.end_ns[mine]))

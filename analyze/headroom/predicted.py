@@ -56,11 +56,8 @@ def predicted(given: Operand, changes: Sequence[str], domain: str | None, seekin
         raise InputError(f"{given.text} has no recording; capture it with --profile minimal")
     rates = rates_of(trace.devices, peaks_for(source.run, trace, Path.cwd()))
     run = one.source.run
-    untraced, off = None, None
-    if run is not None and variant is not None:
-        untraced, off = run.untraced_ns(variant), run.untraced_off(variant)
     m = model(attribute(trace, domain=domain, seeking=seeking))
-    base = base_of(m, rates, untraced, off)
+    base = base_of(m, rates, **source.untraced(variant))
     if changes:
         made = tuple(predict(base, [said]) for said in changes)
         return Predicted(

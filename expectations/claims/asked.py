@@ -15,7 +15,7 @@ from ..model import ANY, Claim, ExpectationFile, Expectations
 from .diff import Difference, differences
 from .load import FILE_PREFIX, PATTERN, PROJECT_DIR, choose_folder, load_expectations, load_file, load_folder
 from .parse import parse
-from .skeleton import TO_DO, unfinished
+from .skeleton import unfinished
 from .wanted import FILE as WANTED
 from .wanted import load_wanted
 
@@ -102,8 +102,7 @@ def _validated(file: Path) -> Validation:
 def _unfinished(claims: Iterable[Claim]) -> Iterator[str]:
     for claim in claims:
         if left := unfinished(claim):
-            keys = " and ".join(left)
-            yield f"claim {claim.id!r}: {keys} still say{'s' if len(left) == 1 else ''} {TO_DO}; write what it asks for"
+            yield f"claim {claim.id!r}: {left}; write what it asks for"
 
 
 def _together(folder: Path, alone: list[Validation]) -> list[Validation]:

@@ -29,9 +29,10 @@ def skeleton(workload: str, variants: Sequence[str], size: str | None) -> tuple[
     return tuple(_claim(workload, baseline, name, size) for name in others)
 
 
-def unfinished(claim: Claim) -> list[str]:
-    """Which notes of `claim` still say `TO_DO`, by their keys."""
-    return [key for key, text in (("why", claim.why), ("source.text", claim.source.text)) if TO_DO in text]
+def unfinished(claim: Claim) -> str:
+    """Which notes of `claim` still say `TO_DO`, in words; empty if none does."""
+    left = [key for key, text in (("why", claim.why), ("source.text", claim.source.text)) if TO_DO in text]
+    return f"{' and '.join(left)} still say{'s' if len(left) == 1 else ''} {TO_DO}" if left else ""
 
 
 def time_id(workload: str, variant: str) -> str:

@@ -75,8 +75,8 @@ def tracing(fall: Waterfall, base: Side, opt: Side, timed: Untraced | None) -> l
         if {side.run and side.run.manifest.source for side in (base, opt)} != {COMMAND}:
             return []
         return [
-            "one recording of each, and no untraced rounds: the tables explain the difference of these two, which may be another "
-            "in the next pair of processes; `aisp-trace capture --baseline CMD --optimized CMD` measures a speedup"
+            "one recording of each, and no untraced rounds: the tables explain how these two processes "
+            "differ, and two others may differ otherwise; `aisp-trace capture --baseline CMD --optimized CMD` measures a speedup"
         ]
     if timed.timed == WHOLE:
         return [

@@ -17,7 +17,7 @@ from typing import Final
 import polars as pl
 
 from ...analyze.result import Analysis
-from ..claims.skeleton import TO_DO, unfinished
+from ..claims.skeleton import unfinished
 from ..deciding import (
     DECIDING,
     Concern,
@@ -96,10 +96,7 @@ def _judge(claim: Claim, key: str, evidence: Evidence) -> Iterator[Verdict]:
         sizes = f"recorded for size {claim.size}, this run has size {evidence.size}"
         yield replace(blank, status="unrecorded", reason=sizes)
     elif left := unfinished(claim):
-        notes = (
-            f"its {' and '.join(left)} still say{'s' if len(left) == 1 else ''} {TO_DO}: nobody has decided this bound"
-        )
-        yield replace(blank, status="unrecorded", reason=notes)
+        yield replace(blank, status="unrecorded", reason=f"its {left}: nobody has decided this bound")
     elif unlike := other_work(claim, evidence):
         yield replace(blank, status="unrecorded", reason=unlike)
     elif absent:

@@ -18,7 +18,7 @@ from ...traces.inputs import inputs_of_run, inputs_of_trace
 from ...traces.output import Kind, Output, check_all
 from ...traces.run import write_json
 from ...traces.scrub.personal import Policy
-from ...traces.scrub.run import ending_of, scrub_plain
+from ...traces.scrub.run import scrub_plain
 from ...traces.unpack import decompressed
 from ..documents.text import json_text
 from .perfetto import PERFETTO, write_perfetto
@@ -69,8 +69,7 @@ def scrub_traces(source: Source, target: Path, *, force: bool) -> Iterator[Writt
     outputs = _files(source, target, SCRUBBED, force)
     for name, path in traces.items():
         with outputs[name].file() as building, decompressed(path) as plain:
-            ending_of(plain, path)
-            scrub_plain(plain, building, policy, keep_names=True)
+            scrub_plain(plain, path, building, policy, keep_names=True)
             nbytes = building.stat().st_size
         yield Written(outputs[name], nbytes)
 

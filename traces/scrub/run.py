@@ -123,7 +123,7 @@ def scrub_trace(source: Path, folder: Path, policy: Policy, stem: str = "trace",
     """
     with decompressed(source) as plain:
         target = folder / (stem + ending_of(plain, source))
-        scrub_plain(plain, target, policy, keep_names=keep_names)
+        scrub_plain(plain, source, target, policy, keep_names=keep_names)
     return target
 
 
@@ -143,9 +143,9 @@ def ending_of(plain: Path, source: Path) -> str:
     )
 
 
-def scrub_plain(plain: Path, target: Path, policy: Policy, *, keep_names: bool) -> None:
-    """Write a scrubbed copy of `plain`, which `ending_of` knows, to `target`."""
-    if head_of(plain).startswith(SQLITE_MAGIC):
+def scrub_plain(plain: Path, source: Path, target: Path, policy: Policy, *, keep_names: bool) -> None:
+    """Write a scrubbed copy of `plain`, to which `source` unfolds, to `target`. Raises as `ending_of`."""
+    if ending_of(plain, source) == ".sqlite":
         scrub_sqlite(plain, target, keep_names=keep_names, policy=policy)
         return
     from .kineto import scrub_kineto  # needs libraries that a GPU host may lack; a recording of nsys does not
