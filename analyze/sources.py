@@ -337,6 +337,11 @@ def _traces_in(folder: Path) -> list[Path]:
     return sorted(file for pattern in _TRACE_FILES for file in folder.glob(pattern))
 
 
+def traces_beside(path: Path | None) -> int:
+    """How many traces lie beside the trace file `path`; 0 for a run."""
+    return len(_traces_in(path.parent)) - 1 if path is not None and path.is_file() and _traces_in(path.parent) else 0
+
+
 def find_recorded(path: Path | None) -> Source:
     """As `find_source`, and ``RUN:VARIANT`` is that variant alone; raises `InputError` for a run in which nothing was traced
     (``--profile none``)."""

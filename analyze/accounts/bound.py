@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import polars as pl
 
 from ..result import Analysis
-from ..steady import in_bunches
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +48,11 @@ def bounds(analysis: Analysis) -> list[Bound]:
     return out
 
 
-def bunched_means(analysis: Analysis, device: int) -> tuple[float, float] | None:
-    """(bound, measured time) of an iteration of `device` on average, where long ones come so often that the medians of
-    `bounds` say little of them (`steady.in_bunches`); else null."""
+def mean_bound(analysis: Analysis, device: int) -> tuple[str, float, float]:
+    """(the kind that `bounds` names, bound, measured time) of an iteration of `device`, which has some, on average."""
+    (one,) = (bound for bound in bounds(analysis) if bound.device == device)
     rows = _busiest(analysis).filter(pl.col("device") == device)
-    if not in_bunches(rows["length_ns"].to_list()):
-        return None
-    return int(rows["union_ns"].sum()) / len(rows), int(rows["length_ns"].sum()) / len(rows)
+    return one.kind, int(rows["union_ns"].sum()) / len(rows), int(rows["length_ns"].sum()) / len(rows)
 
 
 def _busiest(analysis: Analysis) -> pl.DataFrame:

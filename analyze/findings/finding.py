@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
+from ..attribution.stages import MEASURED
+from ..attribution.window import STEADY
 from ..headroom.helps import now_of
 from ..result import CAUSES, IDLE, Analysis
 from ..words import duration, percent, shorten
@@ -27,6 +29,9 @@ MADE: Final = {
 }
 """The changes of the rules, as a sentence names them."""
 
+HALF: Final = 0.5
+"""Below, the stage with the most of a finding is said to have its largest part: most of it lies elsewhere."""
+
 LEAST_GAIN: Final = 1.01
 """Below, a replay is said to be no faster."""
 
@@ -37,7 +42,8 @@ class Finding:
 
     `what` names it in a few words, `evidence` is a sentence with its figures, `remedy` says what to do. `saving_at_most_ns` is
     the time of the window that it takes: with it gone entirely, and nothing in its place, the window is shorter by this much.
-    `stage` is where most of it lies, null for none. `share` is of the device's window. `command` shows it alone.
+    `stage` is the one with the most of it, null for none, and `stage_share` how much of it that is, null where it is not a sum
+    of stages. `share` is of the device's window. `command` shows it alone.
 
     Other work may hide under what goes, and other waits come in its place. Where the remedy is a change that a replay knows
     (`headroom`), `change` is that one and `gain` by how many times an iteration is as fast with it, of this `grade`; else null.
@@ -57,6 +63,7 @@ class Finding:
     gain: float | None = None
     grade: str | None = None
     timed: str = "an iteration"
+    stage_share: float | None = None
 
     @property
     def saving_ns(self) -> int:
@@ -67,7 +74,7 @@ class Finding:
 
     def said(self, several: bool) -> str:
         """One paragraph of all of it; with `several` devices it says which."""
-        where = f", mostly in {shorten(self.stage, STAGE_WIDTH)}" if self.stage else ""
+        where = f", {self.stage_words} {shorten(self.stage, STAGE_WIDTH)}" if self.stage else ""
         device = f" of device {self.device}" if several else ""
         share = percent(self.share)
         evidence = re.sub(rf",? {re.escape(share)} of the time", "", self.evidence, count=1)  # once is enough
@@ -75,6 +82,17 @@ class Finding:
             f"{_capital(self.what)}: {share}{device} ({duration(self.saving_at_most_ns)}){where}. {_capital(evidence)}. "
             f"Fix: {self.remedy}.{self.replay_words}"
         )
+
+    @property
+    def stage_words(self) -> str:
+        """How much of it lies in its stage: ``82 % of it in``, ``the largest part (41 %) in``; what is not quite all never
+        rounds to it."""
+        if self.stage_share is None:
+            return "above all in"
+        if self.stage_share == 1:
+            return "all of it in"
+        part = percent(min(self.stage_share, 0.99), 0)
+        return f"{part} of it in" if self.stage_share >= HALF else f"the largest part ({part}) in"
 
     @property
     def replay_words(self) -> str:
@@ -110,6 +128,17 @@ class Device:
         return found.filter(pl.col("device") == self.device)
 
     @property
+    def iterations(self) -> int:
+        """How many iterations the window was chosen to hold; 0 where it was chosen otherwise."""
+        chosen = self.analysis.choices.window in (STEADY, MEASURED)
+        return self.analysis.iterations["iteration"].n_unique() if chosen else 0
+
+    @property
+    def unit(self) -> str:
+        """What is so much faster without a part of the window, in words."""
+        return "an iteration" if self.iterations else "the window"
+
+    @property
     def causes_unknown(self) -> bool:
         """Whether nobody can tell why the device idled."""
         rows = self.analysis.trust.filter(pl.col("metric") == "causes")
@@ -122,6 +151,13 @@ class Device:
     def part(self, cells: pl.DataFrame) -> str:
         """How much of the window these cells take, in words."""
         return percent(self.share(total(cells)))
+
+
+def devices_of(analysis: Analysis) -> Iterator[Device]:
+    """The devices of an analysis whose windows last."""
+    for device, start, end in analysis.windows.select("device", "start_ns", "end_ns").iter_rows():
+        if end > start:
+            yield Device(analysis, device, end - start, analysis.ledger.filter(pl.col("device") == device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +194,7 @@ class Rule:
         blames = seen.saving_ns is None and seen.cells["cause"].is_in(CAUSES).any()
         if device.share(saving) < self.least or (blames and device.causes_unknown):
             return None
-        stage = stage_of(seen.cells)
+        stage, stage_share = stage_of(seen.cells)
         change, gain, grade = self._replayed(device.analysis)
         return Finding(
             rule=self.name,
@@ -174,6 +210,7 @@ class Rule:
             gain=gain,
             grade=grade,
             timed="the window" if "window" in device.analysis.replayed["found_by"] else "an iteration",
+            stage_share=None if seen.iteration is not None else stage_share,
         )
 
     def _replayed(self, analysis: Analysis) -> tuple[str | None, float | None, str | None]:
@@ -206,10 +243,11 @@ def total(cells: pl.DataFrame) -> int:
     return int(cells["ns"].sum())
 
 
-def stage_of(cells: pl.DataFrame) -> str | None:
-    """The stage with most of the cells' time; null where none is named."""
+def stage_of(cells: pl.DataFrame) -> tuple[str | None, float | None]:
+    """(the stage with most of the cells' time, the part of their time that it has); nulls where none is named."""
     named = cells.filter(~pl.col("stage").str.starts_with("("))
     if named.is_empty():
-        return None
+        return None, None
     most = named.group_by("stage").agg(pl.col("ns").sum()).sort(["ns", "stage"], descending=[True, False])
-    return str(most["stage"][0])
+    whole = total(cells)
+    return str(most["stage"][0]), most["ns"][0] / whole if whole else None

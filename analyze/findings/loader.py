@@ -17,8 +17,6 @@ from typing import Final
 import polars as pl
 
 from ...traces.phases import PHASES
-from ..attribution.stages import MEASURED
-from ..attribution.window import STEADY
 from ..words import duration
 from .finding import Device
 
@@ -36,12 +34,9 @@ def always_ready(device: Device, waiting_ns: int) -> str:
     if waiting_ns <= 0 or rest <= 0:
         return ""
     analysis = device.analysis
-    count = analysis.iterations["iteration"].n_unique() if analysis.choices.window in (STEADY, MEASURED) else 0
-    what = "an iteration" if count else "the window"
+    count = device.iterations
     ratio = device.window_ns / rest
-    said = (
-        f"; if they were always ready and the rest took as long as here, {what} would be at most {ratio:.2f}x as fast"
-    )
+    said = f"; if they were always ready and the rest took as long as here, {device.unit} would be at most {ratio:.2f}x as fast"
     made = analysis.stages.filter(pl.col("path").str.contains(LOAD)).unique("path")
     batches = int(made["instances"].sum())
     if not count or not batches or analysis.choices.domain != PHASES:

@@ -19,7 +19,7 @@ import polars as pl
 
 from ..accounts.counters import CLOCK
 from ..attribution.calls import SYNC, classify
-from ..result import CAUSES, SCHEMAS
+from ..result import CAUSES, SCHEMAS, Analysis
 from ..sampled import sampled
 from ..steady import in_bunches
 from ..words import LOADER, duration, percent, rate, shorten, size
@@ -193,7 +193,9 @@ def exposed_communication(device: Device) -> Seen | None:
     cells = device.busy("comm")
     waits = int(device.of("collectives")["comm_wait_ns"].sum() or 0)
     waiting = f", and {duration(waits)} of all collectives wait for the last rank to begin" if waits else ""
-    return Seen(cells, f"collectives run while nothing computes, {device.part(cells)} of the time{waiting}")
+    return Seen(
+        cells, f"collectives run while nothing computes, {device.part(cells)} of the time{waiting}{_unmatched(device)}"
+    )
 
 
 def tiny_kernels(device: Device) -> Seen | None:
@@ -510,6 +512,26 @@ def _small_prevail(device: Device) -> bool:
     table = device.of("bandwidth")
     every = int(table["sum_ns"].sum() or 0)
     return every > 0 and int(table.filter(pl.col("bucket").is_in(SMALL_COPIES))["sum_ns"].sum() or 0) >= MOSTLY * every
+
+
+def _unmatched(device: Device) -> str:
+    """What the time of collectives may be where none was matched with another rank's, after a semicolon; empty where some were,
+    and for groups of one."""
+    if not waits_unknown(device.analysis, device.device):
+        return ""
+    several = device.analysis.collectives["device"].n_unique() > 1
+    return (
+        "; a collective lasts until the slowest rank has come, so this may be waiting for another rank, "
+        f"{'but none could be matched' if several else 'and this trace holds one rank alone'}: `aisp-trace ranks` on the traces "
+        "of all ranks says who was late"
+    )
+
+
+def waits_unknown(analysis: Analysis, device: int) -> bool:
+    """Whether `device` ran collectives with other ranks, none of which was matched: nobody can tell transfer from waiting."""
+    rows = analysis.collectives.filter(pl.col("device") == device)
+    alone = (rows["group_size"] == 1).fill_null(value=False).all()
+    return not rows.is_empty() and not int(rows["paired"].sum()) and not alone
 
 
 def _is_gpu(device: Device) -> bool:

@@ -81,7 +81,7 @@ def run(
     """
     if partial is not None:
         return _write_partials(sources or [], partial, Look(domain, iterations, skip, stages, depth))
-    from ...analyze.sources import Asked, Quick, find_recorded
+    from ...analyze.sources import Asked, Quick, find_recorded, traces_beside
 
     most = None if every else MOST_STAGES
     asked = Asked(window, attribution, domain, gaps, stages, depth, below, most, not no_fold)
@@ -94,16 +94,18 @@ def run(
         return 0
     with watched("reading and analysing") as tell:
         quick = Quick(cache, tell)
-        analyses = [analysis for source in given for analysis in find_recorded(source).analyses(asked, quick)]
+        found = [(source, analysis) for source in given for analysis in find_recorded(source).analyses(asked, quick)]
     if as_json:
         from ...analyze.document import document
 
-        print_json(document(analyses))
+        print_json(document(analysis for _, analysis in found))
         return 0
     from ...report.terminal.analysis import print_analysis
+    from ...report.terminal.findings import Beside
 
-    for analysis in analyses:
-        print_analysis(analysis)
+    for source, analysis in found:
+        others = traces_beside(source)
+        print_analysis(analysis, Beside(source.parent, others) if source is not None and others else None)
     return 0
 
 

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import polars as pl
 
-from ...analyze.findings.find import NOTHING, find
+from ...analyze.findings.find import find
 from ...analyze.findings.finding import Finding
 from ...analyze.findings.first_lines import steady_sentences
+from ...analyze.findings.limits import limit_sentences
 from ...analyze.findings.missing import missing_sentences
 from ...analyze.headroom.helps import MEANING, now_of, paying
 from ...analyze.result import IDLE, Analysis
@@ -88,7 +89,7 @@ def _missing(side: Side) -> list[Block]:
 def _findings(side: Side) -> list[Block]:
     found = find(side.analysis)
     if not found:
-        return [Para(NOTHING)]
+        return [Para(sentence) for sentence in limit_sentences(side.analysis)]
     several = side.analysis.windows["device"].n_unique() > 1
     predicted = any(one.gain is not None for one in found)
     heads = ["finding", "saves" if predicted else "saves at most", "takes", "of the window", "most of it in"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..replayed import replay_sentences
 from ..stage_rows import StageColumn, StageRow, StageTable, legend, stage_table
 from . import text
 from .blocks import MOST_ROWS, Block, Cell, Head, Para, Row, Section, Span, Sub, Table, section
@@ -43,6 +44,7 @@ def _of(side: Side, found: StageTable, named: bool) -> list[Block]:
         *([Sub(side.name)] if named else []),
         Table(f"stages of {side.name}", heads, rows, numbers=range(1, len(heads))),
         *([Para(more, "note")] if found.shorter else []),
+        *(Para(f"{said[0].upper()}{said[1:]}.", "note") for said in replay_sentences(side.analysis)),
     ]
 
 

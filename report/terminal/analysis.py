@@ -16,9 +16,10 @@ from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
 from ...traces.repairs import repairs
 from ..palette import MEANINGS
+from ..replayed import replay_sentences
 from .console import Column, Painted, heading, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls, print_gap_functions
-from .findings import print_findings
+from .findings import Beside, print_findings
 from .headroom import print_headroom
 from .look import hue
 from .stages import print_stages
@@ -29,9 +30,9 @@ STAGE_WIDTH: Final = 52
 """Columns for a stage in a sentence: a path may be megabytes long."""
 
 
-def print_analysis(analysis: Analysis) -> None:
+def print_analysis(analysis: Analysis, beside: Beside | None = None) -> None:
     """Print everything a person asks first, in the order they ask it: where did the time go, what was hidden, can I trust it."""
-    print_first_lines(analysis)
+    print_first_lines(analysis, beside)
     print_headroom(analysis)
     for row in analysis.devices.iter_rows(named=True):
         _print_device(analysis, row["device"], row["name"])
@@ -60,7 +61,7 @@ def print_overview(analysis: Analysis) -> None:
     _print_trust(analysis)
 
 
-def print_first_lines(analysis: Analysis) -> None:
+def print_first_lines(analysis: Analysis, beside: Beside | None = None) -> None:
     """What was recorded, what is counted, and what is slow, in words."""
     meta = analysis.meta
     title = meta.file if analysis.variant is None else f"{analysis.variant} ({meta.file})"
@@ -68,7 +69,7 @@ def print_first_lines(analysis: Analysis) -> None:
     where, several = list(where_sentences(analysis)), analysis.windows.height > 1
     for sentence in (*missing_sentences(analysis), *steady_sentences(analysis), *([] if several else where)):
         say_wrapped(sentence)
-    print_findings(analysis)
+    print_findings(analysis, beside)
     for sentence in where if several else ():  # of several devices the findings say more, so they go first
         say()
         say_wrapped(sentence)
@@ -78,7 +79,6 @@ MESSAGES: Final = 5
 DEVICES: Final = 8
 DOMAINS: Final = 5
 CALLS: Final = 12
-REPLAYS: Final = 4
 CRITICAL: Final = 6
 """Rows that are shown; --json has all."""
 
@@ -96,16 +96,8 @@ def _print_domains(analysis: Analysis) -> None:
 
 def _print_replays(analysis: Analysis) -> None:
     """What CUDA graphs replay of other stages."""
-    replays = analysis.replays
-    if replays.is_empty():
-        return
-    named = [
-        f"{shorten(r['stage'], STAGE_WIDTH)} ({r['ops']:,}, {duration(r['sum_ns'])}, replayed in "
-        f"{shorten(r['replayed_in'], STAGE_WIDTH)})"
-        for r in replays.head(REPLAYS).iter_rows(named=True)
-    ]
-    more = f" and {len(replays) - REPLAYS} more" if len(replays) > REPLAYS else ""
-    say_wrapped(f"operations of CUDA graphs count for the stage they were captured in: {', '.join(named)}{more}")
+    for sentence in replay_sentences(analysis):
+        say_wrapped(sentence)
 
 
 def _print_critical(analysis: Analysis) -> None:

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import polars as pl
 
-from ...analyze.accounts.bound import bounds, bunched_means
 from ...analyze.accounts.launches import SMALL_NS
+from ...analyze.findings.find import find
+from ...analyze.findings.limits import hiding
 from ...analyze.naming.kernels import short_names
 from ...analyze.result import Analysis
 from ...analyze.sampled import sampled
@@ -57,22 +58,29 @@ def print_gap_functions(analysis: Analysis, device: int, start: int) -> None:
 
 def print_device_details(analysis: Analysis, device: int) -> None:
     """The bound of an iteration, streams, launches and the top kernels of one device."""
-    for bound in bounds(analysis):
-        if bound.device == device:
-            say()
-            work = WORK.get(bound.kind, bound.kind)
-            alone, measured = float(bound.bound_ns), float(bound.measured_ns)
-            if (means := bunched_means(analysis, device)) is not None:
-                alone, measured = means
-            apart = measured / alone if alone else bound.ratio  # of the two figures beside it
-            much = f"{'' if means is None else 'on average '}{apart:.2f} times its {work} alone"
-            least = "if all else ran beside it" if analysis.host_only else "that overlap could reach"
-            say_wrapped(
-                f"an iteration takes {much} ({ms(round(measured))} ms against {ms(round(alone))} ms), the least {least}"
-            )
+    if (most := hiding(analysis, device)) is not None:
+        say()
+        work = WORK.get(most.kind, most.kind)
+        say_wrapped(
+            f"an iteration takes {ms(round(most.measured_ns))} ms on average, its {work} alone {ms(round(most.alone_ns))} ms: "
+            f"hiding all else would make it at most {most.gain:.2f}x as fast{_unless(most.kind)}{_part_of_that(analysis, device)}"
+        )
     _print_streams(analysis, device)
     _print_launches(analysis, device)
     _print_kernels(analysis, device)
+
+
+def _unless(kind: str) -> str:
+    """What else there is to gain by, of copies: pinning makes them faster, and a bound on arrangements does not know."""
+    return ", unless those become faster" if kind in COPY_KINDS else ""
+
+
+def _part_of_that(analysis: Analysis, device: int) -> str:
+    """What a finding says is gained at most by no waiting for data, beside what hiding everything would gain."""
+    for one in find(analysis):
+        if one.rule == "data_loading" and one.device == device and one.share < 1:
+            return f"; data that is always ready, {1 / (1 - one.share):.2f}x, is a part of that"
+    return ""
 
 
 def print_details(analysis: Analysis) -> None:

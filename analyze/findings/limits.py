@@ -1,0 +1,158 @@
+"""What bounds a device's time: its busiest kind of work, and what hiding everything else would gain at most.
+
+    compute   |------ 40 ------|    |------- 45 -------|        hidden completely, what is not compute leaves 85 of 100:
+    h2d                         |-5-|                           at most 1.18 times as fast
+    idle                                                |-10-|
+
+The figure bounds arrangements alone: work of one kind that takes as long as here. Faster or less work of that kind gains more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from ..accounts.bound import bounds, mean_bound
+from ..naming.kernels import short_names
+from ..naming.paths import split
+from ..result import IDLE, Analysis
+from ..words import percent, shorten
+from .finding import STAGE_WIDTH, Device, devices_of, total
+
+NOTHING: Final = "Nothing stands out: no known problem costs enough of the window to be worth mentioning"
+
+LIMITED: Final = 0.8
+"""From this part of the window on, its compute is said to be what limits it: hiding all the rest gains 1.25x at most."""
+
+WORTH: Final = 0.01
+"""The least part of the window for a stage to be named."""
+
+SHOWN: Final = 0.001
+"""The least part that is not 0.0 % where it is shown."""
+
+PARTS: Final = 3
+"""Stages that are named."""
+
+KERNEL: Final = 0.1
+"""The least part of the kernels' time from which on the largest kernel is named."""
+
+COPIES: Final = ("h2d", "d2h", "p2p", "d2d", "h2h", "memset", "migration")
+
+_OTHERS: Final = (("copies", COPIES), ("communication", ("comm",)))
+
+
+@dataclass(frozen=True, slots=True)
+class Hiding:
+    """An iteration of a device takes `measured_ns` on average, its busiest `kind` of work alone `alone_ns`: hiding everything
+    else makes it `gain` times as fast at most."""
+
+    kind: str
+    measured_ns: float
+    alone_ns: float
+
+    @property
+    def gain(self) -> float:
+        return self.measured_ns / self.alone_ns
+
+
+def hiding(analysis: Analysis, device: int) -> Hiding | None:
+    """What hiding everything but its busiest kind of work would gain `device`; null without iterations, where graphs were
+    recorded whole in all of them, and for a device that did nothing.
+
+    Where iterations are the window it is the window's time over that kind's union, so that it compares with what a part of the
+    window costs; else that of the iterations alone.
+    """
+    if not any(one.device == device for one in bounds(analysis)):
+        return None
+    for seen in devices_of(analysis):
+        opaque = not seen.busy("graph").is_empty()
+        if seen.device == device and seen.iterations and not opaque:
+            kinds = seen.of("kinds").sort("union_ns", "kind", descending=[True, False])
+            kind, union = str(kinds["kind"][0]), int(kinds["union_ns"][0])
+            return Hiding(kind, seen.window_ns / seen.iterations, union / seen.iterations) if union else None
+    kind, alone, measured = mean_bound(analysis, device)
+    return Hiding(kind, measured, alone) if alone else None
+
+
+def limit_sentences(analysis: Analysis) -> Iterator[str]:
+    """What is said where no rule finds anything: what the window consists of, and what hiding all but compute would gain at most.
+    Of several devices, of the one that computes most; where the ledger cannot be believed, only that nothing was found."""
+    ledger = analysis.trust.filter((pl.col("metric") == "ledger") & (pl.col("level") == "unavailable"))
+    every = [one for one in devices_of(analysis) if total(one.busy("compute", "graph"))]
+    if not every or ledger.height:
+        yield f"{NOTHING}."
+        return
+    device = max(every, key=lambda one: (one.share(total(one.busy("compute", "graph"))), -one.device))
+    computes, graphs = total(device.busy("compute", "graph")), total(device.busy("graph"))
+    share = device.share(computes)
+    lead = NOTHING
+    if share >= LIMITED:
+        lead = "Limited by CUDA graphs" if 2 * graphs > computes else "Limited by compute"
+    whose = _whose(device, len(every) > 1)
+    if device.analysis.host_only:
+        said = f"{whose} spends {percent(share)} of its time in stages that compute{_stages(device)}"
+    else:
+        said = f"{whose} is {percent(share)} {_work(computes, graphs)}{_stages(device)}"
+    yield f"{lead}. {said}{_rest(device, share, graphs)}.{_kernel(device)}"
+
+
+def _whose(device: Device, several: bool) -> str:
+    what = device.unit[0].upper() + device.unit[1:]
+    return f"{what} of device {device.device}" if several else what
+
+
+def _work(computes: int, graphs: int) -> str:
+    """Compute, by what the evidence for it is."""
+    if not graphs:
+        return "compute"
+    if graphs == computes:
+        return "CUDA graphs, recorded whole with the gaps inside them"
+    return "compute, CUDA graphs with the gaps inside them included"
+
+
+def _stages(device: Device) -> str:
+    """`` (backward 49.1 %, forward 40.2 %)``: the stages that compute, by their last names where these differ."""
+    cells = device.busy("compute", "graph")
+    each = cells.group_by("stage").agg(pl.col("ns").sum()).sort(["ns", "stage"], descending=[True, False])
+    named = each.filter(~pl.col("stage").str.starts_with("("))
+    rows = [(path, ns) for path, ns in named.head(PARTS).rows() if device.share(ns) >= WORTH]
+    if not rows:
+        return ""
+    if len(each) == 1:
+        return f", all of it in {shorten(rows[0][0], STAGE_WIDTH)}"
+    last = [split(path)[-1] for path, _ in rows]
+    names = last if len(set(last)) == len(last) else [path for path, _ in rows]
+    told = [f"{shorten(n, STAGE_WIDTH)} {percent(device.share(ns))}" for n, (_, ns) in zip(names, rows, strict=True)]
+    return f" ({', '.join(told)}{', ...' if len(each) > len(rows) else ''})"
+
+
+def _rest(device: Device, share: float, graphs: int) -> str:
+    """What the rest is, and what hiding it would gain at most."""
+    host = device.analysis.host_only
+    named = [(name, total(device.busy(*kinds))) for name, kinds in _OTHERS]
+    named.append(("everything outside of them" if host else "gaps", total(device.busy(IDLE))))
+    told = [f"{name} {percent(device.share(ns))}" for name, ns in named if device.share(ns) >= SHOWN]
+    if not told:
+        return " and has no gaps worth mentioning"
+    listed = told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
+    more = "less or faster computation" if host else "faster or fewer kernels"
+    if graphs:
+        more += ", or shorter gaps inside the graphs (nsys --cuda-graph-trace=node records those)"
+    return (
+        f"; the rest is {listed}. Hiding all the rest would make {device.unit} at most {1 / share:.2f}x as fast; more takes "
+        f"{more}"
+    )
+
+
+def _kernel(device: Device) -> str:
+    """The kernel that takes most, after a space; empty where none was recorded, or none takes a fair part."""
+    rows = device.of("top_kernels").filter(pl.col("stage").is_null())
+    if rows.is_empty() or rows["share"][0] < KERNEL:
+        return ""
+    name = short_names(rows["name"].to_list())[rows["name"][0]]
+    if rows.height == 1:
+        return f" Its only kernel is {shorten(name, 2 * STAGE_WIDTH)}."
+    return f" The largest kernel, {shorten(name, 2 * STAGE_WIDTH)}, takes {percent(rows['share'][0])} of the kernels' time."

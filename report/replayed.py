@@ -1,0 +1,54 @@
+"""What the stage table shows of CUDA graphs, in words: work counts for the stage it was captured in, not for the one that
+replays it (``accounts/replays.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import polars as pl
+
+from ..analyze.result import Analysis
+from ..analyze.words import duration, shorten
+
+WIDTH: Final = 52
+"""Columns for a stage in these sentences: a path may be megabytes long."""
+
+NAMED: Final = 4
+"""Stages that are named of what a stage replays."""
+
+REPLAYING: Final = 4
+"""Stages that replay and have a sentence."""
+
+
+def replay_sentences(analysis: Analysis) -> Iterator[str]:
+    """A sentence for each stage that replays what other stages captured, the one that replays most first: where the work is
+    counted, and what that means for the rows of both."""
+    table = analysis.replays
+    summed = table.group_by("replayed_in").agg(pl.col("sum_ns").sum(), pl.col("ops").sum())
+    ranked = summed.sort("sum_ns", "replayed_in", descending=[True, False])
+    for replaying, ns, ops in ranked.head(REPLAYING).rows():
+        captured = table.filter(pl.col("replayed_in") == replaying).group_by("stage").agg(pl.col("sum_ns").sum())
+        rows = captured.sort("sum_ns", "stage", descending=[True, False]).rows()
+        yield _sentence(analysis, replaying, ops, ns, rows)
+    if (more := len(ranked) - REPLAYING) > 0:
+        yield f"{more:,} more stage{' replays' if more == 1 else 's replay'} what others captured; --json has all"
+
+
+def _sentence(analysis: Analysis, replaying: str, ops: int, ns: int, rows: list[tuple[Any, ...]]) -> str:
+    told = [f"{shorten(stage, WIDTH)} {duration(sum_ns)}" for stage, sum_ns in rows[:NAMED]]
+    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    who = shorten(replaying, WIDTH)
+    has = "operation, which counts" if ops == 1 else "operations, which count"
+    own = analysis.stages.filter((pl.col("path") == replaying) & pl.col("device").is_not_null())["ops"].sum()
+    means = f"the row of {who} has only what it did besides" if own else f"so the row of {who} has no work of its own"
+    stages = analysis.stages.filter(pl.col("path").is_in([stage for stage, _ in rows]))
+    before = (
+        ""
+        if int(stages["host_ns"].sum())
+        else ", and theirs have no host time, since they captured outside of this window"
+    )
+    return (
+        f"{who} replays CUDA graphs of {ops:,} {has} for the stages that captured them ({', '.join(told)}{more}): "
+        f"{means}{before}"
+    )
