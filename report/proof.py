@@ -26,7 +26,7 @@ from ..analyze.result import Analysis
 from ..analyze.sources import Asked, Source
 from ..expectations.claims.diff import Difference, differences
 from ..expectations.claims.load import PATTERN
-from ..expectations.judging.judged import Judged, analyses_of_run, judge_run
+from ..expectations.judging.judged import COUNTED_WHOLE, Judged, analyses_of_run, analyses_to_judge, judge_run
 from ..expectations.judging.verdict import Verdict
 from ..traces.bundle import INDEX, SIGNATURE, Bundle, pack, unpack
 from ..traces.documents import CALIBRATION, parse, read, read_bytes
@@ -193,18 +193,20 @@ def _derive(folder: Path) -> tuple[Judged, Callable[[], str], Mapping[str, Analy
     """The verdicts on the run in `folder`, what makes the page about it, and the analyses, from nothing outside `folder`."""
     run = load_run(folder / RUN)
     calibrations = (folder / CALIBRATIONS,)
-    opened = list(Source(run, run.path).open(Asked(gaps=MOST_GAPS, both_names=True), calibrations=calibrations))
-    analyses = {str(o.variant): o.analysis for o in opened}
+    asked = Asked(gaps=MOST_GAPS, both_names=True, steady=True)
+    opened = list(Source(run, run.path).open(asked, calibrations=calibrations))
+    shown = {str(o.variant): o.analysis for o in opened}
+    analyses = analyses_to_judge(run, shown, calibrations)
     judged = judge_run(run, analyses, folder / EXPECTATIONS, calibrations)
     traces = {o.side: o.trace for o in opened}
     page = partial(
         render,
         run,
-        list(analyses.values()),
+        list(shown.values()),
         traces,
         judged.verdicts,
         version=version(),
-        notes=judged.notes,
+        notes=(*judged.notes, *((COUNTED_WHOLE,) if judged.verdicts and analyses is not shown else ())),
         predictions=judged.predictions,
         scrubbed=True,
     )

@@ -39,16 +39,16 @@ def _sentence(analysis: Analysis, replaying: str, ops: int, ns: int, rows: list[
     told = [f"{shorten(stage, WIDTH)} {duration(sum_ns)}" for stage, sum_ns in rows[:NAMED]]
     more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
     who = shorten(replaying, WIDTH)
-    has = "operation, which counts" if ops == 1 else "operations, which count"
-    own = analysis.stages.filter((pl.col("path") == replaying) & pl.col("device").is_not_null())["ops"].sum()
-    means = f"the row of {who} has only what it did besides" if own else f"so the row of {who} has no work of its own"
+    has = "one operation counts" if ops == 1 else f"{ops:,} operations count"
+    own = int(analysis.stages.filter((pl.col("path") == replaying) & pl.col("device").is_not_null())["ops"].sum())
+    means = "shows what else it did" if own else "shows no work"
     stages = analysis.stages.filter(pl.col("path").is_in([stage for stage, _ in rows]))
-    before = (
+    outside = (
         ""
         if int(stages["host_ns"].sum())
-        else ", and theirs have no host time, since they captured outside of this window"
+        else ", and those of the captures, which lie outside this window, no host time"
     )
     return (
-        f"{who} replays CUDA graphs of {ops:,} {has} for the stages that captured them ({', '.join(told)}{more}): "
-        f"{means}{before}"
+        f"{who} replays CUDA graphs, whose {has} for the stages that captured them ({', '.join(told)}{more}): the row of {who} "
+        f"{means}{outside}"
     )

@@ -181,7 +181,8 @@ def trust_table(
     if facts.stages and facts.uncaptured > TOLERATED * facts.ops:
         text = (
             f"{facts.uncaptured} operations of CUDA graphs count for the stage that replays them, because the trace does not "
-            f"say in which one they were captured: the rows of those stages hold whole graphs, not their parts; {_CAPTURED.get(trace.meta.recorder, _CAPTURED['nsys'])}"
+            "say in which one they were captured: the rows of those stages hold whole graphs, not their parts; "
+            f"{_CAPTURED.get(trace.meta.recorder, _CAPTURED['nsys'])}"
         )
         say("partial", ("projection",), text)
     for reason in _unsplit(facts.comm_ops, collectives):

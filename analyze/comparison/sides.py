@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ..attribution.window import STEADY
 from ..result import Analysis
 from .matching import stage_key
 
@@ -25,7 +26,8 @@ class Account:
 
     `windows` holds (device, ns) in order of the devices. `cells` maps (device position, stage key, category, cause) to ns;
     `per_iteration` maps the same keys to the ns of each whole iteration. `iterations` is null where the window cuts one or
-    none is marked. `keys` are the stage keys by relative path. `host`: no device was recorded.
+    none is marked. `keys` are the stage keys by relative path. `host`: no device was recorded. `steady`: the windows are the
+    steady iterations.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Account:
     iterations: int | None
     keys: Mapping[str, str]
     host: bool = False
+    steady: bool = False
 
 
 def account(analysis: Analysis, name: str, *, root: str = "", exact: bool = False) -> Account:
@@ -61,6 +64,7 @@ def account(analysis: Analysis, name: str, *, root: str = "", exact: bool = Fals
         iterations=len(numbers) or None,
         keys={stage_key(path, root, exact=True): key for path, key in key_of.items()},
         host=analysis.host_only,
+        steady=analysis.choices.window == STEADY,
     )
 
 

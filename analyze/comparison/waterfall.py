@@ -13,6 +13,8 @@ difference of the windows; that is asserted here, not assumed.
 
 Two recordings with different numbers of iterations did different amounts of work. They are compared per iteration, in
 units of 1/L ns, where L is the least common multiple of the numbers: every term stays an integer, and the sum stays exact.
+So are the steady iterations of two programs, where the number is chance and people ask for one; a workload's variants, which
+run a stated number of them, are compared by their whole windows.
 """
 
 from __future__ import annotations
@@ -160,10 +162,10 @@ def layout(accounts: Sequence[Account]) -> Layout:
     known = [n for n in counts if n is not None]
     weights, denominator, per, work = (1,) * len(counts), 1, "window", "unknown"
     if len(known) == len(counts):
-        work = "equal"
-        if len(set(known)) > 1:
+        work = "equal" if len(set(known)) == 1 else "scaled"
+        if work == "scaled" or all(a.steady for a in accounts):
             denominator = math.lcm(*known)
-            weights, per, work = tuple(denominator // n for n in known), "iteration", "scaled"
+            weights, per = tuple(denominator // n for n in known), "iteration"
     return Layout(
         accounts=tuple(accounts),
         weights=weights,

@@ -133,17 +133,17 @@ def _rest(device: Device, share: float, graphs: int) -> str:
     """What the rest is, and what hiding it would gain at most."""
     host = device.analysis.host_only
     named = [(name, total(device.busy(*kinds))) for name, kinds in _OTHERS]
-    named.append(("everything outside of them" if host else "gaps", total(device.busy(IDLE))))
+    named.append(("other time" if host else "gaps", total(device.busy(IDLE))))
     told = [f"{name} {percent(device.share(ns))}" for name, ns in named if device.share(ns) >= SHOWN]
     if not told:
         return " and has no gaps worth mentioning"
     listed = told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
     more = "less or faster computation" if host else "faster or fewer kernels"
     if graphs:
-        more += ", or shorter gaps inside the graphs (nsys --cuda-graph-trace=node records those)"
+        more += ", or shorter gaps inside the graphs (which nsys --cuda-graph-trace=node records),"
     return (
-        f"; the rest is {listed}. Hiding all the rest would make {device.unit} at most {1 / share:.2f}x as fast; more takes "
-        f"{more}"
+        f"; the rest is {listed}. Hiding all the rest would make {device.unit} at most {1 / share:.2f}x as fast; only {more} "
+        f"gain{'s' if host else ''} more"
     )
 
 

@@ -62,7 +62,7 @@ def run(
         return
     from ...analyze.sources import Asked, Quick, find_source
     from ...expectations.claims.load import expectation_files
-    from ...expectations.judging.judged import judge_run
+    from ...expectations.judging.judged import COUNTED_WHOLE, analyses_to_judge, judge_run
     from ...report.page.page import MOST_GAPS, PAGE, render
     from ...report.scrubbed import scrubbed
     from ...report.terminal.personal import print_personal
@@ -84,15 +84,16 @@ def run(
                 print_personal(policy)
                 return
         bare = found.run is None
-        judges = found.run is not None and found.run.manifest.source != "command"  # what is judged counts whole windows
-        asked = Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=not bare, steady=not judges, work=not bare)
+        asked = Asked(gaps=MOST_GAPS, fold=not no_fold, both_names=not bare, steady=True, work=not bare)
         with watched(f"reading and analysing {found.path.name}") as tell:
             opened = list(found.open(asked, Quick(cache=not scrub, tell=tell)))
         analyses = {str(o.variant): o.analysis for o in opened}
         traces = {o.side: o.trace for o in opened}
-        judged = None if found.run is None else judge_run(found.run, analyses, expectations)
+        judges = analyses if found.run is None else analyses_to_judge(found.run, analyses)
+        judged = None if found.run is None else judge_run(found.run, judges, expectations)
         verdicts = None if judged is None else judged.verdicts
         notes, predictions = ((), ()) if judged is None else (judged.notes, judged.predictions)
+        notes += (COUNTED_WHOLE,) if verdicts and judges is not analyses else ()
         told = [o.analysis for o in opened]
         with watched("writing the page"):
             page = render(

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median
+from typing import Final
 
+from ...analyze.attribution.window import STEADY
 from ...analyze.calibrated import calibration_for
 from ...analyze.ranks.of_trace import alone_row
 from ...analyze.result import Analysis
@@ -23,7 +25,7 @@ from ..claims.load import load_expectations
 from ..deciding import ratio_sample
 from ..model import ExpectationFile, Expectations
 from .energy import drawn, energy_spans, gain_in_cycles, untold
-from .evidence import WHOLE, Evidence, RoundTimes, gather
+from .evidence import COMMAND, WHOLE, Evidence, RoundTimes, gather
 from .judge import judge
 from .kept import contradictions
 from .physics import physics_notes
@@ -55,6 +57,21 @@ def analyses_of_run(run: Run, calibrations: Sequence[Path] | None = None) -> dic
     """
     opened = Source(run, run.path).open(Asked(both_names=True), calibrations=calibrations)
     return {str(one.variant): one.analysis for one in opened}
+
+
+COUNTED_WHOLE: Final = (
+    "claims about a recording count all of it; the other figures on this page are those of its steady iterations"
+)
+"""What a page says where `analyses_to_judge` are others than those that it shows, and something was judged."""
+
+
+def analyses_to_judge(
+    run: Run, shown: Mapping[str, Analysis], calibrations: Sequence[Path] | None = None
+) -> Mapping[str, Analysis]:
+    """`shown`, or, where these are of a pair's steady iterations, those that `analyses_of_run` makes: claims count the whole
+    recording of a command."""
+    steady = any(one.choices.window == STEADY for one in shown.values())
+    return analyses_of_run(run, calibrations) if steady and run.manifest.source != COMMAND else shown
 
 
 def further_analyses(run: Run, calibrations: Sequence[Path] | None = None) -> dict[str, list[Analysis]]:

@@ -92,7 +92,7 @@ def _findings(side: Side) -> list[Block]:
         return [Para(sentence) for sentence in limit_sentences(side.analysis)]
     several = side.analysis.windows["device"].n_unique() > 1
     predicted = any(one.gain is not None for one in found)
-    heads = ["finding", "saves" if predicted else "saves at most", "takes", "of the window", "most of it in"]
+    heads = ["finding", "saves" if predicted else "saves at most", "takes", "of the window", "largest part in"]
     rows = [
         Row(
             [
@@ -100,7 +100,7 @@ def _findings(side: Side) -> list[Block]:
                 replace(cells.time(one.saving_ns), below="at most" if predicted and one.gain is None else ""),
                 cells.time(one.saving_at_most_ns),
                 cells.share(one.share),
-                cells.stage(side, one.stage, text.ABSENT),
+                Cell(cells.stage(side, one.stage, text.ABSENT), below=_part(one)),
             ],
             (
                 f"{one.evidence[0].upper()}{one.evidence[1:]}. ",
@@ -115,6 +115,13 @@ def _findings(side: Side) -> list[Block]:
 
 def _where(one: Finding, several: bool) -> str:
     return f"device {one.device}" if several else ""
+
+
+def _part(one: Finding) -> str:
+    """How much of a finding lies in its stage; empty where that is not known."""
+    if one.stage is None or one.stage_share is None:
+        return ""
+    return "all of it" if one.stage_share == 1 else f"{text.share(one.stage_share)} of it"
 
 
 def _view(side: Side, one: Finding) -> str:

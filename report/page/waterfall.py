@@ -53,7 +53,12 @@ def _intro(found: Waterfall) -> list[str | Span]:
     plan = found.layout
     notes = ""
     if plan.per == "iteration":
-        notes += "The sides have different numbers of iterations, so everything here is per iteration. "
+        why = (
+            "The sides have different numbers of iterations"
+            if plan.work == "scaled"
+            else "Steady iterations are compared"
+        )
+        notes += f"{why}, so every difference here is per iteration. "
     elif plan.work == "unknown":
         notes += "No whole iterations are marked on all sides, so whole windows are compared. "
     if len(found.windows) > 1 or not plan.by_device:
@@ -61,7 +66,7 @@ def _intro(found: Waterfall) -> list[str | Span]:
     return [
         f"From {found.base} to {found.opt} the traced window became {_time(plan, abs(found.difference))} "
         f"{'longer' if found.difference > 0 else 'shorter'}: the ledgers' cells, stage by stage, one subtracted from the other. ",
-        Span(f"The terms sum to {exact_difference(plan, found.difference)} ns exactly. ", "exact"),
+        Span(f"The terms sum to {exact_sum(plan, found.difference)} ns exactly. ", "exact"),
         notes,
     ]
 
@@ -80,7 +85,7 @@ def _ladder(steps: Sequence[Waterfall], whole: Waterfall) -> Table:
 def _table(found: Waterfall, terms: Sequence[Term], caption: str, causes: bool) -> Table:
     plan = found.layout
     scaled = plan.per == "iteration"
-    unit = "ns in all" if scaled else "ns"
+    unit = "ns per iteration" if scaled else "ns"
     heads = ["stage", *(["category", "cause"] if causes else []), f"{found.base} {unit}", f"{found.opt} {unit}"]
     heads += [f"difference ns{' per iteration' if scaled else ''}", "share", "only in"]
     body = []
@@ -96,8 +101,10 @@ def _table(found: Waterfall, terms: Sequence[Term], caption: str, causes: bool) 
 
 
 def _figures(found: Waterfall, base_ns: int, opt_ns: int, difference: int) -> list[Cell]:
+    """Times per iteration are rounded to whole ns."""
     exact = Cell(exact_difference(found.layout, difference), difference)
-    return [Cell(f"{base_ns:,}", base_ns), Cell(f"{opt_ns:,}", opt_ns), exact, share_cell(found, difference)]
+    sides = (found.layout.ns(ns * weight) for ns, weight in zip((base_ns, opt_ns), found.weights, strict=True))
+    return [*(Cell(f"{ns:,.0f}", ns) for ns in sides), exact, share_cell(found, difference)]
 
 
 def _changes(fall: Waterfall, changes: Sequence[Change], caption: str) -> Table:
@@ -139,8 +146,13 @@ def _time(plan: Layout, value: int) -> str:
 
 
 def exact_difference(plan: Layout, value: int) -> str:
-    """Whole nanoseconds; a fraction of them, as it is, where iterations of other numbers are compared."""
-    if not value:
-        return "0"
-    whole = f"{value:+,}" if plan.denominator == 1 else f"{value:+,} / {plan.denominator}"
-    return whole.replace("-", "−")
+    """``−1,234``: whole nanoseconds, as they are; per iteration to a tenth of one where they are not whole."""
+    whole, rest = divmod(value, plan.denominator)
+    shown = f"{whole:+,}" if not rest else f"{plan.ns(value):+,.1f}"
+    return shown.replace("-", "−") if value else "0"
+
+
+def exact_sum(plan: Layout, value: int) -> str:
+    """The whole difference without rounding: a fraction where that is none of whole nanoseconds."""
+    shown = f"{value:+,} / {plan.denominator}" if value % plan.denominator else exact_difference(plan, value)
+    return shown.replace("-", "−")

@@ -190,13 +190,20 @@ def _print_windows(fall: Waterfall) -> None:
             where = "host"
         if w.opt_device != w.base_device:
             where = f"{where} -> device {w.opt_device}"
-        say(f"{where}: window {duration(w.base_ns)} -> {duration(w.opt_ns)}, {_signed(fall, w.difference)}")
+        say(f"{where}: {_sides(fall, w.base_ns, w.opt_ns)}, {signed(fall, w.difference)}")
     if len(fall.windows) > 1:
-        say(f"added up: {duration(fall.base_ns)} -> {duration(fall.opt_ns)}, {_signed(fall, fall.difference)}")
+        say(f"added up: {_sides(fall, fall.base_ns, fall.opt_ns)}, {signed(fall, fall.difference)}")
     if fall.ratio is not None:
         say(f"traced: {fall.ratio:.2f}x")
     if fall.layout.per == "iteration":
-        say("all times below are per iteration")
+        say("all times are those of one iteration, on average")
+
+
+def _sides(fall: Waterfall, base_ns: int, opt_ns: int) -> str:
+    """``window 1.23 s -> 125 ms``, or ``one iteration 123 ms -> 12.5 ms``, on average."""
+    what = "one iteration" if fall.layout.per == "iteration" else "window"
+    base, opt = (fall.layout.ns(ns * weight) for ns, weight in zip((base_ns, opt_ns), fall.weights, strict=True))
+    return f"{what} {duration(base)} -> {duration(opt)}"
 
 
 def _print_why(c: Comparison) -> None:
@@ -241,10 +248,6 @@ def _print_why_by_stage(c: Comparison) -> None:
     print_table([Column("stage", LEFT, shrink=True), *map(Column, ("difference", *found.titles))], rows)
     if found.titles != whole.titles:
         say_wrapped("a wider terminal, or COLUMNS, shows more families of idle time; --json has all")
-
-
-def _signed(fall: Waterfall, difference: int) -> str:
-    return f"{signed(fall, difference)}{' per iteration' if fall.layout.per == 'iteration' else ''}"
 
 
 def _print_stages(fall: Waterfall, stages: Sequence[Term]) -> None:
