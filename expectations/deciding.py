@@ -29,6 +29,8 @@ from itertools import pairwise
 from math import ceil, comb, exp, inf, log, sqrt
 from typing import Final
 
+from ..traces.figures import significant
+
 COVERAGE: Final = Fraction(99, 100)
 """Least two-sided coverage of an interval."""
 
@@ -239,11 +241,11 @@ def decide(
         status = "missed" if outside(found.low, found.high, minimum, maximum) else "inconclusive"
     doubts = tuple(c.text for c in concerns(values) if matters(c, values, minimum, maximum))
     objected = tuple(c.text for c in also)
-    ends = f"{found.low:.4g} .. {found.high:.4g}"
+    ends = f"{significant(found.low)} .. {significant(found.high)}"
     if status == "inconclusive" and inside(found.low, found.high, minimum, maximum):
         reason = (
             f"by the {statistic} the interval {ends} lies inside the bound {bound}, but by the {other_name} it is "
-            f"{other.low:.4g} .. {other.high:.4g}"
+            f"{significant(other.low)} .. {significant(other.high)}"
         )
         return Decision(status, reason, found, other)
     where = {"met": "lies inside", "missed": "lies outside", "inconclusive": "straddles"}[status]
@@ -351,7 +353,10 @@ def _bimodality(values: Sequence[float]) -> Concern | None:
         widths = (ordered[k - 1] - ordered[0]) + (ordered[-1] - ordered[k])
         if gap > GAP_FLOOR and gap > GAP_FACTOR * widths:
             low, high = sorted(values)[k - 1 : k + 1]
-            text = f"the rounds fall into two groups, {k} up to {low:.4g} and {len(ordered) - k} from {high:.4g}"
+            text = (
+                f"the rounds fall into two groups, {k} up to {significant(low)} and {len(ordered) - k} from "
+                f"{significant(high)}"
+            )
             return Concern("bimodal", text)
     return None
 
@@ -395,8 +400,8 @@ def outside(low: float, high: float, minimum: float | None, maximum: float | Non
 def bound_words(minimum: float | None, maximum: float | None) -> str:
     """``>= 1.5``, ``<= 0.02`` or ``1.5 .. 3``; empty where both sides are open."""
     if minimum is None:
-        return "" if maximum is None else f"<= {maximum:.4g}"
-    return f">= {minimum:.4g}" if maximum is None else f"{minimum:.4g} .. {maximum:.4g}"
+        return "" if maximum is None else f"<= {significant(maximum)}"
+    return f">= {significant(minimum)}" if maximum is None else f"{significant(minimum)} .. {significant(maximum)}"
 
 
 @lru_cache(maxsize=4096)

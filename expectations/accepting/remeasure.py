@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
+from ...traces.figures import significant
 from ..judging.evidence import Evidence
 from ..judging.judge import judge
 from ..judging.same_work import required_work
@@ -100,7 +101,8 @@ def _derive_time(
     slowest = min(s.low for s in speedups)
     if new and slowest <= 1:
         return (
-            f"no time claim for {claim.variant}: its speedup over {claim.baseline} may be {slowest:.3g}; if it should be "
+            f"no time claim for {claim.variant}: its speedup over {claim.baseline} may be {significant(slowest, 3)}; "
+            f"if it should be "
             "faster, time more rounds on a quieter machine (`capture --decide`)"
         )
     ratio = band(speedups, floor=1.0)

@@ -6,11 +6,12 @@ A bound leaves room beyond everything that was measured (``derive.py``). Rounds 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import sqrt
 from statistics import median
 from typing import Final
 
+from ...traces.figures import milliseconds, significant
 from ..judging.starts import OCCASION
 from ..model import Bound
 
@@ -29,19 +30,22 @@ def wide_speedup(bound: Bound, ratios: Sequence[float], occasions: int) -> Itera
     middle = median(ratios)
     if bound.minimum is None or middle <= 1 or bound.minimum > sqrt(middle):
         return
-    told = f"the speedup was {middle:.4g}, and {bound.minimum:.4g} would still meet {bound}"
+    told = f"the speedup was {significant(middle)}, and {significant(bound.minimum)} would still meet {bound}"
     if occasions == 1 and max(ratios) - min(ratios) <= OCCASION * middle:
         yield f"{told}: one run cannot show how far days differ, so {OCCASION:.0%} stand in; accept runs of several days"
     else:
-        yield told + _scattered(ratios, "x")
+        yield told + _scattered(ratios, lambda ratio: f"{significant(ratio)}x")
 
 
 def wide_limit(name: str, most_ms: float, times_ms: Sequence[float]) -> Iterator[str]:
     """A sentence if `name` could take `TIMES` as long as in the middle round and stay below `most_ms`."""
     if most_ms > TIMES * median(times_ms):
         times = most_ms / median(times_ms)
-        told = f"{name} took {median(times_ms):.4g} ms, and {times:.2g} times that would still meet <= {most_ms:g} ms"
-        yield told + _scattered(times_ms, " ms")
+        told = (
+            f"{name} took {milliseconds(median(times_ms))}, and {significant(times, 2)} times that would "
+            f"still meet <= {milliseconds(most_ms)}"
+        )
+        yield told + _scattered(times_ms, milliseconds)
 
 
 def wide_metric(bound: Bound, values: Sequence[float], *, share: bool) -> Iterator[str]:
@@ -53,13 +57,13 @@ def wide_metric(bound: Bound, values: Sequence[float], *, share: bool) -> Iterat
         good, bad = (middle, end) if sign > 0 else (end, middle)
         if good - bad > SHARE if share else good > TIMES * bad:
             yield (
-                f"{middle:.4g} was measured, and {end:.4g} would still meet {bound}: the recordings lie far apart; record "
-                "again on a quieter machine, with more of them (--recordings 5)"
+                f"{significant(middle)} was measured, and {significant(end)} would still meet {bound}: the recordings "
+                "lie far apart; record again on a quieter machine, with more of them (--recordings 5)"
             )
 
 
-def _scattered(values: Sequence[float], unit: str) -> str:
+def _scattered(values: Sequence[float], shown: Callable[[float], str]) -> str:
     return (
-        f": the rounds scatter from {min(values):.4g}{unit} to {max(values):.4g}{unit}; capture again on a quieter "
-        "machine, with longer iterations, and accept that run"
+        f": the rounds scatter from {shown(min(values))} to {shown(max(values))}; capture "
+        "again on a quieter machine, with longer iterations, and accept that run"
     )

@@ -17,6 +17,7 @@ from typing import Final
 import polars as pl
 
 from ...analyze.result import Analysis
+from ...traces.figures import milliseconds, significant
 from ..claims.skeleton import unfinished
 from ..deciding import (
     DECIDING,
@@ -159,7 +160,8 @@ def _groups(rounds: Sequence[RoundTimes], names: Sequence[str]) -> Iterator[Conc
         if found := split([r.times_ns[name] for r in rounds]):
             fast, slow, share = found
             text = (
-                f"the iterations of {name} fall into two groups, up to {fast / 1e6:.4g} ms and from {slow / 1e6:.4g} ms "
+                f"the iterations of {name} fall into two groups, up to {milliseconds(fast / 1e6)} and from "
+                f"{milliseconds(slow / 1e6)} "
                 f"({share:.0%} of them): they did not all do the same"
             )
             yield Concern("groups", text)
@@ -203,7 +205,8 @@ def _sampled(
     verdict = replace(verdict, margin=lower.margin(found.low, found.high))
     status, reason = made.status, made.reason
     if band and status == "met" and bound.maximum is not None and min(found.low, other.low or 0.0) > bound.maximum:
-        status, reason = "exceeded", f"the interval {found.low:.4g} .. {found.high:.4g} lies above the bound {bound}"
+        ends = f"{significant(found.low)} .. {significant(found.high)}"
+        status, reason = "exceeded", f"the interval {ends} lies above the bound {bound}"
     if status in ("met", "exceeded"):
         reason += ", on this start of the machine"
     elif status == "inconclusive" and not made.doubts:
@@ -220,7 +223,7 @@ def _needed(verdict: Verdict) -> str:
     if verdict.detects is None:
         return ""
     more = f"{verdict.rounds_for_5} rounds" if verdict.rounds_for_5 else "a quieter machine"
-    return f"; {verdict.n} rounds like these detect {100 * verdict.detects:.2g} %, and 5 % takes {more}"
+    return f"; {verdict.n} rounds like these detect {significant(100 * verdict.detects, 2)} %, and 5 % takes {more}"
 
 
 def _steadier(n: int, looks: Sequence[int]) -> str:
@@ -288,7 +291,7 @@ def _held(claim: MechanismClaim, metric: Metric, readings: Sequence[Sequence[Rea
     )
     if metric.counted:
         if len(set(totals)) > 1:
-            counted = ", ".join(f"{one:.6g}" for one in totals)
+            counted = ", ".join(significant(one, 6) for one in totals)
             reason = f"the recordings count differently ({counted}), so no count is the program's"
             missed = all(claim.bound.excludes(one, one) for one in totals)
             return replace(verdict, status="missed" if missed else "inconclusive", reason=reason)
@@ -322,7 +325,8 @@ def _held(claim: MechanismClaim, metric: Metric, readings: Sequence[Sequence[Rea
         if claim.bound.excludes(each.low, each.high):
             # An iteration does not see what hides it in its neighbours, nor a total what only some iterations pay.
             reason = (
-                f"the whole window holds at {total:.4g}, but the median iteration does not, at {each.value:.4g}: a few "
+                f"the whole window holds at {significant(total)}, but the median iteration does not, at "
+                f"{significant(each.value)}: a few "
                 "iterations differ, or they run into each other"
             )
             return replace(verdict, status="inconclusive", reason=reason)
@@ -373,13 +377,13 @@ def _interval_reason(status: str, bound: Bound, low: float, high: float) -> str:
         "missed": "lies outside",
         "inconclusive": "straddles",
     }[status]
-    return f"the interval {low:.4g} .. {high:.4g} {where} the bound {bound}"
+    return f"the interval {significant(low)} .. {significant(high)} {where} the bound {bound}"
 
 
 def _value_reason(status: str, bound: Bound, value: float, verdict: Verdict) -> str:
     where = "inside" if status == "met" else "outside"
     over = f"the total of {verdict.n} {verdict.sample}" if verdict.n > 1 else f"one of the {verdict.sample}"
-    return f"{value:.4g}, {over}, lies {where} the bound {bound}"
+    return f"{significant(value)}, {over}, lies {where} the bound {bound}"
 
 
 def _blank(claim: Claim, key: str, evidence: Evidence) -> Verdict:

@@ -19,6 +19,7 @@ from ...analyze.sources import Asked, Source
 from ...analyze.words import joules
 from ...traces.calibration import Calibration
 from ...traces.content import one_line
+from ...traces.figures import significant
 from ...traces.run import OPTIMIZED, Run
 from ...traces.shown import Shown
 from ..claims.load import load_expectations
@@ -140,7 +141,9 @@ def headline_of(judged: Judged) -> str:
         return headline(judged.verdicts)
     values = [v.value for v in judged.verdicts if v.part == "speedup" and v.variant == found.last]
     value = next((one for one in values if one is not None), median(found.ratios))
-    return headline(judged.verdicts, f"{value:.3g}x{' of whole processes' if judged.evidence.timed == WHOLE else ''}")
+    return headline(
+        judged.verdicts, f"{significant(value, 3)}x{' of whole processes' if judged.evidence.timed == WHOLE else ''}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,10 @@ def _clocked(evidence: Evidence) -> Iterator[str]:
         return
     first, last = found.first, found.last
     if cycles := gain_in_cycles(evidence, first, last):
-        yield f"in SM cycles, which exclude the difference of the clocks, {last} is {cycles:.3g}x as fast as {first}"
+        yield (
+            f"in SM cycles, which exclude the difference of the clocks, {last} is {significant(cycles, 3)}x "
+            f"as fast as {first}"
+        )
     rows = [row for row in drawn(evidence) if row.variant in (first, last) and row.joules_per_item is not None]
     if rows:
         each = ", ".join(f"{row.variant} {joules(row.joules_per_item)}" for row in rows)

@@ -19,7 +19,7 @@ from ...expectations.judging.judged import Judged, headline_of
 from ...expectations.judging.verdict import Verdict, counts, exit_code
 from ...traces.output import Kind
 from ..terminal.console import escape
-from ..terminal.verdicts import cells
+from ..terminal.verdicts import cells, unit_of
 
 NAME: Final = "aisp-trace check"
 JUNIT: Final = Kind("JUnit file of aisp-trace", lambda head: f'<testsuites name="{NAME}"'.encode() in head[:200])
@@ -89,10 +89,10 @@ def _class(workload: str) -> str:
 
 def working(v: Verdict) -> str:
     """Value, interval, bound, margin and where the bound comes from, in two lines."""
-    c = cells(v)
+    c, unit = cells(v), f" {unit_of(v)}".rstrip()
     source = f"{v.source.kind}{f' in {v.source.run}' if v.source.run else ''}: {v.source.text}"
     lines = (
-        f"value {c.value} {v.unit}, interval {c.interval}, bound {c.bound}, margin {c.margin}, n {c.n} {v.sample}".rstrip(),
+        f"value {c.value}{unit}, interval {c.interval}, bound {c.bound}, margin {c.margin}, n {c.n} {v.sample}".rstrip(),
         f"bound from {source}",
     )
     return "\n".join(escape(line) for line in lines)

@@ -15,7 +15,7 @@ from ...expectations.judging.judged import Judged, headline_of
 from ...expectations.judging.verdict import counts, exit_code
 from ...traces.output import HEAD_BYTES, Kind
 from ..terminal.console import escape
-from ..terminal.verdicts import cells
+from ..terminal.verdicts import PLAIN, cells, unit_of
 
 HEADS: Final = {
     0: "✅ every judged claim holds",
@@ -72,7 +72,7 @@ def markdown(judged: Judged) -> str:
         lines += [_row(_COLUMNS), _row(["---", "---", "--:", "--:", "--:", "--:", "--:", "---"])]
         for v in verdicts:
             c = cells(v)
-            unit = "" if v.unit in ("ratio", "fraction", "count") or c.value == NOTHING else f" {v.unit}"
+            unit = "" if unit_of(v) in ("", *PLAIN) or c.value == NOTHING else f" {v.unit}"
             what = f"{v.claim.removeprefix(f'{evidence.workload}.')}: {v.quantity}"
             figures = (c.value + unit, c.interval, c.bound, c.margin, c.n, c.source)
             lines.append(_row([f"{SIGNS[v.status]} {v.status}", plain(what), *map(plain, figures)]))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...expectations.judging.verdict import Verdict
+from ...traces.figures import scaled
 from . import text
 from .blocks import Block, Cell, Fold, Para, Row, Section, Span, Table, section
 
@@ -100,7 +101,8 @@ def quantity(value: float | None, unit: str) -> str:
     if unit in ("count", "bytes"):
         number = f"{value:,.0f}" if value == int(value) else text.significant(value)
         return number if unit == "count" else f"{number} B"
-    return f"{text.significant(value)} {unit}"
+    shown, own = scaled(value, unit)
+    return f"{text.significant(value) if own == unit else shown} {own}"
 
 
 def claims_section(lines: Sequence[Line] | None) -> Section | None:

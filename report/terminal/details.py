@@ -16,6 +16,7 @@ from ...analyze.naming.kernels import short_names
 from ...analyze.result import Analysis
 from ...analyze.sampled import sampled
 from ...analyze.words import duration, memory_title, ms, percent, shorten, size
+from ...traces.figures import significant
 from ...traces.model import COPY_KINDS
 from .console import Column, print_table, say, say_wrapped
 
@@ -131,7 +132,8 @@ def _print_kernel_counts(row: dict[str, Any]) -> None:
     """``168 kernels, 42 per iteration; 38.1 % of them take under 10.0 us (1.5 % of kernel time); host-bound 3.4 % ...``."""
     parts = []
     if row["kernels"]:
-        each = "" if row["kernels_per_iteration"] is None else f", {row['kernels_per_iteration']:.4g} per iteration"
+        many = row["kernels_per_iteration"]
+        each = "" if many is None else f", {significant(many)} per iteration"
         small = f"{percent(row['small_kernels'] / row['kernels'])} of them take under {duration(SMALL_NS)}"
         if row["kernel_ns"]:
             small += f" ({percent(row['small_ns'] / row['kernel_ns'])} of kernel time)"

@@ -12,6 +12,7 @@ from ...expectations.claims.diff import Difference, differences
 from ...expectations.claims.migrate import Migration
 from ...expectations.claims.write import Place
 from ...expectations.model import ANY, Claim, Expectations, TimeClaim
+from ...traces.figures import milliseconds, significant
 from .console import Column, escape, say, say_lines, say_wrapped, table, terminal_width
 
 CHOSEN: Final = {"option": "--expectations", "project": "the current project's", "package": "those of aisp-trace"}
@@ -118,5 +119,7 @@ def _bounds(claim: Claim) -> list[tuple[str, str]]:
         unit = "" if claim.unit in ("fraction", "count", "ratio") else f" {claim.unit}"
         return [(claim.quantity(), f"{claim.bound}{unit}")]
     found = [(f"speedup of {claim.variant} over {claim.baseline}, by the {claim.by}", str(claim.ratio))]
-    found += [(f"time of {name}", f"<= {limit:.4g} ms") for name, limit in claim.max_ms.items()]
-    return found + [(f"items of {name}", f">= {floor:.4g} /s") for name, floor in claim.min_items_per_s.items()]
+    found += [(f"time of {name}", f"<= {milliseconds(limit)}") for name, limit in claim.max_ms.items()]
+    return found + [
+        (f"items of {name}", f">= {significant(floor)} /s") for name, floor in claim.min_items_per_s.items()
+    ]

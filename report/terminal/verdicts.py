@@ -13,6 +13,7 @@ from ...expectations.judging.evidence import COMMAND
 from ...expectations.judging.judged import Judged, headline_of
 from ...expectations.judging.untimed import Untimed, untimed
 from ...expectations.judging.verdict import Verdict, counts
+from ...traces.figures import scaled
 from .console import GAP, Column, Painted, escape, laid_out, paint, print_table, say, say_wrapped, terminal_width
 from .expectations import CHOSEN
 from .headroom import print_outcome
@@ -35,12 +36,40 @@ class Cells:
 
 
 def cells(verdict: Verdict) -> Cells:
-    """The figures of `verdict`, four significant digits, in the verdict's unit."""
+    """The figures of `verdict`, four significant digits, in the verdict's unit; those that people read more easily in a larger
+    one say so: ``12.35 s`` among milliseconds."""
     v = verdict
-    interval = NOTHING if v.low is None or v.high is None else f"{_number(v.low)} .. {_number(v.high)}"
-    margin = NOTHING if v.margin is None else f"{v.margin:+.3g}"
-    bound = NOTHING if v.bound is None else str(v.bound)
-    return Cells(_number(v.value), interval, bound, margin, str(v.n) if v.n else NOTHING, v.source.kind)
+    value, low, high = (_figure(one, v.unit) for one in (v.value, v.low, v.high))
+    interval = NOTHING if NOTHING in (low, high) else f"{low} .. {high}"
+    return Cells(
+        value, interval, _bound(v), _figure(v.margin, v.unit, 3, "+"), str(v.n) if v.n else NOTHING, v.source.kind
+    )
+
+
+PLAIN: Final = ("ratio", "fraction", "count")
+"""Units that go without saying."""
+
+
+def unit_of(verdict: Verdict) -> str:
+    """The unit of the value in `cells`; empty where that says so itself."""
+    large = verdict.value is not None and scaled(verdict.value, verdict.unit)[1] != verdict.unit
+    return "" if large else verdict.unit
+
+
+def _figure(value: float | None, unit: str, digits: int = 4, plus: str = "") -> str:
+    if value is None:
+        return NOTHING
+    text, own = scaled(value + 0.0, unit, digits)  # which leaves no negative zero
+    return f"{plus if value >= 0 else ''}{text}{'' if own == unit else f' {own}'}"
+
+
+def _bound(v: Verdict) -> str:
+    if v.bound is None:
+        return NOTHING
+    least, most = (None if one is None else _figure(one, v.unit) for one in (v.bound.minimum, v.bound.maximum))
+    if least is None:
+        return NOTHING if most is None else f"<= {most}"
+    return f">= {least}" if most is None else f"{least} .. {most}"
 
 
 def verdict_table(verdicts: Iterable[Verdict], workload: str, width: int | None = None) -> str:
@@ -54,7 +83,7 @@ def verdict_table(verdicts: Iterable[Verdict], workload: str, width: int | None 
     lines = [_figures("verdict", Cells("value", "interval", "bound", "margin", "n", "bound from"))]
     for verdict in verdicts:
         head = f"{verdict.status:<{_WIDTHS[0]}}{GAP}{escape(verdict.claim.removeprefix(f'{workload}.'))}: "
-        unit = "" if verdict.unit in ("ratio", "fraction", "count") else f" [{verdict.unit}]"
+        unit = _in_brackets(verdict)
         quantity = shorten(escape(verdict.quantity + unit), max(limit - display_width(head), 16))
         lines.append(shorten(head + quantity, limit))
         if verdict.status != "unrecorded" or verdict.value is not None:
@@ -91,8 +120,12 @@ def _row(verdict: Verdict, workload: str) -> tuple[str, ...]:
 
 def _claim(verdict: Verdict, workload: str) -> str:
     """``faster: speedup of optimized over baseline``, with the unit where it is not plain."""
-    unit = "" if verdict.unit in ("ratio", "fraction", "count") else f" [{verdict.unit}]"
-    return f"{verdict.claim.removeprefix(f'{workload}.')}: {verdict.quantity}{unit}"
+    return f"{verdict.claim.removeprefix(f'{workload}.')}: {verdict.quantity}{_in_brackets(verdict)}"
+
+
+def _in_brackets(verdict: Verdict) -> str:
+    unit = unit_of(verdict)
+    return f" [{unit}]" if unit and unit not in PLAIN else ""
 
 
 def sentences(verdicts: Iterable[Verdict]) -> list[str]:
@@ -117,10 +150,6 @@ def _figures(first: str, c: Cells) -> str:
     texts: Sequence[str] = (first, c.value, c.interval, c.bound, c.margin, c.n)
     row = [f"{texts[0]:<{_WIDTHS[0]}}", *(f"{t:>{w}}" for t, w in zip(texts[1:], _WIDTHS[1:], strict=True)), c.source]
     return " ".join(row).rstrip()
-
-
-def _number(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.4g}"
 
 
 def print_judged(judged: Judged) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from ....traces.figures import significant
 from ...metrics.registry import METRICS, greatest
 from ...model import Claim, TimeClaim
 from ..evidence import Evidence
@@ -67,11 +68,15 @@ def edited(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
     if bound.minimum is not None and (
         bound.minimum > low + _rounding(low) or (complete and bound.minimum < least - _rounding(least))
     ):
-        yield Finding(OBJECTION, f"the bound was edited by hand: its minimum is {bound.minimum:.4g}, and {said}; {OWN}")
+        yield Finding(
+            OBJECTION, f"the bound was edited by hand: its minimum is {significant(bound.minimum)}, and {said}; {OWN}"
+        )
     elif bound.maximum is not None and (
         bound.maximum < high - _rounding(high) or (complete and bound.maximum > most + _rounding(most))
     ):
-        yield Finding(OBJECTION, f"the bound was edited by hand: its maximum is {bound.maximum:.4g}, and {said}; {OWN}")
+        yield Finding(
+            OBJECTION, f"the bound was edited by hand: its maximum is {significant(bound.maximum)}, and {said}; {OWN}"
+        )
 
 
 def _readings(text: str) -> tuple[list[tuple[float, float, float]], bool] | None:

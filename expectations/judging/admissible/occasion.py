@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Final
 
 from ....analyze.words import duration
+from ....traces.figures import milliseconds, significant
 from ....traces.run import Round, VariantResult, repetitions
 from .asked import INVALID, NAMED, OBJECTION, Asked, Finding, Process
 
@@ -53,8 +54,8 @@ def _timed_span(made: Round, variant: VariantResult) -> str:
     if not span or (timed <= lasted * (1 + SPAN_SLACK) and lasted <= made.wall_ns):
         return ""
     return (
-        f"timed {timed / 1e6:.4g} ms of iterations in a span of {lasted / 1e6:.4g} ms, of a process that lasted "
-        f"{made.wall_ns / 1e6:.4g} ms"
+        f"timed {milliseconds(timed / 1e6)} of iterations in a span of {milliseconds(lasted / 1e6)}, of a process that "
+        f"lasted {milliseconds(made.wall_ns / 1e6)}"
     )
 
 
@@ -68,12 +69,13 @@ def _energy_pass(made: Round, variant: VariantResult) -> str:
     start, end = variant.repeated_ns
     if start < variant.timed_ns[1]:
         return (
-            f"began its energy pass {(variant.timed_ns[1] - start) / 1e6:.4g} ms before its timed iterations had ended"
+            f"began its energy pass {milliseconds((variant.timed_ns[1] - start) / 1e6)} before its timed iterations "
+            "had ended"
         )
     if end - variant.timed_ns[0] > made.wall_ns:
         return (
-            f"ended its energy pass {(end - variant.timed_ns[0]) / 1e6:.4g} ms after its first timed iteration had begun, in a "
-            f"process that lasted {made.wall_ns / 1e6:.4g} ms"
+            f"ended its energy pass {milliseconds((end - variant.timed_ns[0]) / 1e6)} after its first timed iteration "
+            f"had begun, in a process that lasted {milliseconds(made.wall_ns / 1e6)}"
         )
     reset_ns = variant.proof.reset_ns if variant.proof is not None else 0
     count = repetitions(variant.iterations_ns, max(reset_ns, 0))
@@ -91,7 +93,10 @@ def _quick_pass(variant: VariantResult) -> str:
     each, shortest = (variant.repeated_ns[1] - variant.repeated_ns[0]) / variant.repeated, min(variant.iterations_ns)
     if each >= REPEATED_SHARE * shortest:
         return ""
-    return f"took {each / 1e6:.4g} ms an iteration in its energy pass, and at least {shortest / 1e6:.4g} ms when it was timed"
+    return (
+        f"took {milliseconds(each / 1e6)} an iteration in its energy pass, and at least "
+        f"{milliseconds(shortest / 1e6)} when it was timed"
+    )
 
 
 def host_clock(asked: Asked) -> Iterator[Finding]:
@@ -153,7 +158,10 @@ def times_in_order(asked: Asked) -> Iterator[Finding]:
         left = (created - at).total_seconds() + 1 - process.wall_ns / 1e9
         recorded = sum(recording.wall_ns for recording in made) / 1e9
         if recorded > left + DATE_SLACK_S:
-            text = f"the recordings took {recorded:.4g} s, and the run was complete {max(left, 0):.4g} s after its last round"
+            text = (
+                f"the recordings took {milliseconds(1e3 * recorded)}, and the run was complete "
+                f"{milliseconds(1e3 * max(left, 0))} after its last round"
+            )
             yield Finding(asked.contradicts, text)
 
 
@@ -168,7 +176,7 @@ def _out_of_order(asked: Asked, known: Sequence[tuple[Process, datetime]]) -> It
             yield f"{after.where} was started at {two:%FT%TZ}, before {before.where} at {one:%FT%TZ}"
         early = before.wall_ns / 1e9 - (two - one).total_seconds()
         if early > DATE_SLACK_S:
-            yield f"{after.where} was started {early:.3g} s before {before.where} had ended"
+            yield f"{after.where} was started {milliseconds(1e3 * early)} before {before.where} had ended"
 
 
 def _apart_in_time(asked: Asked, known: Sequence[tuple[Process, datetime]]) -> Iterator[str]:
@@ -176,11 +184,15 @@ def _apart_in_time(asked: Asked, known: Sequence[tuple[Process, datetime]]) -> I
     for before, one, after, two, pause in _pauses(known):
         if two - one > OCCASION_GAP:
             gap = (two - one) / timedelta(days=1)
-            yield f"rounds were made on different occasions: {before.where} and {after.where} were started {gap:.3g} days apart"
+            yield (
+                f"rounds were made on different occasions: {before.where} and {after.where} were started "
+                f"{significant(gap, 3)} days apart"
+            )
         ended = one + timedelta(seconds=before.wall_ns / 1e9)
         if asked.manifest.looks and not _explained(asked, one, two):
             yield (
-                f"{pause:.3g} s passed between the end of {before.where} at {ended:%FT%TZ} and the start of {after.where}, which "
+                f"{milliseconds(1e3 * pause)} passed between the end of {before.where} at {ended:%FT%TZ} and the start "
+                f"of {after.where}, which "
                 "the manifest does not explain: a round is missing, or the run was interrupted"
             )
 
@@ -229,7 +241,10 @@ def wall(asked: Asked) -> Iterator[Finding]:
     for process in asked.processes:
         timed = sum(map(sum, process.times_ns.values()))
         if timed > process.wall_ns:
-            text = f"{process.where} timed {timed / 1e6:.4g} ms of iterations and lasted {process.wall_ns / 1e6:.4g} ms"
+            text = (
+                f"{process.where} timed {milliseconds(timed / 1e6)} of iterations and lasted "
+                f"{milliseconds(process.wall_ns / 1e6)}"
+            )
             yield Finding(INVALID, text)
             return
 

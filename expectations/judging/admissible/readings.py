@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from ....traces.figures import milliseconds, significant
 from ....traces.run import GpuState
 from ..commands import PAIR
 from .asked import INVALID, OBJECTION, Asked, Finding, results_of
@@ -186,8 +187,8 @@ def _of_figures(state: GpuState, span: tuple[int, bool]) -> str:
     slack = (POWER_SHARE if exact else WHOLE_SHARE) * mean_w + POWER_SLACK_W + 1e6 / span_ns
     if abs(mean_w - state.power_w) > slack:
         return (
-            f"says {state.power_w:.4g} W, and its energy of {state.energy_mj / 1e3:.4g} J over {span_ns / 1e6:.4g} ms is "
-            f"{mean_w:.4g} W"
+            f"says {significant(state.power_w)} W, and its energy of {significant(state.energy_mj / 1e3)} J over "
+            f"{milliseconds(span_ns / 1e6)} is {significant(mean_w)} W"
         )
     return ""
 
@@ -203,9 +204,12 @@ def _of_sensors(state: GpuState, span: tuple[int, bool], limits: Mapping[str, in
     if span[0] < LONG_NS or state.power_w is None:
         return ""
     if watts is not None and state.power_w > ABOVE_LIMIT * watts:
-        return f"says {state.power_w:.4g} W over {span[0] / 1e6:.4g} ms, and its limit is {watts:,} W"
+        return f"says {significant(state.power_w)} W over {milliseconds(span[0] / 1e6)}, and its limit is {watts:,} W"
     if state.power_w < LEAST_W:
-        return f"says {state.power_w:.4g} W over {span[0] / 1e6:.4g} ms at work, which is less than it draws idle"
+        return (
+            f"says {significant(state.power_w)} W over {milliseconds(span[0] / 1e6)} at work, which is less "
+            "than it draws idle"
+        )
     return ""
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import polars as pl
 
 from ....analyze.result import Analysis
+from ....traces.figures import milliseconds, significant
 from ..commands import PAIR
 from ..evidence import COMMAND, WHOLE
 from .asked import INVALID, OBJECTION, Asked, Finding, recording_of
@@ -105,8 +106,8 @@ def trace_times(asked: Asked) -> Iterator[Finding]:
             apart = abs(median(durations) - median(timed))
         if apart > TRACE_SHARE * median(timed) + TRACE_SLACK_NS:
             text = (
-                f"an iteration of {variant.name} takes {median(durations) / 1e6:.4g} ms in its trace, and its process timed "
-                f"{median(timed) / 1e6:.4g} ms"
+                f"an iteration of {variant.name} takes {milliseconds(median(durations) / 1e6)} in its trace, and its "
+                f"process timed {milliseconds(median(timed) / 1e6)}"
             )
             yield Finding(INVALID if apart > OTHER_SHARE * median(timed) else OBJECTION, text, (variant.name,))
 
@@ -117,7 +118,10 @@ def slowdown(asked: Asked) -> Iterator[Finding]:
         for made in variant.recordings if asked.evidence.timed != WHOLE and untraced else ():
             factor = median(made.traced_ns) / median(untraced) if made.traced_ns else 1.0
             if not 1 / RECORDED_FACTOR <= factor <= RECORDED_FACTOR:
-                text = f"an iteration of {name} takes {factor:.3g} times as long when recorded: that was not a recording of it"
+                text = (
+                    f"an iteration of {name} takes {significant(factor, 3)} times as long when recorded: "
+                    "that was not a recording of it"
+                )
                 yield Finding(INVALID, text, (name,))
                 break
 
@@ -138,13 +142,15 @@ def device_time(asked: Asked) -> Iterator[Finding]:
         impossible, unlikely = (share * worked for share in AT_WORK_SHARE)
         if took < unlikely:
             text = (
-                f"an untraced iteration of {name} takes {took / 1e6:.4g} ms, and a GPU works {worked / 1e6:.4g} ms in a "
+                f"an untraced iteration of {name} takes {milliseconds(took / 1e6)}, and a GPU works "
+                f"{milliseconds(worked / 1e6)} in a "
                 "recorded one: they did not do the same"
             )
             yield Finding(INVALID if took < impossible else OBJECTION, text, (name,))
         elif made.traced_ns and took > FASTER_RECORDED * median(made.traced_ns):
             text = (
-                f"an iteration of {name} takes {median(made.traced_ns) / 1e6:.4g} ms when it is recorded and {took / 1e6:.4g} ms "
+                f"an iteration of {name} takes {milliseconds(median(made.traced_ns) / 1e6)} when it is recorded and "
+                f"{milliseconds(took / 1e6)} "
                 "when it is not: no recorder makes it faster"
             )
             yield Finding(OBJECTION, text, (name,))
