@@ -251,9 +251,10 @@ def test_people_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["analyze", str(file)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert (
-        "operations of CUDA graphs count for the stage they were captured in: setup/attn (6, 60.0 us, replayed in step/replay)"
-        in said
-    )
+        "step/replay replays CUDA graphs, whose 12 operations count for the stages that captured them (setup/attn 60.0 us, "
+        "setup/mlp 30.0 us, setup/norm 30.0 us): the row of step/replay shows no work, and those of the captures, which lie "
+        "outside this window, no host time"
+    ) in said
     assert main(["analyze", str(file), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["traces"][0]["replays"]) == 3
 

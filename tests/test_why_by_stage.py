@@ -132,7 +132,7 @@ def test_steps_and_iterations_are_said() -> None:
     made = render(None, sides, {}).split('<section id="why"', 1)[1].split("</section>", 1)[0]
     sentence, _, rows = why_on(f'<section id="why"{made}')
     assert sentence.startswith("an iteration of optimized takes 4.00 ms less than one of baseline: ")
-    assert "In ns per iteration" in made and rows[0][1] == "−8,000,000 / 2"
+    assert "In ns per iteration" in made and rows[0][1] == "−4,000,000"
     steps = re.findall(r"<li>([^<]*)</li>", made)
     assert len(steps) == 2 and steps[0].startswith("an iteration of pinned takes 4.00 ms less than one of baseline: ")
     assert why_section(None) is None

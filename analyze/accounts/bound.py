@@ -48,11 +48,12 @@ def bounds(analysis: Analysis) -> list[Bound]:
     return out
 
 
-def mean_bound(analysis: Analysis, device: int) -> tuple[str, float, float]:
-    """(the kind that `bounds` names, bound, measured time) of an iteration of `device`, which has some, on average."""
-    (one,) = (bound for bound in bounds(analysis) if bound.device == device)
-    rows = _busiest(analysis).filter(pl.col("device") == device)
-    return one.kind, int(rows["union_ns"].sum()) / len(rows), int(rows["length_ns"].sum()) / len(rows)
+def mean_bound(analysis: Analysis, device: int, kind: str) -> tuple[float, float]:
+    """(union of `kind`, measured time) of an iteration of `device` on average, over those that `bounds` looks at."""
+    rows = _busiest(analysis).filter(pl.col("device") == device).select("iteration", "length_ns")
+    unions = analysis.iteration_kinds.filter((pl.col("device") == device) & (pl.col("kind") == kind))
+    union = unions.join(rows, on="iteration", how="semi")["union_ns"].sum()
+    return int(union) / len(rows), int(rows["length_ns"].sum()) / len(rows)
 
 
 def _busiest(analysis: Analysis) -> pl.DataFrame:

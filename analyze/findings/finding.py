@@ -30,7 +30,10 @@ MADE: Final = {
 """The changes of the rules, as a sentence names them."""
 
 HALF: Final = 0.5
-"""Below, the stage with the most of a finding is said to have its largest part: most of it lies elsewhere."""
+"""Below, most of a finding lies in other stages, or in none, than in the one that has the most of it."""
+
+LEAST_PART: Final = 0.01
+"""A stage with less of a finding is not named."""
 
 LEAST_GAIN: Final = 1.01
 """Below, a replay is said to be no faster."""
@@ -74,25 +77,28 @@ class Finding:
 
     def said(self, several: bool) -> str:
         """One paragraph of all of it; with `several` devices it says which."""
-        where = f", {self.stage_words} {shorten(self.stage, STAGE_WIDTH)}" if self.stage else ""
         device = f" of device {self.device}" if several else ""
         share = percent(self.share)
         evidence = re.sub(rf",? {re.escape(share)} of the time", "", self.evidence, count=1)  # once is enough
         return (
-            f"{_capital(self.what)}: {share}{device} ({duration(self.saving_at_most_ns)}){where}. {_capital(evidence)}. "
-            f"Fix: {self.remedy}.{self.replay_words}"
+            f"{_capital(self.what)}: {share}{device} ({duration(self.saving_at_most_ns)}){self.stage_words}. "
+            f"{_capital(evidence)}. Fix: {self.remedy}.{self.replay_words}"
         )
 
     @property
     def stage_words(self) -> str:
-        """How much of it lies in its stage: ``82 % of it in``, ``the largest part (41 %) in``; what is not quite all never
-        rounds to it."""
-        if self.stage_share is None:
-            return "above all in"
-        if self.stage_share == 1:
-            return "all of it in"
-        part = percent(min(self.stage_share, 0.99), 0)
-        return f"{part} of it in" if self.stage_share >= HALF else f"the largest part ({part}) in"
+        """How much of it lies in its stage, after a comma: ``, 82 % of it in iteration/h2d``; empty where that has none worth
+        naming. What is not quite all never rounds to it."""
+        part = self.stage_share
+        if self.stage is None or (part is not None and part < LEAST_PART):
+            return ""
+        stage = shorten(self.stage, STAGE_WIDTH)
+        if part is None:
+            return f", above all in {stage}"
+        if part == 1:
+            return f", all of it in {stage}"
+        more = "" if part >= HALF else ", more than in any other stage"
+        return f", {percent(min(part, 0.99), 0)} of it in {stage}{more}"
 
     @property
     def replay_words(self) -> str:

@@ -65,16 +65,19 @@ def hiding(analysis: Analysis, device: int) -> Hiding | None:
     Where iterations are the window it is the window's time over that kind's union, so that it compares with what a part of the
     window costs; else that of the iterations alone.
     """
-    if not any(one.device == device for one in bounds(analysis)):
+    kind = next((one.kind for one in bounds(analysis) if one.device == device), None)
+    if kind is None:
         return None
     for seen in devices_of(analysis):
-        opaque = not seen.busy("graph").is_empty()
-        if seen.device == device and seen.iterations and not opaque:
-            kinds = seen.of("kinds").sort("union_ns", "kind", descending=[True, False])
-            kind, union = str(kinds["kind"][0]), int(kinds["union_ns"][0])
-            return Hiding(kind, seen.window_ns / seen.iterations, union / seen.iterations) if union else None
-    kind, alone, measured = mean_bound(analysis, device)
-    return Hiding(kind, measured, alone) if alone else None
+        if seen.device == device and seen.iterations and seen.busy("graph").is_empty():
+            alone = total(seen.busy(kind)) if kind == "compute" else _union(seen, kind)  # nothing ranks above compute
+            return Hiding(kind, seen.window_ns / seen.iterations, alone / seen.iterations) if alone else None
+    alone_ns, measured_ns = mean_bound(analysis, device, kind)
+    return Hiding(kind, measured_ns, alone_ns) if alone_ns else None
+
+
+def _union(device: Device, kind: str) -> int:
+    return int(device.of("kinds").filter(pl.col("kind") == kind)["union_ns"].sum())
 
 
 def limit_sentences(analysis: Analysis) -> Iterator[str]:
