@@ -438,7 +438,7 @@ def test_other_numbers_of_iterations_are_shown_per_iteration(capsys: pytest.Capt
     found = assembled("pair", [("pair", 0, 1)], sides, Choices())
     print_compared(found, 12)
     out = capsys.readouterr().out
-    assert "device 0: window 20.0 ms -> 6.00 ms, -4.00 ms per iteration" in out
+    assert "device 0: one iteration 10.0 ms -> 6.00 ms, -4.00 ms" in out
     assert "all times below are per iteration" in out and "traced: 1.67x" in out
     assert "base has 2 and opt 1 iterations, so all differences are per iteration" in " ".join(out.split())
     assert (

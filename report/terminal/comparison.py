@@ -196,7 +196,9 @@ def _print_windows(fall: Waterfall) -> None:
     if fall.ratio is not None:
         say(f"traced: {fall.ratio:.2f}x")
     if fall.layout.per == "iteration":
-        say_wrapped("all times are those of one iteration, on average; numbers of kernels, copies and launches are of all")
+        say_wrapped(
+            "all times are those of one iteration, on average; numbers of kernels, copies and launches are of all"
+        )
 
 
 def _sides(fall: Waterfall, base_ns: int, opt_ns: int) -> str:
