@@ -40,6 +40,7 @@ from aisp_trace.kernels.verify.parent import verify
 from aisp_trace.kernels.verify.result import Verification
 from aisp_trace.report.terminal.kernel_bench import print_search, settings_text
 from aisp_trace.traces.errors import AispTraceError
+from aisp_trace.traces.figures import significant
 from aisp_trace.traces.version import version
 
 WORKERS: Final = 5
@@ -201,7 +202,7 @@ def told(one: Measurement | None) -> str:
         return "not timed"
     words = [
         share(one),
-        *([f"{one.energy_j * 1e3:.3g} mJ"] if one.energy_j else []),
+        *([f"{significant(one.energy_j * 1e3, 3)} mJ"] if one.energy_j else []),
         *(["WRONG"] if one.is_wrong else []),
     ]
     return f"{one.time_ns / 1e3:.1f} us{'' if one.trace_ns else ' by events'} ({', '.join(words)})"

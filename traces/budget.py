@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Final
 
 from .errors import AispTraceError, UsageError
+from .figures import significant
 
 MEMORY_VARIABLE: Final = "AISP_TRACE_MEMORY"
 SECONDS_VARIABLE: Final = "AISP_TRACE_SECONDS"
@@ -161,10 +162,10 @@ def _sentence(memory: bool) -> str:
     many = f"{named} and {len(_charged) - 1} more files" if len(_charged) > 1 else named
     if memory:
         limit, variable, fixed = _allowance.memory / 2**30, MEMORY_VARIABLE, _allowance.fixed_memory
-        amount, example = f"{limit:.3g} GiB of memory", f"{max(2 * limit, 2):.0f}G"
+        amount, example = f"{significant(limit, 3)} GiB of memory", f"{max(2 * limit, 2):.0f}G"
     else:
         limit, variable, fixed = _allowance.seconds, SECONDS_VARIABLE, _allowance.fixed_seconds
-        amount, example = f"{limit:.4g} s of processor time", f"{max(2 * limit, 2):.0f}"
+        amount, example = f"{significant(limit)} s of processor time", f"{max(2 * limit, 2):.0f}"
     why = f"all that {variable} allows" if fixed else "more than a trace of that size takes"
     return f"{many} took over {amount}, {why}; if you trust it, allow more with {variable}={example}"
 

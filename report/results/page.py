@@ -18,6 +18,7 @@ from ...expectations.judging.judge import SLOWDOWN_LIMIT
 from ...expectations.judging.judged import Judged
 from ...expectations.judging.verdict import Verdict, counts
 from ...traces.errors import UsageError
+from ...traces.figures import significant
 from ...traces.run import Manifest
 from ...workloads import catalog
 from ..ci.markdown import plain
@@ -321,7 +322,7 @@ def _cells(s: Spent, comm: bool) -> list[str]:
 def _rate(rate: Rate) -> str:
     """``h2d 51.5 GB/s, 93.0 % of the link``."""
     of = f", {text.share(rate.share)} of the link" if rate.share is not None else ""
-    return f"{rate.kind} {rate.gb_per_s:.3g} GB/s{of}{' (effective)' if rate.effective else ''}"
+    return f"{rate.kind} {significant(rate.gb_per_s, 3)} GB/s{of}{' (effective)' if rate.effective else ''}"
 
 
 def _described(m: Manifest) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ...kernels.bench.result import KERNEL, NOT_VERIFIED, Bench, Measurement, Searched, Tried
 from ...kernels.task import Settings
+from ...traces.figures import significant
 from .console import Column, print_table, say, say_wrapped
 
 SHOWN = 10
@@ -38,7 +39,7 @@ def print_bench(found: Bench) -> None:
 def _cells(one: Measurement, ours: Measurement | None) -> tuple[str | None, ...]:
     times = None if ours is None or not ours.time_ns or not one.time_ns else f"{one.time_ns / ours.time_ns:.2f}"
     recorded = _us(one.trace_ns) or ("not recorded" if one.event_ns is not None else None)
-    energy = None if one.energy_j is None else f"{one.energy_j * 1e3:.3g}"
+    energy = None if one.energy_j is None else significant(one.energy_j * 1e3, 3)
     return (
         one.implementation,
         recorded,
