@@ -70,7 +70,8 @@ def hiding(analysis: Analysis, device: int) -> Hiding | None:
         return None
     for seen in devices_of(analysis):
         if seen.device == device and seen.iterations and seen.busy("graph").is_empty():
-            alone = total(seen.busy(kind)) if kind == "compute" else _union(seen, kind)  # nothing ranks above compute
+            # Compute ranks above all that can hide under it; only migrations, which stall it, are taken off.
+            alone = total(seen.busy(kind)) if kind == "compute" else _union(seen, kind)
             return Hiding(kind, seen.window_ns / seen.iterations, alone / seen.iterations) if alone else None
     alone_ns, measured_ns = mean_bound(analysis, device, kind)
     return Hiding(kind, measured_ns, alone_ns) if alone_ns else None
@@ -153,7 +154,7 @@ def _rest(device: Device, share: float, graphs: int) -> str:
 def _kernel(device: Device) -> str:
     """The kernel that takes most, after a space; empty where none was recorded, or none takes a fair part."""
     rows = device.of("top_kernels").filter(pl.col("stage").is_null())
-    if rows.is_empty() or rows["share"][0] < KERNEL:
+    if rows.is_empty() or (rows["share"][0] or 0) < KERNEL:
         return ""
     name = short_names(rows["name"].to_list())[rows["name"][0]]
     if rows.height == 1:
