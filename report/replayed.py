@@ -39,7 +39,7 @@ def _sentence(analysis: Analysis, replaying: str, ops: int, ns: int, rows: list[
     told = [f"{shorten(stage, WIDTH)} {duration(sum_ns)}" for stage, sum_ns in rows[:NAMED]]
     more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
     who = shorten(replaying, WIDTH)
-    has = "one operation counts" if ops == 1 else f"{ops:,} operations count"
+    has = "single operation counts" if ops == 1 else f"{ops:,} operations count"
     own = int(analysis.stages.filter((pl.col("path") == replaying) & pl.col("device").is_not_null())["ops"].sum())
     means = "shows what else it did" if own else "shows no work"
     stages = analysis.stages.filter(pl.col("path").is_in([stage for stage, _ in rows]))
@@ -49,6 +49,6 @@ def _sentence(analysis: Analysis, replaying: str, ops: int, ns: int, rows: list[
         else ", and those of the captures, which lie outside this window, no host time"
     )
     return (
-        f"{who} replays CUDA graphs, whose {has} for the stages that captured them ({', '.join(told)}{more}): the row of {who} "
-        f"{means}{outside}"
+        f"CUDA graphs replayed in {who}: their {has} for the stages that captured them ({', '.join(told)}{more}), so the row of "
+        f"{who} {means}{outside}"
     )

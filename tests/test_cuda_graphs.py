@@ -251,8 +251,8 @@ def test_people_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["analyze", str(file)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert (
-        "step/replay replays CUDA graphs, whose 12 operations count for the stages that captured them (setup/attn 60.0 us, "
-        "setup/mlp 30.0 us, setup/norm 30.0 us): the row of step/replay shows no work, and those of the captures, which lie "
+        "CUDA graphs replayed in step/replay: their 12 operations count for the stages that captured them (setup/attn 60.0 us, "
+        "setup/mlp 30.0 us, setup/norm 30.0 us), so the row of step/replay shows no work, and those of the captures, which lie "
         "outside this window, no host time"
     ) in said
     assert main(["analyze", str(file), "--json"]) == 0
