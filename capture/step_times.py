@@ -185,7 +185,8 @@ def cuda_event(device: Any) -> Event | None:
         return None
     event = torch.cuda.Event(enable_timing=True)
     event.record(torch.cuda.current_stream(device))
-    return event
+    queued: Event = event
+    return queued
 
 
 def _device(optimizer: Any) -> Any:
