@@ -91,12 +91,18 @@ def run(
         int, typer.Option("--rounds", help="Untraced rounds, each a fresh process.", metavar="N")
     ] = DEFAULT_ROUNDS,
     decide: Annotated[
-        bool, typer.Option("--decide", help="Run 12 to 40 rounds, until every claimed speedup is decided.")
+        bool,
+        typer.Option(
+            "--decide",
+            help="Run 12 to 40 rounds, until every claim on times is decided; those on recordings are for `check`.",
+        ),
     ] = False,
     budget: Annotated[
         float | None,
         typer.Option(
-            "--budget", help="With --decide: no rounds after this many minutes and 12 rounds.", metavar="MINUTES"
+            "--budget",
+            help="With --decide: minutes of rounds; too few for 12 rounds decide nothing.",
+            metavar="MINUTES",
         ),
     ] = None,
     recordings: Annotated[
