@@ -23,6 +23,7 @@ from ...traces.places import folder_for_new
 from ...traces.run import RUNS_DIR
 from ...workloads import catalog
 from .. import every
+from ..afterwards import forewarned
 from ..app import COMMON, WithForeignCommand, examples, new_app, one_of
 from ..emitting import task_called
 from ..goals import deciding
@@ -277,6 +278,8 @@ def run(
             for line in planning.describe(plan, output / f"{planning.run_name(plan)}-<time>"):
                 console.say(line)
         return 0
+    for sentence in filter(None, map(forewarned, plans)):
+        console.remark(sentence)
     try:
         return every.show_runs(every.capture_each(plans, output))
     except WorkloadError as exc:
