@@ -51,6 +51,7 @@ def start(workload: str, asked: Path | None) -> None:
         f"next: replace what says {TO_DO}, and ratio and max_ms of each claim; then `aisp-trace expectations validate`."
     )
     say_wrapped("Or delete a claim, and `aisp-trace accept RUN` takes its bounds from a run.")
+    say_wrapped("Counts, overlaps and shares can be claimed, too: `aisp-trace expectations metrics`.")
 
 
 def known_of(workload: str) -> Known:
