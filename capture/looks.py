@@ -50,7 +50,10 @@ def until_decided(plan: Plan, once: Callable[[int], None], made: Callable[[], Ma
             if len(looks) == 1:
                 continue
             if done == 1:
-                say(expected(plan, made().spent_ns / 1e9))
+                each_s = made().spent_ns / 1e9
+                say(expected(plan, each_s))
+                if _is_short(plan, each_s):
+                    progress.more((max(1, int((plan.budget_s or 0) / each_s)) - looks[0]) * per_round(plan))
             if plan.budget_s is not None and done < looks[0] and _is_spent(plan, done, made().spent_ns / 1e9):
                 rounds = "1 round is" if done == 1 else f"{done} rounds are"
                 say(
@@ -64,7 +67,7 @@ def until_decided(plan: Plan, once: Callable[[int], None], made: Callable[[], Ma
         if not left:
             say(_decided(plan, done))
             return
-        told = f"{done} rounds leave undecided: {', '.join(left)}"
+        told = f"{done} rounds leave undecided: {_with_reasons(left)}"
         if following is None:
             say(f"{told}; {done} are the most")
             return
@@ -85,7 +88,7 @@ def expected(plan: Plan, round_s: float) -> str:
     if plan.budget_s is None:
         return f"{told}, and {last}, the most, about {seconds(round_s * last)}{beside}"
     budget = f"the budget of {seconds(plan.budget_s)}"
-    if least_s > STRETCH * plan.budget_s:
+    if _is_short(plan, round_s):
         minutes = ceil(least_s * STRETCH / 6) / 10
         return (
             f"{told}, more than {budget}; rounds end when it is spent, with no time decided. --budget {minutes:g} is enough to "
@@ -98,8 +101,12 @@ def expected(plan: Plan, round_s: float) -> str:
 def _is_spent(plan: Plan, done: int, spent_s: float) -> bool:
     """Whether the budget is short of the first look, and of one more round."""
     assert plan.budget_s is not None
-    each = spent_s / done
-    return each * plan.looks[0] > STRETCH * plan.budget_s and each * (done + 1) > plan.budget_s
+    return _is_short(plan, spent_s / done) and spent_s / done * (done + 1) > plan.budget_s
+
+
+def _is_short(plan: Plan, round_s: float) -> bool:
+    """Whether the budget is short of the first look, if a round takes `round_s`."""
+    return plan.budget_s is not None and round_s * plan.looks[0] > STRETCH * plan.budget_s
 
 
 def _decided(plan: Plan, done: int) -> str:
@@ -114,28 +121,39 @@ def _decided(plan: Plan, done: int) -> str:
     return f"{told}; rounds say nothing of these, which `check` judges from the recordings: {named}"
 
 
-def undecided(plan: Plan, made: Made) -> list[str]:
-    """The parts of the plan's goals that these rounds neither meet nor miss, or that `accept` could take no bound from."""
+def _with_reasons(left: Mapping[str, str]) -> str:
+    """Each part with what stands in its way, which is said once."""
+    said: set[str] = set()
+    parts = []
+    for part, reason in left.items():
+        parts.append(part if reason in said else f"{part} ({reason})")
+        said.add(reason)
+    return ", ".join(parts)
+
+
+def undecided(plan: Plan, made: Made) -> dict[str, str]:
+    """The parts of the plan's goals that these rounds neither meet nor miss, or that `accept` could take no bound from; with what
+    stands in the way."""
     by_round: dict[str, dict[int, Sequence[int]]] = {}
     for index, name, ns in made.times:
         by_round.setdefault(name, {})[index] = ns
-    left = []
+    left: dict[str, str] = {}
     for goal in plan.goals:
         base, other = by_round.get(goal.baseline, {}), by_round.get(goal.variant, {})
         both = sorted(base.keys() & other.keys())
         rounds = {goal.baseline: [base[i] for i in both], goal.variant: [other[i] for i in both]}
         before, after = rounds[goal.baseline], rounds[goal.variant]
         speedup = ratio_sample(before, after)
-        open_parts = [
-            f"{goal.claim}{words}"
-            for words, sample, minimum, maximum in _parts(goal, speedup, rounds, made.items)
-            if decide(sample, minimum, maximum, statistic=goal.statistic, looks=plan.looks).status == "inconclusive"
-        ]
-        left += open_parts
-        if goal.to_bound and not open_parts:
+        is_open = False
+        for words, sample, minimum, maximum in _parts(goal, speedup, rounds, made.items):
+            found = decide(sample, minimum, maximum, statistic=goal.statistic, looks=plan.looks)
+            if found.status == "inconclusive":
+                left[f"{goal.claim}{words}"] = found.reason
+                is_open = True
+        if goal.to_bound and not is_open:
             samples = (speedup, time_sample(before), time_sample(after))
             doubts = [c.text for one in samples for c in concerns(one.by(goal.statistic))]
-            left += [f"{goal.claim}, for bounds ({doubts[0]})"] if doubts else []
+            left |= {f"bounds for {goal.variant} that `accept` would take": doubts[0]} if doubts else {}
     return left
 
 
@@ -149,7 +167,7 @@ def _parts(
     yield "", speedup, goal.minimum, None
     for name, most in goal.max_ms.items():
         if name in rounds:
-            yield f" (time of {name} <= {most:g} ms)", time_sample(rounds[name]), None, most
+            yield f", time of {name}", time_sample(rounds[name]), None, most
     for name, least in goal.min_items_per_s.items():
         if name in rounds and items.get(name, 0) > 0:
-            yield f" (items of {name} >= {least:g} /s)", rate_sample(rounds[name], items[name]), least, None
+            yield f", throughput of {name}", rate_sample(rounds[name], items[name]), least, None

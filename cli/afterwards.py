@@ -6,11 +6,15 @@ before a capture of ten minutes, not after it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..capture import host
 from ..capture.plan import Plan
 from ..capture.rounds import source_folder
-from ..expectations.deciding import MIN_ROUNDS, wrong_allowed
+from ..expectations.deciding import MIN_ROUNDS, median_interval, ratio_sample, wrong_allowed
+from ..expectations.judging.commands import command_times
 from ..traces.errors import InputError
+from ..traces.pair_timing import PROCESSES, STEPS
 from ..traces.run import Manifest, Run
 from .goals import is_claimed
 
@@ -48,6 +52,34 @@ def next_step(run: Run) -> tuple[str, str]:
     if _carries_bounds(made):
         return "accept", "compare" if recorded else ""
     return ("compare" if recorded else "check"), ""
+
+
+def measured(run: Run) -> list[str]:
+    """A sentence on the speedup of each variant over the first: no verdict, but what the capture was made for."""
+    made = run.manifest
+    if not _compares(made.source, len(made.variants)):
+        return []
+    by_variant: dict[str, dict[int, Sequence[int]]] = {}
+    of_rounds = ((one.index, v.name, v.iterations_ns) for one in made.rounds for v in one.result.variants)
+    for index, name, times in (*of_rounds, *command_times(made)):
+        by_variant.setdefault(name, {})[index] = times
+    first, *others = (v.name for v in made.variants)
+    base = by_variant.get(first, {})
+    said = []
+    for name in others:
+        both = sorted(base.keys() & by_variant.get(name, {}).keys())
+        if both:
+            ratios = ratio_sample([base[i] for i in both], [by_variant[name][i] for i in both])
+            of = {PROCESSES: ", of whole processes with start-up", STEPS: ", of one step"}.get(made.timed or "", "")
+            found = median_interval(ratios.mean, made.looks)
+            rounds = "1 round" if len(both) == 1 else f"the median ratio of {len(both)} rounds"
+            end = (
+                f" ({rounds}{of}: too few for an interval)"
+                if found.low is None
+                else f", between {found.low:.2f}x and {found.high:.2f}x ({rounds}{of})"
+            )
+            said.append(f"untraced: {name} {found.value:.2f}x{end}")
+    return said
 
 
 def _compares(source: str, variants: int) -> bool:

@@ -18,7 +18,7 @@ from ..report.terminal.look import LOOK
 from ..traces.errors import RecorderError, WorkloadError
 from ..traces.run import Run, earlier_run, load_run
 from ..workloads.catalog import Entry, devices_here
-from .afterwards import next_step
+from .afterwards import measured, next_step
 from .watching import progress_of
 
 
@@ -121,6 +121,8 @@ def _show(paths: Sequence[Path]) -> list[Run]:
             shown = run.path
         console.say(f"run: {shown}")
         if len(runs) == 1 and not LOOK.quiet:
+            for line in measured(run):
+                console.say(line)
             command, why = next_step(run)
             named = shlex.quote(str(shown))
             console.say(f"next: aisp-trace {command} {named}")

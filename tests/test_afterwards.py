@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -17,6 +18,15 @@ from aisp_trace.cli.main import main
 from aisp_trace.expectations.claims.load import load_folder
 
 SLOW, FAST = "import sys\nfor _ in range(40):\n    [i * i for i in range(20_000)]\n", "import sys\n"
+
+
+class Said(NamedTuple):
+    """The command that a capture names next, and what it printed on both streams."""
+
+    following: str
+    out: str
+    err: str
+
 
 Aisp = Callable[..., tuple[int, str, str]]
 
@@ -43,18 +53,18 @@ def git(*args: str) -> None:
     subprocess.run(["git", *identity, *args], check=True, capture_output=True)
 
 
-def capture(aisp: Aisp, *options: str) -> tuple[str, str]:
-    """(the command it names next, what it says on the way) of a capture of the two scripts."""
+def capture(aisp: Aisp, *options: str) -> Said:
+    """A capture of the two scripts."""
     python = shlex.quote(sys.executable)
     pair = ["--baseline", f"{python} -S slow.py", "--optimized", f"{python} -S fast.py", "--name", "mine"]
     code, out, err = aisp("capture", "--profile", "none", "--device", "cpu", *pair, *options)
     assert code == 0, err
     (following,) = re.findall(r"^next: aisp-trace (.*)$", out, flags=re.MULTILINE)
-    return following, err
+    return Said(following, out, err)
 
 
 def test_outside_git_it_is_said_at_the_start_that_accept_will_refuse(aisp: Aisp) -> None:
-    following, err = capture(aisp, "--rounds", "8")
+    following, out, err = capture(aisp, "--rounds", "8")
     first, second = err.splitlines()[:2]
     assert "`accept` will take no bounds from this run, since" in first
     assert (
@@ -62,23 +72,26 @@ def test_outside_git_it_is_said_at_the_start_that_accept_will_refuse(aisp: Aisp)
     )
     assert "round 1/8" in second, "before the first process"
     assert following.startswith("check aisp-runs/mine-"), "accept would refuse"
+    assert "rounds, of whole processes with start-up)" in out
     assert aisp("accept")[0] == 2
 
 
 def test_from_a_first_capture_to_a_verdict_each_end_names_the_next_command(aisp: Aisp, tmp_path: Path) -> None:
     git("init", "-q")
-    assert "is in no commit" in capture(aisp, "--rounds", "1")[1], "a repository without a commit is none"
+    assert "is in no commit" in capture(aisp, "--rounds", "1").err, "a repository without a commit is none"
     git("add", "slow.py", "fast.py")
     git("commit", "-qm", "pair")
     (tmp_path / "fast.py").write_text(FAST + "# tuned\n", encoding="utf-8")
-    following, err = capture(aisp, "--rounds", "8")
+    following, out, err = capture(aisp, "--rounds", "8")
     assert "since tracked files differ from the commit (fast.py): commit first" in err
     assert following.startswith("check ")
     git("commit", "-qam", "tuned")
-    following, err = capture(aisp, "--rounds", "1")
+    following, out, err = capture(aisp, "--rounds", "1")
     assert ("`accept` will" in err, following.split()[0]) == (False, "check"), "a round carries no bound"
-    following, err = capture(aisp, "--decide")
+    assert "(1 round, of whole processes with start-up: too few for an interval)" in out
+    following, out, err = capture(aisp, "--decide")
     assert "`accept` will" not in err
+    assert re.search(r"^untraced: optimized \d+\.\d\dx, between ", out, flags=re.MULTILINE)
     command, *where = shlex.split(following)
     assert command == "accept"
     code, out, _ = aisp(command, *where, "--yes")
@@ -87,11 +100,11 @@ def test_from_a_first_capture_to_a_verdict_each_end_names_the_next_command(aisp:
         assert "Or decide a bound yourself: `aisp-trace expectations new mine`." in " ".join(out.split())
         assert aisp("expectations", "new", "mine")[0] == 0
     assert [c.workload for c in load_folder(tmp_path / "expectations", "option").files[0].claims] == ["mine"]
-    following, err = capture(aisp, "--rounds", "1")
+    following, out, err = capture(aisp, "--rounds", "1")
     assert following.startswith("check ")
     git("commit", "-q", "--allow-empty", "-m", "x")
     (tmp_path / "fast.py").write_text(FAST, encoding="utf-8")
-    assert "`accept` will" not in capture(aisp, "--rounds", "1")[1], "bounds exist: it is judged, not accepted"
+    assert "`accept` will" not in capture(aisp, "--rounds", "1").err, "bounds exist: it is judged, not accepted"
 
 
 @pytest.mark.parametrize(("model", "vague"), [("AMD EPYC", True), ("AMD EPYC 9654 96-Core", False)])
@@ -108,7 +121,7 @@ def test_bounds_of_a_vague_machine_say_so_and_a_named_one_has_its_own(
     told = " ".join(out.split())
     assert ("cpu_amd_epyc is no processor's model, as in a virtual machine" in told) == vague
     monkeypatch.setenv("AISP_MACHINE", "build-7")
-    _, err = capture(aisp, "--rounds", "8")
+    err = capture(aisp, "--rounds", "8").err
     assert "AISP_MACHINE" not in err
     steady(only(tmp_path, "build_7"))
     code, out, _ = aisp("accept", "--yes")

@@ -141,7 +141,7 @@ def ran(plan: Plan, speedups: Sequence[float], items: Mapping[str, int] | None =
             24,
             "24 rounds decide every claim on times: w.faster",
         ),
-        ([1.4 if i % 2 else 1.6 for i in range(40)], None, 40, "40 rounds leave undecided: w.faster; 40 are the most"),
+        ([1.4 if i % 2 else 1.6 for i in range(40)], None, 40, "20 from 1.6); 40 are the most"),
         ([1.4 if i % 2 else 1.6 for i in range(40)], 20.0, 16, "24 rounds would take 24 s, more than the budget"),
         ([1.4 if i % 2 else 1.6 for i in range(40)], 11.0, 12, "16 rounds would take 16 s, more than the budget"),
     ],
@@ -169,7 +169,8 @@ STEADY = tuple(2.0 + 0.01 * (i * 7 % 5) for i in range(40))
         (
             replace(GOAL, max_ms={"baseline": 2.0, "optimized": 0.495}),
             40,
-            "12 rounds leave undecided: w.faster (time of optimized <= 0.495 ms); on to 16",
+            "12 rounds leave undecided: w.faster, time of optimized (the interval 0.4902 .. 0.5 straddles the bound <= 0.495); "
+            "on to 16",
         ),
         (
             replace(GOAL, max_ms={"baseline": 2.0, "optimized": 0.6}),
@@ -180,7 +181,8 @@ STEADY = tuple(2.0 + 0.01 * (i * 7 % 5) for i in range(40))
         (
             replace(GOAL, min_items_per_s={"optimized": 20_200.0}),
             40,
-            "12 rounds leave undecided: w.faster (items of optimized >= 20200 /s); on to 16",
+            "12 rounds leave undecided: w.faster, throughput of optimized (the interval 2e+04 .. 2.04e+04 straddles the bound >= "
+            "2.02e+04); on to 16",
         ),
         (replace(GOAL, min_items_per_s={"optimized": 9_000.0}), 12, "12 rounds decide every claim on times: w.faster"),
         (replace(GOAL, min_items_per_s={"baseline": 9_000.0}), 12, "12 rounds decide every claim on times: w.faster"),
@@ -258,7 +260,8 @@ def test_rounds_that_resemble_each_other_go_on_where_bounds_are_to_come_from_the
         until_decided(plan, made.append, lambda: rounds_at(speedups[: len(made)]), Progress("fake", 12, said))  # noqa: B023
         assert len(made) == rounds
         doubted = (
-            "12 rounds leave undecided: w.faster, for bounds (each round resembles the one before it" in said.getvalue()
+            "12 rounds leave undecided: bounds for optimized that `accept` would take (each round resembles"
+            in said.getvalue()
         )
         assert doubted == to_bound
 
@@ -267,7 +270,7 @@ def test_a_capture_that_decides_says_at_which_looks_it_may_be_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fake workload's optimized variant is faster by far: the first look ends it; its plan is kept for `--resume`."""
-    monkeypatch.setattr("aisp_trace.capture.looks.undecided", lambda plan, made: [])
+    monkeypatch.setattr("aisp_trace.capture.looks.undecided", lambda plan, made: {})
     plan = make_plan(rounds=40, looks=(2, 4), goals=(replace(GOAL, minimum=0.001),))
     manifest = run_capture(plan, tmp_path / "runs")
     assert ([r.index for r in manifest.rounds], manifest.looks) == ([0, 1], (2, 4))
