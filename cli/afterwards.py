@@ -32,12 +32,17 @@ def forewarned(plan: Plan) -> str:
     git = host.git_state(folder, root=root)
     if git.get("commit") is None:
         return (
-            f"`accept` will take no bounds from this run, since {folder} is in no commit of a git repository: commit the "
+            f"`accept` will take no bounds from this run: {folder} is not in a git repository with a commit; commit the "
             f"programs first, or decide bounds yourself afterwards: `aisp-trace expectations new {plan.workload}`"
         )
-    if git.get("dirty") is not False:
-        names = ", ".join(git.get("changed") or ()) or "nobody can tell which"
-        return f"`accept` will take no bounds from this run, since tracked files differ from the commit ({names}): commit first"
+    if git.get("dirty") is None:
+        return (
+            "`accept` will take no bounds from this run: nobody says whether its files are those of the commit; if they are, set "
+            "AISP_GIT_DIRTY=0"
+        )
+    if git["dirty"]:
+        names = ", ".join(git.get("changed") or ()) or "not listed"
+        return f"`accept` will take no bounds from this run: tracked files differ from the commit ({names}); commit them first"
     return ""
 
 

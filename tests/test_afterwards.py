@@ -66,10 +66,8 @@ def capture(aisp: Aisp, *options: str) -> Said:
 def test_outside_git_it_is_said_at_the_start_that_accept_will_refuse(aisp: Aisp) -> None:
     following, out, err = capture(aisp, "--rounds", "8")
     first, second = err.splitlines()[:2]
-    assert "`accept` will take no bounds from this run, since" in first
-    assert (
-        "is in no commit of a git repository: commit the programs first, or decide bounds yourself afterwards" in first
-    )
+    assert "`accept` will take no bounds from this run: " in first
+    assert "is not in a git repository with a commit; commit the programs first, or decide bounds yourself" in first
     assert "round 1/8" in second, "before the first process"
     assert following.startswith("check aisp-runs/mine-"), "accept would refuse"
     assert "rounds, of whole processes with start-up)" in out
@@ -78,12 +76,14 @@ def test_outside_git_it_is_said_at_the_start_that_accept_will_refuse(aisp: Aisp)
 
 def test_from_a_first_capture_to_a_verdict_each_end_names_the_next_command(aisp: Aisp, tmp_path: Path) -> None:
     git("init", "-q")
-    assert "is in no commit" in capture(aisp, "--rounds", "1").err, "a repository without a commit is none"
+    assert "is not in a git repository with a commit" in capture(aisp, "--rounds", "1").err, (
+        "a repository without a commit is none"
+    )
     git("add", "slow.py", "fast.py")
     git("commit", "-qm", "pair")
     (tmp_path / "fast.py").write_text(FAST + "# tuned\n", encoding="utf-8")
     following, out, err = capture(aisp, "--rounds", "8")
-    assert "since tracked files differ from the commit (fast.py): commit first" in err
+    assert "tracked files differ from the commit (fast.py); commit them first" in err
     assert following.startswith("check ")
     git("commit", "-qam", "tuned")
     following, out, err = capture(aisp, "--rounds", "1")
@@ -105,6 +105,17 @@ def test_from_a_first_capture_to_a_verdict_each_end_names_the_next_command(aisp:
     git("commit", "-q", "--allow-empty", "-m", "x")
     (tmp_path / "fast.py").write_text(FAST, encoding="utf-8")
     assert "`accept` will" not in capture(aisp, "--rounds", "1").err, "bounds exist: it is judged, not accepted"
+
+
+def test_a_commit_that_the_environment_names_needs_a_word_on_its_tree(
+    aisp: Aisp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AISP_GIT_COMMIT", "a" * 40)
+    assert "if they are, set AISP_GIT_DIRTY=0" in capture(aisp, "--rounds", "1").err
+    monkeypatch.setenv("AISP_GIT_DIRTY", "1")
+    assert "tracked files differ from the commit (not listed)" in capture(aisp, "--rounds", "1").err
+    monkeypatch.setenv("AISP_GIT_DIRTY", "0")
+    assert "`accept` will" not in capture(aisp, "--rounds", "1").err
 
 
 @pytest.mark.parametrize(("model", "vague"), [("AMD EPYC", True), ("AMD EPYC 9654 96-Core", False)])
