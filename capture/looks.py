@@ -50,10 +50,7 @@ def until_decided(plan: Plan, once: Callable[[int], None], made: Callable[[], Ma
             if len(looks) == 1:
                 continue
             if done == 1:
-                each_s = made().spent_ns / 1e9
-                say(expected(plan, each_s))
-                if _is_short(plan, each_s):
-                    progress.more((max(1, int((plan.budget_s or 0) / each_s)) - looks[0]) * per_round(plan))
+                say(expected(plan, made().spent_ns / 1e9))
             if plan.budget_s is not None and done < looks[0] and _is_spent(plan, done, made().spent_ns / 1e9):
                 rounds = "1 round is" if done == 1 else f"{done} rounds are"
                 say(
