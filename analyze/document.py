@@ -112,6 +112,7 @@ def _steady(steady: Steady, choices: Choices) -> Json:
         "slowest": _instance(steady.slowest),
         "outliers": [_instance(one) for one in steady.outliers],
         "between_ns": steady.between_ns,
+        "behind_ns": steady.behind_ns,
         "set_aside": [{**_instance(one), "why": steady.why} for one in steady.set_aside],
         "start_up_ns": steady.start_up_ns,
         "after_ns": steady.after_ns,

@@ -68,6 +68,7 @@ class Steady:
     """The iterations of a trace in order of time: `warm_up` leading ones are set aside because of `why`, the rest is steady.
 
     `window` holds the steady ones of every thread that runs them; `ops` are the first op's start and the last one's end.
+    `window` ends `behind_ns` later than they do where the devices had not done their work by then.
     `path` is the range's folded path. Found by ``kernels`` it is the one that an iteration begins with, `every` so many ops of
     its stream, and all times are the device's.
     """
@@ -81,6 +82,7 @@ class Steady:
     window: tuple[int, int]
     ops: tuple[int, int] | None
     every: int | None = None
+    behind_ns: int = 0
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:
@@ -128,6 +130,18 @@ class Steady:
     def mean_ns(self) -> float:
         """Their mean length: what their number and their sum say."""
         return float(np.mean(_lengths(self.steady)))
+
+    @property
+    def by_mean(self) -> bool:
+        """Whether one iteration says little of the others: long ones come in bunches, or the host ran ahead."""
+        return self.behind_ns > 0 or in_bunches([one.ns for one in self.steady])
+
+    @property
+    def each_ns(self) -> float:
+        """What an iteration takes: the median, or the mean; where the host ran ahead, the devices' mean."""
+        if self.behind_ns:
+            return (self.window[1] - self.window[0]) / len(self.steady)
+        return self.mean_ns if self.by_mean else self.median_ns
 
     @property
     def p90_ns(self) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ..traces.hardware_key import hardware_key
+from ..traces.hardware_key import MACHINE_VARIABLE, hardware_key, named
 from ..traces.run import Hardware
 from .processes import ask
 
@@ -33,10 +33,15 @@ def now_utc() -> str:
 
 
 def hardware(device: str) -> Hardware:
-    """The machine as a run on `device` ("cuda" or "cpu") sees it; `key` names it in expectation files."""
+    """The machine as a run on `device` ("cuda" or "cpu") sees it; `key` names it in expectation files.
+
+    Where no GPU is used, AISP_MACHINE is part of the processor's name, and so of the key.
+    """
     rows = visible_gpus() if device == "cuda" else []
     names = tuple(row["name"] for row in rows)
     cpu = cpu_model()
+    if not rows:
+        cpu = named(cpu, os.environ.get(MACHINE_VARIABLE))
     return Hardware(
         key=hardware_key(names, cpu),
         device=device,

@@ -20,11 +20,12 @@ from ..traces.run import CommandAnswer, CommandRound, Manifest
 from .answer import ANSWER, read_answer
 from .folder import PartialRun, portable
 from .host import now_utc
+from .looks import Made, until_decided
 from .nsys import Recorded
 from .plan import Plan, answer_file, order, pair_variables, round_words, workload_command
 from .power import watch
 from .progress import Progress
-from .rounds import Times, check_exit, run_untraced, sources_now, until_decided, untraced_environment
+from .rounds import check_exit, run_untraced, sources_now, untraced_environment
 
 HASHED_BYTES: Final = 16 * 1024 * 1024
 """Files named in a command are compared by content up to this size; larger ones are data, not programs."""
@@ -42,10 +43,14 @@ def run_commands(run: PartialRun, state: Mapping[str, Any], progress: Progress) 
         for name in order(plan.names, index):
             rounds.append(_run_command(run, index, name, state, progress))
 
-    def made() -> tuple[Times, int]:
+    def made() -> Made:
         timed, _ = settle(rounds, (), plan.timing or "auto")
         times = [(r.index, r.variant, r.answer.times_ns(timed) or (r.wall_ns,)) for r in rounds]
-        return times, sum(r.wall_ns for r in rounds)
+        items = (
+            {one.items for r in rounds for one in r.answer.stated} if all(r.answer.stated for r in rounds) else set()
+        )
+        agreed = dict.fromkeys(plan.names, items.pop()) if len(items) == 1 else {}  # others are for `check` to refuse
+        return Made(times, sum(r.wall_ns for r in rounds), agreed)
 
     until_decided(plan, once, made, progress)
     return rounds

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -58,8 +58,9 @@ class PlannedVariant:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A speedup that rounds are added to decide: time of `baseline` over that of `variant`, at least `minimum`.
+    """A claim on times that rounds are added to decide: time of `baseline` over that of `variant`, at least `minimum`.
 
+    `max_ms` and `min_items_per_s` are the claim's limits by variant: milliseconds of an iteration, required items per second.
     `statistic` sums up a round's iterations ("mean" or "median"); `claim` names the claim, for people. `to_bound` says that
     nothing is written down yet, so that bounds are to come from these rounds: `accept` takes none from rounds in doubt.
     """
@@ -70,6 +71,8 @@ class Goal:
     minimum: float
     statistic: str
     to_bound: bool = field(default=False, metadata=ADDED)
+    max_ms: Mapping[str, float] = field(default_factory=dict, metadata=ADDED)
+    min_items_per_s: Mapping[str, float] = field(default_factory=dict, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Plan:
 
     `looks` are the numbers of rounds at which a verdict may be given. With one, it is `rounds`; with several, rounds end at
     the first that decides all `goals`, or before what `budget_s` seconds of rounds would not reach; `rounds` is the last.
+    `by_recording` are the claims that no round decides.
 
     Only a command may have a `window`: the part of it that is recorded.
 
@@ -112,6 +116,7 @@ class Plan:
     looks: Sequence[int] = field(default=(), metadata=ADDED)
     goals: Sequence[Goal] = field(default=(), metadata=ADDED)
     budget_s: float | None = field(default=None, metadata=ADDED)
+    by_recording: Sequence[str] = field(default=(), metadata=ADDED)
     recordings: int = field(default=1, metadata=ADDED)
     window: Window | None = field(default=None, metadata=ADDED)
 

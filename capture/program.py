@@ -100,7 +100,7 @@ class _Telling:
 def _begin(recorder: str) -> None:
     _package()
     if answer := os.environ.get(ANSWER_VARIABLE):
-        importlib.import_module("aisp_trace.capture.step_times").time_steps(answer)
+        importlib.import_module("aisp_trace.capture.step_times").time_steps(answer, recorder != STEPS)
     if recorder == STEPS:
         return
     phases = importlib.import_module("aisp_trace.capture.phases")

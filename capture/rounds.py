@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..expectations.deciding import concerns, decide, ratio_sample, time_sample
 from ..traces.errors import WorkloadError
 from ..traces.run import Round
 from .answer import ANSWER_VARIABLE
 from .folder import PartialRun, load_result, portable
 from .host import now_utc, sources_of
-from .plan import Plan, per_round, processes, round_file, round_words, workload_command
+from .looks import Made, until_decided
+from .plan import Plan, processes, round_file, round_words, workload_command
 from .power import watch
 from .processes import Finished, how_ended, last_line, run_process
 from .progress import Progress, seconds
@@ -32,66 +32,13 @@ def run_rounds(run: PartialRun, state: Mapping[str, Any], progress: Progress) ->
         for number, variants in enumerate(processes(run.plan, index)):
             rounds.append(_run_round(run, index, number, variants, state, progress))
 
-    def made() -> tuple[Times, int]:
+    def made() -> Made:
         times = [(r.index, v.name, v.iterations_ns) for r in rounds for v in r.result.variants]
-        return times, sum(r.wall_ns for r in rounds)
+        items = {v.name: v.work.items for r in rounds for v in r.result.variants}
+        return Made(times, sum(r.wall_ns for r in rounds), items)
 
     until_decided(run.plan, once, made, progress)
     return rounds
-
-
-Times = Sequence[tuple[int, str, Sequence[int]]]
-"""(round, variant, its times in nanoseconds) of every untraced process, in order."""
-
-
-def until_decided(
-    plan: Plan, once: Callable[[int], None], made: Callable[[], tuple[Times, int]], progress: Progress
-) -> None:
-    """Run `once` for each round of the plan, up to the first look at which nothing is left to decide or to spend.
-
-    `made` answers with the times so far and the nanoseconds that their processes took.
-    """
-    done = 0
-    for look in plan.looks or (plan.rounds,):
-        if done:
-            times, spent = made()
-            left = undecided(plan, times)
-            if not left:
-                progress.say(
-                    f"[{plan.workload}] {done} rounds decide the speedup: {', '.join(goal.claim for goal in plan.goals)}"
-                )
-                return
-            needed = spent / 1e9 / done * look
-            told = f"[{plan.workload}] {done} rounds leave undecided: {', '.join(left)}"
-            if plan.budget_s is not None and needed > plan.budget_s:
-                progress.say(f"{told}; {look} rounds would take {seconds(needed)}, more than the budget")
-                return
-            progress.say(f"{told}; on to {look}")
-            progress.more((look - done) * per_round(plan))
-        for index in range(done, look):
-            once(index)
-        done = look
-
-
-def undecided(plan: Plan, times: Times) -> list[str]:
-    """The claims of the plan's goals that these rounds neither meet nor miss, or that `accept` could take no bound from."""
-    by_round: dict[str, dict[int, Sequence[int]]] = {}
-    for index, name, ns in times:
-        by_round.setdefault(name, {})[index] = ns
-    left = []
-    for goal in plan.goals:
-        base, other = by_round.get(goal.baseline, {}), by_round.get(goal.variant, {})
-        both = sorted(base.keys() & other.keys())
-        before, after = [base[i] for i in both], [other[i] for i in both]
-        sample = ratio_sample(before, after)
-        found = decide(sample, goal.minimum, None, statistic=goal.statistic, looks=plan.looks)
-        if found.status == "inconclusive":
-            left.append(goal.claim)
-        elif goal.to_bound:
-            samples = (sample, time_sample(before), time_sample(after))
-            doubts = [c.text for one in samples for c in concerns(one.by(goal.statistic))]
-            left += [f"{goal.claim}, for bounds ({doubts[0]})"] if doubts else []
-    return left
 
 
 def _run_round(

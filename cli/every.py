@@ -5,6 +5,7 @@ A workload that fails does not keep the others from being made, and an interrupt
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..report.terminal.look import LOOK
 from ..traces.errors import RecorderError, WorkloadError
 from ..traces.run import Run, earlier_run, load_run
 from ..workloads.catalog import Entry, devices_here
+from .afterwards import measured, next_step
 from .watching import progress_of
 
 
@@ -119,9 +121,14 @@ def _show(paths: Sequence[Path]) -> list[Run]:
             shown = run.path
         console.say(f"run: {shown}")
         if len(runs) == 1 and not LOOK.quiet:
-            recorded = any(v.recording is not None for v in run.manifest.variants)
-            console.say(f"next: aisp-trace {'analyze' if recorded else 'check'} {shown}")
-            if recorded and (before := earlier_run(run)) is not None:
+            for line in measured(run):
+                console.say(line)
+            command, why = next_step(run)
+            named = shlex.quote(str(shown))
+            console.say(f"next: aisp-trace {command} {named}")
+            if why:
+                console.say(f"or what made the difference: aisp-trace {why} {named}")
+            if command == "analyze" and (before := earlier_run(run)) is not None:
                 console.say(f"or against the run before, {before.path.name}: aisp-trace compare {shown}")
     if len(runs) > 1 and not LOOK.quiet:
         console.say("next: aisp-trace check RUN, for the verdict on each")

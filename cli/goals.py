@@ -1,11 +1,11 @@
-"""What `capture --decide` goes on for: the ratio claims written down for this machine, read with the standard library alone.
+"""What is written down for a capture: the claims on times that `--decide` goes on for, read with the standard library alone.
 
 A GPU host need not have what reads expectations strictly; `check` will. Here a file that cannot be read is refused as a whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,18 +19,28 @@ from ..traces.errors import InputError, UsageError
 FASTER: Final = 1.0
 """What is decided where nothing is written down: whether a variant is faster at all."""
 
+ANY: Final = "any"
+"""The hardware key of claims that hold on every machine (``expectations.model`` says it, which needs pydantic)."""
+
 PACKAGE: Final = Path(__file__).resolve().parents[1] / "expectations"
 
 
 def deciding(plan: Plan, budget_s: float | None) -> Plan:
-    """`plan` with rounds until its ratio claims are decided, or `budget_s` seconds of rounds are spent.
+    """`plan` with rounds until its claims on times are decided, or `budget_s` seconds of rounds are spent.
 
     Raises `UsageError` where there is nothing to decide, `InputError` for claims that cannot be read.
     """
     if len(plan.variants) < 2:
         raise UsageError(f"--decide adds rounds until a speedup is decided, and {plan.workload} has one variant here")
-    goals = tuple(_claimed(plan)) or _faster(plan)
-    return replace(plan, rounds=DECIDING[-1], looks=DECIDING, goals=goals, budget_s=budget_s)
+    key = host.hardware(plan.device).key
+    goals = tuple(_claimed(plan, key)) or _faster(plan)
+    recorded = tuple(str(c.get("id")) for _, c in _claims(plan.workload, plan.size, key) if c["type"] != "time")
+    return replace(plan, rounds=DECIDING[-1], looks=DECIDING, goals=goals, budget_s=budget_s, by_recording=recorded)
+
+
+def is_claimed(workload: str, size: str | None, key: str) -> bool:
+    """Whether anything is written down that a run of `workload` on machine `key` is judged by. Raises as `deciding` does."""
+    return next(_claims(workload, size, key), None) is not None
 
 
 def _faster(plan: Plan) -> tuple[Goal, ...]:
@@ -39,19 +49,38 @@ def _faster(plan: Plan) -> tuple[Goal, ...]:
     return tuple(Goal(words.format(name), first, name, FASTER, "mean", to_bound=True) for name in others)
 
 
-def _claimed(plan: Plan) -> Iterator[Goal]:
-    own = Path.cwd() / "expectations"
-    key = host.hardware(plan.device).key
-    file = (own if any(own.glob("expectations_*.json")) else PACKAGE) / f"expectations_{key}.json"
-    document: Any = read(file, EXPECTATIONS) if file.is_file() else {}
-    earlier = str(document.get("schema", "")).endswith("/1")
-    try:
-        for claim in document.get("claims", ()):
-            if claim["type"] != "time" or (claim["workload"], claim["size"]) != (plan.workload, plan.size):
+def _claimed(plan: Plan, key: str) -> Iterator[Goal]:
+    for file, claim in _claims(plan.workload, plan.size, key):
+        try:
+            if claim["type"] != "time" or claim["variant"] not in plan.names or claim["baseline"] not in plan.names:
                 continue
-            if claim["variant"] in plan.names and claim["baseline"] in plan.names:
-                statistic = claim.get("statistic") or ("median" if earlier else "mean")
-                least = float(claim["ratio"]["min"])
-                yield Goal(claim["id"], claim["baseline"], claim["variant"], least, statistic)
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise InputError(f"{file} cannot be read as claims ({exc!r}); see `aisp-trace expectations validate`") from exc
+            limits = [_numbers(claim, part) for part in ("max_ms", "min_items_per_s")]
+            least = float(claim["ratio"]["min"])
+            yield Goal(claim["id"], claim["baseline"], claim["variant"], least, claim["statistic"], False, *limits)
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            raise _unreadable(file, exc) from exc
+
+
+def _claims(workload: str, size: str | None, key: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """(file, claim) of each claim on `workload` that machine `key` is judged by; a time claim has its statistic."""
+    own = Path.cwd() / "expectations"
+    folder = own if any(own.glob("expectations_*.json")) else PACKAGE
+    for file in (folder / f"expectations_{name}.json" for name in (key, ANY)):
+        document: Any = read(file, EXPECTATIONS) if file.is_file() else {}
+        earlier = str(document.get("schema", "")).endswith("/1")
+        try:
+            for claim in document.get("claims", ()):
+                timed = claim["type"] == "time"
+                sizes = (size,) if timed else (size, None)
+                if claim["workload"] == workload and (claim["size"] if timed else claim.get("size")) in sizes:
+                    yield file, {**claim, "statistic": claim.get("statistic") or ("median" if earlier else "mean")}
+        except (KeyError, TypeError, AttributeError) as exc:
+            raise _unreadable(file, exc) from exc
+
+
+def _numbers(claim: Mapping[str, Any], part: str) -> dict[str, float]:
+    return {str(name): float(limit) for name, limit in (claim.get(part) or {}).items()}
+
+
+def _unreadable(file: Path, exc: Exception) -> InputError:
+    return InputError(f"{file} cannot be read as claims ({exc!r}); see `aisp-trace expectations validate`")

@@ -138,6 +138,11 @@ def _round(index: int, made: CalledRound) -> RoundTimes:
     return RoundTimes(index, made.order, {name: (ns,) for name, ns in made.ns.items()})
 
 
+def _goal(claim: TimeClaim, least: float) -> Goal:
+    limits = {name: most for name, most in claim.max_ms.items() if most < math.inf}
+    return Goal(claim.id, claim.baseline, claim.variant, least, claim.by, False, limits, claim.min_items_per_s)
+
+
 def _of_commands(baseline: str, optimized: str, asked: Asked) -> tuple[Verdict, ...]:
     """A run of `capture --profile none`, as a pair of commands."""
     files = _claims(asked)
@@ -145,9 +150,7 @@ def _of_commands(baseline: str, optimized: str, asked: Asked) -> tuple[Verdict, 
     plan = pair_plan(baseline, (), optimized, asked.workload, "auto", options)
     if asked.rounds is None:
         claims = [c for f in files for c in f.claims if isinstance(c, TimeClaim) and c.workload == asked.workload]
-        goals = tuple(
-            Goal(c.id, c.baseline, c.variant, c.ratio.minimum, c.by) for c in claims if c.ratio.minimum is not None
-        )
+        goals = tuple(_goal(c, c.ratio.minimum) for c in claims if c.ratio.minimum is not None)
         plan = replace(plan, looks=DECIDING, goals=goals, budget_s=asked.budget_s)
     check_plan(plan)
     (folder,) = capture_each([plan], asked.folder)

@@ -9,6 +9,7 @@ from ..capture import host
 from ..report.terminal.console import say, say_wrapped
 from ..traces.errors import UsageError
 from ..traces.faults import nearest
+from ..traces.hardware_key import vague_key
 from ..traces.run import RUNS_DIR, runs_below
 from ..workloads import catalog
 from .plans import FILE_VARIANTS
@@ -16,12 +17,13 @@ from .plans import FILE_VARIANTS
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What claims on a workload need to name: its variants in order, the size, and the machine; `said` by whom."""
+    """What claims on a workload need to name: its variants in order, the size, the machine and its processor; `said` by whom."""
 
     workload: str
     variants: tuple[str, ...]
     size: str | None
     hardware_key: str
+    cpu: str
     said: str
 
 
@@ -43,10 +45,13 @@ def start(workload: str, asked: Path | None) -> None:
     place.add(claims)
     say("")
     say(f"Written to {place.path}, with the variants of {known.said}.")
+    if vague := vague_key(known.hardware_key, known.cpu):
+        say_wrapped(f"note: {vague}.")
     say_wrapped(
         f"next: replace what says {TO_DO}, and ratio and max_ms of each claim; then `aisp-trace expectations validate`."
     )
     say_wrapped("Or delete a claim, and `aisp-trace accept RUN` takes its bounds from a run.")
+    say_wrapped("Counts, overlaps and shares can be claimed, too: `aisp-trace expectations metrics`.")
 
 
 def known_of(workload: str) -> Known:
@@ -60,15 +65,14 @@ def known_of(workload: str) -> Known:
     if runs:
         made = runs[-1].manifest
         variants = tuple(variant.name for variant in made.variants)
-        return Known(name, variants, made.size, made.hardware.key, f"run {made.run_id}")
+        return Known(name, variants, made.size, made.hardware.key, made.hardware.cpu, f"run {made.run_id}")
+    here = host.hardware("cuda" if host.cuda_usable() else "cpu")
     entry = catalog.known(name)
     if entry is not None:
-        return Known(name, entry.variant_names, "default", _this_machine(), "this version, and this machine")
+        return Known(name, entry.variant_names, "default", here.key, here.cpu, "this version, and this machine")
     if workload.endswith(".py") and file.is_file():
-        return Known(name, tuple(v for v, _ in FILE_VARIANTS), "default", _this_machine(), "any file, and this machine")
+        return Known(
+            name, tuple(v for v, _ in FILE_VARIANTS), "default", here.key, here.cpu, "any file, and this machine"
+        )
     hint = nearest(name, catalog.names()) or "; capture it first"
     raise UsageError(f"no run of {name!r} lies in {RUNS_DIR}, and no workload of ours is called so{hint}")
-
-
-def _this_machine() -> str:
-    return host.hardware("cuda" if host.cuda_usable() else "cpu").key

@@ -381,6 +381,11 @@ def _dependence(values: Sequence[float]) -> Concern | None:
 
 
 def _not_planned(n: int, looks: Sequence[int]) -> str:
+    if len(looks) > 1 and n < looks[0]:
+        return (
+            f"{n} rounds are fewer than {looks[0]}, the first at which they may decide: the budget was too short; capture with a "
+            f"longer one, or with --rounds {MIN_ROUNDS}"
+        )
     if looks and n not in looks:
         planned = ", ".join(map(str, looks))
         return f"{n} rounds are none of the planned looks ({planned}), so nothing may be decided from them"

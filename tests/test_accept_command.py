@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -38,19 +40,24 @@ def aisp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return run
 
 
-def run_at(path: Path, *, git: dict[str, Any] | None = None, slower: float = 1.0, **changes: Any) -> Path:
-    """A run of a clean tree; `slower` multiplies the optimized variant's times. No two names give the same measurement."""
+def run_at(
+    path: Path, *, git: dict[str, Any] | None = None, slower: float = 1.0, drift: float = 1.0, **changes: Any
+) -> Path:
+    """A run of a clean tree; `slower` multiplies the optimized variant's times, `drift` once more in each round.
+
+    No two names give the same measurement.
+    """
     folder = run_folder(path, **changes)
     file = folder / MANIFEST
     manifest = json.loads(file.read_text(encoding="utf-8"))
     manifest["git"] = {"commit": "0123456789abcdef", "dirty": False} if git is None else git
     second = int.from_bytes(path.name.encode()[-3:]) % 3600
     manifest["created_utc"] = f"2026-01-01T01:{second // 60:02}:{second % 60:02}Z"
-    for made in manifest["rounds"]:
+    for number, made in enumerate(manifest["rounds"]):
         made["wall_ns"] += int.from_bytes(path.name.encode()[-3:])
         for found in made["result"]["variants"]:
             if found["name"] == "optimized":
-                found["iterations_ns"] = [round(ns * slower) for ns in found["iterations_ns"]]
+                found["iterations_ns"] = [round(ns * slower * drift**number) for ns in found["iterations_ns"]]
     file.write_text(json.dumps(manifest), encoding="utf-8")
     return folder
 
@@ -103,6 +110,7 @@ def test_what_is_accepted_is_shown_written_and_met_by_a_later_run(
         ({**TIME, "ratio": {"min": 2.5}}, {}, 2, "pipeline.faster is missed"),
         (TIME, {"ok": False}, 3, "pipeline.faster is invalid"),
         (TIME, {"n_rounds": 3}, 3, "3 rounds have no 99 % interval"),
+        ({**TIME, "ratio": {"min": 1.999}}, {"drift": 1.02}, 3, "drift"),
     ],
 )
 def test_each_refusal_writes_nothing(
@@ -114,7 +122,34 @@ def test_each_refusal_writes_nothing(
     found, out = aisp(*spelling, run, "--yes")
     assert (found, state(tmp_path)) == (code, before)
     assert words in out
-    assert out.rstrip().endswith("Nothing was written.")
+    by_hand = "Or decide the bound yourself: make pipeline.faster in"
+    assert (by_hand in out) == (words in ("does not know its commit", "drift")), (
+        "only where such a bound would be judged"
+    )
+    assert out.partition(by_hand)[0].rstrip().endswith("Nothing was written.")
+
+
+@pytest.mark.parametrize(
+    ("below", "options", "road"),
+    [
+        ("aisp-runs", (), "Or decide a bound yourself: `aisp-trace expectations new pipeline`."),
+        ("aisp-runs", ("--expectations", "my own"), "`aisp-trace expectations new pipeline --expectations 'my own'`."),
+        ("elsewhere", (), "Or decide a bound yourself, in "),  # `expectations new` would not find the run
+    ],
+)
+def test_the_other_road_can_be_gone(
+    aisp: Aisp, tmp_path: Path, below: str, options: tuple[str, ...], road: str
+) -> None:
+    """Where `accept` refuses for want of a commit: the command that it names writes a claim."""
+    for folder in (below, "my own"):
+        (tmp_path / folder).mkdir()
+    run = run_at(tmp_path / below / "pipeline-2", git={"commit": None, "dirty": None})
+    code, out = aisp("accept", run, "--yes", *options)
+    said = " ".join(out.split())
+    assert (code, road in said) == (2, True), out
+    for line in re.findall(r"`aisp-trace (expectations new [^`]*)`", said):
+        assert aisp(*shlex.split(line))[0] == 0
+        assert len(list(tmp_path.rglob("expectations_h100.json"))) == 1
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS, ids=" ".join)
@@ -173,7 +208,8 @@ def test_a_first_run_without_a_gain_carries_no_bound(aisp: Aisp, tmp_path: Path)
     code, out = aisp("accept", run_at(tmp_path / "pipeline-2", slower=2.1), "--yes")
     assert code == 3
     assert "no time claim for optimized: its speedup over baseline may be 0.9" in out
-    assert out.splitlines()[-1] == "Nothing was written: these runs carry no bound."
+    assert "Nothing was written: these runs carry no bound." in out.splitlines()
+    assert "Or decide a bound yourself, in" in out.partition("carry no bound.")[2]
     assert not (tmp_path / "expectations").exists()
 
 

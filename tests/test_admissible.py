@@ -21,6 +21,7 @@ from aisp_trace.expectations.accepting.derive import Measured, band, fraction
 from aisp_trace.expectations.accepting.occasions import Occasion
 from aisp_trace.expectations.accepting.remeasure import _reading
 from aisp_trace.expectations.claims.load import load_folder
+from aisp_trace.expectations.deciding import DECIDING
 from aisp_trace.expectations.judging.admissible import CLAIM_ROWS, ROWS
 from aisp_trace.expectations.judging.admissible.bounds import edited as edited_bound
 from aisp_trace.expectations.judging.evidence import gather
@@ -33,7 +34,7 @@ from aisp_trace.tests.judging.build import (
     mechanism,
     time_claim,
 )
-from aisp_trace.tests.judging.edited import EDITED, HONEST, then
+from aisp_trace.tests.judging.edited import EDITED, HONEST, renumbered, then
 from aisp_trace.tests.judging.world import (
     COMMIT,
     INVALID,
@@ -512,6 +513,23 @@ def test_each_row(good: World, breaks: Callable[[World], World], status: str, wo
     missed = judged(broken, 3.0)[0]
     assert missed.status == "missed", missed.reason
     assert words in missed.reason or status == "unrecorded"
+
+
+@pytest.mark.parametrize(
+    ("rounds", "words", "status"),
+    [
+        (8, ("--decide", "--budget=1"), "inconclusive"),
+        (8, ("--decide",), "invalid"),  # only a budget ends rounds there
+        (13, ("--decide", "--budget=1"), "invalid"),  # and never between two looks
+    ],
+)
+def test_a_budget_may_end_rounds_before_the_first_look_and_nowhere_else(
+    good: World, rounds: int, words: tuple[str, ...], status: str
+) -> None:
+    found = judged(renumbered(*range(rounds), looks=DECIDING, words=words)(good), 1.5)
+    assert [v.status for v in found] == [status] * 3
+    cut = "the budget was too short" if status == "inconclusive" else f"the run ended after {rounds} rounds"
+    assert all(cut in v.reason for v in found), found[0].reason
 
 
 def test_a_run_whose_work_is_proved_is_met(good: World) -> None:

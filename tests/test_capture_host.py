@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from aisp_trace.capture import host
-from aisp_trace.traces.hardware_key import hardware_key
+from aisp_trace.traces.errors import UsageError
+from aisp_trace.traces.hardware_key import hardware_key, is_vague, processor
 
 TWO = """0, GPU-aaa-1, 580.95.05, NVIDIA H200
 1, GPU-bbb-2, 580.95.05, NVIDIA H200
@@ -27,6 +28,43 @@ TWO = """0, GPU-aaa-1, 580.95.05, NVIDIA H200
 )
 def test_hardware_keys(gpus: list[str], key: str) -> None:
     assert hardware_key(gpus, "AMD EPYC") == key
+
+
+@pytest.mark.parametrize(
+    ("cpu", "vague"),
+    [
+        ("AMD EPYC", True),
+        ("Intel Xeon", True),
+        ("Intel Xeon Processor (Skylake, IBRS)", True),
+        ("AMD EPYC-Milan 64-Core", True),
+        ("QEMU Virtual version 2.5+", True),
+        ("Common KVM processor", True),
+        ("x86_64", True),
+        ("aarch64", True),
+        ("AMD EPYC 9654 96-Core", False),
+        ("Intel Xeon Platinum 8481C", False),
+        ("AMD EPYC 7B13", False),
+        ("Intel Core i7-9700K", False),
+        ("Apple M1", False),
+        ("AMD EPYC [build_7]", False),
+    ],
+)
+def test_a_processor_is_vague_where_its_name_has_no_model(cpu: str, vague: bool) -> None:
+    assert is_vague(cpu) == vague
+
+
+def test_a_machine_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "cpu_model", lambda: "AMD EPYC")
+    monkeypatch.setenv("AISP_MACHINE", "Build 7")
+    found = host.hardware("cpu")
+    assert (found.cpu, found.key, processor(found.cpu)) == ("AMD EPYC [build_7]", "cpu_amd_epyc_build_7", "AMD EPYC")
+    assert hardware_key([], found.cpu) == found.key
+    for wrong in ("/", "x" * 33):
+        monkeypatch.setenv("AISP_MACHINE", wrong)
+        with pytest.raises(UsageError, match="AISP_MACHINE is '"):
+            host.hardware("cpu")
+    monkeypatch.setenv("AISP_MACHINE", "")
+    assert host.hardware("cpu").key == "cpu_amd_epyc"
 
 
 @pytest.mark.parametrize(

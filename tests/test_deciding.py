@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from aisp_trace.capture import host
-from aisp_trace.capture.plan import Goal
+from aisp_trace.capture.looks import Made, until_decided
+from aisp_trace.capture.plan import Goal, Plan
 from aisp_trace.capture.progress import Progress
-from aisp_trace.capture.rounds import Times, until_decided
 from aisp_trace.cli import goals as reading
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.deciding import (
@@ -109,31 +109,41 @@ def test_more_noise_needs_more_rounds() -> None:
 # --- capture ----------------------------------------------------------------------------------------------------------
 
 
-def rounds_at(speedups: Sequence[float], wall_ns: int = 10**9) -> tuple[list[int], Times, int]:
-    """(rounds made so far, their times, what they cost): a stand-in for the processes of a capture."""
+def rounds_at(speedups: Sequence[float], wall_ns: int = 10**9, items: Mapping[str, int] | None = None) -> Made:
+    """Rounds of a baseline of 1 ms, each of which costs `wall_ns`: a stand-in for the processes of a capture."""
     times = [
         (i, name, (ns,))
         for i, s in enumerate(speedups)
         for name, ns in (("baseline", 10**6), ("optimized", round(10**6 / s)))
     ]
-    return list(range(len(speedups))), times, wall_ns * len(speedups)
+    return Made(times, wall_ns * len(speedups), items or {})
+
+
+def ran(plan: Plan, speedups: Sequence[float], items: Mapping[str, int] | None = None) -> tuple[int, list[str]]:
+    """How many rounds of these `until_decided` makes, and what it says."""
+    made: list[int] = []
+    said = io.StringIO()
+    progress = Progress("fake", 12, said)
+    until_decided(plan, made.append, lambda: rounds_at(speedups[: len(made)], items=items), progress)
+    assert made == list(range(len(made)))
+    return len(made), [line.removeprefix("[fake_workload] ") for line in said.getvalue().splitlines()]
 
 
 @pytest.mark.parametrize(
     ("speedups", "budget_s", "rounds", "words"),
     [
-        ([2.0 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide the speedup: w.faster"),
-        ([1.2 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide the speedup: w.faster"),
+        ([2.0 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide every claim on times: w.faster"),
+        ([1.2 + 0.01 * (i * 7 % 5) for i in range(40)], None, 12, "12 rounds decide every claim on times: w.faster"),
         # one round in eight on the wrong side: not at 12 (none), nor 16 (1), but at 24 (4)
         (
             [1.46 if i % 8 == 5 else 1.52 + 0.03 * (i * 7 % 5) for i in range(40)],
             None,
             24,
-            "24 rounds decide the speedup: w.faster",
+            "24 rounds decide every claim on times: w.faster",
         ),
-        ([1.4 if i % 2 else 1.6 for i in range(40)], None, 40, "on to 40"),
+        ([1.4 if i % 2 else 1.6 for i in range(40)], None, 40, "20 from 1.6); 40 are the most"),
         ([1.4 if i % 2 else 1.6 for i in range(40)], 20.0, 16, "24 rounds would take 24 s, more than the budget"),
-        ([1.4 if i % 2 else 1.6 for i in range(40)], 5.0, 12, "16 rounds would take 16 s, more than the budget"),
+        ([1.4 if i % 2 else 1.6 for i in range(40)], 11.0, 12, "16 rounds would take 16 s, more than the budget"),
     ],
 )
 def test_rounds_are_added_until_everything_is_decided(
@@ -143,10 +153,100 @@ def test_rounds_are_added_until_everything_is_decided(
     made: list[int] = []
     said = io.StringIO()
     progress = Progress("fake", 12, said)
-    until_decided(plan, made.append, lambda: rounds_at(speedups[: len(made)])[1:], progress)
+    until_decided(plan, made.append, lambda: rounds_at(speedups[: len(made)]), progress)
     assert made == list(range(rounds))
     assert words in said.getvalue()
     assert progress._total == rounds, "the time left is that of the next look, not of the last"
+
+
+STEADY = tuple(2.0 + 0.01 * (i * 7 % 5) for i in range(40))
+
+
+@pytest.mark.parametrize(
+    ("goal", "rounds", "words"),
+    [
+        # the optimized side takes 0.49 to 0.50 ms: the speedup is decided at 12, this limit among its rounds never is
+        (
+            replace(GOAL, max_ms={"baseline": 2.0, "optimized": 0.495}),
+            40,
+            "12 rounds leave undecided: w.faster, time of optimized (the interval 0.4902 .. 0.5 straddles the bound <= 0.495); "
+            "on to 16",
+        ),
+        (
+            replace(GOAL, max_ms={"baseline": 2.0, "optimized": 0.6}),
+            12,
+            "12 rounds decide every claim on times: w.faster",
+        ),
+        # 10 items in 0.49 to 0.50 ms are 20,000 to 20,400 a second
+        (
+            replace(GOAL, min_items_per_s={"optimized": 20_200.0}),
+            40,
+            "12 rounds leave undecided: w.faster, throughput of optimized (the interval 2e+04 .. 2.04e+04 straddles the bound >= "
+            "2.02e+04); on to 16",
+        ),
+        (replace(GOAL, min_items_per_s={"optimized": 9_000.0}), 12, "12 rounds decide every claim on times: w.faster"),
+        (replace(GOAL, min_items_per_s={"baseline": 9_000.0}), 12, "12 rounds decide every claim on times: w.faster"),
+    ],
+)
+def test_rounds_go_on_until_every_limit_of_the_claim_is_decided(goal: Goal, rounds: int, words: str) -> None:
+    """Items of the baseline are not known: no round decides a rate of them, so none is spent on it."""
+    made, said = ran(make_plan(rounds=40, looks=DECIDING, goals=(goal,)), STEADY, {"optimized": 10})
+    assert (made, words in said) == (rounds, True)
+
+
+def test_what_is_left_to_the_recordings_is_said_at_the_end() -> None:
+    plan = make_plan(rounds=40, looks=DECIDING, goals=(GOAL,), by_recording=("w.a", "w.b", "w.c", "w.d"))
+    told = "12 rounds decide every claim on times: w.faster; "
+    left = "w.a, w.b, w.c and 1 more"
+    recorded = f"{told}rounds say nothing of these, which `check` judges from the recordings: {left}"
+    assert ran(replace(plan, recorder="nsys"), STEADY)[1][-1] == recorded
+    assert ran(replace(plan, recorder=None), STEADY)[1][-1] == f"{told}without a recording these stay open: {left}"
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "rounds", "first", "last"),
+    [
+        (
+            None,
+            12,
+            "a round takes 1.0 s: 12 rounds, the fewest that decide, take about 12 s, and 40, the most, about 40 s",
+            "",
+        ),
+        (60.0, 12, "take about 12 s; the budget of 60 s is enough for 40", ""),
+        (25.0, 12, "take about 12 s; the budget of 25 s is enough for 24", ""),
+        (
+            11.0,
+            12,
+            "take about 12 s; the budget of 11 s is enough for 12",
+            "",
+        ),  # a second short would be lost as a whole
+        (
+            5.5,
+            5,
+            "take about 12 s, more than the budget of 5.5 s; rounds end when it is spent, with no time decided. --budget 0.3 is "
+            "enough to decide, or --rounds 8, about 8.0 s",
+            "the budget of 5.5 s is spent: 5 rounds are fewer than 12, so nothing is decided",
+        ),
+        (
+            0.5,
+            1,
+            "more than the budget of 0.5 s",
+            "the budget of 0.5 s is spent: 1 round is fewer than 12, so nothing is decided",
+        ),
+    ],
+)
+def test_the_first_round_says_how_long_it_will_take_and_a_short_budget_ends_when_it_is_spent(
+    budget_s: float | None, rounds: int, first: str, last: str
+) -> None:
+    made, said = ran(make_plan(rounds=40, looks=DECIDING, goals=(GOAL,), budget_s=budget_s, recorder=None), STEADY)
+    assert made == rounds
+    assert first in said[0]
+    assert said[-1] == (last or "12 rounds decide every claim on times: w.faster")
+    assert 12 * 1.0 <= 0.3 * 60, "the remedy is enough"
+
+
+def test_a_fixed_number_of_rounds_estimates_and_decides_nothing() -> None:
+    assert ran(make_plan(rounds=5, looks=(5,)), STEADY) == (5, [])
 
 
 def test_rounds_that_resemble_each_other_go_on_where_bounds_are_to_come_from_them() -> None:
@@ -157,10 +257,11 @@ def test_rounds_that_resemble_each_other_go_on_where_bounds_are_to_come_from_the
         made: list[int] = []
         said = io.StringIO()
         plan = make_plan(rounds=40, looks=DECIDING, goals=(goal,))
-        until_decided(plan, made.append, lambda: rounds_at(speedups[: len(made)])[1:], Progress("fake", 12, said))  # noqa: B023
+        until_decided(plan, made.append, lambda: rounds_at(speedups[: len(made)]), Progress("fake", 12, said))  # noqa: B023
         assert len(made) == rounds
         doubted = (
-            "12 rounds leave undecided: w.faster, for bounds (each round resembles the one before it" in said.getvalue()
+            "12 rounds leave undecided: bounds for optimized that `accept` would take (each round resembles"
+            in said.getvalue()
         )
         assert doubted == to_bound
 
@@ -169,7 +270,7 @@ def test_a_capture_that_decides_says_at_which_looks_it_may_be_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fake workload's optimized variant is faster by far: the first look ends it; its plan is kept for `--resume`."""
-    monkeypatch.setattr("aisp_trace.capture.rounds.undecided", lambda plan, times: [])
+    monkeypatch.setattr("aisp_trace.capture.looks.undecided", lambda plan, made: {})
     plan = make_plan(rounds=40, looks=(2, 4), goals=(replace(GOAL, minimum=0.001),))
     manifest = run_capture(plan, tmp_path / "runs")
     assert ([r.index for r in manifest.rounds], manifest.looks) == ([0, 1], (2, 4))
@@ -189,15 +290,18 @@ def test_goals_are_the_ratio_claims_of_this_machine(tmp_path: Path, monkeypatch:
         "size": "tiny",
         "variant": "optimized",
     }
-    claim |= {"baseline": "baseline", "ratio": {"min": 1.5}}
+    claim |= {"baseline": "baseline", "ratio": {"min": 1.5}, "max_ms": {"baseline": 40, "optimized": 22}}
     file = tmp_path / "expectations" / "expectations_mine.json"
     file.parent.mkdir()
     for version, statistic in ((1, "median"), (2, "mean")):
         other = {**claim, "id": "other", "size": "default"}
-        document = {"schema": f"aisp-trace/expectations/{version}", "claims": [claim, other, {"type": "mechanism"}]}
+        count = {"type": "mechanism", "id": "m", "workload": "fake_workload", "variant": "optimized"}
+        document = {"schema": f"aisp-trace/expectations/{version}", "claims": [claim, other, count]}
         file.write_text(json.dumps(document), encoding="utf-8")
         found = reading.deciding(plan, 60.0)
-        assert found.goals == (Goal("f", "baseline", "optimized", 1.5, statistic),)
+        limits = {"baseline": 40.0, "optimized": 22.0}
+        assert found.goals == (Goal("f", "baseline", "optimized", 1.5, statistic, max_ms=limits),)
+        assert found.by_recording == ("m",)
         assert (found.rounds, found.looks, found.budget_s) == (40, DECIDING, 60.0)
     file.write_text(json.dumps({"claims": [{"type": "time"}]}), encoding="utf-8")
     with pytest.raises(InputError, match="cannot be read as claims"):

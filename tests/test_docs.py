@@ -298,8 +298,6 @@ def job(tmp_path: Path) -> Path:
     shutil.copytree(
         ROOT / "expectations", tmp_path / "expectations", ignore=shutil.ignore_patterns("*.py", "__pycache__")
     )
-    (tmp_path / "examples").mkdir()
-    (tmp_path / "examples" / "expectations").symlink_to(tmp_path / "expectations")
     return tmp_path
 
 

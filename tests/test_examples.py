@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from aisp_trace.capture.answer import ANSWER_VARIABLE, read_answer
+from aisp_trace.capture.host import hardware
 from aisp_trace.capture.stages import INJECTED, RECORDER_VARIABLE
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.claims.load import load_expectations
@@ -28,7 +31,14 @@ TEXTS = [*WORKFLOWS, EXAMPLES / "README.md", EXAMPLES / "my_workload.py"]
 def commands(text: str) -> list[list[str]]:
     """Every line that begins with ``aisp-trace``, as words: what follows it, without comment and shell."""
     found = re.findall(r"^ *(?:run: )?aisp-trace (.*)$", text, flags=re.MULTILINE)
-    return [shlex.split(line.split("  #")[0].removesuffix(" || true")) for line in found]
+    words = [shlex.split(line.split("  #")[0].removesuffix(" || true")) for line in found]
+    return [[os.path.expandvars(word) for word in line] for line in words]
+
+
+def yours(file: Path) -> dict[str, str]:
+    """What the reader of a workflow changes: the variables between its two marks."""
+    marked = file.read_text(encoding="utf-8").partition("# ---- yours")[2].partition("# -----")[0]
+    return dict(re.findall(r"^  (\w+): ([^#\n]*?) *(?:#.*)?$", marked, flags=re.MULTILINE))
 
 
 def parse(words: list[str]) -> dict[str, Any]:
@@ -47,6 +57,8 @@ def test_every_command_line_is_accepted(
         (tmp_path / own).touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for name, value in yours(file).items():
+        monkeypatch.setenv(name, value)
     found = commands(file.read_text(encoding="utf-8"))
     assert {"capture", "check"} <= {words[0] for words in found}
     for words in found:
@@ -90,6 +102,75 @@ def test_a_workflow_lets_no_verdict_be_ignored(file: Path) -> None:
     upload = text[text.index("upload-artifact") :]
     for option in ("--junit", "--markdown"):
         assert check[check.index(option) + 1] in upload
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda p: p.name)
+def test_a_workflow_is_the_readers_but_for_what_is_marked(file: Path) -> None:
+    """Nothing in it is this project's, and each variable of a step is one of those that he is told to change."""
+    yaml = pytest.importorskip("yaml", reason="no YAML library is installed")
+    text = file.read_text(encoding="utf-8")
+    document = yaml.safe_load(text)
+    assert {name: str(value) for name, value in document["env"].items()} == yours(file)
+    (job,) = document["jobs"].values()
+    scripts = "\n".join(step.get("run", "") for step in job["steps"])
+    assert set(re.findall(r"\$\{?(\w+)", scripts)) == set(yours(file)), "used, and marked"
+    steps = text.partition("jobs:")[2]
+    assert not re.search(r"examples|workloads|my_workload|byte_counts|vars\.", text)
+    assert not any(value in steps for value in yours(file).values()), "what is changed above is not said again below"
+    assert "--expectations expectations" in scripts
+
+
+@pytest.mark.skipif(shutil.which("bash") is None or shutil.which("git") is None, reason="no bash or git")
+def test_a_workflow_runs_in_a_repository_of_somebody_else(tmp_path: Path) -> None:
+    """Copied, with its marked lines changed: a claim that holds leaves 0, one that asks for more leaves 1."""
+    yaml = pytest.importorskip("yaml", reason="no YAML library is installed")
+    document = yaml.safe_load((EXAMPLES / "ci" / "github-actions.yml").read_text(encoding="utf-8"))
+    (job,) = document["jobs"].values()
+    steps = {step["name"]: step["run"] for step in job["steps"] if "run" in step}
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "aisp-trace"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m aisp_trace.cli "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    (tmp_path / "before.py").write_text("import time\ntime.sleep(0.3)\n", encoding="utf-8")
+    (tmp_path / "after.py").write_text("", encoding="utf-8")
+    changed = {
+        "PAIR": "ours",
+        "BASELINE": "python3 -S before.py",
+        "OPTIMIZED": "python3 -S after.py",
+        "PROFILE": "none",
+    }
+    hidden = (RECORDER_VARIABLE, ANSWER_VARIABLE, *INJECTED)
+    environment = {k: v for k, v in os.environ.items() if k not in hidden} | document["env"] | changed
+    environment |= {
+        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    environment["GITHUB_STEP_SUMMARY"] = str(tmp_path / "summary.md")
+
+    def run(name: str) -> int:
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", steps[name]]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode
+
+    assert run("Capture") == 0
+    key = hardware("cpu").key
+    for least, code in ((1.01, 0), (1000.0, 1)):
+        claim = {
+            "type": "time", "id": "ours.faster", "workload": "ours", "variant": "optimized", "baseline": "baseline",
+            "size": None, "ratio": {"min": least}, "max_ms": {"baseline": 3_600_000, "optimized": 3_600_000},
+            "why": "it waits no more", "source": {"kind": "definition", "text": "what is asked"},
+        }  # fmt: skip
+        bounds = {"schema": "aisp-trace/expectations/2", "hardware_key": key, "claims": [claim]}
+        (tmp_path / "expectations").mkdir(exist_ok=True)
+        (tmp_path / "expectations" / f"expectations_{key}.json").write_text(json.dumps(bounds), encoding="utf-8")
+        assert run("Check") == code
+        for left in ("verdicts.xml", "verdicts.md"):
+            (tmp_path / left).unlink()
+    assert run("Report") == 0
+    assert "ours" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_pair_states_the_same_work(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_without_an_action_the_actions_are_listed(aisp: Aisp) -> None:
         "new",
         "diff",
         "migrate",
+        "metrics",
         "schema",
     ]
 

@@ -241,10 +241,10 @@ def test_a_bound_of_the_same_work_is_judged() -> None:
     )
 
 
-def test_nothing_is_decided_between_planned_looks() -> None:
+def test_nothing_is_decided_before_or_between_planned_looks() -> None:
     found = verdict(time_claim(1.5, None), evidence(looks=(12, 16, 24, 32, 40)))
     assert found.status == "inconclusive"
-    assert "8 rounds are none of the planned looks (12, 16, 24, 32, 40)" in found.reason
+    assert "8 rounds are fewer than 12, the first at which they may decide: the budget was too short" in found.reason
     more = evidence(rounds=rounds(BASE_MS + BASE_MS[:4], FAST_MS + FAST_MS[:4]), looks=(12, 16, 24, 32, 40))
     found = verdict(time_claim(1.5, None), more)
     assert (found.status, found.n) == ("met", 12)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from aisp_trace.analyze.result import Analysis
-from aisp_trace.expectations.metrics.registry import METRICS, Reading
+from aisp_trace.cli.main import main
+from aisp_trace.expectations.metrics.registry import METRICS, TAKES_STAGE, Reading
 from aisp_trace.tests.builders.pages import DOCS, anchors
 from aisp_trace.tests.judging.build import STAGES, TRUSTED, analysis
 
@@ -323,6 +325,36 @@ def test_every_metric_says_what_a_claim_needs_to_know(name: str) -> None:
     page, _, anchor = metric.defined_in.partition("#")
     text = (DOCS / "definitions" / page).read_text(encoding="utf-8")
     assert not anchor or anchor in anchors(text)
+
+
+def test_the_table_of_the_documentation_is_the_registry() -> None:
+    text = (DOCS / "verdicts.md").read_text(encoding="utf-8").partition("## Reference")[2].partition("\n`check JOB`")[0]
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("| `")]
+    said = {}
+    for names, of, stage, _, everywhere in rows:
+        for name in re.findall(r"`([^`]+)`", names):
+            said[name] = (bool(of.strip()), stage.strip(), everywhere.strip())
+    held = {
+        name: (bool(metric.choices), TAKES_STAGE[metric.stage], "yes" if metric.machine_independent else "no")
+        for name, metric in METRICS.items()
+    }
+    assert said == held
+
+
+def test_the_command_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["expectations", "metrics"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line and line[0] != " "] == list(METRICS)
+    assert all(len(line) <= 80 for line in lines)
+    assert main(["expectations", "metrics", "stage.share"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.startswith("stage.share fraction; stage: must; judged on one machine")
+    assert all(kind in out for kind in METRICS["stage.share"].choices)
+    assert main(["expectations", "metrics", "stage.shares"]) == 2
+    told = (
+        "no metric is called 'stage.shares'; did you mean 'stage.share'? `aisp-trace expectations metrics` lists them"
+    )
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -155,7 +155,14 @@ REFUSALS: Final[list[tuple[str, Claim, Evidence, str, int, str]]] = [
         3,
         "but by the mean it is",
     ),
-    ("between two looks", FASTER, evidence(looks=(12, 16, 24, 32, 40)), "inconclusive", 3, "none of the planned looks"),
+    (
+        "before the first look",
+        FASTER,
+        evidence(looks=(12, 16, 24, 32, 40)),
+        "inconclusive",
+        3,
+        "the budget was too short",
+    ),
     (
         "another harness",
         replace(FASTER, provenance=Provenance(commit="c", recorded_utc="2026", harness=1)),

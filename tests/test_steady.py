@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aisp_trace.analyze.analyze import analyze
+from aisp_trace.analyze.attribution.catching_up import LEAST_LACKING, caught_up
 from aisp_trace.analyze.attribution.steady import Seeking
 from aisp_trace.analyze.attribution.window import STEADY, Offsets, parse_window
 from aisp_trace.analyze.comparison.sides import whole_iterations
@@ -284,16 +285,67 @@ def test_the_window_is_the_steady_iterations_only_where_that_is_asked_for() -> N
         analyze(trace([("a", 0, 10)]), window="steady")
 
 
-def test_iterations_far_ahead_of_the_device_are_no_default_window() -> None:
+def ahead(launched_ns: int, takes_ns: int, many: int = 10, begin_ns: int = 0) -> Trace:
+    """`many` steps, each launched within `launched_ns`; the device begins at `begin_ns` and takes `takes_ns` for each."""
+    launched = [call("cudaLaunchKernel", launched_ns * i + 2, launched_ns * i + 4, i + 1) for i in range(many)]
+    kernels = [op("compute", begin_ns + takes_ns * i + 5, begin_ns + takes_ns * (i + 1), i + 1) for i in range(many)]
+    ranges = [span("step", launched_ns * i, launched_ns * (i + 1)) for i in range(many)]
+    return build(ranges=ranges, ops=kernels, api=launched, devices=[device(0)])
+
+
+def test_the_window_waits_for_a_device_that_is_behind() -> None:
     """Ten steps are launched within 200; the device works on them until 1000."""
-    launched = [call("cudaLaunchKernel", 20 * i + 2, 20 * i + 4, i + 1) for i in range(10)]
-    kernels = [op("compute", 100 * i + 5, 100 * i + 100, i + 1) for i in range(10)]
-    ranges = [span("step", 20 * i, 20 * i + 20) for i in range(10)]
-    ahead = build(ranges=ranges, ops=kernels, api=launched, devices=[device(0)])
-    analysis = analyze(ahead, seeking=Seeking(as_window=True))
-    assert (analysis.choices.window, window_of(analysis)) == (None, [(5, 1000)])
+    analysis = analyze(ahead(20, 100), seeking=Seeking(as_window=True))
+    assert (analysis.choices.window, window_of(analysis)) == ("steady", [(0, 1000)])
     assert analysis.steady is not None
-    assert window_of(analyze(ahead, window="steady")) == [(0, 200)]
+    assert (analysis.steady.behind_ns, analysis.steady.each_ns, analysis.steady.after_ns) == (800, 100, 0)
+    assert analysis.ledger.filter(pl.col("category") == "compute")["iteration"].n_unique() == 10
+    assert analysis.iterations.height == 10
+    said = list(steady_sentences(analysis))
+    assert said[0].startswith("steady: 10 iterations `step`, 100 ns each on average")
+    assert "the window ends 800 ns after the last iteration" in said[1]
+
+
+def test_a_device_as_far_behind_at_the_begin_moves_no_end() -> None:
+    """Each step runs 300 after its launch, so that three are left at the end: at the begin none, one, or as many."""
+    for skip, window in ((0, (0, 1300)), (1, (100, 1200))):
+        analysis = analyze(ahead(100, 100, begin_ns=300), seeking=Seeking(skip=skip, as_window=True))
+        assert analysis.steady is not None
+        assert (analysis.steady.window, analysis.steady.behind_ns) == (window, window[1] - 1000)
+    filled = ahead(100, 100, many=20, begin_ns=300)
+    ranges = filled.ranges.filter(pl.col("start_ns") >= 500)
+    analysis = analyze(replace(filled, ranges=ranges), seeking=Seeking(as_window=True))
+    assert analysis.steady is not None
+    assert (analysis.steady.window, analysis.steady.behind_ns) == ((500, 2000), 0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 40), st.booleans()), min_size=1, max_size=25),
+    st.integers(0, 30),
+    st.integers(1, 40),
+)
+def test_the_window_ends_with_as_much_work_as_was_launched(
+    some: list[tuple[int, int, bool]], low: int, length: int
+) -> None:
+    """Instant by instant, on small numbers."""
+    ends = [s + n for s, n, _ in some]
+    table = pl.DataFrame({"start_ns": [s for s, *_ in some], "end_ns": ends})
+    mine = np.array([i for i, (*_, own) in enumerate(some) if own], np.int64)
+    high = low + length
+    end = caught_up(table, mine, (low, high))
+    launched = sum(some[i][1] for i in mine)
+
+    def done(until: int) -> int:
+        return sum(s <= t < s + n for t in range(low, until) for s, n, _ in some)
+
+    if launched - done(high) <= LEAST_LACKING * launched or max(ends) <= high:
+        assert end == high
+        return
+    assert end > high and end in ends
+    before = [at for at in ends if high < at < end]
+    assert done(end) >= min(launched, done(200))
+    assert all(done(at) < launched for at in before)
 
 
 def test_slices() -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,10 +20,11 @@ from aisp_trace.capture import step_times
 from aisp_trace.capture.answer import read_answer
 from aisp_trace.capture.program import STEPS as ONLY_STEPS
 from aisp_trace.capture.program import environment
-from aisp_trace.capture.step_times import ON_A_DEVICE, _Steps
+from aisp_trace.capture.step_times import CAPTURED, DEVICES, FAILED, Event, _Steps
 from aisp_trace.cli.main import main
 from aisp_trace.expectations.comparing.notes import tracing
 from aisp_trace.expectations.deciding import Estimate
+from aisp_trace.expectations.judging.admissible import traced
 from aisp_trace.expectations.judging.admissible.asked import Asked
 from aisp_trace.expectations.judging.admissible.plan import _timing
 from aisp_trace.expectations.judging.between import Untraced
@@ -35,11 +36,47 @@ from aisp_trace.traces.pair_timing import timed_by
 from aisp_trace.traces.run import CommandAnswer, Run, load_run, write_json
 
 
+@dataclass(frozen=True)
+class Device:
+    type: str
+    index: int = 0
+
+
 class Optimizer:
     """What of an optimizer is looked at: where its parameters lie."""
 
-    def __init__(self, device: str = "cpu") -> None:
-        self.param_groups = [{"params": [SimpleNamespace(device=SimpleNamespace(type=device))]}]
+    def __init__(self, *devices: str) -> None:
+        places = [Device(name.partition(":")[0], int(name.partition(":")[2] or 0)) for name in devices or ("cpu",)]
+        self.param_groups = [{"params": [SimpleNamespace(device=place) for place in places]}]
+
+
+class Gpu:
+    """Works off what is queued, each step in its time; `passed` steps are done. Asking passes one more where `waits`."""
+
+    def __init__(self, *steps_ms: float) -> None:
+        self.ends_ms = [sum(steps_ms[: n + 1]) for n in range(len(steps_ms))]
+        self.recorded = self.passed = self.asked = 0
+        self.waits = True
+
+    def record(self, _: Any) -> Event:
+        self.recorded += 1
+        return Passed(self, self.recorded - 1)
+
+
+@dataclass(frozen=True)
+class Passed:
+    gpu: Gpu
+    number: int
+
+    def query(self) -> bool:
+        self.gpu.asked += 1
+        if self.gpu.waits:
+            self.gpu.passed = max(self.gpu.passed, self.number + 1)
+        return self.number < self.gpu.passed
+
+    def elapsed_time(self, end_event: Passed, /) -> float:
+        assert self.query() and end_event.query(), "CUDA has no time of what has not passed"
+        return self.gpu.ends_ms[end_event.number] - self.gpu.ends_ms[self.number]
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
@@ -71,15 +108,77 @@ def test_steps_of_other_threads_do_not_count(tmp_path: Path) -> None:
     assert not file.exists()
 
 
-def test_on_a_gpu_nothing_is_timed_and_that_is_said_once(tmp_path: Path) -> None:
-    file = tmp_path / "answer.jsonl"
-    steps = _Steps(str(file))
-    for device in ("cpu", "cuda", "cuda", "cpu"):
+def stepping(steps: _Steps, *optimizers: Optimizer) -> None:
+    for optimizer in optimizers:
         steps.begin()
-        steps.end(Optimizer(device))
-    assert [line.get("steps_lost") for line in lines(file)] == [None, ON_A_DEVICE]
+        steps.end(optimizer)
+
+
+def test_on_a_gpu_a_step_ends_where_its_kernels_do(tmp_path: Path) -> None:
+    """host  s0 ....|s1|s2|s3|        the first is waited for, the others are queued at once
+    gpu   ---0----|---1---|--2--|----3----|      5 ms, 2.5 ms, 8.25 ms"""
+    file, gpu, optimizer = tmp_path / "answer.jsonl", Gpu(40, 5, 2.5, 8.25), Optimizer("cuda")
+    steps = _Steps(str(file), gpu.record)
+    stepping(steps, optimizer)
+    gpu.waits = False
+    stepping(steps, optimizer, optimizer)
+    assert len(lines(file)) == 1, "none waits for the GPU"
+    gpu.passed = 2
+    stepping(steps, optimizer)
+    assert len(lines(file)) == 2, "what has passed is written while the program runs"
+    gpu.waits = True
+    steps.finish()
+    assert read_answer(file, "baseline").steps_ns == (5_000_000, 2_500_000, 8_250_000)
+    steps.finish()
+    assert len(lines(file)) == 4
+
+
+def test_a_recorded_process_gets_no_event(tmp_path: Path) -> None:
+    file = tmp_path / "answer.jsonl"
+    stepping(_Steps(str(file)), *[Optimizer("cuda", "cuda:1")] * 3)
+    assert [sorted(line) for line in lines(file)] == [["pid", "step"]] * 3
+
+
+@pytest.mark.parametrize(
+    "optimizers",
+    [
+        [Optimizer("cuda", "cuda:1")],
+        [Optimizer("cuda", "cpu")],
+        [Optimizer("xpu")],
+        [Optimizer("cpu"), Optimizer("cuda")],
+        [Optimizer("cuda"), Optimizer("cuda:1")],
+    ],
+)
+def test_several_devices_have_no_common_end_and_that_is_said_once(tmp_path: Path, optimizers: list[Optimizer]) -> None:
+    file = tmp_path / "answer.jsonl"
+    steps = _Steps(str(file), Gpu(1, 1, 1, 1, 1).record)
+    stepping(steps, *optimizers, *optimizers)
+    steps.finish()
+    assert [line["steps_lost"] for line in lines(file) if "steps_lost" in line] == [DEVICES]
     found = read_answer(file, "baseline")
-    assert (found.steps_ns, found.steps_lost) == ((), ON_A_DEVICE)
+    assert (found.steps_ns, found.steps_lost) == ((), DEVICES)
+
+
+def test_a_captured_step_is_not_timed(tmp_path: Path) -> None:
+    file = tmp_path / "answer.jsonl"
+    stepping(_Steps(str(file), lambda _: None), *[Optimizer("cuda")] * 3)
+    assert read_answer(file, "baseline").steps_lost == CAPTURED
+
+
+@pytest.mark.parametrize("fails", ["record", "query", "elapsed_time"])
+def test_a_cuda_error_of_the_program_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    """A failed kernel comes to light in any later call: the program must meet it in its own."""
+    file, gpu, optimizer = tmp_path / "answer.jsonl", Gpu(1, 1, 1), Optimizer("cuda")
+    steps = _Steps(str(file), lambda device: gpu.record(device))
+    stepping(steps, optimizer)
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(Gpu if fails == "record" else Passed, fails, broken)
+    stepping(steps, optimizer)
+    steps.finish()
+    assert read_answer(file, "baseline").steps_lost == FAILED
 
 
 def test_too_many_steps_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +311,36 @@ def test_a_trace_is_held_against_steps_by_the_ends_of_its_iterations() -> None:
     assert durations("iteration") == [60, 60, 65]
 
 
+@pytest.mark.parametrize(
+    ("timed", "worked_ms", "traced_ms", "words"),
+    [
+        ("step", 9, 0.5, []),
+        ("step", 0, 0.5, ["takes 0.05 times as long when recorded"]),
+        ("step", 9, 200, ["takes 20 times as long when recorded"]),
+        ("step", 19, 0.5, ["they did not do the same"]),
+        ("iteration", 9, 0.5, ["takes 0.05 times as long when recorded", "no recorder makes it faster"]),
+    ],
+)
+def test_recorded_steps_may_be_ahead_of_a_gpu(timed: str, worked_ms: float, traced_ms: float, words: list[str]) -> None:
+    """Recorded steps end on the host, untraced ones where the GPU's work does: 10 ms here."""
+    rows = {"device": [0], "iteration": [0], "category": ["compute"], "ns": [round(worked_ms * 1e6)]}
+    analysis = SimpleNamespace(
+        devices=pl.DataFrame({"device": [0], "type": ["gpu"]}),
+        ledger=pl.DataFrame(rows).filter(pl.col("ns") > 0),
+        iterations=pl.DataFrame({"start_ns": [0, 10], "end_ns": [9, 19]}),
+    )
+    made = SimpleNamespace(analysis=analysis, traced_ns=(round(traced_ms * 1e6),) * 3)
+    evidence = SimpleNamespace(
+        timed=timed,
+        variants={"a": SimpleNamespace(name="a", recordings=(made,))},
+        rounds=[SimpleNamespace(times_ns={"a": (10_000_000,) * 3})],
+    )
+    asked = Asked(cast(Evidence, evidence), cast(Any, None), ())
+    found = [finding.text for rule in (traced.slowdown, traced.device_time) for finding in rule(asked)]
+    assert len(found) == len(words)
+    assert all(word in text for word, text in zip(words, found, strict=True))
+
+
 LOOP = """
 import sys, time, torch
 torch.set_num_threads(1)
@@ -298,3 +427,26 @@ def test_the_headline_says_what_was_timed(timed: str, words: str) -> None:
     said = " ".join(notes)
     assert ("aisp_trace.iteration()" in said) == (timed == "whole process")
     assert ("traced, an iteration takes 50.0 ms in base and 50.0 ms in opt" in said) == (timed == "whole process")
+
+
+ENDS = """
+import multiprocessing, sys
+from aisp_trace.capture.step_times import _at_exit
+
+def work(name):
+    _at_exit(lambda: print(name, flush=True))
+
+if __name__ == "__main__":
+    work("main")
+    for way in ("fork", "spawn"):
+        one = multiprocessing.get_context(way).Process(target=work, args=(way,))
+        one.start()
+        one.join()
+"""
+
+
+def test_what_is_left_is_waited_for_in_processes_of_every_kind(tmp_path: Path) -> None:
+    """multiprocessing ends a child without Python's own handlers, and a fork has its parent's."""
+    (tmp_path / "ends.py").write_text(ENDS, encoding="utf-8")
+    said = subprocess.run([sys.executable, str(tmp_path / "ends.py")], check=True, capture_output=True, text=True)
+    assert said.stdout.split() == ["fork", "spawn", "main"]

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from .content import bounded_key
+from .errors import UsageError
+
+MACHINE_VARIABLE: Final = "AISP_MACHINE"
+"""What the user calls a machine whose processor's name says too little; it becomes part of the key."""
+
+LONGEST_NAME: Final = 32
+"""Characters of such a name: a key has at most 80, and the processor's name should be left in it."""
+
+ARCHITECTURES: Final = frozenset(
+    ("x86_64", "amd64", "i686", "aarch64", "arm64", "armv7l", "ppc64le", "s390x", "riscv64")
+)
+"""What stands for a processor that has no name: Arm's report none."""
 
 
 def hardware_key(gpus: Sequence[str], cpu: str) -> str:
@@ -19,6 +32,43 @@ def hardware_key(gpus: Sequence[str], cpu: str) -> str:
     if len(kinds) > 1:
         return bounded_key("_and_".join(kinds))
     return bounded_key(kinds[0] if len(gpus) == 1 else f"{len(gpus)}x_{kinds[0]}")
+
+
+def named(cpu: str, name: str | None) -> str:
+    """`cpu` with what its user calls the machine behind it, which makes a key of its own: ``AMD EPYC [build-7]``.
+
+    Raises `UsageError` for a name without a letter or digit, or one too long for a key.
+    """
+    if not name:
+        return cpu
+    if not 0 < len(slug(name)) <= LONGEST_NAME:
+        raise UsageError(
+            f"{MACHINE_VARIABLE} is {name[:80]!r}; a machine's name has letters or digits, and at most {LONGEST_NAME} of them"
+        )
+    return f"{cpu} [{slug(name)}]"
+
+
+def processor(cpu: str) -> str:
+    """`cpu` without the name that `named` put behind it."""
+    return re.sub(r" \[\w+\]$", "", cpu)
+
+
+def is_vague(cpu: str) -> bool:
+    """Whether processors of several speeds are called `cpu`, as in a virtual machine: it names no model, or an emulated one."""
+    if processor(cpu) != cpu:
+        return False
+    name = re.sub(r"\b\d+-core\b", "", cpu.lower())
+    return name in ARCHITECTURES or not re.search(r"\d", name) or re.search(r"qemu|kvm|virtual", name) is not None
+
+
+def vague_key(key: str, cpu: str) -> str:
+    """Why another machine may be judged by bounds for `key`, and the remedy; empty where it is a GPU's or names a model."""
+    if not key.startswith("cpu_") or not is_vague(cpu):
+        return ""
+    return (
+        f"{key} is no processor's model, as in a virtual machine: other machines may have this key and its bounds; name yours in "
+        f"the environment of `capture`, {MACHINE_VARIABLE}=NAME, for a key of its own, {key}_NAME"
+    )
 
 
 def calibration_name(key: str) -> str:

@@ -37,6 +37,7 @@ def iteration_table(found: Stages, steady: Steady | None, limits: tuple[int, int
     others were asked for, they are its own; found by kernels, their host time is null.
     """
     low, high = limits
+    high -= 0 if steady is None else steady.behind_ns  # the ranges end before the work that they launched
     rows = found.named(ITERATION)
     if steady is not None and (steady.found_by == "option" or len(rows) == 0):
         known = steady.found_by != "kernels"

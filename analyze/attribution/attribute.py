@@ -7,7 +7,7 @@ ranges -> found stages -> window        calls -> launches -> stage and iteration
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -22,6 +22,7 @@ from ..intervals import Ints
 from ..steady import Steady
 from .bounded import bounded
 from .captured import Captured, find_captured
+from .catching_up import caught_up
 from .host_state import HostStates
 from .launches import Calls, Launches, find_launches
 from .selection import Selected, Selection, below, chosen_stages
@@ -105,7 +106,8 @@ def attribute(
     found = find_stages(trace, domain=domain, end_ns=recorded[1])
     calls = Calls.of(trace)
     launches = find_launches(trace, calls, found, host_devices, across=across)
-    steady, repeated = _steady(trace, found, launches, seeking)
+    alone, repeated = _steady(trace, found, launches, seeking)
+    steady = _with_its_work(alone, found, trace, launches.stage, host_devices)
     is_steady = window == STEADY or (
         window is None and seeking.as_window and _holds_its_ops(steady, found, trace.ops, launches.stage)
     )
@@ -129,8 +131,8 @@ def attribute(
         whole = np.arange(len(steady.instances)) >= steady.warm_up
         iteration = only_where(_repeated(trace.ops, found, steady, repeated, calls, launches), whole)
         iteration_on: Callable[[Thread], Steps] = partial(_repeated_on, found, steady, repeated, whole)
-    elif is_steady and steady is not None:
-        wholes = _whole(found, steady.window)
+    elif is_steady and alone is not None:
+        wholes = _whole(found, alone.window)
         iteration = _iterations(trace.ops, found, calls, launches)
         for process, whole in wholes.items():
             mine = np.flatnonzero(trace.ops["pid"].to_numpy() == process)
@@ -200,6 +202,20 @@ def _steady(
     if sequences is not None:
         return sequences.steady, sequences.ranges
     return steady_pattern(trace.ops, ops, seeking), ()
+
+
+def _with_its_work(
+    steady: Steady | None, found: Stages, trace: Trace, stage: Ints, host_devices: frozenset[int]
+) -> Steady | None:
+    """`steady`, whose window ends when the devices have done the work of its iterations."""
+    if steady is None or steady.found_by == "kernels":
+        return steady
+    on_device = ~trace.ops["device"].is_in(sorted(host_devices)).to_numpy()
+    mine = np.flatnonzero((stage >= 0) & on_device)
+    begun = found.start_ns[stage[mine]]
+    mine = mine[(begun >= steady.window[0]) & (begun < steady.window[1])]
+    end = caught_up(trace.ops.filter(on_device), (np.cumsum(on_device) - 1)[mine], steady.window)
+    return replace(steady, window=(steady.window[0], end), behind_ns=end - steady.window[1])
 
 
 def _holds_its_ops(steady: Steady | None, found: Stages, ops: pl.DataFrame, stage: Ints) -> bool:

@@ -35,7 +35,9 @@ def steady_sentences(analysis: Analysis) -> Iterator[str]:
     steady, window = analysis.steady, analysis.choices.window
     if window == STEADY and steady is not None:
         yield f"steady: {_figures(steady)}{_left_out(steady)}"
-        yield from _slow(analysis, steady)
+        if not steady.behind_ns:
+            yield from _slow(analysis, steady)
+        yield from _behind(steady)
         yield from _beside(steady)
     elif window is None and analysis.variant is None and steady is not None:
         counted = "; the whole recording is counted, `--window steady` takes them alone" if steady.ops else ""
@@ -109,7 +111,9 @@ def _figures(steady: Steady) -> str:
     if many == 1:
         return f"1 iteration {called}, {duration(steady.slowest.ns)}"
     each = f"{duration(steady.median_ns)} each"
-    if in_bunches([one.ns for one in steady.steady]):
+    if steady.behind_ns:
+        return f"{many:,} iterations {called}, {duration(steady.each_ns)} each on average"
+    if steady.by_mean:
         each = f"{duration(steady.mean_ns)} on average, {duration(steady.median_ns)} at the median"
     return f"{many:,} iterations {called}, {each} (p90 {duration(steady.p90_ns)}, {slowest})"
 
@@ -167,6 +171,14 @@ def _because(analysis: Analysis, steady: Steady, one: Instance) -> str:
 def _most(analysis: Analysis, steady: Steady, one: Instance) -> More | None:
     found = (more_of(analysis.ledger, steady.instances.index(one)), gap_of(analysis.gaps, steady.steady, one))
     return max((more for more in found if more is not None), key=lambda more: more.more_ns, default=None)
+
+
+def _behind(steady: Steady) -> Iterator[str]:
+    if steady.behind_ns:
+        yield (
+            f"the host runs ahead of the device: the window ends {duration(steady.behind_ns)} after the last iteration, when the "
+            "device has done as much work as they launched"
+        )
 
 
 def _beside(steady: Steady) -> Iterator[str]:

@@ -46,6 +46,9 @@ BY_ITERATION: Final = ("graph", "copies:overlap", "syncs")
 UNNAMED: Final = "neither iterations nor stages were found, so that set-up would count as the host's time"
 """Why nothing is said of the host's time in a whole window of which no part has a name."""
 
+NEAR: Final = 0.02
+"""Of the untraced time: where the device sets the pace, recorded and untraced times differ by that much without a cause."""
+
 FACTORS: Final = (0.0, 1.5)
 """Between these a factor for the host's time is looked for."""
 
@@ -164,13 +167,12 @@ def scaled(graph: Graph, factor: float) -> Graph:
 
 
 def _factor(situation: Situation, wanted: int) -> float | None:
-    """The factor with which an iteration takes what is `wanted`; null where it takes longer without any host time, or less with
-    half as much again."""
+    """The factor with which an iteration takes what is `wanted`; where it takes longer without any host time, or less with half
+    as much again, 1 if it takes nearly that as it is, else null."""
     low, high = FACTORS
-    if iteration_ns(situation, scaled(situation.graph, low)) > wanted:
-        return None
-    if iteration_ns(situation, scaled(situation.graph, high)) < wanted:
-        return None
+    longest, least = (iteration_ns(situation, scaled(situation.graph, factor)) for factor in (high, low))
+    if not least <= wanted <= longest:
+        return 1.0 if abs(iteration_ns(situation, situation.graph) - wanted) <= NEAR * wanted else None
     for _ in range(24):
         middle = (low + high) / 2
         if iteration_ns(situation, scaled(situation.graph, middle)) < wanted:

@@ -23,6 +23,7 @@ from ...traces.places import folder_for_new
 from ...traces.run import RUNS_DIR
 from ...workloads import catalog
 from .. import every
+from ..afterwards import forewarned
 from ..app import COMMON, WithForeignCommand, examples, new_app, one_of
 from ..emitting import task_called
 from ..goals import deciding
@@ -91,12 +92,18 @@ def run(
         int, typer.Option("--rounds", help="Untraced rounds, each a fresh process.", metavar="N")
     ] = DEFAULT_ROUNDS,
     decide: Annotated[
-        bool, typer.Option("--decide", help="Run 12 to 40 rounds, until every claimed speedup is decided.")
+        bool,
+        typer.Option(
+            "--decide",
+            help="Run 12 to 40 rounds, until every claim on times is decided; those on recordings are for `check`.",
+        ),
     ] = False,
     budget: Annotated[
         float | None,
         typer.Option(
-            "--budget", help="With --decide: no rounds after this many minutes and 12 rounds.", metavar="MINUTES"
+            "--budget",
+            help="With --decide: minutes of rounds; too few for 12 rounds decide nothing.",
+            metavar="MINUTES",
         ),
     ] = None,
     recordings: Annotated[
@@ -271,6 +278,8 @@ def run(
             for line in planning.describe(plan, output / f"{planning.run_name(plan)}-<time>"):
                 console.say(line)
         return 0
+    for sentence in filter(None, map(forewarned, plans)):
+        console.remark(sentence)
     try:
         return every.show_runs(every.capture_each(plans, output))
     except WorkloadError as exc:

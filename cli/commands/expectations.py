@@ -148,6 +148,23 @@ def migrate(
     say_lines(migration_text(found, written=yes))
 
 
+@app.command(epilog=examples("expectations metrics", "expectations metrics stage.share"))
+def metrics(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="METRIC", help="only these", show_default=False),
+    ] = None,
+) -> None:
+    """Show what a claim can bound beside times: metrics of a recording.
+
+    With each: its unit, what `of` may be, whether it takes a stage, and whether it means the same on every machine.
+    """
+    from ...expectations.metrics.registry import chosen
+    from ...report.terminal.expectations import print_metrics
+
+    print_metrics(chosen(names or ()))
+
+
 @app.command(epilog=examples("expectations schema > expectations.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of an expectation file."""

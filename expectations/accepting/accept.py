@@ -21,14 +21,14 @@ from itertools import chain, count
 
 from ...traces.errors import UsageError
 from ...traces.faults import nearest
-from ...traces.hardware_key import slug
+from ...traces.hardware_key import slug, vague_key
 from ..claims.diff import LOOSER, REWORDED, Difference, differences
 from ..claims.skeleton import time_id
 from ..judging.evidence import Evidence
 from ..judging.judge import judge
 from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, Source, TimeClaim
 from .occasions import MISSED, UNDECIDED, USAGE, Occasion, Refusal, machine_refusal, provenance_refusals, refuse_mixture
-from .remeasure import TooFew, remeasure, too_few
+from .remeasure import TooFew, only_scatters, remeasure, too_few
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,8 @@ def propose(
             for d in changes
             if d.direction == LOOSER
         ]
+    if changes and (vague := vague_key(first.hardware_key, occasions[-1].manifest.hardware.cpu)):
+        notes.append(vague)
     return Proposal(tuple(after.values()), changes, tuple(dict.fromkeys(refusals)), tuple(notes), tuple(wide))
 
 
@@ -139,7 +141,7 @@ def _standing_refusals(
                 continue  # whether the evidence carries another bound is asked when it is derived
             code = MISSED if verdict.status == "missed" else UNDECIDED
             text = f"{evidence.run_id}: {verdict.claim} is {verdict.status}, {verdict.quantity}: {verdict.reason}"
-            found.append(Refusal(code, text, verdict.claim))
+            found.append(Refusal(code, text, verdict.claim, only_scatters(verdict, evidence)))
     return found
 
 

@@ -31,17 +31,26 @@ class Occasion:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One reason to write nothing, the exit code it stands for, and the claim it is about (null: the runs)."""
+    """One reason to write nothing, the exit code it stands for, and the claim it is about (null: the runs).
+
+    `by_hand`: a bound on times that somebody decides, instead of taking it from these runs, is a way out.
+    """
 
     code: int
     text: str
     claim: str | None = None
+    by_hand: bool = False
 
 
 def exit_code(refusals: Iterable[Refusal]) -> int:
     """The code of the gravest refusal; 0 without any."""
     codes = {r.code for r in refusals}
     return next((code for code in (USAGE, MISSED, UNDECIDED) if code in codes), 0)
+
+
+def can_be_decided(refusals: Sequence[Refusal]) -> bool:
+    """Whether a bound that somebody decides is a way out: the runs carry none, and nothing is wrong with what they did."""
+    return any(r.by_hand for r in refusals) and all(r.by_hand or r.code == USAGE for r in refusals)
 
 
 def refuse_mixture(occasions: Sequence[Occasion]) -> None:
@@ -76,7 +85,9 @@ def provenance_refusals(occasions: Sequence[Occasion]) -> list[Refusal]:
     for occasion in occasions:
         git, run_id = occasion.manifest.git, occasion.manifest.run_id
         if not git.get("commit"):
-            found.append(Refusal(USAGE, f"{run_id} does not know its commit; capture it in a git checkout"))
+            found.append(
+                Refusal(USAGE, f"{run_id} does not know its commit; capture it in a git checkout", by_hand=True)
+            )
         elif git.get("dirty") is not False:
             state = "a changed" if git.get("dirty") else "a possibly changed"
             text = f"{run_id} was captured from {state} tree{_changed(git)}; commit first, then capture"

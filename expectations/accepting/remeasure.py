@@ -13,6 +13,8 @@ from itertools import chain
 from typing import Final
 
 from ...traces.figures import significant
+from ..judging.admissible import examine
+from ..judging.admissible.asked import NAMED
 from ..judging.evidence import Evidence
 from ..judging.judge import judge
 from ..judging.same_work import required_work
@@ -69,11 +71,17 @@ def remeasure(claim: Claim, occasions: Sequence[Occasion]) -> Derived | Refusal 
                 return f"no bound for {claim.id} from {evidence.run_id}: {verdict.reason}"
             if verdict.status not in ("met", "exceeded"):
                 text = f"{evidence.run_id} carries no bound for {claim.id}, {verdict.quantity}: {verdict.reason}"
-                return Refusal(UNDECIDED, text)
+                return Refusal(UNDECIDED, text, by_hand=only_scatters(verdict, evidence))
         parts.append(list(verdicts))
     if isinstance(claim, TimeClaim):
         return _derive_time(claim, occasions, parts)
     return _derive_mechanism(claim, occasions, [p[0] for p in parts])
+
+
+def only_scatters(verdict: Verdict, evidence: Evidence) -> bool:
+    """Whether times are undecided by their rounds alone: a bound with more room would be decided on the same rounds."""
+    timed = verdict.part in ("speedup", "limits") and verdict.status == "inconclusive" and verdict.low is not None
+    return timed and all(found.grade == NAMED for found in examine(evidence))
 
 
 def _opened(claim: Claim) -> Claim:
@@ -107,7 +115,7 @@ def _derive_time(
         )
     ratio = band(speedups, floor=1.0)
     if ratio.minimum is not None and ratio.minimum <= 0:
-        return Refusal(UNDECIDED, f"{claim.id}: the runs spread too much to bound a speedup from below")
+        return Refusal(UNDECIDED, f"{claim.id}: the runs spread too much to bound a speedup from below", by_hand=True)
     # A band without an upper end was meant so; a new one gets both.
     ratio = Bound(ratio.minimum, None if claim.ratio.maximum is None else ratio.maximum)
     times = {

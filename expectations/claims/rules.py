@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from ...traces.faults import nearest, refusal
-from ..metrics.registry import METRICS, Metric, cannot_fail, greatest
+from ..metrics.registry import METRICS, Metric, cannot_fail, greatest, unknown
 from ..model import ANY, EARLIER, SCHEMA, Bound, Claim, MechanismClaim, TimeClaim
 from ..strict import Fault, Rule
 
@@ -101,7 +101,7 @@ def metric_faults(claim: Any) -> Iterator[Fault]:
     """What the registry of metrics says against `claim`: a `MechanismClaim`, or one that is wanted."""
     name, of, stage = claim.metric, claim.of, claim.stage
     if name not in METRICS:
-        yield ("metric",), f"no metric is called {name!r}{nearest(name, METRICS, 'see docs/verdicts.md')}"
+        yield ("metric",), unknown(name)
         return
     metric = METRICS[name]
     choices = ", ".join(metric.choices)

@@ -61,6 +61,9 @@ class Recorded:
 WHOLE: Final = "whole process"
 """What times are of that include start-up and end of a process."""
 
+STEP: Final = "step"
+"""What times are of that run from the end of one optimizer's step to the end of the next."""
+
 
 @dataclass(frozen=True, slots=True)
 class VariantEvidence:
@@ -85,7 +88,7 @@ class VariantEvidence:
 class Evidence:
     """A whole run. `outputs_compared` is false for commands of the user's own: they answer nothing to compare.
 
-    `timed` is what the rounds' times are of: "iteration", "step" for commands timed by their optimizers' steps, or `WHOLE`.
+    `timed` is what the rounds' times are of: "iteration", `STEP` for commands timed by their optimizers' steps, or `WHOLE`.
     `stated` is what a pair of commands says of its work; null for workloads, whose answers are compared. `looks` are the
     planned numbers of rounds at which to judge (empty: none was written down), `harness` what timed a workload (null: nothing of
     ours did).
@@ -179,7 +182,7 @@ def gather(
         variants=variants,
         rounds=rounds,
         notes=tuple(notes),
-        timed={PROCESSES: WHOLE, STEPS: "step"}.get(manifest.timed or "", "iteration"),
+        timed={PROCESSES: WHOLE, STEPS: STEP}.get(manifest.timed or "", "iteration"),
         stated=stated(manifest) if manifest.source == PAIR else None,
         looks=tuple(manifest.looks),
         harness=manifest.harness if ours else None,

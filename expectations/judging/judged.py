@@ -26,7 +26,7 @@ from ..claims.load import load_expectations
 from ..deciding import ratio_sample
 from ..model import ExpectationFile, Expectations
 from .energy import drawn, energy_spans, gain_in_cycles, untold
-from .evidence import COMMAND, WHOLE, Evidence, RoundTimes, gather
+from .evidence import COMMAND, STEP, WHOLE, Evidence, RoundTimes, gather
 from .judge import judge
 from .kept import contradictions
 from .physics import physics_notes
@@ -208,6 +208,6 @@ def _clocked(evidence: Evidence) -> Iterator[str]:
 
 _TIMED = {
     "iteration": "timed by the iterations that the commands themselves delimit",
-    "step": "timed by training steps, each from the end of one optimizer step to the end of the next",
+    STEP: "timed by training steps, each from the end of one optimizer step to the end of the next",
     WHOLE: "timed by whole processes, start-up included; `with aisp_trace.iteration():` around each iteration times those",
 }

@@ -11,13 +11,15 @@ device); the others are totals of the window, and say so by `Reading.per_iterati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ...analyze.accounts.counters import METRICS as COUNTERS
 from ...analyze.accounts.overlap import PAIRS
 from ...analyze.result import CAUSES, IDLE, Analysis
+from ...traces.errors import UsageError
+from ...traces.faults import nearest
 from ...traces.model import COPY_KINDS, KINDS
 from ..model import Bound
 from . import counts as read_counts
@@ -25,7 +27,7 @@ from . import rates as read_rates
 from . import shares as read_shares
 from .reading import Reader, Reading, naming
 
-__all__ = ["METRICS", "Metric", "Reading", "cannot_fail", "greatest"]
+__all__ = ["METRICS", "TAKES_STAGE", "Metric", "Reading", "cannot_fail", "chosen", "greatest", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,23 @@ METRICS: Final[Mapping[str, Metric]] = {
         False, False, tuple(COUNTERS), "optional", ("time",), "counters.md#hardware-counters", read_rates.counter_share,
     ),
 }  # fmt: skip
+
+TAKES_STAGE: Final[Mapping[str, str]] = {"never": "no", "optional": "may", "required": "must"}
+"""`Metric.stage` -> what people read of it."""
+
+
+def chosen(names: Sequence[str]) -> dict[str, Metric]:
+    """The metrics called `names`, all where none is named; raises `UsageError` for one that does not exist."""
+    for name in names:
+        if name not in METRICS:
+            raise UsageError(unknown(name))
+    return {name: METRICS[name] for name in names or METRICS}
+
+
+def unknown(name: str) -> str:
+    """That no metric is called `name`, and where those that exist are."""
+    return f"no metric is called {name!r}{nearest(name, METRICS, '`aisp-trace expectations metrics` lists them')}"
+
 
 _MAY_EXCEED_THE_WHOLE: Final = ("bandwidth.peak_share",)
 """A link may turn out faster than the peak it is held against."""

@@ -15,7 +15,6 @@ import polars as pl
 
 from ...analyze.comparison.waterfall import Waterfall
 from ...analyze.findings.missing import missing_sentences
-from ...analyze.steady import in_bunches
 from ...expectations.comparing.compare import Comparison
 from ...expectations.comparing.notes import turned
 from ...expectations.judging.between import Untraced
@@ -154,12 +153,12 @@ def top_of_one(side: Side) -> Top:
             "no iterations were found, so the whole recording is counted",
         )
     else:
-        mean = in_bunches([one.ns for one in steady.steady])  # half of them would say little of the others
-        takes = text.duration(steady.mean_ns if mean else steady.median_ns)
+        mean = steady.by_mean
+        takes = text.duration(steady.each_ns)
         said = f"An iteration takes {takes}{' on average' if mean else ''}{device}"
         which = f"{'mean' if mean else 'median'} of {text.count(len(steady.steady), 'iteration')}"
         slowest = text.duration(steady.slowest.ns)
-        working = f"{which}, p90 {text.duration(steady.p90_ns)}, slowest {slowest}"
+        working = which if steady.behind_ns else f"{which}, p90 {text.duration(steady.p90_ns)}, slowest {slowest}"
         tiles.insert(0, Tile("iteration", [("", takes)], working))
     return Top(said, f"{working}; one recording, traced, with nothing to compare with", (), _said_once(cautions), tiles)
 

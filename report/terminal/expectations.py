@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ...expectations.accepting.run import Acceptance
@@ -11,6 +11,7 @@ from ...expectations.claims.asked import Differing
 from ...expectations.claims.diff import Difference, differences
 from ...expectations.claims.migrate import Migration
 from ...expectations.claims.write import Place
+from ...expectations.metrics.registry import TAKES_STAGE, Metric
 from ...expectations.model import ANY, Claim, Expectations, TimeClaim
 from ...traces.figures import milliseconds, significant
 from .console import Column, escape, say, say_lines, say_wrapped, table, terminal_width
@@ -101,6 +102,18 @@ def differences_table(changes: Sequence[Difference], workload: str | None) -> st
     ]
     rows = [(d.claim.removeprefix(f"{workload}."), d.part, d.old, d.new, d.direction) for d in changes]
     return table(columns, rows)
+
+
+def print_metrics(metrics: Mapping[str, Metric]) -> None:
+    """Each metric: what a claim on it says beside its bound, and what it means."""
+    for number, (name, metric) in enumerate(metrics.items()):
+        where = "every machine" if metric.machine_independent else "one machine"
+        if number:
+            say("")
+        say(f"{name}  {metric.unit}; stage: {TAKES_STAGE[metric.stage]}; judged on {where}")
+        say_wrapped(metric.about, "  ")
+        if metric.choices:
+            say_wrapped(f"of: {', '.join(metric.choices)}", "  ", "      ")
 
 
 def _claim_lines(claim: Claim) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ....analyze.result import Analysis
 from ....traces.run import GpuState, Manifest, ProcessResult, Variant, VariantResult
-from ..evidence import Evidence, Recorded, VariantEvidence
+from ..evidence import STEP, Evidence, Recorded, VariantEvidence
 
 NAMED, OBJECTION, INVALID = "named", "objection", "invalid"
 
@@ -84,7 +84,7 @@ class Asked:
             for made in variant.recordings:
                 if made.analysis is not None:
                     table = made.analysis.iterations
-                    begins = table["end_ns"].shift(1) if self.evidence.timed == "step" else table["start_ns"]
+                    begins = table["end_ns"].shift(1) if self.evidence.timed == STEP else table["start_ns"]
                     yield variant, made, made.analysis, (table["end_ns"] - begins).drop_nulls().to_list()
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import polars as pl
 
 from ....traces.hardware_key import hardware_key, slug
+from ....traces.hardware_key import processor as processor_name
 from .asked import NAMED, Asked, Finding, unequal
 
 FACTS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -75,7 +76,7 @@ def _misnamed(asked: Asked) -> Iterator[str]:
         processor = name if said.device == "cpu" else process.facts.get("processor")
         if name is not None and said.device == "cuda" and not _among(str(name), said.gpus):
             yield f"the run's GPUs are {gpus}, and {process.where} ran on {str(name)[:80]}"
-        if processor is not None and not set(_words(said.cpu)) <= set(_words(str(processor))):
+        if processor is not None and not set(_words(processor_name(said.cpu))) <= set(_words(str(processor))):
             yield f"the run's processor is {said.cpu[:80]}, and {process.where} ran on {str(processor)[:80]}"
     for where, _, states in asked.gpu_states():
         if states and len(states) != len(said.gpus):

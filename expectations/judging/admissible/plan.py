@@ -210,9 +210,16 @@ def rounds(asked: Asked) -> Iterator[Finding]:
             text = f"round {index} ran in the order {', '.join(names)}, and the plan says {', '.join(order)}"
             yield Finding(INVALID, text)
             return
-    if looks and ran and len(ran) not in looks:
+    if looks and ran and len(ran) not in looks and not _out_of_budget(asked, len(ran)):
         listed = ", ".join(map(str, looks[:12]))
         yield Finding(INVALID, f"the run ended after {len(ran)} rounds, and the plan has a verdict after {listed}")
+
+
+def _out_of_budget(asked: Asked, ran: int) -> bool:
+    """Whether a budget may have ended the rounds before the first of several looks: no time is judged by those that ran."""
+    words, looks = asked.manifest.command_line, asked.manifest.looks
+    budgeted = not _is_capture(words) or bool(option_values(words, "--budget"))
+    return budgeted and len(looks) > 1 and ran < looks[0]
 
 
 def _planned_looks(asked: Asked) -> tuple[int, ...]:

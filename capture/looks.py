@@ -1,0 +1,170 @@
+"""When the rounds of a capture end: at their planned number, once every claim on their times is decided, or with the budget.
+
+Verdicts are given at planned looks alone (``expectations/deciding.py``), so rounds run from look to look. A budget that is
+short of the first look is spent and leaves everything undecided, which is said after the first round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Final
+
+from ..expectations.deciding import MIN_ROUNDS, Sample, concerns, decide, rate_sample, ratio_sample, time_sample
+from .plan import Goal, Plan, per_round
+from .progress import Progress, seconds
+
+STRETCH: Final = 1.1
+"""The rounds up to the first look may take this times the budget: some seconds less would leave nothing decided."""
+
+NAMED: Final = 3
+"""How many claims on recordings are named."""
+
+Times = Sequence[tuple[int, str, Sequence[int]]]
+"""(round, variant, its times in nanoseconds) of every untraced process, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The rounds so far: their times, the nanoseconds that their processes took, and required items of an iteration by variant,
+    where they are known."""
+
+    times: Times
+    spent_ns: int
+    items: Mapping[str, int] = field(default_factory=dict)
+
+
+def until_decided(plan: Plan, once: Callable[[int], None], made: Callable[[], Made], progress: Progress) -> None:
+    """Run `once` for each round of the plan, up to the first look at which nothing is left to decide or to spend."""
+    looks = plan.looks or (plan.rounds,)
+    done = 0
+
+    def say(text: str) -> None:
+        progress.say(f"[{plan.workload}] {text}")
+
+    for look, following in zip(looks, (*looks[1:], None), strict=True):
+        for index in range(done, look):
+            once(index)
+            done = index + 1
+            if len(looks) == 1:
+                continue
+            if done == 1:
+                say(expected(plan, made().spent_ns / 1e9))
+            if plan.budget_s is not None and done < looks[0] and _is_spent(plan, done, made().spent_ns / 1e9):
+                rounds = "1 round is" if done == 1 else f"{done} rounds are"
+                say(
+                    f"the budget of {seconds(plan.budget_s)} is spent: {rounds} fewer than {looks[0]}, so nothing is decided"
+                )
+                return
+        if len(looks) == 1:
+            return
+        now = made()
+        left = undecided(plan, now)
+        if not left:
+            say(_decided(plan, done))
+            return
+        told = f"{done} rounds leave undecided: {_with_reasons(left)}"
+        if following is None:
+            say(f"{told}; {done} are the most")
+            return
+        needed_s = now.spent_ns / 1e9 / done * following
+        if plan.budget_s is not None and needed_s > plan.budget_s:
+            say(f"{told}; {following} rounds would take {seconds(needed_s)}, more than the budget")
+            return
+        say(f"{told}; on to {following}")
+        progress.more((following - done) * per_round(plan))
+
+
+def expected(plan: Plan, round_s: float) -> str:
+    """How long the rounds of a plan with several looks will take, from the first round's seconds."""
+    first, *_, last = plan.looks
+    least_s = round_s * first
+    told = f"a round takes {seconds(round_s)}: {first} rounds, the fewest that decide, take about {seconds(least_s)}"
+    beside = ", recordings not counted" if plan.recorder is not None else ""
+    if plan.budget_s is None:
+        return f"{told}, and {last}, the most, about {seconds(round_s * last)}{beside}"
+    budget = f"the budget of {seconds(plan.budget_s)}"
+    if _is_short(plan, round_s):
+        minutes = ceil(least_s * STRETCH / 6) / 10
+        return (
+            f"{told}, more than {budget}; rounds end when it is spent, with no time decided. --budget {minutes:g} is enough to "
+            f"decide, or --rounds {MIN_ROUNDS}, about {seconds(round_s * MIN_ROUNDS)}"
+        )
+    most = max((look for look in plan.looks if round_s * look <= plan.budget_s), default=first)
+    return f"{told}; {budget} is enough for {most}{beside}"
+
+
+def _is_spent(plan: Plan, done: int, spent_s: float) -> bool:
+    """Whether the budget is short of the first look, and of one more round."""
+    assert plan.budget_s is not None
+    return _is_short(plan, spent_s / done) and spent_s / done * (done + 1) > plan.budget_s
+
+
+def _is_short(plan: Plan, round_s: float) -> bool:
+    """Whether the budget is short of the first look, if a round takes `round_s`."""
+    return plan.budget_s is not None and round_s * plan.looks[0] > STRETCH * plan.budget_s
+
+
+def _decided(plan: Plan, done: int) -> str:
+    what = "the speedup" if any(goal.to_bound for goal in plan.goals) else "every claim on times"
+    told = f"{done} rounds decide {what}: {', '.join(goal.claim for goal in plan.goals)}"
+    if not plan.by_recording:
+        return told
+    more = len(plan.by_recording) - NAMED
+    named = ", ".join(plan.by_recording[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    if plan.recorder is None:
+        return f"{told}; without a recording these stay open: {named}"
+    return f"{told}; rounds say nothing of these, which `check` judges from the recordings: {named}"
+
+
+def _with_reasons(left: Mapping[str, str]) -> str:
+    """Each part with what stands in its way, which is said once."""
+    said: set[str] = set()
+    parts = []
+    for part, reason in left.items():
+        parts.append(part if reason in said else f"{part} ({reason})")
+        said.add(reason)
+    return ", ".join(parts)
+
+
+def undecided(plan: Plan, made: Made) -> dict[str, str]:
+    """The parts of the plan's goals that these rounds neither meet nor miss, or that `accept` could take no bound from; with what
+    stands in the way."""
+    by_round: dict[str, dict[int, Sequence[int]]] = {}
+    for index, name, ns in made.times:
+        by_round.setdefault(name, {})[index] = ns
+    left: dict[str, str] = {}
+    for goal in plan.goals:
+        base, other = by_round.get(goal.baseline, {}), by_round.get(goal.variant, {})
+        both = sorted(base.keys() & other.keys())
+        rounds = {goal.baseline: [base[i] for i in both], goal.variant: [other[i] for i in both]}
+        before, after = rounds[goal.baseline], rounds[goal.variant]
+        speedup = ratio_sample(before, after)
+        is_open = False
+        for words, sample, minimum, maximum in _parts(goal, speedup, rounds, made.items):
+            found = decide(sample, minimum, maximum, statistic=goal.statistic, looks=plan.looks)
+            if found.status == "inconclusive":
+                left[f"{goal.claim}{words}"] = found.reason
+                is_open = True
+        if goal.to_bound and not is_open:
+            samples = (speedup, time_sample(before), time_sample(after))
+            doubts = [c.text for one in samples for c in concerns(one.by(goal.statistic))]
+            left |= {f"bounds for {goal.variant} that `accept` would take": doubts[0]} if doubts else {}
+    return left
+
+
+def _parts(
+    goal: Goal, speedup: Sample, rounds: Mapping[str, Sequence[Sequence[int]]], items: Mapping[str, int]
+) -> Iterator[tuple[str, Sample, float | None, float | None]]:
+    """(words behind the claim's name, what is bounded, least, most) of each part that `check` judges by rounds.
+
+    A throughput of unknown items is left out: no number of rounds decides it.
+    """
+    yield "", speedup, goal.minimum, None
+    for name, most in goal.max_ms.items():
+        if name in rounds:
+            yield f", time of {name}", time_sample(rounds[name]), None, most
+    for name, least in goal.min_items_per_s.items():
+        if name in rounds and items.get(name, 0) > 0:
+            yield f", throughput of {name}", rate_sample(rounds[name], items[name]), least, None
