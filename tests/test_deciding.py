@@ -181,8 +181,8 @@ STEADY = tuple(2.0 + 0.01 * (i * 7 % 5) for i in range(40))
         (
             replace(GOAL, min_items_per_s={"optimized": 20_200.0}),
             40,
-            "12 rounds leave undecided: w.faster, throughput of optimized (the interval 2e+04 .. 2.04e+04 straddles the bound >= "
-            "2.02e+04); on to 16",
+            "12 rounds leave undecided: w.faster, throughput of optimized (the interval 20,000 .. 20,400 straddles the bound >= "
+            "20,200); on to 16",
         ),
         (replace(GOAL, min_items_per_s={"optimized": 9_000.0}), 12, "12 rounds decide every claim on times: w.faster"),
         (replace(GOAL, min_items_per_s={"baseline": 9_000.0}), 12, "12 rounds decide every claim on times: w.faster"),
