@@ -8,9 +8,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from ..analyze.sources import Source
+from ..analyze.sources import Asked, Source
 from ..traces.content import file_name
 from ..traces.scrub.personal import Policy
 from ..traces.scrub.run import scrub_run, scrub_trace
@@ -30,3 +31,12 @@ def scrubbed(source: Source, policy: Policy) -> Iterator[Source]:
         else:
             stem = file_name(policy.text(source.path.name.partition(".")[0])) or "trace"
             yield Source(None, scrub_trace(source.path, folder, policy, stem, keep_names=True))
+
+
+def as_in_copy(asked: Asked, policy: Policy) -> Asked:
+    """`asked` of a copy by `policy`, whose names it replaced: who names a range knows it as the original has it."""
+
+    def named(text: str | None) -> str | None:
+        return None if text is None else policy.text(text)
+
+    return replace(asked, window=named(asked.window), domain=named(asked.domain), below=named(asked.below))
