@@ -53,6 +53,16 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """A trace that is read in place of another: its `file`, the path `named` that tells rank and host, and which rank of how many
+    the run of the other recorded."""
+
+    file: Path
+    named: str
+    of_run: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A trace or partial that is not part of the job, and why."""
 
@@ -142,7 +152,7 @@ def _hidden(path: Path) -> bool:
 
 
 def make(
-    traces: Sequence[Path],
+    traces: Sequence[Path | Copy],
     folder: Path,
     look: Look,
     pool: Callable[[], AbstractContextManager[Executor]],
@@ -157,20 +167,20 @@ def make(
     files: list[Path] = []
     failed: list[Failed] = []
     task = partial(partials_of, look=look)
-    waiting = []
+    waiting: list[str | Copy] = []
     for trace in traces:  # what is there needs no executor
-        key = _digest_of(trace, look)
+        key = _digest_of(trace.file if isinstance(trace, Copy) else trace, look)
         if key is not None and key in known:
             files += [folder / name for name in known[key]]
         else:
-            waiting.append(str(trace.absolute()))
+            waiting.append(trace if isinstance(trace, Copy) else str(trace.absolute()))
     if not waiting:
         return files, failed
     with pool() as executor, closing(run_all(executor, task, waiting)) as results:
-        for done, (trace_name, made) in enumerate(results, 1):
+        for done, (one, made) in enumerate(results, 1):
             tell(done, len(waiting))
             if isinstance(made, BaseException):
-                failed.append(Failed(trace_name, _why(made)))
+                failed.append(Failed(one.named if isinstance(one, Copy) else one, _why(made)))
                 continue
             for name, content in made:
                 partials.put(content, folder / name)
@@ -186,13 +196,14 @@ def _why(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:200]}"
 
 
-def partials_of(trace: str, look: Look) -> list[tuple[str, bytes]]:
+def partials_of(trace: str | Copy, look: Look) -> list[tuple[str, bytes]]:
     """The task of a worker: the partials of one trace, as their names and contents. Raises as `open_trace` and `ranks_of` do."""
-    path = Path(trace)
+    copy = trace if isinstance(trace, Copy) else Copy(Path(trace), trace, run_says(Path(trace)))
+    path = copy.file
     with watched():
         opened = open_trace(path, left_out=UNREAD, metrics=NO_METRICS)
         key = partials.key_of(path, look)
-        ranks = ranks_of(opened, look, partials.clock_of(key), str(path), _of_run(path))
+        ranks = ranks_of(opened, look, partials.clock_of(key), copy.named, copy.of_run)
     if not ranks:
         raise InputError(
             f"{path.name} holds no device operation in its window; a rank without any is not part of a job"
@@ -200,7 +211,7 @@ def partials_of(trace: str, look: Look) -> list[tuple[str, bytes]]:
     return [(partials.place(path, rank, Path()).name, partials.content(rank, key)) for rank in ranks]
 
 
-def _of_run(trace: Path) -> tuple[int, int] | None:
+def run_says(trace: Path) -> tuple[int, int] | None:
     """Which rank of how many the run that `trace` lies in recorded; null where it lies in none that says so."""
     try:
         manifest = load_manifest(trace.absolute().parents[1] / MANIFEST)

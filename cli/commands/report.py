@@ -23,6 +23,7 @@ from ..options import (
     Iterations,
     NoFold,
     OneSource,
+    Scrub,
     ShowPersonal,
     Skip,
     Stages,
@@ -66,9 +67,7 @@ def run(
     below: Below = None,
     no_fold: NoFold = False,
     force: Force = False,
-    scrub: Annotated[
-        bool, typer.Option("--scrub", help="for others: without paths, users, hosts, addresses and secrets")
-    ] = False,
+    scrub: Scrub = False,
     show_personal: ShowPersonal = False,
     open_it: Annotated[bool, typer.Option("--open", help="show it in the browser when it is written")] = False,
 ) -> None:
