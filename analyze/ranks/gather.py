@@ -40,6 +40,9 @@ NO_METRICS: Final = "$^"
 NOT_TRACES: Final = frozenset({"manifest.json", "stages.json", "timings.json"})
 """What a run folder holds beside them."""
 
+OURS: Final = b'"schema": "aisp-trace/'
+"""How documents of aisp-trace begin: what --json prints, and what stands beside runs and traces."""
+
 SMALL_BYTES: Final = 1 << 20
 """JSON of less than this is read to see whether it holds events. Traces of torch.profiler name them near their beginning."""
 
@@ -136,7 +139,8 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def _is_other_json(file: Path) -> bool:
-    """Whether `file` is small JSON without events, such as a configuration: nobody who named its folder meant it as a trace."""
+    """Whether `file` is a document of ours, or small JSON without events, such as a configuration: nobody who named its folder
+    meant it as a trace."""
     if not file.name.endswith(".json"):
         return False
     try:
@@ -144,6 +148,8 @@ def _is_other_json(file: Path) -> bool:
             head = opened.read(SMALL_BYTES)
     except OSError:
         return False  # the worker will say why
+    if OURS in head[:80]:
+        return True
     return len(head) < SMALL_BYTES and head.lstrip()[:1] != b"[" and b"traceEvents" not in head
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ...analyze.ranks.look import Look
-from ...report.terminal.console import print_json, warn
+from ...report.terminal.console import print_json, remark, warn
 from ...report.terminal.live import live_line, watched
 from ...traces.errors import UsageError
 from ..app import examples, new_app
@@ -81,6 +81,7 @@ def run(
     from ...analyze.ranks.engine import executor
     from ...analyze.ranks.gather import find, make, read
     from ...analyze.ranks.job import job_of
+    from ...traces.output import real
 
     if workers is not None and scheduler is not None:
         raise UsageError(
@@ -90,6 +91,13 @@ def run(
         raise UsageError(
             "--scrub copies the traces on this machine and keeps no partials; leave --scheduler and --partial out"
         )
+    if len(sources) > 1:  # as a shell expands *
+        from ...report.own import without_own
+
+        kept, passed = without_own([Path(word) for word in sources], partials_too=False)
+        sources = [str(path) for path in kept]
+        if passed:
+            remark(passed)
     found = find(sources)
     target = _target(output, found.traces + found.partials, force=force, as_json=as_json)
     files: list[Path] = []
@@ -118,7 +126,7 @@ def run(
                         show(f"{done:,} of {of:,} traces read")
 
                 files, failed = make(given, folder, look, partial(executor, workers, scheduler), tell)
-        ranks, unread = read(dict.fromkeys([*ready, *files]))
+        ranks, unread = read({real(file): file for file in [*ready, *files]}.values())
         failed += unread
         if scrub:
             failed = [*job_copies.failed, *(clean(one, policy) for one in failed)]
