@@ -337,6 +337,10 @@ def find_source(path: Path | None) -> Source:
         head, _, variant = str(path).rpartition(":")
         if head and Path(head).exists():
             raise InputError(f"{path} names variant {variant!r}, and this command takes all of a run: {head}")
+        if path.suffix in (".html", ".htm"):
+            raise InputError(f"{path} does not exist; if it is the page to write: -o {path}")
+        if any(sign in path.name for sign in "*?["):
+            raise InputError(f"{path} names no file, and patterns are the shell's: leave out the quotes, or name one")
         raise InputError(f"{path} does not exist; give a run folder or a trace file")
     if path is not None and path.is_dir() and (traces := _traces_in(path)):
         job = f"; if they are ranks of a job: `aisp-trace ranks {path}`; else" if len(traces) > 1 else ";"
