@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
+from ..analyze.operands import Operand
 from ..analyze.ranks import partials
 from ..analyze.ranks.gather import Copy, Failed, Found, run_says
 from ..analyze.ranks.look import Look
@@ -37,6 +38,39 @@ def scrubbed(source: Source, policy: Policy) -> Iterator[Source]:
         else:
             stem = file_name(policy.text(source.path.name.partition(".")[0])) or "trace"
             yield Source(None, scrub_trace(source.path, folder, policy, stem, keep_names=True))
+
+
+@contextmanager
+def scrubbed_pair(sides: Sequence[Operand], policy: Policy) -> Iterator[list[str]]:
+    """Copies of two recordings by one `policy`, as words that name them; gone afterwards. Raises as `scrubbed`."""
+    for side in sides:
+        for file in _files(side):
+            learn_trace(file, policy)
+    copies: dict[Path, Source] = {}
+    words = []
+    with ExitStack() as stack:
+        for side in sides:
+            place = side.source.path.resolve()
+            if place not in copies:  # two variants of one run stay that
+                copies[place] = stack.enter_context(scrubbed(side.source, policy))
+            words.append(_word(side, copies[place]))
+        yield words
+
+
+def _files(side: Operand) -> list[Path]:
+    """The traces of one recording, or of all variants of its run."""
+    run = side.source.run
+    if run is None:
+        return [side.source.path]
+    return [run.path / one.trace for variant in run.manifest.variants for one in variant.recordings]
+
+
+def _word(side: Operand, copy: Source) -> str:
+    """What names `side` in the copy, whose variants may have other names."""
+    if side.source.run is None or copy.run is None or side.variant is None:
+        return str(copy.path)
+    place = [variant.name for variant in side.source.run.manifest.variants].index(side.variant)
+    return f"{copy.path}:{copy.run.manifest.variants[place].name}"
 
 
 def as_in_copy(asked: Asked, policy: Policy) -> Asked:

@@ -85,10 +85,8 @@ def run(
     --scrub makes the page from a copy in which folders, users, hosts, addresses and what looks like a secret are
     replaced, in command lines as in names of ranges and threads; --show-personal lists them.
     """
-    if source is not None and opt is not None and (scrub or show_personal):
-        raise UsageError(
-            "--scrub and --show-personal take one run or trace, and two were given; scrub each with `export --scrub`"
-        )
+    if source is not None and opt is not None and show_personal:
+        raise UsageError("--show-personal takes one run or trace, and two were given; name one of them")
     from ...analyze.sources import Asked, Quick, find_source
     from ...report.page.page import MOST_GAPS, PAGE, render
 
@@ -106,7 +104,7 @@ def run(
         skip=skip,
     )
     if source is not None and opt is not None:
-        _report_comparison(str(source), str(opt), output, asked, force=force, open_it=open_it)
+        _report_comparison(str(source), str(opt), output, asked, scrub=scrub, force=force, open_it=open_it)
         return
     from ...expectations.claims.load import expectation_files
     from ...expectations.judging.judged import analyses_of_run, judge_run
@@ -160,13 +158,18 @@ def run(
     write_page(target, page, open_it=open_it)
 
 
-def _report_comparison(base: str, opt: str, output: Path, asked: Asked, *, force: bool, open_it: bool) -> None:
+def _report_comparison(
+    base: str, opt: str, output: Path, asked: Asked, *, scrub: bool, force: bool, open_it: bool
+) -> None:
     """Write the page of two recordings."""
     from ...analyze.operands import operand, single
+    from ...analyze.sources import Quick
     from ...expectations.comparing.compare import Choices, compare
     from ...report.page.page import PAGE, render_comparison
+    from ...report.scrubbed import as_in_copy, scrubbed_pair
     from ...traces.inputs import inputs_of_run, inputs_of_trace
     from ...traces.output import Inputs, Output
+    from ...traces.scrub.personal import Policy
     from ...traces.version import version
 
     sides = [single(operand(word)) for word in (base, opt)]
@@ -177,11 +180,19 @@ def _report_comparison(base: str, opt: str, output: Path, asked: Asked, *, force
     inputs = Inputs([file for one in read for file in one.files], [run for one in read for run in one.runs])
     target = Output(output, PAGE, inputs, force)
     target.check()
-    with watched("reading and comparing"):
-        found = compare([base, opt], Choices(asked, exact=not asked.fold))
-    (pair,) = found.comparisons or found.host
-    traces = []
-    for side in sides:
-        source = side.source if side.variant is None else side.source.only(side.variant)
-        traces += [trace for _, trace in source.traces()]
-    write_page(target, render_comparison(pair, traces, version=version(), asked=asked), open_it=open_it)
+    words: list[str] = [base, opt]
+    shown: Callable[[str], str] = str
+    with ExitStack() as stack, watched("reading and comparing"):
+        if scrub:
+            policy = Policy.of_this_machine()
+            words = stack.enter_context(scrubbed_pair(sides, policy))
+            sides = [single(operand(word)) for word in words]
+            asked, shown = as_in_copy(asked, policy), policy.text
+        found = compare(words, Choices(asked, exact=not asked.fold, quick=Quick(cache=not scrub)))
+        (pair,) = found.comparisons or found.host
+        traces = []
+        for side in sides:
+            source = side.source if side.variant is None else side.source.only(side.variant)
+            traces += [trace for _, trace in source.traces()]
+        page = render_comparison(pair, traces, version=version(), asked=asked, scrubbed=scrub, shown=shown)
+    write_page(target, page, open_it=open_it)

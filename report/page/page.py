@@ -120,10 +120,13 @@ def render_comparison(
     *,
     version: str = "",
     asked: Asked = USUAL,
+    scrubbed: bool = False,
+    shown: Callable[[str], str] = str,
 ) -> str:
     """The page of two recordings that were compared, by host time alone where one has no device operations.
 
-    `traces` are those of the base and of the opt; null: no timeline. `asked` is what they were looked at with.
+    `traces` are those of the base and of the opt; null: no timeline. `asked` is what they were looked at with; `scrubbed` and
+    `shown` as of `render`.
     """
     words = ("base", "opt")
     given = (found.base, found.opt)
@@ -135,9 +138,11 @@ def render_comparison(
     base, opt = (side.name for side in sides)
     known = {word: trace for word, trace in zip(words, traces, strict=True) if trace is not None}
     if isinstance(found, HostComparison):
-        return _rendered(None, sides, known, None, version, None, (), asked, found)
+        return _rendered(None, sides, known, None, version, None, (), asked, found, scrubbed, shown)
     told = replace(found, waterfall=replace(found.waterfall, base=base, opt=opt)) if same else found
-    return _rendered(None, sides, known, None, version, Compared("pair", given, (told,)), (), asked)
+    return _rendered(
+        None, sides, known, None, version, Compared("pair", given, (told,)), (), asked, None, scrubbed, shown
+    )
 
 
 def _rendered(
