@@ -10,6 +10,8 @@ import pytest
 
 from aisp_trace.cli.main import main
 from aisp_trace.report.own import is_own, without_own
+from aisp_trace.tests.builders.nsys_export import NsysExport
+from aisp_trace.tests.judging.build import run_folder
 
 SAMPLES = Path(__file__).parents[1] / "traces" / "samples"
 TRACE = "t.sqlite.xz"
@@ -40,7 +42,11 @@ def worked_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         shutil.copy(SAMPLES / "h200_graphs.sqlite.xz", TRACE)
-        shutil.copytree(SAMPLES / "h200_pipeline_sequential", "run")
+        small = run_folder(folder / "run")
+        for variant in ("baseline", "optimized"):
+            (small / variant).mkdir(exist_ok=True)
+            made = NsysExport().range(0, 90_000, "measured").call(1_000, 2_000, "cudaLaunchKernel", correlationId=7)
+            made.kernel(3_000, 60_000, correlationId=7).write(small / variant / "trace.sqlite")
         for line in MADE.values():
             assert main(line) in (0, 1, 3), line
         (folder / "aisp-runs").mkdir()
@@ -88,12 +94,7 @@ def test_everything_in_a_folder_is_its_traces(place: Path, capsys: pytest.Captur
     words = sorted(path.name for path in place.iterdir())
     assert main(["analyze", "--json", *words]) == 0
     said = capsys.readouterr()
-    assert [trace["variant"] for trace in json.loads(said.out)["traces"]] == [
-        "baseline",
-        "optimized",
-        "cuda_graph",
-        None,
-    ]
+    assert [trace["variant"] for trace in json.loads(said.out)["traces"]] == ["baseline", "optimized", None]
     assert said.err.startswith("aisp-trace: passed over what aisp-trace wrote: a.json, aisp-ranks, aisp-runs and ")
     assert said.err.count("\n") == 1
     assert main(["analyze", "--quiet", "--json", *words]) == 0
