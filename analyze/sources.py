@@ -122,6 +122,30 @@ class Asked:
     work: bool = True
 
     @property
+    def chosen_window(self) -> str | None:
+        """The window that somebody chose, which are the steady iterations where somebody said which those are; null: none."""
+        if self.window is None and (self.iterations is not None or self.skip is not None):
+            from .attribution.window import STEADY
+
+            return STEADY
+        return self.window
+
+    @property
+    def options(self) -> list[str]:
+        """What somebody chose to look at, as the words of a command line; none where it is all, as it is."""
+        given: dict[str, str | int | None] = {
+            "--window": self.window,
+            "--iterations": self.iterations,
+            "--skip": self.skip,
+            "--attribution": None if self.attribution == USUAL.attribution else self.attribution,
+            "--domain": self.domain,
+            "--stages": self.stages,
+            "--depth": self.depth,
+            "--range": self.below,
+        }
+        return [word for option, value in given.items() if value is not None for word in (option, str(value))]
+
+    @property
     def selection(self) -> Selection | None:
         """Which ranges are stages; null: all."""
         from .attribution.selection import Selection
@@ -264,14 +288,12 @@ class Source:
     def _window(self, asked: Asked, variant: str | None, trace: Trace) -> tuple[WindowSpec, Seeking]:
         """The window that is asked for, or the variant's own, and how iterations are looked for."""
         from .attribution.steady import Seeking
-        from .attribution.window import STEADY, Offsets, parse_window
+        from .attribution.window import Offsets, parse_window
 
         plain = Seeking(asked.iterations, asked.skip)
-        if asked.window is not None:
-            spec = parse_window(asked.window)
+        if (chosen := asked.chosen_window) is not None:
+            spec = parse_window(chosen)
             return (spec.after(_first_op(trace)) if isinstance(spec, Offsets) else spec), plain
-        if asked.iterations is not None or asked.skip is not None:
-            return STEADY, plain
         own = self._own_window(variant, trace)
         foreign = self.run is None or self.run.manifest.source in ("command", "pair")
         return own, replace(plain, as_window=asked.steady and foreign and own is None)
@@ -315,6 +337,10 @@ def find_source(path: Path | None) -> Source:
         head, _, variant = str(path).rpartition(":")
         if head and Path(head).exists():
             raise InputError(f"{path} names variant {variant!r}, and this command takes all of a run: {head}")
+        if path.suffix in (".html", ".htm"):
+            raise InputError(f"{path} does not exist; if it is the page to write: -o {path}")
+        if any(sign in path.name for sign in "*?["):
+            raise InputError(f"{path} names no file, and patterns are the shell's: leave out the quotes, or name one")
         raise InputError(f"{path} does not exist; give a run folder or a trace file")
     if path is not None and path.is_dir() and (traces := _traces_in(path)):
         job = f"; if they are ranks of a job: `aisp-trace ranks {path}`; else" if len(traces) > 1 else ";"

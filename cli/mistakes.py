@@ -24,6 +24,14 @@ SCRUBBING: Final = ("scrub", "anonymise", "anonymize", "redact", "sanitise", "sa
 """What people call the copy that they want to send on."""
 
 
+LOOKING: Final = ("open", "show", "view", "summary", "summarize", "summarise", "info", "stats", "inspect", "read")
+"""What people call a first look at a trace."""
+
+PAGES: Final = ("--html", "--page")
+FORMATS: Final = ("--format", "--fmt", "-f")
+OUTPUTS: Final = ("-o", "--output", "--out")
+
+
 def as_command(words: Sequence[str]) -> str:
     """The command line that records the program which `words` are."""
     python = ["python"] if words[0].endswith(".py") and not shutil.which(words[0]) else []
@@ -47,6 +55,8 @@ def for_no_command(word: str, words: Sequence[str], commands: Sequence[str]) -> 
         return f"; to analyse it: `{PROGRAM} analyze {shlex.quote(word)}`"
     if word == "verify":
         return f"; to verify a bundle: `{PROGRAM} bundle verify FILE`"
+    if word.lower() in LOOKING and (file := recording_in(words[1:])):
+        return f"; to read it: `{PROGRAM} analyze {file}`, as a page: `{PROGRAM} report {file}`"
     if word.lower() in SCRUBBING:
         return f"; to copy a trace without personal data: `{PROGRAM} export FILE --scrub`"
     if hint := nearest(word, [*commands, "--version", "--help"]):
@@ -58,7 +68,7 @@ def for_no_command(word: str, words: Sequence[str], commands: Sequence[str]) -> 
 
 def for_extra(words: str, command: Any, path: str, typed: Sequence[str] = ()) -> str:
     """The whole sentence on `words` that a command takes no more of; `typed` is the whole command line."""
-    if meant := for_variants(typed):
+    if meant := for_variants(typed) or one_each(typed):
         return meant
     for parameter in command.params:
         if parameter.param_type_name == "option" and words in (parameter.metavar or "").split("|"):
@@ -66,6 +76,46 @@ def for_extra(words: str, command: Any, path: str, typed: Sequence[str] = ()) ->
     most = sum(p.nargs for p in command.params if p.param_type_name == "argument")
     takes = f"takes {most or 'no'} argument{'' if most == 1 else 's'}"
     return f"`{path}` {takes}, and {words!r} is more than that; see `{path} --help`"
+
+
+def recording_in(words: Sequence[str]) -> str:
+    """The first of `words` that is a trace or a run, as a shell wants it; empty if there is none."""
+    return shlex.quote(next(recordings_in(words), "")) if any(recordings_in(words)) else ""
+
+
+def recordings_in(words: Iterable[str]) -> Iterator[str]:
+    """Those of `words` that are traces or runs."""
+    return (
+        word
+        for word in words
+        if (word.endswith(TRACE_ENDINGS) and Path(word).is_file()) or Path(word, "manifest.json").is_file()
+    )
+
+
+ONE_EACH: Final = {
+    "report": "a page is of one recording, or of two compared",
+    "export": "an export is of one recording",
+}
+
+
+def one_each(typed: Sequence[str]) -> str:
+    """The sentence on several recordings for a command that writes about one of them; empty if that is not it."""
+    given = list(recordings_in(typed[1:]))
+    if not typed or typed[0] not in ONE_EACH or len(given) < 2:
+        return ""
+    options = [word for word in typed[1:] if word.startswith("--") and "=" not in word][:1]
+    page = ' -o "$t".html' if typed[0] == "report" else ""
+    first = " ".join(map(shlex.quote, given[:2]))
+    line = f'for t in {first} ...; do {PROGRAM} {shlex.join([typed[0], *options])} "$t"{page}; done'
+    return f"{ONE_EACH[typed[0]]}, and {len(given)} were given; one after the other: `{line}`"
+
+
+def for_page(typed: Sequence[str], context: Any) -> str:
+    """The end of the sentence on an option by which somebody wanted a page, or a file, of a command that has none."""
+    file = shlex.join(list(recordings_in(typed[1:]))[:2]) or "TRACE"
+    if any("--output" in p.opts for p in context.command.params):
+        return f"; the page is written with -o: `{PROGRAM} {context.info_name} {file} -o page.html`"
+    return f"; the page is written by report: `{PROGRAM} report {file} -o page.html`"
 
 
 OF_VARIANTS: Final = {"analyze": 1, "predict": 1, "compare": 2, "report": 2}
@@ -124,6 +174,15 @@ def for_option(option: str, context: Any, typed: Sequence[str] = ()) -> str:
     if option in ("--iteration", "--iter", "--step") and any("--window" in p.opts for p in context.command.params):
         number = value if value is not None and value.isdecimal() else "2"
         return f"; one iteration is --window 'iteration#{number}' (or its range, 'step#{number}'), counted from 0"
+    outputs = next(_values(option, typed), "") if option in OUTPUTS else ""
+    if option in PAGES or outputs.endswith((".html", ".htm")):
+        return for_page(typed, context)
+    if outputs.endswith(".json") and any("--json" in p.opts for p in context.command.params):
+        return (
+            f"; the document goes to standard output: {PROGRAM} {context.info_name} ... --json > {shlex.quote(outputs)}"
+        )
+    if option in FORMATS and any("--to" in p.opts for p in context.command.params):
+        return f"; the format is named with --to: --to {value or 'perfetto|parquet|csv|json'}"
     if option == "--expectations" and context.info_name == "validate":
         return f"; the folder is its argument: {PROGRAM} expectations validate {value or 'DIR'}"
     commands = {name: program.command.get_command(program, name) for name in program.command.list_commands(program)}

@@ -20,6 +20,7 @@ Artifacts = Annotated[
 FORCE: Final = "replace a file of another kind too; never an input, never a folder"
 
 Force = Annotated[bool, typer.Option("--force", help=FORCE)]
+Scrub = Annotated[bool, typer.Option("--scrub", help="for others: without paths, users, hosts, addresses and secrets")]
 ShowPersonal = Annotated[
     bool, typer.Option("--show-personal", help="only show what would be replaced as personal; write nothing")
 ]

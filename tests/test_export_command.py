@@ -187,7 +187,7 @@ def test_the_input_is_never_the_output(trace: Path, run: Path, export: Export) -
         (["--to", "xlsx"], "no format is called 'xlsx'; formats are perfetto, parquet, csv, json"),
         (
             ["--scrub", "--window", "1ms:2ms"],
-            "--window 1ms:2ms has no effect on --scrub, which copies the whole trace; leave it out",
+            "--window 1ms:2ms has no effect on --scrub, which copies the whole trace; leave it out, or add --to",
         ),
         (["--to", "csv", "--variant", "x"], "t.sqlite is a single trace and has no variant 'x'; leave --variant out"),
         (["--to", "csv", "-o", "no/where"], "no/where cannot be written because no is not a folder; make it first"),

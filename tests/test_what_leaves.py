@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -180,3 +181,18 @@ def test_a_preview_lists_it_writes_nothing_and_hides_secrets(
         assert word in out, out
     for secret in (PASSWORD, AWS, GITHUB, OPENAI):
         assert secret not in out
+
+
+def test_the_page_of_two_recordings(work: Path, call: Callable[..., tuple[int, str]]) -> None:
+    """Each with the secrets of the other; two variants of one run stay variants of one run, so their rounds count."""
+    recording(work / f"{HOST}.sqlite")
+    for base, opt in ((f"{USER}.sqlite", f"{HOST}.sqlite"), ("run:baseline", "run:optimized")):
+        for scrub in (["--scrub"], []):
+            code, said = call("report", base, opt, "-o", f"{len(scrub)}.html", *scrub)
+            assert code == 0, said
+        clean, plain = ((work / f"{n}.html").read_text(encoding="utf-8") for n in (1, 0))
+        assert leaks(work / "1.html") == [] and len(leaks(work / "0.html")) > 5
+        assert "<p>Scrubbed: " in clean and "<p>Not scrubbed: " in plain
+        ledgers = [page.partition('<section id="ledger"')[2].partition("</section>")[0] for page in (clean, plain)]
+        figures = [sorted(re.findall(r' data-v="([^"]*)"', ledger)) for ledger in ledgers]
+        assert figures[0] == figures[1] and len(figures[0]) > 20

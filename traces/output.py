@@ -69,6 +69,13 @@ class Kind:
     parts: Callable[[Path], Collection[str] | None] | None = None
     endings: tuple[str, ...] = ()
 
+    def knows(self, file: Path) -> bool:
+        """Whether `file` is an earlier output of this kind."""
+        try:
+            return self.known is not None and self.known(_head(file))
+        except OSError:  # what cannot be read is not visibly ours
+            return False
+
     def __str__(self) -> str:
         return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"
 
@@ -230,7 +237,7 @@ class Output:
         if self.kind.parts is not None:
             self._refuse_folder(self._place)
         elif not self.force:
-            if not self._known(self._place):
+            if not self.kind.knows(self._place):
                 what = f"is not {self.kind}" if self.kind.known else "is not replaced unasked"
                 raise UsageError(
                     f"{self.path} exists and {what}; choose another name with {self.option}, or replace it with --force"
@@ -291,15 +298,9 @@ class Output:
         for run in self.inputs.runs:
             for file in run.rglob("*"):
                 with suppress(OSError):
-                    if os.path.samestat(file.stat(), found) and not (file.parent == run and self._known(file)):
+                    if os.path.samestat(file.stat(), found) and not (file.parent == run and self.kind.knows(file)):
                         return file
         return None
-
-    def _known(self, file: Path) -> bool:
-        try:
-            return self.kind.known is not None and self.kind.known(_head(file))
-        except OSError:  # what cannot be read is not visibly ours
-            return False
 
     def _refuse_folder(self, folder: Path) -> None:
         """Raise unless `folder` is an earlier export, to its last file."""

@@ -37,7 +37,7 @@ FORMAT: Final = 9
 SAMPLE_BYTES: Final = 1 << 16
 SAMPLES: Final = 16
 _KEY_FILE: Final = "key.json"
-_SUFFIX: Final = ".aisp-cache"
+CACHE_SUFFIX: Final = ".aisp-cache"
 
 Key = dict[str, Any]
 
@@ -155,9 +155,9 @@ def cache_home() -> Path:
 
 def _folders(path: Path) -> list[Path]:
     """Where a copy may lie: beside the trace, then in the user's cache folder."""
-    beside = path.with_name(path.name + _SUFFIX)
+    beside = path.with_name(path.name + CACHE_SUFFIX)
     word = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
-    return [beside, cache_home() / (word + _SUFFIX)]
+    return [beside, cache_home() / (word + CACHE_SUFFIX)]
 
 
 def _sample(path: Path) -> str:

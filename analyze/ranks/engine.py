@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from ...traces.errors import UsageError
 
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 CONNECT_S: Final = 10
@@ -80,15 +81,15 @@ def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def run_all(
-    pool: Executor, task: Callable[[str], T], items: Iterable[str]
-) -> Generator[tuple[str, T | BaseException], None, None]:
+    pool: Executor, task: Callable[[Item], T], items: Iterable[Item]
+) -> Generator[tuple[Item, T | BaseException], None, None]:
     """Each of `items` with what `task` made of it, or what it raised, as they are done; `task` is picklable. What was not begun
     when this is closed is not done: an interrupt need not wait for all the rest.
 
     A process that dies takes its pool with it. What was not done then is tried again, each in a pool of its own, so that only
     the item which kills processes is lost.
     """
-    futures: dict[Future[T], str] = {pool.submit(task, item): item for item in items}
+    futures: dict[Future[T], Item] = {pool.submit(task, item): item for item in items}
     again = []
     try:
         for future in as_completed(futures):

@@ -40,6 +40,9 @@ NO_METRICS: Final = "$^"
 NOT_TRACES: Final = frozenset({"manifest.json", "stages.json", "timings.json"})
 """What a run folder holds beside them."""
 
+OURS: Final = b'"schema": "aisp-trace/'
+"""How documents of aisp-trace begin: what --json prints, and what stands beside runs and traces."""
+
 SMALL_BYTES: Final = 1 << 20
 """JSON of less than this is read to see whether it holds events. Traces of torch.profiler name them near their beginning."""
 
@@ -50,6 +53,16 @@ class Found:
 
     traces: tuple[Path, ...]
     partials: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A trace that is read in place of another: its `file`, the path `named` that tells rank and host, and which rank of how many
+    the run of the other recorded."""
+
+    file: Path
+    named: str
+    of_run: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +139,8 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def _is_other_json(file: Path) -> bool:
-    """Whether `file` is small JSON without events, such as a configuration: nobody who named its folder meant it as a trace."""
+    """Whether `file` is a document of ours, or small JSON without events, such as a configuration: nobody who named its folder
+    meant it as a trace."""
     if not file.name.endswith(".json"):
         return False
     try:
@@ -134,6 +148,8 @@ def _is_other_json(file: Path) -> bool:
             head = opened.read(SMALL_BYTES)
     except OSError:
         return False  # the worker will say why
+    if OURS in head[:80]:
+        return True
     return len(head) < SMALL_BYTES and head.lstrip()[:1] != b"[" and b"traceEvents" not in head
 
 
@@ -142,7 +158,7 @@ def _hidden(path: Path) -> bool:
 
 
 def make(
-    traces: Sequence[Path],
+    traces: Sequence[Path | Copy],
     folder: Path,
     look: Look,
     pool: Callable[[], AbstractContextManager[Executor]],
@@ -157,20 +173,20 @@ def make(
     files: list[Path] = []
     failed: list[Failed] = []
     task = partial(partials_of, look=look)
-    waiting = []
+    waiting: list[str | Copy] = []
     for trace in traces:  # what is there needs no executor
-        key = _digest_of(trace, look)
+        key = _digest_of(trace.file if isinstance(trace, Copy) else trace, look)
         if key is not None and key in known:
             files += [folder / name for name in known[key]]
         else:
-            waiting.append(str(trace.absolute()))
+            waiting.append(trace if isinstance(trace, Copy) else str(trace.absolute()))
     if not waiting:
         return files, failed
     with pool() as executor, closing(run_all(executor, task, waiting)) as results:
-        for done, (trace_name, made) in enumerate(results, 1):
+        for done, (one, made) in enumerate(results, 1):
             tell(done, len(waiting))
             if isinstance(made, BaseException):
-                failed.append(Failed(trace_name, _why(made)))
+                failed.append(Failed(one.named if isinstance(one, Copy) else one, _why(made)))
                 continue
             for name, content in made:
                 partials.put(content, folder / name)
@@ -186,13 +202,14 @@ def _why(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:200]}"
 
 
-def partials_of(trace: str, look: Look) -> list[tuple[str, bytes]]:
+def partials_of(trace: str | Copy, look: Look) -> list[tuple[str, bytes]]:
     """The task of a worker: the partials of one trace, as their names and contents. Raises as `open_trace` and `ranks_of` do."""
-    path = Path(trace)
+    copy = trace if isinstance(trace, Copy) else Copy(Path(trace), trace, run_says(Path(trace)))
+    path = copy.file
     with watched():
         opened = open_trace(path, left_out=UNREAD, metrics=NO_METRICS)
         key = partials.key_of(path, look)
-        ranks = ranks_of(opened, look, partials.clock_of(key), str(path), _of_run(path))
+        ranks = ranks_of(opened, look, partials.clock_of(key), copy.named, copy.of_run)
     if not ranks:
         raise InputError(
             f"{path.name} holds no device operation in its window; a rank without any is not part of a job"
@@ -200,7 +217,7 @@ def partials_of(trace: str, look: Look) -> list[tuple[str, bytes]]:
     return [(partials.place(path, rank, Path()).name, partials.content(rank, key)) for rank in ranks]
 
 
-def _of_run(trace: Path) -> tuple[int, int] | None:
+def run_says(trace: Path) -> tuple[int, int] | None:
     """Which rank of how many the run that `trace` lies in recorded; null where it lies in none that says so."""
     try:
         manifest = load_manifest(trace.absolute().parents[1] / MANIFEST)

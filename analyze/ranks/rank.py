@@ -114,7 +114,7 @@ def identities(trace: Trace, devices: list[int], file: str, of_run: tuple[int, i
     rows = {row["device"]: row for row in trace.devices.iter_rows(named=True)}
     said = {key: trace.meta.capture.get(key) for key in ("rank", "world_size")}
     world = int(said["world_size"]) if said["world_size"] is not None else None if of_run is None else of_run[1]
-    host = _host(file) if trace.meta.recorder == "torch" else None
+    host = host_in_name(file) if trace.meta.recorder == "torch" else None
     found = []
     for number, device in enumerate(devices):
         rank: int | None = number
@@ -142,7 +142,7 @@ def rank_in_name(file: str) -> int | None:
     return None
 
 
-def _host(file: str) -> str | None:
+def host_in_name(file: str) -> str | None:
     """The host in a name that ``tensorboard_trace_handler`` gave: ``HOST_PID.TIME.pt.trace.json``."""
     found = re.fullmatch(r"(.+)_\d+\.\d+\.pt\.trace\.json(?:\.gz)?", PurePath(file).name)
     return found[1] if found else None

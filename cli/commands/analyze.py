@@ -11,7 +11,7 @@ import typer
 
 from ...analyze.ranks.look import Look
 from ...analyze.words import size
-from ...report.terminal.console import print_json, say, warn
+from ...report.terminal.console import print_json, remark, say, warn
 from ...report.terminal.live import watched
 from ...traces.errors import UsageError
 from ..app import examples, new_app
@@ -87,6 +87,12 @@ def run(
     asked = Asked(window, attribution, domain, gaps, stages, depth, below, most, not no_fold)
     asked = replace(asked, steady=True, iterations=iterations, skip=skip, work=False)
     given: list[Path] | list[None] = sources or [None]
+    if sources is not None and len(sources) > 1:  # as a shell expands *
+        from ...report.own import without_own
+
+        given, passed = without_own(sources)
+        if passed:
+            remark(passed)
     if timeline:
         if as_json:
             raise UsageError("--timeline draws characters and --json prints a document; give one of them")

@@ -9,7 +9,7 @@ import typer
 from ...report.terminal.console import print_json
 from ...report.terminal.live import watched
 from ..app import examples, new_app
-from ..options import Attribution, Cache, Depth, Domain, Json, Stages, Window
+from ..options import Attribution, Below, Cache, Depth, Domain, Iterations, Json, Skip, Stages, Window
 
 app = new_app()
 
@@ -51,10 +51,13 @@ def run(
         bool, typer.Option("--exact", help="keep digits in stage names: layer1 and layer2 are two stages")
     ] = False,
     no_fold: Annotated[bool, typer.Option("--no-fold", help="the same as --exact")] = False,
+    iterations: Iterations = None,
+    skip: Skip = None,
     attribution: Attribution = "process",
     domain: Domain = None,
     stages: Stages = None,
     depth: Depth = None,
+    below: Below = None,
     cache: Cache = True,
     as_json: Json = False,
 ) -> int:
@@ -71,7 +74,18 @@ def run(
     from ...report.terminal.comparison import print_compared
 
     exact = exact or no_fold
-    asked = Asked(window, attribution, domain, stages=stages, depth=depth, fold=not exact, steady=True)
+    asked = Asked(
+        window,
+        attribution,
+        domain,
+        stages=stages,
+        depth=depth,
+        below=below,
+        fold=not exact,
+        steady=True,
+        iterations=iterations,
+        skip=skip,
+    )
     with watched("reading and comparing") as tell:
         choices = Choices(asked, against, exact, Quick(cache, tell))
         found = compare([word for word in (base, opt) if word is not None], choices)

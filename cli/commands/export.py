@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,7 +14,20 @@ from ...report.terminal.live import meter
 from ...traces.errors import UsageError
 from ...traces.faults import nearest
 from ..app import examples, new_app, one_of
-from ..options import Attribution, Below, Depth, Domain, Force, NoFold, OneSource, ShowPersonal, Stages, Window
+from ..options import (
+    Attribution,
+    Below,
+    Depth,
+    Domain,
+    Force,
+    Iterations,
+    NoFold,
+    OneSource,
+    ShowPersonal,
+    Skip,
+    Stages,
+    Window,
+)
 
 if TYPE_CHECKING:
     from ...analyze.sources import Source
@@ -56,6 +70,8 @@ def run(
         str | None, typer.Option("--variant", metavar="NAME", help="of a run, only this variant")
     ] = None,
     window: Window = None,
+    iterations: Iterations = None,
+    skip: Skip = None,
     attribution: Attribution = "process",
     domain: Domain = None,
     stages: Stages = None,
@@ -80,22 +96,25 @@ def run(
     from ...analyze.sources import Asked, find_recorded
     from ...analyze.words import size
     from ...report.export.traces import Job, export, scrub_traces
-    from ...report.scrubbed import scrubbed
+    from ...report.scrubbed import as_in_copy, scrubbed
     from ...traces.scrub.personal import Policy
 
     form = _format(to, scrub or show_personal)
+    asked = Asked(
+        window,
+        attribution,
+        domain,
+        GAPS,
+        stages,
+        depth,
+        below,
+        fold=not no_fold,
+        steady=form == "json",  # as `analyze`; viewers and tables are given all
+        iterations=iterations,
+        skip=skip,
+    )
     if form is None:
-        other = {"--stages": stages, "--depth": depth, "--range": below}
-        rule = attribution if attribution != "process" else None
-        _refuse(
-            {
-                "--window": window,
-                "--domain": domain,
-                "--attribution": rule,
-                **other,
-                "--no-fold": "" if no_fold else None,
-            }
-        )
+        _refuse([*asked.options, *(["--no-fold"] if no_fold else [])])
     found = find_recorded(source)
     chosen = found if variant is None else _only(found, variant)
     stem = _stem(chosen.path) + (f".{variant}" if variant else "")
@@ -103,13 +122,13 @@ def run(
         _show(chosen)
         return
     target = output or Path(stem + (_scrubbed_ending(chosen) if form is None else ENDINGS[form]))
-    asked = Asked(window, attribution, domain, GAPS, stages, depth, below, fold=not no_fold)
     with meter("events") as tell, ExitStack() as stack:
         if form is None:
             written = scrub_traces(chosen, target, force=force)
         elif scrub:
-            copy = stack.enter_context(scrubbed(chosen, Policy.of_this_machine()))
-            written = export(copy, Job(form, target, force, asked, chosen), tell)
+            policy = Policy.of_this_machine()
+            copy = stack.enter_context(scrubbed(chosen, policy))
+            written = export(copy, Job(form, target, force, as_in_copy(asked, policy), chosen), tell)
         else:
             written = export(chosen, Job(form, target, force, asked), tell)
         for one in written:
@@ -148,13 +167,12 @@ def _format(to: str | None, scrub: bool) -> str | None:
     return to
 
 
-def _refuse(given: dict[str, str | int | None]) -> None:
-    """A scrubbed copy is not analyzed, so options of the analysis would have no effect."""
-    for option, value in given.items():
-        if value is not None:
-            raise UsageError(
-                f"{f'{option} {value}'.strip()} has no effect on --scrub, which copies the whole trace; leave it out"
-            )
+def _refuse(options: list[str]) -> None:
+    """A scrubbed copy is not analyzed, so `options` of the analysis would have no effect."""
+    if options:
+        raise UsageError(
+            f"{shlex.join(options)} has no effect on --scrub, which copies the whole trace; leave it out, or add --to"
+        )
 
 
 def _only(source: Source, variant: str) -> Source:

@@ -12,7 +12,7 @@ from ...report.terminal.console import print_json
 from ...report.terminal.live import watched
 from ...traces.errors import UsageError
 from ..app import examples, new_app
-from ..options import Domain, ExpectationsToWrite, Json
+from ..options import Domain, ExpectationsToWrite, Iterations, Json, Skip
 
 app = new_app()
 
@@ -41,12 +41,8 @@ def run(
             "fuse:STAGE:BYTES; repeats",
         ),
     ] = None,
-    iterations: Annotated[
-        str | None, typer.Option("--iterations", metavar="REGEX", help="ranges that are the iterations")
-    ] = None,
-    skip: Annotated[
-        int | None, typer.Option("--skip", min=0, metavar="N", help="leading iterations that are warm-up")
-    ] = None,
+    iterations: Iterations = None,
+    skip: Skip = None,
     domain: Domain = None,
     write: Annotated[
         bool, typer.Option("--write", help="write the prediction down as a claim, before the change is measured")

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from ...analyze.ranks.look import Look
-from ...report.terminal.console import print_json, warn
-from ...report.terminal.live import live_line
+from ...report.terminal.console import print_json, remark, warn
+from ...report.terminal.live import live_line, watched
 from ...traces.errors import UsageError
 from ..app import examples, new_app
-from ..options import Depth, Domain, Force, Iterations, Json, Skip, Stages, refuse_mixture
+from ..options import Depth, Domain, Force, Iterations, Json, Scrub, ShowPersonal, Skip, Stages, refuse_mixture
 from ..pages import write_page
 
 if TYPE_CHECKING:  # imported when a page is written
-    from ...analyze.ranks.gather import Failed
+    from ...analyze.ranks.gather import Copy, Failed
     from ...traces.output import Output
+
+PARTIALS: Final = Path("aisp-ranks")
 
 app = new_app()
 
@@ -28,6 +32,7 @@ app = new_app()
         "ranks traces/  # every rank's trace in a folder",
         "ranks /shared/job  # partials of `analyze --partial`",
         "ranks 'out/rank*.nsys-rep' -o job.html",
+        "ranks traces/ --scrub -o job.html  # a page to send on",
         "ranks traces/ --scheduler tcp://head:8786",
     )
 )
@@ -38,7 +43,7 @@ def run(
     ],
     folder: Annotated[
         Path, typer.Option("--partial", metavar="DIR", help="where the partials of traces are kept")
-    ] = Path("aisp-ranks"),
+    ] = PARTIALS,
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", min=1, help="traces read at once; default: one for each CPU")
     ] = None,
@@ -56,6 +61,8 @@ def run(
         typer.Option("--output", "-o", metavar="FILE", help="write an HTML page about the job; - is standard output"),
     ] = None,
     force: Force = False,
+    scrub: Scrub = False,
+    show_personal: ShowPersonal = False,
     as_json: Json = False,
 ) -> int:
     """Explain a job of many ranks: who was late, by how much, and why.
@@ -67,30 +74,62 @@ def run(
 
     A trace that fails is reported, the others are merged, and the exit code is 2. A second run reads only traces that have no
     partial yet.
+
+    --scrub makes page, text and JSON from copies of the traces in which folders, users, hosts, addresses and what looks
+    like a secret are replaced; their partials are not kept. --show-personal lists them.
     """
     from ...analyze.ranks.engine import executor
     from ...analyze.ranks.gather import find, make, read
     from ...analyze.ranks.job import job_of
+    from ...traces.output import real
 
     if workers is not None and scheduler is not None:
         raise UsageError(
             "--workers is for processes of this machine; a Dask cluster has its own, so leave one of them out"
         )
+    if (scrub or show_personal) and (scheduler is not None or folder != PARTIALS):
+        raise UsageError(
+            "--scrub copies the traces on this machine and keeps no partials; leave --scheduler and --partial out"
+        )
+    if len(sources) > 1:  # as a shell expands *
+        from ...report.own import without_own
+
+        kept, passed = without_own([Path(word) for word in sources], partials_too=False)
+        sources = [str(path) for path in kept]
+        if passed:
+            remark(passed)
     found = find(sources)
     target = _target(output, found.traces + found.partials, force=force, as_json=as_json)
     files: list[Path] = []
     failed: list[Failed] = []
-    if found.traces:
-        look = Look(domain, iterations, skip, stages, depth)
-        with live_line(f"{len(found.traces):,} traces") as show:
+    given: Sequence[Path | Copy] = found.traces
+    ready: Sequence[Path] = found.partials
+    with ExitStack() as stack:
+        if scrub or show_personal:
+            from ...report.scrubbed import clean, scrubbed_job
+            from ...report.terminal.personal import print_personal
+            from ...traces.scrub.personal import Policy
 
-            def tell(done: int, of: int) -> None:
-                if show is not None:
-                    show(f"{done:,} of {of:,} traces read")
+            policy = Policy.of_this_machine()
+            with watched(f"copying {len(found.traces):,} traces without personal data"):
+                job_copies = stack.enter_context(scrubbed_job(found, policy))
+            if show_personal:
+                print_personal(policy)
+                return 0
+            given, ready, folder = job_copies.copies, (), job_copies.folder
+        if given:
+            look = Look(domain, iterations, skip, stages, depth)
+            with live_line(f"{len(given):,} traces") as show:
 
-            files, failed = make(found.traces, folder, look, partial(executor, workers, scheduler), tell)
-    ranks, unread = read(dict.fromkeys([*found.partials, *files]))
-    failed += unread
+                def tell(done: int, of: int) -> None:
+                    if show is not None:
+                        show(f"{done:,} of {of:,} traces read")
+
+                files, failed = make(given, folder, look, partial(executor, workers, scheduler), tell)
+        ranks, unread = read({real(file): file for file in [*ready, *files]}.values())
+        failed += unread
+        if scrub:
+            failed = [*job_copies.failed, *(clean(one, policy) for one in failed)]
     for one in failed:
         warn(one.why)
     if not ranks:
@@ -108,7 +147,7 @@ def run(
         from ...report.ranks.page import render
         from ...traces.version import version
 
-        page = render(job, failed, version=version())
+        page = render(job, failed, version=version(), scrubbed=scrub)
         write_page(target, page, quiet=as_json)
     return 2 if failed else 0
 

@@ -175,7 +175,7 @@ def _alike(sides: Sequence[Side]) -> bool:
 def _compared(words: Sequence[str], choices: Choices) -> Compared:
     operands = [operand(word) for word in words] or [newest()]
     first, second = operands[0], operands[-1]
-    window, against = choices.asked.window, choices.against
+    window, against = choices.asked.chosen_window, choices.against
     if len(operands) == 1 and against is None:
         if not first.several:
             raise UsageError(
@@ -232,23 +232,29 @@ def compare_analysed(
     traces: Mapping[str, Trace],
     run: Run | None,
     predictions: Sequence[Outcome] = (),
+    asked: Asked = USUAL,
 ) -> Compared | None:
     """The comparisons that `compare` makes of one `run`'s variants, of which `analyses` and `traces` are at hand, in order.
 
-    `predictions` are the outcomes of the run's own; each is shown where its two variants are compared. Without its trace a side
-    has no kernels to list. Null where fewer than two are given, or one has no device operations.
+    `asked` is what the analyses were made with. `predictions` are the outcomes of the run's own; each is shown where its two
+    variants are compared, unless a window was chosen. Without its trace a side has no kernels to list. Null where fewer than two
+    are given, or one has no device operations.
     """
     if len(analyses) < 2 or any(one.windows.is_empty() for one in analyses.values()):
         return None
     exact = not all(one.choices.fold for one in analyses.values())
+    window, choices = asked.chosen_window, Choices(asked, exact=exact)
     sides = []
     for name, analysis in analyses.items():
         trace = traces.get(name)
         counted = {} if trace is None else kernel_totals(trace, analysis.windows)
-        sides.append(Side(name, None, "", analysis, counted, amounts(analysis, exact=exact), run, None))
-    found = assembled(*_own_pairs(list(analyses), run), sides, Choices(exact=exact))
+        root = "" if trace is None else root_path(trace, window, choices)
+        did = amounts(analysis, root=root, exact=exact)
+        sides.append(Side(name, window, root, analysis, counted, did, run, None))
+    found = assembled(*_own_pairs(list(analyses), run), sides, choices)
+    shown = predictions if window is None else ()
     told = (
-        replace(c, predictions=tuple(p for p in predictions if (p.baseline, p.variant) == (c.base.name, c.opt.name)))
+        replace(c, predictions=tuple(p for p in shown if (p.baseline, p.variant) == (c.base.name, c.opt.name)))
         for c in found.comparisons
     )
     return replace(found, comparisons=tuple(told))
@@ -276,7 +282,7 @@ def _occasions(first: Operand, second: Operand, choices: Choices) -> Compared:
         raise UsageError(
             f"{first.text} recorded {one} and {second.text} {other}: no variant is in both; name one of each, RUN:VARIANT"
         )
-    window, against = choices.asked.window, choices.against
+    window, against = choices.asked.chosen_window, choices.against
     sides = [*_sides(first, names, window, choices), *_sides(second, names, against or window, choices)]
     pairs = [("occasion", i, i + len(names)) for i in range(len(names))]
     return assembled("occasions", pairs, sides, choices)

@@ -19,12 +19,13 @@ those of the page's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Final
 
 from ...analyze.result import Analysis
+from ...analyze.sources import USUAL, Asked
 from ...expectations.comparing.compare import Compared, Comparison, HostComparison, compare_analysed
 from ...expectations.judging.between import Member, different_work, untraced
 from ...expectations.judging.energy import Drawn, drawn, gain_in_cycles
@@ -55,7 +56,7 @@ from .ledger import ledger_section
 from .left import left_section
 from .markup import Html, clip, embedded_json
 from .memory import memory_section
-from .provenance import environment_section, reproduce_section
+from .provenance import environment_section, reproduce_section, selected
 from .sides import Side, several_devices, sides_of
 from .speed import Speedup, round_medians, speed_section, speedups
 from .stages import stages_section
@@ -92,17 +93,21 @@ def render(
     notes: Sequence[str] = (),
     predictions: Sequence[Outcome] = (),
     scrubbed: bool = False,
+    asked: Asked = USUAL,
+    shown: Callable[[str], str] = str,
 ) -> str:
     """The page of a run, or of a bare trace (`run` null).
 
     `analyses` come in the order of the variants, baseline first; `traces` hold the recording of each by its
     variant (for a bare trace, by the file its `Meta` names) and may lack some: those get no timeline. `verdicts` null
     means that nothing was to be judged, an empty sequence that no expectation applied; `notes` are what the judge noted, and
-    `predictions` what came of those. `scrubbed`: all of it is a scrubbed copy, as the footer then says.
+    `predictions` what came of those. `scrubbed`: all of it is a scrubbed copy, as the footer then says. `asked`
+    is what the analyses were made with, and its words are `shown` so.
     """
     sides = sides_of(analyses)
-    compared = compare_analysed({side.name: side.analysis for side in sides}, _by_name(sides, traces), run, predictions)
-    return _rendered(run, sides, traces, verdicts, version, compared, notes, scrubbed=scrubbed)
+    by_name = {side.name: side.analysis for side in sides}
+    compared = compare_analysed(by_name, _by_name(sides, traces), run, predictions, asked)
+    return _rendered(run, sides, traces, verdicts, version, compared, notes, asked, scrubbed=scrubbed, shown=shown)
 
 
 def _by_name(sides: Sequence[Side], traces: Mapping[str, Trace]) -> dict[str, Trace]:
@@ -114,10 +119,14 @@ def render_comparison(
     traces: Sequence[Trace | None],
     *,
     version: str = "",
+    asked: Asked = USUAL,
+    scrubbed: bool = False,
+    shown: Callable[[str], str] = str,
 ) -> str:
     """The page of two recordings that were compared, by host time alone where one has no device operations.
 
-    `traces` are those of the base and of the opt; null: no timeline.
+    `traces` are those of the base and of the opt; null: no timeline. `asked` is what they were looked at with; `scrubbed` and
+    `shown` as of `render`.
     """
     words = ("base", "opt")
     given = (found.base, found.opt)
@@ -129,9 +138,11 @@ def render_comparison(
     base, opt = (side.name for side in sides)
     known = {word: trace for word, trace in zip(words, traces, strict=True) if trace is not None}
     if isinstance(found, HostComparison):
-        return _rendered(None, sides, known, None, version, None, (), found)
+        return _rendered(None, sides, known, None, version, None, (), asked, found, scrubbed, shown)
     told = replace(found, waterfall=replace(found.waterfall, base=base, opt=opt)) if same else found
-    return _rendered(None, sides, known, None, version, Compared("pair", given, (told,)), ())
+    return _rendered(
+        None, sides, known, None, version, Compared("pair", given, (told,)), (), asked, None, scrubbed, shown
+    )
 
 
 def _rendered(
@@ -142,15 +153,18 @@ def _rendered(
     version: str,
     compared: Compared | None,
     notes: Sequence[str],
+    asked: Asked,
     host: HostComparison | None = None,
     scrubbed: bool = False,
+    shown: Callable[[str], str] = str,
 ) -> str:
+    options = [shown(word) for word in asked.options]
     lines = None if verdicts is None else lines_of(verdicts)
     evidence = gather(run, {}) if run else None
     whole, steps = _of_ladder(compared)
     rungs = _rungs(sides, run)
     names = (sides[0].name, sides[-1].name) if sides else ("", "")
-    top = top_of_host(host, names) if host else _top(evidence, rungs, verdicts or (), whole)
+    top = top_of_host(host, names) if host else _top(evidence, rungs, verdicts or (), whole, asked)
     lanes = _timeline(sides, traces)
     above = _slimmed(
         sides,
@@ -163,11 +177,11 @@ def _rendered(
         _rounds(evidence),
         claims_section(lines),
         trust_section(sides, run.manifest.notes if run else ()),
-        reproduce_section(run, sides, version),
+        reproduce_section(run, sides, version, [*options, *([] if asked.fold else ["--no-fold"])]),
         environment_section(run, sides),
     )
-    shown = [*above, *below]
-    figures = {chart.anchor: dict(chart.figure) for part in shown for chart in part.charts}
+    parts = [*above, *below]
+    figures = {chart.anchor: dict(chart.figure) for part in parts for chart in part.charts}
     bundle = packed_plotly() if figures else None
     scripts = [_file("tables.js"), decoder() + _file("charts.js"), *([lanes.script] if lanes else [])]
     return framed(
@@ -181,9 +195,10 @@ def _rendered(
         scrubbed=scrubbed,
         images="data: blob:",  # plotly exports its figures as images
         facts=_facts(run, sides),
+        selected=selected(options, judged=bool(verdicts)),
         top=top,
         claims=summary(lines),
-        judged=_judged(verdicts, top),
+        judged=_judged(verdicts, top if asked.chosen_window is None else None),
         notes=notes,
         zero=ZERO if any(side.analysis.first_op_ns is not None for side in sides) else "",
         above=[html_of(part) for part in above],
@@ -221,6 +236,7 @@ def _top(
     rungs: Sequence[Side],
     verdicts: Sequence[Verdict],
     whole: Comparison | None,
+    asked: Asked,
 ) -> Top:
     names = [side.name for side in rungs] if evidence is None or len(rungs) > 1 else _timed_rungs(evidence)
     if len(names) == 1 and rungs:
@@ -236,7 +252,7 @@ def _top(
             timed = untraced(base, opt)
             cautions = [f"Not comparable: different work: {one}" for one in different_work(base, opt)]
         ratio = ratio_of(pair, verdicts, timed, whole)
-        rows = [] if evidence is None else drawn(evidence)
+        rows = [] if evidence is None or asked.chosen_window is not None else drawn(evidence)
         energies = [row for row in rows if row.variant in pair and row.joules_per_item is not None]
     ends = [rungs[0], rungs[-1]] if len(rungs) > 1 else list(rungs)
     return top_of_pair(ratio, ends, cautions, energies, () if whole is None else whole.notes)
@@ -261,9 +277,9 @@ def _rounds(evidence: Evidence | None) -> Section | None:
     return speed_section(medians, found, evidence.timed, energies)
 
 
-def _judged(verdicts: Sequence[Verdict] | None, top: Top) -> str:
-    """What the verdicts amount to, part by part."""
-    ratio = next((tile.ratio for tile in top.tiles if tile.ratio), "")
+def _judged(verdicts: Sequence[Verdict] | None, top: Top | None) -> str:
+    """What the verdicts amount to, part by part; `top` has the ratio that was judged, null: another one."""
+    ratio = next((tile.ratio for tile in top.tiles if tile.ratio), "") if top else ""
     return parts_judged(verdicts, ratio) if verdicts else ""
 
 

@@ -15,9 +15,18 @@ from .markup import clip
 from .sides import Side
 
 
-def reproduce_section(run: Run | None, sides: Sequence[Side], version: str) -> Section:
-    """The commands that made the recordings, and the one that makes this page."""
-    page = ["aisp-trace", "report", *([run.manifest.run_id] if run else (side.analysis.meta.file for side in sides))]
+def selected(options: Sequence[str], *, judged: bool) -> tuple[str, str]:
+    """What somebody chose by `options`, as words, and what that means for the rest; both empty where it is everything."""
+    if not options:
+        return "", ""
+    claims = "; claims are judged by the whole of each variant" if judged else ""
+    return clip(shlex.join(options), 600), f"figures and tables are of this selection{claims}"
+
+
+def reproduce_section(run: Run | None, sides: Sequence[Side], version: str, options: Sequence[str] = ()) -> Section:
+    """The commands that made the recordings, and the one that makes this page, with `options`."""
+    given = [run.manifest.run_id] if run else [side.analysis.meta.file for side in sides]
+    page = ["aisp-trace", "report", *given, *options]
     made = f"this page{f', by aisp-trace {version}' if version else ''}"
     commands = _commands(run.manifest) if run else []
     return section("reproduce", "How to reproduce it", [*commands, Command(made, shlex.join(page))])

@@ -13,6 +13,8 @@ from typing import Final
 
 import polars as pl
 
+from ...analyze.attribution.stages import MEASURED
+from ...analyze.attribution.window import STEADY
 from ...analyze.comparison.waterfall import Waterfall
 from ...analyze.findings.missing import missing_sentences
 from ...expectations.comparing.compare import Comparison
@@ -143,11 +145,14 @@ def top_of_one(side: Side) -> Top:
         return Top(said, "", (), _said_once(cautions), [])
     busy = _busy(side)
     which = "devices" if a.windows.height > 1 else "device"
-    of = "it" if steady is None or _covered(side) > MOSTLY else f"the window of {_window(side)}"
+    chosen = a.choices.window not in (None, STEADY, MEASURED)
+    of = "it" if chosen or steady is None or _covered(side) > MOSTLY else f"the window of {_window(side)}"
     worked = f"{busy} of {of} at work" if a.host_only else f"the {which} busy {busy} of {of}"
     device = f", {worked}" if busy != CANNOT_TELL else ""
     tiles = _of_traces([side])
-    if steady is None or a.iterations.is_empty():
+    if chosen:
+        said, working = f"The window takes {_window(side)}{device}", "the part of the recording that was selected"
+    elif steady is None or a.iterations.is_empty():
         said, working = (
             f"The window takes {_window(side)}{device}",
             "no iterations were found, so the whole recording is counted",

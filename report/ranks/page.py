@@ -54,8 +54,8 @@ class _Part:
     map: _Figure | None = None
 
 
-def render(job: Job, failed: Sequence[Failed], *, version: str = "") -> str:
-    """The page of `job`; `failed` are traces that are not part of it."""
+def render(job: Job, failed: Sequence[Failed], *, version: str = "", scrubbed: bool = False) -> str:
+    """The page of `job`; `failed` are traces that are not part of it. `scrubbed`: all of it is of scrubbed copies."""
     late = _Figure(
         "map-late", "How late each rank was: ranks from left to right, iterations from top to bottom", late_map(job)
     )
@@ -77,7 +77,8 @@ def render(job: Job, failed: Sequence[Failed], *, version: str = "") -> str:
     return framed(
         "ranks.html",
         version=version,
-        to_send_on="to send it on, make it from copies, which export --scrub makes of each rank's trace",
+        scrubbed=scrubbed,
+        to_send_on="ranks --scrub makes a page to send on",
         title=f"Job of {count(len(job.roster.ranks), 'rank')}",
         contents=[(part.section.anchor, part.section.title) for part in parts],
         style=_file("maps.css"),

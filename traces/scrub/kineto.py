@@ -48,6 +48,8 @@ _NUMBERS: Final = (
     *("profile_memory", "with_stack"),
 )
 
+_OF_JOB: Final = ("rank", "world_size")
+"""What torch says of the job."""
 
 _HOST: Final = re.compile(r'"(?:host_?name|nodename)"\s{0,4}:\s{0,4}"([^"\\]{1,255})"')
 _CHUNK: Final = 1 << 20
@@ -63,7 +65,7 @@ def scrub_kineto(src: Path, dst: Path, policy: Policy | None = None) -> None:
     """
     document = Document(src, src)
     policy = Policy.of_this_machine() if policy is None else policy
-    _learn(src, policy)
+    learn_kineto(src, policy)
     with dst.open("w", encoding="utf-8") as out:
         out.write('{"traceEvents":[')
         comma = ""
@@ -75,10 +77,12 @@ def scrub_kineto(src: Path, dst: Path, policy: Policy | None = None) -> None:
         devices = rest.get("deviceProperties")
         known = [_device(d) for d in devices if isinstance(d, dict)] if isinstance(devices, list) else []
         kept = {**{k: rest[k] for k in _NUMBERS if _number(rest.get(k))}, "deviceProperties": known}
+        if isinstance(job := rest.get("distributedInfo"), dict):
+            kept["distributedInfo"] = {k: job[k] for k in _OF_JOB if _number(job.get(k))}
         out.write("]," + json.dumps(kept, allow_nan=False, separators=(",", ":"))[1:])
 
 
-def _learn(src: Path, policy: Policy) -> None:
+def learn_kineto(src: Path, policy: Policy) -> None:
     """Users and the host from anywhere in the file, before the first name is written: torch puts the host's name last."""
     rest = ""
     with src.open(encoding="utf-8", errors="replace") as content:

@@ -114,7 +114,7 @@ def scrub_sqlite(src: Path, dst: Path, *, keep_names: bool = True, policy: Polic
 
 def _copy(source: Source, target: sqlite3.Connection, keep_names: bool, policy: Policy | None) -> None:
     if policy is not None:
-        _learn(source, policy)
+        learn_export(source, policy)
     named: Callable[[str], str] = str if policy is None else policy.name
     used: set[int] = set()
     owners: set[int] = set()
@@ -138,7 +138,7 @@ def _copy(source: Source, target: sqlite3.Connection, keep_names: bool, policy: 
     _create(target, "StringIds", {"id": "INTEGER", "value": "TEXT"}, texts)
 
 
-def _learn(source: Source, policy: Policy) -> None:
+def learn_export(source: Source, policy: Policy) -> None:
     """What the environment, the system and all texts say of users, hosts and secrets; none of it is copied."""
     for table in ("TARGET_INFO_SYSTEM_ENV", "META_DATA_CAPTURE", *EXPORT_TABLES):
         for name, value in source.table_rows(table, ["name", "value"]):

@@ -18,7 +18,7 @@ from __future__ import annotations
 import getpass
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -195,6 +195,10 @@ class Policy:
         elif re.search(rf"{_KEYWORD}$", name, re.IGNORECASE):
             self._know(SECRET, value)
 
+    def host(self, name: str) -> str:
+        """What stands for `name`, which is a host's, whatever it looks like."""
+        return self._stand_in(HOST, name)
+
     def name(self, text: str) -> str:
         """As `text`, of names: two that differ never become one, because names identify rows."""
         found = self._names.get(text)
@@ -240,14 +244,7 @@ class Policy:
 
     def _known_words(self, text: str) -> str:
         if self._words is None:
-            known = sorted(self._known.items(), key=lambda item: -len(item[0]))
-            parts = [
-                re.escape(word)
-                if kind == SECRET
-                else rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z{'0-9' if word[-1].isdigit() else ''}])"
-                for word, kind in known
-            ]
-            self._words = re.compile("|".join(parts) or r"(?!)", re.IGNORECASE)
+            self._words = _any_of(self._known)
         return self._words.sub(lambda m: self._stand_in(self._known[m[0].lower()], m[0]), text)
 
     def _assigned(self, found: re.Match[str]) -> str:
@@ -292,6 +289,17 @@ class Policy:
         one = self._replaced.setdefault((kind, original), Replaced(kind, original, replacement))
         one.times += 1
         return one.replacement
+
+
+def _any_of(known: Mapping[str, str]) -> re.Pattern[str]:
+    """What finds the words of `known`, each with its kind, the longest first: users and hosts as words, secrets anywhere."""
+    parts = [
+        re.escape(word)
+        if kind == SECRET
+        else rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z{'0-9' if word[-1].isdigit() else ''}])"
+        for word, kind in sorted(known.items(), key=lambda item: -len(item[0]))
+    ]
+    return re.compile("|".join(parts) or r"(?!)", re.IGNORECASE)
 
 
 def _is_address(text: str) -> bool:

@@ -23,12 +23,12 @@ from typing import Any, Final
 from ..content import file_name
 from ..documents import looks_like_json
 from ..errors import InputError
-from ..nsys.source import SQLITE_MAGIC
+from ..nsys.source import SQLITE_MAGIC, Source
 from ..run import MANIFEST, Manifest, Recording, Run, Variant, again_folder, from_json, to_json, write_json
 from ..stages_file import STAGES_SCHEMA, read_stages
 from ..unpack import decompressed, head_of
 from ..unread import unread_kind
-from .nsys import scrub_sqlite
+from .nsys import learn_export, scrub_sqlite
 from .personal import Policy
 
 FOREIGN: Final = ("command", "pair")
@@ -110,7 +110,7 @@ def _recording(
     if told is not None and source.is_file():
         told(own.trace, source.stat().st_size)
     trace = scrub_trace(source, folder, policy)
-    kinds = None if own.kind_file is None else _stages(run.path / own.kind_file, folder / "stages.json", policy)
+    kinds = None if own.kind_file is None else scrub_stages(run.path / own.kind_file, folder / "stages.json", policy)
     inside = [None if file is None else file.relative_to(top).as_posix() for file in (trace, kinds)]
     return replace(clean, trace=inside[0] or "", kind_file=inside[1])
 
@@ -125,6 +125,19 @@ def scrub_trace(source: Path, folder: Path, policy: Policy, stem: str = "trace",
         target = folder / (stem + ending_of(plain, source))
         scrub_plain(plain, source, target, policy, keep_names=keep_names)
     return target
+
+
+def learn_trace(source: Path, policy: Policy) -> None:
+    """Let `policy` know the users, hosts and secrets that the trace `source` names, where several are copied by it: one may name
+    the user of another. Raises as `scrub_trace`."""
+    with decompressed(source) as plain:
+        if ending_of(plain, source) == ".sqlite":
+            with Source(plain) as export:
+                learn_export(export, policy)
+            return
+        from .kineto import learn_kineto  # as below
+
+        learn_kineto(plain, policy)
 
 
 def ending_of(plain: Path, source: Path) -> str:
@@ -153,7 +166,8 @@ def scrub_plain(plain: Path, source: Path, target: Path, policy: Policy, *, keep
     scrub_kineto(plain, target, policy)
 
 
-def _stages(source: Path, target: Path, policy: Policy) -> Path:
+def scrub_stages(source: Path, target: Path, policy: Policy) -> Path:
+    """Write the side file `source` of torch's recorder to `target`, with its names as those of the trace are."""
     ranges = [
         {"name": policy.name(name), "kind": fact.kind, "nbytes": fact.nbytes, "tid": tid, "index": index}
         for (tid, name), facts in read_stages(source).ranges.items()
