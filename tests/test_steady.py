@@ -319,6 +319,21 @@ def test_a_device_as_far_behind_at_the_begin_moves_no_end() -> None:
     assert (analysis.steady.window, analysis.steady.behind_ns) == ((500, 2000), 0)
 
 
+def test_recorded_and_untraced_steps_of_a_host_far_ahead_agree() -> None:
+    """A training on an H200 whose host is 17 and 11 of 59 steps ahead when its last one ends."""
+    run = load_run(SAMPLES / "h200_training_ahead")
+    for one in Source(run, run.path).open(Asked(steady=True)):
+        steady, variant = one.analysis.steady, str(one.variant)
+        assert steady is not None and one.analysis.choices.window == STEADY
+        untraced = np.concatenate(run.manifest.untraced_times_ns(variant)).mean()
+        assert steady.each_ns == pytest.approx(untraced, rel=0.01)
+        kernels = one.analysis.top_kernels.filter(pl.col("stage").is_null()).select("name", "ops").rows()
+        gemms = [n for name, n in kernels if "gemm" in name or "cutlass" in name or "nvjet" in name]
+        assert sum(gemms) / len(steady.steady) == 17, "six forward, six and five backward: the input needs no gradient"
+        ranges_end = max(i.end_ns for i in steady.instances)
+        assert steady.window[1] - ranges_end == steady.behind_ns > 50_000_000
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 40), st.booleans()), min_size=1, max_size=25),
