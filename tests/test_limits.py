@@ -184,3 +184,40 @@ def test_copies_bound_an_iteration_by_their_union_and_may_become_faster(capsys: 
     assert most is not None and (most.kind, most.gain) == ("h2d", 2.0)
     print_device_details(shown, 0)
     assert "at most 2.00x as fast, unless those become faster" in " ".join(capsys.readouterr().out.split())
+
+
+SIMT = "void cutlass::Kernel2<cutlass_80_simt_sgemm_128x256_8x4_nt_align1>(T1::Params)"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (SIMT, True),
+        ("ampere_sgemm_128x64_tn", True),
+        ("volta_sgemm_32x128_nn", True),
+        ("void magma_sgemmEx_kernel<float, float, float, true, false, 6, 4, 6, 3, 4>(int, int)", True),
+        ("void implicit_convolve_sgemm<float, float, 1024, 5, 5, 3, 3, 3, 1, true, false, true>(int)", True),
+        (
+            "sm80_xmma_gemm_f32f32_f32f32_f32_nn_n_tilesize128x64x8_stage3_warpsize2x2x1_ffma_aligna4_alignc4_execute",
+            True,
+        ),
+        ("sm80_xmma_gemm_f32f32_tf32f32_f32_nn_n_tilesize128x128x16_stage4_warpsize2x2x1_tensor16x8x8_execute", False),
+        ("void cutlass::Kernel2<cutlass_80_tensorop_s1688gemm_128x256_16x3_nn_align4>(T1::Params)", False),
+        ("ampere_bf16_s16816gemm_bf16_128x128_ldg8_f2f_stages_64x3_nn", False),
+        ("nvjet_sm90_tst_256x128_64x4_1x2_h_bz_coopA_bias_TNT", False),
+        ("void at::native::elementwise_kernel<128, 2>(int)", False),
+    ],
+)
+def test_kernels_that_leave_the_tensor_cores_alone_are_told(name: str, told: bool) -> None:
+    rows = [(0, None, name, 9, 700_000, 77_778.0, 0.7), (0, None, "copy", 1, 300_000, 300_000.0, 0.3)]
+    sentence = said(window(TRAINING, tables={"top_kernels": rows}))
+    assert ("70.0 % of the kernels' time multiplies FP32 matrices without tensor cores" in sentence) == told
+
+
+def test_a_few_such_kernels_are_not_told_and_several_are_added() -> None:
+    def among(*shares: float) -> str:
+        rows = [(0, None, f"{SIMT}{i}", 1, round(share * 1e6), share * 1e6, share) for i, share in enumerate(shares)]
+        return said(window(TRAINING, tables={"top_kernels": rows}))
+
+    assert "tensor cores" not in among(0.29)
+    assert "45.0 % of the kernels' time multiplies" in among(0.25, 0.2)

@@ -39,6 +39,14 @@ PARTS: Final = 3
 KERNEL: Final = 0.1
 """The least part of the kernels' time from which on the largest kernel is named."""
 
+FP32: Final = r"(?:^|[^0-9A-Za-z])sgemm(?:[^0-9a-z]|$)|_ffma_"
+"""Names of matrix multiplications and convolutions in FP32 outside the tensor cores, by cuBLAS, cuDNN and CUTLASS:
+``ampere_sgemm_128x64_tn``, ``cutlass_80_simt_sgemm_128x256_8x4_nt_align1``, ``sm80_xmma_gemm_f32f32_f32f32_f32_..._ffma_...``. Those of
+the tensor cores say ``s1688gemm``, ``s16816gemm``, ``tensor16x8x8`` or ``nvjet``."""
+
+MUCH: Final = 0.3
+"""The least part of the kernels' time in such kernels that is said: it is a floor, of the kernels that the analysis lists."""
+
 COPIES: Final = ("h2d", "d2h", "p2p", "d2d", "h2h", "memset", "migration")
 
 _OTHERS: Final = (("copies", COPIES), ("communication", ("comm",)))
@@ -100,7 +108,7 @@ def limit_sentences(analysis: Analysis) -> Iterator[str]:
         said = f"{whose} spends {percent(share)} of its time in stages that compute{_stages(device)}"
     else:
         said = f"{whose} is {percent(share)} {_work(computes, graphs)}{_stages(device)}"
-    yield f"{lead}. {said}{_rest(device, share, graphs)}.{_kernel(device)}"
+    yield f"{lead}. {said}{_rest(device, share, graphs)}.{_kernel(device)}{_without_tensor_cores(device)}"
 
 
 def _whose(device: Device, several: bool) -> str:
@@ -160,3 +168,15 @@ def _kernel(device: Device) -> str:
     if rows.height == 1:
         return f" Its only kernel is {shorten(name, 2 * STAGE_WIDTH)}."
     return f" The largest kernel, {shorten(name, 2 * STAGE_WIDTH)}, takes {percent(rows['share'][0])} of the kernels' time."
+
+
+def _without_tensor_cores(device: Device) -> str:
+    """That kernels multiply in FP32 on a GPU with tensor cores, after a space; empty where these take no large part."""
+    rows = device.of("top_kernels").filter(pl.col("stage").is_null(), pl.col("name").str.contains(FP32))
+    share = float(rows["share"].sum() or 0)
+    if share < MUCH:
+        return ""
+    return (
+        f" {percent(share)} of the kernels' time multiplies FP32 matrices without tensor cores; in PyTorch "
+        "torch.set_float32_matmul_precision('high') (TF32) or autocast to bfloat16 puts that on them, less exactly."
+    )
