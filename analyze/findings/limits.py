@@ -40,9 +40,9 @@ KERNEL: Final = 0.1
 """The least part of the kernels' time from which on the largest kernel is named."""
 
 FP32: Final = r"(?:^|[^0-9A-Za-z])sgemm(?:[^0-9a-z]|$)|_ffma_"
-"""Names of matrix multiplications and convolutions in FP32 outside the tensor cores, by cuBLAS, cuDNN and CUTLASS:
-``ampere_sgemm_128x64_tn``, ``cutlass_80_simt_sgemm_128x256_8x4_nt_align1``, ``sm80_xmma_gemm_f32f32_f32f32_f32_..._ffma_...``. Those of
-the tensor cores say ``s1688gemm``, ``s16816gemm``, ``tensor16x8x8`` or ``nvjet``."""
+"""Names of matrix multiplications and convolutions in FP32 outside the tensor cores, by cuBLAS, cuDNN and CUTLASS, such as
+``ampere_sgemm_128x64_tn``, ``cutlass_80_simt_sgemm_128x256_8x4_nt_align1`` and ``sm80_xmma_gemm_f32f32_f32f32_f32_..._ffma_...``.
+Those of the tensor cores say ``s1688gemm``, ``s16816gemm``, ``tensor16x8x8`` or ``nvjet``."""
 
 MUCH: Final = 0.3
 """The least part of the kernels' time in such kernels that is said: it is a floor, of the kernels that the analysis lists."""
