@@ -34,7 +34,7 @@ from ..attribution.attribute import Attributed
 from ..attribution.calls import ALLOCATOR, COPY, SYNC
 from ..attribution.stages import Stages
 from ..intervals import Ints, cover, measured_before
-from ..words import LOADER
+from ..words import LOADER, percent
 from .graph import (
     COLLECTIVE,
     DONE,
@@ -148,13 +148,7 @@ def _instances(s: Situation, stage: str) -> Ints:
     inside = np.full(len(start), NOWHERE)
     if stage in ("", ALL):
         return np.where(graph.call >= 0, _iterations(s), NOWHERE)
-    named = _named(found, stage)
-    if len(s.a.stages) == len(found):  # called as recorded, or folded
-        named |= _named(s.a.stages, stage)
-    rows = np.flatnonzero(named)
-    if len(rows) == 0:
-        known = sorted({path.rpartition("/")[2] for path in (*s.a.stages.paths, *found.paths)})
-        raise UsageError(f"no stage is called {stage!r}{nearest(stage, known, '`aisp-trace analyze` lists them')}")
+    rows = np.flatnonzero(_ranges_of(s, stage))
     for number, (pid, tid) in enumerate(s.a.calls.threads):
         mine = rows[(found.pid[rows] == pid) & (found.tid[rows] == tid)]
         here = np.flatnonzero(graph.thread == number)
@@ -163,6 +157,18 @@ def _instances(s: Situation, stage: str) -> Ints:
             place = _within(start[here], end[here], found.start_ns[mine], highs)
             inside[here] = np.where(place >= 0, mine[np.maximum(place, 0)], NOWHERE)
     return np.where(graph.call >= 0, inside, NOWHERE)
+
+
+def _ranges_of(s: Situation, stage: str) -> Mask:
+    """Of all ranges found those of `stage`. Raises `UsageError` if none is called so."""
+    found = s.a.found
+    named = _named(found, stage)
+    if len(s.a.stages) == len(found):  # called as recorded, or folded
+        named |= _named(s.a.stages, stage)
+    if not named.any():
+        known = sorted({path.rpartition("/")[2] for path in (*s.a.stages.paths, *found.paths)})
+        raise UsageError(f"no stage is called {stage!r}{nearest(stage, known, '`aisp-trace analyze` lists them')}")
+    return named
 
 
 def _named(stages: Stages, stage: str) -> Mask:
@@ -254,8 +260,12 @@ def _may_return(s: Situation, kinds: Sequence[int], closing: Mask) -> Mask:
 
 def _host(s: Situation, stage: str) -> Changed:
     graph = s.graph
-    mine = graph.leads(GAP, OWN) & _of_items(graph, _items_in(s, stage))
-    return Changed(graph.reweighted(np.where(mine, 0, graph.weight)), f"the host needs no time in {stage or ALL}")
+    mine = _of_items(graph, _items_in(s, stage))
+    part = _part_in(s, graph.leads(GAP), None if stage in ("", ALL) else _ranges_of(s, stage))
+    left = np.rint(graph.weight * (1 - part)).astype(np.int64)
+    return Changed(
+        graph.reweighted(np.where(mine & graph.leads(OWN), 0, left)), f"the host needs no time in {stage or ALL}"
+    )
 
 
 def _syncs(s: Situation, _: str) -> Changed:
@@ -307,8 +317,12 @@ def _graph(s: Situation, stage: str) -> Changed:
     ops = _launched_by(s, inside)
     closing = inside & _closing(s)
     host = _of_items(graph, inside & ~closing)
-    preparing = _preparing(s, host & graph.leads(GAP))
-    weight = np.where(host & graph.leads(GAP, OWN), preparing, graph.weight)
+    gaps = host & graph.leads(GAP)
+    prepares = _whose_path(s.a.found, lambda path: re.search(LOADER, path) is not None)
+    preparing = _part_in(s, gaps, prepares)  # which no graph does
+    here = 1.0 if stage in ("", ALL) else _part_in(s, gaps, prepares | _ranges_of(s, stage))
+    left = np.rint(graph.weight * (1 - here + preparing)).astype(np.int64)
+    weight = np.where(gaps, left, np.where(host & graph.leads(OWN), 0, graph.weight))
     first = _first_launches(s, inside)
     weight = np.where(_of_items(graph, first) & (graph.what == OWN), s.rates.call_ns, weight)
     mine = _of_ops(graph, ops)
@@ -318,7 +332,9 @@ def _graph(s: Situation, stage: str) -> Changed:
     free = without(graph.reweighted(weight), host & (graph.what == RETURN))
     doubt = ""
     if s.static is not None and s.static < 1:
-        doubt = f"only {s.static:.0%} of the iterations launch the same kernels, and a graph replays one sequence"
+        doubt = (
+            f"only {percent(s.static, 0)} of the iterations launch the same kernels, and a graph replays one sequence"
+        )
     if called := _not_in_a_graph(s, inside):
         held = (
             f"{stage or ALL} calls {', '.join(called)}, which a graph cannot hold: allocate before it, or from a pool"
@@ -328,29 +344,29 @@ def _graph(s: Situation, stage: str) -> Changed:
     return Changed(free, f"{told}; batches are prepared as before" if preparing.any() else told, doubt)
 
 
-def _preparing(s: Situation, gaps: Mask) -> Ints:
-    """Of each edge, 0 unless it is one of `gaps`: its weight times the part of it in which its thread prepared batches, which no
-    graph does. `LOADER` tells those stages.
+def _part_in(s: Situation, gaps: Mask, ranges: Mask | None) -> npt.NDArray[np.float64]:
+    """Of each edge that is one of `gaps` the part of it in which its thread was in one of these `ranges` (null: in an iteration);
+    0 for the others. A gap leads to the next call, whose stage may have begun in the middle of it, or have nothing to do with what
+    went before.
 
     calls  |launch|        gap        |copy|
     stage      |-- data ---|
     """
     graph, found = s.graph, s.a.found
-    left = np.zeros(graph.edges, np.int64)
-    prepares = _whose_path(found, lambda path: re.search(LOADER, path) is not None)
-    if not prepares.any():
-        return left
-    rows = np.flatnonzero(gaps & (graph.source != NOWHERE))
+    part = np.zeros(graph.edges)
+    rows = np.flatnonzero(gaps & (graph.source != NOWHERE)) if ranges is None or ranges.any() else np.empty(0, np.int64)
     thread = graph.thread[graph.of_target[rows]]
+    lows, highs = np.array(s.host, np.int64).T
     for number, (pid, tid) in enumerate(graph.threads):
-        mine = prepares & (found.pid == pid) & (found.tid == tid)
         here = rows[thread == number]
-        if mine.any() and len(here):
-            inside = measured_before(cover(found.start_ns[mine], found.end_ns[mine]))
+        if ranges is not None:
+            mine = ranges & (found.pid == pid) & (found.tid == tid)
+            lows, highs = found.start_ns[mine], found.end_ns[mine]
+        if len(lows) and len(here):
+            inside = measured_before(cover(lows, highs))
             begun, ended = graph.time[graph.source[here]], graph.time[graph.target[here]]
-            part = (inside(ended) - inside(begun)) / np.maximum(ended - begun, 1)
-            left[here] = np.rint(graph.weight[here] * part).astype(np.int64)
-    return left
+            part[here] = (inside(ended) - inside(begun)) / np.maximum(ended - begun, 1)
+    return part
 
 
 def _not_in_a_graph(s: Situation, inside: Mask) -> list[str]:

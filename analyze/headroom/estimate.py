@@ -208,9 +208,9 @@ def predict(base: Base, changes: Sequence[str]) -> Prediction:
     if base.structure_error > TRUSTED:
         doubts.append(_off(base.structure_error))
     if base.loading > TRUSTED:
-        doubts.append(f"{base.loading:.0%} of the iterations go by loading kernels; warm up before recording")
+        doubts.append(f"{percent(base.loading, 0)} of the iterations go by loading kernels; warm up before recording")
     if ns - least > HOST_SHARE * ns:
-        doubts.append(f"{1 - least / ns:.0%} of it is the host's time, which differs from process to process")
+        doubts.append(f"{percent(1 - least / ns, 0)} of it is the host's time, which differs from process to process")
     if base.untraced_off is not None and base.untraced_off > APART:
         doubts.append(f"the untraced rounds are far apart (standard error {percent(base.untraced_off)})")
     if base.whole:
