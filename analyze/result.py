@@ -326,10 +326,10 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "stall_ns": pl.Int64,  # of union_ns: while a kernel of the device ran, and waited
         "exposed_ns": pl.Int64,  # the rest
     },
-    # Ops of CUDA graphs that were captured in another stage than replays them.
+    # Ops of CUDA graphs recorded node by node.
     "replays": {
         "device": pl.Int32,
-        "stage": pl.String,  # where they were captured, which has them in every other table
+        "stage": pl.String,  # which has them in every other table: where they were captured, `replayed_in` where nobody knows
         "replayed_in": pl.String,
         "ops": pl.Int64,
         "sum_ns": pl.Int64,

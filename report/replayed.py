@@ -22,9 +22,10 @@ REPLAYING: Final = 4
 
 
 def replay_sentences(analysis: Analysis) -> Iterator[str]:
-    """A sentence for each stage that replays what other stages captured, the one that replays most first: where the work is
-    counted, and what that means for the rows of both."""
-    table = analysis.replays
+    """How much CUDA graphs launch and from where; then a sentence for each stage that replays what other stages captured, the one
+    that replays most first: where the work is counted, and what that means for the rows of both."""
+    yield from _launched(analysis)
+    table = analysis.replays.filter(pl.col("stage") != pl.col("replayed_in"))
     summed = table.group_by("replayed_in").agg(pl.col("sum_ns").sum(), pl.col("ops").sum())
     ranked = summed.sort("sum_ns", "replayed_in", descending=[True, False])
     for replaying, ns, ops in ranked.head(REPLAYING).rows():
@@ -33,6 +34,20 @@ def replay_sentences(analysis: Analysis) -> Iterator[str]:
         yield _sentence(analysis, replaying, ops, ns, rows)
     if (more := len(ranked) - REPLAYING) > 0:
         yield f"{more:,} more stage{' replays' if more == 1 else 's replay'} what others captured; --json has all"
+
+
+def _launched(analysis: Analysis) -> Iterator[str]:
+    table = analysis.replays
+    if table.is_empty():
+        return
+    each = table.group_by("replayed_in").agg(pl.col("ops").sum()).sort("ops", "replayed_in", descending=[True, False])
+    told = [f"{ops:,} in {shorten(stage, WIDTH)}" for stage, ops in each.head(NAMED).rows()]
+    more = f" and {len(each) - NAMED} more stages" if len(each) > NAMED else ""
+    every, busy = int(analysis.kinds["ops"].sum()), int(analysis.kinds["sum_ns"].sum())
+    yield (
+        f"CUDA graphs launch {int(table['ops'].sum()):,} of {every:,} operations, {duration(int(table['sum_ns'].sum()))} of "
+        f"{duration(busy)} of device work: {', '.join(told)}{more}"
+    )
 
 
 def _sentence(analysis: Analysis, replaying: str, ops: int, ns: int, rows: list[tuple[Any, ...]]) -> str:

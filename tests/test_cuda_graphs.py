@@ -130,7 +130,7 @@ def test_nodes_of_which_no_capture_is_known_stay_with_the_replay(tmp_path: Path)
     without = analysed(tmp_path, captured(nodes=False))
     level, reason = without.trust.filter(metric="projection").select("level", "reason").row(0)
     assert level == "partial" and "12 operations of CUDA graphs" in reason and "--cuda-graph-trace=node" in reason
-    assert replays(without) == []
+    assert replays(without) == [("step/replay", "step/replay", 12, 120 * US)]
 
 
 @pytest.mark.parametrize("copies", [1, 2, 5])
@@ -241,7 +241,7 @@ def test_on_the_recorded_graph_nothing_doubles_and_nothing_is_lost(tmp_path: Pat
     trace = open_trace(unpack("h100_pipeline_decode_graph_nodes", tmp_path))
     assert trace.graph_nodes.height == 64
     found = analyze(trace)
-    assert found.replays.is_empty()
+    assert replays(found) == [("decode/optimized/stage:decode", "decode/optimized/stage:decode", 2048, 7_543_069)]
     stage = found.stages.filter(path="decode/optimized/stage:decode").row(0, named=True)
     assert stage["ops"] == 2048
 
@@ -250,6 +250,7 @@ def test_people_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     file = captured().write(tmp_path / "t.sqlite")
     assert main(["analyze", str(file)]) == 0
     said = " ".join(capsys.readouterr().out.split())
+    assert "CUDA graphs launch 12 of 12 operations, 120 us of 120 us of device work: 12 in step/replay" in said
     assert (
         "CUDA graphs replayed in step/replay: their 12 operations count for the stages that captured them (setup/attn 60.0 us, "
         "setup/mlp 30.0 us, setup/norm 30.0 us), so the row of step/replay shows no work, and those of the captures, which lie "
@@ -278,6 +279,6 @@ def test_marks_that_torch_put_into_a_trace_are_stages(tmp_path: Path) -> None:
             events.append(kernel)
     found = analyze(read_kineto(written(tmp_path, events)))
     assert compute(found) == {"attn": 60 * US, "mlp": 30 * US, "step": 30 * US}
-    assert replays(found) == [("attn", "step", 6, 60 * US), ("mlp", "step", 3, 30 * US)]
+    assert replays(found) == [("attn", "step", 6, 60 * US), ("mlp", "step", 3, 30 * US), ("step", "step", 3, 30 * US)]
     assert found.windows["start_ns"].to_list() == [100 * US], "marks are outside all that happened"
     assert [row["path"] for row in found.stages.to_dicts() if row["host_ns"] > 1] == ["step"]

@@ -11,12 +11,13 @@ from ..result import SCHEMAS
 
 
 def replay_table(a: Attributed) -> pl.DataFrame:
-    """Table ``replays``: ops of CUDA graphs in the windows that were captured in another stage than replays them."""
+    """Table ``replays``: ops of CUDA graphs in the windows, by the stage where they count and the one that replays them. Both
+    are one where they were captured there, or nobody knows where."""
     if a.captured is None:
         return pl.DataFrame(schema=SCHEMAS["replays"])
     at = a.in_window.in_trace(np.arange(len(a.in_window.table), dtype=np.int32))
-    captured, replaying = a.captured.stage[at], a.replaying[at]
-    rows = np.flatnonzero((captured >= 0) & (replaying != OUTSIDE_STAGE))
+    replaying = a.replaying[at]
+    rows = np.flatnonzero(a.ops["graph_node"].is_not_null().to_numpy()[at] & (replaying != OUTSIDE_STAGE))
     found = (
         pl.DataFrame(
             {

@@ -346,8 +346,8 @@ def _graph(s: Situation, stage: str) -> Changed:
 
 def _part_in(s: Situation, gaps: Mask, ranges: Mask | None) -> npt.NDArray[np.float64]:
     """Of each edge that is one of `gaps` the part of it in which its thread was in one of these `ranges` (null: in an iteration);
-    0 for the others. A gap leads to the next call, whose stage may have begun in the middle of it, or have nothing to do with what
-    went before.
+    0 for the others. A gap leads to the next call, whose stage may have begun in the middle of it, or have nothing to do with
+    what went before.
 
     calls  |launch|        gap        |copy|
     stage      |-- data ---|
