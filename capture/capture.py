@@ -68,7 +68,7 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
     try:
         with interruptible(), _ended_on_failure(going_on):
             beside = [sentence(left)] if (left := after_grace(2 * GRACE_S)) else []
-            for line in beside:
+            for line in [*beside, *(f"[{plan.workload}] note: {note}" for note in plan.notes)]:
                 shown.say(line)
             state = _sources(plan)
             hardware = host.hardware(plan.device)
@@ -102,7 +102,7 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
             shown.say(f"interrupted; go on with `aisp-trace capture --resume {run.path}`")
         raise
     shown.finish()
-    for note in manifest.notes:
+    for note in manifest.notes[len(plan.notes) :]:  # those of the plan were said at the start
         shown.say(f"[{plan.workload}] note: {note}")
     for program in going_on:
         _see_to_its_end(program, path, shown)
@@ -202,6 +202,7 @@ def _record(
         commit=commit,
         tree=tree,
         trace_sha256=_digest(folder / recorded.trace),
+        empty=recorded.empty,
     )
     run.remember(step, recording, state)
     return recording

@@ -240,7 +240,7 @@ def _judge(counts: Counts, *, gated: bool, device: str, nsys: Nsys, lacking: boo
         )
     if gated and device == "cuda" and counts.launches == 0:
         notes.append("the workload ran on the GPU, yet no launch was recorded: device times are missing")
-    if lacking:
+    if lacking:  # `no_nvtx` says it of all recordings together
         return tuple(notes)
     if not gated and counts.ranges == 0:
         also = " and made no CUDA call, so there is nothing to analyze" if counts.launches == 0 else ""

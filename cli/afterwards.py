@@ -46,6 +46,12 @@ def forewarned(plan: Plan) -> str:
     return ""
 
 
+def is_empty(run: Run) -> bool:
+    """Whether `run` is of a single program whose recording holds nothing to analyse."""
+    recordings = [made for variant in run.manifest.variants for made in variant.recordings]
+    return run.manifest.source == "command" and bool(recordings) and all(made.empty for made in recordings)
+
+
 def next_step(run: Run) -> tuple[str, str]:
     """(the command that comes next, one that says why the times differ or ""), each to be followed by the run's folder."""
     made = run.manifest

@@ -18,7 +18,7 @@ from ..report.terminal.look import LOOK
 from ..traces.errors import RecorderError, WorkloadError
 from ..traces.run import Run, earlier_run, load_run
 from ..workloads.catalog import Entry, devices_here
-from .afterwards import measured, next_step
+from .afterwards import is_empty, measured, next_step
 from .watching import progress_of
 
 
@@ -120,7 +120,9 @@ def _show(paths: Sequence[Path]) -> list[Run]:
         except ValueError:
             shown = run.path
         console.say(f"run: {shown}")
-        if len(runs) == 1 and not LOOK.quiet:
+        if is_empty(run):
+            console.say("nothing was recorded: the note above says why, and what to do")
+        elif len(runs) == 1 and not LOOK.quiet:
             for line in measured(run):
                 console.say(line)
             command, why = next_step(run)
