@@ -250,7 +250,7 @@ def _manifest(
     traced = [(v.name, made) for v in variants for made in v.recordings]
     labelled += [(f"the traced process of {name}", r.result) for name, r in traced if r.result is not None]
     notes = [*plan.notes, *differences(labelled)]
-    notes += dict.fromkeys(f"{name}: {note}" for name, recording in traced for note in recording.notes)
+    notes += _of_recordings(traced)
     notes += no_nvtx(run.path, plan.names)
     rank, ranks = (rank_here(os.environ) if plan.source == "command" else None) or (None, None)
     return Manifest(
@@ -279,6 +279,16 @@ def _manifest(
         ranks=ranks,
         script=script_of(plan),
     )
+
+
+def _of_recordings(traced: Sequence[tuple[str, Recording]]) -> list[str]:
+    """What recorders said, each sentence once, after the names of the variants that it is of."""
+    whose: dict[str, list[str]] = {}
+    for name, recording in traced:
+        for note in recording.notes:
+            names = whose.setdefault(note, [])
+            names += [] if name in names else [name]
+    return [f"{' and '.join(names)}: {note}" for note, names in whose.items()]
 
 
 def _sources(plan: Plan) -> dict[str, Any]:

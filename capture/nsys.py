@@ -48,7 +48,9 @@ OWN_LINES: Final = OwnLines(
 )
 """What nsys 2022.4 to 2025.3 say between the lines of a program that they relay, when a recording begins or ends."""
 
-NAME_STAGES: Final = 'put `with stage("name"):` of aisp_trace.capture.stages around its steps, and results name them'
+NAME_STAGES: Final = (
+    'put `with stage("name"):` (`from aisp_trace import stage`) around its steps, and results name them'
+)
 ONLY_PHASES: Final = (
     "the program opened no range of its own, so its stages are torch's calls: data, forward, backward, optimizer"
 )
@@ -246,7 +248,7 @@ def _judge(counts: Counts, *, gated: bool, device: str, nsys: Nsys, lacking: boo
         also = " and made no CUDA call, so there is nothing to analyze" if counts.launches == 0 else ""
         notes.append(f"the program opened no range{also}; {NAME_STAGES}")
     elif not gated and counts.ranges == counts.phases:
-        notes.append(f"{ONLY_PHASES}; {NAME_STAGES}")
+        notes.append(ONLY_PHASES)
     return tuple(notes)
 
 

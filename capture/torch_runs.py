@@ -215,7 +215,7 @@ def collect(target: Sequence[str], done: Finished, folder: Path, *, needed: bool
         f"the program called no operator of torch and opened no range, so there is nothing to analyze; {NAME_STAGES}"
     ]
     if not empty:
-        notes = [] if recorded_ranges(folder) else [f"{ONLY_PHASES}; {NAME_STAGES}"]
+        notes = [] if recorded_ranges(folder) else [ONLY_PHASES]
     if capped:
         notes.append(
             f"torch.profiler recorded the first {MOST_S:g} s of the program, because it keeps every event in memory; record "

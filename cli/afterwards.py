@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..analyze.words import percent
 from ..capture import host
 from ..capture.plan import Plan
 from ..capture.rounds import source_folder
@@ -87,7 +88,7 @@ def measured(run: Run) -> list[str]:
             end = (
                 f" ({rounds}{of}: too few for an interval)"
                 if found.low is None
-                else f", between {found.low:.2f}x and {found.high:.2f}x ({rounds}{of})"
+                else f", between {found.low:.2f}x and {found.high:.2f}x ({percent(found.coverage or 0)}, {rounds}{of})"
             )
             said.append(f"untraced: {name} {found.value:.2f}x{end}")
     return said
