@@ -119,7 +119,7 @@ it could pass 1,000 %, and would tell how well they cancel, not where the time w
 class Waterfall:
     """All terms, largest first; they sum to `difference`, the optimized windows minus the baseline's.
 
-    `weights` are what the baseline's and the optimized ns were multiplied by. `places` are the sides' among the layout's accounts.
+    `weights` are what the baseline's and the optimized ns were multiplied by; `places` say which accounts of the layout they are.
     """
 
     base: str

@@ -43,7 +43,7 @@ def younger_bounds(expectations: Expectations, run: Manifest) -> Iterator[str]:
 
 def _begun(run: Manifest) -> datetime:
     """When the first process of `run` was started; where none was timed, when its manifest was written."""
-    starts = [made.started_utc for made in (*run.rounds, *run.commands)]
+    starts = [*(made.started_utc for made in run.rounds), *(made.started_utc for made in run.commands)]
     return datetime.strptime(min(starts, default=run.created_utc), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
 
 
