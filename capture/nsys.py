@@ -52,7 +52,8 @@ NAME_STAGES: Final = (
     'put `with stage("name"):` (`from aisp_trace import stage`) around its steps, and results name them'
 )
 ONLY_PHASES: Final = (
-    "the program opened no range of its own, so its stages are torch's calls: data, forward, backward, optimizer"
+    "the program opened no range of its own, so its stages are torch's calls: data, forward, backward, optimizer; `with "
+    'stage("name"):` (`from aisp_trace import stage`) adds others'
 )
 
 NAMED: Final = 6
