@@ -54,9 +54,17 @@ def _claimed(plan: Plan, key: str) -> Iterator[Goal]:
         try:
             if claim["type"] != "time" or claim["variant"] not in plan.names or claim["baseline"] not in plan.names:
                 continue
-            limits = [_numbers(claim, part) for part in ("max_ms", "min_items_per_s")]
-            least = float(claim["ratio"]["min"])
-            yield Goal(claim["id"], claim["baseline"], claim["variant"], least, claim["statistic"], False, *limits)
+            known = (claim.get("provenance") or {}).get("timed_by")
+            yield Goal(
+                claim=claim["id"],
+                baseline=claim["baseline"],
+                variant=claim["variant"],
+                minimum=float(claim["ratio"]["min"]),
+                statistic=claim["statistic"],
+                max_ms=_numbers(claim, "max_ms"),
+                min_items_per_s=_numbers(claim, "min_items_per_s"),
+                timed_by=None if known is None else str(known),
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise _unreadable(file, exc) from exc
 
