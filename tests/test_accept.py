@@ -367,7 +367,7 @@ def test_a_missed_bound_that_stays_is_said_as_well(occasion: Any) -> None:
     proposal = propose([occasion(evidence(), recordings=1)], file(share), allow_loosen=True)
     assert proposal.refusals == () and {d.claim for d in proposal.changes} == {"pipeline.faster"}
     (said,) = proposal.against
-    assert said.startswith("pipeline-1 missed the bounds that stay: copies_hidden (overlap.hidden copy|compute")
+    assert said.startswith("pipeline-1 missed bounds that stay: copies_hidden (overlap.hidden copy|compute")
 
 
 @pytest.mark.parametrize("present", [file(), file(time_claim())], ids=["new", "there"])

@@ -453,7 +453,7 @@ def test_a_bound_of_ones_own_is_one_by_its_source() -> None:
         time_claim(1.5), source=Source("measured", "pipeline-0", "accepted: 2 (1.98 to 2.02) over 8 rounds")
     )
     (objection,) = edited_bound(claim, evidence())
-    assert "a bound of your own has a source of the kind 'definition'" in objection.text
+    assert "to decide it yourself, set source.kind to 'definition'" in objection.text
     own = replace(claim, source=Source("definition", None, "1.5 is what the release promises"), provenance=None)
     assert list(edited_bound(own, evidence())) == []
 

@@ -106,8 +106,8 @@ def test_what_an_edited_bound_is_worth() -> None:
     reason = judge([ExpectationFile("h100", (claim,))], evidence())[0].reason
     for words in (
         "the bound was edited by hand: it does not fit the digest that `accept` gave it",
-        "has a source of the kind 'definition'",
-        "neither 'run', 'also' nor 'provenance'",
+        "set source.kind to 'definition'",
+        "remove source.run, source.also and provenance",
         "`accept` a run with --allow-loosen",
     ):
         assert words in reason

@@ -42,7 +42,7 @@ from aisp_trace.tests.judging.build import (
 from aisp_trace.tests.judging.world import good_world, pair
 from aisp_trace.tests.test_capture_rounds import make_plan
 from aisp_trace.traces.errors import UsageError
-from aisp_trace.traces.run import MANIFEST, Run, load_run, write_json
+from aisp_trace.traces.run import HARNESS, MANIFEST, Run, load_run, write_json
 
 WAYS = {"iteration": "iterations", STEP: "training steps", WHOLE: "whole processes"}
 
@@ -191,6 +191,29 @@ def test_a_goal_says_what_its_bounds_were_measured_by(
     (tmp_path / "expectations" / "expectations_mine.json").write_text(json.dumps(document), encoding="utf-8")
     (goal,) = reading.deciding(make_plan(), 60.0).goals
     assert (goal.timed_by, goal.max_ms) == ((known or {}).get("timed_by"), {})
+
+
+@pytest.mark.parametrize(
+    ("source", "harness", "kind", "decides"),
+    [
+        ("builtin", HARNESS, "measured", True),
+        ("builtin", None, "measured", False),
+        ("builtin", None, "model", True),
+        ("pair", None, "measured", True),
+    ],
+)
+def test_bounds_of_another_harness_are_no_goals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, harness: int | None, kind: str, decides: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(host, "hardware", lambda device: type("H", (), {"key": "mine"}))
+    claim = {"type": "time", "id": "f", "workload": "fake_workload", "size": "tiny", "variant": "optimized"}
+    claim |= {"baseline": "baseline", "ratio": {"min": 1.5}, "max_ms": {}, "source": {"kind": kind}}
+    document = {"claims": [{**claim, "provenance": {"harness": harness}}]}
+    (tmp_path / "expectations").mkdir()
+    (tmp_path / "expectations" / "expectations_mine.json").write_text(json.dumps(document), encoding="utf-8")
+    (goal,) = reading.deciding(make_plan(source=source), 60.0).goals
+    assert (goal.claim == "f", goal.to_bound) == (decides, not decides)
 
 
 # --- the command lines ------------------------------------------------------------------------------------------------

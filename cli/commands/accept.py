@@ -58,9 +58,9 @@ def run(
     decide the bounds that they replace, which are named before anything is written. Bounds that were not measured
     stay as they are.
 
-    Exits with 0 if the bounds were written or need no change. Of several refusals the gravest counts: 2 for anything
-    not named here, so also where a missed bound would become looser; else 1 if an expectation was missed; else 3 if
-    the evidence carries no bound.
+    Exits with 0 if the bounds were written or need no change. Of several refusals the gravest counts: 2 for the runs,
+    their tree, machine or file, and for bounds that would become looser, vanish or be wide, so also for a missed one
+    that would become looser; else 1 if an expectation was missed; else 3 if the evidence carries no bound.
     """
     from ..accepting import accept
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
+from typing import Final
 
 from ...traces.errors import UsageError
 from ...traces.faults import nearest
@@ -173,14 +174,22 @@ def _standing(occasions: Sequence[Occasion], files: Sequence[ExpectationFile]) -
     return found
 
 
+_DID: Final = {
+    (True, True): "missed the bounds that it replaces",
+    (True, False): "missed bounds that stay",
+    (False, True): "is undecided by the bounds that it replaces",
+    (False, False): "is undecided by bounds that stay",
+}
+"""What a run did, by whether it missed and whether its bounds are replaced."""
+
+
 def _against(standing: Sequence[_Standing], replaced: Collection[str]) -> Iterator[str]:
     """For each run, a sentence on the bounds that it did not meet: those among `replaced`, and those that stay."""
     by_run: dict[tuple[str, str], list[str]] = {}
     for one in standing:
         v = one.verdict
         found = "" if v.value is None else f" {significant(v.value)}"
-        fate = "that it replaces" if v.claim in replaced else "that stay"
-        did = f"missed the bounds {fate}" if v.status == "missed" else f"is undecided by the bounds {fate}"
+        did = _DID[v.status == "missed", v.claim in replaced]
         by_run.setdefault((one.run_id, did), []).append(f"{v.claim} ({v.quantity}{found}, bound {v.bound})")
     for (run_id, did), parts in by_run.items():
         yield f"{run_id} {did}: {', '.join(parts)}"

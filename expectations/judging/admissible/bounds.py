@@ -47,8 +47,8 @@ ROOM: Final = 1.5
 """How much more room than `derive` gives a bound may have: the source's text rounds what it was derived from."""
 
 OWN: Final = (
-    "a bound of your own has a source of the kind 'definition', whose text says where the number comes from, and neither "
-    "'run', 'also' nor 'provenance'; to have a measured one again, `accept` a run with --allow-loosen, or undo the edit"
+    "to decide it yourself, set source.kind to 'definition', say in source.text where the number comes from, and remove "
+    "source.run, source.also and provenance; to have a measured one again, undo the edit or `accept` a run with --allow-loosen"
 )
 """What to do about an edited bound: if the edit is meant, it is not what a run measured."""
 
