@@ -185,7 +185,8 @@ def test_a_goal_says_what_its_bounds_were_measured_by(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(host, "hardware", lambda device: type("H", (), {"key": "mine"}))
-    claim = {"type": "time", "id": "f", "workload": "fake_workload", "size": "tiny", "variant": "optimized"}
+    claim: dict[str, Any] = {"type": "time", "id": "f", "workload": "fake_workload", "size": "tiny"}
+    claim |= {"variant": "optimized"}
     document = {"claims": [claim | {"baseline": "baseline", "ratio": {"min": 1.5}, "max_ms": {}, "provenance": known}]}
     (tmp_path / "expectations").mkdir()
     (tmp_path / "expectations" / "expectations_mine.json").write_text(json.dumps(document), encoding="utf-8")
@@ -207,7 +208,8 @@ def test_bounds_of_another_harness_are_no_goals(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(host, "hardware", lambda device: type("H", (), {"key": "mine"}))
-    claim = {"type": "time", "id": "f", "workload": "fake_workload", "size": "tiny", "variant": "optimized"}
+    claim: dict[str, Any] = {"type": "time", "id": "f", "workload": "fake_workload", "size": "tiny"}
+    claim |= {"variant": "optimized"}
     claim |= {"baseline": "baseline", "ratio": {"min": 1.5}, "max_ms": {}, "source": {"kind": kind}}
     document = {"claims": [{**claim, "provenance": {"harness": harness}}]}
     (tmp_path / "expectations").mkdir()
