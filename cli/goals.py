@@ -16,6 +16,7 @@ from ..capture.plan import Goal, Plan
 from ..expectations.deciding import DECIDING
 from ..traces.documents import EXPECTATIONS, read
 from ..traces.errors import InputError, UsageError
+from ..traces.run import HARNESS
 
 FASTER: Final = 1.0
 """What is decided where nothing is written down: whether a variant is faster at all."""
@@ -73,9 +74,21 @@ def _claimed(plan: Plan, key: str) -> Iterator[Goal]:
         try:
             if claim["type"] != "time" or claim["variant"] not in plan.names or claim["baseline"] not in plan.names:
                 continue
-            limits = [_numbers(claim, part) for part in ("max_ms", "min_items_per_s")]
-            least = float(claim["ratio"]["min"])
-            yield Goal(claim["id"], claim["baseline"], claim["variant"], least, claim["statistic"], False, *limits)
+            then = claim.get("provenance") or {}
+            measured = (claim.get("source") or {}).get("kind") == "measured"
+            if measured and not plan.foreign and (then.get("harness") or 1) != HARNESS:
+                continue  # `check` judges nothing by a bound that another harness measured
+            known = then.get("timed_by")
+            yield Goal(
+                claim=claim["id"],
+                baseline=claim["baseline"],
+                variant=claim["variant"],
+                minimum=float(claim["ratio"]["min"]),
+                statistic=claim["statistic"],
+                max_ms=_numbers(claim, "max_ms"),
+                min_items_per_s=_numbers(claim, "min_items_per_s"),
+                timed_by=None if known is None else str(known),
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise _unreadable(file, exc) from exc
 
