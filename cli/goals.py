@@ -15,9 +15,13 @@ from ..capture.plan import Goal, Plan
 from ..expectations.deciding import DECIDING
 from ..traces.documents import EXPECTATIONS, read
 from ..traces.errors import InputError, UsageError
+from ..traces.run import HARNESS
 
 FASTER: Final = 1.0
 """What is decided where nothing is written down: whether a variant is faster at all."""
+
+TO_DO: Final = "TO DO"
+"""What a claim says that nobody has filled in (``expectations.claims.skeleton``)."""
 
 ANY: Final = "any"
 """The hardware key of claims that hold on every machine (``expectations.model`` says it, which needs pydantic)."""
@@ -56,9 +60,20 @@ def _claimed(plan: Plan, key: str) -> Iterator[Goal]:
                 continue
             limits = [_numbers(claim, part) for part in ("max_ms", "min_items_per_s")]
             least = float(claim["ratio"]["min"])
-            yield Goal(claim["id"], claim["baseline"], claim["variant"], least, claim["statistic"], False, *limits)
+            names = (claim["id"], claim["baseline"], claim["variant"])
+            yield Goal(*names, least, claim["statistic"], False, *limits, judged=_is_judged(plan, claim))
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise _unreadable(file, exc) from exc
+
+
+def _is_judged(plan: Plan, claim: Mapping[str, Any]) -> bool:
+    """Whether `check` will judge by `claim`, as far as is known beforehand: not by one that nobody has filled in, nor by a time
+    that another harness measured (``expectations.judging`` says both, which needs pydantic)."""
+    source = claim.get("source") or {}
+    if TO_DO in f"{claim.get('why')} {source.get('text')}":
+        return False
+    measured = source.get("kind") == "measured" and plan.source not in ("pair", "command")
+    return not measured or ((claim.get("provenance") or {}).get("harness") or 1) == HARNESS
 
 
 def _claims(workload: str, size: str | None, key: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:

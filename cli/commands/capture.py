@@ -95,7 +95,7 @@ def run(
         bool,
         typer.Option(
             "--decide",
-            help="Run 12 to 40 rounds, until every claim on times is decided; those on recordings are for `check`.",
+            help="Run 12 to 40 rounds, until every claim on times is decided or one missed; those on recordings are for `check`.",
         ),
     ] = False,
     budget: Annotated[
