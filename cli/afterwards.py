@@ -16,10 +16,11 @@ from ..capture.plan import Plan
 from ..capture.rounds import source_folder
 from ..expectations.deciding import DECIDING, MIN_ROUNDS, bounds_doubt, median_interval, ratio_sample, wrong_allowed
 from ..expectations.judging.commands import command_times
-from ..traces.errors import InputError
+from ..traces.errors import AispTraceError, InputError
 from ..traces.pair_timing import PROCESSES, STEPS
-from ..traces.run import RUNS_DIR, Manifest, Run, earlier_run
+from ..traces.run import RUNS_DIR, Manifest, Run, earlier_run, load_run
 from .goals import is_claimed
+from .options import run_of
 
 OWN: tuple[str, ...] = ("pair", "file")
 """Sources whose bounds are the user's to write; those of our workloads come with the package."""
@@ -125,10 +126,14 @@ def _doubt_of_rounds(made: Manifest) -> str:
 
 
 def measured(run: Run) -> list[str]:
-    """A sentence on the speedup of each variant over the first: no verdict, but what the capture was made for."""
+    """What a capture of the user's own variants was made for: `speedups`; nothing for a workload of ours, or one variant."""
     made = run.manifest
-    if not _compares(made.source, len(made.variants)):
-        return []
+    return speedups(run) if _compares(made.source, len(made.variants)) else []
+
+
+def speedups(run: Run) -> list[str]:
+    """A sentence on the speedup of each variant over the first, by the untraced rounds: no verdict."""
+    made = run.manifest
     by_variant = _times(made)
     first, *others = (v.name for v in made.variants)
     base = by_variant.get(first, {})
@@ -147,6 +152,22 @@ def measured(run: Run) -> list[str]:
             )
             said.append(f"untraced: {name} {found.value:.2f}x{end}")
     return said
+
+
+def unrecorded(words: Sequence[str]) -> list[str]:
+    """The `speedups` of those of `words` (none: the newest run) that are runs, or variants of one, of which nothing was recorded:
+    what can be said of them where nothing can be compared."""
+    folders = dict.fromkeys(Path(word if Path(word).exists() else word.rpartition(":")[0]) for word in words)
+    try:
+        runs = (
+            [load_run(folder) for folder in folders if (folder / "manifest.json").is_file()]
+            if words
+            else [run_of(None)]
+        )
+    except AispTraceError:  # the command has said so
+        return []
+    timed = [run for run in runs if not any(v.recording for v in run.manifest.variants)]
+    return [line if len(timed) == 1 else f"{run.path.name}: {line}" for run in timed for line in speedups(run)]
 
 
 def _compares(source: str, variants: int) -> bool:

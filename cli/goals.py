@@ -58,10 +58,10 @@ def _claimed(plan: Plan, key: str) -> Iterator[Goal]:
         try:
             if claim["type"] != "time" or claim["variant"] not in plan.names or claim["baseline"] not in plan.names:
                 continue
-            limits = [_numbers(claim, part) for part in ("max_ms", "min_items_per_s")]
+            most, least_items = (_numbers(claim, part) for part in ("max_ms", "min_items_per_s"))
             least = float(claim["ratio"]["min"])
             names = (claim["id"], claim["baseline"], claim["variant"])
-            yield Goal(*names, least, claim["statistic"], False, *limits, judged=_is_judged(plan, claim))
+            yield Goal(*names, least, claim["statistic"], False, most, least_items, _is_judged(plan, claim))
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise _unreadable(file, exc) from exc
 
