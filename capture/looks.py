@@ -123,7 +123,7 @@ def _missed(done: int, missed: Sequence[str]) -> str:
     """Said where more rounds could not change what `check` exits with."""
     are = "is missed" if len(missed) == 1 else "are missed"
     return (
-        f"{done} rounds are enough: {', '.join(missed)} {are}, which more rounds cannot mend, and `check` exits with 1"
+        f"{done} rounds are enough: {', '.join(missed)} {are}, which more rounds cannot mend, so `check` fails"
     )
 
 

@@ -206,15 +206,15 @@ OPEN = replace(GOAL, claim="w.open", max_ms={"optimized": 0.495})
         (
             (replace(GOAL, minimum=3.0), OPEN),
             12,
-            "12 rounds are enough: w.faster is missed, which more rounds cannot mend, and `check` exits with 1; left undecided: "
+            "12 rounds are enough: w.faster is missed, which more rounds cannot mend, so `check` fails; left undecided: "
             "w.open, time of optimized",
         ),
         # within one claim: the limit is missed, the throughput open
         (
             (replace(GOAL, max_ms={"optimized": 0.4}, min_items_per_s={"optimized": 20_200.0}),),
             12,
-            "12 rounds are enough: w.faster, time of optimized is missed, which more rounds cannot mend, and `check` exits with "
-            "1; left undecided: w.faster, throughput of optimized",
+            "12 rounds are enough: w.faster, time of optimized is missed, which more rounds cannot mend, so `check` fails; "
+            "left undecided: w.faster, throughput of optimized",
         ),
         (
             (replace(GOAL, minimum=3.0), replace(GOAL, claim="w.too", minimum=4.0)),
