@@ -63,6 +63,8 @@ test: $(STAMP)
 	@scripts/check.sh --tests $(ARGS)
 else
 test: $(STAMP)
+	@for one in $(foreach one,$(TESTS),$(firstword $(subst ::, ,$(one)))); do ls $$one >/dev/null 2>&1 || \
+	    { echo "make: there is no file $$one; test files lie in tests/: make test TESTS=tests/test_x.py" >&2; exit 2; }; done
 	@.venv/bin/python -P -m pytest $(TESTS) $(ARGS)
 endif
 
@@ -98,6 +100,10 @@ format: $(STAMP)
 
 generated: $(STAMP)
 	@scripts/generated.sh
+
+# A target that does not exist; files that make looks for on its way have no recipe of their own.
+.DEFAULT:
+	@echo "make: there is no target '$@'; 'make help' lists them all, 'make check' is format, lint and types" >&2; exit 2
 
 clean:
 	rm -rf .venv .dev build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis report.html

@@ -21,6 +21,8 @@ from ..expectations.deciding import (
     ratio_sample,
     time_sample,
 )
+from ..traces.pair_timing import ITERATIONS
+from ..traces.pair_timing import WORDS as TIMED
 from .plan import Goal, Plan, per_round
 from .progress import Progress, seconds
 
@@ -36,12 +38,13 @@ Times = Sequence[tuple[int, str, Sequence[int]]]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The rounds so far: their times, the nanoseconds that their processes took, and required items of an iteration by variant,
-    where they are known."""
+    """The rounds so far: their times, the nanoseconds that their processes took, required items of an iteration by variant, where
+    they are known, and what the times are of (``traces/pair_timing.py``)."""
 
     times: Times
     spent_ns: int
     items: Mapping[str, int] = field(default_factory=dict)
+    timed_by: str = ITERATIONS
 
 
 def until_decided(plan: Plan, once: Callable[[int], None], made: Callable[[], Made], progress: Progress) -> None:
@@ -60,7 +63,10 @@ def until_decided(plan: Plan, once: Callable[[int], None], made: Callable[[], Ma
             if len(looks) == 1:
                 continue
             if done == 1:
-                say(expected(plan, made().spent_ns / 1e9))
+                first = made()
+                say(expected(plan, first.spent_ns / 1e9))
+                for text in unlike(plan, first.timed_by):
+                    say(text)
             if plan.budget_s is not None and done < looks[0] and _is_spent(plan, done, made().spent_ns / 1e9):
                 rounds = "1 round is" if done == 1 else f"{done} rounds are"
                 say(
@@ -72,7 +78,7 @@ def until_decided(plan: Plan, once: Callable[[int], None], made: Callable[[], Ma
         now = made()
         left, missed = so_far(plan, now)
         if not left:
-            say(_decided(plan, done, missed))
+            say(_decided(plan, now.timed_by, done, missed))
             return
         if missed:
             say(f"{_missed(done, missed)}; left undecided: {', '.join(left)}")
@@ -122,14 +128,38 @@ def _is_short(plan: Plan, round_s: float) -> bool:
 def _missed(done: int, missed: Sequence[str]) -> str:
     """Said where more rounds could not change what `check` exits with."""
     are = "is missed" if len(missed) == 1 else "are missed"
-    return (
-        f"{done} rounds are enough: {', '.join(missed)} {are}, which more rounds cannot mend, so `check` fails"
-    )
+    return f"{done} rounds are enough: {', '.join(missed)} {are}, which more rounds cannot mend, so `check` fails"
 
 
-def _decided(plan: Plan, done: int, missed: Sequence[str]) -> str:
-    what = "the speedup" if any(goal.to_bound for goal in plan.goals) else "every claim on times"
-    told = f"{done} rounds decide {what}: {', '.join(goal.claim for goal in plan.goals)}"
+def unlike(plan: Plan, timed_by: str) -> Iterator[str]:
+    """A sentence for each goal whose bounds say nothing of rounds that are timed by `timed_by`."""
+    for goal in plan.goals:
+        if not _is_about(goal, timed_by):
+            then = goal.timed_by or ""
+            yield (
+                f"the bound of {goal.claim} was measured by {TIMED.get(then, then)}, these rounds by {TIMED[timed_by]}: it "
+                f"decides nothing; rounds go on until {goal.variant} is faster than {goal.baseline} or not, so that `accept` "
+                "can take a new bound"
+            )
+
+
+def goals_of(plan: Plan, timed_by: str) -> Iterator[Goal]:
+    """The plan's goals; in place of one about other times, whether its variant is faster at all, as where nothing is written."""
+    for goal in plan.goals:
+        faster = Goal(
+            f"{goal.variant} faster than {goal.baseline}", goal.baseline, goal.variant, 1.0, "mean", to_bound=True
+        )
+        yield goal if _is_about(goal, timed_by) else faster
+
+
+def _is_about(goal: Goal, timed_by: str) -> bool:
+    return goal.timed_by in (None, timed_by)
+
+
+def _decided(plan: Plan, timed_by: str, done: int, missed: Sequence[str]) -> str:
+    goals = tuple(goals_of(plan, timed_by))
+    what = "the speedup" if any(goal.to_bound for goal in goals) else "every claim on times"
+    told = f"{done} rounds decide {what}: {', '.join(goal.claim for goal in goals)}"
     if missed:
         told += f"; missed: {', '.join(missed)}"
     if not plan.by_recording:
@@ -162,7 +192,7 @@ def so_far(plan: Plan, made: Made) -> tuple[dict[str, str], list[str]]:
         by_round.setdefault(name, {})[index] = ns
     left: dict[str, str] = {}
     missed: list[str] = []
-    for goal in plan.goals:
+    for goal in goals_of(plan, made.timed_by):
         base, other = by_round.get(goal.baseline, {}), by_round.get(goal.variant, {})
         both = sorted(base.keys() & other.keys())
         rounds = {goal.baseline: [base[i] for i in both], goal.variant: [other[i] for i in both]}

@@ -50,7 +50,7 @@ def run_commands(run: PartialRun, state: Mapping[str, Any], progress: Progress) 
             {one.items for r in rounds for one in r.answer.stated} if all(r.answer.stated for r in rounds) else set()
         )
         agreed = dict.fromkeys(plan.names, items.pop()) if len(items) == 1 else {}  # others are for `check` to refuse
-        return Made(times, sum(r.wall_ns for r in rounds), agreed)
+        return Made(times, sum(r.wall_ns for r in rounds), agreed, timed)
 
     until_decided(plan, once, made, progress)
     return rounds

@@ -62,8 +62,9 @@ class Goal:
 
     `max_ms` and `min_items_per_s` are the claim's limits by variant: milliseconds of an iteration, required items per second.
     `statistic` sums up a round's iterations ("mean" or "median"); `claim` names the claim, for people. `to_bound` says that
-    nothing is written down yet, so that bounds are to come from these rounds: `accept` takes none from rounds in doubt. `judged`:
-    nothing known beforehand leaves the claim `unrecorded`, so that a miss fails the check.
+    nothing is written down yet, so that bounds are to come from these rounds: `accept` takes none from rounds in doubt.
+    `timed_by` is what the claim's bounds were measured by (``traces/pair_timing.py``; null: nobody says): rounds that are timed
+    by something else decide nothing by them. `judged`: somebody has filled the claim in, so that a miss fails the check.
     """
 
     claim: str
@@ -74,6 +75,7 @@ class Goal:
     to_bound: bool = field(default=False, metadata=ADDED)
     max_ms: Mapping[str, float] = field(default_factory=dict, metadata=ADDED)
     min_items_per_s: Mapping[str, float] = field(default_factory=dict, metadata=ADDED)
+    timed_by: str | None = field(default=None, metadata=ADDED)
     judged: bool = field(default=True, metadata=ADDED)
 
 

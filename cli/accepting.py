@@ -18,18 +18,26 @@ if TYPE_CHECKING:  # imported when runs are accepted
 
 
 def accept(
-    runs: Sequence[Run], asked: Path | None, *, yes: bool, allow_loosen: bool, only: Collection[str] = ()
+    runs: Sequence[Run],
+    asked: Path | None,
+    *,
+    yes: bool,
+    allow_loosen: bool,
+    allow_wide: bool = False,
+    only_ratio: bool = False,
+    only: Collection[str] = (),
 ) -> int:
     """Show what accepting `runs` would write, and write it where nothing forbids it and a person (or `yes`) agrees.
 
-    Returns the exit code: 0 written, or nothing to write; 1 an expectation was missed; 3 the evidence carries no bound; 2 any
-    other refusal.
+    A person sees that a bound is wide; where `yes` answers, `allow_wide` must. Returns the exit code: 0 written, or nothing to
+    write; that of the gravest refusal (``occasions.exit_code``) otherwise.
     """
     from ..expectations.accepting.occasions import UNDECIDED, can_be_decided, exit_code
     from ..expectations.accepting.run import prepare
     from ..report.terminal.expectations import print_acceptance
 
-    found = prepare(runs, asked, only=only, allow_loosen=allow_loosen)
+    allow_wide = allow_wide or not yes
+    found = prepare(runs, asked, only=only, allow_loosen=allow_loosen, allow_wide=allow_wide, only_ratio=only_ratio)
     print_acceptance(found)
     if found.proposal.refusals:
         if can_be_decided(found.proposal.refusals):

@@ -62,15 +62,13 @@ def following(run: Run, shown: str) -> list[str]:
         return lines
     if _is_claimed(made.workload, made.size, made.hardware.key):
         lines = [f"next: aisp-trace check {folder}"]
-    elif why := _without_bounds(run):
-        lines = why
     else:
-        lines = [f"next: aisp-trace accept {folder}"]
+        lines = _to_bounds(run, folder)
     return [*lines, *([f"or what made the difference: aisp-trace compare {folder}"] if recorded else [])]
 
 
-def _without_bounds(run: Run) -> list[str]:
-    """Why `accept` would take no bounds from `run`, and what to do instead; nothing where it would."""
+def _to_bounds(run: Run, folder: str) -> list[str]:
+    """`accept` where it would take bounds from `run`, called `folder` on a command line; else why not, and what to do instead."""
     made = run.manifest
     # `expectations new` knows the runs that lie where they do by default
     known = run.path.resolve().parent == Path(RUNS_DIR).resolve()
@@ -85,33 +83,33 @@ def _without_bounds(run: Run) -> list[str]:
         enough = "with a longer --budget" if len(made.looks) > 1 else f"with --rounds {MIN_ROUNDS}, or --decide"
         few = "1 round carries" if rounds == 1 else f"{rounds} rounds carry"
         return [f"next: capture again {enough}: {few} no bound", by_hand]
-    if doubt := _doubt(run):
-        more = next((look for look in DECIDING if look > rounds), None)
-        rounds_too = f", with --rounds {more}" if more is not None else ""
-        return [
-            f"`accept` would take no bound from this run: {doubt}",
-            f"next: time it again on a quieter machine{rounds_too}",
-            by_hand,
-        ]
-    return []
+    refused, wide = _doubts(run)
+    more = next((look for look in DECIDING if look > rounds), None)
+    again = f"next: time it again on a quieter machine{'' if more is None else f', with --rounds {more}'}"
+    if refused:
+        return [f"`accept` would take no bound from this run: {refused}", again, by_hand]
+    if wide:
+        anyway = f"or take it all the same: aisp-trace accept {folder}"
+        return [f"`accept` would warn of a wide bound, and with --yes refuse it: {wide}", again, anyway, by_hand]
+    return [f"next: aisp-trace accept {folder}"]
 
 
-def _doubt(run: Run) -> str:
-    """What `accept` would say against the rounds of `run`, by asking it; empty where it would take bounds from them.
+def _doubts(run: Run) -> tuple[str, str]:
+    """What `accept` would say against the rounds of `run`, by asking it: (why it takes no bounds, which of them is wide).
 
     Where only what records is installed, the rounds are asked as `--decide` asks them.
     """
     if find_spec("polars") is None or find_spec("pydantic") is None:
-        return _doubt_of_rounds(run.manifest)
+        return _doubt_of_rounds(run.manifest), ""
     from ..expectations.accepting.run import of_rounds
 
     try:
         found = of_rounds(run)
     except InputError as exc:
-        return str(exc)
+        return str(exc), ""
     if found.refusals:
-        return found.refusals[0].text
-    return "" if found.changes else "; ".join(found.notes)
+        return found.refusals[0].text, ""
+    return ("", next(iter(found.wide), "")) if found.changes else ("; ".join(found.notes), "")
 
 
 def _doubt_of_rounds(made: Manifest) -> str:

@@ -58,22 +58,24 @@ def _claimed(plan: Plan, key: str) -> Iterator[Goal]:
         try:
             if claim["type"] != "time" or claim["variant"] not in plan.names or claim["baseline"] not in plan.names:
                 continue
-            most, least_items = (_numbers(claim, part) for part in ("max_ms", "min_items_per_s"))
-            least = float(claim["ratio"]["min"])
-            names = (claim["id"], claim["baseline"], claim["variant"])
-            yield Goal(*names, least, claim["statistic"], False, most, least_items, _is_judged(plan, claim))
+            then = claim.get("provenance") or {}
+            measured = (claim.get("source") or {}).get("kind") == "measured"
+            if measured and not plan.foreign and (then.get("harness") or 1) != HARNESS:
+                continue  # `check` judges nothing by a bound that another harness measured
+            known = then.get("timed_by")
+            yield Goal(
+                claim=claim["id"],
+                baseline=claim["baseline"],
+                variant=claim["variant"],
+                minimum=float(claim["ratio"]["min"]),
+                statistic=claim["statistic"],
+                max_ms=_numbers(claim, "max_ms"),
+                min_items_per_s=_numbers(claim, "min_items_per_s"),
+                timed_by=None if known is None else str(known),
+                judged=TO_DO not in f"{claim.get('why')} {(claim.get('source') or {}).get('text')}",
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise _unreadable(file, exc) from exc
-
-
-def _is_judged(plan: Plan, claim: Mapping[str, Any]) -> bool:
-    """Whether `check` will judge by `claim`, as far as is known beforehand: not by one that nobody has filled in, nor by a time
-    that another harness measured (``expectations.judging`` says both, which needs pydantic)."""
-    source = claim.get("source") or {}
-    if TO_DO in f"{claim.get('why')} {source.get('text')}":
-        return False
-    measured = source.get("kind") == "measured" and plan.source not in ("pair", "command")
-    return not measured or ((claim.get("provenance") or {}).get("harness") or 1) == HARNESS
 
 
 def _claims(workload: str, size: str | None, key: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import webbrowser
 
+from ..analyze.words import size
 from ..report.terminal.console import aside, say
 from ..traces.output import Output
 
@@ -17,6 +18,6 @@ def write_page(target: Output, page: str, *, open_it: bool = False, quiet: bool 
     target.write_text(page)
     if not quiet:
         with aside(target):
-            say(f"report: {target.path} ({len(page.encode()) / 1e6:.1f} MB){replaced}")
+            say(f"report: {target.path} ({size(len(page.encode()))}){replaced}")
     if open_it and not target.is_stream:
         webbrowser.open(target.path.absolute().as_uri())

@@ -141,7 +141,10 @@ def _round(index: int, made: CalledRound) -> RoundTimes:
 
 def _goal(claim: TimeClaim, least: float) -> Goal:
     limits = {name: most for name, most in claim.max_ms.items() if most < math.inf}
-    return Goal(claim.id, claim.baseline, claim.variant, least, claim.by, False, limits, claim.min_items_per_s)
+    timed_by = claim.provenance.timed_by if claim.provenance else None
+    return Goal(
+        claim.id, claim.baseline, claim.variant, least, claim.by, False, limits, claim.min_items_per_s, timed_by
+    )
 
 
 def _of_commands(baseline: str, optimized: str, asked: Asked) -> tuple[Verdict, ...]:

@@ -38,6 +38,9 @@ ANY: Final = "any"
 Statistic = Literal["mean", "median"]
 """What a round's timed iterations are summed up by. By the mean, a throughput is total items over total time."""
 
+TimedBy = Literal["iterations", "steps", "processes"]
+"""What a run's times are of, as ``traces/pair_timing.py`` calls it: a workload always times iterations."""
+
 SourceKind = Literal["measured", "model", "datasheet", "definition"]
 SOURCE_KINDS: Final[tuple[SourceKind, ...]] = get_args(SourceKind)
 """Where a bound may come from: a run, a calculation, a vendor's figure, or the meaning of the words."""
@@ -108,7 +111,9 @@ class Provenance(Document):
     `harness` is the version of what timed the iterations (null: 1, or a pair of commands). `starts` is the number of
     occasions, and `between` the standard deviation of their values, in the value's unit; null for one occasion.
     `evidence` are the digests of the runs it was measured in: none of them is judged by it, under whatever name. `work` is what
-    an iteration had to do there: a run of other work is not judged by it.
+    an iteration had to do there: a run of other work is not judged by it. `timed_by` is what was timed (null: nobody wrote it
+    down): a run timed by something else is not judged by it. `digest` is that of the claim as it was accepted
+    (``claims/digest.py``; null: an older bound).
     """
 
     commit: Text | None = None
@@ -123,6 +128,8 @@ class Provenance(Document):
     between: Number | None = None
     evidence: Annotated[tuple[Text, ...], null_is((), tuple[Text, ...])] = ()
     work: RequiredWork | None = None
+    timed_by: TimedBy | None = None
+    digest: Text | None = None
 
 
 Grade = Literal["estimate", "indicative"]
@@ -156,7 +163,7 @@ class TimeClaim(Document):
     """`variant` against `baseline`, judged on untraced rounds.
 
     `ratio` bounds time(baseline) / time(variant); above its maximum is better than expected, never a failure.
-    `max_ms` bounds the milliseconds of one iteration, for exactly `baseline` and `variant`.
+    `max_ms` bounds the milliseconds of one iteration, for one of `baseline` and `variant`, both or none.
     `size` is the workload's size the times belong to; null where the workload has none. `min_items_per_s` bounds the
     required items of one iteration over its time, for one of the two variants, both or none; items are counted
     in the unit that the workload states (tokens, samples).
@@ -173,7 +180,8 @@ class TimeClaim(Document):
     size: Annotated[Text | None, Field(description="times belong to one size; null where the workload has none")]
     ratio: Annotated[Bound, Field(description="time of baseline / time of variant; above max is better than expected")]
     max_ms: Annotated[
-        Mapping[str, Positive], Field(description="most milliseconds of one iteration, for baseline and variant")
+        Mapping[str, Positive],
+        Field(description="most milliseconds of one iteration, for baseline, variant or both; {}: no limit"),
     ]
     min_items_per_s: Annotated[Floors, null_is({}, Floors)] = field(default_factory=dict)
     statistic: Annotated[

@@ -29,6 +29,9 @@ def step_row(step: Step) -> tuple[object, ...]:
     return step.iteration, step.rank, ms(step.late_ns), ms(step.lost_ns), why, stage, more
 
 
+LEAST_REASON: Final = 0.02
+"""Of the largest reason: a smaller one explains nothing."""
+
 FEW: Final = 6
 """Iterations that a sentence names."""
 
@@ -41,7 +44,9 @@ def headline(job: Job) -> list[str]:
     middle = duration(lengths[len(lengths) // 2]) if lengths else "-"
     ranks, steps = len(who.ranks), len(job.steps)
     of_job = f"{ranks}{world} rank{'' if (who.world_size or ranks) == 1 else 's'}"
-    lines = [f"{of_job}, {steps} iteration{'' if steps == 1 else 's'}, {middle} each (median)"]
+    by = {rank.found_by for rank in who.ranks}
+    found = ", found by a pattern of kernels" if by == {"kernels"} else ""
+    lines = [f"{of_job}, {steps} iteration{'' if steps == 1 else 's'}, {middle} each (median){found}"]
     if job.trust[0] == "unavailable":
         return lines
     share = percent(job.metrics["straggler_share"])
@@ -93,15 +98,17 @@ def _when(job: Job, rank: int) -> str:
 
 def _reasons(job: Job, most: int = 3) -> str:
     """What late ranks did more than the others, summed over iterations: the stages and categories that weigh most, each with its
-    rank where it is always the same."""
+    rank where it is always the same. Of a straggler it is what that one did more."""
     summed: dict[tuple[str, str], int] = {}
     whose: dict[tuple[str, str], set[int | None]] = {}
+    only = job.pattern.by_rank[0][0] if job.pattern.kind == "fixed" else None  # the sentence is about that one
     for step in job.steps:
-        for cause in step.causes[:1]:
+        for cause in step.causes[:1] if only is None or step.rank == only else ():
             key = cause.category, cause.stage
             summed[key] = summed.get(key, 0) + cause.ns
             whose.setdefault(key, set()).add(step.rank)
-    ranked = sorted(summed.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+    least = LEAST_REASON * max(summed.values(), default=0)
+    ranked = sorted(((k, ns) for k, ns in summed.items() if ns >= least), key=lambda pair: (-pair[1], pair[0]))[:most]
     several = len({rank for ranks in whose.values() for rank in ranks}) > 1
     found = []
     for key, ns in ranked:

@@ -40,23 +40,26 @@ def main(arguments: list[str] | None = None) -> int:
             f"nothing in {asked.traces or store.SAMPLES} is called {' or '.join(asked.names) or 'a recording'}"
         )
     differ = _samples(chosen, asked.write) if asked.traces is None else _elsewhere(chosen, asked.write)
+    if differ and asked.check:
+        again = shlex.join(["python", "-P", "scripts/goldens.py", "--write", *(arguments or sys.argv[1:])[1:]])
+        print(f"{differ} answers differ. Read what does; if all of it is meant: .venv/bin/{again}")
     return 1 if differ and asked.check else 0
 
 
-def _samples(chosen: Iterable[Path], write: bool) -> bool:
-    differ = False
+def _samples(chosen: Iterable[Path], write: bool) -> int:
+    differ = 0
     for sample in chosen:
         file, calls = store.kept_file(sample), sample_calls(sample)
         kept = store.answers_in(store.read(file))
         answers = {words: answer(words, sample.parent) for words in calls}
-        differ |= _compare(sample.name, kept, answers)
+        differ += _compare(sample.name, kept, answers)
         if write:
             store.write(file, store.as_json(answers))
     return differ
 
 
-def _elsewhere(chosen: Iterable[Path], write: bool) -> bool:
-    differ, everything = False, store.read(store.ELSEWHERE)
+def _elsewhere(chosen: Iterable[Path], write: bool) -> int:
+    differ, everything = 0, store.read(store.ELSEWHERE)
     inside = {store.content(sample) for sample in store.samples()}
     for path in chosen:
         content = store.content(path)
@@ -66,7 +69,7 @@ def _elsewhere(chosen: Iterable[Path], write: bool) -> bool:
         elif key in everything or write:
             kept = store.answers_in(everything.get(key, {}))
             answers = _all_answers(path) if write else {words: answer(words, path.parent) for words in kept}
-            differ |= _compare(path.name, kept, answers)
+            differ += _compare(path.name, kept, answers)
             everything[key] = store.as_json(answers)
         else:
             print(f"{path.name}: nothing is kept of this content ({content}), nothing was compared")
@@ -84,14 +87,14 @@ def _all_answers(path: Path) -> Answers:
     return answers
 
 
-def _compare(name: str, kept: Answers, answers: Answers) -> bool:
-    """Print what differs; whether anything does."""
-    differ = False
+def _compare(name: str, kept: Answers, answers: Answers) -> int:
+    """Print what differs; how many answers do."""
+    differ = 0
     for words in [*kept, *(w for w in answers if w not in kept)]:
         lines = [_gone_or_new(words, kept)] if words not in kept or words not in answers else []
         lines = lines or differences(kept[words], answers[words])
         if lines:
-            differ = True
+            differ += 1
             print(f"{name}: aisp-trace {shlex.join(words)}", *lines, sep="\n    ")
     if not differ:
         print(f"{name}: identical ({len(answers)} calls)")

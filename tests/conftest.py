@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from aisp_trace.tests.examples import examples
+try:
+    from aisp_trace.tests.examples import examples
+except ModuleNotFoundError as error:
+    raise pytest.UsageError(
+        f"{error.name} is not installed for this Python; `make test TESTS=tests/test_x.py` runs tests in .venv"
+    ) from error
 
 # How long an example takes depends on the machine and on what else runs there. In CI the same examples are tried every time, so
 # that a failure there is the change's and can be repeated; elsewhere each run tries others.

@@ -344,6 +344,62 @@ def test_a_missed_expectation_that_accept_may_not_change_is_refused_whatever_is_
     assert "copies_hidden is missed" in texts(elsewhere)
 
 
+def test_what_a_run_missed_is_said_where_loosening_is_allowed(occasion: Any) -> None:
+    """A missed run never becomes the new normal without a word: by run, what it missed and what it left open."""
+    missed, open_ = scaled(1, 1.5), scaled(1, 1.331)
+    runs = [occasion(missed), occasion(open_, day=2), occasion(evidence(), day=3)]
+    proposal = propose(runs, file(time_claim()), allow_loosen=True)
+    assert proposal.refusals == ()
+    assert proposal.against == (
+        "pipeline-1 missed the bounds that it replaces: faster (speedup of optimized over baseline 1.334, bound 1.5 .. 3), "
+        "faster (time of one iteration of optimized 15, bound <= 12)",
+        "pipeline-2 is undecided by the bounds that it replaces: faster (speedup of optimized over baseline 1.503, bound 1.5 "
+        ".. 3)",
+        "pipeline-2 missed the bounds that it replaces: faster (time of one iteration of optimized 13.31, bound <= 12)",
+    )
+    assert propose(runs, file(time_claim())).against == (), "refused, which says it"
+    assert propose(runs[2:], file(time_claim()), allow_loosen=True).against == ()
+
+
+def test_a_missed_bound_that_stays_is_said_as_well(occasion: Any) -> None:
+    """One recording is too few to bound a share anew, so the missed bound stays, while the times are written."""
+    share = mechanism("overlap.hidden", low=0.95, size="default", source=SOURCE, provenance=time_claim().provenance)
+    proposal = propose([occasion(evidence(), recordings=1)], file(share), allow_loosen=True)
+    assert proposal.refusals == () and {d.claim for d in proposal.changes} == {"pipeline.faster"}
+    (said,) = proposal.against
+    assert said.startswith("pipeline-1 missed bounds that stay: copies_hidden (overlap.hidden copy|compute")
+
+
+@pytest.mark.parametrize("present", [file(), file(time_claim())], ids=["new", "there"])
+def test_only_ratios(occasion: Any, present: ExpectationFile) -> None:
+    """Speedups without limits; those that are there vanish in so many words only, and do not come back by themselves."""
+    limited = present.claims != ()
+    one = occasion(evidence())
+    refused = propose([one], present, only_ratio=True)
+    assert (
+        exit_code(refused.refusals),
+        "faster: ms baseline <= 25 would not be bounded any more" in texts(refused),
+    ) == ((2, True) if limited else (0, False))
+    made = accepted(propose([one], present, only_ratio=True, allow_loosen=True))
+    (claim,) = made.claims
+    assert isinstance(claim, TimeClaim)
+    assert (claim.ratio, claim.max_ms, claim.min_items_per_s) == (Bound(1.89, 2.11), {}, {})
+    slow = scaled(3, 3)  # a machine on a bad day: the ratio holds
+    assert [(v.part, v.status) for v in judge([made], slow)] == [("speedup", "met")]
+    again = accepted(propose([occasion(scaled(1, 0.9), day=2)], made))
+    assert isinstance(again.claims[0], TimeClaim) and again.claims[0].max_ms == {}
+    assert again.claims[0].ratio != claim.ratio
+
+
+def test_a_limit_of_one_side_stays_one(occasion: Any) -> None:
+    """The order of the judged parts follows the limits that there are."""
+    claim = time_claim(max_ms={"optimized": 12.0}, min_items_per_s={"baseline": 1.0})
+    (made,) = accepted(propose([occasion(evidence())], file(claim), allow_loosen=True)).claims
+    assert isinstance(made, TimeClaim)
+    assert made.max_ms == {"optimized": pytest.approx(10.6)}
+    assert made.min_items_per_s == {"baseline": pytest.approx(48_400, rel=0.02)}  # 1024 samples in 20 ms
+
+
 NO_BOUND: list[tuple[Evidence, str]] = [
     (evidence(rounds=evidence().rounds[:7]), "7 rounds have no 99 % interval"),
     (evidence(rounds=()), "no untraced round"),

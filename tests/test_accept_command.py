@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,16 @@ def aisp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def run_at(
-    path: Path, *, git: dict[str, Any] | None = None, slower: float = 1.0, drift: float = 1.0, **changes: Any
+    path: Path,
+    *,
+    git: dict[str, Any] | None = None,
+    slower: float = 1.0,
+    drift: float = 1.0,
+    each: Sequence[float] = (1.0,),
+    **changes: Any,
 ) -> Path:
-    """A run of a clean tree; `slower` multiplies the optimized variant's times, `drift` once more in each round.
+    """A run of a clean tree; `slower` multiplies the optimized variant's times, `drift` once more in each round, and a round's
+    own of `each`.
 
     No two names give the same measurement.
     """
@@ -57,7 +64,9 @@ def run_at(
         made["wall_ns"] += int.from_bytes(path.name.encode()[-3:])
         for found in made["result"]["variants"]:
             if found["name"] == "optimized":
-                found["iterations_ns"] = [round(ns * slower * drift**number) for ns in found["iterations_ns"]]
+                found["iterations_ns"] = [
+                    round(ns * slower * drift**number * each[number % len(each)]) for ns in found["iterations_ns"]
+                ]
     file.write_text(json.dumps(manifest), encoding="utf-8")
     return folder
 
@@ -181,6 +190,65 @@ def test_loosening_needs_its_own_word(aisp: Aisp, tmp_path: Path) -> None:
     code, out = aisp("accept", run, "--yes", "--allow-loosen")
     assert code == 0 and "looser" in out
     assert aisp("check", run_at(tmp_path / "pipeline-3"), "--expectations", folder)[0] == 0
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS, ids=" ".join)
+def test_a_missed_run_is_accepted_with_a_word(aisp: Aisp, tmp_path: Path, spelling: tuple[str, ...]) -> None:
+    folder = claims(tmp_path / "expectations", {**TIME, "ratio": {"min": 2.5}})
+    before = state(folder)
+    words = (
+        "warning: pipeline-2 missed the bounds that it replaces: pipeline.faster (speedup of optimized over baseline 2,"
+    )
+    run = run_at(tmp_path / "pipeline-2")
+    code, out = aisp(*spelling, run, "--allow-loosen")  # nobody to ask: said before it asks
+    assert (code, words in " ".join(out.split()), state(folder)) == (2, True, before)
+    code, out = aisp(*spelling, run, "--allow-loosen", "--yes")
+    assert (code, words in " ".join(out.split())) == (0, True)
+    assert out.index("missed the bounds") < out.index("Written to")
+
+
+NOISY = [1.0, 0.2, 0.7, 0.3, 0.8, 0.25, 0.5, 0.22]
+"""What the optimized variant's rounds are multiplied by: 2x to 10x."""
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS, ids=" ".join)
+def test_a_wide_bound_needs_somebody_who_reads_it(
+    aisp: Aisp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: tuple[str, ...]
+) -> None:
+    run = run_at(tmp_path / "pipeline-2", each=NOISY)
+    code, out = aisp(*spelling, run, "--yes")
+    said = " ".join(out.split())
+    assert (code, (tmp_path / "expectations").exists()) == (2, False), out
+    assert "warning: a wide bound: pipeline.faster: the speedup was" in said
+    assert "refused: with --yes nobody reads of wide bounds; `accept --allow-wide` writes them all the same." in said
+    assert "decide a bound yourself" not in said
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    code, out = aisp(*spelling, run)
+    assert (code, "warning: a wide bound" in out) == (0, True), "a person has read it"
+    shutil.rmtree(tmp_path / "expectations")
+    assert aisp("accept", run, "--yes", "--allow-wide")[0] == 0
+
+
+def test_only_the_ratio_is_written(aisp: Aisp, tmp_path: Path) -> None:
+    code, out = aisp("accept", run_at(tmp_path / "pipeline-2"), "--yes", "--only-ratio")
+    assert (code, "speedup" in out, " ms " in out) == (0, True, False), out
+    (claim,) = load_file(tmp_path / "expectations" / "expectations_h100.json").claims
+    assert claim.type == "time" and claim.max_ms == {}
+    code, out = aisp("check", run_at(tmp_path / "pipeline-3"))
+    assert (code, "speedup 2x met" in out, "limits" in out) == (0, True, False), out
+
+
+@pytest.mark.parametrize(
+    ("claim", "code"),
+    [
+        ({**TIME, "ratio": {"min": 2.5}}, 2),  # missed, and its bound would become looser
+        ({**MECHANISM, "bound": {"min": 0.99}}, 1),  # missed, and not for runs to change
+    ],
+)
+def test_the_gravest_refusal_gives_the_exit_code(aisp: Aisp, tmp_path: Path, claim: dict[str, Any], code: int) -> None:
+    claims(tmp_path / "expectations", claim)
+    found, out = aisp("accept", run_at(tmp_path / "pipeline-2"), "--yes")
+    assert (found, "is missed" in out) == (code, True), out
 
 
 def test_another_machines_file_is_not_written(aisp: Aisp, tmp_path: Path) -> None:

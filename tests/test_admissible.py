@@ -430,17 +430,21 @@ CASES: Final[list[tuple[str, str, Callable[[World], World], str, str]]] = [
     ),
     ("circumstances", "a newer driver", measured_before(driver="570.1"), NAMED, "driver 570.1 then, 580.65 now"),
     ("circumstances", "another torch", measured_before(torch="2.10.0"), NAMED, "torch 2.10.0 then, 2.11.0 now"),
-    (
-        "circumstances",
-        "another commit",
-        measured_before(commit="b" * 12),
-        NAMED,
-        "commit bbbbbbbbbbbb then, aaaaaaaaaaaa now",
-    ),
     ("edited bound", "a looser ratio", edited, OBJECTION, "the bound was edited by hand: its minimum is"),
     ("edited bound", "another count", edited_count, OBJECTION, "the bound was edited by hand: its maximum is"),
+    ("edited bound", "another digest", measured_before(digest="0" * 64), OBJECTION, "it does not fit the digest that"),
     ("same run", "under another name", copied, "unrecorded", "measured in this run"),
 ]
+
+
+def test_a_commit_alone_is_nothing_new(good: World) -> None:
+    """In CI every judged run is of another commit than the bound; a driver is worth saying."""
+    for changes, said in (({"commit": "b" * 12}, False), ({"commit": "b" * 12, "driver": "570.1"}, True)):
+        for low, status in ((1.5, "met"), (3.0, "missed")):
+            for verdict in judged(measured_before(**changes)(good), low):
+                assert verdict.status == status or verdict.part == "limits"
+                assert ("changed since the bound was measured: driver 570.1" in verdict.reason) == said
+                assert "commit" not in verdict.reason
 
 
 def test_a_bound_of_ones_own_is_one_by_its_source() -> None:
@@ -449,7 +453,7 @@ def test_a_bound_of_ones_own_is_one_by_its_source() -> None:
         time_claim(1.5), source=Source("measured", "pipeline-0", "accepted: 2 (1.98 to 2.02) over 8 rounds")
     )
     (objection,) = edited_bound(claim, evidence())
-    assert "a bound of your own has a source of the kind 'definition'" in objection.text
+    assert "to decide it yourself, set source.kind to 'definition'" in objection.text
     own = replace(claim, source=Source("definition", None, "1.5 is what the release promises"), provenance=None)
     assert list(edited_bound(own, evidence())) == []
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from aisp_trace.capture import host
@@ -103,10 +103,14 @@ def test_from_a_first_capture_to_a_verdict_each_end_names_the_next_command(aisp:
     assert "`accept` will" not in err
     assert re.search(r"^untraced: optimized \d+\.\d\dx, between ", out, flags=re.MULTILINE)
     refuses = "`accept` would take no bound from this run: " in out  # a busy machine: rounds in doubt
-    assert following.startswith("time it again on a quieter machine" if refuses else "accept aisp-runs/mine-")
-    assert ("or decide a bound yourself: aisp-trace expectations new mine" in out) == refuses
+    warns = "`accept` would warn of a wide bound, and with --yes refuse it: " in out  # a busy machine: rounds far apart
+    assert following.startswith("time it again on a quieter machine" if refuses or warns else "accept aisp-runs/mine-")
+    assert ("or decide a bound yourself: aisp-trace expectations new mine" in out) == (refuses or warns)
+    assert ("or take it all the same: aisp-trace accept aisp-runs/mine-" in out) == warns
     code, out, _ = aisp("accept", "--yes")
-    assert code == (3 if refuses else 0), out
+    assert code == (3 if refuses else 2 if warns else 0), out
+    if warns:
+        assert aisp("accept", "--yes", "--allow-wide")[0] == 0
     if refuses:
         assert "Or decide a bound yourself: `aisp-trace expectations new mine`." in " ".join(out.split())
         assert aisp("expectations", "new", "mine")[0] == 0
@@ -189,12 +193,16 @@ def with_rounds(manifest: Path, speedups: Sequence[float], looks: Sequence[int])
         both[1]["wall_ns"] = round(both[0]["wall_ns"] / speedup) + 29 * index + 5  # no two processes take the same
         document["commands"] += [{**one, "index": index} for one in (both if index % 2 == 0 else both[::-1])]
     document["looks"] = list(looks)
+    words = [word for word in document["command_line"] if word not in ("--rounds", "--decide") and not word.isdecimal()]
+    document["command_line"] = [*words, *(["--rounds", str(looks[0])] if len(looks) == 1 else ["--decide"])]
     manifest.write_text(json.dumps(document), encoding="utf-8")
     return load_run(manifest.parent)
 
 
 ROUNDS = st.one_of(
     st.lists(st.floats(0.9, 3.0), min_size=1, max_size=40),
+    st.lists(st.floats(1.9, 2.1), min_size=12, max_size=12),
+    st.lists(st.floats(1.3, 3.5), min_size=12, max_size=12),
     st.builds(  # on the way to somewhere, in two groups, or quiet
         lambda n, base, step, gap: [
             base + step * i + (gap if i % 3 == 0 else 0.0) + i * 7 % 5 * 0.003 for i in range(n)
@@ -212,9 +220,10 @@ ROUNDS = st.one_of(
 def test_accept_is_named_just_where_it_takes_bounds(made: Path, speedups: list[float], decided: bool) -> None:
     run = with_rounds(made, speedups, DECIDING if decided else (len(speedups),))
     lines = following(run, "RUN")
-    proposal = prepare([run], None).proposal
+    proposal = prepare([run], None, allow_wide=False).proposal  # as with --yes
     takes = not proposal.refusals and bool(proposal.changes)
     assert (lines == ["next: aisp-trace accept RUN"]) == takes, (lines, proposal)
+    event("taken" if takes else "wide" if len(lines) == 4 else "refused")
     assert takes or lines[-1] == "or decide a bound yourself: aisp-trace expectations new mine"
 
 
@@ -244,6 +253,14 @@ def test_rounds_in_doubt_name_what_would_settle_them(made: Path, monkeypatch: py
     assert following(run, "RUN")[1:] == [then, otherwise], "without what judges"
     run = with_rounds(made, [2.0 + i * 7 % 5 * 0.01 for i in range(12)], DECIDING)
     assert following(run, "RUN") == ["next: aisp-trace accept RUN"]
+    monkeypatch.undo()
+    monkeypatch.chdir(run.path.parent.parent)
+    far_apart = [3.4, 3.17, 2.29, 1.87, 2.53, 2.25, 3.24, 1.99, 2.44, 2.72, 3.56, 2.51]
+    scattered = with_rounds(made, far_apart, DECIDING)
+    why, then, anyway, otherwise = following(scattered, "RUN")
+    assert why.startswith("`accept` would warn of a wide bound, and with --yes refuse it: mine.faster: ")
+    assert then == "next: time it again on a quieter machine, with --rounds 16"
+    assert anyway == "or take it all the same: aisp-trace accept RUN"
     (run.path.parent / "elsewhere").mkdir()
     moved = run.path.rename(run.path.parent / "elsewhere" / run.path.name)
     run = with_rounds(moved / "manifest.json", [2.0], (1,))

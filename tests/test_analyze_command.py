@@ -198,3 +198,13 @@ def test_of_many_stages_the_longest_are_shown_and_the_rest_counted(capsys: pytes
     assert lines[top + 61] == "and 41 shorter ones; --depth and --stages choose, --json lists them"
     assert "and 39 stages that stalled less" in lines, "the first call lies before the first kernel"
     assert len(trace_document(found)["stages"]) == 101
+
+
+def test_one_source_that_cannot_be_read_hides_none_of_the_others() -> None:
+    folder = SAMPLES / "h200x2_fsdp"
+    done = analyze(folder, CPU)
+    assert done.returncode == 2
+    assert f"aisp-trace ranks {folder}" in done.stderr and done.stderr.count("\n") == 1
+    assert CPU.name in done.stdout and "stage (ms)" in done.stdout
+    alone, document = analyze(folder), analyze(folder, CPU, "--json")
+    assert (alone.returncode, alone.stdout, document.returncode, document.stdout) == (2, "", 2, "")

@@ -189,9 +189,8 @@ def test_a_workflow_runs_in_a_repository_of_somebody_else(tmp_path: Path) -> Non
     assert run("Capture") == 0
     key = hardware("cpu").key
     measured = tmp_path / "expectations" / f"expectations_{key}.json"
-    assert (run("Bounds"), measured.is_file()) in ((0, True), (3, False)), (
-        "3: a busy machine, whose rounds carry no bound"
-    )
+    # a busy machine: 2, the bounds are wide; 3, the rounds are in doubt
+    assert (run("Bounds"), measured.is_file()) in ((0, True), (2, False), (3, False))
     for least, code in ((1.01, 0), (1000.0, 1)):
         claim = {
             "type": "time", "id": "ours.faster", "workload": "ours", "variant": "optimized", "baseline": "baseline",

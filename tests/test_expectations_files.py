@@ -14,9 +14,12 @@ from aisp_trace.expectations.claims.load import PACKAGE_DIR, load_expectations
 from aisp_trace.expectations.claims.parse import parse
 from aisp_trace.expectations.claims.wanted import SCHEMA as WANTED_SCHEMA
 from aisp_trace.expectations.claims.wanted import parse_wanted
+from aisp_trace.expectations.claims.write import claim_document
+from aisp_trace.expectations.judging.judge import judge
 from aisp_trace.expectations.judging.verdict import STATUSES
 from aisp_trace.expectations.metrics.registry import METRICS
-from aisp_trace.expectations.model import ANY, Bound, MechanismClaim, TimeClaim
+from aisp_trace.expectations.model import ANY, Bound, ExpectationFile, MechanismClaim, TimeClaim
+from aisp_trace.tests.judging.build import evidence
 from aisp_trace.traces.errors import InputError
 
 MECHANISM: dict[str, Any] = {
@@ -74,6 +77,19 @@ def test_both_claim_types_are_read() -> None:
     assert mechanism.bound == Bound(0.5, None)
 
 
+@pytest.mark.parametrize("names", [("baseline", "optimized"), ("optimized",), ()], ids=str)
+def test_a_time_claim_limits_both_one_or_none(names: tuple[str, ...]) -> None:
+    limits = {name: ms for name, ms in TIME["max_ms"].items() if name in names}
+    (claim,) = parse(text(changed(TIME, "max_ms", limits)), "f").claims
+    assert isinstance(claim, TimeClaim) and claim.max_ms == limits
+    assert claim_document(claim)["max_ms"] == limits
+    found = judge([ExpectationFile("h100", (claim,))], evidence())
+    assert [(v.status, v.variant, v.part) for v in found] == [
+        ("met", "optimized", "speedup"),
+        *(("met", name, "limits") for name in names),
+    ]
+
+
 REFUSED: list[tuple[dict[str, Any], str, Any, str]] = [
     (MECHANISM, "varient", "x", "unknown key 'varient'; did you mean 'variant'?"),
     (MECHANISM, "bound.minimum", 1, "unknown key 'minimum'; did you mean 'min'?"),
@@ -117,7 +133,8 @@ REFUSED: list[tuple[dict[str, Any], str, Any, str]] = [
     (TIME, "baseline", "optimized", "'optimized' is compared with itself"),
     (TIME, "ratio.min", ..., "min must be a number above 0"),
     (TIME, "ratio.min", 0, "min must be a number above 0"),
-    (TIME, "max_ms.optimized", ..., "key 'optimized' is missing"),
+    (TIME, "max_ms", ..., "key 'max_ms' is missing"),
+    (TIME, "max_ms.optimised", 3, "unknown key 'optimised'; did you mean 'optimized'?"),
     (TIME, "max_ms.optimized", 0, "it must be above 0"),
     (TIME, "max_ms", [1], "expected an object, found a list"),
     (TIME, "min_items_per_s", {}, "min_items_per_s: is empty; leave the key out"),

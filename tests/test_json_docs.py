@@ -68,4 +68,5 @@ def test_what_is_printed_is_documented(
     document = json.loads(capsys.readouterr().out)
     schema = document["schema"].removeprefix("aisp-trace/")
     assert schema in sections(), f"docs/json.md has no section of {schema}"
-    assert not set(keys(document)) - sections()[schema]
+    missing = sorted(set(keys(document)) - sections()[schema])
+    assert not missing, f"docs/json.md names no {', '.join(missing)} in the section of {schema}"

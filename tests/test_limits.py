@@ -133,11 +133,16 @@ def test_nothing_is_claimed_by_a_ledger_that_nobody_can_trust_or_without_compute
     assert said(window([("a", "idle", "tail", WINDOW)])) == plain
 
 
-def test_it_is_silent_where_a_finding_stands(capsys: pytest.CaptureFixture[str]) -> None:
-    cells = [("step/forward", "compute", None, 900_000), ("step/data", "idle", "host_code", 100_000)]
+@pytest.mark.parametrize(("waits", "told"), [(100_000, True), (190_000, True), (210_000, False), (500_000, False)])
+def test_beside_a_finding_it_is_told_only_where_compute_limits_all_the_same(
+    waits: int, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [("step/forward", "compute", None, WINDOW - waits), ("step/data", "idle", "host_code", waits)]
     print_findings(window(cells, devices=HOST))
     out = capsys.readouterr().out
-    assert "1. Waiting for data" in out and "Limited" not in out and "stands out" not in out
+    assert "1. Waiting for data" in out and "stands out" not in out
+    assert ("Limited by compute all the same. An iteration spends" in out) == told
+    assert out.find("Limited") > out.find("1. Waiting") or not told
 
 
 def test_the_part_and_the_whole_stand_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,9 @@ STEPS: Final = "steps"
 PROCESSES: Final = "processes"
 """Whole processes, start-up included."""
 
+WORDS: Final = {ITERATIONS: "iterations", STEPS: "training steps", PROCESSES: "whole processes"}
+"""Each of them in a sentence: timed by ..."""
+
 FEWEST_STEPS: Final = 3
 """In a process, without its first: fewer are no loop, and begin and end of the process say as much."""
 

@@ -9,7 +9,7 @@ The figure bounds arrangements alone: work of one kind that takes as long as her
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +20,7 @@ from ..naming.kernels import short_names
 from ..naming.paths import split
 from ..result import IDLE, Analysis
 from ..words import percent, shorten
-from .finding import STAGE_WIDTH, Device, devices_of, total
+from .finding import STAGE_WIDTH, Device, Finding, devices_of, total
 
 NOTHING: Final = "Nothing stands out: no known problem costs enough of the window to be worth mentioning"
 
@@ -89,20 +89,24 @@ def _union(device: Device, kind: str) -> int:
     return int(device.of("kinds").filter(pl.col("kind") == kind)["union_ns"].sum())
 
 
-def limit_sentences(analysis: Analysis) -> Iterator[str]:
-    """What is said where no rule finds anything: what the window consists of, and what hiding all but compute would gain at most.
-    Of several devices, of the one that computes most; where the ledger cannot be believed, only that nothing was found."""
+def limit_sentences(analysis: Analysis, found: Sequence[Finding] = ()) -> Iterator[str]:
+    """What the window consists of, and what hiding all but compute would gain at most, of the device that computes most. Where
+    rules `found` something, only if compute limits the window all the same; where the ledger cannot be believed, only that
+    nothing was found."""
     ledger = analysis.trust.filter((pl.col("metric") == "ledger") & (pl.col("level") == "unavailable"))
     every = [one for one in devices_of(analysis) if total(one.busy("compute", "graph"))]
     if not every or ledger.height:
-        yield f"{NOTHING}."
+        if not found:
+            yield f"{NOTHING}."
         return
     device = max(every, key=lambda one: (one.share(total(one.busy("compute", "graph"))), -one.device))
     computes, graphs = total(device.busy("compute", "graph")), total(device.busy("graph"))
     share = device.share(computes)
+    if found and (share < LIMITED or max(one.share for one in found) > 1 - LIMITED):
+        return
     lead = NOTHING
     if share >= LIMITED:
-        lead = "Limited by CUDA graphs" if 2 * graphs > computes else "Limited by compute"
+        lead = f"Limited by {'CUDA graphs' if 2 * graphs > computes else 'compute'}{' all the same' if found else ''}"
     whose = _whose(device, len(every) > 1)
     if device.analysis.host_only:
         said = f"{whose} spends {percent(share)} of its time in stages that compute{_stages(device)}"

@@ -44,6 +44,14 @@ def always_ready(device: Device, waiting_ns: int) -> str:
     batch, left = int(made["host_ns"].sum()) / batches, rest / count
     needed = math.ceil(batch / left)
     workers = "one worker" if needed == 1 else f"{needed:,} workers"
+    if (
+        needed == 1 and not made["path"].str.contains("/").any()
+    ):  # ranges of other processes have no parents in the loop
+        return (
+            f"{said}. Workers make the batches already, in {duration(batch)} each, and the rest of an iteration takes "
+            f"{duration(left)}, so one on a core of its own could keep up: they wait for cores or come in bunches, or handing "
+            "over takes the time"
+        )
     return (
         f"{said}. A batch takes {duration(batch)} to make, the rest of an iteration {duration(left)}: N workers make N batches "
         f"in that time at best, each on a core of its own, so {workers} could keep up"

@@ -331,8 +331,8 @@ RULES: Final[tuple[Rule, ...]] = (
         "data_loading",
         "waiting for data",
         LEAST,
-        "have batches ready before they are needed: workers of the loader (num_workers, prefetch_factor), or a thread that "
-        "runs ahead",
+        "have batches ready before they are needed: more workers of the loader or a longer queue (num_workers, "
+        "prefetch_factor), a thread that runs ahead, or cheaper batches",
         data_loading,
     ),
     Rule(

@@ -356,7 +356,7 @@ def _part_in(s: Situation, gaps: Mask, ranges: Mask | None) -> npt.NDArray[np.fl
     part = np.zeros(graph.edges)
     rows = np.flatnonzero(gaps & (graph.source != NOWHERE)) if ranges is None or ranges.any() else np.empty(0, np.int64)
     thread = graph.thread[graph.of_target[rows]]
-    lows, highs = np.array(s.host, np.int64).T
+    lows, highs = (np.array(side, np.int64) for side in zip(*s.host, strict=True))
     for number, (pid, tid) in enumerate(graph.threads):
         here = rows[thread == number]
         if ranges is not None:

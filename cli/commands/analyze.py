@@ -13,11 +13,12 @@ from ...analyze.ranks.look import Look
 from ...analyze.words import size
 from ...report.terminal.console import print_json, remark, say, warn
 from ...report.terminal.live import watched
-from ...traces.errors import UsageError
+from ...traces.errors import AispTraceError, InputError, UsageError
 from ..app import examples, new_app
 from ..options import Attribution, Below, Cache, Depth, Domain, Iterations, Json, NoFold, Skip, Stages, Window
 
 if TYPE_CHECKING:  # imported when a trace is read
+    from ...analyze.result import Analysis
     from ...analyze.sources import Asked
 
 MOST_STAGES: Final = 500
@@ -98,9 +99,16 @@ def run(
             raise UsageError("--timeline draws characters and --json prints a document; give one of them")
         _draw(given, asked, cache)
         return 0
+    found: list[tuple[Path | None, Analysis]] = []
+    failed: list[AispTraceError] = []
     with watched("reading and analysing") as tell:
-        quick = Quick(cache, tell)
-        found = [(source, analysis) for source in given for analysis in find_recorded(source).analyses(asked, quick)]
+        for source in given:
+            try:
+                found += [(source, one) for one in find_recorded(source).analyses(asked, Quick(cache, tell))]
+            except InputError as error:
+                if len(given) == 1 or as_json:
+                    raise
+                failed.append(error)
     if as_json:
         from ...analyze.document import document
 
@@ -112,7 +120,9 @@ def run(
     for source, analysis in found:
         others = traces_beside(source)
         print_analysis(analysis, Beside(source.parent, others) if source is not None and others else None)
-    return 0
+    for one in failed:
+        warn(str(one))
+    return failed[0].exit_code if failed else 0
 
 
 def _write_partials(sources: list[Path], folder: Path, look: Look) -> int:

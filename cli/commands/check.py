@@ -40,7 +40,7 @@ def run(
         bool, typer.Option("--update-expectations", help="accept the run's bounds instead, as `aisp-trace accept` does")
     ] = False,
     allow_loosen: Annotated[
-        bool, typer.Option("--allow-loosen", help="with it: accept bounds that ask for less")
+        bool, typer.Option("--allow-loosen", help="with it: accept bounds that ask for less, as `accept` does")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="with it: do not ask")] = False,
 ) -> int:

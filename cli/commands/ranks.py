@@ -125,6 +125,7 @@ def run(
                     if show is not None:
                         show(f"{done:,} of {of:,} traces read")
 
+                fresh = not folder.exists()
                 files, failed = make(given, folder, look, partial(executor, workers, scheduler), tell)
         ranks, unread = read({real(file): file for file in [*ready, *files]}.values())
         failed += unread
@@ -134,6 +135,8 @@ def run(
         warn(one.why)
     if not ranks:
         return 2
+    if given and fresh and not scrub:
+        remark(f"what was read is kept in {folder}, so that a second look reads only new traces")
     job = job_of(ranks)
     if as_json:
         from ...report.documents.ranks import document

@@ -6,7 +6,8 @@ A bound never follows the last run by itself. Accepting is asked for, shows what
     a run comes from an unknown commit or a changed tree: nobody could repeat it
     the present expectations were not met: accepting would make a regression the new normal
     the evidence does not carry a bound: wrong outputs, lost events, too few rounds, drift, two modes, spread
-    a bound would become looser, unless that was asked for in so many words
+    a bound would become looser or vanish, unless that was asked for in so many words
+    nobody would read that a bound is so wide that a clear regression meets it, unless that was asked for
 
 Only bounds that were measured are derived again. What a model, a data sheet or a definition says is not changed by a run.
 The judge itself does the measuring: a claim with bounds that everything meets is judged, and every doubt it has about
@@ -15,17 +16,21 @@ the evidence is a refusal here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
+from typing import Final
 
 from ...traces.errors import UsageError
 from ...traces.faults import nearest
+from ...traces.figures import significant
 from ...traces.hardware_key import slug, vague_key
-from ..claims.diff import LOOSER, REWORDED, Difference, differences
+from ..claims.diff import LOOSER, REMOVED, REWORDED, Difference, differences
+from ..claims.digest import is_changed
 from ..claims.skeleton import time_id
 from ..judging.evidence import Evidence
 from ..judging.judge import judge
+from ..judging.verdict import Verdict
 from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, Source, TimeClaim
 from .occasions import MISSED, UNDECIDED, USAGE, Occasion, Refusal, machine_refusal, provenance_refusals, refuse_mixture
 from .remeasure import TooFew, only_scatters, remeasure, too_few
@@ -36,7 +41,8 @@ class Proposal:
     """What would be written: all `claims` of the file, and the `changes` against the present ones.
 
     Nothing may be written while there are `refusals`. `kept` says of each measured claim why it stays as it is, and
-    `notes` what else a reader should know. `wide` has a sentence for each new bound that a clear regression would meet.
+    `notes` what else a reader should know. `wide` has a sentence for each new bound that a clear regression would meet, and
+    `against` one for each run that did not meet the present ones, where loosening was asked for.
     """
 
     claims: tuple[Claim, ...]
@@ -44,6 +50,7 @@ class Proposal:
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...]
     wide: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
 
 
 def propose(
@@ -54,12 +61,15 @@ def propose(
     *,
     only: Collection[str] = (),
     allow_loosen: bool = False,
+    allow_wide: bool = True,
+    only_ratio: bool = False,
 ) -> Proposal:
     """Bounds for `target` from `occasions`, oldest first.
 
     `others` are the files beside it, by which the runs are judged, too. `wanted` are claims without bounds that the
-    machine's file should have. `only` names the claims to change or add; empty: all. Raises `UsageError` if the runs
-    are not several occasions of one thing, or `only` names a claim that nobody could write.
+    machine's file should have. `only` names the claims to change or add; empty: all. With `only_ratio` speedups alone are
+    bounded, and no milliseconds or items per second. Without `allow_wide` a bound that says little is refused. Raises
+    `UsageError` if the runs are not several occasions of one thing, or `only` names a claim that nobody could write.
     """
     occasions = sorted(occasions, key=lambda o: (o.manifest.created_utc, o.manifest.run_id))
     refuse_mixture(occasions)
@@ -73,7 +83,15 @@ def propose(
             hint = nearest(name, candidates) or f"; those that can be accepted are {', '.join(candidates) or 'none'}"
             raise UsageError(f"no measured claim of {first.workload} is called {name!r}{hint}")
     chosen = {i: c for i, c in candidates.items() if not only or i in only}
-    refusals += _standing_refusals(occasions, (target, *others), chosen, allow_loosen=allow_loosen)
+    standing = _standing(occasions, (target, *others))
+    if not allow_loosen:
+        refusals += [one.refusal for one in standing]
+    else:  # whether the evidence carries another bound is asked when it is derived
+        refusals += [
+            one.refusal for one in standing if one.verdict.status == "invalid" or one.verdict.claim not in chosen
+        ]
+    if only_ratio:
+        chosen = {i: _without_limits(c) for i, c in chosen.items()}
     present = {c.id: c for c in target.claims}
     notes: list[str] = []
     wide: list[str] = []
@@ -88,7 +106,7 @@ def propose(
             few.append(derived)
         elif isinstance(derived, str):
             notes.append(derived)
-        elif key not in present or _changed(present[key], derived.claim):
+        elif key not in present or is_changed(present[key]) or _changed(present[key], derived.claim):
             after[key] = derived.claim
             wide += [f"{key}: {text}" for text in derived.wide]
     notes += [too_few(few)] if few else []
@@ -99,9 +117,19 @@ def propose(
             for d in changes
             if d.direction == LOOSER
         ]
+        refusals += [
+            Refusal(USAGE, f"{d.claim}: {d.part} {d.old} would not be bounded any more; --allow-loosen accepts that")
+            for d in changes
+            if d.direction == REMOVED
+        ]
+    if wide and not allow_wide:
+        refusals.append(
+            Refusal(USAGE, "with --yes nobody reads of wide bounds; `accept --allow-wide` writes them all the same")
+        )
     if changes and (vague := vague_key(first.hardware_key, occasions[-1].manifest.hardware.cpu)):
         notes.append(vague)
-    return Proposal(tuple(after.values()), changes, tuple(dict.fromkeys(refusals)), tuple(notes), tuple(wide))
+    against = tuple(_against(standing, {d.claim for d in changes} & chosen.keys())) if allow_loosen else ()
+    return Proposal(tuple(after.values()), changes, tuple(dict.fromkeys(refusals)), tuple(notes), tuple(wide), against)
 
 
 def _nothing_to_claim(evidence: Evidence, target: ExpectationFile) -> str:
@@ -122,27 +150,53 @@ def _changed(old: Claim, new: Claim) -> bool:
     return any(d.direction != REWORDED for d in differences((old,), (new,)))
 
 
-def _standing_refusals(
-    occasions: Sequence[Occasion],
-    files: Sequence[ExpectationFile],
-    chosen: Collection[str],
-    *,
-    allow_loosen: bool,
-) -> list[Refusal]:
-    """What the present expectations say of each run. A bound in question may be missed where loosening was asked for;
-    evidence that is not believed is never accepted."""
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A verdict by the present expectations that a run does not meet, and the refusal that it is."""
+
+    run_id: str
+    verdict: Verdict
+    refusal: Refusal
+
+
+def _standing(occasions: Sequence[Occasion], files: Sequence[ExpectationFile]) -> list[_Standing]:
+    """What the present expectations have against each run."""
     found = []
     for occasion in occasions:
         evidence = occasion.evidence
         for verdict in judge(files, evidence):
             if verdict.status in ("met", "exceeded", "unrecorded"):
                 continue
-            if verdict.status != "invalid" and verdict.claim in chosen and allow_loosen:
-                continue  # whether the evidence carries another bound is asked when it is derived
             code = MISSED if verdict.status == "missed" else UNDECIDED
             text = f"{evidence.run_id}: {verdict.claim} is {verdict.status}, {verdict.quantity}: {verdict.reason}"
-            found.append(Refusal(code, text, verdict.claim, only_scatters(verdict, evidence)))
+            refusal = Refusal(code, text, verdict.claim, only_scatters(verdict, evidence))
+            found.append(_Standing(evidence.run_id, verdict, refusal))
     return found
+
+
+_DID: Final = {
+    (True, True): "missed the bounds that it replaces",
+    (True, False): "missed bounds that stay",
+    (False, True): "is undecided by the bounds that it replaces",
+    (False, False): "is undecided by bounds that stay",
+}
+"""What a run did, by whether it missed and whether its bounds are replaced."""
+
+
+def _against(standing: Sequence[_Standing], replaced: Collection[str]) -> Iterator[str]:
+    """For each run, a sentence on the bounds that it did not meet: those among `replaced`, and those that stay."""
+    by_run: dict[tuple[str, str], list[str]] = {}
+    for one in standing:
+        v = one.verdict
+        found = "" if v.value is None else f" {significant(v.value)}"
+        did = _DID[v.status == "missed", v.claim in replaced]
+        by_run.setdefault((one.run_id, did), []).append(f"{v.claim} ({v.quantity}{found}, bound {v.bound})")
+    for (run_id, did), parts in by_run.items():
+        yield f"{run_id} {did}: {', '.join(parts)}"
+
+
+def _without_limits(claim: Claim) -> Claim:
+    return replace(claim, max_ms={}, min_items_per_s={}) if isinstance(claim, TimeClaim) else claim
 
 
 # --- which claims -------------------------------------------------------------------------------------------------------

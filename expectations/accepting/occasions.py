@@ -10,6 +10,7 @@ from ...traces.content import one_line
 from ...traces.errors import UsageError
 from ...traces.run import Manifest
 from ..judging.evidence import Evidence
+from ..judging.same_timing import by_words
 from ..model import ExpectationFile
 
 USAGE: Final = 2
@@ -75,6 +76,11 @@ def refuse_mixture(occasions: Sequence[Occasion]) -> None:
             if one != two:
                 what = part.replace("_", " ")
                 raise UsageError(f"{first.run_id} has {what} {one}, {other.run_id} has {two}; accept them one by one")
+        if first.timed != other.timed:
+            raise UsageError(
+                f"{first.run_id} is timed by {by_words(first.timed)}, {other.run_id} by {by_words(other.timed)}; accept them one "
+                "by one"
+            )
         if set(first.variants) != set(other.variants):
             raise UsageError(f"{first.run_id} and {other.run_id} have different variants; accept them one by one")
 

@@ -13,10 +13,12 @@ from itertools import chain
 from typing import Final
 
 from ...traces.figures import significant
+from ..claims.digest import sealed
 from ..judging.admissible import examine
 from ..judging.admissible.asked import NAMED
 from ..judging.evidence import Evidence
 from ..judging.judge import judge
+from ..judging.same_timing import timing
 from ..judging.same_work import required_work
 from ..judging.starts import SURE, between_starts
 from ..judging.verdict import Verdict
@@ -118,15 +120,17 @@ def _derive_time(
         return Refusal(UNDECIDED, f"{claim.id}: the runs spread too much to bound a speedup from below", by_hand=True)
     # A band without an upper end was meant so; a new one gets both.
     ratio = Bound(ratio.minimum, None if claim.ratio.maximum is None else ratio.maximum)
+    limited = [name for name in pair if name in claim.max_ms]
     times = {
         name: [measured(p[1 + i], rounds=m[name]) for p, m in zip(parts, means, strict=True)]
-        for i, name in enumerate(pair)
+        for i, name in enumerate(limited)
     }
-    # Throughputs follow the ratio and the two times, in the order of the claim.
-    floors = {name: [measured(p[3 + i]) for p in parts] for i, name in enumerate(claim.min_items_per_s)}
+    # Throughputs follow the ratio and the times, in the order of the claim.
+    after = 1 + len(limited)
+    floors = {name: [measured(p[after + i]) for p in parts] for i, name in enumerate(claim.min_items_per_s)}
     max_ms = {name: limit(found) for name, found in times.items()}
     wide = list(wide_speedup(ratio, list(chain(*ratios)), len(occasions)))
-    for name in pair:
+    for name in limited:
         wide += wide_limit(name, max_ms[name], [ms for m in means for ms in m[name]])
     made = replace(
         claim,
@@ -137,7 +141,7 @@ def _derive_time(
         source=_source(occasions, speedups),
         provenance=_provenance(occasions, ratios, [p[0] for p in parts]),
     )
-    return Derived(made, tuple(wide))
+    return Derived(sealed(made), tuple(wide))
 
 
 def _derive_mechanism(
@@ -176,7 +180,7 @@ def _derive_mechanism(
     )
     share = greatest(claim.metric, claim.unit) is not None
     wide = () if metric.counted else tuple(wide_metric(bound, [r.value for r in readings], share=share))
-    return Derived(new, wide)
+    return Derived(sealed(new), wide)
 
 
 def _recorded(verdict: Verdict) -> Measured:
@@ -237,4 +241,5 @@ def _provenance(
         between=float(f"{max(apart):.3g}") if apart else None,
         evidence=tuple(o.manifest.digest for o in occasions),
         work=required_work(occasions[-1].evidence),
+        timed_by=timing(occasions[-1].evidence.timed),
     )

@@ -41,16 +41,32 @@ def of_rounds(run: Run) -> Proposal:
 
 
 def prepare(
-    runs: Sequence[Run], asked: Path | None, *, only: Collection[str] = (), allow_loosen: bool = False
+    runs: Sequence[Run],
+    asked: Path | None,
+    *,
+    only: Collection[str] = (),
+    allow_loosen: bool = False,
+    allow_wide: bool = True,
+    only_ratio: bool = False,
 ) -> Acceptance:
     """What `runs` propose for the file in `asked` (a folder, or one file; null: the project's folder).
 
-    `only` limits it to these claims. Raises `UsageError` for no run, `InputError` where a file cannot be read or written.
+    `only` limits it to these claims; it and the other options are those of `propose`. Raises `UsageError` for no run,
+    `InputError` where a file cannot be read or written.
     """
     occasions = tuple(Occasion(judged.evidence_of(run), run.manifest) for run in runs)
     if not occasions:
         raise UsageError("no run was named to accept")
     place = place_to_write(asked, occasions[0].evidence.hardware_key, Path.cwd())
     wanted = load_wanted(place.path.parent)
-    proposal = propose(occasions, place.file, place.others, wanted, only=only, allow_loosen=allow_loosen)
+    proposal = propose(
+        occasions,
+        place.file,
+        place.others,
+        wanted,
+        only=only,
+        allow_loosen=allow_loosen,
+        allow_wide=allow_wide,
+        only_ratio=only_ratio,
+    )
     return Acceptance(occasions, place, proposal)

@@ -73,18 +73,38 @@ def _of_one(old: Claim, new: Claim) -> Iterator[Difference]:
         yield Difference(old.id, "what is claimed", _statement(old), _statement(new), OTHER)
         return
     before, after = _parts(old), _parts(new)
+    one, two = (c.provenance.timed_by if c.provenance else None for c in (old, new))
+    if one is not None and two is not None and one != two:
+        # Numbers of different quantities: none asks for more or less than the other.
+        yield Difference(old.id, "timed by", one, two, OTHER)
+        for part in dict.fromkeys((*before, *after)):
+            was, is_now = (str(found[part]) if part in found else None for found in (before, after))
+            yield Difference(old.id, part, was, is_now, OTHER)
+        return
+    if new.source.kind == "measured":
+        yield from _unguarded(old, new)
     if isinstance(old, TimeClaim) and isinstance(new, TimeClaim) and old.by != new.by:
         yield Difference(old.id, "statistic", old.by, new.by, MOVED)  # met needs both, whichever is named
     for part in dict.fromkeys((*before, *after)):
-        one, two = before.get(part), after.get(part)
-        if one is None:
-            yield Difference(old.id, part, None, str(two), NEW)
-        elif two is None:
-            yield Difference(old.id, part, str(one), None, REMOVED)
-        elif one != two:
-            yield Difference(old.id, part, str(one), str(two), direction(one, two, band=part == "speedup"))
+        bound, now = before.get(part), after.get(part)
+        if bound is None:
+            yield Difference(old.id, part, None, str(now), NEW)
+        elif now is None:
+            yield Difference(old.id, part, str(bound), None, REMOVED)
+        elif bound != now:
+            yield Difference(old.id, part, str(bound), str(now), direction(bound, now, band=part == "speedup"))
     if before == after and any(getattr(old, w) != getattr(new, w) for w in _WORDS):
         yield Difference(old.id, "source or reason", old.source.kind, new.source.kind, REWORDED)
+
+
+def _unguarded(old: Claim, new: Claim) -> Iterator[Difference]:
+    """What a measured bound remembered, by which `check` refuses other runs and edited bounds, and forgets."""
+    if old.provenance is None or new.provenance is None:
+        return
+    for key in ("timed_by", "digest"):
+        was = getattr(old.provenance, key)
+        if was is not None and getattr(new.provenance, key) is None:
+            yield Difference(old.id, f"provenance.{key}", was[:12], None, REMOVED)
 
 
 def _parts(claim: Claim) -> dict[str, Bound]:

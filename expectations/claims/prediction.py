@@ -7,8 +7,9 @@ from typing import Final
 
 from ...analyze.headroom.estimate import REFUSED, Base, Prediction
 from ...traces.errors import UsageError
+from ...traces.pair_timing import STEPS
 from ...traces.run import Run
-from ..model import Bound, Claim, Predicted, Source, TimeClaim
+from ..model import Bound, Claim, Predicted, Provenance, Source, TimeClaim
 from .skeleton import time_id
 
 TOLERANCE: Final = {"estimate": 0.03, "indicative": 0.2}
@@ -50,6 +51,8 @@ def predicted_claim(
         },
         why=f"a replay of {baseline} with {changes} takes {made.estimate_ns / NS:.3f} ms",
         source=Source("model", None, f"predicted from {baseline} of {manifest.run_id}: {'; '.join(made.assumes)}"),
+        # What iterations or steps of the baseline say is not said of whole processes.
+        provenance=Provenance(timed_by="steps" if manifest.timed == STEPS else "iterations"),
         predicted=Predicted(
             run=manifest.run_id,
             changes=made.changes,

@@ -134,14 +134,14 @@ def file_text(before: str | None, hardware_key: str, claims: Iterable[Claim]) ->
 
 
 def claim_document(claim: Claim) -> dict[str, Any]:
-    """`claim` as plain JSON; what is null is left out, except a time claim's size, which is always said."""
+    """`claim` as plain JSON; what is null or empty is left out, except a time claim's size and limits, which are always said."""
     return _without_nulls(_CLAIM.dump_python(claim, by_alias=True))
 
 
 def _without_nulls(made: dict[str, Any]) -> dict[str, Any]:
     plain = {key: _without_nulls(value) if isinstance(value, dict) else value for key, value in made.items()}
-    always = "size" if made.get("type") == "time" else None
-    return {key: value for key, value in plain.items() if value not in (None, (), {}) or key == always}
+    always = ("size", "max_ms") if made.get("type") == "time" else ()
+    return {key: value for key, value in plain.items() if value not in (None, (), {}) or key in always}
 
 
 def write_file(path: Path, text: str, before: str | None) -> None:

@@ -58,6 +58,9 @@ class Recorded:
     traced_ns: tuple[int, ...]
 
 
+ITERATION: Final = "iteration"
+"""What times are of that a workload, or a command, delimits itself."""
+
 WHOLE: Final = "whole process"
 """What times are of that include start-up and end of a process."""
 
@@ -105,7 +108,7 @@ class Evidence:
     variants: Mapping[str, VariantEvidence]
     rounds: tuple[RoundTimes, ...]
     notes: tuple[str, ...]
-    timed: str = "iteration"
+    timed: str = ITERATION
     stated: Stated | None = None
     looks: tuple[int, ...] = ()
     harness: int | None = None
@@ -182,7 +185,7 @@ def gather(
         variants=variants,
         rounds=rounds,
         notes=tuple(notes),
-        timed={PROCESSES: WHOLE, STEPS: STEP}.get(manifest.timed or "", "iteration"),
+        timed=_timed(manifest),
         stated=stated(manifest) if manifest.source == PAIR else None,
         looks=tuple(manifest.looks),
         harness=manifest.harness if ours else None,
@@ -190,6 +193,13 @@ def gather(
         calibration=calibration,
         contradicted=tuple(contradicted),
     )
+
+
+def _timed(manifest: Manifest) -> str:
+    """As ``commands.command_times`` times commands: those that do not say what by are whole processes."""
+    if manifest.timed is None and manifest.commands:
+        return WHOLE
+    return {PROCESSES: WHOLE, STEPS: STEP}.get(manifest.timed or "", ITERATION)
 
 
 def _answer(where: str, process: ProcessResult, result: VariantResult) -> Answer:

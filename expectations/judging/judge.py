@@ -38,6 +38,7 @@ from ..model import ANY, Bound, Claim, ExpectationFile, MechanismClaim, TimeClai
 from .admissible import admit, examine
 from .clocks import clock_concerns
 from .evidence import Evidence, Recorded, RoundTimes
+from .same_timing import timed_otherwise
 from .same_work import other_work
 from .starts import COVERED, interval
 from .validity import objections, timer_objection
@@ -99,7 +100,7 @@ def _judge(claim: Claim, key: str, evidence: Evidence) -> Iterator[Verdict]:
         yield replace(blank, status="unrecorded", reason=sizes)
     elif left := unfinished(claim):
         yield replace(blank, status="unrecorded", reason=f"its {left}: nobody has decided this bound")
-    elif unlike := other_work(claim, evidence):
+    elif unlike := timed_otherwise(claim, evidence) or other_work(claim, evidence):
         yield replace(blank, status="unrecorded", reason=unlike)
     elif absent:
         there = ", ".join(evidence.variants) or "none"
@@ -133,6 +134,8 @@ def _judge_time(claim: TimeClaim, blank: Verdict, evidence: Evidence) -> Iterato
     blank = replace(blank, statistic=claim.by, sample="rounds")
     yield _sampled(blank, claim.ratio, ratios, evidence, doubts, band=True)
     for name, times in zip(pair, (base, other), strict=True):
+        if name not in claim.max_ms:
+            continue
         limit = replace(
             blank, quantity=f"time of one {evidence.timed} of {name}", unit="ms", variant=name, part="limits"
         )

@@ -88,8 +88,9 @@ def _missing(side: Side) -> list[Block]:
 
 def _findings(side: Side) -> list[Block]:
     found = find(side.analysis)
+    limits = [Para(sentence) for sentence in limit_sentences(side.analysis, found)]
     if not found:
-        return [Para(sentence) for sentence in limit_sentences(side.analysis)]
+        return list(limits)
     several = side.analysis.windows["device"].n_unique() > 1
     predicted = any(one.gain is not None for one in found)
     heads = ["finding", "saves" if predicted else "saves at most", "takes", "of the window", "largest part in"]
@@ -110,7 +111,7 @@ def _findings(side: Side) -> list[Block]:
         )
         for one in found
     ]
-    return [Para(NOTE, "note"), Table(f"findings of {side.name}", heads, rows, numbers=(1, 2, 3))]
+    return [Para(NOTE, "note"), Table(f"findings of {side.name}", heads, rows, numbers=(1, 2, 3)), *limits]
 
 
 def _where(one: Finding, several: bool) -> str:

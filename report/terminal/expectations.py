@@ -67,8 +67,10 @@ def print_acceptance(found: Acceptance) -> None:
     if proposal.changes:
         say("")
         say_lines(differences_table(proposal.changes, found.occasions[0].evidence.workload))
-    if proposal.notes or proposal.wide or proposal.refusals:
+    if proposal.against or proposal.notes or proposal.wide or proposal.refusals:
         say("")
+    for text in proposal.against:
+        say_wrapped(f"warning: {text}.")
     for text in proposal.wide:
         say_wrapped(f"warning: a wide bound: {text}.")
     for note in proposal.notes:

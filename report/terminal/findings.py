@@ -26,8 +26,8 @@ class Beside:
 
 
 def print_findings(analysis: Analysis, beside: Beside | None = None) -> None:
-    """The costliest findings, or what limits the window where there is none; nothing at all where no device did anything. What
-    lies `beside` the trace may be the other ranks that its collectives wait for."""
+    """The costliest findings, and what limits the window where there is none, or compute does all the same; nothing where no
+    device did anything. What lies `beside` the trace may be the other ranks that its collectives wait for."""
     if analysis.windows.is_empty():
         return
     found = find(analysis)
@@ -42,6 +42,8 @@ def print_findings(analysis: Analysis, beside: Beside | None = None) -> None:
         say_wrapped(one.said(several), f"{number}. ", "   ", style="bold yellow")
     if len(found) > SHOWN:
         say(f"   and {len(found) - SHOWN} more in --json")
+    for sentence in limit_sentences(analysis, found):
+        say_wrapped(sentence)
     if beside is not None and any(
         one.rule == "exposed_communication" and waits_unknown(analysis, one.device) for one in found
     ):

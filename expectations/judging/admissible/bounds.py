@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ....traces.figures import significant
+from ...claims.digest import is_changed
 from ...metrics.registry import METRICS, greatest
 from ...model import Claim, TimeClaim
 from ..evidence import Evidence
@@ -18,13 +19,10 @@ def provenance(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
     then, manifest = claim.provenance, evidence.manifest
     if then is None or manifest is None:
         return
-    commit = str(manifest.git.get("commit") or "")
-    if then.commit and commit and commit.startswith(then.commit):
-        commit = then.commit
+    # Not the commit: it differs whenever somebody changes the program, which is what a gate is for.
     parts = [
         ("driver", then.driver, manifest.hardware.driver),
         ("torch", then.torch, manifest.packages.get("torch")),
-        ("commit", then.commit, commit[:12]),
     ]
     later = then.recorded_utc is not None and then.recorded_utc > manifest.created_utc
     if later:
@@ -49,14 +47,22 @@ ROOM: Final = 1.5
 """How much more room than `derive` gives a bound may have: the source's text rounds what it was derived from."""
 
 OWN: Final = (
-    "a bound of your own has a source of the kind 'definition', whose text says where the number comes from, and neither "
-    "'run', 'also' nor 'provenance'"
+    "to decide it yourself, set source.kind to 'definition', say in source.text where the number comes from, and remove "
+    "source.run, source.also and provenance; to have a measured one again, undo the edit or `accept` a run with --allow-loosen"
 )
-"""What to do about an edited bound, if the edit is meant: it is then not what a run measured."""
+"""What to do about an edited bound: if the edit is meant, it is not what a run measured."""
 
 
 def edited(claim: Claim, evidence: Evidence) -> Iterator[Finding]:
-    """A measured bound has the room that accepting gives it, neither more nor less; limits in ms are not in the text."""
+    """A measured bound is what `accept` wrote, by its digest; with or without one, it has the room that accepting gives, neither
+    more nor less. Limits in ms are in the digest alone, and not in the text."""
+    if is_changed(claim):
+        yield Finding(
+            OBJECTION,
+            "the bound was edited by hand: it does not fit the digest that `accept` gave it (`aisp-trace expectations diff` "
+            f"shows what changed since the last commit); {OWN}",
+        )
+        return
     readings = _readings(claim.source.text)
     if readings is None:
         return
