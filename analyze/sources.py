@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..traces import engine
-from ..traces.errors import InputError, UsageError
+from ..traces.errors import EmptyTraceError, InputError, UsageError
 from ..traces.heap import keep_freed_memory
 from ..traces.model import Trace
 from ..traces.nsys.pages import DECODER
@@ -258,7 +258,10 @@ class Source:
         for variant, file, kind_file in self._files():
             with PlainFile(file) as plain:
                 read = quick.read if quick else _read_whole
-                trace = read(file, kind_file, plain)
+                try:
+                    trace = read(file, kind_file, plain)
+                except EmptyTraceError as exc:
+                    raise _as_noted(exc, self.run) from exc
                 yield variant, self._with_version(trace, variant), plain.sampler(trace)
 
     def only(self, variant: str) -> Source:
@@ -303,6 +306,16 @@ class Source:
 
         ours = variant is not None and self.run is not None and self.run.manifest.source != "command"
         return MEASURED if ours and (trace.ranges["name"] == MEASURED).any() else None
+
+
+def _as_noted(exc: EmptyTraceError, run: Run | None) -> EmptyTraceError:
+    """The error in the words of the capture of `run`, which knew why; `exc` where there are none."""
+    if run is None or not run.manifest.notes:
+        return exc
+    variants = run.manifest.variants
+    only = f"{variants[0].name}: " if len(variants) == 1 else ""
+    notes = "; ".join(note.removeprefix(only) for note in run.manifest.notes)
+    return EmptyTraceError(f"{run.path} has nothing to analyze; its capture said: {notes}")
 
 
 def _read_whole(file: Path, kind_file: Path | None, plain: PlainFile) -> Trace:

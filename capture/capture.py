@@ -68,7 +68,7 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
     try:
         with interruptible(), _ended_on_failure(going_on):
             beside = [sentence(left)] if (left := after_grace(2 * GRACE_S)) else []
-            for line in beside:
+            for line in [*beside, *(f"[{plan.workload}] note: {note}" for note in plan.notes)]:
                 shown.say(line)
             state = _sources(plan)
             hardware = host.hardware(plan.device)
@@ -102,7 +102,7 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
             shown.urge(f"interrupted; go on with `aisp-trace capture --resume {run.path}`")
         raise
     shown.finish()
-    for note in manifest.notes:
+    for note in manifest.notes[len(plan.notes) :]:  # those of the plan were said at the start
         shown.say(f"[{plan.workload}] note: {note}")
     for program in going_on:
         _see_to_its_end(program, path, shown)
@@ -202,6 +202,7 @@ def _record(
         commit=commit,
         tree=tree,
         trace_sha256=_digest(folder / recorded.trace),
+        empty=recorded.empty,
     )
     run.remember(step, recording, state)
     return recording
@@ -249,7 +250,7 @@ def _manifest(
     traced = [(v.name, made) for v in variants for made in v.recordings]
     labelled += [(f"the traced process of {name}", r.result) for name, r in traced if r.result is not None]
     notes = [*plan.notes, *differences(labelled)]
-    notes += dict.fromkeys(f"{name}: {note}" for name, recording in traced for note in recording.notes)
+    notes += _of_recordings(traced)
     notes += no_nvtx(run.path, plan.names)
     rank, ranks = (rank_here(os.environ) if plan.source == "command" else None) or (None, None)
     return Manifest(
@@ -278,6 +279,16 @@ def _manifest(
         ranks=ranks,
         script=script_of(plan),
     )
+
+
+def _of_recordings(traced: Sequence[tuple[str, Recording]]) -> list[str]:
+    """What recorders said, each sentence once, after the names of the variants that it is of."""
+    whose: dict[str, list[str]] = {}
+    for name, recording in traced:
+        for note in recording.notes:
+            names = whose.setdefault(note, [])
+            names += [] if name in names else [name]
+    return [f"{' and '.join(names)}: {note}" for note, names in whose.items()]
 
 
 def _sources(plan: Plan) -> dict[str, Any]:

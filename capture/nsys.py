@@ -48,9 +48,12 @@ OWN_LINES: Final = OwnLines(
 )
 """What nsys 2022.4 to 2025.3 say between the lines of a program that they relay, when a recording begins or ends."""
 
-NAME_STAGES: Final = 'put `with stage("name"):` of aisp_trace.capture.stages around its steps, and results name them'
+NAME_STAGES: Final = (
+    'put `with stage("name"):` (`from aisp_trace import stage`) around its steps, and results name them'
+)
 ONLY_PHASES: Final = (
-    "the program opened no range of its own, so its stages are torch's calls: data, forward, backward, optimizer"
+    "the program opened no range of its own, so its stages are torch's calls: data, forward, backward, optimizer; `with "
+    'stage("name"):` (`from aisp_trace import stage`) adds others'
 )
 
 NAMED: Final = 6
@@ -240,13 +243,13 @@ def _judge(counts: Counts, *, gated: bool, device: str, nsys: Nsys, lacking: boo
         )
     if gated and device == "cuda" and counts.launches == 0:
         notes.append("the workload ran on the GPU, yet no launch was recorded: device times are missing")
-    if lacking:
+    if lacking:  # `no_nvtx` says it of all recordings together
         return tuple(notes)
     if not gated and counts.ranges == 0:
         also = " and made no CUDA call, so there is nothing to analyze" if counts.launches == 0 else ""
         notes.append(f"the program opened no range{also}; {NAME_STAGES}")
     elif not gated and counts.ranges == counts.phases:
-        notes.append(f"{ONLY_PHASES}; {NAME_STAGES}")
+        notes.append(ONLY_PHASES)
     return tuple(notes)
 
 

@@ -17,6 +17,8 @@ pipeline (copies hidden under compute 0.45 with it, 0.95 with the C++ range or n
 from __future__ import annotations
 
 import contextlib
+import gzip
+import re
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +36,9 @@ PREFIX: Final = "aisp::"
 """Tells our ranges from operators and from ranges of other libraries; readers take it off again."""
 PHASE_PREFIX: Final = "aisp.phase::"
 """Tells the phases of a program of the user's (``phases.py``)."""
+
+_EVENT: Final = re.compile(rb'"cat": "(?!Trace"|overhead")')
+"""An event of the program: the category "Trace" is the profiler's own span, "overhead" what it cost."""
 
 
 class TorchRecording:
@@ -134,3 +139,9 @@ def recorded_ranges(folder: Path) -> int:
         return 0
     ranges = data.get("ranges") if isinstance(data, dict) else None
     return len(ranges) if isinstance(ranges, list) else 0
+
+
+def any_event(trace: Path) -> bool:
+    """Whether torch.profiler's `trace` holds anything but the profiler's own events."""
+    with gzip.open(trace) as file:
+        return any(_EVENT.search(line) for line in file)

@@ -24,7 +24,7 @@ from .processes import Finished, how_ended, last_line, run_process, to_terminal
 from .running import Running, pause
 from .stages import OUTPUT_VARIABLE, RECORDER_VARIABLE
 from .torch_program import BEGIN, END, START_ON_VARIABLE
-from .torch_recorder import STAGES, TRACE, recorded_ranges
+from .torch_recorder import STAGES, TRACE, any_event, recorded_ranges
 from .window import Window, signalled
 from .windowed import after_recording, drive
 
@@ -210,7 +210,12 @@ def collect(target: Sequence[str], done: Finished, folder: Path, *, needed: bool
         (folder / OTHERS).mkdir(exist_ok=True)
         for one in (_trace_of(file), file):
             one.rename(folder / OTHERS / one.name)
-    notes = [] if recorded_ranges(folder) else [f"{ONLY_PHASES}; {NAME_STAGES}"]
+    empty = not any_event(folder / TRACE)
+    notes = [
+        f"the program called no operator of torch and opened no range, so there is nothing to analyze; {NAME_STAGES}"
+    ]
+    if not empty:
+        notes = [] if recorded_ranges(folder) else [ONLY_PHASES]
     if capped:
         notes.append(
             f"torch.profiler recorded the first {MOST_S:g} s of the program, because it keeps every event in memory; record "
@@ -229,7 +234,7 @@ def collect(target: Sequence[str], done: Finished, folder: Path, *, needed: bool
             f"{processes_named(done.forked)} left nothing in the trace: torch.profiler records no process that was only forked; "
             "nsys does"
         )
-    return Recorded(done.exit_code, done.wall_ns, TRACE, STAGES, tuple(notes))
+    return Recorded(done.exit_code, done.wall_ns, TRACE, STAGES, tuple(notes), empty)
 
 
 def _nothing(target: Sequence[str], begun: int) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..analyze.words import percent
 from ..capture import host
 from ..capture.plan import Plan
 from ..capture.rounds import source_folder
@@ -48,6 +49,12 @@ def forewarned(plan: Plan) -> str:
         names = ", ".join(git.get("changed") or ()) or "not listed"
         return f"`accept` will take no bounds from this run: tracked files differ from the commit ({names}); commit them first"
     return ""
+
+
+def is_empty(run: Run) -> bool:
+    """Whether `run` is of a single program whose recording holds nothing to analyse."""
+    recordings = [made for variant in run.manifest.variants for made in variant.recordings]
+    return run.manifest.source == "command" and bool(recordings) and all(made.empty for made in recordings)
 
 
 def following(run: Run, shown: str) -> list[str]:
@@ -146,7 +153,7 @@ def speedups(run: Run) -> list[str]:
             end = (
                 f" ({rounds}{of}: too few for an interval)"
                 if found.low is None
-                else f", between {found.low:.2f}x and {found.high:.2f}x ({rounds}{of})"
+                else f", between {found.low:.2f}x and {found.high:.2f}x ({percent(found.coverage or 0)}, {rounds}{of})"
             )
             said.append(f"untraced: {name} {found.value:.2f}x{end}")
     return said

@@ -17,7 +17,7 @@ from ..report.terminal.look import LOOK
 from ..traces.errors import RecorderError, WorkloadError
 from ..traces.run import Run, load_run
 from ..workloads.catalog import Entry, devices_here
-from .afterwards import following, measured
+from .afterwards import following, is_empty, measured
 from .watching import progress_of
 
 
@@ -119,7 +119,9 @@ def _show(paths: Sequence[Path]) -> list[Run]:
         except ValueError:
             shown = run.path
         console.say(f"run: {shown}")
-        if len(runs) == 1 and not LOOK.quiet:
+        if is_empty(run):
+            console.say("nothing was recorded: the note above says why, and what to do")
+        elif len(runs) == 1 and not LOOK.quiet:
             for line in measured(run):
                 console.say(line)
             for line in following(run, str(shown)):

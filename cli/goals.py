@@ -1,11 +1,12 @@
 """What is written down for a capture: the claims on times that `--decide` goes on for, read with the standard library alone.
 
-A GPU host need not have what reads expectations strictly; `check` will. Here a file that cannot be read is refused as a whole.
+A file that cannot be read stops a capture before anything runs. A GPU host need not have what reads expectations strictly: there
+only what goals need is read, and `check` says the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,9 @@ TO_DO: Final = "TO DO"
 ANY: Final = "any"
 """The hardware key of claims that hold on every machine (``expectations.model`` says it, which needs pydantic)."""
 
+PROJECT_DIR: Final = "expectations"
+"""As ``expectations.claims.load`` has it, which needs pydantic."""
+
 PACKAGE: Final = Path(__file__).resolve().parents[1] / "expectations"
 
 
@@ -40,6 +44,21 @@ def deciding(plan: Plan, budget_s: float | None) -> Plan:
     goals = tuple(_claimed(plan, key)) or _faster(plan)
     recorded = tuple(str(c.get("id")) for _, c in _claims(plan.workload, plan.size, key) if c["type"] != "time")
     return replace(plan, rounds=DECIDING[-1], looks=DECIDING, goals=goals, budget_s=budget_s, by_recording=recorded)
+
+
+def refuse_unreadable(plans: Sequence[Plan]) -> None:
+    """Raise what `expectations validate` says of the project's expectations where they are to judge a run of `plans`: nothing
+    else would say it until `check`, after minutes of rounds that nothing can be made of."""
+    own = Path.cwd() / PROJECT_DIR
+    if all(plan.source == "command" for plan in plans) or not any(own.glob("expectations_*.json")):
+        return
+    try:
+        from ..expectations.claims.load import load_expectations
+    except ModuleNotFoundError:  # a GPU host without what reads them strictly: the rest is for `check`
+        for plan in plans:
+            is_claimed(plan.workload, plan.size, host.hardware(plan.device).key)
+        return
+    load_expectations(None, Path.cwd())
 
 
 def is_claimed(workload: str, size: str | None, key: str) -> bool:
@@ -80,7 +99,7 @@ def _claimed(plan: Plan, key: str) -> Iterator[Goal]:
 
 def _claims(workload: str, size: str | None, key: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     """(file, claim) of each claim on `workload` that machine `key` is judged by; a time claim has its statistic."""
-    own = Path.cwd() / "expectations"
+    own = Path.cwd() / PROJECT_DIR
     folder = own if any(own.glob("expectations_*.json")) else PACKAGE
     for file in (folder / f"expectations_{name}.json" for name in (key, ANY)):
         document: Any = read(file, EXPECTATIONS) if file.is_file() else {}

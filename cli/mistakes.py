@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -183,11 +184,26 @@ def for_option(option: str, context: Any, typed: Sequence[str] = ()) -> str:
         return f"; the format is named with --to: --to {value or 'perfetto|parquet|csv|json'}"
     if option == "--expectations" and context.info_name == "validate":
         return f"; the folder is its argument: {PROGRAM} expectations validate {value or 'DIR'}"
+    if context.info_name == "capture" and (pair := _in_pair(option, context, typed)):
+        return pair
     commands = {name: program.command.get_command(program, name) for name in program.command.list_commands(program)}
     owners = [name for name, command in commands.items() if any(option in p.opts for p in command.params)]
     if context.info_name == "capture" and program_in(typed[typed.index(option) + 1 :] if option in typed else []):
         return "; options of a program go behind its name: capture train.py --its-own-option"
     return f"; {', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it" if owners else ""
+
+
+def _in_pair(option: str, context: Any, typed: Sequence[str]) -> str:
+    """The end of the sentence on an `option` behind a command of a pair, whose own it is; empty if there is none."""
+    at = next((i for i, word in enumerate(typed) if word.partition("=")[0] == option), 0)
+    sides = [i for i in range(at) if typed[i].partition("=")[0] in ("--baseline", "--optimized", "--rung")]
+    if not sides:
+        return ""
+    side, equals, first = typed[sides[-1]].partition("=")
+    known = {name for parameter in context.command.params for name in parameter.opts}
+    own = takewhile(lambda word: word.partition("=")[0] not in known, typed[sides[-1] + 1 :])
+    command = " ".join([*([first] if equals else []), *own])
+    return f"; a command with options needs quotes: {side} {shlex.quote(command)}"
 
 
 def _values(option: str, typed: Sequence[str]) -> Iterator[str]:

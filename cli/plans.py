@@ -161,6 +161,7 @@ def command_plan(command: Sequence[str], options: Options, window: Window | None
         nsys_args=options.nsys_args,
         foreign=True,
         window=window,
+        programs=[command],
     )
     only = PlannedVariant(planning.COMMAND_VARIANT, "")
     plan = _plan(planning.COMMAND_VARIANT, "command", command, [only], options, device, recorder, notes)
@@ -185,6 +186,7 @@ def pair_plan(
             device=device,
             nsys_args=options.nsys_args,
             foreign=True,
+            programs=[variant.program or () for variant in variants],
         )
     except RecorderError as exc:
         raise RecorderError(f"{exc}; or time the pair without recording it: --profile none") from exc

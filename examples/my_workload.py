@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from aisp_trace.capture.stages import stage
+from aisp_trace import stage
 from aisp_trace.traces.run import Work
 from aisp_trace.workloads.catalog import Entry
 from aisp_trace.workloads.interface import Problem, Program, Tolerance, Variant

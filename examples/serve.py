@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import torch
 
-from aisp_trace.capture.stages import stage
+from aisp_trace import stage
 
 WIDTH: Final = 256
 """Numbers in a request, of which those that are not given are 0."""

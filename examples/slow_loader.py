@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader
 
-from aisp_trace.capture.stages import iteration, measured, stage
+from aisp_trace import iteration, measured, stage
 
 STEPS, SLOW, SLOW_S = 16, (4, 7, 8, 13), 0.4
 BATCH, WIDTH = 64, 256

@@ -81,7 +81,12 @@ class StageTable:
     @property
     def small_name(self) -> str:
         """What the row of all small stages is called."""
-        return f"({self.small:,} more, {ms(self.small_ns)} ms)"
+        return f"({self.small:,} below {percent(SMALL)}, {ms(self.small_ns)} ms)"
+
+    @property
+    def not_shown(self) -> str:
+        """What is said of the `shorter` rows; empty without any."""
+        return f"{self.shorter:,} more of at least {percent(SMALL)} are not shown" if self.shorter else ""
 
     @property
     def small_share(self) -> str | None:

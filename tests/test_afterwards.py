@@ -267,3 +267,25 @@ def test_rounds_in_doubt_name_what_would_settle_them(made: Path, monkeypatch: py
     assert following(run, "RUN")[-1] == "or decide a bound yourself: docs/change.md says how", (
         "`new` does not look there"
     )
+
+
+@pytest.mark.parametrize(
+    "text", ['{"schema"', '{"schema": "aisp-trace/expectations/2", "hardware_key": "any", "claims": [{}]}']
+)
+def test_expectations_that_cannot_be_read_stop_a_capture_before_anything_runs(
+    aisp: Aisp, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "expectations").mkdir()
+    (tmp_path / "expectations" / "expectations_any.json").write_text(text, encoding="utf-8")
+    _, said, _ = aisp("expectations", "validate")
+    pair = ["--baseline", f"{sys.executable} slow.py", "--optimized", f"{sys.executable} fast.py", "--profile", "none"]
+    for options in (["--decide"], ["--rounds", "1"]):
+        code, out, err = aisp("capture", *pair, "--device", "cpu", *options)
+        assert (code, out) == (2, "")
+        assert err.replace("aisp-trace: ", "wrong: ") == said and "expectations_any.json" in err
+    assert not (tmp_path / "aisp-runs").exists()
+
+
+def test_the_interval_of_a_capture_says_its_confidence(aisp: Aisp) -> None:
+    _, out, _ = capture(aisp, "--rounds", "8")
+    assert re.search(r"between \d+\.\d\dx and \d+\.\d\dx \(99\.2 %, the median ratio of 8 rounds", out)

@@ -195,7 +195,7 @@ def test_of_many_stages_the_longest_are_shown_and_the_rest_counted(capsys: pytes
     top = next(i for i, line in enumerate(lines) if line.startswith("stage (ms)"))
     names = [line.split("  0  ")[0].rstrip() for line in lines[top + 1 : top + 61]]
     assert names == ["all", *(f"  step {i:03}" for i in range(41, 100))]
-    assert lines[top + 61] == "and 41 shorter ones; --depth and --stages choose, --json lists them"
+    assert lines[top + 61] == "41 more of at least 0.1 % are not shown; --depth and --stages choose, --json lists them"
     assert "and 39 stages that stalled less" in lines, "the first call lies before the first kernel"
     assert len(trace_document(found)["stages"]) == 101
 

@@ -16,6 +16,7 @@ from typing import IO, cast
 import pytest
 import typer
 
+from aisp_trace.capture import recorders
 from aisp_trace.capture.forks import Forks
 from aisp_trace.capture.leftovers import marked
 from aisp_trace.capture.nsight import find_nsys
@@ -358,3 +359,43 @@ def test_an_option_of_capture_behind_the_program_is_told(capfd: pytest.CaptureFi
     code, _, err = capture(capfd, "mine.py", "--recorder", "nsys")
     assert code == 2
     assert "--recorder behind the program is the program's: if `capture` is meant, put it before" in err
+
+
+@needs_nsys
+def test_what_nothing_would_record_is_not_run(capfd: pytest.CaptureFixture[str]) -> None:
+    """Without site-packages this Python has neither nvtx nor torch."""
+    file = program("plain.py", "print('it ran')")
+    code, out, err = capture(capfd, "--device", "cpu", sys.executable, "-S", file)
+    assert (code, "it ran" in out) == (2, False)
+    assert "nothing would be recorded: " in err and "-m pip install nvtx==0.2.11`" in err
+    assert not Path("aisp-runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("recorder", "text"),
+    [pytest.param("nsys", "print(1)", marks=needs_nsys), ("torch", "import torch")],
+)
+def test_an_empty_recording_leads_nowhere_and_says_why_twice(
+    recorder: str, text: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = capture(capfd, "--recorder", recorder, program("empty.py", text))
+    assert (code, "next:" in out) == (0, False)
+    assert "nothing was recorded: the note above says why" in out
+    (note,) = only_run().manifest.notes
+    assert "there is nothing to analyze" in note and note in err
+    for command in ("analyze", "report", "predict"):
+        assert main([command]) == 2
+        said = capfd.readouterr().err
+        assert "has nothing to analyze; its capture said: " in said and note.removeprefix("command: ") in said
+
+
+def test_a_recorder_that_was_not_the_first_choice_is_named_before_the_program_runs(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorders, "find_nsys", lambda: None)
+    code, _, err = capture(
+        capfd, program("one.py", "import torch, sys\nprint('it ran', file=sys.stderr)\ntorch.ones(1) + 1")
+    )
+    assert code == 0
+    assert err.count("torch.profiler records, because") == 1
+    assert err.index("torch.profiler records, because nsys was not found") < err.index("it ran")

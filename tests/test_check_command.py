@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from aisp_trace.tests.judging.build import HIDDEN, SERIAL, analysis, run_folder
 from aisp_trace.tests.test_check_junit import verdict
 from aisp_trace.tests.test_expectations_files import MECHANISM, TIME, put, text
 from aisp_trace.traces.bundle import pack
+from aisp_trace.traces.run import load_run
 
 Check = Callable[..., tuple[int, str]]
 
@@ -242,3 +245,39 @@ def test_claims_of_one_verdict_and_reason_share_a_sentence() -> None:
     lines = verdict_table(found, "pipeline", 80).splitlines()
     assert len(lines) == 1 + 2 * 2 + 3, "nothing was measured for three of them"
     assert lines[3] == "unrecorded    faster: speedup of optimized over baseline"
+
+
+def test_bounds_that_git_knows_to_be_younger_than_the_run_are_named(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In no work tree nothing is said; then not committed, committed afterwards, changed since, committed before."""
+    run = run_folder(tmp_path / "aisp-runs" / "pipeline-1")
+    file = claims(tmp_path / "expectations", MECHANISM, TIME) / "expectations_h100.json"
+    begun = min(made.started_utc for made in load_run(run).manifest.rounds)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+
+    def git(*words: str, at: str = begun) -> None:
+        environment = {**os.environ, "GIT_COMMITTER_DATE": at}
+        who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, env=environment, check=True, capture_output=True)
+
+    def said() -> str:
+        code, out = check()
+        assert code == 0 and out.rstrip().endswith("4 met."), "the verdict stays"
+        return flowed(out)
+
+    assert "these bounds were" not in said()
+    git("init", "-q")
+    assert (
+        "nothing shows that these bounds were written before the run: " in (out := said()) and "is in no commit" in out
+    )
+    git("add", "expectations")
+    assert "is in no commit" in said()
+    later = begun.replace(begun[:4], str(int(begun[:4]) + 1))
+    git("commit", "-qm", "bounds", at=later)
+    assert "these bounds were written after the run: the last commit of " in (out := said())
+    assert f"is of {later}, and the run began at {begun}" in out
+    git("commit", "-q", "--amend", "--no-edit", at=begun)
+    assert "these bounds were" not in said()
+    file.write_text(file.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert "differs from its last commit" in said()

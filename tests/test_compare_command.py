@@ -113,7 +113,7 @@ def test_a_run_alone_is_its_optimized_variant_against_its_baseline(compare: Comp
     assert max(map(display_width, lines)) <= 80
     assert lines[0].startswith("base  baseline of pipeline_sequential") and lines[1].startswith("opt   optimized of")
     assert "device 0: window 1.23 s -> 125 ms, -1.11 s" in out
-    assert "untraced: 10.03x, between 9.31x and 11.04x (the median ratio of 12 rounds)" in out
+    assert "untraced: 10.03x, between 9.31x and 11.04x (99.4 %, the median ratio of 12 rounds)" in " ".join(out.split())
     assert "traced: 9.86x" in out
     assert "which the interval of the untraced rounds excludes" not in out
     assert "kernels: 2 same" in out
@@ -128,12 +128,21 @@ def test_a_traced_gain_that_the_untraced_rounds_exclude_is_named(compare: Compar
 
     out = compare(copy_of_run(tmp_path, "quicker", quicker))[1]
     assert "traced, the speedup is 9.86x, which the interval of the untraced rounds excludes" in " ".join(out.split())
+    lines = out.splitlines()
+    note, why = (
+        next(i for i, line in enumerate(lines) if line.startswith(word)) for word in ("note: traced, ", "why,")
+    )
+    assert any(line.startswith("untraced: ") for line in lines[:note]) and note < why, (
+        "below the ratios, above the tables"
+    )
+    assert out.count("note: traced, the speedup is 9.86x") == 1
+    assert lines.count("spread: interquartile range over iterations (the larger side's) / difference") == 1
 
 
 def test_shown_rows_sum_to_the_total_whatever_is_cut(compare: Compare, two: Path) -> None:
     for top in (1, 3, 100):
         out = compare(two, "--top", top)[1]
-        table = out[out.index("\nterm ") :].split("\n\n")[0].splitlines()[2:]
+        table = out[out.index("\nterm ") :].split("\n\n")[0].splitlines()[2:-1]
         rows = [[float(x.replace(",", "")) for x in re.findall(r"[+-]?[\d,]+\.\d{3}\b", line)] for line in table]
         *parts, total = rows
         assert len(parts) in (top + 1, 22) and all(len(row) == 3 for row in rows)

@@ -517,3 +517,34 @@ def test_the_sample_run_is_split_as_its_rows_say() -> None:
     assert lines[1] == (-202_003_798, "overlap hides more: 0 ns -> 202 ms")
     assert lines[2][1].startswith("less idle time: copy calls -76.5 ms, host code -42.5 ms, ")
     assert lines[3] == (-1_066_903, "kernels run 1.01x faster")
+
+
+# --- what may be chance
+
+
+def uneven(kernels: Sequence[int], gaps: Sequence[int]) -> Trace:
+    """Iterations of 1,000 ns, each a kernel of one of `kernels` ns after one of `gaps` ns in which the host does something."""
+    ranges = [span("measured", 0, 1000 * len(kernels))]
+    ops, calls = [], []
+    for i, (length, gap) in enumerate(zip(kernels, gaps, strict=True)):
+        at = 1000 * i
+        ranges.append(span("iteration", at, at + 1000))
+        calls.append(call("cudaLaunchKernel", at + gap, at + gap + 1, i + 1))
+        ops.append(op("compute", at + gap + 1, at + gap + 1 + length, i + 1, name="gemm"))
+    return build(ops=ops, api=calls, ranges=ranges)
+
+
+def test_a_reason_within_the_spread_of_the_iterations_says_so_and_comes_last() -> None:
+    """Kernels of 100 or 500 ns, and 60 ns fewer in sum: chance. Gaps of 20 ns on every iteration: none."""
+    noise = uneven([100, 500, 100, 500, 100], [100] * 5)
+    base = uneven([100, 500, 100, 500, 400], [100] * 5)
+    found = reasons(*compared(base, noise, window="measured"))
+    by_text = {one.text: one.within_spread for one in found}
+    assert [text for text, within in by_text.items() if within and text.startswith("kernels run ")]
+    assert all(text.endswith("(within the spread of the iterations)") == within for text, within in by_text.items())
+    assert [one.within_spread for one in found] == sorted(one.within_spread for one in found), "they come last"
+    assert sum(one.difference for one in found) == compared(base, noise, window="measured")[0].difference
+    steady = reasons(*compared(uneven([500] * 5, [100] * 5), uneven([400] * 5, [100] * 5), window="measured"))
+    assert not any(one.within_spread for one in steady)
+    alone = reasons(*compared(uneven([500], [100]), uneven([400], [100]), window="measured"))
+    assert not any(one.within_spread for one in alone), "one iteration has no spread"

@@ -51,6 +51,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("verify proof.tar.gz", "to verify a bundle: `aisp-trace bundle verify FILE`"),
         ("scrub t.sqlite.xz", "to copy a trace without personal data: `aisp-trace export FILE --scrub`"),
         ("capture --workers 2 train.py", "options of a program go behind its name: capture train.py --its-own-option"),
+        (
+            "capture --baseline train.py --workers 0 --optimized train.py --workers 2",
+            "a command with options needs quotes: --baseline 'train.py --workers 0'",
+        ),
+        (
+            "capture --optimized=train.py -n 2 --baseline train.py",
+            "a command with options needs quotes: --optimized 'train.py -n 2'",
+        ),
         ("analyze train.py", "it is a program; record it first: `aisp-trace capture train.py`"),
         ("--json analyze t.sqlite.xz", "options follow the command, see `aisp-trace analyze --help`"),
         ("analyze .", "holds traces; name one, such as t.sqlite.xz"),

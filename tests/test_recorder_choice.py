@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
 
 from aisp_trace.capture import recorders
+from aisp_trace.capture.environments import Environment, environment_of
 from aisp_trace.capture.nsight import Importer, Nsys
 from aisp_trace.capture.recorders import choose_recorder
 from aisp_trace.capture.torch_runs import TorchRecorder
@@ -95,3 +97,86 @@ def test_timings_need_no_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_recorder_is_refused() -> None:
     with pytest.raises(UsageError, match="recorder 'perf' does not exist"):
         choose_recorder("perf", profile="minimal", device="cpu")
+
+
+OLD_NSYS = Nsys(Path("/x/nsys"), "2023.4.1", frozenset(), Importer(Path("/x/QdstrmImporter"), None), linked=True)
+
+
+@pytest.mark.parametrize(
+    ("nsys", "environments", "taken", "why"),
+    [
+        (WORKING, [Environment("/e/python", "0.2.11", "2.8")], "nsys", ""),
+        (
+            WORKING,
+            [Environment("/e/python", None, "2.8")],
+            "torch",
+            "(/e/python) lacks the package nvtx, without which",
+        ),
+        (WORKING, [Environment("/e/python", "0.2.16", "2.8")], "nsys", ""),
+        (
+            OLD_NSYS,
+            [Environment("/e/python", "0.2.16", "2.8")],
+            "torch",
+            "nvtx 0.2.16, whose ranges nsys 2023.4.1 does not",
+        ),
+        (OLD_NSYS, [Environment("/e/python", "0.2.11", "2.8")], "nsys", ""),
+        (WORKING, [None], "nsys", ""),
+        (
+            WORKING,
+            [Environment("/e/python", None, "2.8"), Environment("/f/python", "0.2.11", "2.8")],
+            "torch",
+            "/e/python",
+        ),
+        (WORKING, [Environment("/e/python", None, "2.8"), Environment("/f/python", "0.2.11", None)], "nsys", ""),
+        (WORKING, [Environment("/e/python", None, "2.8"), None], "nsys", ""),
+    ],
+)
+def test_auto_takes_what_sees_the_program_of_its_own_environment(
+    nsys: Nsys, environments: list[Environment | None], taken: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, nsys, "torch", "nvtx")
+    monkeypatch.setattr(recorders, "environment_of", lambda command: environments[int(command[0])])
+    programs = [(str(i),) for i in range(len(environments))]
+    recorder, notes = choose_recorder("auto", profile="minimal", device="cpu", foreign=True, programs=programs)
+    assert recorder is not None and recorder.name == taken
+    assert why in "".join(notes) and bool(why) == bool(notes)
+    for asked in ({"nsys_args": ["--sample=cpu"]}, {"profile": "deep"}):
+        said = {"profile": "minimal", "device": "cpu", "foreign": True, "programs": programs} | asked
+        recorder, notes = choose_recorder("auto", **said)  # type: ignore[arg-type]
+        assert recorder is not None and (recorder.name, notes) == ("nsys", ()), "nsys was asked for"
+
+
+def test_what_nothing_here_would_record_is_refused_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, WORKING, "torch", "nvtx")
+    monkeypatch.setattr(recorders, "environment_of", lambda command: Environment("/e/python", None, None))
+    with pytest.raises(
+        RecorderError, match=r"nothing would be recorded: .*run `/e/python -m pip install nvtx==0.2.11`"
+    ):
+        choose_recorder("auto", profile="minimal", device="cpu", foreign=True, programs=[("a",)])
+    for device, programs in (
+        ("cuda", [("a",)]),
+        ("cpu", [("a",), ("b",)]),
+    ):  # kernels are seen; a pair is at least timed
+        recorder, _ = choose_recorder("auto", profile="minimal", device=device, foreign=True, programs=programs)
+        assert recorder is not None and recorder.name == "nsys"
+
+
+def test_a_workload_is_not_given_to_an_nsys_that_does_not_record_its_nvtx(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, OLD_NSYS, "torch", "nvtx")  # nvtx 1.0, as `machine` has it
+    recorder, notes = choose_recorder("auto", profile="minimal", device="cpu")
+    assert isinstance(recorder, TorchRecorder)
+    assert "this Python has nvtx 1.0, whose ranges nsys 2023.4.1 does not record: pip install" in notes[0]
+
+
+def test_the_environment_of_a_command_is_that_of_its_python(tmp_path: Path) -> None:
+    found = environment_of([sys.executable, "-u", "train.py"])
+    assert found is not None and (found.python, bool(found.nvtx)) == (sys.executable, True)
+    assert environment_of([sys.executable, "-u", "-S", "train.py"]) == Environment(sys.executable, None, None)
+    launcher = tmp_path / "launch"
+    launcher.write_text(f"#!{sys.executable}\nprint(1)\n", encoding="utf-8")
+    launcher.chmod(0o755)
+    assert environment_of([str(launcher), "train.py"]) == found
+    broken = tmp_path / "python3"
+    broken.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    broken.chmod(0o755)
+    assert [environment_of([word]) for word in (str(broken), "sh", "/no/such/python", "")] == [None] * 4

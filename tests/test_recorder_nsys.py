@@ -31,7 +31,7 @@ from aisp_trace.tests.builders.nsys_export import NsysExport
 from aisp_trace.tests.patience import PATIENCE_S, timed_out_when_up
 from aisp_trace.traces.bundle import unpack
 from aisp_trace.traces.errors import RecorderError, WorkloadError
-from aisp_trace.traces.run import load_run, runs_below
+from aisp_trace.traces.run import Recording, load_run, runs_below
 
 FAKE = Path(__file__).with_name("fake_workload.py")
 
@@ -618,3 +618,11 @@ def test_options_are_read_off_a_help_text() -> None:
 )
 def test_a_missing_library_is_read_off_the_loaders_message(text: str, library: str | None) -> None:
     assert nsight.missing_library(text) == library
+
+
+def test_what_recorders_say_of_several_variants_is_said_once() -> None:
+    def recording(*notes: str) -> Recording:
+        return Recording("nsys", "1", (), 0, 1, "t", None, None, notes)
+
+    traced = [("a", recording("x", "y")), ("b", recording("x")), ("b", recording("x", "z"))]
+    assert capturing._of_recordings(traced) == ["a and b: x", "a: y", "b: z"]

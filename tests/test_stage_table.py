@@ -116,7 +116,7 @@ def test_stages_below_a_thousandth_of_the_window_share_a_row(
     at = (2 * MS, 2 * MS + 500)
     small = [span(name, t, t + 400) for name, t in zip(("one", "two"), at, strict=True)]
     _, rows, _ = shown(parent_of_two(*small), capsys)
-    assert list(rows) == ["step", "train", "load", "(2 more, 0.000 ms)"]
+    assert list(rows) == ["step", "train", "load", "(2 below 0.1 %, 0.000 ms)"]
     _, rows, _ = shown(parent_of_two(small[0]), capsys)
     assert set(rows) == {"step", "load", "one", "train"}, "a single one keeps its name"
     large = [span(name, t, t + MS // 100) for name, t in zip(("one", "two"), (2 * MS, 3 * MS + MS // 2), strict=True)]
@@ -210,7 +210,7 @@ def test_a_nested_stage_keeps_its_name_on_the_page_and_a_small_ones_row_is_there
     small = [span(name, t, t + 400) for name, t in (("one", 2 * MS), ("<b>", 2 * MS + 500))]
     made = page_of([Side("only", parent_of_two(*small))])
     (((_, *rows), _),) = on_the_page(made)
-    assert [row[0] for row in rows] == ["step", "train", "load", "(2 more, 0.000 ms)"]
+    assert [row[0] for row in rows] == ["step", "train", "load", "(2 below 0.1 %, 0.000 ms)"]
     assert 'style="--depth:1"' in made and "in one" in made
     assert "<b>" not in page_of([Side("only", parent_of_two(small[1]))])
     assert stages_section([Side("none", analyze(build(ops=[op("compute", 0, 10)])))]) is None

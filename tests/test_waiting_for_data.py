@@ -184,3 +184,4 @@ def test_predict_says_what_it_lacks_and_where_the_bound_stands(capsys: pytest.Ca
     assert main(["predict", str(trace)]) == 2
     err = capsys.readouterr().err
     assert "no API calls of a GPU were recorded" in err and "the most that its fix can gain" in err
+    assert "make the change and time the pair: `aisp-trace capture --baseline CMD --optimized CMD`" in err

@@ -171,7 +171,7 @@ def _open(plain: PlainFile, kind_file: Path | None, left_out: Collection[tuple[s
         raise EmptyTraceError(
             f"{path} is a trace of {trace.meta.recorder}, but nothing happened in it (no device operation, no CUDA call, no "
             f"range{more}); record the process that does the work, and put "
-            f'`with stage("name"):` of aisp_trace.capture.stages, or {also}, around its steps'
+            f'`with stage("name"):` (`from aisp_trace import stage`), or {also}, around its steps'
         )
     return with_host_ops(trace)
 

@@ -289,7 +289,8 @@ class Recording:
     """One traced process. Paths are relative to the run folder. `kind_file` is the torch recorder's side file.
 
     `result` is a workload's, `answer` that of a command of the user's own; null where there is none. `trace_sha256` is of the
-    trace as it was recorded: a copy of the run may hold it compressed or scrubbed.
+    trace as it was recorded: a copy of the run may hold it compressed or scrubbed. `empty`: nothing in it can be analysed, and
+    `notes` say why.
     """
 
     recorder: str
@@ -305,6 +306,7 @@ class Recording:
     commit: str | None = field(default=None, metadata=ADDED)
     tree: str | None = field(default=None, metadata=ADDED)
     trace_sha256: str | None = field(default=None, metadata=ADDED)
+    empty: bool = field(default=False, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)

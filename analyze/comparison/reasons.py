@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ...traces.model import COPY_KINDS
 from ..result import IDLE
 from ..words import duration, size
 from .matching import UNPLACED
-from .mechanisms import FASTER, HIDDEN, LESS_WORK, REPLACED, Part, Rate, Split
-from .waterfall import Waterfall, by_stage, over_devices
+from .mechanisms import FAMILIES, FASTER, HIDDEN, LESS_WORK, REPLACED, Part, Rate, Split
+from .sides import COMPUTE, GRAPH
+from .waterfall import Waterfall, by_stage, over_devices, within_spread
 
 SMALL: Final = 0.001
 """Reasons below this fraction of all that move are summed in one line."""
@@ -23,6 +24,9 @@ _MOST_FAMILIES: Final = 4
 
 _IN_A_SENTENCE: Final = 3
 """Reasons that a sentence names; the others are summed in its last words."""
+
+WITHIN: Final = "within the spread of the iterations"
+"""Said of a reason that may be chance."""
 
 WORK_WORDS: Final = {
     "compute": "kernels",
@@ -52,16 +56,20 @@ FAMILY_WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One line: what changed, and by how much, in 1/denominator ns."""
+    """One line: what changed, and by how much, in 1/denominator ns. `within_spread`: iterations of one side differ by more."""
 
     difference: int
     text: str
+    within_spread: bool = False
 
 
 def reasons(fall: Waterfall, split: Split) -> list[Reason]:
-    """Why the optimized side of `fall` is faster or slower, the largest reason first; they sum to the difference."""
-    found = list(_reasons(fall, split))
-    found.sort(key=lambda r: -abs(r.difference))
+    """Why the optimized side of `fall` is faster or slower, the largest reason first; they sum to the difference.
+
+    Those that are within the spread of the iterations may be chance: they say so, and come last.
+    """
+    found = [replace(r, text=f"{r.text} ({WITHIN})") if r.within_spread else r for r in _reasons(fall, split)]
+    found.sort(key=lambda r: (r.within_spread, -abs(r.difference)))
     least = SMALL * sum(abs(r.difference) for r in found)
     large = [r for r in found if abs(r.difference) >= least]
     small = [r for r in found if abs(r.difference) < least]
@@ -114,7 +122,7 @@ def _reasons(fall: Waterfall, split: Split) -> Iterator[Reason]:
         for word, kinds, some in _by_work(p for p in parts if p.mechanism == mechanism):
             total = sum(p.difference for p in some)
             word = "compute" if fall.layout.host and kinds == ["compute"] else word
-            yield Reason(total, text(word, kinds, total))
+            yield Reason(total, text(word, kinds, total), may_be_chance(fall, mechanism, kinds, total))
 
     yield from told(FASTER, lambda word, kinds, total: _faster(split.rates, word, kinds, total))
     yield from told(LESS_WORK, lambda word, kinds, total: _amount(fall, split.rates, word, kinds, total))
@@ -126,7 +134,24 @@ def _reasons(fall: Waterfall, split: Split) -> Iterator[Reason]:
     if idle:
         total = sum(p.difference for p in idle)
         time = "time outside of compute" if fall.layout.host else "idle time"
-        yield Reason(total, f"{'less' if total < 0 else 'more'} {time}: {_families(fall, idle)}")
+        text = f"{'less' if total < 0 else 'more'} {time}: {_families(fall, idle)}"
+        yield Reason(total, text, may_be_chance(fall, IDLE, tuple(FAMILIES), total))
+
+
+def may_be_chance(fall: Waterfall, mechanism: str, of: Collection[str], difference: int) -> bool:
+    """Whether `difference` is within the spread of the iterations, by the ledger's cells of these kinds of work or families.
+
+    Less work is not asked: operations and bytes are counted, so it is no chance. What is hidden has no cells of its own.
+    """
+    if mechanism in (LESS_WORK, HIDDEN):
+        return False
+    if mechanism == IDLE:
+        causes = {cause for family in of for cause in FAMILIES[family]}
+        return within_spread(
+            fall, difference, lambda category, cause: category == IDLE and (cause or "unknown") in causes
+        )
+    kinds = {COMPUTE if kind == GRAPH else kind for kind in of}
+    return within_spread(fall, difference, lambda category, _: category in kinds)
 
 
 def _by_work(parts: Iterable[Part]) -> Iterator[tuple[str, list[str], list[Part]]]:

@@ -119,7 +119,7 @@ it could pass 1,000 %, and would tell how well they cancel, not where the time w
 class Waterfall:
     """All terms, largest first; they sum to `difference`, the optimized windows minus the baseline's.
 
-    `weights` are what the baseline's and the optimized ns were multiplied by.
+    `weights` are what the baseline's and the optimized ns were multiplied by; `places` say which accounts of the layout they are.
     """
 
     base: str
@@ -129,6 +129,7 @@ class Waterfall:
     windows: tuple[DeviceWindow, ...]
     terms: tuple[Term, ...]
     difference: int
+    places: tuple[int, int] = (0, 1)
 
     @property
     def base_ns(self) -> int:
@@ -201,7 +202,21 @@ def waterfall(plan: Layout, base: int, opt: int) -> Waterfall:
     total = sum(w.difference for w in windows)
     if sum(t.difference for t in terms) != total:
         raise AssertionError(f"the terms from {one.name} to {other.name} do not sum to the difference of the windows")
-    return Waterfall(one.name, other.name, plan, (weight, against), windows, tuple(terms), total)
+    return Waterfall(one.name, other.name, plan, (weight, against), windows, tuple(terms), total, (base, opt))
+
+
+def within_spread(fall: Waterfall, difference: int, counted: Callable[[str, str | None], bool]) -> bool:
+    """Whether `difference`, per iteration, is smaller than what iterations of one side differ by among themselves: the larger
+    interquartile range, of the sum of the cells whose category and cause are `counted`. False with one iteration."""
+    widths = []
+    for place in fall.places:
+        side = fall.layout.accounts[place]
+        rows = [row for (_, _, category, cause), row in side.per_iteration.items() if counted(category, cause)]
+        if (side.iterations or 0) < 2:
+            return False
+        widths.append(spread_of([sum(column) for column in zip(*rows, strict=True)]).width if rows else 0.0)
+    iterations = 1 if fall.layout.per == "iteration" else fall.layout.accounts[fall.places[0]].iterations or 1
+    return abs(fall.layout.ns(difference)) / iterations < max(widths)
 
 
 def summed(terms: Iterable[Term], by: Callable[[Term], tuple[str, str, str | None]]) -> list[Term]:

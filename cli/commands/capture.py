@@ -27,7 +27,7 @@ from .. import every
 from ..afterwards import forewarned
 from ..app import COMMON, WithForeignCommand, examples, new_app, one_of
 from ..emitting import task_called
-from ..goals import deciding
+from ..goals import deciding, refuse_unreadable
 from ..mistakes import as_command, program_in
 from ..options import workload_names
 from ..plans import Options, builtin_plan, command_plan, file_plan, known_device, pair_plan
@@ -198,7 +198,7 @@ def run(
         ),
     ] = "auto",
 ) -> int:
-    """Run a workload and record it into a run folder.
+    """Record a program, or time and record a pair or a workload.
 
     Without WORKLOAD, every workload this machine can run. Each is timed in untraced rounds, all variants in
     alternating order, then each variant is recorded. `capture --baseline 'CMD' --optimized 'CMD'` does the same with
@@ -273,6 +273,7 @@ def run(
         )
     if budget is not None and not decide:
         raise UsageError("--budget was given without --decide, which it limits; give both, or --rounds")
+    refuse_unreadable(plans)
     if decide:
         plans = [deciding(plan, None if budget is None else budget * 60) for plan in plans]
     for plan in plans:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,7 @@ def run(
     appended to $GITHUB_STEP_SUMMARY if that is set. Exits with 0 if all judged claims hold, 1 if one is
     missed, 3 if one, or all, could not be judged.
     """
+    from ...expectations.claims.dated import younger_bounds
     from ...expectations.claims.load import expectation_files
     from ...expectations.judging.job import judge_job
     from ...expectations.judging.judged import analyses_of_run, judge_run
@@ -84,6 +86,7 @@ def run(
     else:
         with watched(f"reading and judging {found.manifest.run_id}"):
             judged = judge_run(found, analyses_of_run(found), expectations)
+    judged = replace(judged, notes=(*judged.notes, *younger_bounds(judged.expectations, found.manifest)))
     files.write(judged)
     if as_json:
         print_json(document(judged))

@@ -39,7 +39,7 @@ def _of(side: Side, found: StageTable, named: bool) -> list[Block]:
     if found.small:
         blank = [text.ABSENT] * (len(found.columns) - 1)
         rows.append(Row([found.small_name, *blank, found.small_share or text.ABSENT]))
-    more = f"and {found.shorter:,} shorter ones: see `aisp-trace analyze --json`"
+    more = f"{found.not_shown}: see `aisp-trace analyze --json`"
     return [
         *([Sub(side.name)] if named else []),
         Table(f"stages of {side.name}", heads, rows, numbers=range(1, len(heads))),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ...analyze.comparison.mechanisms import FAMILIES, FAMILY_OF, HIDDEN, LESS_WORK, REPLACED, Part
-from ...analyze.comparison.reasons import FAMILY_WORDS, WORK_WORDS, remarks, sentence
+from ...analyze.comparison.reasons import FAMILY_WORDS, WITHIN, WORK_WORDS, may_be_chance, remarks, sentence
 from ...analyze.findings.beside import what_overlap_costs
 from ...analyze.result import IDLE
 from ...expectations.comparing.compare import Comparison
@@ -71,17 +71,15 @@ def _came_of(one: Outcome) -> str:
 
 
 def _mechanisms(found: Comparison) -> Table:
-    """The parts of the split over all devices, the largest first; they sum to the difference."""
+    """The parts of the split over all devices, the largest first, those that may be chance last; they sum to the difference."""
     fall = found.waterfall
     moved: Counter[tuple[str, str | None]] = Counter()
     for part in found.why.parts:
         moved[part.mechanism, part.of] += part.difference
     most = max((abs(ns) for ns in moved.values()), default=0)
-    rows = [
-        _part(found, Part(None, mechanism, of, ns), most)
-        for (mechanism, of), ns in sorted(moved.items(), key=lambda item: (-abs(item[1]), item[0][0], item[0][1] or ""))
-        if ns
-    ]
+    parts = [(Part(None, *key, ns), may_be_chance(fall, key[0], [key[1] or ""], ns)) for key, ns in moved.items() if ns]
+    parts.sort(key=lambda item: (item[1], -abs(item[0].difference), item[0].mechanism, item[0].of or ""))
+    rows = [_part(found, part, most, chance) for part, chance in parts]
     unit = "ns per iteration" if fall.layout.per == "iteration" else "ns"
     heads = ["mechanism", "time", unit, f"of {text.duration(fall.layout.ns(abs(fall.difference)))}"]
     total = Row(["in all", *_amounts(found, fall.difference, None)])
@@ -89,10 +87,15 @@ def _mechanisms(found: Comparison) -> Table:
     return Table(caption, heads, rows, numbers=(1, 2, 3), total=total)
 
 
-def _part(found: Comparison, part: Part, most: int) -> Row:
+def _part(found: Comparison, part: Part, most: int, chance: bool) -> Row:
     look = "idle" if part.mechanism == HIDDEN else part.of or IDLE
     name = custom_property(FAMILIES[part.of][0] if part.mechanism == IDLE and part.of else look)
-    return Row([_said(part), *_amounts(found, part.difference, (abs(part.difference) / most, name))])
+    return Row(
+        [
+            f"{_said(part)} ({WITHIN})" if chance else _said(part),
+            *_amounts(found, part.difference, (abs(part.difference) / most, name)),
+        ]
+    )
 
 
 def _said(part: Part) -> str:

@@ -13,7 +13,7 @@ from ...analyze.findings.beside import what_overlap_costs
 from ...analyze.naming.kernels import short_names
 from ...analyze.words import duration, joules, ms, percent, shorten, size
 from ...expectations.comparing.compare import Compared, Comparison
-from ...expectations.comparing.notes import turned, unsure
+from ...expectations.comparing.notes import tracing, turned, unsure
 from ...expectations.comparing.sides import Side
 from ...expectations.judging.between import Untraced
 from ...expectations.judging.energy import clock_spans, energy_spans
@@ -52,7 +52,7 @@ def print_compared(found: Compared, top: int, *, by_stage: bool = False) -> None
 
 
 def speed_words(timed: Untraced) -> str:
-    """``9.93x, between 9.56x and 10.34x (the median ratio of 12 rounds)``."""
+    """``9.93x, between 9.56x and 10.34x (99.4 %, the median ratio of 12 rounds)``, the exact coverage of the interval."""
     ratio = timed.ratio
     rounds = f"{ratio.n} round{'' if ratio.n == 1 else 's'}"
     n = (
@@ -65,7 +65,8 @@ def speed_words(timed: Untraced) -> str:
         n += f", of {of}: {duration(timed.base_ns)} -> {duration(timed.opt_ns)}"
     if ratio.low is None or ratio.high is None:
         return f"{ratio.value:.2f}x ({n}: too few for an interval)"
-    return f"{ratio.value:.2f}x, between {ratio.low:.2f}x and {ratio.high:.2f}x ({n})"
+    sure = "" if ratio.coverage is None else f"{percent(ratio.coverage)}, "
+    return f"{ratio.value:.2f}x, between {ratio.low:.2f}x and {ratio.high:.2f}x ({sure}{n})"
 
 
 def _heads(found: Compared) -> list[str]:
@@ -140,8 +141,11 @@ def _print_comparison(c: Comparison, top: int, why_by_stage: bool) -> None:
         say_wrapped(f"NOT COMPARABLE, {sentence}.")
     _print_windows(fall)
     if c.untraced is not None:
-        say(f"untraced: {speed_words(c.untraced)}")
+        say_wrapped(f"untraced: {speed_words(c.untraced)}")
         _print_drawn(c, c.untraced)
+    doubts = [note for note in tracing(fall, c.base, c.opt, c.untraced) if note in c.notes]
+    for note in doubts:  # of the two ratios above, and of every table below
+        say_wrapped(f"note: {note}.")
     _print_why(c)
     if why_by_stage:
         _print_why_by_stage(c)
@@ -158,9 +162,10 @@ def _print_comparison(c: Comparison, top: int, why_by_stage: bool) -> None:
     for outcome in c.predictions:
         say()
         print_outcome(outcome)
-    if c.notes:
+    others = [note for note in c.notes if note not in doubts]
+    if others:
         say("")
-    for note in c.notes:
+    for note in others:
         say_wrapped(f"note: {note}.")
 
 
@@ -275,6 +280,8 @@ def _print_terms(fall: Waterfall, terms: Sequence[Term], top: int) -> None:
     columns = [Column("term", LEFT, shrink=True), Column("what", LEFT), *_FIGURES]
     say("")
     print_table([*columns, *([Column("spread")] if spreads else [])], rows)
+    if spreads:
+        say_wrapped(_SPREAD)
 
 
 def _print_kernels(c: Comparison, top: int) -> None:
@@ -362,6 +369,10 @@ def _together(terms: Sequence[Term]) -> Term:
         sum(t.difference for t in terms),
     )
     return Term(None, "", "all", None, "matched", base, opt, difference, None, None)
+
+
+_SPREAD: Final = "spread: interquartile range over iterations (the larger side's) / difference"
+"""Of a term, per iteration."""
 
 
 def _spread(fall: Waterfall, term: Term) -> str | None:

@@ -31,7 +31,7 @@ def print_host_times(found: Compared, speed_words: Callable[[Untraced], str]) ->
         for sentence in c.objections:
             say_wrapped(f"NOT COMPARABLE, {sentence}.")
         if c.untraced is not None:
-            say(f"untraced: {speed_words(c.untraced)}")
+            say_wrapped(f"untraced: {speed_words(c.untraced)}")
         for line in _iterations(c.times):
             say(line)
         _print_stages(c.times)

@@ -35,7 +35,7 @@ def print_stages(analysis: Analysis) -> None:
     columns, rows = _that_fit(columns, rows)
     print_table([Column(NAME, "left", shrink=True), *(Column(column.title) for column in columns)], rows)
     if found.shorter:
-        say(f"and {found.shorter:,} shorter ones; --depth and --stages choose, --json lists them")
+        say(f"{found.not_shown}; --depth and --stages choose, --json lists them")
     say_wrapped(legend(columns, NOTHING, host_only=analysis.host_only))
     if analysis.stage_names.height:
         say_wrapped("names that differ in numbers alone are one stage here; --no-fold lists each")
