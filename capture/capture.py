@@ -97,9 +97,9 @@ def _carry_out(run: PartialRun, recorder: Recorder | None, progress: Callable[[s
     except KeyboardInterrupt:
         if plan.source == "command":
             run.discard()
-            shown.say("interrupted, and nothing is kept of it")
+            shown.urge("interrupted, and nothing is kept of it")
         else:
-            shown.say(f"interrupted; go on with `aisp-trace capture --resume {run.path}`")
+            shown.urge(f"interrupted; go on with `aisp-trace capture --resume {run.path}`")
         raise
     shown.finish()
     for note in manifest.notes[len(plan.notes) :]:  # those of the plan were said at the start

@@ -1,4 +1,5 @@
-"""When the rounds of a capture end: at their planned number, once every claim on their times is decided, or with the budget.
+"""When the rounds of a capture end: at their planned number, once every claim on their times is decided or one of them is missed,
+or with the budget.
 
 Verdicts are given at planned looks alone (``expectations/deciding.py``), so rounds run from look to look. A budget that is
 short of the first look is spent and leaves everything undecided, which is said after the first round.
@@ -11,7 +12,15 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Final
 
-from ..expectations.deciding import MIN_ROUNDS, Sample, concerns, decide, rate_sample, ratio_sample, time_sample
+from ..expectations.deciding import (
+    MIN_ROUNDS,
+    Sample,
+    bounds_doubt,
+    decide,
+    rate_sample,
+    ratio_sample,
+    time_sample,
+)
 from ..traces.pair_timing import ITERATIONS
 from ..traces.pair_timing import WORDS as TIMED
 from .plan import Goal, Plan, per_round
@@ -39,7 +48,8 @@ class Made:
 
 
 def until_decided(plan: Plan, once: Callable[[int], None], made: Callable[[], Made], progress: Progress) -> None:
-    """Run `once` for each round of the plan, up to the first look at which nothing is left to decide or to spend."""
+    """Run `once` for each round of the plan, up to the first look at which nothing is left to decide or to spend, or a miss
+    decides what `check` exits with."""
     looks = plan.looks or (plan.rounds,)
     done = 0
 
@@ -66,9 +76,12 @@ def until_decided(plan: Plan, once: Callable[[int], None], made: Callable[[], Ma
         if len(looks) == 1:
             return
         now = made()
-        left = undecided(plan, now)
+        left, missed = so_far(plan, now)
         if not left:
-            say(_decided(plan, now.timed_by, done))
+            say(_decided(plan, now.timed_by, done, missed))
+            return
+        if missed:
+            say(f"{_missed(done, missed)}; left undecided: {', '.join(left)}")
             return
         told = f"{done} rounds leave undecided: {_with_reasons(left)}"
         if following is None:
@@ -112,6 +125,12 @@ def _is_short(plan: Plan, round_s: float) -> bool:
     return plan.budget_s is not None and round_s * plan.looks[0] > STRETCH * plan.budget_s
 
 
+def _missed(done: int, missed: Sequence[str]) -> str:
+    """Said where more rounds could not change what `check` exits with."""
+    are = "is missed" if len(missed) == 1 else "are missed"
+    return f"{done} rounds are enough: {', '.join(missed)} {are}, which more rounds cannot mend, so `check` fails"
+
+
 def unlike(plan: Plan, timed_by: str) -> Iterator[str]:
     """A sentence for each goal whose bounds say nothing of rounds that are timed by `timed_by`."""
     for goal in plan.goals:
@@ -137,10 +156,12 @@ def _is_about(goal: Goal, timed_by: str) -> bool:
     return goal.timed_by in (None, timed_by)
 
 
-def _decided(plan: Plan, timed_by: str, done: int) -> str:
+def _decided(plan: Plan, timed_by: str, done: int, missed: Sequence[str]) -> str:
     goals = tuple(goals_of(plan, timed_by))
     what = "the speedup" if any(goal.to_bound for goal in goals) else "every claim on times"
     told = f"{done} rounds decide {what}: {', '.join(goal.claim for goal in goals)}"
+    if missed:
+        told += f"; missed: {', '.join(missed)}"
     if not plan.by_recording:
         return told
     more = len(plan.by_recording) - NAMED
@@ -160,30 +181,34 @@ def _with_reasons(left: Mapping[str, str]) -> str:
     return ", ".join(parts)
 
 
-def undecided(plan: Plan, made: Made) -> dict[str, str]:
-    """The parts of the plan's goals that these rounds neither meet nor miss, or that `accept` could take no bound from; with what
-    stands in the way."""
+def so_far(plan: Plan, made: Made) -> tuple[dict[str, str], list[str]]:
+    """What these rounds say of the plan's goals: (parts left open, with what stands in the way; parts that are missed).
+
+    Open is what they neither meet nor miss, or what `accept` could take no bound from. A miss counts where `check` judges by it:
+    it stays one whatever else is found, so the check fails. Where bounds are to come from the rounds, nothing can be missed.
+    """
     by_round: dict[str, dict[int, Sequence[int]]] = {}
     for index, name, ns in made.times:
         by_round.setdefault(name, {})[index] = ns
     left: dict[str, str] = {}
+    missed: list[str] = []
     for goal in goals_of(plan, made.timed_by):
         base, other = by_round.get(goal.baseline, {}), by_round.get(goal.variant, {})
         both = sorted(base.keys() & other.keys())
         rounds = {goal.baseline: [base[i] for i in both], goal.variant: [other[i] for i in both]}
         before, after = rounds[goal.baseline], rounds[goal.variant]
-        speedup = ratio_sample(before, after)
         is_open = False
-        for words, sample, minimum, maximum in _parts(goal, speedup, rounds, made.items):
+        for words, sample, minimum, maximum in _parts(goal, ratio_sample(before, after), rounds, made.items):
             found = decide(sample, minimum, maximum, statistic=goal.statistic, looks=plan.looks)
             if found.status == "inconclusive":
                 left[f"{goal.claim}{words}"] = found.reason
                 is_open = True
+            elif found.status == "missed" and goal.judged and not goal.to_bound:
+                missed.append(f"{goal.claim}{words}")
         if goal.to_bound and not is_open:
-            samples = (speedup, time_sample(before), time_sample(after))
-            doubts = [c.text for one in samples for c in concerns(one.by(goal.statistic))]
-            left |= {f"bounds for {goal.variant} that `accept` would take": doubts[0]} if doubts else {}
-    return left
+            doubt = bounds_doubt(before, after, looks=plan.looks, statistic=goal.statistic)
+            left |= {f"bounds for {goal.variant} that `accept` would take": doubt} if doubt else {}
+    return left, missed
 
 
 def _parts(

@@ -136,9 +136,9 @@ def _run_command(run: PartialRun, index: int, name: str, state: Mapping[str, Any
     command = workload_command(plan, [name], folder, traced=False)
     kept = run.recall(step, CommandRound, state)
     if kept is not None and kept.command == portable(command, run.path):
-        progress.skip(label)
+        progress.skip(label, repeated=index > 0)
         return kept
-    progress.step(label)
+    progress.step(label, repeated=index > 0)
     commit, tree = sources_now(plan)
     started = now_utc()
     answer = answer_file(folder, index, name)

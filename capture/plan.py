@@ -64,7 +64,7 @@ class Goal:
     `statistic` sums up a round's iterations ("mean" or "median"); `claim` names the claim, for people. `to_bound` says that
     nothing is written down yet, so that bounds are to come from these rounds: `accept` takes none from rounds in doubt.
     `timed_by` is what the claim's bounds were measured by (``traces/pair_timing.py``; null: nobody says): rounds that are timed
-    by something else decide nothing by them.
+    by something else decide nothing by them. `judged`: somebody has filled the claim in, so that a miss fails the check.
     """
 
     claim: str
@@ -76,6 +76,7 @@ class Goal:
     max_ms: Mapping[str, float] = field(default_factory=dict, metadata=ADDED)
     min_items_per_s: Mapping[str, float] = field(default_factory=dict, metadata=ADDED)
     timed_by: str | None = field(default=None, metadata=ADDED)
+    judged: bool = field(default=True, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ class Progress:
         self._step_begun: float | None = None
         self._worked = 0.0
 
-    def step(self, label: str) -> None:
-        """A step begins; the one before it has ended."""
+    def step(self, label: str, *, repeated: bool = False) -> None:
+        """A step begins; the one before it has ended. `repeated`: one like it, of an earlier round, was shown."""
         self._end_step()
         now = self._clock()
         self._step_begun = now
@@ -42,16 +42,16 @@ class Progress:
         if self._done:
             left = self._worked / self._done * (self._total - self._done)
             text += f"  ({seconds(now - self._begun)} elapsed, about {seconds(left)} left)"
-        self.show_step(text)
+        self.show_step(text, repeated=repeated)
 
-    def show_step(self, text: str) -> None:
+    def show_step(self, text: str, *, repeated: bool = False) -> None:
         """Show the step that begins: on a line of its own, unless a subclass has a place for it."""
         self.say(f"[{self._workload}] {text}")
 
-    def skip(self, label: str) -> None:
+    def skip(self, label: str, *, repeated: bool = False) -> None:
         """A step need not be done again."""
         self._total -= 1
-        self.say(f"[{self._workload}] {label}: kept from before")
+        self.show_step(f"{label}: kept from before", repeated=repeated)
 
     def more(self, steps: int) -> None:
         """So many steps more than were expected at first."""
@@ -63,7 +63,11 @@ class Progress:
         self.say(f"[{self._workload}] done in {seconds(self._clock() - self._begun)}")
 
     def say(self, text: str) -> None:
-        """One line of its own."""
+        """One line of its own, on how far it is or on what is noticed."""
+        self.urge(text)
+
+    def urge(self, text: str) -> None:
+        """One line of its own on a capture that did not come to its end, whatever a subclass does with `say`."""
         line = printed(one_line(text))  # notes repeat what a workload's process answered
         print(line, file=self._stream if self._stream is not None else sys.stderr, flush=True)
 

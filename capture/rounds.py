@@ -53,9 +53,9 @@ def _run_round(
     label = f"{round_words(plan, index)}: {', '.join(variants)}"
     kept = run.recall(step, Round, state)
     if kept is not None and kept.command == portable(command, run.path) and result_file.is_file():
-        progress.skip(label)
+        progress.skip(label, repeated=index > 0)
         return kept
-    progress.step(label)
+    progress.step(label, repeated=index > 0)
     commit, tree = sources_now(plan)
     started = now_utc()
     environment = untraced_environment()

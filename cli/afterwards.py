@@ -6,18 +6,22 @@ before a capture of ten minutes, not after it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
 from ..analyze.words import percent
 from ..capture import host
 from ..capture.plan import Plan
 from ..capture.rounds import source_folder
-from ..expectations.deciding import MIN_ROUNDS, median_interval, ratio_sample, wrong_allowed
+from ..expectations.deciding import DECIDING, MIN_ROUNDS, bounds_doubt, median_interval, ratio_sample, wrong_allowed
 from ..expectations.judging.commands import command_times
-from ..traces.errors import InputError
+from ..traces.errors import AispTraceError, InputError
 from ..traces.pair_timing import PROCESSES, STEPS
-from ..traces.run import Manifest, Run
+from ..traces.run import RUNS_DIR, Manifest, Run, earlier_run, load_run
 from .goals import is_claimed
+from .options import run_of
 
 OWN: tuple[str, ...] = ("pair", "file")
 """Sources whose bounds are the user's to write; those of our workloads come with the package."""
@@ -53,28 +57,89 @@ def is_empty(run: Run) -> bool:
     return run.manifest.source == "command" and bool(recordings) and all(made.empty for made in recordings)
 
 
-def next_step(run: Run) -> tuple[str, str]:
-    """(the command that comes next, one that says why the times differ or ""), each to be followed by the run's folder."""
+def following(run: Run, shown: str) -> list[str]:
+    """Lines on what comes next, `shown` being the run's folder: a command; then why the times differ, and what else there is."""
     made = run.manifest
+    folder = shlex.quote(shown)
     recorded = any(v.recording is not None for v in made.variants)
     if not _compares(made.source, len(made.variants)):
-        return ("analyze" if recorded else "check"), ""
+        lines = [f"next: aisp-trace {'analyze' if recorded else 'check'} {folder}"]
+        if recorded and (before := earlier_run(run)) is not None:
+            lines.append(f"or against the run before, {before.path.name}: aisp-trace compare {folder}")
+        return lines
     if _is_claimed(made.workload, made.size, made.hardware.key):
-        return "check", "compare" if recorded else ""
-    if _carries_bounds(made):
-        return "accept", "compare" if recorded else ""
-    return ("compare" if recorded else "check"), ""
+        lines = [f"next: aisp-trace check {folder}"]
+    else:
+        lines = _to_bounds(run, folder)
+    return [*lines, *([f"or what made the difference: aisp-trace compare {folder}"] if recorded else [])]
+
+
+def _to_bounds(run: Run, folder: str) -> list[str]:
+    """`accept` where it would take bounds from `run`, called `folder` on a command line; else why not, and what to do instead."""
+    made = run.manifest
+    # `expectations new` knows the runs that lie where they do by default
+    known = run.path.resolve().parent == Path(RUNS_DIR).resolve()
+    new = f"aisp-trace expectations new {shlex.quote(made.workload)}" if known else "docs/change.md says how"
+    by_hand = f"or decide a bound yourself: {new}"
+    if made.git.get("commit") is None:
+        return [f"next: {new}" if known else f"next: decide a bound yourself; {new}"]
+    if made.git.get("dirty") is not False:
+        return ["next: commit the programs and capture again, for bounds that `accept` takes", by_hand]
+    rounds = len({one.index for one in made.rounds} | {one.index for one in made.commands})
+    if rounds < MIN_ROUNDS or wrong_allowed(made.looks, rounds) is None:
+        enough = "with a longer --budget" if len(made.looks) > 1 else f"with --rounds {MIN_ROUNDS}, or --decide"
+        few = "1 round carries" if rounds == 1 else f"{rounds} rounds carry"
+        return [f"next: capture again {enough}: {few} no bound", by_hand]
+    refused, wide = _doubts(run)
+    more = next((look for look in DECIDING if look > rounds), None)
+    again = f"next: time it again on a quieter machine{'' if more is None else f', with --rounds {more}'}"
+    if refused:
+        return [f"`accept` would take no bound from this run: {refused}", again, by_hand]
+    if wide:
+        anyway = f"or take it all the same: aisp-trace accept {folder}"
+        return [f"`accept` would warn of a wide bound, and with --yes refuse it: {wide}", again, anyway, by_hand]
+    return [f"next: aisp-trace accept {folder}"]
+
+
+def _doubts(run: Run) -> tuple[str, str]:
+    """What `accept` would say against the rounds of `run`, by asking it: (why it takes no bounds, which of them is wide).
+
+    Where only what records is installed, the rounds are asked as `--decide` asks them.
+    """
+    if find_spec("polars") is None or find_spec("pydantic") is None:
+        return _doubt_of_rounds(run.manifest), ""
+    from ..expectations.accepting.run import of_rounds
+
+    try:
+        found = of_rounds(run)
+    except InputError as exc:
+        return str(exc), ""
+    if found.refusals:
+        return found.refusals[0].text, ""
+    return ("", next(iter(found.wide), "")) if found.changes else ("; ".join(found.notes), "")
+
+
+def _doubt_of_rounds(made: Manifest) -> str:
+    times = _times(made)
+    first, *others = (v.name for v in made.variants)
+    for name in others:
+        both = sorted(times.get(first, {}).keys() & times.get(name, {}).keys())
+        before, after = ([times[who][i] for i in both] for who in (first, name))
+        if doubt := bounds_doubt(before, after, looks=made.looks):
+            return doubt
+    return ""
 
 
 def measured(run: Run) -> list[str]:
-    """A sentence on the speedup of each variant over the first: no verdict, but what the capture was made for."""
+    """What a capture of the user's own variants was made for: `speedups`; nothing for a workload of ours, or one variant."""
     made = run.manifest
-    if not _compares(made.source, len(made.variants)):
-        return []
-    by_variant: dict[str, dict[int, Sequence[int]]] = {}
-    of_rounds = ((one.index, v.name, v.iterations_ns) for one in made.rounds for v in one.result.variants)
-    for index, name, times in (*of_rounds, *command_times(made)):
-        by_variant.setdefault(name, {})[index] = times
+    return speedups(run) if _compares(made.source, len(made.variants)) else []
+
+
+def speedups(run: Run) -> list[str]:
+    """A sentence on the speedup of each variant over the first, by the untraced rounds: no verdict."""
+    made = run.manifest
+    by_variant = _times(made)
     first, *others = (v.name for v in made.variants)
     base = by_variant.get(first, {})
     said = []
@@ -94,6 +159,22 @@ def measured(run: Run) -> list[str]:
     return said
 
 
+def unrecorded(words: Sequence[str]) -> list[str]:
+    """The `speedups` of those of `words` (none: the newest run) that are runs, or variants of one, of which nothing was recorded:
+    what can be said of them where nothing can be compared."""
+    folders = dict.fromkeys(Path(word if Path(word).exists() else word.rpartition(":")[0]) for word in words)
+    try:
+        runs = (
+            [load_run(folder) for folder in folders if (folder / "manifest.json").is_file()]
+            if words
+            else [run_of(None)]
+        )
+    except AispTraceError:  # the command has said so
+        return []
+    timed = [run for run in runs if not any(v.recording for v in run.manifest.variants)]
+    return [line if len(timed) == 1 else f"{run.path.name}: {line}" for run in timed for line in speedups(run)]
+
+
 def _compares(source: str, variants: int) -> bool:
     return source in OWN and variants > 1
 
@@ -105,8 +186,10 @@ def _is_claimed(workload: str, size: str | None, key: str) -> bool:
         return True  # `check` says what is wrong with the file
 
 
-def _carries_bounds(made: Manifest) -> bool:
-    """Whether nothing that is known before the rounds are judged keeps `accept` from taking bounds."""
-    rounds = len({one.index for one in made.rounds} | {one.index for one in made.commands})
-    enough = rounds >= MIN_ROUNDS and wrong_allowed(made.looks, rounds) is not None
-    return enough and bool(made.git.get("commit")) and made.git.get("dirty") is False
+def _times(made: Manifest) -> dict[str, dict[int, Sequence[int]]]:
+    """Variant -> round -> its times in nanoseconds."""
+    found: dict[str, dict[int, Sequence[int]]] = {}
+    of_rounds = ((one.index, v.name, v.iterations_ns) for one in made.rounds for v in one.result.variants)
+    for index, name, times in (*of_rounds, *command_times(made)):
+        found.setdefault(name, {})[index] = times
+    return found

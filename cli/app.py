@@ -16,6 +16,7 @@ from ..traces.errors import UsageError
 from ..traces.faults import nearest
 from .help import WIDEST, Explained, ExplainedGroup
 from .mistakes import PROGRAM, extra_words, for_extra, for_option
+from .other_words import for_action, for_foreign_option, for_programs
 from .programs import runnable, split
 
 WORDS: Final[ContextVar[tuple[str, ...]]] = ContextVar("WORDS", default=())
@@ -183,9 +184,16 @@ def sentence(error: Any) -> str:
     context = error.ctx
     path = _path_of_words() if context is None else context.command_path
     name = path.removeprefix(PROGRAM).strip()
+    if context is not None and (meant := for_programs(WORDS.get())):
+        return meant
     if type(error).__name__ == "NoSuchOption":
         known = [word for parameter in context.command.params for word in parameter.opts if word.startswith("-")]
-        hint = for_option(error.option_name, context, WORDS.get()) or nearest(error.option_name, [*known, "--help"])
+        foreign = for_foreign_option(error.option_name, context, WORDS.get())
+        hint = (
+            foreign
+            or for_option(error.option_name, context, WORDS.get())
+            or nearest(error.option_name, [*known, "--help"])
+        )
         what = f"no option{f' of {name}' if name else ''} is called {error.option_name!r}"
         if not name and (command := next((word for word in WORDS.get() if not word.startswith("-")), None)):
             hint = f"; options follow the command, see `{PROGRAM} {command} --help`"
@@ -217,7 +225,7 @@ def unknown(word: str, noun: str, names: Iterable[str], path: str) -> str:
     """That no command or action is called `word`, and which might be meant."""
     name = path.removeprefix(PROGRAM).strip()
     owner = f" of {name}" if name else ""
-    hint = nearest(word, names) or f"; {noun}s are {', '.join(names)}"
+    hint = for_action(word, name) or nearest(word, names) or f"; {noun}s are {', '.join(names)}"
     return f"no {noun}{owner} is called {word!r}{hint}"
 
 

@@ -5,7 +5,6 @@ A workload that fails does not keep the others from being made, and an interrupt
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,9 +15,9 @@ from ..capture.progress import seconds
 from ..report.terminal import console
 from ..report.terminal.look import LOOK
 from ..traces.errors import RecorderError, WorkloadError
-from ..traces.run import Run, earlier_run, load_run
+from ..traces.run import Run, load_run
 from ..workloads.catalog import Entry, devices_here
-from .afterwards import is_empty, measured, next_step
+from .afterwards import following, is_empty, measured
 from .watching import progress_of
 
 
@@ -125,13 +124,8 @@ def _show(paths: Sequence[Path]) -> list[Run]:
         elif len(runs) == 1 and not LOOK.quiet:
             for line in measured(run):
                 console.say(line)
-            command, why = next_step(run)
-            named = shlex.quote(str(shown))
-            console.say(f"next: aisp-trace {command} {named}")
-            if why:
-                console.say(f"or what made the difference: aisp-trace {why} {named}")
-            if command == "analyze" and (before := earlier_run(run)) is not None:
-                console.say(f"or against the run before, {before.path.name}: aisp-trace compare {shown}")
+            for line in following(run, str(shown)):
+                console.say(line)
     if len(runs) > 1 and not LOOK.quiet:
         console.say("next: aisp-trace check RUN, for the verdict on each")
     return runs

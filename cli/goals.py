@@ -21,6 +21,9 @@ from ..traces.run import HARNESS
 FASTER: Final = 1.0
 """What is decided where nothing is written down: whether a variant is faster at all."""
 
+TO_DO: Final = "TO DO"
+"""What a claim says that nobody has filled in (``expectations.claims.skeleton``)."""
+
 ANY: Final = "any"
 """The hardware key of claims that hold on every machine (``expectations.model`` says it, which needs pydantic)."""
 
@@ -88,6 +91,7 @@ def _claimed(plan: Plan, key: str) -> Iterator[Goal]:
                 max_ms=_numbers(claim, "max_ms"),
                 min_items_per_s=_numbers(claim, "min_items_per_s"),
                 timed_by=None if known is None else str(known),
+                judged=TO_DO not in f"{claim.get('why')} {(claim.get('source') or {}).get('text')}",
             )
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise _unreadable(file, exc) from exc

@@ -26,6 +26,7 @@ from ..traces.output import is_disk_error, reason
 from ..traces.version import version
 from .app import SETTINGS, WORDS, Group, sentence, usage_error
 from .mistakes import PROGRAM, for_no_command, for_variants
+from .other_words import for_programs, for_ranks, for_word
 
 BUG: Final = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -65,7 +66,7 @@ class Commands(Group):
 
     def unknown(self, args: list[str], names: list[str], path: str) -> str:
         """That no command is called as the first of `args`, and what might be meant: another word, a trace, a program."""
-        return f"no command is called {args[0]!r}{for_no_command(args[0], args, names)}"
+        return f"no command is called {args[0]!r}{for_word(args[0], args) or for_no_command(args[0], args, names)}"
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The parser of command `cmd_name`."""
@@ -178,8 +179,8 @@ def run(args: list[str]) -> int:
         raise KeyboardInterrupt from error
     except usage_error() as error:
         raise UsageError(sentence(error)) from error
-    except InputError as error:
-        if meant := for_variants(args):
+    except (InputError, UsageError) as error:
+        if meant := for_variants(args) or for_programs(args) or for_ranks(args):
             raise UsageError(meant) from error
         raise
     return answer if isinstance(answer, int) else 0

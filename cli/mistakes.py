@@ -54,8 +54,6 @@ def for_no_command(word: str, words: Sequence[str], commands: Sequence[str]) -> 
     """The end of the sentence on a `word` that is not a command, the first of `words` after the program's options."""
     if word.endswith(TRACE_ENDINGS) or Path(word, "manifest.json").is_file():
         return f"; to analyse it: `{PROGRAM} analyze {shlex.quote(word)}`"
-    if word == "verify":
-        return f"; to verify a bundle: `{PROGRAM} bundle verify FILE`"
     if word.lower() in LOOKING and (file := recording_in(words[1:])):
         return f"; to read it: `{PROGRAM} analyze {file}`, as a page: `{PROGRAM} report {file}`"
     if word.lower() in SCRUBBING:

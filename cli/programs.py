@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,24 @@ def command_of(word: str, *, alone: bool) -> list[str]:
         program = not is_workload(file) if file.is_file() else not alone
         return [python(), word] if program else []
     return [word] if shutil.which(word) is not None else []
+
+
+def two_programs(words: Sequence[str]) -> str:
+    """A note on a command line, as `split` finds it, that starts one program with another for its only argument, where two to
+    compare were probably meant; empty where it does not."""
+    named = list(words[1:] if Path(words[0]).name.startswith("python") else words)
+    if len(named) != 2 or not all(map(_is_program, named)):
+        return ""
+    program, argument = named
+    if Path(program).suffix != Path(argument).suffix or program == argument:
+        return ""
+    pair = shlex.join(["--baseline", program, "--optimized", argument])
+    return f"{argument} is an argument of {program} here; to compare the two: aisp-trace capture {pair}"
+
+
+def _is_program(word: str) -> bool:
+    file = Path(word)
+    return file.is_file() and (file.suffix == ".py" or os.access(file, os.X_OK))
 
 
 def runnable(words: Sequence[str]) -> list[str]:

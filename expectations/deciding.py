@@ -256,6 +256,24 @@ def decide(
     return Decision(status, "; ".join((reason, *objected)), found, other, objected)
 
 
+def bounds_doubt(
+    before: Sequence[Sequence[int]],
+    after: Sequence[Sequence[int]],
+    *,
+    looks: Sequence[int] = (),
+    statistic: str = "mean",
+) -> str:
+    """Why `accept` would take no bounds from these rounds of two variants: what `decide` says where everything would meet the
+    bounds; empty if nothing is in doubt. Raises as `decide` does."""
+    asked: tuple[tuple[Sample, float | None, float | None], ...] = (
+        (ratio_sample(before, after), 0.0, None),
+        (time_sample(before), None, inf),
+        (time_sample(after), None, inf),
+    )
+    made = (decide(sample, least, most, statistic=statistic, looks=looks) for sample, least, most in asked)
+    return next((one.reason for one in made if one.status != "met"), "")
+
+
 def matters(concern: Concern, values: Sequence[float], minimum: float | None, maximum: float | None) -> bool:
     """Whether a doubt about positive `values` could change on which side of the bound they are.
 

@@ -7,15 +7,21 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
 
 from aisp_trace.capture import host
+from aisp_trace.cli.afterwards import _doubt_of_rounds, following
 from aisp_trace.cli.main import main
+from aisp_trace.expectations.accepting.run import prepare
 from aisp_trace.expectations.claims.load import load_folder
+from aisp_trace.expectations.deciding import DECIDING
+from aisp_trace.traces.run import Run, load_run
 
 SLOW, FAST = "import sys\nfor _ in range(40):\n    [i * i for i in range(20_000)]\n", "import sys\n"
 
@@ -59,7 +65,7 @@ def capture(aisp: Aisp, *options: str) -> Said:
     pair = ["--baseline", f"{python} -S slow.py", "--optimized", f"{python} -S fast.py", "--name", "mine"]
     code, out, err = aisp("capture", "--profile", "none", "--device", "cpu", *pair, *options)
     assert code == 0, err
-    (following,) = re.findall(r"^next: aisp-trace (.*)$", out, flags=re.MULTILINE)
+    (following,) = re.findall(r"^next: (?:aisp-trace )?(.*)$", out, flags=re.MULTILINE)
     return Said(following, out, err)
 
 
@@ -69,9 +75,11 @@ def test_outside_git_it_is_said_at_the_start_that_accept_will_refuse(aisp: Aisp)
     assert "`accept` will take no bounds from this run: " in first
     assert "is not in a git repository with a commit; commit the programs first, or decide bounds yourself" in first
     assert "round 1/8" in second, "before the first process"
-    assert following.startswith("check aisp-runs/mine-"), "accept would refuse"
+    assert following == "expectations new mine", "accept would refuse, and check has nothing to judge by"
     assert "rounds, of whole processes with start-up)" in out
     assert aisp("accept")[0] == 2
+    assert aisp(*shlex.split(following))[0] == 0
+    assert capture(aisp, "--rounds", "1").following.startswith("check aisp-runs/mine-"), "now something is written down"
 
 
 def test_from_a_first_capture_to_a_verdict_each_end_names_the_next_command(aisp: Aisp, tmp_path: Path) -> None:
@@ -84,19 +92,26 @@ def test_from_a_first_capture_to_a_verdict_each_end_names_the_next_command(aisp:
     (tmp_path / "fast.py").write_text(FAST + "# tuned\n", encoding="utf-8")
     following, out, err = capture(aisp, "--rounds", "8")
     assert "tracked files differ from the commit (fast.py); commit them first" in err
-    assert following.startswith("check ")
+    assert following == "commit the programs and capture again, for bounds that `accept` takes"
     git("commit", "-qam", "tuned")
     following, out, err = capture(aisp, "--rounds", "1")
-    assert ("`accept` will" in err, following.split()[0]) == (False, "check"), "a round carries no bound"
+    assert "`accept` will" not in err
+    assert following == "capture again with --rounds 8, or --decide: 1 round carries no bound"
+    assert "or decide a bound yourself: aisp-trace expectations new mine" in out
     assert "(1 round, of whole processes with start-up: too few for an interval)" in out
     following, out, err = capture(aisp, "--decide")
     assert "`accept` will" not in err
     assert re.search(r"^untraced: optimized \d+\.\d\dx, between ", out, flags=re.MULTILINE)
-    command, *where = shlex.split(following)
-    assert command == "accept"
-    code, out, _ = aisp(command, *where, "--yes")
-    assert code in (0, 3), out
-    if code == 3:  # a busy machine: rounds in doubt
+    refuses = "`accept` would take no bound from this run: " in out  # a busy machine: rounds in doubt
+    warns = "`accept` would warn of a wide bound, and with --yes refuse it: " in out  # a busy machine: rounds far apart
+    assert following.startswith("time it again on a quieter machine" if refuses or warns else "accept aisp-runs/mine-")
+    assert ("or decide a bound yourself: aisp-trace expectations new mine" in out) == (refuses or warns)
+    assert ("or take it all the same: aisp-trace accept aisp-runs/mine-" in out) == warns
+    code, out, _ = aisp("accept", "--yes")
+    assert code == (3 if refuses else 2 if warns else 0), out
+    if warns:
+        assert aisp("accept", "--yes", "--allow-wide")[0] == 0
+    if refuses:
         assert "Or decide a bound yourself: `aisp-trace expectations new mine`." in " ".join(out.split())
         assert aisp("expectations", "new", "mine")[0] == 0
     assert [c.workload for c in load_folder(tmp_path / "expectations", "option").files[0].claims] == ["mine"]
@@ -157,6 +172,101 @@ def steady(manifest: Path) -> None:
     for number, one in enumerate(document["commands"]):
         one["wall_ns"] = (20 if one["variant"] == "baseline" else 10) * 10**6 + (number * 7 % 5) * 10_000 + number
     manifest.write_text(json.dumps(document), encoding="utf-8")
+
+
+@pytest.fixture
+def made(aisp: Aisp, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The manifest of a run of eight rounds from a known, clean tree, where nothing is written down."""
+    monkeypatch.setenv("AISP_GIT_COMMIT", "a" * 40)
+    monkeypatch.setenv("AISP_GIT_DIRTY", "0")
+    capture(aisp, "--rounds", "8")
+    return only(Path.cwd())
+
+
+def with_rounds(manifest: Path, speedups: Sequence[float], looks: Sequence[int]) -> Run:
+    """The run with these rounds instead, the baseline's of about 20 ms."""
+    document = json.loads(manifest.read_text(encoding="utf-8"))
+    first, second = document["commands"][:2]
+    document["commands"] = []
+    for index, speedup in enumerate(speedups):
+        both = [{**first, "wall_ns": 20_000_000 + index * 7919 % 5 * 9_000 + 17 * index}, {**second}]
+        both[1]["wall_ns"] = round(both[0]["wall_ns"] / speedup) + 29 * index + 5  # no two processes take the same
+        document["commands"] += [{**one, "index": index} for one in (both if index % 2 == 0 else both[::-1])]
+    document["looks"] = list(looks)
+    words = [word for word in document["command_line"] if word not in ("--rounds", "--decide") and not word.isdecimal()]
+    document["command_line"] = [*words, *(["--rounds", str(looks[0])] if len(looks) == 1 else ["--decide"])]
+    manifest.write_text(json.dumps(document), encoding="utf-8")
+    return load_run(manifest.parent)
+
+
+ROUNDS = st.one_of(
+    st.lists(st.floats(0.9, 3.0), min_size=1, max_size=40),
+    st.lists(st.floats(1.9, 2.1), min_size=12, max_size=12),
+    st.lists(st.floats(1.3, 3.5), min_size=12, max_size=12),
+    st.builds(  # on the way to somewhere, in two groups, or quiet
+        lambda n, base, step, gap: [
+            base + step * i + (gap if i % 3 == 0 else 0.0) + i * 7 % 5 * 0.003 for i in range(n)
+        ],
+        st.sampled_from((8, 12, 16, 40)),
+        st.floats(0.95, 2.5),
+        st.sampled_from((0.0, 0.0, 0.01, 0.05)),
+        st.sampled_from((0.0, 0.0, 0.3)),
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(speedups=ROUNDS, decided=st.booleans())
+def test_accept_is_named_just_where_it_takes_bounds(made: Path, speedups: list[float], decided: bool) -> None:
+    run = with_rounds(made, speedups, DECIDING if decided else (len(speedups),))
+    lines = following(run, "RUN")
+    proposal = prepare([run], None, allow_wide=False).proposal  # as with --yes
+    takes = not proposal.refusals and bool(proposal.changes)
+    assert (lines == ["next: aisp-trace accept RUN"]) == takes, (lines, proposal)
+    event("taken" if takes else "wide" if len(lines) == 4 else "refused")
+    assert takes or lines[-1] == "or decide a bound yourself: aisp-trace expectations new mine"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(speedups=ROUNDS)
+def test_where_only_what_records_is_installed_the_rounds_are_asked_alike(made: Path, speedups: list[float]) -> None:
+    """By what `--decide` asks of them. `accept` asks for more, such as copied processes, but doubts the rounds alike."""
+    run = with_rounds(made, speedups, (len(speedups),))
+    doubt = _doubt_of_rounds(run.manifest)
+    refusals = [refusal.text for refusal in prepare([run], None).proposal.refusals]
+    assert not doubt or any(doubt in text for text in refusals)
+    assert doubt or not any(word in text for text in refusals for word in ("drift by", "into two groups", "resembles"))
+
+
+def test_rounds_in_doubt_name_what_would_settle_them(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = with_rounds(made, [2 + 0.05 * i for i in range(12)], DECIDING)
+    why, then, otherwise = following(run, "RUN")
+    assert why.startswith("`accept` would take no bound from this run: ") and "drift" in why
+    assert then == "next: time it again on a quieter machine, with --rounds 16"
+    assert otherwise == "or decide a bound yourself: aisp-trace expectations new mine"
+    run = with_rounds(made, [2 + 0.05 * i for i in range(40)], DECIDING)
+    assert following(run, "RUN")[1] == "next: time it again on a quieter machine", "40 are the most"
+    run = with_rounds(made, [2.0 + i * 7 % 5 * 0.01 for i in range(5)], DECIDING)
+    assert following(run, "RUN")[0] == "next: capture again with a longer --budget: 5 rounds carry no bound"
+    monkeypatch.setattr("aisp_trace.cli.afterwards.find_spec", lambda name: None)
+    run = with_rounds(made, [2 + 0.05 * i for i in range(12)], DECIDING)
+    assert following(run, "RUN")[1:] == [then, otherwise], "without what judges"
+    run = with_rounds(made, [2.0 + i * 7 % 5 * 0.01 for i in range(12)], DECIDING)
+    assert following(run, "RUN") == ["next: aisp-trace accept RUN"]
+    monkeypatch.undo()
+    monkeypatch.chdir(run.path.parent.parent)
+    far_apart = [3.4, 3.17, 2.29, 1.87, 2.53, 2.25, 3.24, 1.99, 2.44, 2.72, 3.56, 2.51]
+    scattered = with_rounds(made, far_apart, DECIDING)
+    why, then, anyway, otherwise = following(scattered, "RUN")
+    assert why.startswith("`accept` would warn of a wide bound, and with --yes refuse it: mine.faster: ")
+    assert then == "next: time it again on a quieter machine, with --rounds 16"
+    assert anyway == "or take it all the same: aisp-trace accept RUN"
+    (run.path.parent / "elsewhere").mkdir()
+    moved = run.path.rename(run.path.parent / "elsewhere" / run.path.name)
+    run = with_rounds(moved / "manifest.json", [2.0], (1,))
+    assert following(run, "RUN")[-1] == "or decide a bound yourself: docs/change.md says how", (
+        "`new` does not look there"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from aisp_trace.capture.nsight import Nsys
+from aisp_trace.capture.nsys import NsysRecorder
 from aisp_trace.cli.main import main
 from aisp_trace.tests.patience import PATIENCE_S
 from aisp_trace.traces.run import load_run
@@ -126,3 +128,69 @@ def test_the_command_imports_nothing_heavy() -> None:
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said at the start is all that happens; nsys is taken to be there."""
+    recorder = NsysRecorder(Nsys(Path("nsys"), "2025.3", frozenset(), None, True), "minimal", "cpu")
+    monkeypatch.setattr("aisp_trace.cli.plans.choose_recorder", lambda *_, **__: (recorder, ()))
+    monkeypatch.setattr("aisp_trace.cli.every.capture_each", lambda plans, output: [])
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_programs_without_nvtx_are_named_before_anything_is_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python finds no installed package under -S."""
+    for name in ("slow.py", "fast.py"):
+        (tmp_path / name).write_text("", encoding="utf-8")
+    bare, whole = f"{shlex.quote(sys.executable)} -S", shlex.quote(sys.executable)
+
+    def said(*args: str) -> str:
+        assert main(["capture", "--device", "cpu", *args]) == 0
+        return "".join(
+            line for line in capsys.readouterr().err.splitlines() if "nvtx" in line.replace(str(tmp_path), "")
+        )
+
+    found = said("--baseline", f"{bare} slow.py", "--optimized", f"{bare} fast.py")
+    assert found == (
+        "aisp-trace: the environment of baseline and optimized lacks the package nvtx, without which nsys does not see anything, "
+        f"so recordings are left out: run `{sys.executable} -m pip install nvtx==0.2.11`, or time the pair without "
+        "recording it: --profile none"
+    )
+    assert "of optimized lacks" in said("--baseline", f"{whole} slow.py", "--optimized", f"{bare} fast.py")
+    assert said("--baseline", f"{whole} slow.py", "--optimized", f"{whole} fast.py -S") == "", "a flag of the program's"
+    one = said("--", sys.executable, "-S", "slow.py")
+    assert "the environment of the program lacks" in one and "--profile none" not in one
+    assert said("--baseline", "true", "--optimized", "env true") == "", "nobody knows what these are"
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize(
+    ("args", "noted"),
+    [
+        (["slow.py", "fast.py"], True),
+        (["--", sys.executable, "slow.py", "fast.py"], True),
+        (["./slow", "./fast"], True),
+        (["slow.py", "fast.py", "--steps=3"], False),
+        (["slow.py", "--other", "fast.py"], False),
+        (["slow.py", "absent.py"], False),
+        (["slow.py", "data.txt"], False),
+        (["slow.py"], False),
+        (["./slow", "fast.py"], False),
+    ],
+)
+def test_a_second_script_is_an_argument_and_a_pair_is_offered(
+    args: list[str], noted: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("slow.py", "fast.py", "slow", "fast", "data.txt"):
+        (tmp_path / name).write_text("#!/bin/sh\n" if "." not in name else "", encoding="utf-8")
+        (tmp_path / name).chmod(0o644 if "." in name else 0o755)
+    assert main(["capture", "--device", "cpu", *args]) == 0
+    first, second = ("./slow", "./fast") if args[0] == "./slow" else ("slow.py", "fast.py")
+    meant = (
+        f"aisp-trace: {second} is an argument of {first} here; to compare the two: aisp-trace capture --baseline {first} "
+        f"--optimized {second}\n"
+    )
+    assert (meant in capsys.readouterr().err) == noted

@@ -9,7 +9,7 @@ import pytest
 
 from aisp_trace.capture import host
 from aisp_trace.traces.errors import UsageError
-from aisp_trace.traces.hardware_key import hardware_key, is_vague, processor
+from aisp_trace.traces.hardware_key import hardware_key, is_vague, named, processor, same_kind
 
 TWO = """0, GPU-aaa-1, 580.95.05, NVIDIA H200
 1, GPU-bbb-2, 580.95.05, NVIDIA H200
@@ -51,6 +51,27 @@ def test_hardware_keys(gpus: list[str], key: str) -> None:
 )
 def test_a_processor_is_vague_where_its_name_has_no_model(cpu: str, vague: bool) -> None:
     assert is_vague(cpu) == vague
+
+
+@pytest.mark.parametrize(
+    ("cpu", "other", "hint"),
+    [
+        ("AMD EPYC", "cpu_amd_epyc_gate_2core", "set AISP_MACHINE=gate_2core in"),
+        ("AMD EPYC [build_7]", "cpu_amd_epyc_gate_2core", "set AISP_MACHINE=gate_2core in"),
+        ("AMD EPYC [build_7]", "cpu_amd_epyc", "leave AISP_MACHINE unset in"),
+        ("AMD EPYC [build]", "cpu_amd_epyc_build_7", "set AISP_MACHINE=build_7 in"),
+        ("Intel Xeon Gold 6230", "cpu_intel_xeon", ""),  # no name of a user's to leave out
+        ("AMD EPYC", "cpu_amd_epycs", ""),
+        ("AMD EPYC", "h200", ""),
+        ("AMD EPYC", "cpu_amd_epyc_" + "x" * 33, ""),
+    ],
+)
+def test_what_gives_a_machine_anothers_key(cpu: str, other: str, hint: str) -> None:
+    found = same_kind(hardware_key([], cpu), cpu, other)
+    assert found.startswith(hint) and (found == "") == (hint == "")
+    if "=" in hint:
+        assert hardware_key([], named(processor(cpu), hint.partition("=")[2].split()[0])) == other
+    assert same_kind("h200", cpu, other) == "", "a GPU's key has no such name"
 
 
 def test_a_machine_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,10 +236,20 @@ def test_a_run_that_was_timed_alone_says_where_its_times_are(compare: Compare, t
         for variant in manifest["variants"]:
             variant["recording"] = None
 
-    code, _, err = compare(copy_of_run(tmp_path, "timed", unrecorded))
+    run = copy_of_run(tmp_path, "timed", unrecorded)
+    code, out, err = compare(run)
     assert code == 2 and "was timed and not recorded, so nothing tells why one variant is faster" in " ".join(
         err.split()
     )
+    lines = out.splitlines()
+    assert [line.partition("x")[0].rpartition(" ")[0] for line in lines] == ["untraced: optimized"]
+    assert re.search(
+        r" \d\.\d\dx(, between \d\.\d\dx and \d\.\d\dx)? \(\d+ rounds|the median ratio of \d+ rounds", lines[0]
+    )
+    assert compare(f"{run}:baseline", f"{run}:optimized")[:2] == (2, out), "the same of two of its variants"
+    assert compare(run, "--json")[:2] == (2, "")
+    named = compare(run, copy_of_run(tmp_path, "again", unrecorded))[1].splitlines()
+    assert named == [f"timed: {lines[0]}", f"again: {lines[0]}"]
 
 
 def test_stages_under_other_names_and_terms_that_cancel_are_said_and_no_share_is_shown(compare: Compare) -> None:

@@ -19,6 +19,7 @@ from aisp_trace.capture.plan import Goal, Plan
 from aisp_trace.capture.progress import Progress
 from aisp_trace.cli import goals as reading
 from aisp_trace.cli.main import main
+from aisp_trace.expectations.claims.skeleton import TO_DO
 from aisp_trace.expectations.deciding import (
     DECIDING,
     WRONG_AT,
@@ -194,6 +195,43 @@ def test_rounds_go_on_until_every_limit_of_the_claim_is_decided(goal: Goal, roun
     assert (made, words in said) == (rounds, True)
 
 
+OPEN = replace(GOAL, claim="w.open", max_ms={"optimized": 0.495})
+"""Never decided by STEADY's rounds: its limit lies among them."""
+
+
+@pytest.mark.parametrize(
+    ("goals", "rounds", "last"),
+    [
+        (
+            (replace(GOAL, minimum=3.0), OPEN),
+            12,
+            "12 rounds are enough: w.faster is missed, which more rounds cannot mend, so `check` fails; left undecided: "
+            "w.open, time of optimized",
+        ),
+        # within one claim: the limit is missed, the throughput open
+        (
+            (replace(GOAL, max_ms={"optimized": 0.4}, min_items_per_s={"optimized": 20_200.0}),),
+            12,
+            "12 rounds are enough: w.faster, time of optimized is missed, which more rounds cannot mend, so `check` fails; "
+            "left undecided: w.faster, throughput of optimized",
+        ),
+        (
+            (replace(GOAL, minimum=3.0), replace(GOAL, claim="w.too", minimum=4.0)),
+            12,
+            "12 rounds decide every claim on times: w.faster, w.too; missed: w.faster, w.too",
+        ),
+        # nobody will judge by the missed one, or it is no claim yet: the other one is worth its rounds
+        ((replace(GOAL, minimum=3.0, judged=False), OPEN), 40, "40 are the most"),
+        ((replace(GOAL, minimum=3.0, to_bound=True), OPEN), 40, "40 are the most"),
+    ],
+)
+def test_rounds_end_at_a_miss_which_no_further_one_could_mend(goals: tuple[Goal, ...], rounds: int, last: str) -> None:
+    plan = make_plan(rounds=40, looks=DECIDING, goals=goals, recorder=None)
+    made, said = ran(plan, STEADY, {"optimized": 10})
+    assert made == rounds
+    assert said[-1].endswith(last)
+
+
 def test_what_is_left_to_the_recordings_is_said_at_the_end() -> None:
     plan = make_plan(rounds=40, looks=DECIDING, goals=(GOAL,), by_recording=("w.a", "w.b", "w.c", "w.d"))
     told = "12 rounds decide every claim on times: w.faster; "
@@ -270,7 +308,7 @@ def test_a_capture_that_decides_says_at_which_looks_it_may_be_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fake workload's optimized variant is faster by far: the first look ends it; its plan is kept for `--resume`."""
-    monkeypatch.setattr("aisp_trace.capture.looks.undecided", lambda plan, made: {})
+    monkeypatch.setattr("aisp_trace.capture.looks.so_far", lambda plan, made: ({}, []))
     plan = make_plan(rounds=40, looks=(2, 4), goals=(replace(GOAL, minimum=0.001),))
     manifest = run_capture(plan, tmp_path / "runs")
     assert ([r.index for r in manifest.rounds], manifest.looks) == ([0, 1], (2, 4))
@@ -279,6 +317,7 @@ def test_a_capture_that_decides_says_at_which_looks_it_may_be_judged(
 def test_goals_are_the_ratio_claims_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(host, "hardware", lambda device: type("H", (), {"key": "mine"}))
+    assert reading.TO_DO == TO_DO, "as `expectations new` writes it"
     plan = make_plan()
     assert reading.deciding(plan, 60.0).goals == (
         Goal("fake_workload: optimized faster than baseline", "baseline", "optimized", 1.0, "mean", to_bound=True),
@@ -303,6 +342,14 @@ def test_goals_are_the_ratio_claims_of_this_machine(tmp_path: Path, monkeypatch:
         assert found.goals == (Goal("f", "baseline", "optimized", 1.5, statistic, max_ms=limits),)
         assert found.by_recording == ("m",)
         assert (found.rounds, found.looks, found.budget_s) == (40, DECIDING, 60.0)
+    for more, judged in (
+        ({"why": "TO DO: say what optimized saves"}, False),
+        ({"why": "copies", "source": {"kind": "model", "text": "TO DO: say where"}}, False),
+        ({"source": {"kind": "model", "text": "half the bytes"}}, True),
+    ):
+        document = {"schema": "aisp-trace/expectations/2", "claims": [{**claim, **more}]}
+        file.write_text(json.dumps(document), encoding="utf-8")
+        assert [goal.judged for goal in reading.deciding(plan, None).goals] == [judged], more
     file.write_text(json.dumps({"claims": [{"type": "time"}]}), encoding="utf-8")
     with pytest.raises(InputError, match="cannot be read as claims"):
         reading.deciding(plan, None)

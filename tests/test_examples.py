@@ -89,6 +89,23 @@ def test_a_workflow_is_yaml_whose_verdict_is_the_jobs(file: Path) -> None:
     uploaded = steps["Upload"]["with"]["path"].split()
     assert uploaded == ["report.html", "verdicts.xml", "verdicts.md"]
     assert document["permissions"] == {"contents": "read"}
+    # started by hand for bounds, it measures and judges nothing
+    assert document[True]["workflow_dispatch"]["inputs"]["bounds"]["default"] is False, "`on` is a truth to YAML 1.1"
+    for name, condition in (
+        *(("Bounds", "${{ inputs.bounds }}"), ("Upload the bounds", "${{ inputs.bounds }}")),
+        *(("Check", "${{ !inputs.bounds }}"), ("Report", "${{ !cancelled() && !inputs.bounds }}")),
+    ):
+        assert steps[name]["if"] == condition
+    assert steps["Upload the bounds"]["with"]["path"] == "expectations/"
+    assert "--decide" in steps["Capture"]["run"] and list(steps).index("Capture") < list(steps).index("Bounds")
+
+
+def test_a_runner_without_gpu_is_given_a_name() -> None:
+    """docs/ci.md says that it needs one; GPUs are called by their own."""
+    marked = (EXAMPLES / "ci" / "github-actions.yml").read_text(encoding="utf-8").partition("# ---- yours")[2]
+    assert re.search(
+        r"^  # AISP_MACHINE: \S+ +# what you call this kind of runner", marked.partition("# -----")[0], re.M
+    )
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda p: p.name)
@@ -131,16 +148,23 @@ def test_a_workflow_runs_in_a_repository_of_somebody_else(tmp_path: Path) -> Non
     program = tmp_path / "bin" / "aisp-trace"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m aisp_trace.cli "$@"\n', encoding="utf-8")
     program.chmod(0o755)
-    (tmp_path / "before.py").write_text("import time\ntime.sleep(0.3)\n", encoding="utf-8")
+    (tmp_path / "bin" / "pip").write_text('#!/bin/sh\necho "$#: $*" >> pip.txt\n', encoding="utf-8")
+    (tmp_path / "bin" / "pip").chmod(0o755)
+    (tmp_path / "before.py").write_text("import time\ntime.sleep(0.2)\n", encoding="utf-8")
     (tmp_path / "after.py").write_text("", encoding="utf-8")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], ["add", "before.py", "after.py"], ["commit", "-qm", "pair"]):
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
     changed = {
         "PAIR": "ours",
         "BASELINE": "python3 -S before.py",
         "OPTIMIZED": "python3 -S after.py",
         "PROFILE": "none",
+        "MINUTES": "2",
     }
     hidden = (RECORDER_VARIABLE, ANSWER_VARIABLE, *INJECTED)
-    environment = {k: v for k, v in os.environ.items() if k not in hidden} | document["env"] | changed
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
+    environment |= {name: str(value) for name, value in document["env"].items()} | changed
     environment |= {
         "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(sys.path),
@@ -155,8 +179,18 @@ def test_a_workflow_runs_in_a_repository_of_somebody_else(tmp_path: Path) -> Non
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode
 
+    assert run("Install") == 0
+    environment["REQUIREMENTS"] = ""  # the programs need nothing
+    assert run("Install") == 0
+    assert (tmp_path / "pip.txt").read_text(encoding="utf-8").splitlines() == [
+        "4: install wheels/aisp_trace-*.whl -r requirements.txt",
+        "2: install wheels/aisp_trace-*.whl",
+    ]
     assert run("Capture") == 0
     key = hardware("cpu").key
+    measured = tmp_path / "expectations" / f"expectations_{key}.json"
+    # a busy machine: 2, the bounds are wide; 3, the rounds are in doubt
+    assert (run("Bounds"), measured.is_file()) in ((0, True), (2, False), (3, False))
     for least, code in ((1.01, 0), (1000.0, 1)):
         claim = {
             "type": "time", "id": "ours.faster", "workload": "ours", "variant": "optimized", "baseline": "baseline",

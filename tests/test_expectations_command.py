@@ -177,6 +177,37 @@ def test_diff_against_what_is_committed(aisp: Aisp, folder: Path, tmp_path: Path
     assert "is not committed" in aisp("diff", folder / "expectations_b200.json")[1]
 
 
+def test_diff_reads_a_commit_where_no_such_file_exists(aisp: Aisp, folder: Path, tmp_path: Path) -> None:
+    """Bounds of 1.5 in the first commit, 1.4 in the second, 1.2 in the work tree."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "init", "-q"], check=True, capture_output=True)
+    for least in (1.5, 1.4):
+        put(folder, "expectations_h100.json", text({**TIME, "ratio": {"min": least}}))
+        for args in (["add", "."], ["commit", "-q", "-m", "x"]):
+            subprocess.run([*git, *args], check=True, capture_output=True)
+    file = folder / "expectations_h100.json"
+    put(folder, file.name, text({**TIME, "ratio": {"min": 1.2}}))
+
+    def ratio(*asked: str | Path) -> tuple[str, str]:
+        code, out = aisp("diff", *asked, "--json")
+        assert code == 0, out
+        (row,) = json.loads(out)["differences"]
+        return row["old"], row["new"]
+
+    first, second, now = ">= 1.5", ">= 1.4", ">= 1.2"
+    assert ratio("HEAD~1") == ratio("HEAD~1", folder) == ratio("HEAD~1", file) == (first, now)
+    assert ratio("HEAD") == ratio() == (second, now)
+    assert ratio("HEAD~1", "HEAD") == (first, second)
+    assert ratio(file, "HEAD~1") == (now, first)
+    code, out = aisp("diff", "HEAD~7")
+    assert (
+        code == 2 and "HEAD~7 does not exist; name an expectation file, a folder of them, or a commit of git's" in out
+    )
+    (tmp_path / "HEAD").mkdir()
+    code, out = aisp("diff", "HEAD")
+    assert code == 2 and "HEAD holds no file expectations_*.json" in out, "a folder of that name is meant"
+
+
 def test_diff_without_a_name_needs_expectations_here(aisp: Aisp) -> None:
     code, out = aisp("diff")
     assert code == 2

@@ -552,6 +552,12 @@ def test_a_claim_of_another_machine_is_unrecorded_here() -> None:
     found = judge(files, evidence())
     assert [v.status for v in found] == ["unrecorded"]
     assert found[0].reason == "recorded for a100, b200; this run was made on h100"
+    named = ExpectationFile("cpu_amd_epyc_gate_2core", (time_claim(),))
+    told = judge([named], evidence(hardware_key="cpu_amd_epyc"))[0].reason
+    assert told == (
+        "recorded for cpu_amd_epyc_gate_2core; this run was made on cpu_amd_epyc; set AISP_MACHINE=gate_2core in the environment "
+        "of `capture` if it is the same kind of machine"
+    )
     mine = ExpectationFile("h100", (time_claim(1.9),))
     assert [v.status for v in judge([*files, mine], evidence())] == ["met", "met", "met"]
 

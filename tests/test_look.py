@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aisp_trace.cli import main as cli
-from aisp_trace.cli.watching import progress_of
+from aisp_trace.cli.watching import Logged, progress_of
 from aisp_trace.report.terminal.console import Column, Painted, heading, print_table, progress, warn
 from aisp_trace.report.terminal.live import watched
 from aisp_trace.report.terminal.look import ALWAYS, LOOK, NEVER
@@ -124,8 +124,47 @@ def test_quiet_leaves_what_a_capture_must_say(capsys: pytest.CaptureFixture[str]
     with progress_of(made_plan("one")) as make:
         steps = make("one", 2)
         steps.step("round 1 of 2")
-        steps.say("interrupted; go on with `aisp-trace capture --resume x`")
+        steps.step("round 2 of 2", repeated=True)
+        steps.say("[one] note: timed by whole processes")
+        steps.finish()
+        steps.urge("interrupted; go on with `aisp-trace capture --resume x`")
     assert capsys.readouterr().err == "interrupted; go on with `aisp-trace capture --resume x`\n"
+
+
+def test_a_quiet_capture_prints_its_run_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slow.py").write_text("print(1)\n", encoding="utf-8")
+    (tmp_path / "fast.py").write_text("", encoding="utf-8")
+    pair = ["--baseline", "slow.py", "--optimized", "fast.py", "--profile", "none", "--device", "cpu", "--rounds", "1"]
+    assert cli.main(["capture", "-q", "--name", "mine", *pair]) == 0
+    said = capsys.readouterr()
+    assert re.fullmatch(r"run: aisp-runs/mine-\S+\n", said.out) and said.err == ""
+
+
+def test_a_log_has_the_first_round_the_estimate_and_a_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    """Forty rounds of two programs that take 5 s each: 400 s."""
+    now = [0.0]
+    progress = Logged("mine", 82, clock=lambda: now[0])
+    for index in range(40):
+        for name in ("baseline", "optimized"):
+            progress.step(f"round {index + 1}/40: {name}", repeated=index > 0)
+            now[0] += 5.0
+    for name in ("baseline", "optimized"):
+        progress.step(f"recording {name}")
+        now[0] += 5.0
+    progress.finish()
+    lines = capsys.readouterr().err.splitlines()
+    begins = ["1/40: baseline", "1/40: optimized", *(f"{n}/40: baseline" for n in (2, 8, 14, 20, 26, 32, 38))]
+    for line, begin in zip(lines[:9], begins, strict=True):
+        assert line.startswith(f"[mine] round {begin}"), line
+    assert lines[2].endswith("(10 s elapsed, about 6 min 40 s left)")
+    assert [line.split("  ")[0] for line in lines[9:]] == [
+        "[mine] recording baseline",
+        "[mine] recording optimized",
+        "[mine] done in 6 min 50 s",
+    ]
 
 
 def test_a_terminal_shows_the_step_of_a_capture_and_a_log_has_a_line_for_each(

@@ -24,6 +24,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(SAMPLES / "h200_graphs.sqlite.xz", "t.sqlite.xz")
     (tmp_path / "page.html").write_text('<!DOCTYPE html>\n<meta name="generator" content="aisp-trace 0">')
     (tmp_path / "run").symlink_to(SAMPLES / "h200_pipeline_sequential")
+    (tmp_path / "ranks").mkdir()
+    for rank in (0, 1):
+        (tmp_path / "ranks" / f"r{rank}.sqlite.xz").symlink_to(SAMPLES / "h200x2_fsdp" / f"rank{rank}.sqlite.xz")
     return tmp_path
 
 
@@ -109,6 +112,49 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("analyze *.nothing", "leave out the quotes"),
         ("open t.sqlite.xz", "`aisp-trace analyze t.sqlite.xz`, as a page: `aisp-trace report t.sqlite.xz`"),
         ("summary run", "`aisp-trace report run`"),
+        (
+            "check run --fail-on missed",
+            "`aisp-trace check run` exits with 0 where all are met, 1 where one is missed, 3 where",
+        ),
+        ("check --threshold 1.2", "`aisp-trace check RUN` exits with 0"),
+        (
+            "check train.py workload.py",
+            "`aisp-trace capture --baseline train.py --optimized workload.py`, then `aisp-trace check`",
+        ),
+        (
+            "compare train.py workload.py",
+            "capture --baseline train.py --optimized workload.py`, then `aisp-trace compare`",
+        ),
+        (
+            "accept train.py",
+            "train.py is a program, and accept takes a run of two; make one: `aisp-trace capture --baseline",
+        ),
+        ("gate run", "to judge a run by what is written down: `aisp-trace check run`"),
+        ("verify run", "`aisp-trace check run`, to verify a bundle: `aisp-trace bundle verify FILE`"),
+        ("test run", "to judge a run by what is written down: `aisp-trace check run`"),
+        ("judge", "`aisp-trace check RUN`"),
+        ("diff run t.sqlite.xz", "to compare: `aisp-trace compare run t.sqlite.xz`"),
+        ("report t.sqlite.xz --anonymize", "did you mean --scrub? `aisp-trace report t.sqlite.xz --scrub`"),
+        ("export run --redact", "did you mean --scrub? `aisp-trace export run --scrub`"),
+        ("analyze t.sqlite.xz --redact", "a copy without personal data: `aisp-trace export t.sqlite.xz --scrub`"),
+        ("analyze t.sqlite.xz --kernels", "`aisp-trace analyze t.sqlite.xz` names the kernels that take longest"),
+        ("analyze t.sqlite.xz --top 5", "`aisp-trace export t.sqlite.xz --to csv` have all of them"),
+        (
+            "compare --base run --opt t.sqlite.xz",
+            "the two sides follow the command: `aisp-trace compare run t.sqlite.xz`",
+        ),
+        ("compare --baseline run", "`aisp-trace compare BASE OPT`"),
+        ("kernels t.sqlite.xz", "those of a recording are in `aisp-trace analyze t.sqlite.xz`"),
+        ("expectations run", "to judge a run by them: `aisp-trace check run`"),
+        (
+            "analyze run:optimized --stages iteration/compute",
+            "--stages takes names: --stages compute, or --range iteration/compute",
+        ),
+        ("report ranks", "`aisp-trace ranks ranks -o job.html`, one of them: `aisp-trace report ranks/r0.sqlite.xz`"),
+        (
+            "export ranks --to csv",
+            "`aisp-trace ranks ranks --json`, one of them: `aisp-trace export ranks/r0.sqlite.xz`",
+        ),
         ("analyze page.html", "page.html cannot be read as a trace: it is a page of aisp-trace"),
     ],
 )
@@ -120,9 +166,9 @@ def test_the_answer_is_what_to_type(typed: str, meant: str, folder: Path, capsys
     assert meant in said.err
     for odd in ("Input should be", "extra argument", ">=", "Traceback", "unexpected"):
         assert odd not in said.err
-    assert {p.name for p in folder.iterdir()} == {"train.py", "workload.py", "t.sqlite.xz", "page.html", "run"}, (
-        "nothing was made"
-    )
+    there = {"train.py", "workload.py", "t.sqlite.xz", "page.html", "run", "ranks"}
+    assert {p.name for p in folder.iterdir()} == there, "nothing was made"
+    assert len(list((folder / "ranks").iterdir())) == 2
 
 
 def test_help_is_a_word_too(capsys: pytest.CaptureFixture[str]) -> None:

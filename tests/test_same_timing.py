@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from aisp_trace.capture import host
-from aisp_trace.capture.looks import Made, undecided, until_decided
+from aisp_trace.capture.looks import Made, so_far, until_decided
 from aisp_trace.capture.plan import Goal
 from aisp_trace.capture.progress import Progress
 from aisp_trace.cli import goals as reading
@@ -160,11 +160,11 @@ def test_bounds_of_another_timing_decide_no_goal() -> None:
     """Rounds around 1: 1.5 is missed clearly, whether it is faster at all is open, and that is what is asked."""
     plan = make_plan(rounds=40, looks=DECIDING, goals=(OTHERWISE,))
     around = [0.99 if i % 3 else 1.01 for i in range(12)]
-    assert undecided(plan, made(around, "processes")) == {}
-    left = undecided(plan, made(around, "iterations"))
+    assert so_far(plan, made(around, "processes"))[0] == {}
+    left = so_far(plan, made(around, "iterations"))[0]
     assert list(left) == ["optimized faster than baseline"]
     fast = [2.0 + 0.01 * (i * 7 % 5) for i in range(12)]
-    assert undecided(plan, made(fast, "iterations")) == {}
+    assert so_far(plan, made(fast, "iterations"))[0] == {}
 
 
 @pytest.mark.parametrize(("timed_by", "said"), [("processes", False), ("iterations", True)])

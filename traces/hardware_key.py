@@ -71,6 +71,22 @@ def vague_key(key: str, cpu: str) -> str:
     )
 
 
+def same_kind(key: str, cpu: str, other: str) -> str:
+    """What gives the machine of `key`, whose processor is `cpu`, the key `other`, if only a name that users gave parts the two;
+    empty where that cannot be.
+
+    ``cpu_amd_epyc`` and ``cpu_amd_epyc_build_7``. The end of a model's name looks the same, so this is a condition, not a claim.
+    """
+    if not key.startswith("cpu_"):
+        return ""
+    unnamed = key if processor(cpu) == cpu else hardware_key((), processor(cpu))
+    where = "in the environment of `capture` if it is the same kind of machine"
+    if other == unnamed != key:
+        return f"leave {MACHINE_VARIABLE} unset {where}"
+    name = other.removeprefix(f"{unnamed}_")
+    return f"set {MACHINE_VARIABLE}={name} {where}" if name != other and len(name) <= LONGEST_NAME else ""
+
+
 def calibration_name(key: str) -> str:
     """The name of the file that holds the calibration of the hardware `key`."""
     return f"calibration_{key}.json"

@@ -243,7 +243,8 @@ def selected(whole: Stages, source: Ints, stages: Stages, unfolded: Stages, targ
 def _nothing(found: Stages, trace: Trace, selection: Selection) -> str:
     where = _where(found, trace)
     if selection.below is None:
-        return f"{where} has no range whose name matches --stages {selection.stages!r}; {_names(found)}"
+        hint = _of_path(found, selection.stages) or _names(found)
+        return f"{where} has no range whose name matches --stages {selection.stages!r}; {hint}"
     return (
         f"{where} has no range in --range {selection.below!r} whose name matches --stages {selection.stages!r}; "
         f"{_names(found)}"
@@ -253,6 +254,14 @@ def _nothing(found: Stages, trace: Trace, selection: Selection) -> str:
 def _where(found: Stages, trace: Trace) -> str:
     domain = f"domain {found.domain!r}" if found.domain else "the default domain"
     return f"{domain} of {trace.meta.file}"
+
+
+def _of_path(found: Stages, asked: str | None) -> str:
+    """What to ask for where a path was given, as tables of stages have it, of which the last part is a name; else empty."""
+    above, _, name = (asked or "").rpartition("/")
+    if not above or name not in set(found.names.to_list()):
+        return ""
+    return f"that is a path, and --stages takes names: --stages {name}, or --range {asked} for this range and all that is in it"
 
 
 def _names(found: Stages) -> str:

@@ -13,6 +13,7 @@ import typer
 from ...capture import host
 from ...capture import plan as planning
 from ...capture.capture import resume
+from ...capture.lacking import without_nvtx
 from ...capture.plan import DEFAULT_ROUNDS, DEFAULT_TIMEOUT_S
 from ...capture.window import Window
 from ...report.terminal import console
@@ -30,6 +31,8 @@ from ..goals import deciding, refuse_unreadable
 from ..mistakes import as_command, program_in
 from ..options import workload_names
 from ..plans import Options, builtin_plan, command_plan, file_plan, known_device, pair_plan
+from ..programs import two_programs
+from ..watching import progress_of
 
 PAIR_OPTIONS: Final = ("optimized", "rung", "name", "timing")
 """Options that only mean something together with --baseline."""
@@ -95,7 +98,7 @@ def run(
         bool,
         typer.Option(
             "--decide",
-            help="Run 12 to 40 rounds, until every claim on times is decided; those on recordings are for `check`.",
+            help="Run 12 to 40 rounds, until every claim on times is decided or one missed; those on recordings are for `check`.",
         ),
     ] = False,
     budget: Annotated[
@@ -212,7 +215,9 @@ def run(
         raise UsageError("--force replaces a calibration and was given without --calibrate; leave it out")
     if resume_folder is not None:
         _refuse_others(ctx, ("resume_folder", "timeout"), "--resume takes everything else from the unfinished run")
-        return every.show_runs([resume(resume_folder, timeout_s=timeout if _given(ctx, "timeout") else None)])
+        with progress_of(None) as progress:
+            made = resume(resume_folder, progress, timeout_s=timeout if _given(ctx, "timeout") else None)
+        return every.show_runs([made])
     foreign = tuple(ctx.args)
     if ranks is not None:
         return _capture_job(ctx, ranks, foreign, output, timeout)
@@ -279,7 +284,9 @@ def run(
             for line in planning.describe(plan, output / f"{planning.run_name(plan)}-<time>"):
                 console.say(line)
         return 0
-    for sentence in filter(None, map(forewarned, plans)):
+    if foreign and (meant := two_programs(foreign)):
+        console.remark(meant)
+    for sentence in filter(None, (said(plan) for plan in plans for said in (forewarned, without_nvtx))):
         console.remark(sentence)
     try:
         return every.show_runs(every.capture_each(plans, output))

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
-from ...report.terminal.console import print_json
+from ...report.terminal.console import print_json, say
 from ...report.terminal.live import watched
+from ...traces.errors import AispTraceError
+from ..afterwards import unrecorded
 from ..app import examples, new_app
 from ..options import Attribution, Below, Cache, Depth, Domain, Iterations, Json, Skip, Stages, Window
 
@@ -88,7 +90,13 @@ def run(
     )
     with watched("reading and comparing") as tell:
         choices = Choices(asked, against, exact, Quick(cache, tell))
-        found = compare([word for word in (base, opt) if word is not None], choices)
+        words = [word for word in (base, opt) if word is not None]
+        try:
+            found = compare(words, choices)
+        except AispTraceError:
+            for line in () if as_json else unrecorded(words):
+                say(line)
+            raise
     if as_json:
         print_json(document(found))
     else:

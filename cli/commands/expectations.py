@@ -100,13 +100,15 @@ def new(
 
 @app.command(
     epilog=examples(
-        "expectations diff  # ./expectations against git's last commit", "expectations diff old.json new.json"
+        "expectations diff  # ./expectations against git's last commit",
+        "expectations diff HEAD~1",
+        "expectations diff old.json new.json",
     )
 )
 def diff(
     old: Annotated[
         Path | None,
-        typer.Argument(metavar="A", help="a file or folder; default: ./expectations", show_default=False),
+        typer.Argument(metavar="A", help="a file, folder or commit; default: ./expectations", show_default=False),
     ] = None,
     new: Annotated[
         Path | None,

@@ -14,6 +14,8 @@ from ...traces.run import Run
 from ..claims.wanted import load_wanted
 from ..claims.write import Place, place_to_write
 from ..judging import judged
+from ..judging.evidence import gather
+from ..judging.kept import contradictions
 from .accept import Proposal, propose
 from .occasions import Occasion
 
@@ -29,6 +31,13 @@ class Acceptance:
     def write(self) -> None:
         """Write the proposal; raises `InputError` if the file has changed meanwhile or cannot be written."""
         self.place.write(self.proposal.claims)
+
+
+def of_rounds(run: Run) -> Proposal:
+    """What the rounds of `run` propose for the project's folder, its recordings left unread; raises as `prepare` does."""
+    evidence = gather(run, {}, contradicted=tuple(contradictions(run)))
+    place = place_to_write(None, evidence.hardware_key, Path.cwd())
+    return propose([Occasion(evidence, run.manifest)], place.file, place.others)
 
 
 def prepare(

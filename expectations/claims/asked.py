@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,8 @@ class Validation:
     claims: int
     faults: tuple[str, ...] = ()
 
+
+Claims = tuple[Claim, ...]
 
 Differing = tuple[tuple[str, tuple[Difference, ...]], ...]
 """For each hardware key, in order, what differs."""
@@ -68,22 +70,54 @@ def validations(paths: Sequence[Path] | None) -> list[Validation]:
 
 
 def differing(old: Path | None, new: Path | None) -> Differing:
-    """What changes from `old` to `new`; with `new` null, from the committed state to `old`, by default the project's folder."""
-    if old is None:
-        old = Path(PROJECT_DIR)
-        if not any(old.glob(PATTERN)):
-            raise InputError(
-                f"there is no ./{PROJECT_DIR}/{PATTERN} to compare with git's last commit; name a file or folder, or two, or "
-                f"run this in the folder above {PROJECT_DIR}/"
-            )
-    after = _files(old if new is None else new)
-    before = _committed(old) if new is None else _files(old)
-    keys = dict.fromkeys((*before, *after))
-    if new is not None and old.is_file() and new.is_file() and len(keys) > 1:
+    """What changes from `old` to `new`; with `new` null, from the committed state to `old`, by default the project's folder.
+
+    Either may be a commit of git's, where no such file exists: of the other, or of the project's folder.
+    """
+    commits = tuple(None if path is None else _commit(path) for path in (old, new))
+    if old is None or None not in commits or (new is None and commits[0] is not None):
+        of = _project()
+    else:  # a commit's own are those beside the other
+        of = new if commits[0] is not None and new is not None else old
+    if new is None:
+        before, after = _committed(of, commits[0] or "HEAD"), _files(of)
+    else:
+        assert old is not None
+        before, after = (
+            _files(path) if commit is None else _committed(of, commit)
+            for path, commit in zip((old, new), commits, strict=True)
+        )
+    if old is not None and new is not None and old.is_file() and new.is_file() and len({*before, *after}) > 1:
         # Two files are compared though they are of two machines: that is what was asked.
-        (_, one), (key, two) = *before.items(), *after.items()
+        (one,), ((key, two),) = before.values(), after.items()
         return ((key, differences(one, two)),)
+    return _differences(before, after)
+
+
+def _differences(before: Mapping[str, Claims], after: Mapping[str, Claims]) -> Differing:
+    keys = dict.fromkeys((*before, *after))
     return tuple((key, differences(before.get(key, ()), after.get(key, ()))) for key in keys)
+
+
+def _project() -> Path:
+    """The project's folder; raises `InputError` if it holds no expectations."""
+    folder = Path(PROJECT_DIR)
+    if not any(folder.glob(PATTERN)):
+        raise InputError(
+            f"there is no ./{PROJECT_DIR}/{PATTERN} to compare with git's last commit; name a file or folder, or two, or "
+            f"run this in the folder above {PROJECT_DIR}/"
+        )
+    return folder
+
+
+def _commit(name: Path) -> str | None:
+    """The commit that git knows as `name`, where no such file exists; null if there is none."""
+    if name.exists():
+        return None
+    try:
+        return _git(Path(), "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
+    except InputError:
+        return None
 
 
 def _validated(file: Path) -> Validation:
@@ -113,9 +147,8 @@ def _together(folder: Path, alone: list[Validation]) -> list[Validation]:
     return alone
 
 
-def _files(path: Path) -> dict[str, tuple[Claim, ...]]:
-    if not path.exists():
-        raise InputError(f"{path} does not exist; name an expectation file or a folder of them")
+def _files(path: Path) -> dict[str, Claims]:
+    _require(path)
     if path.is_dir():
         found = {f.hardware_key: f.claims for f in load_folder(path, "option").files}
         if not found:
@@ -125,18 +158,22 @@ def _files(path: Path) -> dict[str, tuple[Claim, ...]]:
     return {file.hardware_key: file.claims}
 
 
-def _committed(path: Path) -> dict[str, tuple[Claim, ...]]:
-    """The same files as git's HEAD has them; files that are not committed are absent."""
+def _require(path: Path) -> None:
     if not path.exists():
-        raise InputError(f"{path} does not exist; name an expectation file or a folder of them")
+        raise InputError(f"{path} does not exist; name an expectation file, a folder of them, or a commit of git's")
+
+
+def _committed(path: Path, commit: str = "HEAD") -> dict[str, Claims]:
+    """The same files as git's `commit` has them; files that it does not have are absent."""
+    _require(path)
     out = {}
     folder = path if path.is_dir() else path.parent
-    names = _git(folder, "ls-tree", "--name-only", "HEAD", "./").splitlines()
+    names = _git(folder, "ls-tree", "--name-only", commit, "./").splitlines()
     pattern = PATTERN if path.is_dir() else path.name
     for name in sorted(n for n in names if Path(n).match(pattern)):
-        file = parse(_git(folder, "show", f"HEAD:./{name}"), f"{name} as committed")
+        file = parse(_git(folder, "show", f"{commit}:./{name}"), f"{name} as committed")
         out[file.hardware_key] = file.claims
-    if not out and path.is_file():
+    if not out and path.is_file() and commit == "HEAD":
         raise InputError(f"{path} is not committed, so there is nothing to compare it with; name a second file")
     return out
 

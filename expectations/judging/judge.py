@@ -18,6 +18,7 @@ import polars as pl
 
 from ...analyze.result import Analysis
 from ...traces.figures import milliseconds, significant
+from ...traces.hardware_key import same_kind
 from ..claims.skeleton import unfinished
 from ..deciding import (
     DECIDING,
@@ -413,4 +414,6 @@ def _blank(claim: Claim, key: str, evidence: Evidence) -> Verdict:
 
 def _of_other_machines(claim: Claim, keys: Sequence[str], evidence: Evidence) -> Verdict:
     reason = f"recorded for {', '.join(sorted(keys))}; this run was made on {evidence.hardware_key}"
-    return replace(_blank(claim, keys[0], evidence), reason=reason)
+    cpu = "" if evidence.manifest is None else evidence.manifest.hardware.cpu
+    hints = (hint for key in sorted(keys) if (hint := same_kind(evidence.hardware_key, cpu, key)))
+    return replace(_blank(claim, keys[0], evidence), reason="; ".join((reason, *hints)))
