@@ -91,6 +91,9 @@ def _to_bounds(run: Run, folder: str) -> list[str]:
         few = "1 round carries" if rounds == 1 else f"{rounds} rounds carry"
         return [f"next: capture again {enough}: {few} no bound", by_hand]
     refused, wide = _doubts(run)
+    if refused and _takes_the_ratio(run):
+        alone = f"next: the speedup alone can be a bound: aisp-trace accept {folder} --only-ratio"
+        return [f"`accept` would take no limits in ms from this run: {refused}", alone, by_hand]
     more = next((look for look in DECIDING if look > rounds), None)
     again = f"next: time it again on a quieter machine{'' if more is None else f', with --rounds {more}'}"
     if refused:
@@ -117,6 +120,19 @@ def _doubts(run: Run) -> tuple[str, str]:
     if found.refusals:
         return found.refusals[0].text, ""
     return ("", next(iter(found.wide), "")) if found.changes else ("; ".join(found.notes), "")
+
+
+def _takes_the_ratio(run: Run) -> bool:
+    """Whether `accept --only-ratio` would take its bound, also with --yes; false where only what records is installed."""
+    if find_spec("polars") is None or find_spec("pydantic") is None:
+        return False
+    from ..expectations.accepting.run import of_rounds
+
+    try:
+        found = of_rounds(run, only_ratio=True)
+    except InputError:
+        return False
+    return bool(found.changes) and not found.refusals and not found.wide
 
 
 def _doubt_of_rounds(made: Manifest) -> str:

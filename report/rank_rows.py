@@ -49,12 +49,17 @@ def headline(job: Job) -> list[str]:
     lines = [f"{of_job}, {steps} iteration{'' if steps == 1 else 's'}, {middle} each (median){found}"]
     if job.trust[0] == "unavailable":
         return lines
-    share = percent(job.metrics["straggler_share"])
+    length = sum(lengths)
+    waited = sum(step.lost_ns for step in job.steps if step.rank is not None)
+    share = percent(waited / length) if length else "-"
     if pattern.kind == "none":
         lines.append("no rank is late: in every iteration all arrived at their collectives within 2 % of its length")
     else:
         verb = "has" if pattern.late == 1 else "have"
-        of = f"{pattern.late} of {pattern.of} iterations {verb} a late rank, which costs {share} of the job's time"
+        of = (
+            f"{pattern.late} of {pattern.of} iterations {verb} a late rank, for which others wait {share} of the job's time on "
+            "average"
+        )
         lines.append(f"{of}: {_who(job)}")
         why = _reasons(job)
         if why:
@@ -80,7 +85,8 @@ def _who(job: Job) -> str:
     if pattern.kind == "once":
         return f"rank {first} was late once"
     if pattern.kind == "fixed":
-        return f"rank {first} accounts for {percent(late / sum(row[2] for row in pattern.by_rank))} of that, {_when(job, first)}"
+        share = percent(late / sum(row[2] for row in pattern.by_rank))
+        return f"rank {first} accounts for {share} of the lateness, {_when(job, first)}"
     if pattern.kind == "rotating":
         return f"it rotates over {len(pattern.by_rank)} ranks"
     return f"above all rank {first}, in {times} of these; {len(pattern.by_rank)} ranks in all"

@@ -39,7 +39,7 @@ def maps_of(page: str) -> dict[str, dict[str, object]]:
 def test_the_page_says_who_when_and_why(job: Job) -> None:
     page = render(job, [Failed("broken.sqlite", "broken.sqlite is truncated")], version="1")
     assert is_page(page.encode())
-    assert "rank 4 accounts for 100.0 % of that, by up to" in page and "above all in iterations" in page
+    assert "rank 4 accounts for 100.0 % of the lateness, by up to" in page and "above all in iterations" in page
     assert "missing: no trace is of these ranks" in page
     assert "broken.sqlite is truncated" in page
     late = maps_of(page)["map-late"]

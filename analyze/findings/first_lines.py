@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 import polars as pl
@@ -17,6 +18,9 @@ from .slow import More, gap_of, more_of
 
 WIDTH: Final = 40
 """Columns for a range's name in these sentences."""
+
+SHOWN_LONG: Final = 6
+"""Iterations that wait long for data and are named."""
 
 OUTLIERS: Final = 3
 """Slow iterations that are named."""
@@ -156,11 +160,15 @@ def _bunches(analysis: Analysis, steady: Steady) -> str:
     most = _most(analysis, steady, steady.outliers[0])
     if most is None or not re.search(LOADER, most.stage) or not in_bunches(lengths):
         return ""
-    long = sum(one >= LONG * steady.median_ns for one in lengths)
-    return (
-        f"{long} of {len(lengths):,} iterations wait long in {shorten(most.stage, WIDTH)}, the others hardly: batches come in "
-        "bunches, as from workers that finish together, so go by the average"
-    )
+    long = [i for i, one in enumerate(lengths) if one >= LONG * steady.median_ns]
+    said = f"{len(long)} of {len(lengths):,} iterations wait long in {shorten(most.stage, WIDTH)}, the others hardly"
+    apart = [later - earlier for earlier, later in pairwise(long)]
+    if max(apart) - min(apart) > 1:
+        which = ", ".join(_name(steady.steady[i]) for i in long[:SHOWN_LONG]) + (
+            ", ..." if len(long) > SHOWN_LONG else ""
+        )
+        return f"{said}: {which}; go by the average"
+    return f"{said}: batches come in bunches, as from workers that finish together, so go by the average"
 
 
 def _because(analysis: Analysis, steady: Steady, one: Instance) -> str:

@@ -65,6 +65,9 @@ late."""
 _LOADS: Final = pl.col("stage").str.contains(LOADER)
 """Of cells and gaps: those of stages that prepare batches."""
 
+OTHERS: Final = 6
+"""Further slow iterations that are named."""
+
 SLOW: Final = 1.5
 """An iteration this many times the median is an outlier."""
 
@@ -283,9 +286,16 @@ def slow_iteration(device: Device) -> Seen | None:
     if more is None or (re.search(LOADER, more.stage) and in_bunches(each["ns"].to_list())):
         return None
     first = pl.DataFrame([(more.stage, more.category, more.cause, more.ns)], schema=_CELLS, orient="row")
+    others = sorted(each.filter(pl.col("ns") >= SLOW * median)["iteration"].head(-1).to_list())
+    named = ", ".join(map(str, others[:OTHERS])) + (f" and {len(others) - OTHERS} more" if len(others) > OTHERS else "")
+    too = (
+        f"; {'others take' if len(others) > 1 else 'another takes'} over {SLOW:g} times that, too: {named}"
+        if others
+        else ""
+    )
     return Seen(
         first,
-        f"iteration {number} takes {duration(slowest)}, the median one {duration(median)}; "
+        f"iteration {number} takes {duration(slowest)}, the median one {duration(median)}{too}; "
         f"{more.what} is {duration(more.more_ns)} more",
         slowest - median,
         number,
@@ -426,9 +436,9 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "slow_iteration",
-        "one slow iteration",
+        "a slow iteration",
         LEAST,
-        "look at it alone; if it is warm-up, leave it out (--skip N)",
+        "look at it alone; if it is warm-up at the begin, leave it out (--skip N)",
         slow_iteration,
     ),
 )

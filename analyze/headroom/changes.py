@@ -62,6 +62,9 @@ IN_STREAM_ORDER: Final = r"Async|MemPool"
 NAMED: Final = 3
 """Calls that a doubt names."""
 
+GRAPHED: Final = 0.95
+"""Of a stage's operations: where graphs launch that many, one more graph is no change."""
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -315,6 +318,8 @@ def _kernels(s: Situation, words: str) -> Changed:
 def _graph(s: Situation, stage: str) -> Changed:
     graph, inside = s.graph, _items_in(s, stage)
     ops = _launched_by(s, inside)
+    if ops.any() and _graphed(s)[ops].mean() >= GRAPHED:
+        raise Unknown(f"CUDA graphs launch the work of {stage or ALL} already")
     closing = inside & _closing(s)
     host = _of_items(graph, inside & ~closing)
     gaps = host & graph.leads(GAP)
@@ -342,6 +347,13 @@ def _graph(s: Situation, stage: str) -> Changed:
         doubt = f"{doubt}; {held}" if doubt else held
     told = f"{stage or ALL} becomes one CUDA graph: the same operations, {s.rates.node_ns} ns apart"
     return Changed(free, f"{told}; batches are prepared as before" if preparing.any() else told, doubt)
+
+
+def _graphed(s: Situation) -> Mask:
+    """Operations (rows of the table) that a CUDA graph launched, recorded whole or node by node."""
+    ops = s.a.trace.ops
+    found: Mask = (ops["kind"] == "graph").to_numpy()
+    return found | ops["graph_node"].is_not_null().to_numpy() if "graph_node" in ops.columns else found
 
 
 def _part_in(s: Situation, gaps: Mask, ranges: Mask | None) -> npt.NDArray[np.float64]:

@@ -59,7 +59,8 @@ class Base:
 
     `factor` scales the host's time, null where none gives the untraced time. `structure_error` is how far a replay with all
     latencies at their classes' medians is from the trace. `whole`: no iterations were found, and the window is taken for one.
-    `untraced_off` is the standard error of `untraced_ns` between processes, as a part of it.
+    `untraced_off` is the standard error of `untraced_ns` between processes, as a part of it. `rest` is the untraced over the
+    replayed time where no factor gives it and both are within `NEAR`: the device's own difference, which no change removes.
     `lone_collectives` are those of which not every rank is in the trace for sure, `loading` is the part of the iterations that
     goes by loading modules or kernels.
     """
@@ -73,6 +74,7 @@ class Base:
     lone_collectives: int
     loading: float
     untraced_off: float | None = None
+    rest: float = 1.0
 
     @property
     def refusal(self) -> str | None:
@@ -123,9 +125,9 @@ def base_of(m: Model, rates: Rates, untraced_ns: int | None = None, untraced_off
         raise InputError("no iteration takes any time; there is nothing to predict")
     at_medians = class_medians(m.a, m.graph, (LAUNCH, QUEUE, DEPENDENCY, RETURN))
     error = abs(iteration_ns(situation, m.graph.reweighted(at_medians)) - ns) / ns
-    factor = 1.0 if untraced_ns is None else _factor(situation, untraced_ns)
+    factor, rest = (1.0, 1.0) if untraced_ns is None else _factor(situation, untraced_ns)
     lone, loading = _lone_collectives(m), _loading(situation, ns)
-    return Base(situation, ns, untraced_ns, factor, error, m.found_by == "window", lone, loading, untraced_off)
+    return Base(situation, ns, untraced_ns, factor, error, m.found_by == "window", lone, loading, untraced_off, rest)
 
 
 def _off(error: float) -> str:
@@ -166,20 +168,21 @@ def scaled(graph: Graph, factor: float) -> Graph:
     return graph.reweighted(weight)
 
 
-def _factor(situation: Situation, wanted: int) -> float | None:
-    """The factor with which an iteration takes what is `wanted`; where it takes longer without any host time, or less with half
-    as much again, 1 if it takes nearly that as it is, else null."""
+def _factor(situation: Situation, wanted: int) -> tuple[float | None, float]:
+    """(the factor with which an iteration takes what is `wanted`, 1); where it takes longer without any host time, or less with
+    half as much again: (1, what is left) if it takes nearly that as it is, else (null, 1)."""
     low, high = FACTORS
     longest, least = (iteration_ns(situation, scaled(situation.graph, factor)) for factor in (high, low))
     if not least <= wanted <= longest:
-        return 1.0 if abs(iteration_ns(situation, situation.graph) - wanted) <= NEAR * wanted else None
+        as_is = iteration_ns(situation, situation.graph)
+        return (1.0, wanted / as_is) if abs(as_is - wanted) <= NEAR * wanted else (None, 1.0)
     for _ in range(24):
         middle = (low + high) / 2
         if iteration_ns(situation, scaled(situation.graph, middle)) < wanted:
             low = middle
         else:
             high = middle
-    return high
+    return high, 1.0
 
 
 def predict(base: Base, changes: Sequence[str]) -> Prediction:
@@ -202,8 +205,8 @@ def predict(base: Base, changes: Sequence[str]) -> Prediction:
     told = tuple(one.assumes for one in made)
     if why is not None:
         return Prediction(tuple(changes), None, None, REFUSED, told, why)
-    ns = iteration_ns(situation, situation.graph)
-    least = min(_device_alone(situation), ns)
+    ns = round(iteration_ns(situation, situation.graph) * base.rest)
+    least = min(round(_device_alone(situation) * base.rest), ns)
     doubts = [one.doubt for one in made if one.doubt]
     if base.structure_error > TRUSTED:
         doubts.append(_off(base.structure_error))

@@ -33,11 +33,11 @@ class Acceptance:
         self.place.write(self.proposal.claims)
 
 
-def of_rounds(run: Run) -> Proposal:
+def of_rounds(run: Run, only_ratio: bool = False) -> Proposal:
     """What the rounds of `run` propose for the project's folder, its recordings left unread; raises as `prepare` does."""
     evidence = gather(run, {}, contradicted=tuple(contradictions(run)))
     place = place_to_write(None, evidence.hardware_key, Path.cwd())
-    return propose([Occasion(evidence, run.manifest)], place.file, place.others)
+    return propose([Occasion(evidence, run.manifest)], place.file, place.others, only_ratio=only_ratio)
 
 
 def prepare(
