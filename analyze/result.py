@@ -395,6 +395,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "ledger_ns": pl.Int64,
         "host_bound_ns": pl.Int64,  # idle, and neither queued, graph_internal, dependency nor unknown
     },
+    # The ten longest of each device, the five longest of each stage: a sum over them is a floor.
     "top_kernels": {
         "device": pl.Int32,
         "stage": pl.String,

@@ -65,5 +65,5 @@ def wide_metric(bound: Bound, values: Sequence[float], *, share: bool) -> Iterat
 def _scattered(values: Sequence[float], shown: Callable[[float], str]) -> str:
     return (
         f": the rounds scatter from {shown(min(values))} to {shown(max(values))}; capture "
-        "again on a quieter machine, with longer iterations, and accept that run"
+        "again on a quieter machine, with longer or more iterations in a process, and accept that run"
     )

@@ -171,6 +171,11 @@ def _ends(evidence: Evidence) -> _Ends | None:
 
 def _notes(evidence: Evidence) -> tuple[str, ...]:
     notes = list(evidence.notes)
+    if len(evidence.looks) > 1 and evidence.rounds:
+        notes.append(
+            f"intervals of times allow for all {len(evidence.looks)} looks of `--decide`, so they are wider than that of "
+            "`compare`, which is of the last one alone"
+        )
     if evidence.stated is not None:
         # A pair: what its times are of, what is known of its work, and what could not be asked at all.
         notes.append(_TIMED[evidence.timed])
