@@ -21,6 +21,14 @@ REPLAYING: Final = 4
 """Stages that replay and have a sentence."""
 
 
+def path_doubt(analysis: Analysis) -> str:
+    """Why the critical path says little, where graphs launch most of the work; else empty."""
+    ops, every = int(analysis.replays["ops"].sum()), int(analysis.kinds["ops"].sum())
+    if 2 * ops < every or not ops:
+        return ""
+    return "what waits for what inside a CUDA graph is not recorded, so of its work the path is one of several that fit"
+
+
 def replay_sentences(analysis: Analysis) -> Iterator[str]:
     """How much CUDA graphs launch and from where; then a sentence for each stage that replays what other stages captured, the one
     that replays most first: where the work is counted, and what that means for the rows of both."""

@@ -251,6 +251,7 @@ def test_people_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["analyze", str(file)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "CUDA graphs launch 12 of 12 operations, 120 us of 120 us of device work: 12 in step/replay" in said
+    assert "what waits for what inside a CUDA graph is not recorded" in said
     assert (
         "CUDA graphs replayed in step/replay: their 12 operations count for the stages that captured them (setup/attn 60.0 us, "
         "setup/mlp 30.0 us, setup/norm 30.0 us), so the row of step/replay shows no work, and those of the captures, which lie "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..palette import custom_property
+from ..replayed import path_doubt
 from . import cells
 from .blocks import Cell, Para, Row, Section, Table, section
 from .sides import Side, device_name
@@ -27,6 +28,7 @@ def critical_section(sides: Sequence[Side]) -> Section | None:
             "The critical path: one chain of work and waits, through host, streams and events, to the end of the last operation. "
             "Saving time off the path gains nothing; busy time off the path was hidden."
         ),
+        *(Para(f"{side.name}: {doubt}.", "note") for side in sides if (doubt := path_doubt(side.analysis))),
         Table("critical path", heads, rows, numbers=range(4, 6)),
     )
 

@@ -16,7 +16,7 @@ from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
 from ...traces.repairs import repairs
 from ..palette import MEANINGS
-from ..replayed import replay_sentences
+from ..replayed import path_doubt, replay_sentences
 from .console import Column, Painted, heading, print_table, say, say_wrapped
 from .details import longest, print_details, print_device_details, print_gap_calls, print_gap_functions
 from .findings import Beside, print_findings
@@ -115,6 +115,8 @@ def _print_critical(analysis: Analysis) -> None:
     say()
     columns = [Column("critical path", LEFT), Column("ms"), Column("share"), Column("stage", LEFT, shrink=True)]
     print_table([*columns], [*rows, ("total", ms(total), percent(1.0), "")])
+    if doubt := path_doubt(analysis):
+        say_wrapped(doubt)
 
 
 def _painted(name: str) -> Painted:
