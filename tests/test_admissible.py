@@ -566,11 +566,14 @@ def test_of_several_ranks_the_trace_may_show_another_ones_iterations(good: World
 def test_a_tree_that_is_changed_in_every_process_is_named_and_blocks_nothing(good: World) -> None:
     world = rounds_of(good, lambda made: replace(made, tree="0123"), lambda _: True)
     variants = [replace(v, recording=replace(v.recording, tree="0123")) for v in world.manifest.variants if v.recording]
-    world = replace(world, manifest=replace(world.manifest, variants=variants))
-    for low, status in ((1.5, "met"), (3.0, "missed")):
-        found = judged(world, low)[0]
-        assert found.status == status
-        assert "every process ran from a tree with changes (digest 0123)" in found.reason
+    for dirty in (True, None, False):  # false: said by the environment, on a machine without the repository
+        git = {**world.manifest.git, "dirty": dirty}
+        tried = replace(world, manifest=replace(world.manifest, variants=variants, git=git))
+        for low, status in ((1.5, "met"), (3.0, "missed")):
+            found = judged(tried, low)[0]
+            assert found.status == status
+            named = "every process ran from a tree with changes (digest 0123)" in found.reason
+            assert named == (dirty is not False)
 
 
 def test_commands_that_state_equal_work_may_be_as_fast_as_they_are(good: World) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ...traces.run import Manifest
-from ..model import ANY, Expectations
+from ..model import ANY, Claim, Expectations
 from .load import PACKAGE_DIR, file_name
 
 _TIMEOUT_S: Final = 10
@@ -20,12 +20,14 @@ def younger_bounds(expectations: Expectations, run: Manifest) -> Iterator[str]:
     """A sentence for each file with claims on `run` that is not committed, or was last committed after the run began.
 
     Nothing of files outside of a git work tree, and of those that come with this package, which have the dates of its releases.
+    A bound that was measured before the run began is older, whenever its file was committed.
     """
     if expectations.folder.resolve() == PACKAGE_DIR:
         return
     begun = _begun(run)
     for file in expectations.files:
-        if file.hardware_key in (run.hardware.key, ANY) and any(c.workload == run.workload for c in file.claims):
+        young = [c for c in file.claims if c.workload == run.workload and not _measured_before(c, begun)]
+        if file.hardware_key in (run.hardware.key, ANY) and young:
             path = expectations.folder / file_name(file.hardware_key)
             changed, last = _git(path, "status", "--porcelain", "--", path.name), _last_commit(path)
             if changed is None:
@@ -36,9 +38,14 @@ def younger_bounds(expectations: Expectations, run: Manifest) -> Iterator[str]:
                 yield f"nothing shows that these bounds were written before the run: {path} differs from its last commit"
             elif last > begun:
                 yield (
-                    f"these bounds were written after the run: the last commit of {path} is of {_utc(last)}, and the run began "
-                    f"at {_utc(begun)}"
+                    f"nothing shows that these bounds were written before the run: {path} was last committed at {_utc(last)}, "
+                    f"and the run began at {_utc(begun)} ({len(young)} of its claims here are not measured in an earlier run)"
                 )
+
+
+def _measured_before(claim: Claim, begun: datetime) -> bool:
+    made = claim.provenance.recorded_utc if claim.provenance is not None else None
+    return made is not None and made < _utc(begun)
 
 
 def _begun(run: Manifest) -> datetime:
