@@ -307,7 +307,7 @@ def test_the_window_waits_for_a_device_that_is_behind() -> None:
 
 
 def test_a_device_as_far_behind_at_the_begin_moves_no_end() -> None:
-    """Each step runs 300 after its launch, so that three are left at the end: at the begin none, one, or as many."""
+    """Each step runs 300 after its launch, so that three are left at the end: at the start none, one, or as many."""
     for skip, window in ((0, (0, 1300)), (1, (100, 1200))):
         analysis = analyze(ahead(100, 100, begin_ns=300), seeking=Seeking(skip=skip, as_window=True))
         assert analysis.steady is not None

@@ -6,8 +6,8 @@
     window  ^------------------------------^          as much work as steps 1 to 3 launched
 
 The ranges of a host that runs ahead end before the work that they launched, so a window that ended with them would count the
-work of fewer iterations than it names. It ends where the device has done as much work since its begin as the iterations
-launched, and then not within an op. Where the device is as far behind at the begin as at the end, the ranges' end stands.
+work of fewer iterations than it names. It ends where the device has done as much work since its start as the iterations
+launched, and then not within an op. Where the device is as far behind at the start as at the end, the ranges' end stands.
 """
 
 from __future__ import annotations

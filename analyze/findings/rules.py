@@ -438,7 +438,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "slow_iteration",
         "a slow iteration",
         LEAST,
-        "look at it alone; if it is warm-up at the begin, leave it out (--skip N)",
+        "look at it alone; if it is warm-up, at the start of the loop, leave it out (--skip N)",
         slow_iteration,
     ),
 )

@@ -217,7 +217,7 @@ def _of_items(graph: Graph, items: Mask) -> Mask:
 
 
 def _of_ops(graph: Graph, ops: Mask) -> Mask:
-    """Edges that lead to the begin or the end of one of `ops` (rows of the table)."""
+    """Edges that lead to the start or the end of one of `ops` (rows of the table)."""
     rows = np.flatnonzero(~graph.to_host)
     found = np.zeros(graph.edges, bool)
     found[rows] = ops[graph.of_target[rows]]

@@ -44,7 +44,7 @@ CALLED, RETURNED, BEGUN, DONE = range(4)
 GAP, OWN, RETURN, LAUNCH, QUEUE, DEPENDENCY, RUN, FIRST, EARLY, COLLECTIVE = range(10)
 """What an edge is. `FIRST` comes from nowhere: its weight is when a thread, or an operation without a launch, began. `EARLY`
 leads from begin to begin, where an operation begins before its stream's last one ends (programmatic dependent launch).
-`COLLECTIVE` leads from the begin of a collective on one rank to its end on another: it ends nowhere before it has begun
+`COLLECTIVE` leads from the start of a collective on one rank to its end on another: it ends nowhere before it has begun
 everywhere."""
 
 EDGES: Final = ("gap", "own", "return", "launch", "queue", "dependency", "run", "first", "early", "collective")

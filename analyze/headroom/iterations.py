@@ -3,7 +3,7 @@
     found by      an iteration lasts                                        its host items lie between
     a range       from the range's start to its end, on its thread,         start and end of the range
                   and until all that was launched in it is done
-    kernels       from the begin of its first operation to the next one's   the calls that launched both
+    kernels       from the start of its first operation to the next one's   the calls that launched both
     nothing       the window, from its first operation to its last          the first one's launch and the window's end
 
 A host that waits for nothing ends an iteration before the device does, and runs ahead. So an iteration begins no sooner than

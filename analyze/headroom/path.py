@@ -79,7 +79,7 @@ def _pieces(a: Attributed, m: Model | str = "") -> pl.DataFrame:
 
 
 def _on_device(a: Attributed, graph: Graph, edge: Ints, begins: Ints, ends: Ints) -> Iterator[Cells]:
-    """The pieces that lead to the begin or the end of an operation."""
+    """The pieces that lead to the start or the end of an operation."""
     target = graph.target[edge]
     rows = np.flatnonzero((graph.kind[target] == BEGUN) | (graph.kind[target] == DONE))
     what, op, begin, end = graph.what[edge[rows]], graph.of[target[rows]], begins[rows], ends[rows]

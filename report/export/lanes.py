@@ -1,4 +1,4 @@
-"""Which row a slice is drawn in, and the order in which its begin and end are written.
+"""Which row a slice is drawn in, and the order in which its start and end are written.
 
 A viewer keeps a stack for each track: an end closes whatever was opened last. So the slices of one track must nest, or,
 where nesting would say something false (two kernels of one stream that overlap), must not touch each other at all:

@@ -80,7 +80,7 @@ _LONGEST_MENDED: Final = 1 << 20
 """Characters of an event in which quotes are looked at one by one."""
 
 _WORD: Final = 8
-"""Characters before the end of what is there that may be the begin of a word or number."""
+"""Characters before the end of what is there that may be the start of a word or number."""
 
 _TEXT_PATTERN: Final = r'("(?:[^"\\]|\\.)*")'
 _NOT_FINITE: Final = re.compile(
@@ -160,11 +160,11 @@ def _text(data: bytes) -> tuple[str, tuple[str, ...]]:
 
 
 _NEXT_EVENT: Final = re.compile(r'\}\s*,\s*\{\s*"|\b(?:ph|ts|dur)"?\s*:\s*["\d]')
-"""What no name holds: the begin of an object behind another one, or a member that every event has."""
+"""What no name holds: the start of an object behind another one, or a member that every event has."""
 
 
 def _swallowed(value: Any) -> bool:
-    """Whether a text in `value` holds the begin of another event."""
+    """Whether a text in `value` holds the start of another event."""
     if isinstance(value, dict):
         return any(map(_swallowed, value)) or any(map(_swallowed, value.values()))
     return (

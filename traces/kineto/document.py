@@ -55,7 +55,7 @@ _MOST_STRANGERS: Final = 10_000
 _LIST: Final = re.compile(rb'"traceEvents"\s*:\s*\[')
 _BETWEEN: Final = re.compile(rb"[\s,]*")
 _BACK: Final = 64
-"""Braces before the end of a window that are looked at as the begin of an event, and the bytes of space before one."""
+"""Braces before the end of a window that are looked at as the start of an event, and the bytes of space before one."""
 
 _JAX: Final = re.compile(r"/(?:device|host):")
 """How JAX and TensorFlow name the processes of a trace: ``/device:GPU:0``, ``/host:CPU``."""
