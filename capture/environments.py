@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from .processes import ask
 
 _ASK: Final = """
-import json, sys
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 sys.path[:] = [path for path in sys.path if path]
@@ -23,7 +22,7 @@ def look(name, found):
         return ""
     except Exception:
         return None
-print(json.dumps([look("nvtx", __import__), look("torch", find_spec)]))
+print("".join(" -" if one is None else " =" + one for one in (look("nvtx", __import__), look("torch", find_spec))))
 """
 """Takes some 0.1 s: torch, whose import takes seconds, is only looked for. Python 3.8 can run it."""
 
@@ -46,13 +45,11 @@ def environment_of(command: Sequence[str]) -> Environment | None:
     """The environment that `command` runs in; null where it starts with no Python, or with one that does not answer."""
     python = _python(command)
     answer = ask([*python, "-c", _ASK]) if python else None
-    try:
-        found: Any = json.loads((answer or "").strip().rpartition("\n")[2])
-    except ValueError:
+    words = (answer or "").strip().rpartition("\n")[2].split()
+    if len(words) != 2 or not all(word == "-" or word.startswith("=") for word in words):
         return None
-    if not isinstance(found, list) or len(found) != 2:
-        return None
-    return Environment(python[0], *found)
+    nvtx, torch = (None if word == "-" else word[1:] for word in words)
+    return Environment(python[0], nvtx, torch)
 
 
 def _python(command: Sequence[str]) -> list[str]:

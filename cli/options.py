@@ -52,26 +52,9 @@ Window = Annotated[
         help="this time (1.5ms:20ms; +a:+b after the first op), range (path#0), slice (a#1:a#9), all, or steady",
     ),
 ]
-
-
-def _names(pattern: str | None) -> str | None:
-    """A bare number is meant as one iteration; as an expression it would match any name with that digit."""
-    if pattern is not None and pattern.isdecimal():
-        raise UsageError(
-            f"--iterations {pattern} is a number; the option takes the name of ranges or kernels. `aisp-trace analyze TRACE "
-            f"--window 'iteration#{pattern}'` shows one iteration"
-        )
-    return pattern
-
-
 Iterations = Annotated[
     str | None,
-    typer.Option(
-        "--iterations",
-        metavar="REGEX",
-        callback=_names,
-        help="iterations: ranges it matches, or kernels they begin with",
-    ),
+    typer.Option("--iterations", metavar="REGEX", help="iterations: ranges it matches, or kernels they begin with"),
 ]
 Skip = Annotated[
     int | None,

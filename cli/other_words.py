@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,7 +109,11 @@ def for_foreign_option(option: str, context: Any, typed: Sequence[str]) -> str:
 
 def for_programs(typed: Sequence[str]) -> str:
     """The sentence on programs in `typed` where the command takes what is recorded of them; empty if that is not it."""
-    programs = [word for word in typed[1:] if word.endswith(".py") and Path(word).is_file()]
+    programs = [
+        word
+        for before, word in pairwise(typed)
+        if word.endswith(".py") and not before.startswith("-") and Path(word).is_file()  # no option's value
+    ]
     if (
         not typed
         or typed[0] not in ON_RECORDINGS

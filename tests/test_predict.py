@@ -751,14 +751,17 @@ def union(rows: list[dict[str, int]]) -> int:
 def test_a_host_without_time_leaves_the_busiest_stream_and_gains_nothing_else(any_base: Base) -> None:
     free = predict(any_base, ["host:iteration"])
     assert free.estimate_ns is not None and free.at_most_ns is not None
-    assert free.at_most_ns <= free.estimate_ns <= any_base.ns
+    assert free.at_most_ns <= free.estimate_ns <= round(any_base.ns * any_base.rest)
     assert busiest_stream(any_base) <= free.estimate_ns * 1.001
 
 
 @pytest.mark.parametrize("change", ["copies:overlap", "copies:pinned", "graph:iteration", "syncs", "allocator", "comm"])
 def test_at_most_is_a_bound(any_base: Base, change: str) -> None:
     found = predict(any_base, [change])
-    assert found.estimate_ns is not None and found.at_most_ns is not None and 0 < found.at_most_ns <= found.estimate_ns
+    if found.estimate_ns is None:
+        assert found.why == "CUDA graphs launch the work of iteration already"
+        return
+    assert found.at_most_ns is not None and 0 < found.at_most_ns <= found.estimate_ns
 
 
 def test_what_names_nothing_changes_nothing(any_base: Base) -> None:
@@ -773,7 +776,7 @@ def test_what_names_nothing_changes_nothing(any_base: Base) -> None:
         "kernels:iteration:1",
     ]
     for change in nothing:
-        assert predict(any_base, [change]).estimate_ns == any_base.ns, change
+        assert predict(any_base, [change]).estimate_ns == round(any_base.ns * any_base.rest), change
 
 
 def test_more_of_the_hosts_time_never_makes_any_iteration_shorter(any_base: Base) -> None:

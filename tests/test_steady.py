@@ -306,6 +306,12 @@ def test_the_window_waits_for_a_device_that_is_behind() -> None:
     assert "the window ends 800 ns after the last iteration" in said[1]
 
 
+def test_a_number_is_no_name_of_iterations() -> None:
+    """As an expression, 6 matches every kernel whose name has the digit."""
+    with pytest.raises(UsageError, match=r"--window 'iteration#6'` shows one iteration"):
+        analyze(trace(loop("step", 8)), seeking=Seeking(pattern="6"))
+
+
 def test_a_device_as_far_behind_at_the_begin_moves_no_end() -> None:
     """Each step runs 300 after its launch, so that three are left at the end: at the start none, one, or as many."""
     for skip, window in ((0, (0, 1300)), (1, (100, 1200))):

@@ -93,6 +93,11 @@ def find_steady(
     `has_ops` says under which ranges ops were launched (`launching`), `closed` which ended; `ops` are the first op's start and
     the last op's end. Raises `UsageError` for an invalid expression, and for a `skip` of everything.
     """
+    if asked.pattern is not None and asked.pattern.isdecimal():  # as an expression it matches any name with that digit
+        raise UsageError(
+            f"--iterations {asked.pattern} is a number; the option takes the name of ranges or kernels. `aisp-trace analyze "
+            f"TRACE --window '{ITERATION}#{asked.pattern}'` shows one iteration"
+        )
     if asked.skip is not None and asked.skip < 0:
         raise UsageError(f"--skip is {asked.skip}; give how many iterations to leave out, 0 or more")
     if len(found) == 0:

@@ -25,6 +25,8 @@ def younger_bounds(expectations: Expectations, run: Manifest) -> Iterator[str]:
     if expectations.folder.resolve() == PACKAGE_DIR:
         return
     begun = _begun(run)
+    if begun is None:
+        return
     for file in expectations.files:
         young = [c for c in file.claims if c.workload == run.workload and not _measured_before(c, begun)]
         if file.hardware_key in (run.hardware.key, ANY) and young:
@@ -48,10 +50,13 @@ def _measured_before(claim: Claim, begun: datetime) -> bool:
     return made is not None and made < _utc(begun)
 
 
-def _begun(run: Manifest) -> datetime:
-    """When the first process of `run` was started; where none was timed, when its manifest was written."""
+def _begun(run: Manifest) -> datetime | None:
+    """When the first process of `run` was started; where none was timed, when its manifest was written. Null for no date."""
     starts = [*(made.started_utc for made in run.rounds), *(made.started_utc for made in run.commands)]
-    return datetime.strptime(min(starts, default=run.created_utc), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    try:
+        return datetime.strptime(min(starts, default=run.created_utc), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _last_commit(path: Path) -> datetime | None:
