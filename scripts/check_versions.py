@@ -95,7 +95,7 @@ def pinned() -> Iterable[tuple[str, str]]:
 
 def chosen(one: Requirement, word: str) -> str:
     """`one` as pip is to install it for a word."""
-    if word == "newest":
+    if word == "newest" or any(s.operator == "==" for s in one.specifier):
         return str(one)
     (oldest,) = (s.version for s in one.specifier if s.operator == ">=")
     if word == "oldest":
