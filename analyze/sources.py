@@ -378,7 +378,7 @@ def _traces_in(folder: Path) -> list[Path]:
 
 def traces_beside(path: Path | None) -> int:
     """How many traces lie beside the trace file `path`; 0 for a run."""
-    return len(_traces_in(path.parent)) - 1 if path is not None and path.is_file() and _traces_in(path.parent) else 0
+    return max(len(_traces_in(path.parent)) - 1, 0) if path is not None and path.is_file() else 0
 
 
 def find_recorded(path: Path | None) -> Source:

@@ -132,6 +132,11 @@ class Steady:
         return float(np.mean(_lengths(self.steady)))
 
     @property
+    def of_ranges(self) -> tuple[int, int]:
+        """The window of the ranges alone, which the devices' work may go beyond."""
+        return self.window[0], self.window[1] - self.behind_ns
+
+    @property
     def by_mean(self) -> bool:
         """Whether one iteration says little of the others: long ones come in bunches, or the host ran ahead."""
         return self.behind_ns > 0 or in_bunches([one.ns for one in self.steady])

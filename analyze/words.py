@@ -72,3 +72,12 @@ def _scaled(value: float | None, units: tuple[tuple[str, float], ...], smallest:
             digits = 2 if abs(scaled) < 10 else 1 if abs(scaled) < 100 else 0
             return f"{scaled:,.{digits}f} {unit}"
     return f"{value:.0f} {smallest}"
+
+
+def speedup(value: float, low: float | None, high: float | None, coverage: float | None, of: str) -> str:
+    """``9.93x, between 9.56x and 10.34x (99.4 %, the median ratio of 12 rounds)``: a ratio, the interval with its exact coverage,
+    and what it is `of`."""
+    if low is None or high is None:
+        return f"{value:.2f}x ({of}: too few for an interval)"
+    sure = "" if coverage is None else f"{percent(coverage)}, "
+    return f"{value:.2f}x, between {low:.2f}x and {high:.2f}x ({sure}{of})"

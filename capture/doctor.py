@@ -14,6 +14,7 @@ from ..traces.documents import CHILD, parse
 from ..traces.errors import InputError, RecorderError
 from ..traces.hardware_key import hardware_key
 from . import host, permissions
+from .environments import NVTX
 from .leftovers import leftovers, sentence
 from .nsight import INSTALL, Nsys, find_nsys
 from .nsys import NsysRecorder
@@ -133,7 +134,7 @@ def _nsys_findings(record: Callable[[Nsys], str | None]) -> tuple[Nsys | None, l
         return None, findings
     nvtx = host.package_versions().get("nvtx")
     if nvtx is None:
-        findings.append(Finding(pair, "missing", "nvtx is not installed", "pip install nvtx==0.2.11"))
+        findings.append(Finding(pair, "missing", "nvtx is not installed", f"pip install {NVTX}"))
         return None, findings
     problem = record(nsys)
     if problem is not None:

@@ -10,6 +10,9 @@ from typing import Final
 
 from .processes import ask
 
+NVTX: Final = "nvtx==0.2.11"
+"""The version that every nsys from 2022.4 on records."""
+
 _ASK: Final = """
 import sys
 from importlib.metadata import PackageNotFoundError, version

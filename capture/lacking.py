@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .environments import environment_of
+import shlex
+
+from .environments import NVTX, environment_of
 from .plan import Plan
 
 
@@ -20,7 +22,7 @@ def without_nvtx(plan: Plan) -> str:
     if not lacking:
         return ""
     whose = " and ".join(lacking) if len(programs) > 1 else "the program"
-    install = ", ".join(f"`{python} -m pip install nvtx==0.2.11`" for python in dict.fromkeys(lacking.values()))
+    install = ", ".join(f"`{shlex.quote(python)} -m pip install {NVTX}`" for python in dict.fromkeys(lacking.values()))
     nothing = "stages and iterations" if plan.device == "cuda" else "anything, so recordings are left out"
     alone = ", or time the pair without recording it: --profile none" if plan.source == "pair" else ""
     return f"the environment of {whose} lacks the package nvtx, without which nsys does not see {nothing}: run {install}{alone}"

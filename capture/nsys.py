@@ -15,6 +15,7 @@ from typing import Final
 from ..traces.errors import RecorderError, WorkloadError
 from . import program
 from .answer import ANSWER, ANSWER_VARIABLE
+from .environments import NVTX
 from .export_check import Counts, recorded_processes
 from .nsight import Nsys
 from .nsys_report import REPORT, STREAM, TRACE, export, make_report, no_ranges
@@ -261,7 +262,7 @@ def no_nvtx(run: Path, names: Sequence[str]) -> list[str]:
     whose = " and ".join(lacking) if len(names) > 1 else "the program"
     return [
         f"the environment of {whose} lacks the package nvtx, without which nsys sees no stages and iterations: run "
-        "`pip install nvtx==0.2.11` there, and capture again"
+        f"`pip install {NVTX}` there, and capture again"
     ]
 
 

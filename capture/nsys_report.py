@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ..traces.errors import RecorderError
+from .environments import NVTX
 from .export_check import Counts, count_rows
 from .nsight import Nsys
 from .permissions import refused_counters
@@ -109,5 +110,5 @@ def no_ranges(nsys: Nsys) -> str:
         nvtx = "(not installed)"
     return (
         f"nsys {nsys.version} recorded no ranges of domain {DOMAIN!r}; the installed nvtx is {nvtx}, and nvtx 0.2.12 and "
-        f"later record nothing under nsys 2022.4 and 2023.4: `pip install nvtx==0.2.11`, or record with a newer nsys"
+        f"later record nothing under nsys 2022.4 and 2023.4: `pip install {NVTX}`, or record with a newer nsys"
     )

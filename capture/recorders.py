@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ..traces.errors import RecorderError, UsageError
-from .environments import environment_of
+from .environments import NVTX, environment_of
 from .host import package_versions
 from .nsight import INSTALL, Nsys, find_nsys
 from .nsys import NsysRecorder, Recorded
@@ -19,8 +19,6 @@ from .window import CUDA_PROFILER, Window
 
 RECORDERS: Final = ("auto", "nsys", "torch")
 
-NVTX: Final = "nvtx==0.2.11"
-"""The version that every nsys from 2022.4 on records."""
 FIRST_UNSEEN: Final = (0, 2, 12)
 FIRST_SEEING: Final = (2024, 0)
 """nsys 2022.4 and 2023.4 record no range of nvtx 0.2.12 and later; 2025.3 does, and of 2024 nobody knows (docs/recorders.md)."""

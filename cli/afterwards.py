@@ -10,8 +10,9 @@ import shlex
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from ..analyze.words import percent
+from ..analyze.words import speedup
 from ..capture import host
 from ..capture.plan import Plan
 from ..capture.rounds import source_folder
@@ -19,11 +20,14 @@ from ..expectations.deciding import DECIDING, MIN_ROUNDS, bounds_doubt, median_i
 from ..expectations.judging.commands import command_times
 from ..traces.errors import AispTraceError, InputError
 from ..traces.pair_timing import PROCESSES, STEPS
-from ..traces.run import RUNS_DIR, Manifest, Run, earlier_run, load_run
+from ..traces.run import MANIFEST, RUNS_DIR, Manifest, Run, earlier_run, load_run
 from .goals import is_claimed
 from .options import run_of
 
-OWN: tuple[str, ...] = ("pair", "file")
+if TYPE_CHECKING:  # a GPU host need not have what it needs
+    from ..expectations.accepting.accept import Proposal
+
+OWN: Final = ("pair", "file")
 """Sources whose bounds are the user's to write; those of our workloads come with the package."""
 
 
@@ -109,14 +113,12 @@ def _doubts(run: Run) -> tuple[str, str]:
 
     Where only what records is installed, the rounds are asked as `--decide` asks them.
     """
-    if find_spec("polars") is None or find_spec("pydantic") is None:
-        return _doubt_of_rounds(run.manifest), ""
-    from ..expectations.accepting.run import of_rounds
-
     try:
-        found = of_rounds(run)
+        found = _proposed(run)
     except InputError as exc:
         return str(exc), ""
+    if found is None:
+        return _doubt_of_rounds(run.manifest), ""
     if found.refusals:
         return found.refusals[0].text, ""
     return ("", next(iter(found.wide), "")) if found.changes else ("; ".join(found.notes), "")
@@ -124,15 +126,20 @@ def _doubts(run: Run) -> tuple[str, str]:
 
 def _takes_the_ratio(run: Run) -> bool:
     """Whether `accept --only-ratio` would take its bound, also with --yes; false where only what records is installed."""
-    if find_spec("polars") is None or find_spec("pydantic") is None:
-        return False
-    from ..expectations.accepting.run import of_rounds
-
     try:
-        found = of_rounds(run, only_ratio=True)
+        found = _proposed(run, only_ratio=True)
     except InputError:
         return False
-    return bool(found.changes) and not found.refusals and not found.wide
+    return found is not None and bool(found.changes) and not found.refusals and not found.wide
+
+
+def _proposed(run: Run, *, only_ratio: bool = False) -> Proposal | None:
+    """What `accept` would propose from the rounds of `run`; null where only what records is installed. Raises as it does."""
+    if find_spec("polars") is None or find_spec("pydantic") is None:
+        return None
+    from ..expectations.accepting.run import of_rounds
+
+    return of_rounds(run, only_ratio)
 
 
 def _doubt_of_rounds(made: Manifest) -> str:
@@ -166,12 +173,9 @@ def speedups(run: Run) -> list[str]:
             of = {PROCESSES: ", of whole processes with start-up", STEPS: ", of one step"}.get(made.timed or "", "")
             found = median_interval(ratios.mean, made.looks)
             rounds = "1 round" if len(both) == 1 else f"the median ratio of {len(both)} rounds"
-            end = (
-                f" ({rounds}{of}: too few for an interval)"
-                if found.low is None
-                else f", between {found.low:.2f}x and {found.high:.2f}x ({percent(found.coverage or 0)}, {rounds}{of})"
+            said.append(
+                f"untraced: {name} {speedup(found.value, found.low, found.high, found.coverage, f'{rounds}{of}')}"
             )
-            said.append(f"untraced: {name} {found.value:.2f}x{end}")
     return said
 
 
@@ -180,11 +184,7 @@ def unrecorded(words: Sequence[str]) -> list[str]:
     what can be said of them where nothing can be compared."""
     folders = dict.fromkeys(Path(word if Path(word).exists() else word.rpartition(":")[0]) for word in words)
     try:
-        runs = (
-            [load_run(folder) for folder in folders if (folder / "manifest.json").is_file()]
-            if words
-            else [run_of(None)]
-        )
+        runs = [load_run(folder) for folder in folders if (folder / MANIFEST).is_file()] if words else [run_of(None)]
     except AispTraceError:  # the command has said so
         return []
     timed = [run for run in runs if not any(v.recording for v in run.manifest.variants)]

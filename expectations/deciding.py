@@ -420,11 +420,11 @@ def outside(low: float, high: float, minimum: float | None, maximum: float | Non
     return (minimum is not None and high < minimum) or (maximum is not None and low > maximum)
 
 
-def bound_words(minimum: float | None, maximum: float | None) -> str:
-    """``>= 1.5``, ``<= 0.02`` or ``1.5 .. 3``; empty where both sides are open."""
+def bound_words(minimum: float | None, maximum: float | None, shown: Callable[[float], str] = significant) -> str:
+    """``>= 1.5``, ``<= 0.02`` or ``1.5 .. 3``, the figures as `shown`; empty where both sides are open."""
     if minimum is None:
-        return "" if maximum is None else f"<= {significant(maximum)}"
-    return f">= {significant(minimum)}" if maximum is None else f"{significant(minimum)} .. {significant(maximum)}"
+        return "" if maximum is None else f"<= {shown(maximum)}"
+    return f">= {shown(minimum)}" if maximum is None else f"{shown(minimum)} .. {shown(maximum)}"
 
 
 @lru_cache(maxsize=4096)

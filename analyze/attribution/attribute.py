@@ -106,8 +106,8 @@ def attribute(
     found = find_stages(trace, domain=domain, end_ns=recorded[1])
     calls = Calls.of(trace)
     launches = find_launches(trace, calls, found, host_devices, across=across)
-    alone, repeated = _steady(trace, found, launches, seeking)
-    steady = _with_its_work(alone, found, trace, launches.stage, host_devices)
+    steady, repeated = _steady(trace, found, launches, seeking)
+    steady = _with_its_work(steady, found, trace, launches.stage, host_devices)
     is_steady = window == STEADY or (
         window is None and seeking.as_window and _holds_its_ops(steady, found, trace.ops, launches.stage)
     )
@@ -131,8 +131,8 @@ def attribute(
         whole = np.arange(len(steady.instances)) >= steady.warm_up
         iteration = only_where(_repeated(trace.ops, found, steady, repeated, calls, launches), whole)
         iteration_on: Callable[[Thread], Steps] = partial(_repeated_on, found, steady, repeated, whole)
-    elif is_steady and alone is not None:
-        wholes = _whole(found, alone.window)
+    elif is_steady and steady is not None:
+        wholes = _whole(found, steady.of_ranges)
         iteration = _iterations(trace.ops, found, calls, launches)
         for process, whole in wholes.items():
             mine = np.flatnonzero(trace.ops["pid"].to_numpy() == process)
@@ -211,11 +211,16 @@ def _with_its_work(
     if steady is None or steady.found_by == "kernels":
         return steady
     on_device = ~trace.ops["device"].is_in(sorted(host_devices)).to_numpy()
-    mine = np.flatnonzero((stage >= 0) & on_device)
-    begun = found.start_ns[stage[mine]]
-    mine = mine[(begun >= steady.window[0]) & (begun < steady.window[1])]
-    end = caught_up(trace.ops.filter(on_device), (np.cumsum(on_device) - 1)[mine], steady.window)
+    times = trace.ops.select("start_ns", "end_ns").filter(on_device)
+    end = caught_up(times, _launched_in(steady.window, found, stage[on_device]), steady.window)
     return replace(steady, window=(steady.window[0], end), behind_ns=end - steady.window[1])
+
+
+def _launched_in(window: tuple[int, int], found: Stages, stage: Ints) -> Ints:
+    """The rows of the ops, each of this `stage`, whose range began in the `window`."""
+    known = np.flatnonzero(stage >= 0)
+    begun = found.start_ns[stage[known]]
+    return known[(begun >= window[0]) & (begun < window[1])]
 
 
 def _holds_its_ops(steady: Steady | None, found: Stages, ops: pl.DataFrame, stage: Ints) -> bool:
@@ -224,9 +229,7 @@ def _holds_its_ops(steady: Steady | None, found: Stages, ops: pl.DataFrame, stag
     if steady is None or steady.found_by == "kernels":
         return steady is not None
     low, high = steady.window
-    known = np.flatnonzero(stage >= 0)
-    begun = found.start_ns[stage[known]]
-    mine = known[(begun >= low) & (begun < high)]
+    mine = _launched_in(steady.window, found, stage)
     start, end = ops["start_ns"].to_numpy()[mine], ops["end_ns"].to_numpy()[mine]
     inside = np.maximum(np.minimum(end, high) - np.maximum(start, low), 0).sum()
     return bool(inside > 0 and 2 * inside >= (end - start).sum())

@@ -118,8 +118,7 @@ def iterations_of(analysis: Analysis) -> Marked | None:
         return Marked(ITERATION, tuple(end - start for start, end in table), hull)
     if steady is None or steady.found_by == "kernels" or window not in (None, STEADY):
         return None
-    low, high = steady.window
-    return Marked(steady.path, tuple(one.ns for one in steady.steady), (low, high - steady.behind_ns))
+    return Marked(steady.path, tuple(one.ns for one in steady.steady), steady.of_ranges)
 
 
 def host_side(

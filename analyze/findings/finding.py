@@ -81,8 +81,8 @@ class Finding:
         share = percent(self.share)
         evidence = re.sub(rf",? {re.escape(share)} of the time", "", self.evidence, count=1)  # once is enough
         return (
-            f"{_capital(self.what)}: {share}{device} ({duration(self.saving_at_most_ns)}){self.stage_words}. "
-            f"{_capital(evidence)}. Fix: {self.remedy}.{self.replay_words}"
+            f"{capital(self.what)}: {share}{device} ({duration(self.saving_at_most_ns)}){self.stage_words}. "
+            f"{capital(evidence)}. Fix: {self.remedy}.{self.replay_words}"
         )
 
     @property
@@ -240,7 +240,8 @@ def _command(analysis: Analysis, stage: str | None, iteration: int | None) -> st
     return shlex.join(look)
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """`text` as a sentence begins."""
     return text[0].upper() + text[1:]
 
 

@@ -114,9 +114,9 @@ def _figures(steady: Steady) -> str:
         called = f"found by kernel pattern (every {steady.every:,} operations, starting with {called})"
     if many == 1:
         return f"1 iteration {called}, {duration(steady.slowest.ns)}"
-    each = f"{duration(steady.median_ns)} each"
     if steady.behind_ns:
         return f"{many:,} iterations {called}, {duration(steady.each_ns)} each on average"
+    each = f"{duration(steady.median_ns)} each"
     if steady.by_mean:
         each = f"{duration(steady.mean_ns)} on average, {duration(steady.median_ns)} at the median"
     return f"{many:,} iterations {called}, {each} (p90 {duration(steady.p90_ns)}, {slowest})"

@@ -20,7 +20,7 @@ from ..naming.kernels import short_names
 from ..naming.paths import split
 from ..result import IDLE, Analysis
 from ..words import percent, shorten
-from .finding import STAGE_WIDTH, Device, Finding, devices_of, total
+from .finding import STAGE_WIDTH, Device, Finding, capital, devices_of, total
 
 NOTHING: Final = "Nothing stands out: no known problem costs enough of the window to be worth mentioning"
 
@@ -116,7 +116,7 @@ def limit_sentences(analysis: Analysis, found: Sequence[Finding] = ()) -> Iterat
 
 
 def _whose(device: Device, several: bool) -> str:
-    what = device.unit[0].upper() + device.unit[1:]
+    what = capital(device.unit)
     return f"{what} of device {device.device}" if several else what
 
 

@@ -44,9 +44,8 @@ def always_ready(device: Device, waiting_ns: int) -> str:
     batch, left = int(made["host_ns"].sum()) / batches, rest / count
     needed = math.ceil(batch / left)
     workers = "one worker" if needed == 1 else f"{needed:,} workers"
-    if (
-        needed == 1 and not made["path"].str.contains("/").any()
-    ):  # ranges of other processes have no parents in the loop
+    in_workers = not made["path"].str.contains("/").any()  # ranges of other processes have no parents in the loop
+    if needed == 1 and in_workers:
         return (
             f"{said}. Workers make the batches already, in {duration(batch)} each, and the rest of an iteration takes "
             f"{duration(left)}, so one on a core of its own could keep up: they wait for cores or come in bunches, or handing "

@@ -265,10 +265,8 @@ def _host(s: Situation, stage: str) -> Changed:
     graph = s.graph
     mine = _of_items(graph, _items_in(s, stage))
     part = _part_in(s, graph.leads(GAP), None if stage in ("", ALL) else _ranges_of(s, stage))
-    left = np.rint(graph.weight * (1 - part)).astype(np.int64)
-    return Changed(
-        graph.reweighted(np.where(mine & graph.leads(OWN), 0, left)), f"the host needs no time in {stage or ALL}"
-    )
+    weight = np.where(mine & graph.leads(OWN), 0, _without_part(graph, part))
+    return Changed(graph.reweighted(weight), f"the host needs no time in {stage or ALL}")
 
 
 def _syncs(s: Situation, _: str) -> Changed:
@@ -326,7 +324,7 @@ def _graph(s: Situation, stage: str) -> Changed:
     prepares = _whose_path(s.a.found, lambda path: re.search(LOADER, path) is not None)
     preparing = _part_in(s, gaps, prepares)  # which no graph does
     here = 1.0 if stage in ("", ALL) else _part_in(s, gaps, prepares | _ranges_of(s, stage))
-    left = np.rint(graph.weight * (1 - here + preparing)).astype(np.int64)
+    left = _without_part(graph, here - preparing)
     weight = np.where(gaps, left, np.where(host & graph.leads(OWN), 0, graph.weight))
     first = _first_launches(s, inside)
     weight = np.where(_of_items(graph, first) & (graph.what == OWN), s.rates.call_ns, weight)
@@ -379,6 +377,11 @@ def _part_in(s: Situation, gaps: Mask, ranges: Mask | None) -> npt.NDArray[np.fl
             begun, ended = graph.time[graph.source[here]], graph.time[graph.target[here]]
             part[here] = (inside(ended) - inside(begun)) / np.maximum(ended - begun, 1)
     return part
+
+
+def _without_part(graph: Graph, part: npt.NDArray[np.float64]) -> Ints:
+    """The weights less this part of each; those of which no part goes stay to the nanosecond, however large they are."""
+    return graph.weight - np.rint(graph.weight * part).astype(np.int64)
 
 
 def _not_in_a_graph(s: Situation, inside: Mask) -> list[str]:

@@ -13,7 +13,7 @@ from ...analyze.ranks.look import Look
 from ...analyze.words import size
 from ...report.terminal.console import print_json, remark, say, warn
 from ...report.terminal.live import watched
-from ...traces.errors import AispTraceError, InputError, UsageError
+from ...traces.errors import InputError, UsageError
 from ..app import examples, new_app
 from ..options import Attribution, Below, Cache, Depth, Domain, Iterations, Json, NoFold, Skip, Stages, Window
 
@@ -100,7 +100,7 @@ def run(
         _draw(given, asked, cache)
         return 0
     found: list[tuple[Path | None, Analysis]] = []
-    failed: list[AispTraceError] = []
+    failed: list[InputError] = []
     with watched("reading and analysing") as tell:
         for source in given:
             try:

@@ -9,7 +9,6 @@ import typer
 from ...report.terminal.console import print_json, say
 from ...report.terminal.live import watched
 from ...traces.errors import AispTraceError
-from ..afterwards import unrecorded
 from ..app import examples, new_app
 from ..options import Attribution, Below, Cache, Depth, Domain, Iterations, Json, Skip, Stages, Window
 
@@ -94,6 +93,8 @@ def run(
         try:
             found = compare(words, choices)
         except AispTraceError:
+            from ..afterwards import unrecorded
+
             for line in () if as_json else unrecorded(words):
                 say(line)
             raise

@@ -15,7 +15,8 @@ from ...expectations.judging.judged import Judged, headline_of
 from ...expectations.judging.verdict import counts, exit_code
 from ...traces.output import HEAD_BYTES, Kind
 from ..terminal.console import escape
-from ..terminal.verdicts import PLAIN, cells, unit_of
+from ..terminal.expectations import PLAIN
+from ..terminal.verdicts import cells, unit_of
 
 HEADS: Final = {
     0: "✅ every judged claim holds",

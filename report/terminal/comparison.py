@@ -11,7 +11,7 @@ from ...analyze.comparison.reasons import reasons, remarks, signed
 from ...analyze.comparison.waterfall import Term, Waterfall, by_stage, over_devices
 from ...analyze.findings.beside import what_overlap_costs
 from ...analyze.naming.kernels import short_names
-from ...analyze.words import duration, joules, ms, percent, shorten, size
+from ...analyze.words import duration, joules, ms, percent, shorten, size, speedup
 from ...expectations.comparing.compare import Compared, Comparison
 from ...expectations.comparing.notes import tracing, turned, unsure
 from ...expectations.comparing.sides import Side
@@ -63,10 +63,7 @@ def speed_words(timed: Untraced) -> str:
     if timed.timed != "iteration":
         of = "whole processes with start-up" if timed.timed == WHOLE else f"one {timed.timed}"
         n += f", of {of}: {duration(timed.base_ns)} -> {duration(timed.opt_ns)}"
-    if ratio.low is None or ratio.high is None:
-        return f"{ratio.value:.2f}x ({n}: too few for an interval)"
-    sure = "" if ratio.coverage is None else f"{percent(ratio.coverage)}, "
-    return f"{ratio.value:.2f}x, between {ratio.low:.2f}x and {ratio.high:.2f}x ({sure}{n})"
+    return speedup(ratio.value, ratio.low, ratio.high, ratio.coverage, n)
 
 
 def _heads(found: Compared) -> list[str]:

@@ -16,6 +16,9 @@ from ...expectations.model import ANY, Claim, Expectations, TimeClaim
 from ...traces.figures import milliseconds, significant
 from .console import Column, escape, say, say_lines, say_wrapped, table, terminal_width
 
+PLAIN: Final = ("ratio", "fraction", "count")
+"""Units that go without saying."""
+
 CHOSEN: Final = {"option": "--expectations", "project": "the current project's", "package": "those of aisp-trace"}
 """Why a folder of expectations was taken."""
 
@@ -131,7 +134,7 @@ def _claim_lines(claim: Claim) -> list[str]:
 
 def _bounds(claim: Claim) -> list[tuple[str, str]]:
     if not isinstance(claim, TimeClaim):
-        unit = "" if claim.unit in ("fraction", "count", "ratio") else f" {claim.unit}"
+        unit = "" if claim.unit in PLAIN else f" {claim.unit}"
         return [(claim.quantity(), f"{claim.bound}{unit}")]
     found = [(f"speedup of {claim.variant} over {claim.baseline}, by the {claim.by}", str(claim.ratio))]
     found += [(f"time of {name}", f"<= {milliseconds(limit)}") for name, limit in claim.max_ms.items()]

@@ -9,13 +9,14 @@ from typing import Final
 from rich.cells import cell_len as display_width
 
 from ...analyze.words import NOTHING, duration, shorten
+from ...expectations.deciding import bound_words
 from ...expectations.judging.evidence import COMMAND
 from ...expectations.judging.judged import Judged, headline_of
 from ...expectations.judging.untimed import Untimed, untimed
 from ...expectations.judging.verdict import Verdict, counts
 from ...traces.figures import scaled
 from .console import GAP, Column, Painted, escape, laid_out, paint, print_table, say, say_wrapped, terminal_width
-from .expectations import CHOSEN
+from .expectations import CHOSEN, PLAIN
 from .headroom import print_outcome
 
 LEFT: Final = "left"
@@ -46,10 +47,6 @@ def cells(verdict: Verdict) -> Cells:
     )
 
 
-PLAIN: Final = ("ratio", "fraction", "count")
-"""Units that go without saying."""
-
-
 def unit_of(verdict: Verdict) -> str:
     """The unit of the value in `cells`; empty where that says so itself."""
     large = verdict.value is not None and scaled(verdict.value, verdict.unit)[1] != verdict.unit
@@ -66,10 +63,7 @@ def _figure(value: float | None, unit: str, digits: int = 4, plus: str = "") -> 
 def _bound(v: Verdict) -> str:
     if v.bound is None:
         return NOTHING
-    least, most = (None if one is None else _figure(one, v.unit) for one in (v.bound.minimum, v.bound.maximum))
-    if least is None:
-        return NOTHING if most is None else f"<= {most}"
-    return f">= {least}" if most is None else f"{least} .. {most}"
+    return bound_words(v.bound.minimum, v.bound.maximum, lambda one: _figure(one, v.unit)) or NOTHING
 
 
 def verdict_table(verdicts: Iterable[Verdict], workload: str, width: int | None = None) -> str:
