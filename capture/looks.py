@@ -128,7 +128,7 @@ def _is_short(plan: Plan, round_s: float) -> bool:
 def _missed(done: int, missed: Sequence[str]) -> str:
     """Said where more rounds could not change what `check` exits with."""
     are = "is missed" if len(missed) == 1 else "are missed"
-    return f"{done} rounds are enough: {', '.join(missed)} {are}, which more rounds cannot mend, so `check` fails"
+    return f"{done} rounds are enough: {', '.join(missed)} {are}, and more rounds cannot change that, so `check` fails"
 
 
 def unlike(plan: Plan, timed_by: str) -> Iterator[str]:

@@ -96,14 +96,14 @@ def _to_bounds(run: Run, folder: str) -> list[str]:
         return [f"next: capture again {enough}: {few} no bound", by_hand]
     refused, wide = _doubts(run)
     if refused and _takes_the_ratio(run):
-        alone = f"next: the speedup alone can be a bound: aisp-trace accept {folder} --only-ratio"
-        return [f"`accept` would take no limits in ms from this run: {refused}", alone, by_hand]
+        alone = f"next: bound the speedup alone: aisp-trace accept {folder} --only-ratio"
+        return [f"`accept` would not take milliseconds from this run as limits: {refused}", alone, by_hand]
     more = next((look for look in DECIDING if look > rounds), None)
     again = f"next: time it again on a quieter machine{'' if more is None else f', with --rounds {more}'}"
     if refused:
         return [f"`accept` would take no bound from this run: {refused}", again, by_hand]
     if wide:
-        anyway = f"or take it all the same: aisp-trace accept {folder}"
+        anyway = f"or take it anyway: aisp-trace accept {folder}"
         return [f"`accept` would warn of a wide bound, and with --yes refuse it: {wide}", again, anyway, by_hand]
     return [f"next: aisp-trace accept {folder}"]
 

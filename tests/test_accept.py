@@ -353,8 +353,8 @@ def test_what_a_run_missed_is_said_where_loosening_is_allowed(occasion: Any) -> 
     assert proposal.against == (
         "pipeline-1 missed the bounds that it replaces: faster (speedup of optimized over baseline 1.334, bound 1.5 .. 3), "
         "faster (time of one iteration of optimized 15, bound <= 12)",
-        "pipeline-2 is undecided by the bounds that it replaces: faster (speedup of optimized over baseline 1.503, bound 1.5 "
-        ".. 3)",
+        "pipeline-2 could not be decided by the bounds that it replaces: faster (speedup of optimized over baseline "
+        "1.503, bound 1.5 .. 3)",
         "pipeline-2 missed the bounds that it replaces: faster (time of one iteration of optimized 13.31, bound <= 12)",
     )
     assert propose(runs, file(time_claim())).against == (), "refused, which says it"

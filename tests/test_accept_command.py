@@ -220,7 +220,7 @@ def test_a_wide_bound_needs_somebody_who_reads_it(
     said = " ".join(out.split())
     assert (code, (tmp_path / "expectations").exists()) == (2, False), out
     assert "warning: a wide bound: pipeline.faster: the speedup was" in said
-    assert "refused: with --yes nobody reads of wide bounds; `accept --allow-wide` writes them all the same." in said
+    assert "refused: with --yes nobody sees the warning; `accept --allow-wide` writes wide bounds anyway." in said
     assert "decide a bound yourself" not in said
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
     code, out = aisp(*spelling, run)

@@ -106,7 +106,7 @@ def test_from_a_first_capture_to_a_verdict_each_end_names_the_next_command(aisp:
     warns = "`accept` would warn of a wide bound, and with --yes refuse it: " in out  # a busy machine: rounds far apart
     assert following.startswith("time it again on a quieter machine" if refuses or warns else "accept aisp-runs/mine-")
     assert ("or decide a bound yourself: aisp-trace expectations new mine" in out) == (refuses or warns)
-    assert ("or take it all the same: aisp-trace accept aisp-runs/mine-" in out) == warns
+    assert ("or take it anyway: aisp-trace accept aisp-runs/mine-" in out) == warns
     code, out, _ = aisp("accept", "--yes")
     assert code == (3 if refuses else 2 if warns else 0), out
     if warns:
@@ -260,7 +260,7 @@ def test_rounds_in_doubt_name_what_would_settle_them(made: Path, monkeypatch: py
     why, then, anyway, otherwise = following(scattered, "RUN")
     assert why.startswith("`accept` would warn of a wide bound, and with --yes refuse it: mine.faster: ")
     assert then == "next: time it again on a quieter machine, with --rounds 16"
-    assert anyway == "or take it all the same: aisp-trace accept RUN"
+    assert anyway == "or take it anyway: aisp-trace accept RUN"
     (run.path.parent / "elsewhere").mkdir()
     moved = run.path.rename(run.path.parent / "elsewhere" / run.path.name)
     run = with_rounds(moved / "manifest.json", [2.0], (1,))

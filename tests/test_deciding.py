@@ -205,14 +205,14 @@ OPEN = replace(GOAL, claim="w.open", max_ms={"optimized": 0.495})
         (
             (replace(GOAL, minimum=3.0), OPEN),
             12,
-            "12 rounds are enough: w.faster is missed, which more rounds cannot mend, so `check` fails; left undecided: "
+            "12 rounds are enough: w.faster is missed, and more rounds cannot change that, so `check` fails; left undecided: "
             "w.open, time of optimized",
         ),
         # within one claim: the limit is missed, the throughput open
         (
             (replace(GOAL, max_ms={"optimized": 0.4}, min_items_per_s={"optimized": 20_200.0}),),
             12,
-            "12 rounds are enough: w.faster, time of optimized is missed, which more rounds cannot mend, so `check` fails; "
+            "12 rounds are enough: w.faster, time of optimized is missed, and more rounds cannot change that, so `check` fails; "
             "left undecided: w.faster, throughput of optimized",
         ),
         (

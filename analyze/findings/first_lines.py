@@ -192,7 +192,7 @@ def _behind(steady: Steady) -> Iterator[str]:
 def _beside(steady: Steady) -> Iterator[str]:
     length = steady.steady[-1].end_ns - steady.steady[0].start_ns
     if length and steady.between_ns > WORTH_SAYING * length:
-        doubt = ": these are hardly what the program repeats" if 2 * steady.between_ns > length else ""
+        doubt = ": these are probably not the program's iterations" if 2 * steady.between_ns > length else ""
         between = f"{percent(steady.between_ns / length)} of the window lies between iterations"
         yield f"{between} ({duration(steady.between_ns)}){doubt}"
     if steady.others:

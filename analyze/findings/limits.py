@@ -106,7 +106,7 @@ def limit_sentences(analysis: Analysis, found: Sequence[Finding] = ()) -> Iterat
         return
     lead = NOTHING
     if share >= LIMITED:
-        lead = f"Limited by {'CUDA graphs' if 2 * graphs > computes else 'compute'}{' all the same' if found else ''}"
+        lead = f"{'Beyond that, limited' if found else 'Limited'} by {'CUDA graphs' if 2 * graphs > computes else 'compute'}"
     whose = _whose(device, len(every) > 1)
     if device.analysis.host_only:
         said = f"{whose} spends {percent(share)} of its time in stages that compute{_stages(device)}"
@@ -181,6 +181,6 @@ def _without_tensor_cores(device: Device) -> str:
     if share < MUCH:
         return ""
     return (
-        f" {percent(share)} of the kernels' time multiplies FP32 matrices without tensor cores; in PyTorch "
-        "torch.set_float32_matmul_precision('high') (TF32) or autocast to bfloat16 puts that on them, less exactly."
+        f" {percent(share)} of the kernels' time is FP32 matrix multiplication without tensor cores; in PyTorch, "
+        "torch.set_float32_matmul_precision('high') (TF32) or autocast to bfloat16 uses them, at lower precision."
     )

@@ -48,8 +48,8 @@ def always_ready(device: Device, waiting_ns: int) -> str:
     if needed == 1 and in_workers:
         return (
             f"{said}. Workers make the batches already, in {duration(batch)} each, and the rest of an iteration takes "
-            f"{duration(left)}, so one on a core of its own could keep up: they wait for cores or come in bunches, or handing "
-            "over takes the time"
+            f"{duration(left)}, so one on a core of its own could keep up; the wait has another cause: busy cores, batches "
+            "that arrive in bursts, or handing them over"
         )
     return (
         f"{said}. A batch takes {duration(batch)} to make, the rest of an iteration {duration(left)}: N workers make N batches "

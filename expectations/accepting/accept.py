@@ -124,7 +124,7 @@ def propose(
         ]
     if wide and not allow_wide:
         refusals.append(
-            Refusal(USAGE, "with --yes nobody reads of wide bounds; `accept --allow-wide` writes them all the same")
+            Refusal(USAGE, "with --yes nobody sees the warning; `accept --allow-wide` writes wide bounds anyway")
         )
     if changes and (vague := vague_key(first.hardware_key, occasions[-1].manifest.hardware.cpu)):
         notes.append(vague)
@@ -177,8 +177,8 @@ def _standing(occasions: Sequence[Occasion], files: Sequence[ExpectationFile]) -
 _DID: Final = {
     (True, True): "missed the bounds that it replaces",
     (True, False): "missed bounds that stay",
-    (False, True): "is undecided by the bounds that it replaces",
-    (False, False): "is undecided by bounds that stay",
+    (False, True): "could not be decided by the bounds that it replaces",
+    (False, False): "could not be decided by bounds that stay",
 }
 """What a run did, by whether it missed and whether its bounds are replaced."""
 
