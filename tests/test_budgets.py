@@ -6,6 +6,7 @@ Limits of single doors are also tested where the door is: `test_documents` (JSON
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import lzma
@@ -69,6 +70,31 @@ def test_processor_time_beyond_the_budget_is_one_sentence(monkeypatch: pytest.Mo
         busy()
 
 
+def test_an_error_that_python_swallows_is_raised_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Errors in callbacks of the garbage collector go no further than a traceback on stderr: it takes that long to end here."""
+    monkeypatch.setattr(budget, "taken_bytes", rising(12 << 30))
+    monkeypatch.setenv(MEMORY_VARIABLE, "9G")
+    collections: list[str] = []
+
+    def callback(phase: str, info: dict[str, int]) -> None:
+        collections.append(phase)
+        if len(collections) == 1:
+            charge(Path("trace.sqlite"), 1, budget.SQLITE)
+            busy()
+
+    gc.callbacks.append(callback)
+    try:
+        with pytest.raises(BudgetError, match=r"trace\.sqlite took over 9 GiB"), watched():
+            gc.collect()
+            assert collections, "the callback was not called"
+            busy()
+    finally:
+        gc.callbacks.remove(callback)
+    assert capsys.readouterr().err == ""
+
+
 def test_what_is_read_adds_to_what_it_may_take(tmp_path: Path) -> None:
     with watched():
         start = budget._allowance.memory, budget._allowance.seconds
@@ -99,9 +125,11 @@ def test_a_process_far_beyond_ends_itself_in_compiled_code(tmp_path: Path) -> No
 
 def test_nothing_stays_when_it_is_left() -> None:
     before = signal.getsignal(signal.SIGUSR2)
+    hook = sys.unraisablehook
     with watched():
         assert signal.getsignal(signal.SIGUSR2) is not before
     assert signal.getsignal(signal.SIGUSR2) is before
+    assert sys.unraisablehook is hook
 
 
 @pytest.mark.parametrize(

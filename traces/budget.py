@@ -103,7 +103,8 @@ def charge(file: Path, nbytes: int, cost: Cost) -> None:
 def watched() -> Iterator[None]:
     """Inside, `BudgetError` is raised in the main thread as soon as this process has taken more than it is allowed.
 
-    What it has taken before does not count. Raises `UsageError` for a variable that names no amount.
+    What it has taken before does not count. Where Python swallows the error, as in `__del__` or a callback of the garbage
+    collector, nothing is printed and it is raised again a little later. Raises `UsageError` for a variable that names no amount.
     """
     global _allowance
     if threading.current_thread() is not threading.main_thread():
@@ -121,7 +122,12 @@ def watched() -> Iterator[None]:
         if reasons and not over.is_set():
             raise BudgetError(reasons[-1])
 
-    previous = signal.signal(signal.SIGUSR2, stop)
+    def swallowed(lost: sys.UnraisableHookArgs) -> None:
+        if not isinstance(lost.exc_value, BudgetError):
+            others(lost)
+
+    previous, others = signal.signal(signal.SIGUSR2, stop), sys.unraisablehook
+    sys.unraisablehook = swallowed
     before = taken_bytes(), time.process_time()
     thread = threading.Thread(target=_watch, args=(over, reasons, *before), name="budget", daemon=True)
     thread.start()
@@ -130,6 +136,7 @@ def watched() -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+        sys.unraisablehook = others
         signal.signal(signal.SIGUSR2, previous if previous is not None else signal.SIG_DFL)
 
 
