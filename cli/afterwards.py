@@ -16,7 +16,7 @@ from ..analyze.words import speedup
 from ..capture import host
 from ..capture.plan import Plan
 from ..capture.rounds import source_folder
-from ..expectations.deciding import DECIDING, MIN_ROUNDS, bounds_doubt, median_interval, ratio_sample, wrong_allowed
+from ..expectations.deciding import DECIDING, MIN_ROUNDS, bounds_doubt, speedup_of, wrong_allowed
 from ..expectations.judging.commands import command_times
 from ..traces.errors import AispTraceError, InputError
 from ..traces.pair_timing import PROCESSES, STEPS
@@ -167,12 +167,10 @@ def speedups(run: Run) -> list[str]:
     base = by_variant.get(first, {})
     said = []
     for name in others:
-        both = sorted(base.keys() & by_variant.get(name, {}).keys())
-        if both:
-            ratios = ratio_sample([base[i] for i in both], [by_variant[name][i] for i in both])
+        found = speedup_of(base, by_variant.get(name, {}), made.looks)
+        if found is not None:
             of = {PROCESSES: ", of whole processes with start-up", STEPS: ", of one step"}.get(made.timed or "", "")
-            found = median_interval(ratios.mean, made.looks)
-            rounds = "1 round" if len(both) == 1 else f"the median ratio of {len(both)} rounds"
+            rounds = "1 round" if found.n == 1 else f"the median ratio of {found.n} rounds"
             said.append(
                 f"untraced: {name} {speedup(found.value, found.low, found.high, found.coverage, f'{rounds}{of}')}"
             )

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import statistics
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -131,6 +131,11 @@ def wrong_allowed(looks: Sequence[int], n: int) -> int | None:
     return rank - 1 if rank and (not looks or n in looks) else None
 
 
+def rounds_judged(n: int, looks: Sequence[int]) -> int:
+    """How many of `n` rounds count: the first ones, up to the last planned look; all before the first look, or without a plan."""
+    return max((look for look in looks if look <= n), default=n)
+
+
 @lru_cache(maxsize=64)
 def error_of(looks: tuple[int, ...]) -> float:
     """How often, at most, a plan's verdict is wrong on one side, for independent rounds and a bound at the true median.
@@ -178,6 +183,20 @@ class Sample:
     def by(self, statistic: str) -> tuple[float, ...]:
         """The values by "mean" or "median"."""
         return self.mean if statistic == "mean" else self.median
+
+
+def speedup_of(
+    base: Mapping[int, Sequence[int]], variant: Mapping[int, Sequence[int]], looks: Sequence[int]
+) -> Estimate | None:
+    """How much faster `variant` is, by the mean, from the rounds that timed both; null where none did.
+
+    Both hold a round's times by its index.
+    """
+    both = sorted(base.keys() & variant.keys())
+    both = both[: rounds_judged(len(both), looks)]
+    return (
+        median_interval(ratio_sample([base[i] for i in both], [variant[i] for i in both]).mean, looks) if both else None
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from aisp_trace.analyze.result import Analysis
-from aisp_trace.expectations.deciding import median_interval, ratio_sample
+from aisp_trace.expectations.deciding import median_interval
 from aisp_trace.expectations.judging.evidence import Evidence
 from aisp_trace.expectations.judging.judged import analyses_of_run, headline_of, judge_run
 from aisp_trace.expectations.judging.verdict import Verdict, counts, exit_code
@@ -33,8 +33,10 @@ def main(run_folder: Path, report: Path, claims: Path) -> None:
 
 def speedup(evidence: Evidence) -> str:
     """Baseline over optimized, the median over the untraced rounds with its interval."""
-    pairs = [(r.times_ns["baseline"], r.times_ns["batched"]) for r in evidence.rounds]
-    estimate = median_interval(ratio_sample([a for a, _ in pairs], [b for _, b in pairs]).mean)
+    ratios = evidence.speedups("baseline", "batched")
+    if ratios is None:
+        return "no round timed both"
+    estimate = median_interval(ratios.mean, evidence.looks)
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.2f}x over {estimate.n} rounds, too few for an interval"
     return f"{estimate.value:.2f}x, between {estimate.low:.2f}x and {estimate.high:.2f}x over {estimate.n} rounds"

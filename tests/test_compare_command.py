@@ -21,7 +21,7 @@ from aisp_trace.cli import main as cli
 from aisp_trace.expectations.comparing.compare import Choices, assembled
 from aisp_trace.expectations.comparing.notes import tracing, turned, unsure
 from aisp_trace.expectations.comparing.sides import Side
-from aisp_trace.expectations.deciding import Concern, Estimate
+from aisp_trace.expectations.deciding import DECIDING, Concern, Estimate, error_of
 from aisp_trace.expectations.judging.between import Untraced
 from aisp_trace.report.documents.comparison import document
 from aisp_trace.report.terminal.comparison import print_compared
@@ -113,7 +113,7 @@ def test_a_run_alone_is_its_optimized_variant_against_its_baseline(compare: Comp
     assert max(map(display_width, lines)) <= 80
     assert lines[0].startswith("base  baseline of pipeline_sequential") and lines[1].startswith("opt   optimized of")
     assert "device 0: window 1.23 s -> 125 ms, -1.11 s" in out
-    assert "untraced: 10.03x, between 9.31x and 11.04x (99.4 %, the median ratio of 12 rounds)" in " ".join(out.split())
+    assert "untraced: 10.03x, between 9.11x and 15.19x (99.5 %, the median ratio of 12 rounds)" in " ".join(out.split())
     assert "traced: 9.86x" in out
     assert "which the interval of the untraced rounds excludes" not in out
     assert "kernels: 2 same" in out
@@ -321,7 +321,8 @@ def test_two_occasions_are_compared_variant_by_variant(compare: Compare, two: Pa
     for c in found["comparisons"]:
         assert c["difference"] == 0
         assert c["untraced"]["ratio"] == 0.5 and not c["untraced"]["paired"]
-        assert c["untraced"]["interval"]["coverage"] < 0.99
+        # either side may be wrong at either end, at any look of --decide
+        assert c["untraced"]["interval"]["coverage"] == pytest.approx(1 - 4 * error_of(DECIDING))
         assert any("two occasions" in note for note in c["notes"])
         assert any("traced, the speedup is 1.00x, which" in note for note in c["notes"])
 

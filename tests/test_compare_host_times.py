@@ -173,6 +173,6 @@ def test_a_run_whose_recordings_lack_the_device_keeps_its_untraced_times_and_ite
     assert one["iterations"]["mean_ratio"] == pytest.approx(9.97, abs=0.01)
     assert {s["stage"] for s in one["stages"]} == {"h2d", "d2h", "compute"}
     assert one["untraced"]["ratio"] == pytest.approx(10.03, abs=0.01)
-    assert "untraced: 10.03x, between 9.31x and 11.04x (99.4 %, the median ratio of 12 rounds)" in " ".join(
+    assert "untraced: 10.03x, between 9.11x and 15.19x (99.5 %, the median ratio of 12 rounds)" in " ".join(
         shown.split()
     )

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from ..deciding import Concern, Estimate, concerns, median_interval, ratio_sample
+from ..deciding import Concern, Estimate, concerns, median_interval, rounds_judged
 from .energy import gain_in_cycles
 from .evidence import COMMAND, WHOLE, Answer, Evidence
 from .validity import objections, timer_objection
@@ -92,17 +92,17 @@ def untraced(base: Member, opt: Member) -> Untraced | None:
         return None
     if base.evidence is opt.evidence:
         names = (base.variant, opt.variant)
-        both = [r.times_ns for r in base.evidence.rounds if all(n in r.times_ns for n in names)]
-        if not both:
+        ratios = base.evidence.speedups(*names)
+        if ratios is None:
             return None
-        before, after = ([r[n] for r in both] for n in names)
-        ratios = ratio_sample(before, after).mean
+        before, after = ([r.times_ns[n] for r in base.evidence.both(*names)] for n in names)
+        ratio = median_interval(ratios.mean, base.evidence.looks)
         cycles = gain_in_cycles(base.evidence, *names)
-        return Untraced(median_interval(ratios), _middle(before), _middle(after), True, timed, concerns(ratios), cycles)
+        return Untraced(ratio, _middle(before), _middle(after), True, timed, concerns(ratios.mean), cycles)
     one, other = _round_means(base), _round_means(opt)
     if not one or not other:
         return None
-    a, b = median_interval(one), median_interval(other)
+    a, b = (median_interval(values, m.evidence.looks) for m, values in ((base, one), (opt, other)))
     low = None if a.low is None or b.high is None else a.low / b.high
     high = None if a.high is None or b.low is None else a.high / b.low
     covered = None if a.coverage is None or b.coverage is None else a.coverage + b.coverage - 1
@@ -155,7 +155,8 @@ def _last_answer(member: Member) -> Answer | None:
 
 
 def _round_means(member: Member) -> list[float]:
-    return [fmean(r.times_ns[member.variant]) for r in member.evidence.rounds if member.variant in r.times_ns]
+    found = [fmean(r.times_ns[member.variant]) for r in member.evidence.rounds if member.variant in r.times_ns]
+    return found[: rounds_judged(len(found), member.evidence.looks)]
 
 
 def _middle(rounds: Sequence[Sequence[int]]) -> float:

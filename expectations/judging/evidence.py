@@ -16,6 +16,7 @@ from ...traces.calibration import Calibration
 from ...traces.errors import InputError
 from ...traces.pair_timing import PROCESSES, STEPS
 from ...traces.run import GpuState, Manifest, Output, ProcessResult, Proof, Run, VariantResult, Work
+from ..deciding import Sample, ratio_sample, rounds_judged
 from .clocks import Repeated, energy_passes, gpu_states
 from .commands import PAIR, Stated, command_times, stated
 
@@ -115,6 +116,18 @@ class Evidence:
     manifest: Manifest | None = None
     calibration: Calibration | None = None
     contradicted: tuple[str, ...] = ()
+
+    def both(self, first: str, second: str) -> tuple[RoundTimes, ...]:
+        """The rounds that timed both variants, as far as they are judged: whoever says their ratio says it of the same rounds."""
+        found = tuple(r for r in self.rounds if first in r.times_ns and second in r.times_ns)
+        return found[: rounds_judged(len(found), self.looks)]
+
+    def speedups(self, first: str, second: str) -> Sample | None:
+        """Times of `first` over those of `second`, by round; null where no round timed `both`."""
+        rounds = self.both(first, second)
+        return (
+            ratio_sample([r.times_ns[first] for r in rounds], [r.times_ns[second] for r in rounds]) if rounds else None
+        )
 
 
 def gather(

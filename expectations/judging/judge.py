@@ -122,8 +122,7 @@ def _judge_time(claim: TimeClaim, blank: Verdict, evidence: Evidence) -> Iterato
     if unlike := other_harness(claim, evidence):
         yield replace(blank, status="unrecorded", reason=unlike)
         return
-    rounds = [r for r in evidence.rounds if all(name in r.times_ns for name in pair)]
-    rounds = rounds[: max((look for look in evidence.looks if look <= len(rounds)), default=len(rounds))]
+    rounds = evidence.both(*pair)
     if not rounds:
         yield replace(blank, status="inconclusive", reason="the run has no untraced round with both variants")
         return

@@ -23,7 +23,6 @@ from ...traces.figures import significant
 from ...traces.run import OPTIMIZED, Run
 from ...traces.shown import Shown
 from ..claims.load import load_expectations
-from ..deciding import ratio_sample
 from ..model import ExpectationFile, Expectations
 from .energy import drawn, energy_spans, gain_in_cycles, untold
 from .evidence import COMMAND, STEP, WHOLE, Evidence, RoundTimes, gather
@@ -126,12 +125,11 @@ def _outcomes(files: Sequence[ExpectationFile], evidence: Evidence) -> Iterator[
         return
     for claim in predictions_of(files, evidence.hardware_key, evidence.workload, evidence.size):
         pair = (claim.baseline, claim.variant)
-        both = [r for r in evidence.rounds if all(name in r.times_ns for name in pair)]
-        if both:
-            base, variant = ([r.times_ns[name] for r in both] for name in pair)
+        ratios = evidence.speedups(*pair)
+        if ratios is not None:
             recorded = (evidence.variants[name].analysis for name in pair)
-            ratio = median(ratio_sample(base, variant).mean)
-            yield outcome(claim, Measured(ratio, median(mean(one) for one in variant), *recorded))
+            after = median(mean(r.times_ns[claim.variant]) for r in evidence.both(*pair))
+            yield outcome(claim, Measured(median(ratios.mean), after, *recorded))
 
 
 def headline_of(judged: Judged) -> str:
@@ -162,20 +160,12 @@ def _ends(evidence: Evidence) -> _Ends | None:
     if len(names) < 2:
         return None
     first, last = names[0], OPTIMIZED if OPTIMIZED in names else names[-1]
-    both = tuple(r for r in evidence.rounds if first in r.times_ns and last in r.times_ns)
-    if not both:
-        return None
-    ratios = ratio_sample([r.times_ns[first] for r in both], [r.times_ns[last] for r in both]).mean
-    return _Ends(first, last, both, ratios)
+    ratios = evidence.speedups(first, last)
+    return None if ratios is None else _Ends(first, last, evidence.both(first, last), ratios.mean)
 
 
 def _notes(evidence: Evidence) -> tuple[str, ...]:
     notes = list(evidence.notes)
-    if len(evidence.looks) > 1 and evidence.rounds:
-        notes.append(
-            f"intervals of times allow for all {len(evidence.looks)} looks of `--decide`, so they are wider than that of "
-            "`compare`, which is of the last one alone"
-        )
     if evidence.stated is not None:
         # A pair: what its times are of, what is known of its work, and what could not be asked at all.
         notes.append(_TIMED[evidence.timed])

@@ -269,7 +269,7 @@ def _rounds(evidence: Evidence | None) -> Section | None:
         return None
     variants = list(evidence.variants)
     medians = round_medians(evidence.rounds, variants)
-    found: list[Speedup] = speedups(evidence.rounds, variants)
+    found: list[Speedup] = speedups(evidence)
     first = variants[0]
     energies = [
         (row, None if row.variant == first else gain_in_cycles(evidence, first, row.variant)) for row in drawn(evidence)

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from ...expectations.deciding import Concern, Estimate, concerns, median_interval, ratio_sample
+from ...expectations.deciding import Concern, Estimate, concerns, median_interval
 from ...expectations.judging.energy import Drawn, clock_spans, energy_spans
-from ...expectations.judging.evidence import WHOLE, RoundTimes
+from ...expectations.judging.evidence import WHOLE, Evidence, RoundTimes
 from ..figures import rounds_figure
 from . import text
 from .blocks import Block, Cell, Chart, Fold, Para, Row, Section, Span, Table, section, strong
@@ -39,16 +39,15 @@ def round_medians(rounds: Sequence[RoundTimes], variants: Sequence[str]) -> dict
     return {name: values for name, values in found.items() if values}
 
 
-def speedups(rounds: Sequence[RoundTimes], variants: Sequence[str]) -> list[Speedup]:
-    """Every later variant of `variants` against the first, from the rounds that timed both."""
-    out = []
-    for variant in variants[1:]:
-        both = [r.times_ns for r in rounds if variants[0] in r.times_ns and variant in r.times_ns]
-        if not both:
-            continue
-        ratios = ratio_sample([t[variants[0]] for t in both], [t[variant] for t in both]).mean
-        out.append(Speedup(variants[0], variant, median_interval(ratios), concerns(ratios)))
-    return out
+def speedups(evidence: Evidence) -> list[Speedup]:
+    """Every later variant against the first, from the rounds that timed both."""
+    first, *others = evidence.variants
+    found = ((variant, evidence.speedups(first, variant)) for variant in others)
+    return [
+        Speedup(first, variant, median_interval(ratios.mean, evidence.looks), concerns(ratios.mean))
+        for variant, ratios in found
+        if ratios is not None
+    ]
 
 
 def speed_section(

@@ -16,7 +16,7 @@ import polars as pl
 
 from ...analyze.accounts.bound import Bound, bounds
 from ...analyze.result import IDLE, Analysis
-from ...expectations.deciding import Concern, Estimate, concerns, median_interval, ratio_sample
+from ...expectations.deciding import Concern, Estimate, concerns, median_interval
 from ...expectations.judging.energy import Drawn, drawn_by
 from ...expectations.judging.evidence import Evidence
 from ...expectations.judging.judge import order_concern
@@ -133,16 +133,16 @@ def rows_of(evidence: Evidence, changes: Mapping[str, str]) -> list[Row]:
 
 def gain(evidence: Evidence, over: str, name: str) -> Gain | None:
     """`name` against `over` from the rounds that timed both, paired; null where no round did, or `over` is not a variant."""
-    both = [r for r in evidence.rounds if over in r.times_ns and name in r.times_ns]
-    if not both or over not in evidence.variants:
+    found = evidence.speedups(over, name)
+    if found is None or over not in evidence.variants:
         return None
-    ratios = ratio_sample([r.times_ns[over] for r in both], [r.times_ns[name] for r in both]).mean
+    ratios = found.mean
     against = objections(evidence, (over, name))
     timers = timer_objection(evidence, (over, name))
     return Gain(
         over=over,
-        ratio=median_interval(ratios),
-        concerns=(*concerns(ratios), *order_concern(both, over, name)),
+        ratio=median_interval(ratios, evidence.looks),
+        concerns=(*concerns(ratios), *order_concern(evidence.both(over, name), over, name)),
         objections=(*against, *([timers] if timers else [])),
         faster=sum(ratio > 1 for ratio in ratios),
     )

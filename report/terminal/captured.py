@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ...analyze.words import ms
-from ...expectations.deciding import median_interval, ratio_sample
+from ...expectations.deciding import speedup_of
 from ...traces.run import Run
 from .console import Column, table
 
@@ -22,8 +22,7 @@ BASELINE: Final = "baseline"
 def summary(runs: Sequence[Run]) -> str:
     """A row for each variant of each run: the time of an iteration, and its speedup over the baseline.
 
-    Both are medians over the rounds, of the means of their iterations. The interval needs eight rounds
-    (``expectations/deciding.py``).
+    Both are medians over the rounds, of the means of their iterations. The interval is that of `check`.
     """
     return table(COLUMNS, [row for run in runs for row in _rows(run)])
 
@@ -37,11 +36,9 @@ def _rows(run: Run) -> list[tuple[str | None, ...]]:
     for variant in run.manifest.variants:
         name, mine = variant.name, times.get(variant.name, {})
         median = statistics.median(map(statistics.fmean, mine.values())) if mine else None
-        base = times.get(BASELINE, {})
-        both = sorted(base.keys() & mine.keys()) if name != BASELINE else []
+        found = speedup_of(times.get(BASELINE, {}), mine, run.manifest.looks) if name != BASELINE else None
         speedup = interval = None
-        if both:
-            found = median_interval(ratio_sample([base[i] for i in both], [mine[i] for i in both]).mean)
+        if found is not None:
             speedup = f"{found.value:.2f} x"
             interval = None if found.low is None else f"{found.low:.2f} to {found.high:.2f}"
         rows.append((run.manifest.workload if not rows else "", name, ms(median), speedup, interval))
