@@ -136,6 +136,7 @@ class _Rows:
         self.exposed = _by(analysis.exposed, "device", "stage")
         self.gap_calls = _by(analysis.gap_calls, "device", "start_ns")
         self.gap_functions = _by(analysis.gap_functions, "device", "start_ns")
+        self.gap_code = _by(analysis.gap_code, "device", "start_ns")
         self.iteration_kinds = _by(analysis.iteration_kinds, "iteration", "device")
         self.iteration_overlap = _by(analysis.iteration_overlap, "iteration", "device")
         self.iteration_exposed = _by(analysis.iteration_exposed, "iteration", "device")
@@ -191,8 +192,9 @@ def _concurrency(analysis: Analysis, device: int) -> Json:
 
 
 def _gap(rows: _Rows, row: Mapping[str, Any]) -> Json:
-    calls = rows.gap_calls.get((row["device"], row["start_ns"]), [])
-    ran = rows.gap_functions.get((row["device"], row["start_ns"]), [])
+    here = (row["device"], row["start_ns"])
+    calls = rows.gap_calls.get(here, [])
+    ran = rows.gap_functions.get(here, [])
     return {
         **row,
         "calls": [{f: call[f] for f in ("source", "name", "calls", "ns")} for call in calls],
@@ -200,6 +202,7 @@ def _gap(rows: _Rows, row: Mapping[str, Any]) -> Json:
         "functions": [{f: one[f] for f in ("function", "module", "samples")} for one in ran if one["function"]][
             :FUNCTIONS
         ],
+        "code": [{f: one[f] for f in ("domain", "name", "ns")} for one in rows.gap_code.get(here, [])],
     }
 
 

@@ -425,6 +425,16 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "module": pl.String,
         "samples": pl.Int64,
     },
+    # What that thread ran in the longest gaps by torch.profiler, longest first: operators (domain torch.op, unless these are the
+    # stages) and Python functions (torch.python), without what nests in them.
+    "gap_code": {
+        "device": pl.Int32,
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+        "domain": pl.String,
+        "name": pl.String,
+        "ns": pl.Int64,
+    },
     # Hardware counters: stage null is the whole window, "(idle)" the samples in which nothing was busy.
     "counters": {
         "device": pl.Int32,
@@ -578,6 +588,7 @@ class Analysis(Shown):
     top_kernels: pl.DataFrame
     gap_calls: pl.DataFrame
     gap_functions: pl.DataFrame
+    gap_code: pl.DataFrame
     counters: pl.DataFrame
     memory: pl.DataFrame
     memory_timeline: pl.DataFrame

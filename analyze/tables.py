@@ -24,6 +24,7 @@ from .accounts.contention import contention_table
 from .accounts.counters import counter_table, counter_trust
 from .accounts.devices import by_device, window_table
 from .accounts.diagnostics import diagnostic_table
+from .accounts.gap_code import gap_code
 from .accounts.gaps import gap_calls, gap_functions
 from .accounts.host import call_table, domain_table, launch_rows
 from .accounts.iterations import iteration_table, iteration_tables
@@ -140,6 +141,10 @@ TABLES: Final[Sequence[Table]] = (
         lambda a, made: gap_functions(
             a.trace.ops, a.launches, a.spans, made("interrupted"), made("gaps"), made("samples")
         ),
+    ),
+    Detail(
+        "gap_code",
+        lambda a, made: gap_code(a.trace, a.found, a.recorded, a.launches, a.spans, made("interrupted"), made("gaps")),
     ),
     Table(
         "allocator",

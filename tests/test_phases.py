@@ -159,6 +159,8 @@ def ranges(*rows: tuple[str, str]) -> pl.DataFrame:
         ([(PHASES, "step"), ("", "Optimizer.step#AdamW.step"), ("", "enumerate(DataLoader)#_Single.__next__")], PHASES),
         ([(PHASES, "step"), ("torch.op", "aten::add")], PHASES),
         ([("NCCL", "x")], ""),
+        ([("torch.op", "aten::add"), ("torch.module", "Net_0")], "torch.op"),
+        ([("torch.op", "aten::add"), ("", "ProfilerStep#1")], ""),
         ([], ""),
     ],
 )

@@ -2,7 +2,8 @@
 
 aisp           our `stage()`; where there is none of it,
 ""             the default domain: ranges of the program's own; where torch alone made them,
-aisp.phases    what `capture` put around torch's calls in a program that opens no ranges (``capture/phases.py``)
+aisp.phases    what `capture` put around torch's calls in a program that opens no ranges (``capture/phases.py``);
+torch.op       the operators of a torch.profiler trace in which nobody opened any range
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from typing import Final
 import polars as pl
 
 from .phases import PHASES, STAGES
+
+OPERATORS: Final = "torch.op"
+"""The domain of PyTorch's operators (``kineto/operators.py``)."""
 
 BY_TORCH: Final = re.compile(
     r"(Optimizer\.(step|zero_grad)|enumerate\(DataLoader\))#|DataParallel\.|DistributedDataParallel\.|FullyShardedDataParallel\.|"
@@ -25,7 +29,9 @@ BY_TORCH: Final = re.compile(
 def domain_of_stages(ranges: pl.DataFrame) -> str:
     """The domain of the stages among the rows of table `ranges`."""
     domains = set(ranges["domain"].unique().cast(pl.String).to_list())
-    if STAGES in domains or PHASES not in domains:
-        return STAGES if STAGES in domains else ""
+    if STAGES in domains:
+        return STAGES
+    if PHASES not in domains:
+        return OPERATORS if OPERATORS in domains and not domains & {"", None} else ""
     names = ranges.filter(pl.col("domain").cast(pl.String) == "")["name"].unique().cast(pl.String).drop_nulls()
     return PHASES if all(BY_TORCH.match(name) for name in names) else ""

@@ -29,8 +29,8 @@ from ..result import SCHEMAS
 SHOWN: Final = 5
 """Calls listed for each gap, longest first."""
 
-SAMPLED: Final = 20
-"""The longest gaps of each device whose CPU samples are read."""
+LOOKED_INTO: Final = 20
+"""The longest gaps of each device of which more is said than calls: CPU samples (`gap_functions`), code (`gap_code`)."""
 
 OWNER: Final = -2
 """The thread that owns the window, which a gap after the last op waits for."""
@@ -62,14 +62,8 @@ def gap_functions(
     gaps: pl.DataFrame,
     samples: Sampler,
 ) -> pl.DataFrame:
-    """Table ``gap_functions`` of the `SAMPLED` longest `gaps` (table ``gaps``) of each device. `ops` are all of the trace."""
-    asked: list[tuple[int, Stretch]] = []
-    for span in spans:
-        mine = (
-            gaps.filter(pl.col("device") == span.device).sort("ns", descending=True, maintain_order=True).head(SAMPLED)
-        )
-        blamed = _blamed(ops, launches, span, interrupted[span.device], mine)
-        asked += [(span.device, Stretch(*thread, start, end)) for start, end, thread in blamed]
+    """Table ``gap_functions`` of the longest `gaps` (table ``gaps``). `ops` are all of the trace."""
+    asked = list(longest(ops, launches, spans, interrupted, gaps))
     where = pl.DataFrame(
         [(i, device, s.start_ns, s.end_ns) for i, (device, s) in enumerate(asked)],
         schema={"stretch": pl.Int64, "device": pl.Int32, "start_ns": pl.Int64, "end_ns": pl.Int64},
@@ -77,6 +71,20 @@ def gap_functions(
     )
     found = samples([stretch for _, stretch in asked]).join(where, on="stretch", how="left", maintain_order="left")
     return found.select(*SCHEMAS["gap_functions"])
+
+
+def longest(
+    ops: pl.DataFrame,
+    launches: Launches,
+    spans: Sequence[Span],
+    interrupted: Mapping[int, Interrupted],
+    gaps: pl.DataFrame,
+) -> Iterator[tuple[int, Stretch]]:
+    """The device and the thread's time of each of the `LOOKED_INTO` longest `gaps` of each device, where the thread is known."""
+    for span in spans:
+        mine = gaps.filter(pl.col("device") == span.device).sort("ns", descending=True, maintain_order=True)
+        for start, end, thread in _blamed(ops, launches, span, interrupted[span.device], mine.head(LOOKED_INTO)):
+            yield span.device, Stretch(*thread, start, end)
 
 
 def _blamed(

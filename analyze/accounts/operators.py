@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from ...traces.kineto.operators import OPERATORS
 from ...traces.model import distinct_values
+from ...traces.stage_domain import OPERATORS
 from ..attribution.attribute import Attributed
 from ..attribution.launches import find_launches
 from ..attribution.stages import find_stages, is_word

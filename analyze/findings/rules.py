@@ -19,8 +19,8 @@ import polars as pl
 
 from ..accounts.counters import CLOCK
 from ..attribution.calls import SYNC, classify
+from ..ran import code_top, sampled
 from ..result import CAUSES, SCHEMAS, Analysis
-from ..sampled import sampled
 from ..steady import in_bunches
 from ..words import LOADER, duration, percent, rate, shorten, size
 from .beside import slowed
@@ -481,10 +481,17 @@ def _call_of(device: Device, gaps: pl.DataFrame) -> str:
 
 
 def _ran(device: Device) -> str:
-    """The function that the thread which launches ran most in the largest of these gaps, where CPU samples say it; else empty."""
+    """The function that the thread which launches ran most in the largest of these gaps, where CPU samples or torch.profiler
+    say it; else empty."""
     late = _largest(device).select("start_ns", "end_ns")
-    ran = sampled(device.of("gap_functions").join(late, on=["start_ns", "end_ns"], how="semi"))
-    return f"; in the longest such gaps it runs {ran.top()}" if ran is not None and ran.functions else ""
+    here = {
+        name: device.of(name).join(late, on=["start_ns", "end_ns"], how="semi")
+        for name in ("gap_functions", "gap_code")
+    }
+    ran = sampled(here["gap_functions"])
+    known = late.select(pl.col("end_ns") - pl.col("start_ns")).to_series().sum()
+    top = ran.top() if ran is not None and ran.functions else code_top(here["gap_code"], int(known))
+    return f"; in the longest such gaps it runs {top}" if top else ""
 
 
 def _unnamed(device: Device) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from ...analyze.sampled import sampled
+from ...analyze.ran import code_ran, sampled
 from . import cells, text
 from .blocks import Cell, Para, Row, Section, Span, Table, section, strong
 from .links import timeline_link
@@ -76,7 +76,9 @@ def _calls(side: Side, device: int, start_ns: int) -> str:
 
 
 def _functions(side: Side, device: int, start_ns: int) -> str:
-    """``CPU samples: x_add (python3) in 31 of 120, memcpy (libc.so.6) in 20``; empty without samples."""
+    """``CPU samples: x_add (python3) in 31 of 120, memcpy (libc.so.6) in 20``; empty where nothing says it."""
     rows = side.analysis.gap_functions.filter((pl.col("device") == device) & (pl.col("start_ns") == start_ns))
     ran = sampled(rows)
-    return "" if ran is None else f"CPU samples: {ran.sentence(FUNCTIONS)}"
+    code = side.analysis.gap_code.filter((pl.col("device") == device) & (pl.col("start_ns") == start_ns))
+    said = code_ran(code, FUNCTIONS)
+    return "; ".join(said if ran is None else [f"CPU samples: {ran.sentence(FUNCTIONS)}", *said])

@@ -14,7 +14,9 @@ from ...analyze.findings.first_lines import steady_sentences, where_sentences
 from ...analyze.findings.missing import missing_sentences
 from ...analyze.result import IDLE, Analysis
 from ...analyze.words import duration, ms, percent, rate, shorten, size
+from ...traces.phases import PHASES, STAGES
 from ...traces.repairs import repairs
+from ...traces.stage_domain import OPERATORS
 from ..palette import MEANINGS
 from ..replayed import path_doubt, replay_sentences
 from .console import Column, Painted, heading, print_table, say, say_wrapped
@@ -84,8 +86,13 @@ CRITICAL: Final = 6
 
 
 def _print_domains(analysis: Analysis) -> None:
-    """The NVTX domains whose ranges are not stages here."""
-    others = [row for row in analysis.domains.rows() if row[0] != analysis.choices.domain]
+    """Which domain the stages are of, unless they are the program's own or phases, and the domains whose ranges are none."""
+    chosen = analysis.choices.domain
+    if chosen not in ("", STAGES, PHASES):
+        say_wrapped(
+            f"the stages are {'PyTorch operators' if chosen == OPERATORS else 'ranges'} (domain {shorten(chosen, STAGE_WIDTH)})"
+        )
+    others = [row for row in analysis.domains.rows() if row[0] != chosen]
     if others:
         named = [f"{shorten(name, STAGE_WIDTH) or 'the default one'} ({count:,})" for name, count in others[:DOMAINS]]
         more = f" and {len(others) - DOMAINS} more" if len(others) > DOMAINS else ""

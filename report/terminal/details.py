@@ -13,8 +13,8 @@ from ...analyze.accounts.launches import SMALL_NS
 from ...analyze.findings.find import find
 from ...analyze.findings.limits import hiding
 from ...analyze.naming.kernels import short_names
+from ...analyze.ran import code_ran, sampled
 from ...analyze.result import Analysis
-from ...analyze.sampled import sampled
 from ...analyze.words import duration, memory_title, ms, percent, shorten, size
 from ...traces.figures import significant
 from ...traces.model import COPY_KINDS
@@ -51,10 +51,13 @@ def print_gap_calls(analysis: Analysis, device: int, start: int) -> None:
 
 
 def print_gap_functions(analysis: Analysis, device: int, start: int) -> None:
-    """What the thread that the device waited for ran in the gap that starts at `start`, where CPU samples say it."""
+    """What the thread that the device waited for ran in the gap that starts at `start`: CPU samples, operators, functions."""
     ran = sampled(analysis.gap_functions.filter((pl.col("device") == device) & (pl.col("start_ns") == start)))
     if ran is not None:
         say_wrapped(ran.sentence(FUNCTIONS_SHOWN), "  CPU samples: ", "    ")
+    code = analysis.gap_code.filter((pl.col("device") == device) & (pl.col("start_ns") == start))
+    for line in code_ran(code, FUNCTIONS_SHOWN):
+        say_wrapped(line, "  ", "    ")
 
 
 def print_device_details(analysis: Analysis, device: int) -> None:

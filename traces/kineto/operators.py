@@ -5,8 +5,9 @@
     torch.module    modules: Linear_0                       with_stack=True or with_modules=True
     torch.python    Python functions: train.py(12): step    with_stack=True
 
-No domain of these is the one of the stages unless it is asked for. Backward runs on a thread of its own, on which no module is
-open. What ties both are sequence numbers: a backward operator has that of the forward operator it belongs to.
+Operators are the stages where nobody opened any range; else these domains count only when asked for. Backward runs on a thread of
+its own, on which no module is open. What ties both are sequence numbers: a backward operator has that of the forward operator it
+belongs to.
 
     main        |--- Net_0 -------------|                   domain torch.module
                    |-- Linear_0 --|
@@ -23,9 +24,10 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from ..stage_domain import OPERATORS
 from .columns import Words
 
-OPERATORS, MODULES, FUNCTIONS = "torch.op", "torch.module", "torch.python"
+MODULES, FUNCTIONS = "torch.module", "torch.python"
 BACKWARD: Final = "backward"
 """What the modules of backward operators nest in."""
 
