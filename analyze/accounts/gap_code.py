@@ -29,6 +29,9 @@ from .gaps import SHOWN, longest
 IN_A_FILE: Final = r"\(\d+\): "
 """Holds for functions of Python code, ``train.py(12): step``. Those in C count for their caller: ``<built-in method sleep>``."""
 
+OF_TORCH: Final = r"^(.*/)?torch/"
+"""Holds for functions of PyTorch, ``torch/nn/modules/module.py(1773): _call_impl``, which count for their caller, too."""
+
 
 def gap_code(
     trace: Trace,
@@ -50,7 +53,8 @@ def gap_code(
         code = find_stages(trace, domain=domain, end_ns=recorded[1])
         listed = np.ones(len(code), bool)
         if domain == FUNCTIONS:
-            listed = code.names.cast(pl.String).str.contains(IN_A_FILE).to_numpy()
+            names = code.names.cast(pl.String)
+            listed = (names.str.contains(IN_A_FILE) & ~names.str.contains(OF_TORCH)).to_numpy()
         for device, gap in longest(trace.ops, launches, spans, interrupted, gaps):
             rows = [(device, gap.start_ns, gap.end_ns, domain, *row) for row in _innermost(code, listed, gap)]
             found += rows[:SHOWN]
