@@ -180,3 +180,16 @@ def test_crossing_ranges_and_foreign_values_do_no_harm(tmp_path: Path) -> None:
     trace = read_kineto(written(tmp_path, [*events, *backward]))
     assert trace.ranges.filter(domain="torch.module")["name"].to_list().count("backward") == 1
     assert trace.meta.anomalies["ranges_without_end"] == 1
+
+
+def test_without_a_device_the_stages_that_took_longest_by_themselves_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stage whose time is its own comes before a short one nested in it."""
+    events = [operator("aten::addmm", 0, 800), operator("aten::copy_", 10, 50), operator("aten::relu", 900, 70)]
+    assert main(["analyze", str(written(tmp_path, events)), "--no-cache"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "stages that took the host's time: `aten::addmm` 750 us in 1, `aten::relu` 70.0 us in 1, "
+        "`aten::addmm/aten::copy_` 50.0 us in 1"
+    ) in said

@@ -94,13 +94,16 @@ def _listed(word: str, parts: Sequence[tuple[str, int]], length: int) -> str:
 
 
 def _longest_stages(analysis: Analysis) -> Iterator[str]:
-    """The innermost stages that were open longest, on all threads together."""
-    paths = analysis.stages["path"].to_list()
-    inner = [path for path in paths if not any(other.startswith(f"{path}/") for other in paths)]
-    rows = analysis.stages.filter(pl.col("path").is_in(inner)).sort("host_ns", "path", descending=[True, False])
+    """The stages that took longest by themselves, without those nested in them, on all threads together."""
+    each = analysis.stages.group_by("path").agg(pl.col("host_ns", "instances").sum())
+    within = pl.col("path").str.extract(r"^(.*)/").alias("path")
+    nested = each.select(within, "host_ns").group_by("path").agg(pl.col("host_ns").sum().alias("nested_ns"))
+    own = pl.col("host_ns") - pl.col("nested_ns").fill_null(0)
+    rows = each.join(nested, on="path", how="left").with_columns(own.alias("ns")).filter(pl.col("ns") > 0)
+    rows = rows.sort("ns", "path", descending=[True, False]).head(PARTS)
     told = [
         f"`{shorten(path, WIDTH)}` {duration(ns)} in {n:,}"
-        for path, ns, n in rows.select("path", "host_ns", "instances").head(PARTS).rows()
+        for path, ns, n in rows.select("path", "ns", "instances").rows()
     ]
     if told:
         yield f"stages that took the host's time: {', '.join(told)}"
