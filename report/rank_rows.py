@@ -61,9 +61,10 @@ def headline(job: Job) -> list[str]:
             "average"
         )
         lines.append(f"{of}: {_who(job)}")
-        why = _reasons(job)
-        if why:
-            lines.append(f"because of {why}")
+        reasons = _reasons(job)
+        if reasons:
+            lines.append(f"because of {', '.join(told for told, _ in reasons)}")
+            lines.append(f"fix: {REMEDIES[reasons[0][1]]}{_gain(job)}")
     total, waiting, transfer, unsplit = (
         int(job.ranks[name].sum()) for name in ("iteration_ns", "waiting_ns", "transfer_ns", "unsplit_ns")
     )
@@ -102,9 +103,33 @@ def _when(job: Job, rank: int) -> str:
     return f"by up to {duration(most)}, above all in iteration{'' if len(worst) == 1 else 's'} {named}{more}"
 
 
-def _reasons(job: Job, most: int = 3) -> str:
-    """What late ranks did more than the others, summed over iterations: the stages and categories that weigh most, each with its
-    rank where it is always the same. Of a straggler it is what that one did more."""
+REMEDIES: Final = {
+    "data": "a loader that keeps up on every rank (more workers), and batches that cost each rank the same",
+    "host code": "find what that rank's process does besides (logging, checkpoints, garbage collection, a shared core), and do "
+    "it on all ranks at once, or elsewhere",
+    "compute": "give every rank as much work (lengths, experts, pipeline stages), and see whether that GPU's clocks are lower",
+    "copies": "give every rank as much to copy, from pinned memory, and hide it under compute",
+    "allocator": "allocate once and reuse: no empty_cache() in the loop, fixed shapes, or expandable segments",
+    "waiting for the device": "see what that rank's streams wait for: `analyze` of its trace names it",
+}
+"""What to do about each of `causes.CATEGORIES`."""
+
+
+def _gain(job: Job) -> str:
+    """The clause on how many times as fast the job would be at most if no rank came later than the median one, and all else
+    stayed; empty where that is all of it."""
+    length = sum(step.ns for step in job.steps)
+    saved = sum(min(step.late_ns, step.ns) for step in job.steps if step.rank is not None)
+    return (
+        f"; with no rank late, the job would be at most {length / (length - saved):.2f}x as fast"
+        if saved < length
+        else ""
+    )
+
+
+def _reasons(job: Job, most: int = 3) -> list[tuple[str, str]]:
+    """What late ranks did more than the others, summed over iterations: in words, and its category, of the stages and categories
+    that weigh most, each with its rank where it is always the same. Of a straggler it is what that one did more."""
     summed: dict[tuple[str, str], int] = {}
     whose: dict[tuple[str, str], set[int | None]] = {}
     only = job.pattern.by_rank[0][0] if job.pattern.kind == "fixed" else None  # the sentence is about that one
@@ -119,5 +144,5 @@ def _reasons(job: Job, most: int = 3) -> str:
     found = []
     for key, ns in ranked:
         on = f" on rank {next(iter(whose[key]))}" if several and len(whose[key]) == 1 else ""
-        found.append(f"{key[0]} in {key[1]} ({ms(ns)} ms more{on})")
-    return ", ".join(found)
+        found.append((f"{key[0]} in {key[1]} ({ms(ns)} ms more{on})", key[0]))
+    return found

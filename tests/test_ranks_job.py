@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aisp_trace.analyze.ranks.causes import CATEGORIES
 from aisp_trace.analyze.ranks.clocks import fit
 from aisp_trace.analyze.ranks.job import Job, job_of
 from aisp_trace.analyze.ranks.lateness import others_median
@@ -19,6 +21,7 @@ from aisp_trace.analyze.ranks.roster import listed
 from aisp_trace.benchmarks.rank_files import write_job
 from aisp_trace.benchmarks.rank_peers import counted
 from aisp_trace.benchmarks.ranks import Delay, Plan, Simulated, templates
+from aisp_trace.report.rank_rows import REMEDIES, headline
 from aisp_trace.traces.open import open_trace
 
 JITTER_NS = 80_000
@@ -85,6 +88,22 @@ def test_what_the_others_waited_is_what_the_late_rank_took(many: Job) -> None:
         if step.rank is not None:
             # what of the delay lies under the others' own backward is hidden, and no loss
             assert 0.6 * step.late_ns < step.lost_ns < step.late_ns
+
+
+def test_the_fix_is_that_of_the_reason_and_gains_no_more_than_is_said() -> None:
+    """Against the same job without the delays, whose iterations really are as long as they would be."""
+    delays = {(2, i): [Delay("h2d", 4_000_000)] for i in (1, 3, 4)}
+    plans = (Plan(4, STEPS, delays, rename={"h2d": "data"}), Plan(4, STEPS, {}, rename={"h2d": "data"}))
+    late, quiet = (job_of(simulated(plan)) for plan in plans)
+    found = re.fullmatch(r"fix: (.+); with no rank late, the job would be at most ([\d.]+)x as fast", headline(late)[3])
+    assert found is not None and found[1] == REMEDIES["data"]
+    gained = sum(step.ns for step in late.steps) / sum(step.ns for step in quiet.steps)
+    assert gained - 0.01 < float(found[2]) < 1.1 * gained
+    assert gained > 1.1 and not any(line.startswith("fix:") for line in headline(quiet))
+
+
+def test_every_reason_has_a_fix() -> None:
+    assert set(REMEDIES) == set(CATEGORIES)
 
 
 def test_clocks_of_256_traces_are_one(many: Job) -> None:

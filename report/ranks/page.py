@@ -103,7 +103,7 @@ def _late(job: Job) -> list[Block]:
     late = late_steps(job)
     if not late:
         return [Para("No rank was late in any iteration.")]
-    heads = ("iteration", "last rank", "late ms", "others waited ms", "because of", "in stage", "ms more")
+    heads = ("iteration", "rank", "late ms", "others waited ms", "because of", "in stage", "ms more")
     rows = [step_row(step) for step in late]
     return [_table("Iterations with a late rank, the latest first", heads, rows, (0, 1, 2, 3, 6))]
 

@@ -43,9 +43,9 @@ def print_job(job: Job, failed: Sequence[Failed]) -> None:
 
 _STEPS: Final = (
     Column("iteration"),
-    Column("last rank"),
+    Column("rank"),
     Column("late ms"),
-    Column("others waited ms"),
+    Column("waited ms"),
     Column("because of", LEFT),
     Column("in stage", LEFT, shrink=True),
     Column("ms more"),
