@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..report.terminal.console import say, say_wrapped, warn
+from ..report.terminal.console import ask, say, say_wrapped
 from ..traces.errors import UsageError
 from ..traces.run import RUNS_DIR, Run
 from ..workloads import catalog
@@ -55,7 +55,10 @@ def accept(
     if not yes:
         _confirm(found.place.path)
     found.write()
-    say(f"Written to {found.place.path}. A bound proves nothing about the run it comes from: judge a later one.")
+    say_wrapped(
+        f"Written to {found.place.path}. A bound proves nothing about the run it comes from: commit the file, capture again, and "
+        "`aisp-trace check` judges that run."
+    )
     return 0
 
 
@@ -77,6 +80,6 @@ def _confirm(path: Path) -> None:
         raise UsageError(
             "there is no terminal to confirm on, so nothing was written; review the change, then repeat with --yes"
         )
-    warn(f"write this to {path}? [y/N]")
+    ask(f"write this to {path}? [y/N]")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UsageError("not confirmed; nothing was written")

@@ -19,6 +19,7 @@ from ..capture.rounds import source_folder
 from ..expectations.deciding import DECIDING, MIN_ROUNDS, bounds_doubt, speedup_of, wrong_allowed
 from ..expectations.judging.commands import command_times
 from ..traces.errors import AispTraceError, InputError
+from ..traces.hardware_key import vague_key
 from ..traces.pair_timing import PROCESSES, STEPS
 from ..traces.run import MANIFEST, RUNS_DIR, Manifest, Run, earlier_run, load_run
 from .goals import is_claimed
@@ -32,10 +33,12 @@ OWN: Final = ("pair", "file")
 
 
 def forewarned(plan: Plan) -> str:
-    """Why `accept` would refuse the run that `plan` makes, with the remedy; empty where it would not, or bounds exist."""
-    if not _compares(plan.source, len(plan.variants)) or _is_claimed(
-        plan.workload, plan.size, host.hardware(plan.device).key
-    ):
+    """Why `accept` would refuse the run that `plan` makes, or that its bounds would be other machines' too, with the remedy.
+
+    Empty where neither is so, or bounds exist.
+    """
+    machine = host.hardware(plan.device)
+    if not _compares(plan.source, len(plan.variants)) or _is_claimed(plan.workload, plan.size, machine.key):
         return ""
     folder, root = source_folder(plan)
     git = host.git_state(folder, root=root)
@@ -52,7 +55,7 @@ def forewarned(plan: Plan) -> str:
     if git["dirty"]:
         names = ", ".join(git.get("changed") or ()) or "not listed"
         return f"`accept` will take no bounds from this run: tracked files differ from the commit ({names}); commit them first"
-    return ""
+    return vague_key(machine.key, machine.cpu)
 
 
 def is_empty(run: Run) -> bool:
@@ -88,7 +91,8 @@ def _to_bounds(run: Run, folder: str) -> list[str]:
     if made.git.get("commit") is None:
         return [f"next: {new}" if known else f"next: decide a bound yourself; {new}"]
     if made.git.get("dirty") is not False:
-        return ["next: commit the programs and capture again, for bounds that `accept` takes", by_hand]
+        changed = ", ".join(made.git.get("changed") or ()) or "the programs"
+        return [f"next: commit {changed} and capture again, for bounds that `accept` takes", by_hand]
     rounds = len({one.index for one in made.rounds} | {one.index for one in made.commands})
     if rounds < MIN_ROUNDS or wrong_allowed(made.looks, rounds) is None:
         enough = "with a longer --budget" if len(made.looks) > 1 else f"with --rounds {MIN_ROUNDS}, or --decide"

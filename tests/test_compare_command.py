@@ -460,7 +460,9 @@ def test_other_numbers_of_iterations_are_shown_per_iteration(capsys: pytest.Capt
     out = capsys.readouterr().out
     assert "device 0: one iteration 10.0 ms -> 6.00 ms, -4.00 ms" in out
     assert "all times are those of one iteration" in out and "traced: 1.67x" in out
-    assert "base has 2 and opt 1 iterations, so all differences are per iteration" in " ".join(out.split())
+    assert "2 iterations of base are compared with 1 of opt, so all differences are per iteration" in " ".join(
+        out.split()
+    )
     assert (
         "  -2.00 ms  less work in kernels: 2 -> 1 operations\n  -2.00 ms  overlap hides more: 0 ns -> 2.00 ms\n" in out
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from ...traces.model import COPY_KINDS
 from ..result import IDLE
-from ..words import duration, size
+from ..words import LOADER, duration, size
 from .matching import UNPLACED
 from .mechanisms import FAMILIES, FASTER, HIDDEN, LESS_WORK, REPLACED, Part, Rate, Split
 from .sides import COMPUTE, GRAPH
@@ -226,7 +227,18 @@ def _families(fall: Waterfall, idle: Sequence[Part]) -> str:
         totals[part.of or ""] = totals.get(part.of or "", 0) + part.difference
     least = _MINOR * sum(map(abs, totals.values()))
     named = sorted((f for f in totals if abs(totals[f]) >= least), key=lambda f: -abs(totals[f]))
-    return ", ".join(f"{FAMILY_WORDS[f]} {signed(fall, totals[f])}" for f in named[:_MOST_FAMILIES])
+    return ", ".join(f"{_family(fall, f, totals[f])} {signed(fall, totals[f])}" for f in named[:_MOST_FAMILIES])
+
+
+def _family(fall: Waterfall, family: str, difference: int) -> str:
+    """A family of idle time in words: the host's code is ``waiting for data`` where most of it lies in stages that load."""
+    if family != "host":
+        return FAMILY_WORDS[family]
+    causes = FAMILIES[family]
+    loads = sum(
+        t.difference for t in fall.terms if t.category == IDLE and t.cause in causes and re.search(LOADER, t.stage)
+    )
+    return "waiting for data" if 2 * abs(loads) > abs(difference) and loads * difference > 0 else FAMILY_WORDS[family]
 
 
 def signed(fall: Waterfall, difference: int) -> str:

@@ -20,9 +20,13 @@ STAGE_WIDTH: Final = 40
 """Columns for a stage's path in a sentence."""
 
 
+EVERYWHERE: Final = "host:iteration"
+"""The change that takes all of the host's time away, whatever its stage."""
+
 MADE: Final = {
     "graph": "as one CUDA graph",
     "syncs": "with a single wait at its end",
+    EVERYWHERE: "with a host that takes no time",
     "host": "without the host's time there",
     "copies:overlap": "with pinned copies on streams of their own",
     "allocator": "without allocator calls",
@@ -170,13 +174,15 @@ def devices_of(analysis: Analysis) -> Iterator[Device]:
 class Seen:
     """What a rule rests on: `cells` of the ledger, and a sentence with its figures.
 
-    `saving_ns` is their time unless given; `iteration` is the one it is about, if it is about one.
+    `saving_ns` is their time unless given; `iteration` is the one it is about, if it is about one. `remedy` is a closer one than
+    the rule's, empty for none.
     """
 
     cells: pl.DataFrame
     evidence: str
     saving_ns: int | None = None
     iteration: int | None = None
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +207,7 @@ class Rule:
         if device.share(saving) < self.least or (blames and device.causes_unknown):
             return None
         stage, stage_share = stage_of(seen.cells)
-        change, gain, grade = self._replayed(device.analysis)
+        change, gain, grade = self._replayed(device.analysis, stage)
         return Finding(
             rule=self.name,
             device=device.device,
@@ -210,7 +216,7 @@ class Rule:
             evidence=seen.evidence,
             saving_at_most_ns=saving,
             share=device.share(saving),
-            remedy=self.remedy,
+            remedy=seen.remedy or self.remedy,
             command=_command(device.analysis, stage, seen.iteration),
             change=change,
             gain=gain,
@@ -219,10 +225,14 @@ class Rule:
             stage_share=None if seen.iteration is not None else stage_share,
         )
 
-    def _replayed(self, analysis: Analysis) -> tuple[str | None, float | None, str | None]:
-        """(change, gain, grade) of the change that the remedy makes; nulls where none was replayed."""
+    def _replayed(self, analysis: Analysis, stage: str | None) -> tuple[str | None, float | None, str | None]:
+        """(change, gain, grade) of the change that the remedy makes; nulls where none was replayed. Of changes to a stage, that
+        of the finding's own `stage`, else of all of an iteration."""
         known = analysis.headroom.filter(pl.col("estimate_ns").is_not_null())
         rows = known.filter(pl.col("change").str.starts_with(self.change)) if self.change else known.clear()
+        if self.change.endswith(":"):
+            mine = rows.filter(pl.col("change") == f"{self.change}{stage}")
+            rows = rows.filter(pl.col("change") == EVERYWHERE) if mine.is_empty() else mine
         if rows.is_empty():
             return None, None, None
         one, now = rows.row(0, named=True), now_of(analysis.replayed.row(0, named=True))

@@ -24,7 +24,7 @@ from ..result import CAUSES, SCHEMAS, Analysis
 from ..steady import in_bunches
 from ..words import LOADER, duration, percent, rate, shorten, size
 from .beside import slowed
-from .finding import STAGE_WIDTH, Device, Rule, Seen, total
+from .finding import STAGE_WIDTH, Device, Rule, Seen, stage_of, total
 from .loader import always_ready
 from .slow import more_of
 
@@ -64,6 +64,9 @@ late."""
 
 _LOADS: Final = pl.col("stage").str.contains(LOADER)
 """Of cells and gaps: those of stages that prepare batches."""
+
+RANDOM: Final = re.compile(r"(^|/)aten::(rand|normal|uniform|bernoulli|exponential|multinomial)[^/]*$")
+"""Operators that make random numbers, which initialise weights and made-up inputs: slow on a CPU, and no loop's work."""
 
 OTHERS: Final = 6
 """Further slow iterations that are named."""
@@ -112,6 +115,7 @@ def host_bound(device: Device) -> Seen | None:
         cells,
         f"the device has nothing queued {device.part(cells)} of the time, while the host works{_ran(device)}"
         f"{_unnamed(device)}",
+        remedy=_set_up(device, cells),
     )
 
 
@@ -506,6 +510,20 @@ def _unnamed(device: Device) -> str:
         "; set-up counts with it, since the trace names neither iterations nor stages: "
         f"{', '.join(first)} or {last} tells them apart"
     )
+
+
+def _set_up(device: Device, cells: pl.DataFrame) -> str:
+    """What to do where it may be set-up, since no iterations were found; else empty: the rule's own remedy."""
+    if device.analysis.steady is not None or not device.analysis.iterations.is_empty():
+        return ""
+    stage, share = stage_of(cells)
+    random = stage is not None and (share or 0) >= BLOCKED and RANDOM.search(stage)
+    made = (
+        "make random numbers on the device (device='cuda')"
+        if random
+        else "queue work ahead, or move host work to another thread"
+    )
+    return f"{made}; if it is set-up, leave it out of the recording, or of what is counted (--window)"
 
 
 def _repeated(device: Device) -> str:

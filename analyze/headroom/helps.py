@@ -19,6 +19,12 @@ from .rates import Rates
 ANYWHERE: Final = ("graph:iteration", "copies:overlap", "copies:pinned", "syncs", "allocator")
 """Changes that are tried on whole iterations of any trace."""
 
+HOSTS: Final = 3
+"""Stages whose host time is tried, those with most of it on the critical path."""
+
+HOST_LEAST: Final = 0.05
+"""The least share of the critical path for the host's time of a further stage to be tried."""
+
 WORTH: Final = 0.01
 """Gains below this share of an iteration are not worth a line."""
 
@@ -92,15 +98,20 @@ def _rank(one: Prediction) -> tuple[bool, float]:
 
 
 def candidates(base: Base, critical: pl.DataFrame) -> Iterator[str]:
-    """`ANYWHERE`, collectives where there are any, and the host's time in the stage that has most of it on the critical path."""
+    """`ANYWHERE`, collectives where there are any, and the host's time in the stages with most of it on the critical path."""
     yield from ANYWHERE
     if (base.situation.a.trace.ops["kind"] == "comm").any():
         yield "comm"
     host = critical.filter(pl.col("category") == HOST).group_by("stage").agg(pl.col("ns").sum())
-    stage = next(iter(host.sort(["ns", "stage"], descending=[True, False])["stage"]), "(none)")
     if base.whole and len(base.situation.a.stages) == 0:
         return  # all of the host's time, most of it set-up, is no gain to offer
-    yield "host:iteration" if stage.startswith("(") or _is_iteration(base, stage) else f"host:{stage}"
+    least = HOST_LEAST * int(critical["ns"].sum())
+    rows = host.sort(["ns", "stage"], descending=[True, False]).head(HOSTS).select("stage", "ns").rows()
+    for stage in [name for number, (name, ns) in enumerate(rows) if number == 0 or ns >= least] or ["(none)"]:
+        if stage.startswith("(") or _is_iteration(base, stage):
+            yield "host:iteration"  # what lies in no stage of its own cannot be told from the rest
+            return
+        yield f"host:{stage}"
 
 
 def _is_iteration(base: Base, stage: str) -> bool:

@@ -106,17 +106,24 @@ def _iterations(base: Side, opt: Side) -> str:
     )
 
 
+def _is_steady(side: Side) -> bool:
+    return side.window is None and side.analysis.choices.window == STEADY
+
+
 def _work(fall: Waterfall, base: Side, opt: Side, doubt: str) -> list[str]:
     plan = fall.layout
     found = []
     if plan.work == "scaled":
         n, m = base.iterations, opt.iterations
-        found.append(f"base has {n} and opt {m} iterations, so all differences are per iteration")
+        steady = "steady " if all(_is_steady(side) for side in (base, opt)) else ""
+        found.append(
+            f"{n} {steady}iterations of base are compared with {m} of opt, so all differences are per iteration"
+        )
     elif plan.work == "unknown":
         found.append(
             "no whole iterations are marked on both sides, so whole windows are compared, whatever work they contain"
         )
-    if any(side.window is None and side.analysis.choices.window == STEADY for side in (base, opt)):
+    if any(_is_steady(side) for side in (base, opt)):
         found.append("the steady iterations of both sides are compared; `--window all` takes the whole recordings")
     if doubt:
         found.append(doubt)

@@ -26,7 +26,7 @@ make some of them long, and a variant that works there in fewer than half of the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from statistics import fmean, median
 from typing import Final
@@ -50,8 +50,8 @@ FLOOR_NS: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Untimed:
-    """Of one variant, in ns: `prepare_ns`, `reset_ns` (0: it has none) and `outputs_ns`; what an iteration takes, and gains over
-    the baseline (null for the baseline itself, and without a round of both).
+    """Of one variant, in ns: `prepare_ns`, `reset_ns` (0: it has none) and `outputs_ns`; what an iteration takes, and in `pairs`
+    the baseline's and its own in each round of both, by which it is compared; none for the baseline itself.
 
     `beyond` says how much longer than the baseline's each of ``reset()`` and ``outputs()`` takes. `pays_after` is the number of
     iterations whose gain pays for the preparation beyond the baseline's; null where there is no gain. `reuse` is why inputs stay
@@ -63,21 +63,24 @@ class Untimed:
     reset_ns: float
     outputs_ns: float
     iteration_ns: float | None
-    gain_ns: float | None
+    pairs: tuple[tuple[float, float], ...]
     beyond: dict[str, float]
     pays_after: int | None
     reuse: str | None
 
     @property
+    def gain_ns(self) -> float | None:
+        """What an iteration takes less than one of the baseline: the median over the rounds; null without any."""
+        return median(base - own for base, own in self.pairs) if self.pairs else None
+
+    @property
     def charged_ratio(self) -> float | None:
         """The speedup over the baseline if what `beyond` holds were charged to the iteration; null without a gain to tell."""
-        return None if self.gain_ns is None else self.ratio(sum(self.beyond.values()))
+        return self.ratio(sum(self.beyond.values()))
 
     def ratio(self, excess_ns: float) -> float | None:
-        """The speedup over the baseline if an iteration took `excess_ns` longer."""
-        if self.gain_ns is None or self.iteration_ns is None:
-            return None
-        return (self.iteration_ns + self.gain_ns) / (self.iteration_ns + excess_ns)
+        """The speedup over the baseline if an iteration took `excess_ns` longer: with 0 the one that is judged."""
+        return median(base / (own + excess_ns) for base, own in self.pairs) if self.pairs else None
 
 
 def untimed(evidence: Evidence) -> tuple[Untimed, ...]:
@@ -92,17 +95,22 @@ def untimed(evidence: Evidence) -> tuple[Untimed, ...]:
         )
         own = [fmean(r.times_ns[name]) for r in evidence.rounds if name in r.times_ns]
         base = rows[0] if rows else None
-        gain = None if base is None else _gain(evidence, base.variant, name)
-        beyond, pays = {"reset()": 0.0, "outputs()": 0.0}, None
+        row = Untimed(
+            variant=name,
+            prepare_ns=prepare,
+            reset_ns=reset,
+            outputs_ns=outputs,
+            iteration_ns=median(own) if own else None,
+            pairs=() if base is None else _pairs(evidence, base.variant, name),
+            beyond={"reset()": 0.0, "outputs()": 0.0},
+            pays_after=None,
+            reuse=next((p.reuse or "unstated" for p in proofs[name] if not p.fresh), None),
+        )
         if base is not None:
-            beyond = {
-                "reset()": max(reset - base.reset_ns, 0.0),
-                "outputs()": max(outputs - base.outputs_ns, 0.0),
-            }
-            pays = ceil(max(prepare - base.prepare_ns, 0.0) / gain) if gain is not None and gain > 0 else None
-        reuse = next((p.reuse or "unstated" for p in proofs[name] if not p.fresh), None)
-        iteration = median(own) if own else None
-        rows.append(Untimed(name, prepare, reset, outputs, iteration, gain, beyond, pays, reuse))
+            beyond = {"reset()": max(reset - base.reset_ns, 0.0), "outputs()": max(outputs - base.outputs_ns, 0.0)}
+            gain, dearer = row.gain_ns, max(prepare - base.prepare_ns, 0.0)
+            row = replace(row, beyond=beyond, pays_after=ceil(dearer / gain) if gain is not None and gain > 0 else None)
+        rows.append(row)
     return tuple(rows)
 
 
@@ -149,13 +157,13 @@ def outside_iterations(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for name in (v.name for v in manifest.variants[1:]):
         both = [index for index in outside.get(name, {}) if index in outside.get(base, {})]
         own = [fmean(r.times_ns[name]) for r in evidence.rounds if name in r.times_ns]
-        gain = _gain(evidence, base, name)
-        if not both or not own or gain is None or not counts.get(name):
+        pairs = _pairs(evidence, base, name)
+        if not both or not own or not pairs or not counts.get(name):
             continue
         beyond = [(outside[name][index] - outside[base][index]) / counts[name] for index in both]
         if sum(ns > 0 for ns in beyond) < SURELY * len(beyond):
             continue
-        row = Untimed(name, 0.0, 0.0, 0.0, median(own), gain, {}, None, None)
+        row = Untimed(name, 0.0, 0.0, 0.0, median(own), pairs, {}, None, None)
         excess = median(beyond)
         if _too_much(row, excess):
             yield (
@@ -180,7 +188,7 @@ def _proofs(manifest: Manifest, name: str) -> list[Proof]:
     return [v.proof for v in results if v.proof is not None]
 
 
-def _gain(evidence: Evidence, baseline: str, name: str) -> float | None:
-    """What an iteration of `name` takes less than one of the baseline: the median over the rounds of the means' difference."""
-    both = [r.times_ns for r in evidence.rounds if baseline in r.times_ns and name in r.times_ns]
-    return median(fmean(times[baseline]) - fmean(times[name]) for times in both) if both else None
+def _pairs(evidence: Evidence, baseline: str, name: str) -> tuple[tuple[float, float], ...]:
+    """The mean iterations of both, in each round that is judged."""
+    rounds = evidence.both(baseline, name)
+    return tuple((fmean(r.times_ns[baseline]), fmean(r.times_ns[name])) for r in rounds)

@@ -177,6 +177,11 @@ def warn(sentence: str) -> None:
     paint([Painted("aisp-trace:", "bold red"), f" {sentence}"], sys.stderr)
 
 
+def ask(question: str) -> None:
+    """Print a question on stderr; who asks it reads the answer."""
+    paint([Painted("aisp-trace:", "bold"), f" {question}"], sys.stderr)
+
+
 def remark(sentence: str) -> None:
     """Print one line on stderr that is not an error, unless --quiet was given."""
     if not LOOK.quiet:
