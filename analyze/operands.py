@@ -57,6 +57,14 @@ def newest() -> Operand:
     return Operand(Source(run, run.path), None, str(run.path))
 
 
+def first_recorded(given: Operand) -> Operand:
+    """`given` as one recording; of a run with several variants, the first that was recorded, from which others are made."""
+    names = recorded(given.source) if given.several else []
+    if len(names) < 2:
+        return single(given)
+    return replace(given, variant=names[0], text=f"{given.text}:{names[0]}")
+
+
 def single(given: Operand) -> Operand:
     """`given` as one recording; a run that recorded only one variant stands for it."""
     if not given.several:

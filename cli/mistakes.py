@@ -1,7 +1,7 @@
 """What people type instead of what they mean, and the command line that they mean.
 
-Every answer is one sentence that ends with something to type. It is looked for only after a command line was refused, so that it
-may look at files and at the PATH.
+Every answer is one sentence that ends with something to type. It is looked for only after a command line was refused, or answered
+with less than it could be, so that it may look at files and at the PATH.
 """
 
 from __future__ import annotations
@@ -91,6 +91,9 @@ def recordings_in(words: Iterable[str]) -> Iterator[str]:
     )
 
 
+LISTED: Final = 4
+"""Recordings that a suggested loop lists."""
+
 ONE_EACH: Final = {
     "report": "a page is of one recording, or of two compared",
     "export": "an export is of one recording",
@@ -104,9 +107,11 @@ def one_each(typed: Sequence[str]) -> str:
         return ""
     options = [word for word in typed[1:] if word.startswith("--") and "=" not in word][:1]
     page = ' -o "$t".html' if typed[0] == "report" else ""
-    first = " ".join(map(shlex.quote, given[:2]))
-    line = f'for t in {first} ...; do {PROGRAM} {shlex.join([typed[0], *options])} "$t"{page}; done'
-    return f"{ONE_EACH[typed[0]]}, and {len(given)} were given; one after the other: `{line}`"
+    each = shlex.join(given[:LISTED]) + (" ..." if len(given) > LISTED else "")
+    line = f'for t in {each}; do {PROGRAM} {shlex.join([typed[0], *options])} "$t"{page}; done'
+    jobs = [word for word in typed[1:] if Path(word).is_dir() and word not in given]
+    job = f"; a folder of ranks has its own: `{PROGRAM} ranks {shlex.quote(jobs[0])} -o job.html`" if jobs else ""
+    return f"{ONE_EACH[typed[0]]}, and {len(given)} were given; one after the other: `{line}`{job}"
 
 
 def for_page(typed: Sequence[str], context: Any) -> str:
@@ -142,6 +147,19 @@ def for_variants(typed: Sequence[str]) -> str:
         are = "is a variant" if len(chosen) == 1 else "are variants"
         return f"{' and '.join(chosen)} {are} of {run}; write `{line}`"
     return ""
+
+
+def traces_of_one_run(words: Sequence[str]) -> str:
+    """The sentence on two traces that are variants of one run, which knows more of them; empty where they are not."""
+    named = [(Path(word).parent.parent, Path(word).parent.name) for word in words if Path(word).is_file()]
+    runs = {str(folder) for folder, _ in named}
+    if len(named) != 2 or len(runs) != 1:
+        return ""
+    run = runs.pop()
+    if not (Path(run) / "manifest.json").is_file() or not {name for _, name in named} <= set(_variants_of(run)):
+        return ""
+    line = shlex.join([PROGRAM, "compare", *(f"{run}:{name}" for _, name in named)])
+    return f"both are recordings of {run}, whose untraced rounds and work count, too, with `{line}`"
 
 
 def _variants_of(run: str) -> list[str]:

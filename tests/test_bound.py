@@ -51,8 +51,8 @@ def test_it_is_said_in_the_tables_and_in_json(capsys: pytest.CaptureFixture[str]
     print_device_details(pipeline(), 0)
     said = " ".join(capsys.readouterr().out.split())
     assert (
-        "an iteration takes 0.533 ms on average, its compute alone 0.200 ms: hiding all else would make it at most 2.67x as fast"
-        in said
+        "an iteration takes 0.533 ms on average, its compute alone 0.200 ms: "
+        "hiding all else would make it at most 2.67x as fast" in said
     )
     assert trace_document(pipeline())["bounds"] == [
         {

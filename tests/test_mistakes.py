@@ -98,7 +98,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "names the slowest iteration in its first lines, and --window 'iteration#2'",
         ),
         ("report page.html --scrub", "run the command on the trace or run that it was made from"),
-        ("report --scrub t.sqlite.xz run t.sqlite.xz", "for t in t.sqlite.xz run ...; do aisp-trace report --scrub"),
+        (
+            "report --scrub t.sqlite.xz run t.sqlite.xz",
+            "for t in t.sqlite.xz run t.sqlite.xz; do aisp-trace report --scrub",
+        ),
+        (
+            "report t.sqlite.xz run t.sqlite.xz ranks",
+            "a folder of ranks has its own: `aisp-trace ranks ranks -o job.html`",
+        ),
         ("export --scrub t.sqlite.xz run", "an export is of one recording, and 2 were given"),
         ("analyze t.sqlite.xz --html", "`aisp-trace report t.sqlite.xz -o page.html`"),
         ("analyze t.sqlite.xz -o x.html", "`aisp-trace report t.sqlite.xz -o page.html`"),
@@ -196,3 +203,15 @@ def test_what_is_a_workload_file(tmp_path: Path) -> None:
     assert not is_workload(file("e.sh", "true")) and not is_workload(tmp_path / "gone.py")
     assert program_in(["--rounds", "3", "python", "x.py"]) == ["python", "x.py"]
     assert program_in(["pipeline_sequential", "python"], ["pipeline_sequential"]) == []
+
+
+def test_two_recordings_of_one_run_are_compared_and_the_run_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = SAMPLES / "h200_pipeline_sequential"
+    pair = [str(run / name / "trace.sqlite.xz") for name in ("baseline", "optimized")]
+    assert cli.main(["compare", *pair]) == 0
+    said = f"both are recordings of {run}, whose untraced rounds and work count, too, with `aisp-trace compare {run}:baseline "
+    assert said + f"{run}:optimized`" in capsys.readouterr().err
+    assert cli.main(["compare", pair[0], str(SAMPLES / "h200_graphs.sqlite.xz")]) == 0
+    assert "both are recordings" not in capsys.readouterr().err

@@ -55,11 +55,12 @@ _OTHERS: Final = (("copies", COPIES), ("communication", ("comm",)))
 @dataclass(frozen=True, slots=True)
 class Hiding:
     """An iteration of a device takes `measured_ns` on average, its busiest `kind` of work alone `alone_ns`: hiding everything
-    else makes it `gain` times as fast at most."""
+    else makes it `gain` times as fast at most. `between`: what lies between two iterations is in `measured_ns`, too."""
 
     kind: str
     measured_ns: float
     alone_ns: float
+    between: bool
 
     @property
     def gain(self) -> float:
@@ -80,9 +81,20 @@ def hiding(analysis: Analysis, device: int) -> Hiding | None:
         if seen.device == device and seen.iterations and seen.busy("graph").is_empty():
             # Compute ranks above all that can hide under it; only migrations, which stall it, are taken off.
             alone = total(seen.busy(kind)) if kind == "compute" else _union(seen, kind)
-            return Hiding(kind, seen.window_ns / seen.iterations, alone / seen.iterations) if alone else None
+            return Hiding(kind, seen.window_ns / seen.iterations, alone / seen.iterations, True) if alone else None
     alone_ns, measured_ns = mean_bound(analysis, device, kind)
-    return Hiding(kind, measured_ns, alone_ns) if alone_ns else None
+    return Hiding(kind, measured_ns, alone_ns, False) if alone_ns else None
+
+
+def most_words(analysis: Analysis) -> str:
+    """What hiding everything else would gain at most, after a semicolon, where one device worked; else empty: a bound that needs
+    no replay."""
+    worked = [
+        one for one in (hiding(analysis, device) for device in analysis.devices["device"].to_list()) if one is not None
+    ]
+    if len(worked) != 1:
+        return ""
+    return f"; hiding all but {worked[0].kind} would make an iteration at most {worked[0].gain:.2f}x as fast"
 
 
 def _union(device: Device, kind: str) -> int:

@@ -17,6 +17,7 @@ from typing import Final
 
 import polars as pl
 
+from ...traces.stage_domain import OPERATORS
 from ..accounts.counters import CLOCK
 from ..attribution.calls import SYNC, classify
 from ..ran import code_top, sampled
@@ -513,8 +514,10 @@ def _unnamed(device: Device) -> str:
 
 
 def _set_up(device: Device, cells: pl.DataFrame) -> str:
-    """What to do where it may be set-up, since no iterations were found; else empty: the rule's own remedy."""
-    if device.analysis.steady is not None or not device.analysis.iterations.is_empty():
+    """What to do where it may be set-up, since the program names neither iterations nor stages; else empty: the rule's remedy."""
+    analysis = device.analysis
+    named = not analysis.stages.is_empty() and analysis.choices.domain != OPERATORS
+    if named or analysis.steady is not None or not analysis.iterations.is_empty():
         return ""
     stage, share = stage_of(cells)
     random = stage is not None and (share or 0) >= BLOCKED and RANDOM.search(stage)

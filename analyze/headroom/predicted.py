@@ -13,7 +13,7 @@ from ...traces.shown import Shown
 from ..attribution.attribute import attribute
 from ..attribution.steady import Seeking
 from ..calibrated import peaks_for
-from ..operands import Operand, single
+from ..operands import Operand, first_recorded
 from .estimate import REFUSED, Base, Prediction, base_of, predict
 from .helps import ladder, pays, tried
 from .iterations import model
@@ -49,13 +49,13 @@ def predicted(given: Operand, changes: Sequence[str], domain: str | None, seekin
 
     Raises `UsageError` for a change that is not known, and `InputError` where there is nothing to predict from.
     """
-    one = single(given)
-    source = one.source if one.variant is None else one.source.only(one.variant)
+    given = first_recorded(given)
+    source = given.source if given.variant is None else given.source.only(given.variant)
     variant, trace = next(source.traces(), (None, None))
     if trace is None:
         raise InputError(f"{given.text} has no recording; capture it with --profile minimal")
     rates = rates_of(trace.devices, peaks_for(source.run, trace, Path.cwd()))
-    run = one.source.run
+    run = given.source.run
     m = model(attribute(trace, domain=domain, seeking=seeking))
     base = base_of(m, rates, **source.untraced(variant))
     if changes:
@@ -65,6 +65,4 @@ def predicted(given: Operand, changes: Sequence[str], domain: str | None, seekin
         )
     each = tried(base, critical_path(m.a, m))
     shown = [p for p in each if p.grade == REFUSED or pays(base, p)]
-    if all(p.grade == REFUSED for p in shown):
-        shown = shown[:1]
     return Predicted(given.text, run, variant, (), base, tuple(shown), None, ladder(base, each))

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from ...report.terminal.console import print_json, say
+from ...report.terminal.console import print_json, remark, say
 from ...report.terminal.live import watched
 from ...traces.errors import AispTraceError
 from ..app import examples, new_app
+from ..mistakes import traces_of_one_run
 from ..options import Attribution, Below, Cache, Depth, Domain, Iterations, Json, Skip, Stages, Window
 
 app = new_app()
@@ -102,4 +103,6 @@ def run(
         print_json(document(found))
     else:
         print_compared(found, top, by_stage=by_stage)
+        if meant := traces_of_one_run(words):
+            remark(meant)
     return found.exit_code

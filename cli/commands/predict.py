@@ -29,7 +29,9 @@ def run(
     recording: Annotated[
         str | None,
         typer.Argument(
-            metavar="RUN|TRACE", help="RUN:VARIANT, or a trace; default: the newest run", show_default=False
+            metavar="RUN|TRACE",
+            help="a run (its first variant), RUN:VARIANT, or a trace; default: the newest run",
+            show_default=False,
         ),
     ] = None,
     change: Annotated[

@@ -25,6 +25,9 @@ NOTE: Final = (
     "overlap, except slow iterations, contention and low clocks, whose time other findings cover, too. Click a name to see "
     "the finding in the timeline."
 )
+MORE: Final = (
+    " A replay may save more than the finding takes: copies that hide under compute no longer wait for it either."
+)
 
 
 def left_section(sides: Sequence[Side]) -> Section | None:
@@ -111,7 +114,8 @@ def _findings(side: Side) -> list[Block]:
         )
         for one in found
     ]
-    return [Para(NOTE, "note"), Table(f"findings of {side.name}", heads, rows, numbers=(1, 2, 3)), *limits]
+    more = MORE if any(one.saving_ns > one.saving_at_most_ns for one in found) else ""
+    return [Para(NOTE + more, "note"), Table(f"findings of {side.name}", heads, rows, numbers=(1, 2, 3)), *limits]
 
 
 def _where(one: Finding, several: bool) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 from ...traces.run import Manifest, Recording, Run
 from . import text
@@ -40,14 +40,25 @@ def environment_section(run: Run | None, sides: Sequence[Side]) -> Section:
         packages = [Row([name, version]) for name, version in sorted(run.manifest.packages.items())]
         if packages:
             content.append(Fold("Package versions", [Table("package versions", ["package", "version"], packages)]))
-        clocks = [Row([str(k), str(v)]) for k, v in run.manifest.hardware.clocks.items()]
-        if clocks:
-            content.append(Fold("Clocks", [Table("clocks", ["clock", "value"], clocks)]))
+        if clocks := _clocks(run.manifest.hardware.clocks):
+            content.append(Fold("Clocks", [clocks]))
     settings = [Row([s.name, k, clip(v, 600)]) for s in sides for k, v in s.analysis.meta.capture.items()]
     if settings:
         heads = ["variant", "setting", "value"]
         content.append(Fold("Settings the recorder noted", [Table("recorder settings", heads, settings)]))
     return section("environment", "Environment", content)
+
+
+def _clocks(read: Mapping[str, Any]) -> Table | None:
+    """What nvidia-smi said of each GPU, before the run and after it; null where it said nothing."""
+    gpus = [
+        (when, gpu) for when, some in read.items() if isinstance(some, list) for gpu in some if isinstance(gpu, dict)
+    ]
+    names = list(dict.fromkeys(name for _, gpu in gpus for name in gpu))
+    if not names:
+        return None
+    rows = [Row([when, *(str(gpu.get(name, text.ABSENT)) for name in names)]) for when, gpu in gpus]
+    return Table("clocks", ["when", *(name.replace("_", " ") for name in names)], rows)
 
 
 def commit(git: object) -> str:

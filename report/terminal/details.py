@@ -64,10 +64,11 @@ def print_device_details(analysis: Analysis, device: int) -> None:
     """The bound of an iteration, streams, launches and the top kernels of one device."""
     if (most := hiding(analysis, device)) is not None:
         say()
-        work = WORK.get(most.kind, most.kind)
+        takes = f"{ms(round(most.measured_ns))} ms on average{', gaps between included' if most.between else ''}"
+        alone = f"its {WORK.get(most.kind, most.kind)} alone {ms(round(most.alone_ns))} ms"
         say_wrapped(
-            f"an iteration takes {ms(round(most.measured_ns))} ms on average, its {work} alone {ms(round(most.alone_ns))} ms: "
-            f"hiding all else would make it at most {most.gain:.2f}x as fast{_unless(most.kind)}{_part_of_that(analysis, device)}"
+            f"an iteration takes {takes}, {alone}: hiding all else would make it at most {most.gain:.2f}x as fast"
+            f"{_unless(most.kind)}{_part_of_that(analysis, device)}"
         )
     _print_streams(analysis, device)
     _print_launches(analysis, device)

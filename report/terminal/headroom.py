@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ...analyze.headroom.estimate import Base, Prediction
+from ...analyze.findings.limits import most_words
+from ...analyze.headroom.estimate import REFUSED, Base, Prediction
 from ...analyze.headroom.helps import MEANING, now_of, paying
 from ...analyze.headroom.predicted import Predicted
 from ...analyze.result import Analysis
@@ -37,6 +38,11 @@ def print_predicted(found: Predicted) -> None:
     if not found.each:
         say("No known change would save 1 % or more.")
         return
+    refused = {one.why for one in found.each if one.grade == REFUSED}
+    if len(found.each) > 1 and len(refused) == 1 and all(one.grade == REFUSED for one in found.each):
+        changes = ", ".join(" ".join(one.changes) for one in found.each)
+        say_wrapped(f"No gain can be predicted, of {changes}: {refused.pop()}.")
+        return
     now = base.now_ns
     rows = [_of(one, found.after.get(one.changes), now) for one in found.each]
     if found.together:
@@ -60,7 +66,7 @@ def _print_headroom(analysis: Analysis, on: Mapping[str, Any]) -> None:
         return
     say()
     if on["why"]:
-        say_wrapped(f"What would help: no gain can be predicted: {on['why']}")
+        say_wrapped(f"What would help: no gain can be predicted: {on['why']}{most_words(analysis)}")
         return
     now = now_of(on)
     pays = paying(analysis.headroom, now)

@@ -8,7 +8,7 @@ from typing import Final
 
 from rich.cells import cell_len as display_width
 
-from ...analyze.words import NOTHING, duration, shorten
+from ...analyze.words import NOTHING, duration, percent, shorten
 from ...expectations.deciding import bound_words
 from ...expectations.judging.evidence import COMMAND
 from ...expectations.judging.judged import Judged, headline_of
@@ -179,6 +179,9 @@ def print_judged(judged: Judged) -> None:
     _print_untimed(untimed(evidence), after=bool(said))
     for outcome in judged.predictions:
         print_outcome(outcome)
+    covered = {v.coverage for v in judged.verdicts if v.sample == "rounds" and v.coverage is not None}
+    if len(covered) == 1:
+        say_wrapped(f"note: intervals of times are at {percent(covered.pop())}.")
     for note in judged.notes:
         say_wrapped(f"note: {note}.")
     say_wrapped(f"{headline_of(judged)}.")
