@@ -55,10 +55,8 @@ def accept(
     if not yes:
         _confirm(found.place.path)
     found.write()
-    say_wrapped(
-        f"Written to {found.place.path}. A bound proves nothing about the run it comes from: commit the file, capture again, and "
-        "`aisp-trace check` judges that run."
-    )
+    say(f"Written to {found.place.path}. A bound proves nothing about the run it comes from.")
+    say("next: commit the file, capture again, then `aisp-trace check` judges that run")
     return 0
 
 

@@ -44,6 +44,9 @@ TASK: Final = find("saxpy")
 SLOW: Final = {**space.defaults(TASK), "vector_bytes": 4, "unroll": 1}
 FAST: Final = {**space.defaults(TASK), "vector_bytes": 16, "unroll": 8}
 
+SILENT_S: Final = 30.0
+"""Without a word for so long a candidate hangs. On a busy machine honest ones took ten seconds to compile and start."""
+
 ANNOUNCING: Final = """
 #define aisp_launch emulated_launch
 #include "source.cu"
@@ -108,7 +111,7 @@ class Emulated:
         plan = make_plan(TASK, "float32", "cpu", (), 2, False, chance)
         limits = MemoryLimits(host_bytes=2 << 30)
         with tempfile.TemporaryDirectory() as name:
-            child = Child(Path(name), TASK, "float32", "cpu", candidate, left_s, 10.0, limits)
+            child = Child(Path(name), TASK, "float32", "cpu", candidate, left_s, SILENT_S, limits)
             heard, _, _ = child.run(plan, None, chance)
             compared = verdict.compare_all(heard.spoken, TASK, "float32", "cpu")
             common = verdict.Common(asked, TASK, "float32", "cpu", digest, {})
@@ -168,7 +171,8 @@ def test_a_session_improves_a_slow_template_and_survives_what_it_is_given(
     with serving(*steps) as server:
         bounds = Bounds(rounds=len(kinds) + 1, seconds=280.0)
         found = Loop(session, subject, Endpoint(server.url, "local", KEY), Emulated(tmp_path), bounds).run()
-    assert [one.outcome for one in found.attempts[1:-1]] == [ANSWERS[kind][1] for kind in kinds], found.attempts
+    outcomes = [one.outcome for one in found.attempts[1:-1]]
+    assert outcomes == [ANSWERS[kind][1] for kind in kinds], [one.why for one in found.attempts]
     told = [str(request["body"]["messages"][1]["content"]) for request in server.requests]
     for kind, after in zip(kinds, told[1:], strict=True):
         assert ANSWERS[kind][2] in after, kind
