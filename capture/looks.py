@@ -20,6 +20,7 @@ from ..expectations.deciding import (
     rate_sample,
     ratio_sample,
     time_sample,
+    wide_doubt,
 )
 from ..traces.pair_timing import ITERATIONS
 from ..traces.pair_timing import WORDS as TIMED
@@ -207,6 +208,7 @@ def so_far(plan: Plan, made: Made) -> tuple[dict[str, str], list[str]]:
                 missed.append(f"{goal.claim}{words}")
         if goal.to_bound and not is_open:
             doubt = bounds_doubt(before, after, looks=plan.looks, statistic=goal.statistic)
+            doubt = doubt or wide_doubt(ratio_sample(before, after), plan.looks)
             left |= {f"bounds for {goal.variant} that `accept` would take": doubt} if doubt else {}
     return left, missed
 

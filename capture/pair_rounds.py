@@ -42,6 +42,9 @@ def run_commands(run: PartialRun, state: Mapping[str, Any], progress: Progress) 
     def once(index: int) -> None:
         for name in order(plan.names, index):
             rounds.append(_run_command(run, index, name, state, progress))
+        if index == 0 and plan.rounds > 1:
+            for note in settle(rounds, (), plan.timing or "auto")[1]:
+                progress.say(f"[{plan.workload}] {note}")
 
     def made() -> Made:
         timed, _ = settle(rounds, (), plan.timing or "auto")

@@ -99,11 +99,19 @@ def _to_bounds(run: Run, folder: str) -> list[str]:
         few = "1 round carries" if rounds == 1 else f"{rounds} rounds carry"
         return [f"next: capture again {enough}: {few} no bound", by_hand]
     refused, wide = _doubts(run)
-    if refused and _takes_the_ratio(run):
-        alone = f"next: bound the speedup alone: aisp-trace accept {folder} --only-ratio"
-        return [f"`accept` would not take milliseconds from this run as limits: {refused}", alone, by_hand]
+    ratio = _of_the_ratio(run) if refused else None
+    alone = f"bound the speedup alone: aisp-trace accept {folder} --only-ratio"
+    if ratio is not None and not ratio.wide:
+        return [f"`accept` would not take milliseconds from this run as limits: {refused}", f"next: {alone}", by_hand]
     more = next((look for look in DECIDING if look > rounds), None)
     again = f"next: time it again on a quieter machine{'' if more is None else f', with --rounds {more}'}"
+    if ratio is not None:
+        return [
+            f"`accept` would not take milliseconds from this run as limits: {refused}",
+            again,
+            f"or {alone} (it would be wide: {ratio.wide[0]})",
+            by_hand,
+        ]
     if refused:
         return [f"`accept` would take no bound from this run: {refused}", again, by_hand]
     if wide:
@@ -128,13 +136,13 @@ def _doubts(run: Run) -> tuple[str, str]:
     return ("", next(iter(found.wide), "")) if found.changes else ("; ".join(found.notes), "")
 
 
-def _takes_the_ratio(run: Run) -> bool:
-    """Whether `accept --only-ratio` would take its bound, also with --yes; false where only what records is installed."""
+def _of_the_ratio(run: Run) -> Proposal | None:
+    """What `accept --only-ratio` would write; null where it would refuse, or where only what records is installed."""
     try:
         found = _proposed(run, only_ratio=True)
     except InputError:
-        return False
-    return found is not None and bool(found.changes) and not found.refusals and not found.wide
+        return None
+    return found if found is not None and found.changes and not found.refusals else None
 
 
 def _proposed(run: Run, *, only_ratio: bool = False) -> Proposal | None:

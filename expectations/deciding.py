@@ -72,6 +72,10 @@ DECIDING: Final = tuple(WRONG_AT)
 POWER: Final = 0.9
 """How often a change counts as detected, where `detectable` and `rounds_needed` speak of one."""
 
+OCCASION: Final = 0.05
+"""How far apart two occasions may lie while only one has been seen. A convention, stated in ``docs/verdicts.md``; a
+second run replaces it by what is measured."""
+
 MOST_ROUNDS: Final = 400
 """`rounds_needed` looks no further."""
 
@@ -291,6 +295,23 @@ def bounds_doubt(
     )
     made = (decide(sample, least, most, statistic=statistic, looks=looks) for sample, least, most in asked)
     return next((one.reason for one in made if one.status != "met"), "")
+
+
+def wide_doubt(speedup: Sample, looks: Sequence[int] = ()) -> str:
+    """Why a bound that `accept` takes from these rounds would let more of the speedup go than it keeps, where more rounds narrow
+    it; else empty. As ``accepting/derive.py`` has it, a bound leaves the interval's width below its lower end."""
+    found = [median_interval(speedup.by(name), looks) for name in ("mean", "median")]
+    ends = [end for one in found for end in (one.low, one.high) if end is not None]
+    if not ends:
+        return ""
+    low, high, middle = min(ends), max(ends), found[0].value
+    width = high - low
+    if middle <= 1 or width <= OCCASION * middle or low - width > sqrt(middle):
+        return ""
+    return (
+        f"it would be wide: the speedup lies between {significant(low)} and {significant(high)}, and a bound leaves as much "
+        "again below that"
+    )
 
 
 def matters(concern: Concern, values: Sequence[float], minimum: float | None, maximum: float | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aisp_trace.expectations.accepting.accept import Proposal, propose
 from aisp_trace.expectations.accepting.derive import Measured, band, exact, fraction, least, limit, round_down, round_up
@@ -18,6 +21,7 @@ from aisp_trace.expectations.claims.diff import differences
 from aisp_trace.expectations.claims.load import PACKAGE_DIR, file_name, load_file
 from aisp_trace.expectations.claims.wanted import load_wanted, parse_wanted
 from aisp_trace.expectations.claims.write import file_text, write_file
+from aisp_trace.expectations.deciding import DECIDING, OCCASION, Sample, median_interval, wide_doubt
 from aisp_trace.expectations.judging.evidence import Evidence
 from aisp_trace.expectations.judging.judge import judge
 from aisp_trace.expectations.metrics.registry import cannot_fail
@@ -109,8 +113,9 @@ def test_a_bound_that_a_clear_regression_would_meet_is_warned_of(occasion: Any) 
     assert isinstance(time, TimeClaim) and time.ratio == Bound(1.0, 18.0)
     assert [text.split(":")[0] for text in proposal.wide] == ["pipeline.faster", "pipeline.faster"]
     assert proposal.wide[0] == (
-        "pipeline.faster: the speedup was 5.5, and 1 would still meet 1 .. 18: the rounds scatter from 2x to 10x; capture "
-        "again on a quieter machine, with longer or more iterations in a process, and accept that run"
+        "pipeline.faster: the speedup was 5.5, and 1 would still meet 1 .. 18 (by mean and median the interval is 2 .. 10, and a "
+        "bound leaves its width below it; one of your own may ask for 2): the rounds scatter from 2x to 10x; capture again on a "
+        "quieter machine, with longer or more iterations in a process, and accept that run"
     )
     assert "optimized took" in proposal.wide[1] and "times that would still meet <=" in proposal.wide[1]
     quiet = propose([occasion(evidence(), day=2)], file())
@@ -645,3 +650,21 @@ def test_the_packages_own_wishes_are_right_and_the_h200_has_them() -> None:
     assert wishes and all(w.id.startswith(w.workload + ".") for w in wishes)
     measured = {c.id for c in load_file(PACKAGE_DIR / file_name("h200")).claims}
     assert {w.id for w in wishes if (w.workload, w.variant) == ("pipeline_sequential", "optimized")} <= measured
+
+
+@given(seed=st.integers(0, 1 << 30), n=st.sampled_from(DECIDING), spread=st.floats(0.01, 0.6))
+def test_rounds_go_on_where_their_bound_would_be_wide_by_their_own_fault(seed: int, n: int, spread: float) -> None:
+    """`--decide` asks of the rounds what `accept` will say of the bound that it makes of them."""
+    drawn = random.Random(seed)
+    ratios = tuple(1.6 * drawn.lognormvariate(0, spread) for _ in range(n))
+    sample = Sample(ratios, ratios)
+    found = median_interval(ratios, DECIDING)
+    assert found.low is not None and found.high is not None
+    occasion = Measured(found.value, found.low, found.high, n, "rounds", max(ratios) - min(ratios))
+    wide = list(wide_speedup(band([occasion], floor=1.0), ratios, 1, (found.low, found.high)))
+    doubt = wide_doubt(sample, DECIDING)
+    if doubt:
+        assert wide and doubt.startswith("it would be wide: the speedup lies between ")
+    elif wide and found.value > 1:  # then more rounds would not help, or the bound was rounded down to the edge
+        least = found.low - max(found.high - found.low, OCCASION * found.value)
+        assert found.high - found.low <= OCCASION * found.value or least == pytest.approx(found.value**0.5, rel=0.01)

@@ -71,10 +71,16 @@ def capture(aisp: Aisp, *options: str) -> Said:
 
 def test_outside_git_it_is_said_at_the_start_that_accept_will_refuse(aisp: Aisp) -> None:
     following, out, err = capture(aisp, "--rounds", "8")
-    first, second = err.splitlines()[:2]
+    first, second, *others = err.splitlines()
     assert "`accept` will take no bounds from this run: " in first
     assert "is not in a git repository with a commit; commit the programs first, or decide bounds yourself" in first
     assert "round 1/8" in second, "before the first process"
+    told = next(
+        i for i, line in enumerate(others) if "timed by whole processes, start-up included, because baseline" in line
+    )
+    assert told < next(i for i, line in enumerate(others) if "round 2/8" in line), (
+        "after the first round, not after all"
+    )
     assert following == "expectations new mine", "accept would refuse, and check has nothing to judge by"
     assert "rounds, of whole processes with start-up)" in out
     assert aisp("accept")[0] == 2
@@ -107,8 +113,11 @@ def test_from_a_first_capture_to_a_verdict_each_end_names_the_next_command(aisp:
     limits = (
         "`accept` would not take milliseconds from this run as limits: " in out
     )  # a busy machine: times in doubt, the ratio not
+    loose = "--only-ratio (it would be wide: " in out
     again, alone = "time it again on a quieter machine", "bound the speedup alone: aisp-trace accept aisp-runs/mine-"
-    assert following.startswith(alone if limits else again if refuses or warns else "accept aisp-runs/mine-")
+    assert following.startswith(
+        alone if limits and not loose else again if refuses or warns or loose else "accept aisp-runs/mine-"
+    )
     assert ("or decide a bound yourself: aisp-trace expectations new mine" in out) == (refuses or warns or limits)
     assert ("or take it anyway: aisp-trace accept aisp-runs/mine-" in out) == warns
     code, out, _ = aisp("accept", "--yes")
@@ -190,13 +199,16 @@ def made(aisp: Aisp, monkeypatch: pytest.MonkeyPatch) -> Path:
     return only(Path.cwd())
 
 
-def with_rounds(manifest: Path, speedups: Sequence[float], looks: Sequence[int]) -> Run:
-    """The run with these rounds instead, the baseline's of about 20 ms."""
+def with_rounds(manifest: Path, speedups: Sequence[float], looks: Sequence[int], drift: float = 0.0) -> Run:
+    """The run with these rounds instead, the baseline's of about 20 ms, each longer by the part `drift` than the one before."""
     document = json.loads(manifest.read_text(encoding="utf-8"))
     first, second = document["commands"][:2]
     document["commands"] = []
     for index, speedup in enumerate(speedups):
-        both = [{**first, "wall_ns": 20_000_000 + index * 7919 % 5 * 9_000 + 17 * index}, {**second}]
+        both = [
+            {**first, "wall_ns": round(20_000_000 * (1 + drift) ** index) + index * 7919 % 5 * 9_000 + 17 * index},
+            {**second},
+        ]
         both[1]["wall_ns"] = round(both[0]["wall_ns"] / speedup) + 29 * index + 5  # no two processes take the same
         document["commands"] += [{**one, "index": index} for one in (both if index % 2 == 0 else both[::-1])]
     document["looks"] = list(looks)
@@ -232,6 +244,21 @@ def test_accept_is_named_just_where_it_takes_bounds(made: Path, speedups: list[f
     assert (lines == ["next: aisp-trace accept RUN"]) == takes, (lines, proposal)
     event("taken" if takes else "wide" if len(lines) == 4 else "refused")
     assert takes or lines[-1] == "or decide a bound yourself: aisp-trace expectations new mine"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(speedups=ROUNDS, drift=st.sampled_from((0.0, 0.02)))
+def test_the_speedup_alone_is_named_just_where_it_is_taken(made: Path, speedups: list[float], drift: float) -> None:
+    """Where the times are in doubt, as on a machine that becomes slower, and their ratio is not; also where it would be wide."""
+    run = with_rounds(made, speedups, DECIDING, drift)
+    lines = following(run, "RUN")
+    refused = bool(prepare([run], None).proposal.refusals)
+    alone = prepare([run], None, only_ratio=True).proposal
+    takes = refused and bool(alone.changes) and not alone.refusals
+    assert any("aisp-trace accept RUN --only-ratio" in line for line in lines) == takes, (lines, alone)
+    wide = takes and bool(alone.wide)
+    assert any("--only-ratio (it would be wide: " in line for line in lines) == wide
+    event("wide" if wide else "taken" if takes else "refused" if refused else "all taken")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -11,6 +11,7 @@ import pytest
 from aisp_trace.expectations.judging.commands import Stated
 from aisp_trace.expectations.judging.evidence import Evidence, Recorded, RoundTimes, gather
 from aisp_trace.expectations.judging.judge import judge
+from aisp_trace.expectations.judging.judged import on_bounds
 from aisp_trace.expectations.judging.validity import byte_checks
 from aisp_trace.expectations.judging.verdict import Verdict, exit_code
 from aisp_trace.expectations.model import ANY, Bound, Claim, ExpectationFile, Provenance, RequiredWork, Source
@@ -87,6 +88,20 @@ def test_ratio_bands(low: float, high: float | None, expected: str) -> None:
     found = verdict(time_claim(low, high), evidence())
     assert found.status == expected
     assert "the interval 1.993 .. 2.007 " in found.reason
+
+
+def test_what_a_met_bound_lets_pass_is_said() -> None:
+    """The default run is 2.0x, between 1.993 and 2.007."""
+
+    def said(low: float, high: float | None) -> list[str]:
+        return list(on_bounds(verdicts(time_claim(low, high), evidence())))
+
+    assert said(1.5, 3.0) == []
+    assert said(1.4, 2.0) == [
+        "the interval of faster ends above 2, which decides nothing: its least is what counts",
+        "the bound of faster is wide: 2 was measured, and 1.4 would still meet it",
+    ]
+    assert said(2.5, 3.0) == [], "missed"
 
 
 def test_both_sides_slowing_down_is_missed_though_the_ratio_holds() -> None:

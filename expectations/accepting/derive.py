@@ -24,7 +24,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..judging.starts import LEAST_FRACTION, OCCASION
+from ..deciding import OCCASION
+from ..judging.starts import LEAST_FRACTION
 from ..judging.verdict import Verdict
 from ..model import Bound
 

@@ -129,7 +129,7 @@ def _derive_time(
     after = 1 + len(limited)
     floors = {name: [measured(p[after + i]) for p in parts] for i, name in enumerate(claim.min_items_per_s)}
     max_ms = {name: limit(found) for name, found in times.items()}
-    wide = list(wide_speedup(ratio, list(chain(*ratios)), len(occasions)))
+    wide = list(wide_speedup(ratio, list(chain(*ratios)), len(occasions), (slowest, max(s.high for s in speedups))))
     for name in limited:
         wide += wide_limit(name, max_ms[name], [ms for m in means for ms in m[name]])
     made = replace(

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Final
 
 from ...traces.figures import milliseconds, significant
-from ..judging.starts import OCCASION
+from ..deciding import OCCASION
 from ..model import Bound
 
 TIMES: Final = 2.0
@@ -22,8 +22,11 @@ SHARE: Final = 0.25
 """The same for a share of something, as a difference: a quarter of the whole."""
 
 
-def wide_speedup(bound: Bound, ratios: Sequence[float], occasions: int) -> Iterator[str]:
-    """A sentence if a run that lost more of its speedup than it kept would meet `bound`; `ratios` are those of all rounds.
+def wide_speedup(
+    bound: Bound, ratios: Sequence[float], occasions: int, ends: tuple[float, float] | None = None
+) -> Iterator[str]:
+    """A sentence if a run that lost more of its speedup than it kept would meet `bound`; `ratios` are those of all rounds, `ends`
+    those of the interval that it leaves room beyond.
 
     The root of a speedup is half of it, as a factor: 2x of 4x.
     """
@@ -34,6 +37,12 @@ def wide_speedup(bound: Bound, ratios: Sequence[float], occasions: int) -> Itera
     if occasions == 1 and max(ratios) - min(ratios) <= OCCASION * middle:
         yield f"{told}: one run cannot show how far days differ, so {OCCASION:.0%} stand in; accept runs of several days"
     else:
+        if ends is not None:
+            low, high = map(significant, ends)
+            told += (
+                f" (by mean and median the interval is {low} .. {high}, and a bound leaves its width below it; one of your "
+                f"own may ask for {low})"
+            )
         yield told + _scattered(ratios, lambda ratio: f"{significant(ratio)}x")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from pathlib import Path
 from statistics import mean, median
 from typing import Final
@@ -116,7 +117,13 @@ def judge_run(
         tuple(contradictions(run)),
     )
     verdicts = beforehand(judge(expectations.files, evidence), evidence.run_id, run.manifest.digest)
-    return Judged(expectations, evidence, verdicts, _notes(evidence), tuple(_outcomes(expectations.files, evidence)))
+    return Judged(
+        expectations,
+        evidence,
+        verdicts,
+        (*on_bounds(verdicts), *_notes(evidence)),
+        tuple(_outcomes(expectations.files, evidence)),
+    )
 
 
 def _outcomes(files: Sequence[ExpectationFile], evidence: Evidence) -> Iterator[Outcome]:
@@ -162,6 +169,19 @@ def _ends(evidence: Evidence) -> _Ends | None:
     first, last = names[0], OPTIMIZED if OPTIMIZED in names else names[-1]
     ratios = evidence.speedups(first, last)
     return None if ratios is None else _Ends(first, last, evidence.both(first, last), ratios.mean)
+
+
+def on_bounds(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """What a speedup's bound lets pass: an interval that ends above it, and most of the speedup, where it is wide."""
+    for v in verdicts:
+        if v.part != "speedup" or v.status != "met" or v.bound is None or v.value is None or v.high is None:
+            continue
+        least, most = v.bound.minimum, v.bound.maximum
+        if most is not None and v.high > most:
+            yield f"the interval of {v.claim} ends above {significant(most)}, which decides nothing: its least is what counts"
+        if least is not None and v.source.kind == "measured" and v.value > 1 and least <= sqrt(v.value):
+            measured = significant(v.value, 3)
+            yield f"the bound of {v.claim} is wide: {measured} was measured, and {significant(least)} would still meet it"
 
 
 def _notes(evidence: Evidence) -> tuple[str, ...]:

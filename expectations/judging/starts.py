@@ -18,10 +18,6 @@ recordings, which lie 0.004 apart within one start (docs/verdicts.md)."""
 ENOUGH_STARTS: Final = 5
 """Starts whose own spread is believed although it is smaller than the usual one."""
 
-OCCASION: Final = 0.05
-"""How far apart two occasions may lie while only one has been seen. A convention, stated in ``docs/verdicts.md``; a
-second run replaces it by what is measured."""
-
 LEAST_FRACTION: Final = 0.005
 """Fractions are bounded in steps of 0.01, and never closer than half a step."""
 

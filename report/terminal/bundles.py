@@ -49,7 +49,8 @@ def print_verified(file: Path, found: Verified, among: str | None = None) -> Non
     say(f"identity  sha256 {found.bundle.identity}")
     say_wrapped(f"signer    {signer(found.bundle, among)}")
     say(f"run       {found.bundle.index.run_id} on {found.judged.evidence.hardware_key}")
-    say("verdict   derived anew from its traces, timings and expectations: the same as stored")
+    traces = "traces, " if any(v.analysis is not None for v in found.judged.evidence.variants.values()) else ""
+    say(f"verdict   derived anew from its {traces}timings and expectations: the same as stored")
     say_wrapped(f"bounds    {_bounds(found)}")
     if found.judged.verdicts:
         say()
@@ -83,7 +84,8 @@ def _bounds(found: Verified) -> str:
     claims = [claim for file in found.judged.expectations.files for claim in file.claims]
     claims = [claim for claim in claims if claim.workload == found.judged.evidence.workload]
     sources = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(claim.source.kind for claim in claims).items()))
-    own = f"the bundle's own: {len(claims)} claims about this workload ({sources or 'none'}), put there by whoever made it"
+    many = "1 claim" if len(claims) == 1 else f"{len(claims)} claims"
+    own = f"the bundle's own: {many} about this workload ({sources or 'none'}), put there by whoever made it"
     if found.compared is None:
         return f"{own}; --expectations DIR or --commit REV compares them with yours"
     if not found.compared.differences:

@@ -8,10 +8,11 @@ from typing import Final
 
 from ....traces.figures import significant
 from ...claims.digest import is_changed
+from ...deciding import OCCASION
 from ...metrics.registry import METRICS, greatest
 from ...model import Claim, TimeClaim
 from ..evidence import Evidence
-from ..starts import LEAST_FRACTION, OCCASION, SURE, between_starts
+from ..starts import LEAST_FRACTION, SURE, between_starts
 from .asked import INVALID, NAMED, OBJECTION, Finding
 
 
