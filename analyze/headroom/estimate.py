@@ -82,7 +82,10 @@ class Base:
         if self.structure_error > DOUBTED:
             return _off(self.structure_error)
         if self.lone_collectives:
-            return f"{self.lone_collectives:,} collectives wait for ranks that are not in this trace; record all ranks together"
+            return (
+                f"{self.lone_collectives:,} collectives wait for ranks that are not in this trace; `aisp-trace ranks FOLDER` of "
+                "all ranks' traces says what late ones cost, and a recording of all ranks in one trace can be replayed"
+            )
         if self.untraced_off is not None and self.untraced_off > SCATTERED:
             return (
                 f"the untraced rounds lie too far apart (standard error {percent(self.untraced_off)}); capture more rounds, on a "
