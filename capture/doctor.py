@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from ..traces.documents import CHILD, parse
 from ..traces.errors import InputError, RecorderError
-from ..traces.hardware_key import hardware_key
+from ..traces.hardware_key import MACHINE_VARIABLE, vague_key
 from . import host, permissions
 from .environments import NVTX
 from .leftovers import leftovers, sentence
@@ -67,7 +67,9 @@ def diagnose(record: Callable[[Nsys], str | None] | None = None) -> Diagnosis:
     torch = _torch_answer()
     gpus = host.visible_gpus()
     usable = "nsys" if nsys is not None else "torch" if torch is not None else None
-    key = hardware_key([gpu["name"] for gpu in gpus], host.cpu_model())
+    machine = host.hardware("cuda" if gpus else "cpu")
+    key = machine.key
+    named = f"{key} ({MACHINE_VARIABLE}=NAME would name this machine)" if vague_key(key, machine.cpu) else key
     findings = [
         _recorder_finding(usable),
         *nsys_findings,
@@ -78,7 +80,7 @@ def diagnose(record: Callable[[Nsys], str | None] | None = None) -> Diagnosis:
             for one in permissions.look(bool(gpus))
         ),
         _leftover_finding(),
-        Finding("hardware key", "ok", key),
+        Finding("hardware key", "ok", named),
     ]
     return Diagnosis(findings, usable, key)
 

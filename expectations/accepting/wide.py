@@ -14,6 +14,7 @@ from typing import Final
 from ...traces.figures import milliseconds, significant
 from ..deciding import OCCASION
 from ..model import Bound
+from .derive import round_down
 
 TIMES: Final = 2.0
 """A time, rate or ratio that may become this many times worse and still meet its bound is hardly bounded."""
@@ -38,12 +39,22 @@ def wide_speedup(
         yield f"{told}: one run cannot show how far days differ, so {OCCASION:.0%} stand in; accept runs of several days"
     else:
         if ends is not None:
-            low, high = map(significant, ends)
-            told += (
-                f" (by mean and median the interval is {low} .. {high}, and a bound leaves its width below it; one of your "
-                f"own may ask for {low})"
-            )
+            told += f" ({_own(*ends)})"
         yield told + _scattered(ratios, lambda ratio: f"{significant(ratio)}x")
+
+
+AGAIN: Final = 1 / sqrt(2)
+"""How far below its interval, in widths of it, the interval of another run with as much noise begins once in 200 times: the
+difference of two medians spreads by the root of two of what one does (`tests/test_accept.py` simulates it)."""
+
+
+def _own(low: float, high: float) -> str:
+    """What somebody may ask for who decides a bound alone, where by mean and median the speedup lies between `low` and `high`."""
+    asked = round_down(low - AGAIN * (high - low))
+    found = f"by mean and median it lies between {significant(low)} and {significant(high)}"
+    if asked <= 1:
+        return f"{found}; rounds that scatter like these guard no gain of that size"
+    return f"{found}; a bound of your own may ask for {significant(asked)}, which a run with as much noise meets"
 
 
 def wide_limit(name: str, most_ms: float, times_ms: Sequence[float]) -> Iterator[str]:
@@ -74,5 +85,5 @@ def wide_metric(bound: Bound, values: Sequence[float], *, share: bool) -> Iterat
 def _scattered(values: Sequence[float], shown: Callable[[float], str]) -> str:
     return (
         f": the rounds scatter from {shown(min(values))} to {shown(max(values))}; capture "
-        "again on a quieter machine, with longer or more iterations in a process, and accept that run"
+        "again with longer or more iterations in a process, or on a quieter machine, and accept that run"
     )

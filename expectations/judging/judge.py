@@ -225,7 +225,7 @@ def _needed(verdict: Verdict) -> str:
     """What the rounds at hand could have detected, and what 5 % would take, as the end of a sentence."""
     if verdict.detects is None:
         return ""
-    more = f"{verdict.rounds_for_5} rounds" if verdict.rounds_for_5 else "a quieter machine"
+    more = f"{verdict.rounds_for_5} rounds" if verdict.rounds_for_5 else "longer iterations, or a quieter machine"
     return f"; {verdict.n} rounds like these detect {significant(100 * verdict.detects, 2)} %, and 5 % takes {more}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from ...analyze.words import NOTHING
@@ -60,7 +61,8 @@ MARKDOWN: Final = Kind("Markdown summary of aisp-trace", is_markdown)
 def markdown(judged: Judged) -> str:
     """The summary: heading, table, the reasons for all that is neither met nor exceeded, notes. Ends with a line break."""
     evidence, verdicts = judged.evidence, judged.verdicts
-    folder = plain(str(judged.expectations.folder))
+    given = judged.expectations.folder
+    folder = plain(str(given.relative_to(Path.cwd()) if given.is_relative_to(Path.cwd()) else given))
     lines = [
         f"### {plain(evidence.workload)}: {HEADS[exit_code(verdicts)]}",
         "",
