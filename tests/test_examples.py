@@ -200,7 +200,9 @@ def test_a_workflow_runs_in_a_repository_of_somebody_else(tmp_path: Path) -> Non
         bounds = {"schema": "aisp-trace/expectations/2", "hardware_key": key, "claims": [claim]}
         (tmp_path / "expectations").mkdir(exist_ok=True)
         (tmp_path / "expectations" / f"expectations_{key}.json").write_text(json.dumps(bounds), encoding="utf-8")
-        assert run("Capture") == 0  # by rounds that the claim ends: those for first bounds may go on until they are in doubt
+        assert (
+            run("Capture") == 0
+        )  # by rounds that the claim ends: those for first bounds may go on until they are in doubt
         assert run("Check") == code
         for left in ("verdicts.xml", "verdicts.md"):
             (tmp_path / left).unlink()

@@ -277,10 +277,11 @@ def test_a_bare_stream_is_imported_with_the_importer_nsys_did_not_find(tmp_path:
     for program in (hiding, importer):
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
     fake = Nsys(hiding, INSTALLED.version, INSTALLED.options, Importer(importer, None), linked=False)
-    NsysRecorder(fake, "minimal", "cpu").record(
+    done = NsysRecorder(fake, "minimal", "cpu").record(
         fake_target("baseline", tmp_path), stream.parent, gated=True, timeout_s=PATIENCE_S
     )
-    assert (stream.parent / "trace.sqlite").is_file()
+    said = {log.name: log.read_text(encoding="utf-8") for log in stream.parent.glob("*.log")}
+    assert (stream.parent / "trace.sqlite").is_file(), (done, said)
     assert not stream.exists()
 
 
