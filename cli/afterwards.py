@@ -16,7 +16,17 @@ from ..analyze.words import speedup
 from ..capture import host
 from ..capture.plan import Plan
 from ..capture.rounds import source_folder
-from ..expectations.deciding import DECIDING, MIN_ROUNDS, bounds_doubt, speedup_of, wrong_allowed
+from ..expectations.deciding import (
+    DECIDING,
+    MIN_ROUNDS,
+    bounds_doubt,
+    own_bound,
+    ratio_sample,
+    rounds_judged,
+    speedup_of,
+    widest,
+    wrong_allowed,
+)
 from ..expectations.judging.commands import command_times
 from ..traces.errors import AispTraceError, InputError
 from ..traces.hardware_key import vague_key
@@ -103,13 +113,14 @@ def _to_bounds(run: Run, folder: str) -> list[str]:
     alone = f"bound the speedup alone: aisp-trace accept {folder} --only-ratio"
     if ratio is not None and not ratio.wide:
         return [f"`accept` would not take milliseconds from this run as limits: {refused}", f"next: {alone}", by_hand]
+    by_hand += _met_again(made)
     more = next((look for look in DECIDING if look > rounds), None)
     again = f"next: time it again on a quieter machine{'' if more is None else f', with --rounds {more}'}"
     if ratio is not None:
         return [
             f"`accept` would not take milliseconds from this run as limits: {refused}",
             again,
-            f"or {alone} (it would be wide: {ratio.wide[0]})",
+            f"or {alone} (it would be wide: {ratio.wide[0].partition(' (')[0]})",
             by_hand,
         ]
     if refused:
@@ -118,6 +129,20 @@ def _to_bounds(run: Run, folder: str) -> list[str]:
         anyway = f"or take it anyway: aisp-trace accept {folder}"
         return [f"`accept` would warn of a wide bound, and with --yes refuse it: {wide}", again, anyway, by_hand]
     return [f"next: aisp-trace accept {folder}"]
+
+
+def _met_again(made: Manifest) -> str:
+    """The most that a bound of one's own may ask for, in brackets; empty with several variants, or where it guards nothing."""
+    first, *others = (v.name for v in made.variants)
+    times = _times(made)
+    both = sorted(times.get(first, {}).keys() & times.get(others[0], {}).keys()) if len(others) == 1 else []
+    both = both[: rounds_judged(len(both), made.looks)]
+    if not both:
+        return ""
+    before, after = ([times[name][i] for i in both] for name in (first, others[0]))
+    ends = widest(ratio_sample(before, after), made.looks)
+    asked = 0.0 if ends is None else own_bound(*ends)
+    return f" (a run with as much noise meets {asked:.2f})" if asked > 1 else ""
 
 
 def _doubts(run: Run) -> tuple[str, str]:

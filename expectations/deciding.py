@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
-from math import ceil, comb, exp, inf, log, sqrt
+from math import ceil, comb, exp, floor, inf, log, sqrt
 from typing import Final
 
 from ..traces.figures import significant
@@ -75,6 +75,10 @@ POWER: Final = 0.9
 OCCASION: Final = 0.05
 """How far apart two occasions may lie while only one has been seen. A convention, stated in ``docs/verdicts.md``; a
 second run replaces it by what is measured."""
+
+AGAIN: Final = 1 / sqrt(2)
+"""How far below its interval, in widths of it, the interval of another run with as much noise begins once in 200 times: the
+difference of two medians spreads by the root of two of what one does (`tests/test_accept.py` simulates it)."""
 
 MOST_ROUNDS: Final = 400
 """`rounds_needed` looks no further."""
@@ -297,14 +301,26 @@ def bounds_doubt(
     return next((one.reason for one in made if one.status != "met"), "")
 
 
+def widest(speedup: Sample, looks: Sequence[int] = ()) -> tuple[float, float] | None:
+    """The ends of the interval by mean and by median together; null where there is none."""
+    found = [median_interval(speedup.by(name), looks) for name in ("mean", "median")]
+    ends = [end for one in found for end in (one.low, one.high) if end is not None]
+    return (min(ends), max(ends)) if ends else None
+
+
+def own_bound(low: float, high: float) -> float:
+    """The most to ask of a speedup that lies between `low` and `high` here, so that another run with as much noise meets it, in
+    hundredths, rounded down."""
+    return floor(100 * (low - AGAIN * (high - low))) / 100
+
+
 def wide_doubt(speedup: Sample, looks: Sequence[int] = ()) -> str:
     """Why a bound that `accept` takes from these rounds would let more of the speedup go than it keeps, where more rounds narrow
     it; else empty. As ``accepting/derive.py`` has it, a bound leaves the interval's width below its lower end."""
-    found = [median_interval(speedup.by(name), looks) for name in ("mean", "median")]
-    ends = [end for one in found for end in (one.low, one.high) if end is not None]
-    if not ends:
+    ends, middle = widest(speedup, looks), statistics.median(speedup.mean)
+    if ends is None:
         return ""
-    low, high, middle = min(ends), max(ends), found[0].value
+    low, high = ends
     width = high - low
     if middle <= 1 or width <= OCCASION * middle or low - width > sqrt(middle):
         return ""

@@ -243,7 +243,7 @@ def test_accept_is_named_just_where_it_takes_bounds(made: Path, speedups: list[f
     takes = not proposal.refusals and bool(proposal.changes)
     assert (lines == ["next: aisp-trace accept RUN"]) == takes, (lines, proposal)
     event("taken" if takes else "wide" if len(lines) == 4 else "refused")
-    assert takes or lines[-1] == "or decide a bound yourself: aisp-trace expectations new mine"
+    assert takes or lines[-1].startswith("or decide a bound yourself: aisp-trace expectations new mine")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -277,7 +277,10 @@ def test_rounds_in_doubt_name_what_would_settle_them(made: Path, monkeypatch: py
     why, then, otherwise = following(run, "RUN")
     assert why.startswith("`accept` would take no bound from this run: ") and "drift" in why
     assert then == "next: time it again on a quieter machine, with --rounds 16"
-    assert otherwise == "or decide a bound yourself: aisp-trace expectations new mine"
+    assert re.fullmatch(
+        r"or decide a bound yourself: aisp-trace expectations new mine( \(a run with as much noise meets 1\.\d\d\))?",
+        otherwise,
+    )
     run = with_rounds(made, [2 + 0.05 * i for i in range(40)], DECIDING)
     assert following(run, "RUN")[1] == "next: time it again on a quieter machine", "40 are the most"
     run = with_rounds(made, [2.0 + i * 7 % 5 * 0.01 for i in range(5)], DECIDING)

@@ -787,3 +787,17 @@ def test_more_of_the_hosts_time_never_makes_any_iteration_shorter(any_base: Base
     s = any_base.situation
     times = [s.bounds.lengths(replay(scaled(s.graph, factor))).sum() for factor in (0.0, 0.5, 1.0, 1.4)]
     assert times == sorted(times)
+
+
+@pytest.mark.parametrize("command", ["analyze", "predict", "report"])
+def test_an_iteration_of_nothing_but_what_goes_has_no_gain(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An operator as the iteration: without the host's time in it nothing is left, which is no number of times as fast."""
+    trace = str(SAMPLES / "h100_pipeline_decode_kineto.json.gz")
+    output = ["-o", str(tmp_path / "page.html")] if command == "report" else []
+    for iterations in ("aten::uniform_", "aten::empty", "aten::randn"):
+        code = main([command, trace, "--iterations", iterations, *output])
+        said = capsys.readouterr()
+        assert code in (0, 3) and "inf" not in said.out.split(), said.err
+        assert "nanx" not in said.out and "infx" not in said.out

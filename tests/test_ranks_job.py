@@ -95,11 +95,31 @@ def test_the_fix_is_that_of_the_reason_and_gains_no_more_than_is_said() -> None:
     delays = {(2, i): [Delay("h2d", 4_000_000)] for i in (1, 3, 4)}
     plans = (Plan(4, STEPS, delays, rename={"h2d": "data"}), Plan(4, STEPS, {}, rename={"h2d": "data"}))
     late, quiet = (job_of(simulated(plan)) for plan in plans)
-    found = re.fullmatch(r"fix: (.+); with no rank late, the job would be at most ([\d.]+)x as fast", headline(late)[3])
+    assert late.pattern.kind == "fixed" and late.pattern.rank == 2
+    found = re.fullmatch(
+        r"fix: (.+); with (?:no rank late|rank 2 on time), the job would be at most ([\d.]+)x as fast",
+        headline(late)[3],
+    )
     assert found is not None and found[1] == REMEDIES["data"]
     gained = sum(step.ns for step in late.steps) / sum(step.ns for step in quiet.steps)
     assert gained - 0.01 < float(found[2]) < 1.1 * gained
     assert gained > 1.1 and not any(line.startswith("fix:") for line in headline(quiet))
+
+
+def test_what_one_straggler_costs_is_not_what_all_late_ranks_cost() -> None:
+    delays = {(2, i): [Delay("h2d", 4_000_000)] for i in (1, 3, 4)} | {(1, 6): [Delay("forward", 1_500_000, "compute")]}
+    both, alone = (
+        job_of(
+            simulated(Plan(4, STEPS, {key: d for key, d in delays.items() if key[0] in who}, rename={"h2d": "data"}))
+        )
+        for who in ((1, 2), (2,))
+    )
+    said = re.search(
+        r"with rank 2 on time, .* at most ([\d.]+)x as fast, and with no rank late at all ([\d.]+)x$", headline(both)[3]
+    )
+    (other,) = re.findall(r"at most ([\d.]+)x as fast$", headline(alone)[3])
+    assert said is not None and float(said[1]) < float(said[2])
+    assert float(said[1]) == pytest.approx(float(other), rel=0.05)
 
 
 def test_every_reason_has_a_fix() -> None:

@@ -228,7 +228,7 @@ class Rule:
     def _replayed(self, analysis: Analysis, stage: str | None) -> tuple[str | None, float | None, str | None]:
         """(change, gain, grade) of the change that the remedy makes; nulls where none was replayed. Of changes to a stage, that
         of the finding's own `stage`, else of all of an iteration."""
-        known = analysis.headroom.filter(pl.col("estimate_ns").is_not_null())
+        known = analysis.headroom.filter(pl.col("estimate_ns") > 0)  # of nothing that is left there is no gain to say
         rows = known.filter(pl.col("change").str.starts_with(self.change)) if self.change else known.clear()
         if self.change.endswith(":"):
             mine = rows.filter(pl.col("change") == f"{self.change}{stage}")

@@ -12,9 +12,8 @@ from statistics import median
 from typing import Final
 
 from ...traces.figures import milliseconds, significant
-from ..deciding import OCCASION
+from ..deciding import OCCASION, own_bound
 from ..model import Bound
-from .derive import round_down
 
 TIMES: Final = 2.0
 """A time, rate or ratio that may become this many times worse and still meet its bound is hardly bounded."""
@@ -43,14 +42,9 @@ def wide_speedup(
         yield told + _scattered(ratios, lambda ratio: f"{significant(ratio)}x")
 
 
-AGAIN: Final = 1 / sqrt(2)
-"""How far below its interval, in widths of it, the interval of another run with as much noise begins once in 200 times: the
-difference of two medians spreads by the root of two of what one does (`tests/test_accept.py` simulates it)."""
-
-
 def _own(low: float, high: float) -> str:
     """What somebody may ask for who decides a bound alone, where by mean and median the speedup lies between `low` and `high`."""
-    asked = round_down(low - AGAIN * (high - low))
+    asked = own_bound(low, high)
     found = f"by mean and median it lies between {significant(low)} and {significant(high)}"
     if asked <= 1:
         return f"{found}; rounds that scatter like these guard no gain of that size"

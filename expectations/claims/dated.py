@@ -41,7 +41,7 @@ def younger_bounds(expectations: Expectations, run: Manifest) -> Iterator[str]:
             elif last > begun:
                 yield (
                     f"nothing shows that these bounds were written before the run: {path} was last committed at {_utc(last)}, "
-                    f"and the run began at {_utc(begun)} ({len(young)} of its claims here are not measured in an earlier run)"
+                    f"and the run began at {_utc(begun)}; capture again, and `check` that run"
                 )
 
 

@@ -34,6 +34,8 @@ def predicted_claim(
         raise UsageError(f"{' '.join(made.changes)} is refused ({made.why}); there is nothing to write")
     if base.untraced_ns is None:
         raise UsageError(f"{run.path} has no untraced rounds of {baseline}; without them no time can be claimed")
+    if made.estimate_ns <= 0:
+        raise UsageError(f"{' '.join(made.changes)} leaves nothing of an iteration; there is no time to write")
     gain, within = base.untraced_ns / made.estimate_ns, 1 + TOLERANCE[made.grade]
     changes = ", then ".join(made.changes)
     manifest = run.manifest

@@ -43,8 +43,9 @@ def time_id(workload: str, variant: str) -> str:
 
 def _claim(workload: str, baseline: str, variant: str, size: str | None) -> TimeClaim:
     text = (
-        f"{TO_DO}: say where ratio.min comes from, a calculation or a data sheet; 1 only asks that {variant} be faster. "
-        "max_ms is an hour, which bounds nothing: a ratio alone does not see both sides slow down together, so write real limits"
+        f"{TO_DO}: say where ratio.min comes from: what you ask for, a calculation, a data sheet; 1 only asks that {variant} "
+        "be faster. max_ms is an hour, which bounds nothing: a ratio alone does not see both sides slow down together, so write "
+        "real limits, or {} on a machine whose speed changes"
     )
     return TimeClaim(
         id=time_id(workload, variant),
@@ -55,5 +56,5 @@ def _claim(workload: str, baseline: str, variant: str, size: str | None) -> Time
         ratio=Bound(1.0, None),
         max_ms=dict.fromkeys((baseline, variant), NO_LIMIT_MS),
         why=f"{TO_DO}: say what {variant} saves, such as copies that run under compute",
-        source=Source("model", None, text),
+        source=Source("definition", None, text),
     )

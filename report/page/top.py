@@ -199,7 +199,9 @@ def _judges(v: Verdict, base: str, opt: str) -> bool:
 
 def _of_rounds(pair: tuple[str, str], timed: Untraced, judged: Verdict | None) -> Ratio:
     times, each = (timed.base_ns, timed.opt_ns), timed.timed != WHOLE
-    basis = "untraced, median of the rounds" if each else "whole processes, start-up included; median of the rounds"
+    basis = "untraced, median of the rounds; the speedup is the median of their ratios"
+    if not each:
+        basis = f"whole processes, start-up included; {basis.removeprefix('untraced, ')}"
     doubts = [c.text for c in timed.concerns]
     if judged is None or judged.value is None:
         e = timed.ratio
