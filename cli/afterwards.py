@@ -20,10 +20,9 @@ from ..expectations.deciding import (
     DECIDING,
     MIN_ROUNDS,
     bounds_doubt,
+    median_interval,
     own_bound,
-    ratio_sample,
-    rounds_judged,
-    speedup_of,
+    speedups_of,
     widest,
     wrong_allowed,
 )
@@ -135,14 +134,10 @@ def _met_again(made: Manifest) -> str:
     """The most that a bound of one's own may ask for, in brackets; empty with several variants, or where it guards nothing."""
     first, *others = (v.name for v in made.variants)
     times = _times(made)
-    both = sorted(times.get(first, {}).keys() & times.get(others[0], {}).keys()) if len(others) == 1 else []
-    both = both[: rounds_judged(len(both), made.looks)]
-    if not both:
-        return ""
-    before, after = ([times[name][i] for i in both] for name in (first, others[0]))
-    ends = widest(ratio_sample(before, after), made.looks)
+    ratios = speedups_of(times.get(first, {}), times.get(others[0], {}), made.looks) if len(others) == 1 else None
+    ends = None if ratios is None else widest(ratios, made.looks)
     asked = 0.0 if ends is None else own_bound(*ends)
-    return f" (a run with as much noise meets {asked:.2f})" if asked > 1 else ""
+    return f" (an equally noisy run would meet {asked:.2f})" if asked > 1 else ""
 
 
 def _doubts(run: Run) -> tuple[str, str]:
@@ -204,8 +199,9 @@ def speedups(run: Run) -> list[str]:
     base = by_variant.get(first, {})
     said = []
     for name in others:
-        found = speedup_of(base, by_variant.get(name, {}), made.looks)
-        if found is not None:
+        ratios = speedups_of(base, by_variant.get(name, {}), made.looks)
+        if ratios is not None:
+            found = median_interval(ratios.mean, made.looks)
             of = {PROCESSES: ", of whole processes with start-up", STEPS: ", of one step"}.get(made.timed or "", "")
             rounds = "1 round" if found.n == 1 else f"the median ratio of {found.n} rounds"
             said.append(

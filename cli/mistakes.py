@@ -159,7 +159,7 @@ def traces_of_one_run(words: Sequence[str]) -> str:
     if not (Path(run) / "manifest.json").is_file() or not {name for _, name in named} <= set(_variants_of(run)):
         return ""
     line = shlex.join([PROGRAM, "compare", *(f"{run}:{name}" for _, name in named)])
-    return f"both are recordings of {run}, whose untraced rounds and work count, too, with `{line}`"
+    return f"both are recordings of {run}; `{line}` also compares its untraced rounds and the work that was done"
 
 
 def _variants_of(run: str) -> list[str]:

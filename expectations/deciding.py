@@ -193,18 +193,16 @@ class Sample:
         return self.mean if statistic == "mean" else self.median
 
 
-def speedup_of(
+def speedups_of(
     base: Mapping[int, Sequence[int]], variant: Mapping[int, Sequence[int]], looks: Sequence[int]
-) -> Estimate | None:
-    """How much faster `variant` is, by the mean, from the rounds that timed both; null where none did.
+) -> Sample | None:
+    """How much faster `variant` is, by round, in those rounds that timed both and are judged; null where none did.
 
     Both hold a round's times by its index.
     """
     both = sorted(base.keys() & variant.keys())
     both = both[: rounds_judged(len(both), looks)]
-    return (
-        median_interval(ratio_sample([base[i] for i in both], [variant[i] for i in both]).mean, looks) if both else None
-    )
+    return ratio_sample([base[i] for i in both], [variant[i] for i in both]) if both else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +312,11 @@ def own_bound(low: float, high: float) -> float:
     return floor(100 * (low - AGAIN * (high - low))) / 100
 
 
+def is_wide(least: float, speedup: float) -> bool:
+    """Whether a bound that asks for `least` lets more of a `speedup` go than it keeps: its root is half of it, as a factor."""
+    return speedup > 1 and least <= sqrt(speedup)
+
+
 def wide_doubt(speedup: Sample, looks: Sequence[int] = ()) -> str:
     """Why a bound that `accept` takes from these rounds would let more of the speedup go than it keeps, where more rounds narrow
     it; else empty. As ``accepting/derive.py`` has it, a bound leaves the interval's width below its lower end."""
@@ -322,7 +325,7 @@ def wide_doubt(speedup: Sample, looks: Sequence[int] = ()) -> str:
         return ""
     low, high = ends
     width = high - low
-    if middle <= 1 or width <= OCCASION * middle or low - width > sqrt(middle):
+    if width <= OCCASION * middle or not is_wide(low - width, middle):
         return ""
     return (
         f"it would be wide: the speedup lies between {significant(low)} and {significant(high)}, and a bound leaves as much "

@@ -133,18 +133,18 @@ def _gain(job: Job) -> str:
     """The clause on how many times as fast the job would be at most if no rank came later than the median one, and all else
     stayed; empty where that is all of it."""
     length = sum(step.ns for step in job.steps)
-    first = job.pattern.by_rank[0][0] if job.pattern.kind == "fixed" else None
+    straggler = job.pattern.rank if job.pattern.kind == "fixed" else None
 
     def at_most(rank: int | None) -> float:
         saved = sum(min(s.late_ns, s.ns) for s in job.steps if s.rank is not None and rank in (None, s.rank))
         return length / (length - saved) if saved < length else 0.0
 
-    alone, every = at_most(first), at_most(None)
+    alone, every = at_most(straggler), at_most(None)
     if not every:
         return ""
-    if first is not None and every - alone >= 0.01:
-        alike = f"with rank {first} on time, the job would be at most {alone:.2f}x as fast"
-        return f"; {alike}, and with no rank late at all {every:.2f}x"
+    if straggler is not None and every - alone >= 0.01:
+        one = f"with rank {straggler} on time, the job would be at most {alone:.2f}x as fast"
+        return f"; {one}, and with no rank late at all {every:.2f}x"
     return f"; with no rank late, the job would be at most {every:.2f}x as fast"
 
 

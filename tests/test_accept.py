@@ -115,7 +115,7 @@ def test_a_bound_that_a_clear_regression_would_meet_is_warned_of(occasion: Any) 
     assert [text.split(":")[0] for text in proposal.wide] == ["pipeline.faster", "pipeline.faster"]
     assert proposal.wide[0] == (
         "pipeline.faster: the speedup was 5.5, and 1 would still meet 1 .. 18 (by mean and median it lies between 2 and 10; "
-        "rounds that scatter like these guard no gain of that size): the rounds scatter from 2x to 10x; capture again with "
+        "with this much scatter no bound can guard a gain of that size): the rounds scatter from 2x to 10x; capture again with "
         "longer or more iterations in a process, or on a quieter machine, and accept that run"
     )
     assert "optimized took" in proposal.wide[1] and "times that would still meet <=" in proposal.wide[1]

@@ -278,7 +278,7 @@ def test_rounds_in_doubt_name_what_would_settle_them(made: Path, monkeypatch: py
     assert why.startswith("`accept` would take no bound from this run: ") and "drift" in why
     assert then == "next: time it again on a quieter machine, with --rounds 16"
     assert re.fullmatch(
-        r"or decide a bound yourself: aisp-trace expectations new mine( \(a run with as much noise meets 1\.\d\d\))?",
+        r"or decide a bound yourself: aisp-trace expectations new mine( \(an equally noisy run would meet 1\.\d\d\))?",
         otherwise,
     )
     run = with_rounds(made, [2 + 0.05 * i for i in range(40)], DECIDING)

@@ -46,16 +46,16 @@ def gap_code(
 
     A thread runs one of them at a time, so the rows of a gap and domain add up to no more than the gap.
     """
+    present = [d for d in (OPERATORS, FUNCTIONS) if d != stages.domain and is_word(trace.ranges["domain"], d).any()]
+    asked = list(longest(trace.ops, launches, spans, interrupted, gaps)) if present else []
     found: list[tuple[object, ...]] = []
-    for domain in (OPERATORS, FUNCTIONS):
-        if domain == stages.domain or not is_word(trace.ranges["domain"], domain).any():
-            continue
+    for domain in present:
         code = find_stages(trace, domain=domain, end_ns=recorded[1])
         listed = np.ones(len(code), bool)
         if domain == FUNCTIONS:
             names = code.names.cast(pl.String)
             listed = (names.str.contains(IN_A_FILE) & ~names.str.contains(OF_TORCH)).to_numpy()
-        for device, gap in longest(trace.ops, launches, spans, interrupted, gaps):
+        for device, gap in asked:
             rows = [(device, gap.start_ns, gap.end_ns, domain, *row) for row in _innermost(code, listed, gap)]
             found += rows[:SHOWN]
     return pl.DataFrame(found, schema=SCHEMAS["gap_code"], orient="row")

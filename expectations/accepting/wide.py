@@ -7,12 +7,11 @@ A bound leaves room beyond everything that was measured (``derive.py``). Rounds 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from math import sqrt
 from statistics import median
 from typing import Final
 
 from ...traces.figures import milliseconds, significant
-from ..deciding import OCCASION, own_bound
+from ..deciding import OCCASION, is_wide, own_bound
 from ..model import Bound
 
 TIMES: Final = 2.0
@@ -26,12 +25,9 @@ def wide_speedup(
     bound: Bound, ratios: Sequence[float], occasions: int, ends: tuple[float, float] | None = None
 ) -> Iterator[str]:
     """A sentence if a run that lost more of its speedup than it kept would meet `bound`; `ratios` are those of all rounds, `ends`
-    those of the interval that it leaves room beyond.
-
-    The root of a speedup is half of it, as a factor: 2x of 4x.
-    """
+    those of the interval that it leaves room beyond."""
     middle = median(ratios)
-    if bound.minimum is None or middle <= 1 or bound.minimum > sqrt(middle):
+    if bound.minimum is None or not is_wide(bound.minimum, middle):
         return
     told = f"the speedup was {significant(middle)}, and {significant(bound.minimum)} would still meet {bound}"
     if occasions == 1 and max(ratios) - min(ratios) <= OCCASION * middle:
@@ -47,8 +43,8 @@ def _own(low: float, high: float) -> str:
     asked = own_bound(low, high)
     found = f"by mean and median it lies between {significant(low)} and {significant(high)}"
     if asked <= 1:
-        return f"{found}; rounds that scatter like these guard no gain of that size"
-    return f"{found}; a bound of your own may ask for {significant(asked)}, which a run with as much noise meets"
+        return f"{found}; with this much scatter no bound can guard a gain of that size"
+    return f"{found}; a bound of your own may ask for {significant(asked)}, which an equally noisy run would meet"
 
 
 def wide_limit(name: str, most_ms: float, times_ms: Sequence[float]) -> Iterator[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
 from pathlib import Path
 from statistics import mean, median
 from typing import Final
@@ -24,6 +23,7 @@ from ...traces.figures import significant
 from ...traces.run import OPTIMIZED, Run
 from ...traces.shown import Shown
 from ..claims.load import load_expectations
+from ..deciding import is_wide
 from ..model import ExpectationFile, Expectations
 from .energy import drawn, energy_spans, gain_in_cycles, untold
 from .evidence import COMMAND, STEP, WHOLE, Evidence, RoundTimes, gather
@@ -178,8 +178,9 @@ def on_bounds(verdicts: Sequence[Verdict]) -> Iterator[str]:
             continue
         least, most = v.bound.minimum, v.bound.maximum
         if most is not None and v.high > most:
-            yield f"the interval of {v.claim} ends above {significant(most)}, which decides nothing: its least is what counts"
-        if least is not None and v.source.kind == "measured" and v.value > 1 and least <= sqrt(v.value):
+            above = f"the interval of {v.claim} reaches above {significant(most)}"
+            yield f"{above}, which fails nothing: only its lower bound can be missed"
+        if least is not None and v.source.kind == "measured" and is_wide(least, v.value):
             measured = significant(v.value, 3)
             yield f"the bound of {v.claim} is wide: {measured} was measured, and {significant(least)} would still meet it"
 

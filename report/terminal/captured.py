@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ...analyze.words import ms
-from ...expectations.deciding import speedup_of
+from ...expectations.deciding import median_interval, speedups_of
 from ...traces.run import Run
 from .console import Column, table
 
@@ -36,9 +36,11 @@ def _rows(run: Run) -> list[tuple[str | None, ...]]:
     for variant in run.manifest.variants:
         name, mine = variant.name, times.get(variant.name, {})
         median = statistics.median(map(statistics.fmean, mine.values())) if mine else None
-        found = speedup_of(times.get(BASELINE, {}), mine, run.manifest.looks) if name != BASELINE else None
+        looks = run.manifest.looks
+        ratios = speedups_of(times.get(BASELINE, {}), mine, looks) if name != BASELINE else None
         speedup = interval = None
-        if found is not None:
+        if ratios is not None:
+            found = median_interval(ratios.mean, looks)
             speedup = f"{found.value:.2f} x"
             interval = None if found.low is None else f"{found.low:.2f} to {found.high:.2f}"
         rows.append((run.manifest.workload if not rows else "", name, ms(median), speedup, interval))
