@@ -436,6 +436,24 @@ def test_a_rank_that_dies_ends_the_run_and_is_named(tmp_path: Path) -> None:
     assert "rank 1 ended with signal 9" in said
 
 
+def test_no_thread_of_the_group_outlives_it() -> None:
+    """One that waits for Python's lock when the interpreter ends aborts the process. Optimizers load what holds a group."""
+    program = (
+        "import os, torch, torch.distributed as dist\n"
+        "from aisp_trace.workloads import ranks\n"
+        "os.environ |= {'RANK': '0', 'WORLD_SIZE': '1', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '0'}\n"
+        "threads = lambda: sorted(open(f'/proc/self/task/{t}/comm').read() for t in os.listdir('/proc/self/task'))\n"
+        "ranks.join(torch.device('cpu'), 1)\n"
+        "torch.optim.SGD([torch.ones(1, requires_grad=True)])\n"
+        "dist.all_reduce(torch.ones(1))\n"
+        "print(sum('gloo' in name for name in threads()) > 0)\n"
+        "ranks._leave()\n"
+        "print(sum('gloo' in name for name in threads()))\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.stdout.split() == ["True", "0"], done.stderr
+
+
 def test_an_interrupt_leaves_no_rank_behind(tmp_path: Path) -> None:
     marker = f"test-ddp-{os.getpid()}"
     command = [*ALONE, "--variant", "optimized", "--iterations", "1000000"]

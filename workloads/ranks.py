@@ -24,6 +24,7 @@ from typing import Final, Protocol
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # loaded after the group it would hold it, and gloo's threads would outlive the interpreter
 
 from ..traces.errors import UsageError
 
