@@ -450,7 +450,9 @@ def test_no_thread_of_the_group_outlives_it() -> None:
         "ranks._leave()\n"
         "print(sum('gloo' in name for name in threads()))\n"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert done.stdout.split() == ["True", "0"], done.stderr
 
 
