@@ -461,6 +461,10 @@ def test_a_finding_says_what_its_remedy_gains() -> None:
     assert found.gain is not None and 1.8 < found.gain < 2.2
     assert "Replayed without allocator calls, an iteration is 2.0" in found.said(False)
     assert found.saving_ns == round((1 - 1 / found.gain) * found.saving_at_most_ns / found.share)
+    half = replace(found, share=0.5)  # gone alone it makes the window twice as fast
+    within, above = replace(half, gain=2.05).said(False), replace(half, gain=2.15).said(False)
+    assert within.endswith(" is 2.05x as fast (estimate).")
+    assert above.endswith(" is 2.15x as fast (estimate): more than its share, since other waits go or are hidden, too.")
 
 
 def test_what_no_replay_says_is_headed_at_most() -> None:

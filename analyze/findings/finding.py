@@ -42,6 +42,9 @@ LEAST_PART: Final = 0.01
 LEAST_GAIN: Final = 1.01
 """Below, a replay is said to be no faster."""
 
+ABOVE_SHARE: Final = 1.05
+"""So many times what its share alone allows, a replayed gain is said to hold more: iterations and the window differ a little."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -112,7 +115,12 @@ class Finding:
         made = next(words for name, words in MADE.items() if self.change.startswith(name))
         if self.gain < LEAST_GAIN:
             return f" Replayed {made}, {self.timed} is no faster: something else takes as long."
-        return f" Replayed {made}, {self.timed} is {self.gain:,.2f}x as fast ({self.grade})."
+        more = ": more than its share, since other waits go or are hidden, too" if self._above_share(self.gain) else ""
+        return f" Replayed {made}, {self.timed} is {self.gain:,.2f}x as fast ({self.grade}){more}."
+
+    def _above_share(self, gain: float) -> bool:
+        """Whether a window without this finding's share alone would be slower than the replay."""
+        return self.share < 1 and gain > ABOVE_SHARE / (1 - self.share)
 
 
 @dataclass(frozen=True, slots=True)
