@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # loaded after the group it would hold it, and gloo's threads may then abort at exit
+import torch.distributed.nn  # before any group: loaded later it keeps the group alive, and gloo's threads abort at exit
 from torch import nn
 from torch.utils.data import DataLoader
 

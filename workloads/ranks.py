@@ -24,7 +24,7 @@ from typing import Final, Protocol
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # loaded after the group it would hold it, and gloo's threads would outlive the interpreter
+import torch.distributed.nn  # before any group: loaded later it keeps the group alive, and gloo's threads abort at exit
 
 from ..traces.errors import UsageError
 
