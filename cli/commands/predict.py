@@ -39,8 +39,8 @@ def run(
         typer.Option(
             "--change",
             metavar="CHANGE",
-            help="graph:STAGE, copies:overlap, copies:pinned, syncs, allocator, comm, host:STAGE, kernels:STAGE:K or "
-            "fuse:STAGE:BYTES; repeats",
+            help="a change to replay: graph:STAGE, copies:overlap, copies:pinned, syncs, allocator, comm, host:STAGE, "
+            "kernels:STAGE:K or fuse:STAGE:BYTES; repeats",
         ),
     ] = None,
     iterations: Iterations = None,
