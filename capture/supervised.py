@@ -17,6 +17,10 @@ SUPERVISOR: Final = Path(__file__).with_name("supervisor.py")
 SLACK_S: Final = 10.0
 """How much longer than its two graces a supervisor may take to leave: on a busy machine a look at /proc takes a while."""
 
+LOOK_S: Final = 0.5
+"""The longest wait at a stretch. An interrupt that comes between Python's last look for one and the call that waits is
+noticed when that call returns; on a loaded machine, and sent from a thread of this process, one in some hundreds came so."""
+
 
 class Supervised:
     """One program; made before it is started, so that `end` may be called whenever an interrupt comes.
@@ -69,7 +73,7 @@ class Supervised:
         )
         self._close_theirs()
         while not self.began_ns:
-            self._listen(None)
+            self._listen(LOOK_S)
             if self._over and not self.began_ns:
                 raise OSError("the process that watches over it ended before it was started")
 
@@ -87,7 +91,7 @@ class Supervised:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise subprocess.TimeoutExpired("the program", timeout_s or 0)
-            self._listen(left)
+            self._listen(LOOK_S if left is None else min(left, LOOK_S))
         return self._exit_code if self._exit_code is not None else _KILLED
 
     def end(self) -> None:
@@ -104,7 +108,7 @@ class Supervised:
             except subprocess.TimeoutExpired:  # it waits for the kernel to let go of something
                 self._process.kill()
 
-    def _listen(self, timeout_s: float | None) -> None:
+    def _listen(self, timeout_s: float) -> None:
         """Take what the supervisor says, waiting for it at most `timeout_s`; raises `OSError` if it could start nothing."""
         if not select.select([self._status], [], [], timeout_s)[0]:
             return

@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from aisp_trace.capture.leftovers import marked
+from aisp_trace.capture import supervised
+from aisp_trace.capture.leftovers import MARKER, marked
 from aisp_trace.capture.processes import last_line, run_process
 from aisp_trace.tests.patience import PATIENCE_S, text_of, timed_out_when_up, wait_until
 from aisp_trace.traces.run import load_run
@@ -138,3 +141,21 @@ def test_the_last_line_of_a_progress_bar_is_its_last_state(tmp_path: Path) -> No
     log.write_bytes(b"first\n10%\r50%\r100%\n\n \n")
     assert last_line(log) == "100%"
     assert last_line(tmp_path / "absent") == ""
+
+
+@pytest.mark.parametrize("timeout_s", [None, 3600.0])
+def test_a_wait_is_never_long_at_a_stretch(timeout_s: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt that comes just before a call that waits is raised when that call returns, which may be an hour later."""
+    waits: list[float] = []
+
+    def select(*files_and_timeout: Any) -> tuple[list[int], list[int], list[int]]:
+        waits.append(files_and_timeout[-1])
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+        return [], [], []
+
+    program = supervised.Supervised((MARKER, "none"), 1.0)
+    monkeypatch.setattr(supervised, "select", SimpleNamespace(select=select))
+    with pytest.raises(KeyboardInterrupt):
+        program.wait(timeout_s)
+    assert waits == [supervised.LOOK_S] * 3 and supervised.LOOK_S <= 1

@@ -219,8 +219,8 @@ def test_a_recorder_inside_torchrun_leaves_one_run_a_rank(recorder: str, tmp_pat
         if "Connection to the Agent lost" not in done.stderr:
             break
     assert done.returncode == 0, done.stderr
-    runs = sorted((tmp_path / "job").glob("[!.]*"))
-    assert [path.name.rpartition("-")[2] for path in runs] == ["rank0", "rank1"]
+    runs = list((tmp_path / "job").glob("[!.]*"))
+    assert sorted(path.name.rpartition("-")[2] for path in runs) == ["rank0", "rank1"]
     for path in runs:
         run = load_run(path)
         file = run.trace_path(run.manifest.variants[0])
