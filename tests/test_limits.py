@@ -17,6 +17,7 @@ from aisp_trace.analyze.result import Analysis
 from aisp_trace.report.terminal.details import print_device_details
 from aisp_trace.report.terminal.findings import print_findings
 from aisp_trace.tests.judging.build import analysis
+from aisp_trace.traces.phases import PHASES, STAGES
 
 WINDOW = 1_000_000
 HOST = [(0, "host", "host", WINDOW, 0, 0)]
@@ -59,6 +60,36 @@ def test_a_training_loop_on_a_cpu_is_limited_by_compute() -> None:
         "optimizer 8.0 %, ...); the rest is other time 2.9 %. Hiding all the rest would make an iteration at most 1.03x as "
         "fast; only less or faster computation gains more."
     )
+
+
+OPERATORS = [
+    ("aten::addmm", 12, 600_000, 580_000, 0, 0),
+    ("aten::mm", 1, 60_000, 60_000, 0, 0),
+    ("aten::copy_", 4_000, 31_000, 31_000, 0, 0),
+    ("aten::gelu", 12, 30_500, 30_500, 0, 0),
+]
+
+
+def test_a_host_names_the_operators_that_take_most() -> None:
+    told = said(window(TRAINING, devices=HOST, tables={"operators": OPERATORS}))
+    assert told.endswith(
+        " gains more. PyTorch's operators that take most by themselves: aten::addmm 580 us (12 calls), aten::mm 60.0 us "
+        "(1 call), aten::copy_ 31.0 us (4,000 calls)."
+    )
+    small = [(name, calls, ns, ns // 21, 0, 0) for name, calls, ns, *_ in OPERATORS]
+    assert said(window(TRAINING, devices=HOST, tables={"operators": small})).endswith(" gains more."), (
+        "3 % or more is named"
+    )
+    assert "operators" not in said(window(TRAINING, tables={"operators": OPERATORS})), "a device has kernels to name"
+
+
+@pytest.mark.parametrize(
+    ("domain", "recorder", "says"), [(PHASES, "nsys", True), (PHASES, "torch", False), (STAGES, "nsys", False)]
+)
+def test_how_operators_are_recorded_is_said_of_programs_that_call_torch(domain: str, recorder: str, says: bool) -> None:
+    host = window(TRAINING, devices=HOST)
+    host = replace(host, choices=replace(host.choices, domain=domain), meta=replace(host.meta, recorder=recorder))
+    assert ("`aisp-trace capture --recorder torch`" in said(host)) is says
 
 
 def test_a_device_is_told_with_its_copies_and_largest_kernel() -> None:

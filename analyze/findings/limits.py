@@ -15,11 +15,12 @@ from typing import Final
 
 import polars as pl
 
+from ...traces.phases import PHASES
 from ..accounts.bound import bounds, mean_bound
 from ..naming.kernels import short_names
 from ..naming.paths import split
 from ..result import IDLE, Analysis
-from ..words import percent, shorten
+from ..words import duration, percent, shorten
 from .finding import STAGE_WIDTH, Device, Finding, capital, devices_of, total
 
 NOTHING: Final = "Nothing stands out: no known problem costs enough of the window to be worth mentioning"
@@ -38,6 +39,9 @@ PARTS: Final = 3
 
 KERNEL: Final = 0.1
 """The least part of the kernels' time from which on the largest kernel is named."""
+
+OPERATOR: Final = 0.03
+"""The least part of the window for an operator of PyTorch to be named."""
 
 FP32: Final = r"(?:^|[^0-9A-Za-z])sgemm(?:[^0-9a-z]|$)|_ffma_"
 """Names of matrix multiplications and convolutions in FP32 outside the tensor cores, by cuBLAS, cuDNN and CUTLASS, such as
@@ -124,7 +128,8 @@ def limit_sentences(analysis: Analysis, found: Sequence[Finding] = ()) -> Iterat
         said = f"{whose} spends {percent(share)} of its time in stages that compute{_stages(device)}"
     else:
         said = f"{whose} is {percent(share)} {_work(computes, graphs)}{_stages(device)}"
-    yield f"{lead}. {said}{_rest(device, share, graphs)}.{_kernel(device)}{_without_tensor_cores(device)}"
+    what = _operators(device.analysis) if device.analysis.host_only else _kernel(device) + _without_tensor_cores(device)
+    yield f"{lead}. {said}{_rest(device, share, graphs)}.{what}"
 
 
 def _whose(device: Device, several: bool) -> str:
@@ -173,6 +178,25 @@ def _rest(device: Device, share: float, graphs: int) -> str:
         f"; the rest is {listed}. Hiding all the rest would make {device.unit} at most {1 / share:.2f}x as fast; only {more} "
         f"gain{'s' if host else ''} more"
     )
+
+
+def _operators(analysis: Analysis) -> str:
+    """PyTorch's operators that take most, after a space, or how to record them; empty where none takes a fair part, or the
+    program is not known to call any."""
+    if analysis.operators.is_empty():
+        unseen = analysis.choices.domain == PHASES and analysis.meta.recorder == "nsys"
+        return (
+            " `aisp-trace capture --recorder torch` also records PyTorch's operators, which say what computes."
+            if unseen
+            else ""
+        )
+    length = sum(end - start for _, start, end in analysis.windows.rows())
+    rows = analysis.operators.filter(pl.col("self_ns") >= OPERATOR * length).head(PARTS)
+    told = [
+        f"{shorten(name, STAGE_WIDTH)} {duration(ns)} ({calls:,} {'call' if calls == 1 else 'calls'})"
+        for name, ns, calls in rows.select("name", "self_ns", "calls").rows()
+    ]
+    return f" PyTorch's operators that take most by themselves: {', '.join(told)}." if told else ""
 
 
 def _kernel(device: Device) -> str:

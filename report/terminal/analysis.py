@@ -132,8 +132,8 @@ def _painted(name: str) -> Painted:
 
 
 def _print_operators(analysis: Analysis) -> None:
-    """Where no device operation was recorded, what PyTorch ran."""
-    if analysis.operators.is_empty() or not analysis.devices.is_empty():
+    """Where no operation of a device was recorded, what PyTorch ran."""
+    if analysis.operators.is_empty() or not (analysis.devices.is_empty() or analysis.host_only):
         return
     rows = [
         (row["name"], f"{row['calls']:,}", ms(row["sum_ns"]), ms(row["self_ns"]))
