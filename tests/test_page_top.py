@@ -240,6 +240,8 @@ def test_a_host_without_a_device_has_no_busy_device() -> None:
     said = _header(render(None, [loop(250_000)], {}, None))
     assert "75.0 % of" in said and "at work" in said and "no device was recorded" in said
     assert "device busy" not in said and "copies" not in said and "allocator" not in said
+    page = text_of(render(None, [loop(250_000)], {}, None))
+    assert "Of the window, stages that compute 75.0 %; other time 25.0 %." in page, "a host runs no kernels"
     on_gpu = _header(render(None, [loop(250_000, devices=GPU)], {}, None))
     assert "the device busy 75.0 %" in on_gpu and "copies hidden" in on_gpu
 

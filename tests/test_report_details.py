@@ -18,6 +18,7 @@ from aisp_trace.report.page.communication import communication_section
 from aisp_trace.report.page.counters import counters_section
 from aisp_trace.report.page.critical import critical_section
 from aisp_trace.report.page.ledger import ledger_section
+from aisp_trace.report.page.operators import operators_section
 from aisp_trace.report.page.page import render
 from aisp_trace.report.page.sides import Side
 from aisp_trace.report.page.templates import html_of
@@ -232,11 +233,29 @@ def test_memory_in_use_and_who_took_it() -> None:
     assert chart.figure["data"][0]["x"] == [100e-6, 200e-6, 300e-6]
 
 
+def test_operators_with_their_own_time_and_what_they_launched() -> None:
+    """
+    aten::linear   0 |------------------ 100 us -----------------|     launches nothing itself
+    aten::addmm          10 |---- 60 us ----|                          launches 40 us
+    """
+    analysis = analyze(pair.trace([("compute", 7, 1000, 2000)], [("measured", 0, 3000)]), window="measured")
+    rows = [("aten::addmm", 1, 60_000, 60_000, 1, 40_000), (HOSTILE, 1_234, 100_000, 40_000, 0, 0)]
+    table = pl.DataFrame(rows, schema=SCHEMAS["operators"], orient="row")
+    assert operators_section([Side("bare", analysis)]) is None
+    words = said(operators_section([Side("only", replace(analysis, operators=table))]))
+    assert "only aten::addmm 1 60.00 µs 60.00 µs 1 40.00 µs" in words
+    assert "\\u202e 1,234 40.00 µs 100.0 µs – –" in words, "the mark that turns text round is shown, not sent"
+    assert "more operator" not in words
+    many = pl.concat([table.head(1)] * 14)
+    words = said(operators_section([Side("only", replace(analysis, operators=many))]))
+    assert words.count("aten::addmm") == 12 and "And 2 more operators of only in --json." in words
+
+
 def test_what_was_not_recorded_has_no_section() -> None:
     trace = pair.trace([("compute", 7, 1000, 2000)], [("measured", 0, 3000)])
     page = render(None, [analyze(trace, window="measured")], {})
     ids = set(re.findall(r'<section id="([^"]*)"', page))
-    assert not ids & {"communication", "counters", "iterations", "streams", "memory"}
+    assert not ids & {"communication", "counters", "iterations", "streams", "memory", "operators"}
     assert {"ledger", "gaps", "kernels"} <= ids
 
 

@@ -56,6 +56,7 @@ from .ledger import ledger_section
 from .left import left_section
 from .markup import Html, clip, embedded_json
 from .memory import memory_section
+from .operators import operators_section
 from .provenance import environment_section, reproduce_section, selected
 from .sides import Side, several_devices, sides_of
 from .speed import Speedup, round_medians, speed_section, speedups
@@ -298,13 +299,15 @@ def _analysed(
 ) -> list[Section | None]:
     """The sections that are read off the analyses, what matters most first; on copies only where devices did anything."""
     if all(side.analysis.windows.is_empty() for side in sides):
-        return [ledger_section(sides), stages_section(sides), iterations_section(sides), memory_section(sides)]
+        host = [ledger_section(sides), stages_section(sides), operators_section(sides)]
+        return [*host, iterations_section(sides), memory_section(sides)]
     return [
         waterfall_section(rungs, whole, steps),
         ledger_section(sides),
         critical_section(sides),
         stages_section(sides),
         launches_section(sides),
+        operators_section(sides),
         overlap_section(sides),
         bandwidth_section(sides),
         gaps_section(sides),

@@ -157,11 +157,12 @@ def made_of_section(side: Side) -> Section | None:
     whole = sum(parts.values())
     if not whole:
         return None
+    host = side.analysis.host_only
     ranked = sorted(((key, ns) for key, ns in parts.items() if ns), key=lambda item: (-item[1], item[0][0]))
     rows = [
         Row(
             [
-                _what(category, family),
+                _what(category, family, host),
                 cells.time(ns),
                 Cell(f"{ns:,}", ns),
                 cells.share(ns / whole, fill=_fill(category, family)),
@@ -175,7 +176,7 @@ def made_of_section(side: Side) -> Section | None:
     return section(
         "why",
         "What the window is made of",
-        Para(f"{_sentence(ranked, whole, of)}.", "why"),
+        Para(f"{_sentence(ranked, whole, of, host)}.", "why"),
         [Para(f"Overlap: {cost}.", "note") for cost in what_overlap_costs(side.analysis)],
         caution([side], "ledger", "causes"),
         Table(
@@ -188,22 +189,28 @@ def made_of_section(side: Side) -> Section | None:
     )
 
 
-def _what(category: str, family: str | None) -> str:
-    return f"idle: {FAMILY_WORDS[family]}" if family else WORK_WORDS.get(category, f"{category} copies")
+def _what(category: str, family: str | None, host: bool) -> str:
+    if family:
+        return f"{'other time' if host else 'idle'}: {FAMILY_WORDS[family]}"
+    return "stages that compute" if host and category == "compute" else WORK_WORDS.get(category, f"{category} copies")
 
 
 def _fill(category: str, family: str | None) -> str:
     return custom_property(FAMILIES[family][0] if family else category)
 
 
-def _sentence(ranked: Sequence[tuple[tuple[str, str | None], int]], whole: int, of: str) -> str:
-    """``Of the window, kernels 49.3 %, ...; idle 31.0 %, most of it (20.0 %): host code``; the window is called `of`."""
-    work = [(_what(*key), ns) for key, ns in ranked if key[0] != IDLE]
+def _sentence(ranked: Sequence[tuple[tuple[str, str | None], int]], whole: int, of: str, host: bool) -> str:
+    """``Of the window, kernels 49.3 %, ...; idle 31.0 %, most of it (20.0 %): host code``; the window is called `of`. Of a
+    `host` without a device ``stages that compute 86.8 %; other time 13.2 %``."""
+    work = [(_what(*key, host), ns) for key, ns in ranked if key[0] != IDLE]
     idle = [(FAMILY_WORDS[key[1] or "unknown"], ns) for key, ns in ranked if key[0] == IDLE]
     said = [f"{what} {text.share(ns / whole)}" for what, ns in work[:3]]
-    busy = f"of {of}, {', '.join(said)}" if said else f"the device did nothing in {of}"
+    busy = f"of {of}, {', '.join(said)}" if said else f"the {'host' if host else 'device'} did nothing in {of}"
     if not idle:
-        return f"{busy[0].upper()}{busy[1:]}; the device never idled"
+        return f"{busy[0].upper()}{busy[1:]}; {'no other time' if host else 'the device never idled'}"
+    share = text.share(sum(n for _, n in idle) / whole)
+    if host:
+        return f"{busy[0].upper()}{busy[1:]}; other time {share}"
     most, ns = idle[0]
     reason = f"most of it ({text.share(ns / whole)}): {most}" if len(idle) > 1 else f"all of it: {most}"
-    return f"{busy[0].upper()}{busy[1:]}; idle {text.share(sum(n for _, n in idle) / whole)}, {reason}"
+    return f"{busy[0].upper()}{busy[1:]}; idle {share}, {reason}"
