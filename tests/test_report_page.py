@@ -210,7 +210,7 @@ def test_what_needs_attention_comes_first(tmp_path: Path) -> None:
 
 
 def test_claims_that_were_not_judged_are_folded_away_unless_all_are(tmp_path: Path) -> None:
-    folding = "1 claim unrecorded: nothing is written down to expect here"
+    folding = "1 claim unrecorded: no bound applies here"
     three = _page(tmp_path, [_verdict("met"), _verdict("unrecorded"), _verdict("missed"), _verdict("exceeded")])
     claims = three.split('<section id="claims"', 1)[1].split("</section>", 1)[0]
     open_, met, unseen = claims.split("<details>")

@@ -146,9 +146,8 @@ def headline_of(judged: Judged) -> str:
         return headline(judged.verdicts)
     values = [v.value for v in judged.verdicts if v.part == "speedup" and v.variant == found.last]
     value = next((one for one in values if one is not None), median(found.ratios))
-    return headline(
-        judged.verdicts, f"{significant(value, 3)}x{' of whole processes' if judged.evidence.timed == WHOLE else ''}"
-    )
+    timed = " of whole processes" if judged.evidence.timed == WHOLE else ""
+    return headline(judged.verdicts, f"{significant(value, 3)}x{timed}", found.last)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,25 +74,39 @@ PARTS: Final = ("speedup", "limits", "mechanism")
 _GRAVEST: Final = ("missed", "invalid", "inconclusive", "met")
 
 
-def headline(verdicts: Iterable[Verdict], speedup: str = "") -> str:
+def headline(verdicts: Iterable[Verdict], speedup: str = "", of: str = "") -> str:
     """What was judged, in one line: ``mechanism met; speedup 1.03x not judged: nothing is written down for this machine``.
 
-    `speedup` is what was measured, in words. A part is as its gravest verdict; what nobody wrote down is not a verdict, and
-    a part of which nothing else is left was not judged.
+    `speedup` is what was measured, in words, of the variant `of`: only its own claims judge that figure, and what they do not
+    say of others stands behind the variant's name. A part is as its gravest verdict; what nobody wrote down is not a verdict,
+    and a part of which nothing else is left was not judged.
     """
     found = list(verdicts)
     said = []
     for part in PARTS:
         mine = [v for v in found if v.part == part]
-        statuses = {"met" if v.status == "exceeded" else v.status for v in mine}
-        status = next((s for s in _GRAVEST if s in statuses), None)
-        name = f"{part} {speedup}".strip() if part == "speedup" else part
+        name = part
+        if part == "speedup" and of:
+            name = f"{part} {speedup}"
+            others = [v for v in mine if v.variant != of]
+            mine = [v for v in mine if v.variant == of]
+            own = _gravest(mine)
+            for other in dict.fromkeys(v.variant for v in others):
+                status = _gravest([v for v in others if v.variant == other])
+                if status is not None and not status == own == "met":
+                    said.append((_GRAVEST.index(status), f"{part} of {other} {status}"))
+        status = _gravest(mine)
         if status is not None:
             said.append((_GRAVEST.index(status), f"{name} {status}"))
         elif part == "speedup" or mine:
             why = f"{mine[0].reason}" if mine else "no claim bounds it"
             said.append((len(_GRAVEST), f"{name} not judged: {why}"))
     return "; ".join(text for _, text in sorted(said, key=lambda one: one[0]))
+
+
+def _gravest(verdicts: Iterable[Verdict]) -> str | None:
+    statuses = {"met" if v.status == "exceeded" else v.status for v in verdicts}
+    return next((status for status in _GRAVEST if status in statuses), None)
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:

@@ -280,8 +280,8 @@ def _rounds(evidence: Evidence | None) -> Section | None:
 
 def _judged(verdicts: Sequence[Verdict] | None, top: Top | None) -> str:
     """What the verdicts amount to, part by part; `top` has the ratio that was judged, null: another one."""
-    ratio = next((tile.ratio for tile in top.tiles if tile.ratio), "") if top else ""
-    return parts_judged(verdicts, ratio) if verdicts else ""
+    ratio = next(((tile.ratio, tile.ends[-1][0]) for tile in top.tiles if tile.ratio), ("", "")) if top else ("", "")
+    return parts_judged(verdicts, *ratio) if verdicts else ""
 
 
 def _rungs(sides: Sequence[Side], run: Run | None) -> list[Side]:

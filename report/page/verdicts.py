@@ -18,7 +18,7 @@ WORDS: Final = {
     "missed": ("✗", "bad", "the bound is missed"),
     "inconclusive": ("?", "unsure", "the evidence reaches to both sides of the bound"),
     "invalid": ("⚠", "unsure", "the evidence must not be used"),
-    "unrecorded": ("○", "unknown", "nothing is written down to expect here"),
+    "unrecorded": ("○", "unknown", "no bound applies here"),
 }
 """Sign, look and meaning of each verdict, in the order of the summary."""
 
