@@ -373,6 +373,12 @@ def test_two_windows_of_one_trace_with_a_graph_on_one_side(compare: Compare) -> 
     assert max(map(display_width, out.splitlines())) <= 80
 
 
+def test_two_windows_of_one_trace_are_told_apart(compare: Compare) -> None:
+    code, out, _ = compare(str(SAMPLES / "h200x2_ddp.sqlite.xz"), "--window", "iteration#3", "--against", "iteration#2")
+    assert code == 0
+    assert re.findall("^overlap in (.*): on device", out, re.MULTILINE) == ["base"] * 2 + ["opt"] * 2
+
+
 def test_two_traces_one_with_graph_nodes(compare: Compare) -> None:
     window = ("--window", "decode/optimized")
     code, out, _ = compare(DECODE, NODES, *window, "--json")

@@ -178,7 +178,11 @@ def test_migrations_are_not_copies_that_somebody_could_hide() -> None:
     cells: dict[tuple[str, str | None], int] = {("migration", None): 80_000, ("idle", "page_fault"): 40_000}
     (found,) = find(made(cells, migrations=rows))
     assert (found.rule, found.saving_at_most_ns) == ("migrations", 120_000)
-    assert found.evidence == "7 page migrations move 7.00 kB: kernels stall for 60.0 us, the host waits for 60.0 us"
+    assert found.evidence == (
+        "7 page migrations move 7.00 kB: kernels stall for 60.0 us, the host waits for 60.0 us. Between two pages a kernel waits, "
+        "too; that counts as compute"
+    )
+    assert not found.bounded
     (asked,) = find(
         made({("h2d", None): 200_000}, bandwidth=[copies("h2d", "1-16MiB", 7, 95, False, src_kind="managed")])
     )

@@ -82,6 +82,11 @@ class Finding:
             return self.saving_at_most_ns
         return round((1 - 1 / self.gain) * self.saving_at_most_ns / self.share)
 
+    @property
+    def bounded(self) -> bool:
+        """Whether its time is the most that a cure saves: kernels wait between two faults, too, which counts as compute."""
+        return self.rule != "migrations"
+
     def said(self, several: bool) -> str:
         """One paragraph of all of it; with `several` devices it says which."""
         device = f" of device {self.device}" if several else ""

@@ -180,9 +180,10 @@ def migrations(device: Device) -> Seen | None:
     faults = device.idle("page_fault")
     waited = [(moved["stall_ns"], "kernels stall for"), (total(faults) + moved["exposed_ns"], "the host waits for")]
     said = ", ".join(f"{words} {duration(ns)}" for ns, words in waited if ns)
+    between = ". Between two pages a kernel waits, too; that counts as compute" if moved["stall_ns"] else ""
     return Seen(
         pl.concat([device.busy("migration"), faults]),
-        f"{moved['ops']:,} page migrations move {size(moved['nbytes'])}: {said}",
+        f"{moved['ops']:,} page migrations move {size(moved['nbytes'])}: {said}{between}",
     )
 
 

@@ -145,6 +145,12 @@ def now_of(replayed: Mapping[str, Any]) -> int:
     return ns
 
 
+NONE_PAYS: Final = (
+    "none of the changes that are tried here would save 1 % or more; other kernels and fewer page faults are not among them"
+)
+"""What is said where `paying` finds none."""
+
+
 def paying(headroom: pl.DataFrame, now_ns: int) -> pl.DataFrame:
     """The rows of table ``headroom`` that gain enough to be mentioned, where an iteration takes `now_ns`."""
     return headroom.filter(pl.col("estimate_ns") < (1 - WORTH) * now_ns)

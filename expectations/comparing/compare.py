@@ -82,6 +82,12 @@ class Comparison:
     notes: tuple[str, ...]
     predictions: tuple[Outcome, ...] = ()
 
+    @property
+    def names_apart(self) -> tuple[str, str]:
+        """The names of both sides; ``base`` and ``opt`` where they share one, as two windows of a trace do."""
+        names = self.base.name, self.opt.name
+        return names if names[0] != names[1] else ("base", "opt")
+
 
 @dataclass(frozen=True, slots=True)
 class HostComparison:

@@ -9,11 +9,11 @@ from typing import Any, Final
 import polars as pl
 
 from ...analyze.findings.find import find
-from ...analyze.findings.finding import Finding
+from ...analyze.findings.finding import Finding, capital
 from ...analyze.findings.first_lines import steady_sentences
 from ...analyze.findings.limits import limit_sentences
 from ...analyze.findings.missing import missing_sentences
-from ...analyze.headroom.helps import MEANING, now_of, paying
+from ...analyze.headroom.helps import MEANING, NONE_PAYS, now_of, paying
 from ...analyze.result import IDLE, Analysis
 from . import cells, text
 from .blocks import Block, Cell, Fold, Para, Row, Section, Span, Sub, Table, section
@@ -65,7 +65,7 @@ def headroom_section(analysis: Analysis) -> list[Block]:
     fit = f"with every latency at its median the replay is {text.share(on['structure_error'])} off"
     pays = paying(analysis.headroom, now)
     if pays.is_empty():
-        return [title, Para(f"No known change would save 1 % or more ({fit}).", "note")]
+        return [title, Para(f"{capital(NONE_PAYS)} ({fit}).", "note")]
     meaning = f"{MEANING[0].upper()}{MEANING[1:]}"
     said = f"What each change would make of {of} of {text.duration(now)} {basis}, by a replay of the recording ({fit}). {meaning}"
     heads = ["change", of, "gain", "at most", "with all above", "grade"]
@@ -95,13 +95,13 @@ def _findings(side: Side) -> list[Block]:
     if not found:
         return list(limits)
     several = side.analysis.windows["device"].n_unique() > 1
-    predicted = any(one.gain is not None for one in found)
-    heads = ["finding", "saves" if predicted else "saves at most", "takes", "of the window", "largest part in"]
+    apart = any(one.gain is not None or not one.bounded for one in found)
+    heads = ["finding", "saves" if apart else "saves at most", "takes", "of the window", "largest part in"]
     rows = [
         Row(
             [
                 Cell(Span(f"{one.what[0].upper()}{one.what[1:]}", href=_view(side, one)), below=_where(one, several)),
-                replace(cells.time(one.saving_ns), below="at most" if predicted and one.gain is None else ""),
+                replace(cells.time(one.saving_ns), below="at most" if apart and one.gain is None and one.bounded else ""),
                 cells.time(one.saving_at_most_ns),
                 cells.share(one.share),
                 Cell(cells.stage(side, one.stage, text.ABSENT), below=_part(one)),

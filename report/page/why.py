@@ -37,8 +37,8 @@ def why_section(whole: Comparison | None, steps: Sequence[Comparison] = ()) -> S
         _mechanisms(whole) if whole.why.parts else None,
         Items([_sentence_of(step) for step in steps]) if steps else None,
         [
-            Para(f"Overlap in {side.name}: {cost}.", "note")
-            for side in sides
+            Para(f"Overlap in {name}: {cost}.", "note")
+            for name, side in zip(whole.names_apart, sides, strict=True)
             for cost in what_overlap_costs(side.analysis)
         ],
         [Para(_came_of(one), "note") for one in whole.predictions],

@@ -220,9 +220,9 @@ def _print_why(c: Comparison) -> None:
         heading("why, by mechanism:")
     for figure, text in lines:
         say_wrapped(text, f"  {figure:>{width}}  ", " " * (width + 4), style=difference_style(figure))
-    for side in (c.base, c.opt):
+    for name, side in zip(c.names_apart, (c.base, c.opt), strict=True):
         for cost in what_overlap_costs(side.analysis):
-            say_wrapped(f"overlap in {side.name}: {cost}")
+            say_wrapped(f"overlap in {name}: {cost}")
     for sentence in remarks(fall):
         say()
         say_wrapped(f"{sentence[0].upper()}{sentence[1:]}.", rest="")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ...analyze.findings.finding import capital
 from ...analyze.findings.limits import most_words
 from ...analyze.headroom.estimate import REFUSED, Base, Prediction
-from ...analyze.headroom.helps import MEANING, now_of, paying
+from ...analyze.headroom.helps import MEANING, NONE_PAYS, now_of, paying
 from ...analyze.headroom.predicted import Predicted
 from ...analyze.result import Analysis
 from ...analyze.words import ms, percent
@@ -36,7 +37,7 @@ def print_predicted(found: Predicted) -> None:
     say_wrapped(_fit(base.structure_error, base.factor, base.untraced_ns))
     say()
     if not found.each:
-        say("No known change would save 1 % or more.")
+        say_wrapped(f"{capital(NONE_PAYS)}.")
         return
     refused = {one.why for one in found.each if one.grade == REFUSED}
     if len(found.each) > 1 and len(refused) == 1 and all(one.grade == REFUSED for one in found.each):
@@ -72,7 +73,7 @@ def _print_headroom(analysis: Analysis, on: Mapping[str, Any]) -> None:
     pays = paying(analysis.headroom, now)
     fit = _fit(on["structure_error"], on["host_factor"], on["untraced_ns"])
     if pays.is_empty():
-        say_wrapped(f"What would help: no known change would save 1 % or more ({fit})")
+        say_wrapped(f"What would help: {NONE_PAYS} ({fit})")
         return
     heading(f"What would help {_length(on)}:")
     rows = [
