@@ -314,6 +314,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "self_ns": pl.Int64,  # without them
         "ops": pl.Int64,  # launched on devices, not by nested ones
         "device_ns": pl.Int64,  # the sum of these
+        "outside_ns": pl.Int64,  # of `self_ns`, of those that began while no stage was open on their thread
     },
     # Pages of unified memory that moved on a fault; a null stage is the device.
     "migrations": {

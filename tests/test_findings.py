@@ -179,8 +179,8 @@ def test_migrations_are_not_copies_that_somebody_could_hide() -> None:
     (found,) = find(made(cells, migrations=rows))
     assert (found.rule, found.saving_at_most_ns) == ("migrations", 120_000)
     assert found.evidence == (
-        "7 page migrations move 7.00 kB: kernels stall for 60.0 us, the host waits for 60.0 us. Between two pages a kernel waits, "
-        "too; that counts as compute"
+        "7 page migrations move 7.00 kB: kernels stall for 60.0 us, the host waits for 60.0 us. Between two pages a "
+        "kernel waits, too; that counts as compute"
     )
     assert not found.bounded
     (asked,) = find(

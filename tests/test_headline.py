@@ -16,7 +16,9 @@ Claimed = Sequence[tuple[str, str]]
 
 
 def line(claims: Claimed) -> str:
-    found = [verdict(status, variant=variant, part="speedup", reason="the machine is new") for variant, status in claims]
+    found = [
+        verdict(status, variant=variant, part="speedup", reason="the machine is new") for variant, status in claims
+    ]
     return headline([*found, verdict("met", part="mechanism")], "2x", "optimized")
 
 

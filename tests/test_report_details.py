@@ -239,12 +239,12 @@ def test_operators_with_their_own_time_and_what_they_launched() -> None:
     aten::addmm          10 |---- 60 us ----|                          launches 40 us
     """
     analysis = analyze(pair.trace([("compute", 7, 1000, 2000)], [("measured", 0, 3000)]), window="measured")
-    rows = [("aten::addmm", 1, 60_000, 60_000, 1, 40_000), (HOSTILE, 1_234, 100_000, 40_000, 0, 0)]
+    rows = [("aten::addmm", 1, 60_000, 60_000, 1, 40_000, 0), (HOSTILE, 1_234, 100_000, 40_000, 0, 0, 9_000)]
     table = pl.DataFrame(rows, schema=SCHEMAS["operators"], orient="row")
     assert operators_section([Side("bare", analysis)]) is None
     words = said(operators_section([Side("only", replace(analysis, operators=table))]))
-    assert "only aten::addmm 1 60.00 µs 60.00 µs 1 40.00 µs" in words
-    assert "\\u202e 1,234 40.00 µs 100.0 µs – –" in words, "the mark that turns text round is shown, not sent"
+    assert "only aten::addmm 1 60.00 µs 0 60.00 µs 1 40.00 µs" in words
+    assert "\\u202e 1,234 40.00 µs 9.000 µs 100.0 µs – –" in words, "the mark that turns text round is shown, not sent"
     assert "more operator" not in words
     many = pl.concat([table.head(1)] * 14)
     words = said(operators_section([Side("only", replace(analysis, operators=many))]))

@@ -120,16 +120,23 @@ def test_own_times_of_operators_sum_to_what_was_open(tmp_path: Path, seed: int) 
 
     for tid in (MAIN, AUTOGRAD):
         nest(tid, 0, 400, 0)
+    stages = [(10, 90), (20, 30), (150, 160), (200, 390)]
+    events += [event("user_annotation", f"stage{at}", at, end - at, 5, MAIN) for at, end in stages]
     own: Counter[str] = Counter()
+    outside: Counter[str] = Counter()
     operators = [e for e in events if e["cat"] == "cpu_op"]
     for tid in (MAIN, AUTOGRAD):
         mine = [e for e in operators if e["tid"] == tid]
         for us in range(400):
             open_ = [(e["ts"], -e["dur"], i) for i, e in enumerate(mine) if e["ts"] <= us < e["ts"] + e["dur"]]
             if open_:
-                own[mine[max(open_)[2]]["name"]] += 1_000
+                innermost = mine[max(open_)[2]]
+                own[innermost["name"]] += 1_000
+                staged = tid == MAIN and any(at <= innermost["ts"] < end for at, end in stages)
+                outside[innermost["name"]] += 0 if staged else 1_000
     table = analyze(read_kineto(written(tmp_path, events)), window=(0, 10**9)).operators
     assert dict(table.select("name", "self_ns").filter(table["self_ns"] > 0).iter_rows()) == dict(own)
+    assert dict(table.select("name", "outside_ns").filter(table["outside_ns"] > 0).iter_rows()) == dict(+outside)
     assert dict(table.select("name", "calls").iter_rows()) == Counter(e["name"] for e in operators)
     assert dict(table.select("name", "sum_ns").iter_rows()) == {
         name: sum(1_000 * e["dur"] for e in operators if e["name"] == name) for name in table["name"].to_list()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ...traces.model import distinct_values
 from ...traces.stage_domain import OPERATORS
 from ..attribution.attribute import Attributed
 from ..attribution.launches import find_launches
-from ..attribution.stages import find_stages, is_word
+from ..attribution.stages import Stages, find_stages, is_word
 from ..attribution.steps import NOTHING
 from ..result import SCHEMAS
 
@@ -18,7 +19,8 @@ def operator_table(a: Attributed) -> pl.DataFrame:
     """Table ``operators`` of those that begin within the limits of the window, those that take most by themselves first.
 
     `self_ns` is without nested operators, so it sums to the time that any was open, thread by thread; `sum_ns` is with them.
-    `device_ns` and `ops` are what they launched, not what nested ones did. Empty for a trace without operators.
+    `device_ns` and `ops` are what they launched, not what nested ones did; `outside_ns` is the part of `self_ns` of those that
+    began while no stage was open on their thread. Empty for a trace without operators.
     """
     if not is_word(a.trace.ranges["domain"], OPERATORS).any():
         return pl.DataFrame(schema=SCHEMAS["operators"])
@@ -44,10 +46,13 @@ def operator_table(a: Attributed) -> pl.DataFrame:
                 "self_ns": own[rows],
                 "ops": ops[rows],
                 "device_ns": device_ns[rows],
+                "outside_ns": np.where(_in_a_stage(found, a.found)[rows], 0, own[rows]),
             }
         )
         .group_by("code")
-        .agg(pl.len().cast(pl.Int64).alias("calls"), pl.col("sum_ns", "self_ns", "ops", "device_ns").sum())
+        .agg(
+            pl.len().cast(pl.Int64).alias("calls"), pl.col("sum_ns", "self_ns", "ops", "device_ns", "outside_ns").sum()
+        )
     )
     return (
         table.with_columns(pl.Series("name", [words[c] for c in table["code"].to_list()], dtype=pl.String))
@@ -55,3 +60,15 @@ def operator_table(a: Attributed) -> pl.DataFrame:
         .cast(pl.Schema(SCHEMAS["operators"]))
         .sort(["self_ns", "name"], descending=[True, False])
     )
+
+
+def _in_a_stage(operators: Stages, stages: Stages) -> npt.NDArray[np.bool_]:
+    """Whether a stage was open on its thread when each operator began."""
+    inside = np.zeros(len(operators), bool)
+    staged = stages.threads
+    for thread, rows in operators.threads.items():
+        if thread in staged:
+            at = operators.start_ns[rows]
+            began, ended = np.sort(stages.start_ns[staged[thread]]), np.sort(stages.end_ns[staged[thread]])
+            inside[rows] = np.searchsorted(began, at, "right") > np.searchsorted(ended, at, "right")
+    return inside

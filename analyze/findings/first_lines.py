@@ -158,12 +158,17 @@ def _slow(analysis: Analysis, steady: Steady) -> Iterator[str]:
 
 
 def _bunches(analysis: Analysis, steady: Steady) -> str:
-    """The sentence on iterations of which many wait long for data and the others hardly; empty where that is not so."""
+    """The sentence on long iterations that are too many to be outliers; empty where they are few."""
     lengths = [one.ns for one in steady.steady]
     most = _most(analysis, steady, steady.outliers[0])
-    if most is None or not re.search(LOADER, most.stage) or not in_bunches(lengths):
+    if most is None or not in_bunches(lengths):
         return ""
     long = [i for i, one in enumerate(lengths) if one >= LONG * steady.median_ns]
+    if not re.search(LOADER, most.stage):
+        return (
+            f"{len(long)} of {len(lengths):,} iterations take {LONG:g} times the median or longer, too many to be outliers, so "
+            f"go by the average; the slowest, {_name(steady.outliers[0])}, has {most.said()} than the others"
+        )
     said = f"{len(long)} of {len(lengths):,} iterations wait long in {shorten(most.stage, WIDTH)}, the others hardly"
     apart = [later - earlier for earlier, later in pairwise(long)]
     if max(apart) - min(apart) > 1:

@@ -43,6 +43,9 @@ KERNEL: Final = 0.1
 OPERATOR: Final = 0.03
 """The least part of the window for an operator of PyTorch to be named."""
 
+OUTSIDE: Final = 0.1
+"""The least part of an operator's time outside the stages that is said."""
+
 FP32: Final = r"(?:^|[^0-9A-Za-z])sgemm(?:[^0-9a-z]|$)|_ffma_"
 """Names of matrix multiplications and convolutions in FP32 outside the tensor cores, by cuBLAS, cuDNN and CUTLASS, such as
 ``ampere_sgemm_128x64_tn``, ``cutlass_80_simt_sgemm_128x256_8x4_nt_align1`` and ``sm80_xmma_gemm_f32f32_f32f32_f32_..._ffma_...``.
@@ -193,8 +196,9 @@ def _operators(analysis: Analysis) -> str:
     length = sum(end - start for _, start, end in analysis.windows.rows())
     rows = analysis.operators.filter(pl.col("self_ns") >= OPERATOR * length).head(PARTS)
     told = [
-        f"{shorten(name, STAGE_WIDTH)} {duration(ns)} ({calls:,} {'call' if calls == 1 else 'calls'})"
-        for name, ns, calls in rows.select("name", "self_ns", "calls").rows()
+        f"{shorten(name, STAGE_WIDTH)} {duration(own)} ({calls:,} {'call' if calls == 1 else 'calls'}"
+        + (f", {percent(outside / own, 0)} of it outside the stages)" if outside >= OUTSIDE * own else ")")
+        for name, own, calls, outside in rows.select("name", "self_ns", "calls", "outside_ns").rows()
     ]
     return f" PyTorch's operators that take most by themselves: {', '.join(told)}." if told else ""
 

@@ -289,13 +289,13 @@ def slow_iteration(device: Device) -> Seen | None:
         return None
     number = int(each["iteration"][-1])
     more = more_of(device.ledger, number)
-    if more is None or (re.search(LOADER, more.stage) and in_bunches(each["ns"].to_list())):
+    if more is None or in_bunches(each["ns"].to_list()):
         return None
     first = pl.DataFrame([(more.stage, more.category, more.cause, more.ns)], schema=_CELLS, orient="row")
     others = sorted(each.filter(pl.col("ns") >= SLOW * median)["iteration"].head(-1).to_list())
     named = ", ".join(map(str, others[:OTHERS])) + (f" and {len(others) - OTHERS} more" if len(others) > OTHERS else "")
     too = (
-        f"; {'others take' if len(others) > 1 else 'another takes'} over {SLOW:g} times that, too: {named}"
+        f"; {'others take' if len(others) > 1 else 'another takes'} over {SLOW:g} times the median, too: {named}"
         if others
         else ""
     )

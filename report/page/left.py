@@ -101,7 +101,9 @@ def _findings(side: Side) -> list[Block]:
         Row(
             [
                 Cell(Span(f"{one.what[0].upper()}{one.what[1:]}", href=_view(side, one)), below=_where(one, several)),
-                replace(cells.time(one.saving_ns), below="at most" if apart and one.gain is None and one.bounded else ""),
+                replace(
+                    cells.time(one.saving_ns), below="at most" if apart and one.gain is None and one.bounded else ""
+                ),
                 cells.time(one.saving_at_most_ns),
                 cells.share(one.share),
                 Cell(cells.stage(side, one.stage, text.ABSENT), below=_part(one)),

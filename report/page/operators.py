@@ -21,7 +21,7 @@ def operators_section(sides: Sequence[Side]) -> Section | None:
         Row(
             [
                 *(side.name, clipped(r["name"], LONGEST), cells.count(r["calls"])),
-                *(cells.time(r["self_ns"]), cells.time(r["sum_ns"])),
+                *(cells.time(r["self_ns"]), cells.time(r["outside_ns"]), cells.time(r["sum_ns"])),
                 *(cells.count(r["ops"] or None), cells.time(r["device_ns"] if r["ops"] else None)),
             ]
         )
@@ -39,11 +39,11 @@ def operators_section(sides: Sequence[Side]) -> Section | None:
         for side in sides
         if (count := side.analysis.operators.height - SHOWN) > 0
     ]
-    heads = ["variant", "operator", "calls", "own time", "with nested", "launched", "device time"]
+    heads = ["variant", "operator", "calls", "own time", "in no stage", "with nested", "launched", "device time"]
     return section(
         "operators",
         "PyTorch's operators",
         Para(words),
-        Table("operators that took the most time of their own", heads, rows, numbers=range(2, 7)),
+        Table("operators that took the most time of their own", heads, rows, numbers=range(2, 8)),
         Para(f"And {', '.join(more)} in --json.", "note") if more else None,
     )

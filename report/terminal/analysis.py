@@ -136,11 +136,12 @@ def _print_operators(analysis: Analysis) -> None:
     if analysis.operators.is_empty() or not (analysis.devices.is_empty() or analysis.host_only):
         return
     rows = [
-        (row["name"], f"{row['calls']:,}", ms(row["sum_ns"]), ms(row["self_ns"]))
+        (row["name"], f"{row['calls']:,}", *(ms(row[ns]) for ns in ("sum_ns", "self_ns", "outside_ns")))
         for row in analysis.operators.head(CALLS).iter_rows(named=True)
     ]
     say()
-    print_table([Column("operator, all threads", LEFT, shrink=True), Column("n"), Column("ms"), Column("own ms")], rows)
+    numbers = [Column(title) for title in ("n", "ms", "own ms", "in no stage")]
+    print_table([Column("operator, all threads", LEFT, shrink=True), *numbers], rows)
     if len(analysis.operators) > CALLS:
         say(f"and {len(analysis.operators) - CALLS:,} more in --json")
 
