@@ -21,9 +21,9 @@ FOUND_FAILURE: Final = ("Agent::InstanceInfo ", "std::exception::what: No such f
 LAUNCHER_FAILURE: Final = "Agent launcher failed."
 """All that it says when the process that starts the program did not come up; ``nsys launch`` then lives on with nothing to do."""
 
-AGENT_FAILURE: Final = "Connection to the Agent lost."
-"""All that nsys 2022.4 says, once or twice and with exit code 0, when its agent was lost before anything was recorded. Whether
-the program had been started by then it does not say either."""
+AGENT_FAILURES: Final = ("Connection to the Agent lost.", "End of file", "Server not found.")
+"""One of these, once or twice, is all that nsys 2022.4 says when its agent was lost before anything was recorded, also with exit
+code 0. Whether the program had been started by then it does not say either."""
 
 WAITER_FAILURE: Final = ("QuadDCommon::ProcessWaiter::", "] = sem_open")
 """Parts of all that nsys 2022.4 says when it loses a race with itself: its agent opens a semaphore that its launcher may not have
@@ -31,6 +31,8 @@ made yet. The launcher starts the program only when the agent tells it to, more 
 
 ENDPOINT_FAILURE: Final = ("QuadDProtobufComm::Client::ClientProxy::", "Local Endpoint is not available.")
 """Likewise, when nsys 2022.4 has no connection to its own agent yet, which is what starts the program."""
+
+_AGENT_LOST: Final = re.compile(rf"(?:(?:{'|'.join(map(re.escape, AGENT_FAILURES))})\s*)+")
 
 _RACES: Final = (WAITER_FAILURE, FOUND_FAILURE, ENDPOINT_FAILURE)
 
@@ -58,7 +60,7 @@ def failed_itself(folder: Path, exit_code: int, *, gated: bool) -> bool:
     said = _said(folder)
     if _never_began(said):
         return exit_code != 0 and not _left_something(folder)
-    own = _OWN_EXCEPTION.fullmatch(said) is not None or (said != "" and not said.replace(AGENT_FAILURE, "").strip())
+    own = _OWN_EXCEPTION.fullmatch(said) is not None or _AGENT_LOST.fullmatch(said) is not None
     return gated and own and not _left_something(folder)
 
 

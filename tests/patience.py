@@ -13,6 +13,8 @@ from typing import Final, TypeVar
 
 import pytest
 
+from aisp_trace.capture.nsys_starts import AGENT_FAILURES
+
 T = TypeVar("T")
 
 PATIENCE_S: Final = 300.0
@@ -44,3 +46,8 @@ def timed_out_when_up(run: Callable[[float], T], up: Path) -> T:
         if up.is_file():
             return answer
     pytest.fail(f"{up.name} was not written within {PATIENCE_S:g} s")
+
+
+def nsys_lost_its_agent(said: str) -> bool:
+    """Whether nsys failed by itself. `capture` does not start a program of the user's again, which may have begun; a test may."""
+    return any(failure in said for failure in AGENT_FAILURES)

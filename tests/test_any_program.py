@@ -27,7 +27,7 @@ from aisp_trace.capture.processes import how_ended
 from aisp_trace.cli.commands.capture import app
 from aisp_trace.cli.main import main
 from aisp_trace.cli.programs import python, split
-from aisp_trace.tests.patience import PATIENCE_S, text_of, wait_until
+from aisp_trace.tests.patience import PATIENCE_S, nsys_lost_its_agent, text_of, wait_until
 from aisp_trace.traces.run import Run, load_run
 
 INSTALLED = find_nsys()
@@ -57,7 +57,7 @@ def capture(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, s
     for _ in range(STARTS):
         code = main(["capture", *words])
         out, err = capfd.readouterr()
-        if "Connection to the Agent lost" not in err:
+        if not nsys_lost_its_agent(err):
             break
         for folder in Path().glob("*/.partial-*"):
             shutil.rmtree(folder)

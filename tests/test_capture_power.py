@@ -170,8 +170,10 @@ def test_the_thread_samples_while_a_process_runs_and_ends_with_it(fake: FakeNvml
     assert found.samples >= 1 and found.energy_mj is not None and found.slowdown == ("power cap",)
 
 
-def test_an_interrupt_ends_the_thread(fake: FakeNvml, tmp_path: Path) -> None:
+def test_an_interrupt_ends_the_thread(fake: FakeNvml, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Ctrl-C comes while the process sleeps, as soon as the thread has looked twice."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     def interrupt() -> None:
         fake.looked.wait(PATIENCE_S)

@@ -21,7 +21,7 @@ from aisp_trace.capture.nsight import find_nsys
 from aisp_trace.capture.nsys import NsysRecorder
 from aisp_trace.capture.processes import run_process
 from aisp_trace.cli.main import main
-from aisp_trace.tests.patience import PATIENCE_S, timed_out_when_up, wait_until
+from aisp_trace.tests.patience import PATIENCE_S, nsys_lost_its_agent, timed_out_when_up, wait_until
 from aisp_trace.traces.open import open_trace
 from aisp_trace.traces.run import load_run
 
@@ -216,7 +216,7 @@ def test_a_recorder_inside_torchrun_leaves_one_run_a_rank(recorder: str, tmp_pat
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             check=False,
         )
-        if "Connection to the Agent lost" not in done.stderr:
+        if not nsys_lost_its_agent(done.stderr):
             break
     assert done.returncode == 0, done.stderr
     runs = list((tmp_path / "job").glob("[!.]*"))

@@ -456,6 +456,10 @@ AGENT = "Connection to the Agent lost.\nConnection to the Agent lost."
         (f"{OTHER}\nTraceback: my own fault", 1, True, 1),
         (AGENT, 0, True, STARTS),
         (AGENT, 0, False, 1),  # a program of the user's may have begun
+        ("End of file", 1, True, STARTS),
+        ("End of file", 1, False, 1),
+        (f"Server not found.\n{AGENT}", 1, True, STARTS),
+        ("End of file of mine", 1, True, 1),
         ("Traceback: my own fault", 1, True, 1),
         (f"loaded\n{WAITER}", 1, True, 1),  # the program has spoken
         (f"loaded\n{WAITER}", 1, False, 1),
