@@ -26,7 +26,7 @@ from ..expectations.deciding import (
     widest,
     wrong_allowed,
 )
-from ..expectations.judging.commands import command_times
+from ..expectations.judging.commands import command_times, stated
 from ..traces.errors import AispTraceError, InputError
 from ..traces.hardware_key import vague_key
 from ..traces.pair_timing import PROCESSES, STEPS
@@ -186,9 +186,11 @@ def _doubt_of_rounds(made: Manifest) -> str:
 
 
 def measured(run: Run) -> list[str]:
-    """What a capture of the user's own variants was made for: `speedups`; nothing for a workload of ours, or one variant."""
+    """What a capture of the user's own variants was made for: `speedups`, and of a pair whether the work was the same; nothing for
+    a workload of ours, or one variant."""
     made = run.manifest
-    return speedups(run) if _compares(made.source, len(made.variants)) else []
+    said = speedups(run) if _compares(made.source, len(made.variants)) else []
+    return [*said, f"work: {stated(made).sentence}"] if said and made.source == "pair" else said
 
 
 def speedups(run: Run) -> list[str]:

@@ -105,6 +105,9 @@ def test_from_a_first_capture_to_a_verdict_each_end_names_the_next_command(aisp:
     assert following == "capture again with --rounds 8, or --decide: 1 round carries no bound"
     assert "or decide a bound yourself: aisp-trace expectations new mine" in out
     assert "(1 round, of whole processes with start-up: too few for an interval)" in out
+    assert "work: the commands state no work and no output, so it is unverified that they do the same" in " ".join(
+        out.split()
+    )
     following, out, err = capture(aisp, "--decide")
     assert "`accept` will" not in err
     assert re.search(r"^untraced: optimized \d+\.\d\dx, between ", out, flags=re.MULTILINE)

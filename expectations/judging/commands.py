@@ -27,6 +27,11 @@ class Stated:
     conflict: str
     doubt: str
 
+    @property
+    def sentence(self) -> str:
+        """What is known of the work of all commands."""
+        return self.doubt or self.conflict or "the commands state the same work and output"
+
 
 def command_times(manifest: Manifest) -> Iterator[tuple[int, str, tuple[int, ...]]]:
     """(round, variant, nanoseconds) of each untraced process, as they ran: its iterations or steps, or its whole time."""

@@ -191,7 +191,7 @@ def _notes(evidence: Evidence) -> tuple[str, ...]:
         notes.append(_TIMED[evidence.timed])
         if evidence.timed == WHOLE and any(v.analysis is not None for v in evidence.variants.values()):
             notes.append("how much recording slowed the commands down is not known: they time no iterations")
-        notes.append(evidence.stated.doubt or evidence.stated.conflict or "the commands state the same work and output")
+        notes.append(evidence.stated.sentence)
     notes += [*physics_notes(evidence), *_clocked(evidence)]
     for variant in evidence.variants.values():
         if variant.analysis is None and evidence.outputs_compared:
