@@ -186,8 +186,8 @@ def _doubt_of_rounds(made: Manifest) -> str:
 
 
 def measured(run: Run) -> list[str]:
-    """What a capture of the user's own variants was made for: `speedups`, and of a pair whether the work was the same; nothing for
-    a workload of ours, or one variant."""
+    """What a capture of the user's own variants was made for: `speedups`, and of a pair whether the work was the same; nothing
+    for a workload of ours, or one variant."""
     made = run.manifest
     said = speedups(run) if _compares(made.source, len(made.variants)) else []
     return [*said, f"work: {stated(made).sentence}"] if said and made.source == "pair" else said

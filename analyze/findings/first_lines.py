@@ -22,6 +22,9 @@ WIDTH: Final = 40
 SHOWN_LONG: Final = 6
 """Iterations that wait long for data and are named."""
 
+LATE: Final = 2
+"""A device that waits so many times as long as another for other ranks is named with it."""
+
 OUTLIERS: Final = 3
 """Slow iterations that are named."""
 
@@ -152,9 +155,19 @@ def _slow(analysis: Analysis, steady: Steady) -> Iterator[str]:
     elif slow:
         told = [f"{_name(one)} {duration(one.ns)}{_because(analysis, steady, one)}" for one in slow[:OUTLIERS]]
         more = f"; and {len(slow) - OUTLIERS} more" if len(slow) > OUTLIERS else ""
-        ranks = analysis.collectives.filter(pl.col("paired") > 0)["device"].n_unique() > 1
-        late = f"; late rank: `{shlex.join(['aisp-trace', 'ranks', analysis.meta.file])}`" if ranks else ""
-        yield f"slow: {'; '.join(told)}{more}{late}"
+        yield f"slow: {'; '.join(told)}{more}{_late(analysis)}"
+
+
+def _late(analysis: Analysis) -> str:
+    """Of devices whose collectives were matched: which of them waits, and the command that says who was late and why."""
+    paired = analysis.collectives.filter(pl.col("paired") > 0)
+    each = paired.group_by("device").agg(pl.col("comm_wait_ns").sum()).sort("comm_wait_ns", "device").rows()
+    if len(each) < 2:
+        return ""
+    (last, least), *_, (first, most) = each
+    waits = f"device {first} waits {duration(most)} for other ranks in all, device {last} {duration(least)}"
+    look = shlex.join(["aisp-trace", "ranks", analysis.meta.file])
+    return f"; {waits}; who was late and why: `{look}`" if most >= LATE * least and most else f"; late rank: `{look}`"
 
 
 def _bunches(analysis: Analysis, steady: Steady) -> str:
