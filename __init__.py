@@ -21,6 +21,7 @@ from .traces.shown import show_with
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time nothing is imported before it is asked for
     from .analyze.api import analyze_recording, open_recording, predict_recording
+    from .capture.answer import state_work as state_work
     from .capture.stages import iteration as iteration
     from .capture.stages import measured as measured
     from .capture.stages import stage as stage
@@ -50,9 +51,10 @@ OFFERED: Final = {
     "stage": ("capture.stages", "stage"),
     "iteration": ("capture.stages", "iteration"),
     "measured": ("capture.stages", "measured"),
+    "state_work": ("capture.answer", "state_work"),
     "__version__": ("traces.version", "version"),
 }
-"""Name -> where it is. Programs that are recorded use `stage`, `iteration` and `measured` alone, which need no library."""
+"""Name -> where it is. Programs that are recorded use the last four functions; all but `state_work` need no library."""
 
 
 def __getattr__(name: str) -> Any:

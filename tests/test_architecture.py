@@ -58,7 +58,7 @@ ARROWS = {
 
 
 OFFERED = (
-    *("traces.shown", "traces.frames", "analyze", "capture.stages"),
+    *("traces.shown", "traces.frames", "analyze", "capture.stages", "capture.answer"),
     *("expectations.comparing.api", "expectations.judging.api", "report.figures", "report.frames", "report.notebook"),
 )
 """What the package itself offers, imported when it is asked for."""

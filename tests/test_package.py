@@ -20,7 +20,7 @@ DECODE = str(SAMPLES / "h100_pipeline_decode.sqlite.xz")
 LADDER = str(SAMPLES / "h200_pipeline_sequential")
 NAMES = {
     *("open", "analyze", "compare", "check", "predict", "figure", "frame", "from_tables"),
-    *("stage", "iteration", "measured", "__version__"),
+    *("stage", "iteration", "measured", "state_work", "__version__"),
 }
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aisp_trace import iteration, measured, stage
-from aisp_trace.capture.answer import state_work
+from aisp_trace import iteration, measured, stage, state_work
 
 TEXTS = [f"the quick brown fox number {i} jumps over the lazy dog\n" * 20 for i in range(40)]
 

@@ -6,8 +6,7 @@ delimits what is timed, `stage` names its parts in the recording, `state_work` s
 
 from __future__ import annotations
 
-from aisp_trace import iteration, measured, stage
-from aisp_trace.capture.answer import state_work
+from aisp_trace import iteration, measured, stage, state_work
 
 TEXTS = [f"the quick brown fox number {i} jumps over the lazy dog\n" * 20 for i in range(40)]
 
