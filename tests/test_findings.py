@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aisp_trace.analyze.analyze import analyze
 from aisp_trace.analyze.findings.find import find
 from aisp_trace.analyze.findings.finding import Finding
 from aisp_trace.analyze.findings.rules import RULES, waits_unknown
@@ -22,6 +23,7 @@ from aisp_trace.analyze.sources import Asked, find_source
 from aisp_trace.cli.main import main
 from aisp_trace.tests.judging.build import analysis
 from aisp_trace.traces.model import KINDS
+from aisp_trace.traces.open import open_trace
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SAMPLES: Final = ROOT / "traces" / "samples"
@@ -501,3 +503,12 @@ def test_json_has_what_the_terminal_says(capsys: pytest.CaptureFixture[str]) -> 
         "stage_share",
     }
     assert "CUDA graph" in found["remedy"]
+
+
+def test_where_the_host_waits_for_pages_its_time_is_not_replayed() -> None:
+    """The replay said that the window is no faster without it: pages come when they did. Elsewhere it is quoted."""
+    managed = {one.rule: one for one in find(analyze(open_trace(SAMPLES / "h200_managed.sqlite.xz")))}
+    assert {"migrations", "host_bound"} <= set(managed)
+    assert managed["host_bound"].gain is None and "Replayed" not in managed["host_bound"].said(False)
+    decode = {one.rule: one for one in find(analyze(open_trace(SAMPLES / "h100_pipeline_decode.sqlite.xz")))}
+    assert decode["host_bound"].gain is not None

@@ -42,6 +42,9 @@ LEAST_PART: Final = 0.01
 LEAST_GAIN: Final = 1.01
 """Below, a replay is said to be no faster."""
 
+FAULTING: Final = 0.05
+"""From this share of the window on, page faults of the host make a replay without its time mean little."""
+
 ABOVE_SHARE: Final = 1.05
 """So many times what its share alone allows, a replayed gain is said to hold more: iterations and the window differ a little."""
 
@@ -220,7 +223,9 @@ class Rule:
         if device.share(saving) < self.least or (blames and device.causes_unknown):
             return None
         stage, stage_share = stage_of(seen.cells)
-        change, gain, grade = self._replayed(device.analysis, stage)
+        change, gain, grade = (
+            (None, None, None) if self._keeps_faults(device) else self._replayed(device.analysis, stage)
+        )
         return Finding(
             rule=self.name,
             device=device.device,
@@ -237,6 +242,10 @@ class Rule:
             timed="the window" if "window" in device.analysis.replayed["found_by"] else "an iteration",
             stage_share=None if seen.iteration is not None else stage_share,
         )
+
+    def _keeps_faults(self, device: Device) -> bool:
+        """Whether a replay of less host time says little: pages that the host fetches arrive when they did."""
+        return self.change.startswith("host:") and device.share(total(device.idle("page_fault"))) >= FAULTING
 
     def _replayed(self, analysis: Analysis, stage: str | None) -> tuple[str | None, float | None, str | None]:
         """(change, gain, grade) of the change that the remedy makes; nulls where none was replayed. Of changes to a stage, that

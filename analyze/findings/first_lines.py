@@ -23,7 +23,7 @@ SHOWN_LONG: Final = 6
 """Iterations that wait long for data and are named."""
 
 LATE: Final = 2
-"""A device that waits so many times as long as another for other ranks is named with it."""
+"""A device for which others wait so many times as long as it waits for them is named."""
 
 OUTLIERS: Final = 3
 """Slow iterations that are named."""
@@ -159,15 +159,14 @@ def _slow(analysis: Analysis, steady: Steady) -> Iterator[str]:
 
 
 def _late(analysis: Analysis) -> str:
-    """Of devices whose collectives were matched: which of them waits, and the command that says who was late and why."""
+    """Of devices whose collectives were matched: the one that waits least for the others, and the command that says why."""
     paired = analysis.collectives.filter(pl.col("paired") > 0)
     each = paired.group_by("device").agg(pl.col("comm_wait_ns").sum()).sort("comm_wait_ns", "device").rows()
     if len(each) < 2:
         return ""
-    (last, least), *_, (first, most) = each
-    waits = f"device {first} waits {duration(most)} for other ranks in all, device {last} {duration(least)}"
+    (last, least), *_, (_, most) = each
     look = shlex.join(["aisp-trace", "ranks", analysis.meta.file])
-    return f"; {waits}; who was late and why: `{look}`" if most >= LATE * least and most else f"; late rank: `{look}`"
+    return f"; mostly late: device {last}, see `{look}`" if most and most >= LATE * least else f"; late rank: `{look}`"
 
 
 def _bunches(analysis: Analysis, steady: Steady) -> str:
