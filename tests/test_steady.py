@@ -583,7 +583,7 @@ def test_the_steady_iterations_of_two_ranks_are_those_of_the_window(tmp_path: Pa
     assert set(found.iteration_kinds["iteration"]) == set(found.iterations["iteration"])
     assert whole_iterations(found) == found.iterations["iteration"].to_list()
     which = "; late rank: `aisp-trace ranks h200x2_ddp.sqlite`"
-    waits = "than the others; mostly late: device 1, see `aisp-trace ranks h200x2_ddp.sqlite`"
+    waits = "than the others; late: GPU 1, `aisp-trace ranks h200x2_ddp.sqlite`"
     assert any(said.endswith(waits) for said in steady_sentences(found))
     even = replace(found, collectives=found.collectives.with_columns(pl.lit(7, pl.Int64).alias("comm_wait_ns")))
     assert any(said.endswith(f"than the others{which}") for said in steady_sentences(even))

@@ -166,7 +166,7 @@ def _late(analysis: Analysis) -> str:
         return ""
     (last, least), *_, (_, most) = each
     look = shlex.join(["aisp-trace", "ranks", analysis.meta.file])
-    return f"; mostly late: device {last}, see `{look}`" if most and most >= LATE * least else f"; late rank: `{look}`"
+    return f"; late: GPU {last}, `{look}`" if most and most >= LATE * least else f"; late rank: `{look}`"
 
 
 def _bunches(analysis: Analysis, steady: Steady) -> str:
