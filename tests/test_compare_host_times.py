@@ -60,6 +60,7 @@ def test_iterations_and_stages_by_host_time(tmp_path: Path, capsys: pytest.Captu
     assert [s["ratio"] for s in one["stages"]] == [pytest.approx(6), pytest.approx(21 / 18)]
     lines = shown.splitlines()
     assert lines[2].startswith("Only host times are known: neither side has device operations.")
+    assert "go by the untraced rounds" not in " ".join(lines), "two recordings have none"
     assert any(line == "median iteration: 30.0 ms -> 20.0 ms, 1.50x" for line in lines[:8])
     assert any(line.split() == ["load", "10", "5", "12.000", "2.000", "-10.000", "6.00x"] for line in lines)
     assert max(map(len, lines)) <= 80
@@ -173,6 +174,7 @@ def test_a_run_whose_recordings_lack_the_device_keeps_its_untraced_times_and_ite
     assert one["iterations"]["mean_ratio"] == pytest.approx(9.97, abs=0.01)
     assert {s["stage"] for s in one["stages"]} == {"h2d", "d2h", "compute"}
     assert one["untraced"]["ratio"] == pytest.approx(10.03, abs=0.01)
+    assert "go by the untraced rounds" in shown
     assert "untraced: 10.03x, between 9.11x and 15.19x (99.5 %, the median ratio of 12 rounds)" in " ".join(
         shown.split()
     )

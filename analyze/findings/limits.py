@@ -187,12 +187,10 @@ def _operators(analysis: Analysis) -> str:
     """PyTorch's operators that take most, after a space, or how to record them; empty where none takes a fair part, or the
     program is not known to call any."""
     if analysis.operators.is_empty():
-        unseen = analysis.choices.domain == PHASES and analysis.meta.recorder == "nsys"
-        return (
-            " `aisp-trace capture --recorder torch` also records PyTorch's operators, which say what computes."
-            if unseen
-            else ""
-        )
+        if analysis.choices.domain != PHASES or analysis.meta.recorder != "nsys":
+            return ""
+        record = "`aisp-trace capture --recorder torch` also records PyTorch's operators, which say what computes"
+        return f" {record}; it slows the program, so take a few seconds (`--duration 10`)."
     length = sum(end - start for _, start, end in analysis.windows.rows())
     rows = analysis.operators.filter(pl.col("self_ns") >= OPERATOR * length).head(PARTS)
     told = [

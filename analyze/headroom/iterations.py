@@ -88,8 +88,8 @@ def model(a: Attributed, most: int = MOST) -> Model:
     """
     if len(a.calls) == 0:
         raise InputError(
-            "no API calls of a GPU were recorded, and a replay follows those; `aisp-trace analyze` says how much time each "
-            "finding takes, which is the most that its fix can gain; to know what it gains, make the change and time the pair: "
+            "no API calls of a GPU were recorded, and a replay follows those; `aisp-trace analyze` says where the time goes, and "
+            "what a finding takes is the most that its fix can gain; to know what it gains, make the change and time the pair: "
             "`aisp-trace capture --baseline CMD --optimized CMD`"
         )
     a = stretch(a, most)

@@ -32,8 +32,10 @@ def print_host_times(found: Compared, speed_words: Callable[[Untraced], str]) ->
             say_wrapped(f"NOT COMPARABLE, {sentence}.")
         if c.untraced is not None:
             say_wrapped(f"untraced: {speed_words(c.untraced)}")
-        for line in _iterations(c.times):
+        for line in (lines := _iterations(c.times)):
             say(line)
+        if lines and c.untraced is not None:
+            say_wrapped("iterations are of one recording each; go by the untraced rounds")
         _print_stages(c.times)
         say("")
         for note in c.notes:
@@ -76,6 +78,7 @@ def _iterations(times: HostTimes) -> list[str]:
 
 def _print_stages(times: HostTimes) -> None:
     if not times.stages:
+        say('no stages were recorded; name some: `with stage("name"):`')
         return
     rows = [_row(one) for one in times.stages[:STAGES]]
     say("")
