@@ -65,10 +65,7 @@ def operator_table(a: Attributed) -> pl.DataFrame:
 def _in_a_stage(operators: Stages, stages: Stages) -> npt.NDArray[np.bool_]:
     """Whether a stage was open on its thread when each operator began."""
     inside = np.zeros(len(operators), bool)
-    staged = stages.threads
     for thread, rows in operators.threads.items():
-        if thread in staged:
-            at = operators.start_ns[rows]
-            began, ended = np.sort(stages.start_ns[staged[thread]]), np.sort(stages.end_ns[staged[thread]])
-            inside[rows] = np.searchsorted(began, at, "right") > np.searchsorted(ended, at, "right")
+        if thread in stages.own:
+            inside[rows] = stages.own[thread](operators.start_ns[rows]) != NOTHING
     return inside

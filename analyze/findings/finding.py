@@ -223,9 +223,7 @@ class Rule:
         if device.share(saving) < self.least or (blames and device.causes_unknown):
             return None
         stage, stage_share = stage_of(seen.cells)
-        change, gain, grade = (
-            (None, None, None) if self._keeps_faults(device) else self._replayed(device.analysis, stage)
-        )
+        change, gain, grade = self._replayed(device, stage)
         return Finding(
             rule=self.name,
             device=device.device,
@@ -243,13 +241,13 @@ class Rule:
             stage_share=None if seen.iteration is not None else stage_share,
         )
 
-    def _keeps_faults(self, device: Device) -> bool:
-        """Whether a replay of less host time says little: pages that the host fetches arrive when they did."""
-        return self.change.startswith("host:") and device.share(total(device.idle("page_fault"))) >= FAULTING
-
-    def _replayed(self, analysis: Analysis, stage: str | None) -> tuple[str | None, float | None, str | None]:
-        """(change, gain, grade) of the change that the remedy makes; nulls where none was replayed. Of changes to a stage, that
-        of the finding's own `stage`, else of all of an iteration."""
+    def _replayed(self, device: Device, stage: str | None) -> tuple[str | None, float | None, str | None]:
+        """(change, gain, grade) of the change that the remedy makes; nulls where none was replayed, or where pages that the host
+        fetches arrive in the replay when they did. Of changes to a stage, that of the finding's own `stage`, else of all of an
+        iteration."""
+        if self.change.startswith("host:") and device.share(total(device.idle("page_fault"))) >= FAULTING:
+            return None, None, None
+        analysis = device.analysis
         known = analysis.headroom.filter(pl.col("estimate_ns") > 0)  # of nothing that is left there is no gain to say
         rows = known.filter(pl.col("change").str.starts_with(self.change)) if self.change else known.clear()
         if self.change.endswith(":"):

@@ -146,8 +146,7 @@ def now_of(replayed: Mapping[str, Any]) -> int:
 
 
 NONE_PAYS: Final = (
-    "none of the changes that are tried here would save 1 % or more; other kernels and fewer page faults are not among "
-    "them"
+    "none of the changes replayed here would save 1 % or more; other kernels and fewer page faults were not tried"
 )
 """What is said where `paying` finds none."""
 

@@ -105,6 +105,7 @@ def headline(verdicts: Iterable[Verdict], speedup: str = "", of: str = "") -> st
 
 
 def _gravest(verdicts: Iterable[Verdict]) -> str | None:
+    """The gravest status of those that were judged; null where none was."""
     statuses = {"met" if v.status == "exceeded" else v.status for v in verdicts}
     return next((status for status in _GRAVEST if status in statuses), None)
 

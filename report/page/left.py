@@ -66,7 +66,7 @@ def headroom_section(analysis: Analysis) -> list[Block]:
     pays = paying(analysis.headroom, now)
     if pays.is_empty():
         return [title, Para(f"{capital(NONE_PAYS)} ({fit}).", "note")]
-    meaning = f"{MEANING[0].upper()}{MEANING[1:]}"
+    meaning = capital(MEANING)
     said = f"What each change would make of {of} of {text.duration(now)} {basis}, by a replay of the recording ({fit}). {meaning}"
     heads = ["change", of, "gain", "at most", "with all above", "grade"]
     rows = [_change(row, now) for row in pays.iter_rows(named=True)]
@@ -86,7 +86,7 @@ def _missing(side: Side) -> list[Block]:
     said = [*missing_sentences(side.analysis)]
     if not side.analysis.windows.is_empty():
         said += steady_sentences(side.analysis)
-    return [Para(f"{one[0].upper()}{one[1:].rstrip('.')}.", "note") for one in said]
+    return [Para(f"{capital(one).rstrip('.')}.", "note") for one in said]
 
 
 def _findings(side: Side) -> list[Block]:
@@ -100,7 +100,7 @@ def _findings(side: Side) -> list[Block]:
     rows = [
         Row(
             [
-                Cell(Span(f"{one.what[0].upper()}{one.what[1:]}", href=_view(side, one)), below=_where(one, several)),
+                Cell(Span(capital(one.what), href=_view(side, one)), below=_where(one, several)),
                 replace(
                     cells.time(one.saving_ns), below="at most" if apart and one.gain is None and one.bounded else ""
                 ),
@@ -109,7 +109,7 @@ def _findings(side: Side) -> list[Block]:
                 Cell(cells.stage(side, one.stage, text.ABSENT), below=_part(one)),
             ],
             (
-                f"{one.evidence[0].upper()}{one.evidence[1:]}. ",
+                f"{capital(one.evidence)}. ",
                 Span(f"To change that, {one.remedy}.{one.replay_words}", "remedy"),
             ),
             stage=one.stage,

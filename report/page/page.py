@@ -280,8 +280,10 @@ def _rounds(evidence: Evidence | None) -> Section | None:
 
 def _judged(verdicts: Sequence[Verdict] | None, top: Top | None) -> str:
     """What the verdicts amount to, part by part; `top` has the ratio that was judged, null: another one."""
-    ratio = next(((tile.ratio, tile.ends[-1][0]) for tile in top.tiles if tile.ratio), ("", "")) if top else ("", "")
-    return parts_judged(verdicts, *ratio) if verdicts else ""
+    if not verdicts:
+        return ""
+    tile = next((tile for tile in top.tiles if tile.ratio), None) if top else None
+    return parts_judged(verdicts, tile.ratio, tile.ends[-1][0]) if tile else parts_judged(verdicts)
 
 
 def _rungs(sides: Sequence[Side], run: Run | None) -> list[Side]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ...analyze.comparison.mechanisms import FAMILIES, FAMILY_OF, HIDDEN, LESS_WORK, REPLACED, Part
 from ...analyze.comparison.reasons import FAMILY_WORDS, WITHIN, WORK_WORDS, may_be_chance, remarks, sentence
 from ...analyze.findings.beside import what_overlap_costs
+from ...analyze.findings.finding import capital
 from ...analyze.result import IDLE
 from ...expectations.comparing.compare import Comparison
 from ...expectations.judging.predictions import Outcome
@@ -25,7 +26,7 @@ def why_section(whole: Comparison | None, steps: Sequence[Comparison] = ()) -> S
         return None
     fall = whole.waterfall
     title = "Why it became faster" if fall.difference < 0 else "Why it became slower"
-    told = [f"{one[0].upper()}{one[1:]}." for one in remarks(fall)]
+    told = [f"{capital(one)}." for one in remarks(fall)]
     sides = (whole.base, whole.opt)
     return section(
         "why",
@@ -205,12 +206,12 @@ def _sentence(ranked: Sequence[tuple[tuple[str, str | None], int]], whole: int, 
     work = [(_what(*key, host), ns) for key, ns in ranked if key[0] != IDLE]
     idle = [(FAMILY_WORDS[key[1] or "unknown"], ns) for key, ns in ranked if key[0] == IDLE]
     said = [f"{what} {text.share(ns / whole)}" for what, ns in work[:3]]
-    busy = f"of {of}, {', '.join(said)}" if said else f"the {'host' if host else 'device'} did nothing in {of}"
+    busy = capital(f"of {of}, {', '.join(said)}" if said else f"the {'host' if host else 'device'} did nothing in {of}")
     if not idle:
-        return f"{busy[0].upper()}{busy[1:]}; {'no other time' if host else 'the device never idled'}"
+        return f"{busy}; {'no other time' if host else 'the device never idled'}"
     share = text.share(sum(n for _, n in idle) / whole)
     if host:
-        return f"{busy[0].upper()}{busy[1:]}; other time {share}"
+        return f"{busy}; other time {share}"
     most, ns = idle[0]
     reason = f"most of it ({text.share(ns / whole)}): {most}" if len(idle) > 1 else f"all of it: {most}"
-    return f"{busy[0].upper()}{busy[1:]}; idle {share}, {reason}"
+    return f"{busy}; idle {share}, {reason}"

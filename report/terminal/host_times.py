@@ -32,10 +32,11 @@ def print_host_times(found: Compared, speed_words: Callable[[Untraced], str]) ->
             say_wrapped(f"NOT COMPARABLE, {sentence}.")
         if c.untraced is not None:
             say_wrapped(f"untraced: {speed_words(c.untraced)}")
-        for line in (lines := _iterations(c.times)):
+        lines = _iterations(c.times)
+        for line in lines:
             say(line)
         if lines and c.untraced is not None:
-            say_wrapped("iterations are of one recording each; go by the untraced rounds")
+            say_wrapped("iteration times are from one recording each; go by the untraced rounds")
         _print_stages(c.times)
         say("")
         for note in c.notes:
